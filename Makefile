@@ -1,0 +1,83 @@
+# Everything here works in a fresh clone: `.venv` is made when it is first needed.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.PHONY: help demo demo-check serve test lint format browser lock clean
+
+help:
+	@echo "make demo        HotSwap with a fleet that takes a good and then a bad update"
+	@echo "make demo-check  the same without a person; fails if the story goes wrong"
+	@echo "make serve       HotSwap alone"
+	@echo "make test        checks and the whole test suite"
+	@echo "make lint        style, types and imports"
+	@echo "make clean       remove the environment and caches (data folders stay)"
+
+demo: $(VENV)/.ready
+	@exec $(BIN)/hotswap demo $(ARGS)
+
+demo-check: $(VENV)/.ready
+	@exec $(BIN)/hotswap demo --check $(ARGS)
+
+serve: $(VENV)/.ready
+	@exec $(BIN)/hotswap serve $(ARGS)
+
+test: lint browser
+	$(BIN)/python -m coverage erase
+	$(BIN)/python -m coverage run -m pytest $(ARGS)
+	@$(BIN)/python -m coverage combine --quiet
+	@$(BIN)/python -m coverage report > $(VENV)/coverage.txt \
+		|| { cat $(VENV)/coverage.txt; exit 1; }
+	@grep '^TOTAL' $(VENV)/coverage.txt
+
+lint: $(VENV)/.ready-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	DJANGO_SETTINGS_MODULE=hotswap.settings.test $(BIN)/python -W ignore \
+		manage.py makemigrations --check --dry-run
+
+format: $(VENV)/.ready-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+browser: $(VENV)/.ready-dev
+	@$(BIN)/python tests/browser.py
+
+# The locks name packages, versions and hashes, and no address to fetch them from.
+lock:
+	$(PYTHON) -m venv build/lock
+	build/lock/bin/python -m pip install --quiet uv
+	build/lock/bin/uv pip compile --quiet --universal --python-version 3.11 \
+		--generate-hashes --no-header --no-annotate --no-emit-index-url \
+		--extra build pyproject.toml --output-file requirements.lock
+	build/lock/bin/uv pip compile --quiet --universal --python-version 3.11 \
+		--generate-hashes --no-header --no-annotate --no-emit-index-url \
+		--extra build --extra dev pyproject.toml --output-file requirements-dev.lock
+
+clean:
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -f .coverage .coverage.*
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
+		|| { echo "HotSwap needs Python 3.11, 3.12 or 3.13, and $(PYTHON) is another;" \
+		"name one, as in: make PYTHON=python3.12 demo" >&2; exit 1; }
+	@echo "Making the environment in $(VENV) ..."
+	@$(PYTHON) -m venv $(VENV) || { echo "$(PYTHON) cannot make environments;" \
+		"install its venv module (Debian: apt-get install python3-venv)" >&2; \
+		rm -rf $(VENV); exit 1; }
+
+$(VENV)/.ready: requirements.lock pyproject.toml | $(BIN)/python
+	@echo "Installing what HotSwap stands on ..."
+	@$(PIP_INSTALL) --no-deps --require-hashes -r requirements.lock
+	@$(PIP_INSTALL) --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.ready-dev: requirements-dev.lock $(VENV)/.ready | $(BIN)/python
+	@echo "Installing the development tools ..."
+	@$(PIP_INSTALL) --no-deps --require-hashes -r requirements-dev.lock
+	@touch $@
