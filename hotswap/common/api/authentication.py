@@ -1,0 +1,80 @@
+"""Bearer tokens. A token of the wrong kind is recognised, then refused by role."""
+
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from rest_framework.authentication import BaseAuthentication, get_authorization_header
+from rest_framework.exceptions import AuthenticationFailed
+from rest_framework.request import Request
+from rest_framework_simplejwt.exceptions import TokenError
+
+from hotswap.common.models import User
+from hotswap.common.tokens import (
+    DeviceToken,
+    PersonToken,
+    RingToken,
+    password_stamp,
+    token_type,
+)
+
+
+class BearerAuthentication(BaseAuthentication):
+    """Verify a token of one class; leave other kinds to the next authenticator."""
+
+    token_class: type[RingToken]
+
+    def authenticate(self, request: Request) -> tuple[Any, Any] | None:
+        parts = get_authorization_header(request).split()
+        if not parts:
+            return None
+        if len(parts) != 2 or parts[0].lower() != b"bearer":
+            raise AuthenticationFailed(
+                "the Authorization header must be `Bearer <token>`",
+                code="token_invalid",
+            )
+        try:
+            text = parts[1].decode("ascii")
+        except UnicodeDecodeError:
+            raise AuthenticationFailed(
+                "the token is not valid", code="token_invalid"
+            ) from None
+        kind = token_type(text)
+        if kind != self.token_class.token_type:
+            if kind in (PersonToken.token_type, DeviceToken.token_type):
+                return None
+            raise AuthenticationFailed("the token is not valid", code="token_invalid")
+        try:
+            claims = self.token_class(text)  # type: ignore[arg-type]
+        except TokenError:
+            raise AuthenticationFailed(
+                "the token is not valid or has expired", code="token_invalid"
+            ) from None
+        return self.principal(claims), claims
+
+    def principal(self, claims: RingToken) -> Any:
+        """Return who the claims speak of, or raise AuthenticationFailed."""
+        raise AuthenticationFailed("the token is not valid", code="token_invalid")
+
+    def authenticate_header(self, request: Request) -> str:
+        return 'Bearer realm="hotswap"'
+
+
+class PersonAuthentication(BearerAuthentication):
+    """Tokens of people; the account is looked up on every request."""
+
+    token_class = PersonToken
+
+    def principal(self, claims: RingToken) -> User:
+        try:
+            user = (
+                User.objects.prefetch_related("groups")
+                .filter(pseudonym=claims["sub"], is_active=True)
+                .first()
+            )
+        except (ValidationError, ValueError):
+            user = None
+        if user is None or claims.get("stamp") != password_stamp(user):
+            raise AuthenticationFailed(
+                "the token has been revoked", code="token_revoked"
+            )
+        return user

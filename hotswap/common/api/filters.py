@@ -1,0 +1,50 @@
+"""Typed filters; a parameter nobody knows is refused and the known ones are listed."""
+
+from typing import Any
+
+import django_filters
+from django_filters.rest_framework import DjangoFilterBackend
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import extend_schema_field
+from rest_framework.exceptions import ValidationError
+from rest_framework.request import Request
+
+from hotswap.common.api.parsers import check_text
+
+PAGE_PARAMETERS = ("pageSize", "cursor", "count")
+
+
+class StrictFilterBackend(DjangoFilterBackend):
+    """The filters of a list; `check_parameters` has refused unknown ones before."""
+
+
+@extend_schema_field(OpenApiTypes.BOOL)
+class TruthFilter(django_filters.ChoiceFilter):
+    """`true` or `false`; django-filter's own takes anything else for no filter."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        choices = (("true", "true"), ("false", "false"))
+        super().__init__(*args, choices=choices, **kwargs)
+
+    def filter(self, qs: Any, value: str) -> Any:
+        return qs.filter(**{self.field_name: value == "true"}) if value else qs
+
+
+def check_parameters(request: Request, known: set[str]) -> None:
+    """Refuse query parameters that the route does not have, or that appear twice.
+
+    Raises:
+        ValidationError: each unknown parameter, with the list of known ones.
+    """
+    unknown = sorted(set(request.query_params) - known)
+    if unknown:
+        names = ", ".join(sorted(known)) or "none"
+        raise ValidationError(
+            {name: [f"unknown parameter; known are: {names}"] for name in unknown},
+            code="unknown",
+        )
+    for name, values in request.query_params.lists():
+        for value in values:
+            check_text(value)
+        if len(values) > 1:
+            raise ValidationError({name: ["given twice"]}, code="duplicate")

@@ -1,0 +1,102 @@
+"""`Idempotency-Key`: the same request again gets the same answer, and acts once."""
+
+import hashlib
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, Protocol, cast
+from uuid import UUID
+
+from django.db import transaction
+from rest_framework.exceptions import ValidationError
+from rest_framework.renderers import JSONRenderer
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from hotswap.common.api.parsers import parse_json
+from hotswap.common.errors import HotSwapError, ImpossibleError
+from hotswap.common.keyring import seal, unseal
+from hotswap.common.models import RememberedAnswer
+
+HEADER = "Idempotency-Key"
+MAX_KEY_LENGTH = 255
+PURPOSE = "remembered-answer"
+KEPT_HEADERS = ("Location", "ETag", "Cache-Control")
+
+Method = Callable[..., Response]
+
+
+class Caller(Protocol):
+    """A person or a device."""
+
+    @property
+    def pseudonym(self) -> UUID: ...
+
+
+def idempotent(method: Method) -> Method:
+    """Make a POST method honour `Idempotency-Key`.
+
+    The key is stored in the transaction of the deed: of two at once the second waits
+    for the first and repeats its answer; a failure stores nothing.
+
+    Raises:
+        ImpossibleError: the key was used with another body (422).
+    """
+
+    @wraps(method)
+    def wrapper(view: Any, request: Request, *args: Any, **kwargs: Any) -> Response:
+        key = request.headers.get(HEADER)
+        if key is None:
+            return method(view, request, *args, **kwargs)
+        if not (0 < len(key) <= MAX_KEY_LENGTH) or not key.isprintable():
+            raise ValidationError(
+                {HEADER: [f"must have 1 to {MAX_KEY_LENGTH} printable characters"]},
+                code="invalid",
+            )
+        digest = hashlib.sha256(JSONRenderer().render(request.data) or b"").hexdigest()
+        route = f"{request.method} {request.path}"[:255]
+        refusal: HotSwapError | None = None
+        with transaction.atomic():
+            remembered, is_new = RememberedAnswer.objects.get_or_create(
+                principal=str(cast(Caller, request.user).pseudonym),
+                key=key,
+                route=route,
+                defaults={"request_digest": digest},
+            )
+            if not is_new:
+                return _replay(remembered, digest)
+            try:
+                response = method(view, request, *args, **kwargs)
+            except HotSwapError as error:
+                if not error.keeps_findings:
+                    raise
+                # Leave without an error, so that the findings are committed.
+                refusal = error
+                remembered.delete()
+            else:
+                _remember(remembered, response)
+        if refusal is not None:
+            raise refusal
+        return response
+
+    wrapper.is_idempotent = True  # type: ignore[attr-defined]
+    return wrapper
+
+
+def _remember(remembered: RememberedAnswer, response: Response) -> None:
+    remembered.status = response.status_code
+    remembered.headers = {
+        name: response[name] for name in KEPT_HEADERS if name in response
+    }
+    remembered.body = seal(JSONRenderer().render(response.data), purpose=PURPOSE)
+    remembered.save()
+
+
+def _replay(remembered: RememberedAnswer, digest: str) -> Response:
+    if remembered.request_digest != digest:
+        raise ImpossibleError(
+            "this Idempotency-Key was used with another body",
+            code="idempotency_key_reused",
+        )
+    assert remembered.body is not None
+    data = parse_json(unseal(bytes(remembered.body), purpose=PURPOSE))
+    return Response(data, status=remembered.status, headers=remembered.headers)

@@ -1,0 +1,68 @@
+"""Keep every answer below `/api/` a problem document, whatever refused it."""
+
+import uuid
+from collections.abc import Callable
+from http import HTTPStatus
+
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from opentelemetry import trace
+
+PROBLEM_TYPE = "application/problem+json"
+# What an error answer says beside its body.
+KEPT_HEADERS = ("Allow", "Content-Range", "Retry-After", "WWW-Authenticate")
+
+
+def trace_id_of(request: HttpRequest) -> str:
+    """Return the trace id of the request (32 hex digits), made up if it has none."""
+    context = trace.get_current_span().get_span_context()
+    if context.is_valid:
+        return trace.format_trace_id(context.trace_id)
+    known: str | None = getattr(request, "hotswap_trace_id", None)
+    if known is None:
+        known = uuid.uuid4().hex
+        request.hotswap_trace_id = known  # type: ignore[attr-defined]
+    return known
+
+
+class ProblemMiddleware:
+    """Replace Django's HTML error pages below `/api/` by problem documents."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        # PostgreSQL cannot store NUL, so no path or query may carry one.
+        if "\x00" in request.path or "%00" in request.META.get("QUERY_STRING", ""):
+            return self._problem(request, HTTPStatus.BAD_REQUEST, "invalid")
+        response = self.get_response(request)
+        if (
+            response.status_code >= HTTPStatus.BAD_REQUEST
+            and request.path.startswith("/api/")
+            and not response.get("Content-Type", "").startswith(PROBLEM_TYPE)
+        ):
+            replaced = self._problem(request, HTTPStatus(response.status_code))
+            for name in KEPT_HEADERS:
+                if name in response:
+                    replaced[name] = response[name]
+            response.close()
+            return replaced
+        return response
+
+    @staticmethod
+    def _problem(
+        request: HttpRequest, status: HTTPStatus, code: str | None = None
+    ) -> HttpResponse:
+        code = code or status.phrase.lower().replace(" ", "_")
+        return JsonResponse(
+            {
+                "type": f"urn:hotswap:problem:{code}",
+                "title": status.phrase,
+                "status": status.value,
+                "detail": status.description or status.phrase,
+                "code": code,
+                "traceId": trace_id_of(request),
+                "errors": [],
+            },
+            status=status.value,
+            content_type=PROBLEM_TYPE,
+        )

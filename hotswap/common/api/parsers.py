@@ -1,0 +1,115 @@
+"""JSON that means exactly one thing, or is refused."""
+
+import json
+from collections.abc import Mapping
+from typing import IO, Any
+
+from django.conf import settings
+from rest_framework.exceptions import ParseError
+from rest_framework.parsers import BaseParser
+
+from hotswap.common.errors import TooLargeError
+
+MAX_DEPTH = 32
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ParseError(f"the key {key!r} appears twice", code="duplicate_key")
+        found[key] = value
+    return found
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ParseError(f"{name} is not a JSON number", code="invalid_number")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if value in (float("inf"), float("-inf")):
+        raise ParseError(f"the number {text[:40]} is too large", code="invalid_number")
+    return value
+
+
+def check_text(text: str) -> None:
+    """Refuse what the database cannot hold: NUL and lone surrogates."""
+    if "\x00" in text:
+        raise ParseError("NUL characters are not allowed", code="invalid_character")
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise ParseError("lone surrogates are not allowed", code="invalid_character")
+
+
+def _check(value: Any) -> None:
+    # Iterative: the depth is the caller's to choose.
+    waiting: list[tuple[Any, int]] = [(value, 1)]
+    while waiting:
+        item, depth = waiting.pop()
+        if isinstance(item, str):
+            check_text(item)
+        elif isinstance(item, dict | list):
+            if depth > MAX_DEPTH:
+                raise ParseError(
+                    f"nested more than {MAX_DEPTH} levels deep", code="too_deep"
+                )
+            if isinstance(item, dict):
+                waiting += [(key, depth) for key in item]
+                waiting += [(part, depth + 1) for part in item.values()]
+            else:
+                waiting += [(part, depth + 1) for part in item]
+
+
+def parse_json(body: bytes) -> Any:
+    """Read one JSON document strictly.
+
+    Raises:
+        ParseError: not UTF-8 JSON, a key twice, NaN or infinity, NUL or a lone
+            surrogate in a text, or nested more than 32 levels.
+    """
+    try:
+        value = json.loads(
+            body.decode("utf-8"),
+            object_pairs_hook=_without_duplicates,
+            parse_constant=_refuse_constant,
+            parse_float=_finite,
+        )
+    except UnicodeDecodeError:
+        raise ParseError("the body is not UTF-8", code="malformed") from None
+    except RecursionError:
+        raise ParseError(
+            f"nested more than {MAX_DEPTH} levels deep", code="too_deep"
+        ) from None
+    except ValueError as error:
+        raise ParseError(f"malformed JSON: {error}", code="malformed") from None
+    _check(value)
+    return value
+
+
+class StrictJSONParser(BaseParser):
+    """Parse `application/json` bodies of at most 2 MiB."""
+
+    media_type = "application/json"
+
+    def parse(
+        self,
+        stream: IO[bytes],
+        media_type: str | None = None,
+        parser_context: Mapping[str, Any] | None = None,
+    ) -> Any:
+        limit = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
+        body = stream.read(limit + 1)
+        if len(body) > limit:
+            drain(stream)
+            raise TooLargeError(f"a JSON body may have {limit} bytes at most")
+        return parse_json(body)
+
+
+def drain(stream: IO[bytes], limit_bytes: int = 1 << 30) -> None:
+    """Read and drop the rest of a body, so that the answer reaches its sender."""
+    left = limit_bytes
+    while left > 0:
+        piece = stream.read(min(1 << 20, left))
+        if not piece:
+            return
+        left -= len(piece)

@@ -1,0 +1,125 @@
+"""OpenAPI: names, errors, keys and headers as the API really has them."""
+
+from typing import Any
+
+from drf_spectacular.extensions import (
+    OpenApiAuthenticationExtension,
+    OpenApiSerializerFieldExtension,
+)
+from drf_spectacular.openapi import AutoSchema
+from drf_spectacular.utils import OpenApiParameter
+from rest_framework import serializers
+
+from hotswap.common.api.middleware import PROBLEM_TYPE
+from hotswap.common.api.serializers import CamelSerializer
+from hotswap.common.roles import Role
+
+PERSON_SCHEME = "personToken"
+DEVICE_SCHEME = "deviceToken"
+IDEMPOTENCY_KEY = OpenApiParameter(
+    "Idempotency-Key",
+    location=OpenApiParameter.HEADER,
+    description="The same key again within 24 hours repeats the answer and acts once.",
+)
+IF_MATCH = OpenApiParameter(
+    "If-Match",
+    location=OpenApiParameter.HEADER,
+    description="Refuse (412) unless the ETag is still this one.",
+)
+
+COUNT = OpenApiParameter(
+    "count",
+    type=bool,
+    description="Also count all rows that the filters leave, in `count`.",
+)
+
+
+class ProblemErrorOutput(CamelSerializer):
+    pointer = serializers.CharField(help_text="JSON pointer (RFC 6901); empty: all")
+    code = serializers.CharField()
+    detail = serializers.CharField()
+
+
+class ProblemOutput(CamelSerializer):
+    """A problem document (RFC 9457)."""
+
+    type = serializers.CharField()
+    title = serializers.CharField()
+    status = serializers.IntegerField()
+    detail = serializers.CharField()
+    code = serializers.CharField(help_text="stable, for programs")
+    trace_id = serializers.CharField()
+    errors = ProblemErrorOutput(many=True)  # type: ignore[assignment]
+
+
+class PersonTokenScheme(OpenApiAuthenticationExtension):
+    target_class = "hotswap.common.api.authentication.PersonAuthentication"
+    name = PERSON_SCHEME
+
+    def get_security_definition(self, auto_schema: AutoSchema) -> dict[str, Any]:
+        return {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
+
+
+class DeviceTokenScheme(PersonTokenScheme):
+    target_class = "devices.api.authentication.DeviceAuthentication"
+    name = DEVICE_SCHEME
+
+
+class DurationExtension(OpenApiSerializerFieldExtension):
+    target_class = "hotswap.common.api.serializers.DurationField"
+
+    def map_serializer_field(
+        self, auto_schema: AutoSchema, direction: str
+    ) -> dict[str, Any]:
+        return {"type": "string", "format": "duration", "examples": ["PT30M"]}
+
+
+class HotSwapSchema(AutoSchema):
+    """One tag for each app; roles, problems and headers of each operation."""
+
+    def get_tags(self) -> list[str]:
+        module: str = self.view.__module__
+        return [module.split(".")[0] if not module.startswith("hotswap") else "common"]
+
+    def _is_list_view(self, serializer: Any = None) -> bool:
+        if isinstance(serializer, serializers.ListSerializer):
+            return True
+        return self.method == "GET" and hasattr(self.view, "output_class")
+
+    def _roles(self) -> tuple[Role, ...]:
+        view: Any = self.view
+        needed = view.roles[self.method]
+        return needed if isinstance(needed, tuple) else (needed,)
+
+    def get_description(self) -> str:  # type: ignore[override]
+        described: str = super().get_description() or ""
+        if Role.ANYONE in self._roles():
+            return described
+        named = " or ".join(role.value for role in self._roles())
+        return f"{described}\n\nNeeds the role {named}.".strip()
+
+    def get_auth(self) -> list[dict[str, Any]]:
+        roles = set(self._roles())
+        wanted = {DEVICE_SCHEME} if Role.DEVICE in roles else set()
+        if roles - {Role.DEVICE, Role.ANYONE}:
+            wanted.add(PERSON_SCHEME)
+        return [scheme for scheme in super().get_auth() if set(scheme) & wanted]
+
+    def get_override_parameters(self) -> list[Any]:
+        method = getattr(self.view, self.method.lower())
+        found = list(super().get_override_parameters())
+        if getattr(method, "is_idempotent", False):
+            found.append(IDEMPOTENCY_KEY)
+        if self._is_list_view():
+            found.append(COUNT)
+        if self.method in {"PUT", "PATCH"}:
+            found.append(IF_MATCH)
+        return found
+
+    def _get_response_bodies(self, direction: Any = "response") -> dict[str, Any]:
+        bodies: dict[str, Any] = super()._get_response_bodies(direction)
+        bodies["default"] = self._get_response_for_code(
+            ProblemOutput, "default", [PROBLEM_TYPE]
+        )
+        bodies["default"]["description"] = "The request was refused."
+        return bodies

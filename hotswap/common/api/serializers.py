@@ -1,0 +1,140 @@
+"""Base of all serializers: camelCase on the wire, snake_case in Python."""
+
+import re
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+from rest_framework import serializers
+
+from hotswap.common.durations import format_duration, parse_duration
+
+
+def camelize(name: str) -> str:
+    """Write `release_notes` as `releaseNotes`."""
+    return re.sub(r"_([a-z0-9])", lambda match: match.group(1).upper(), name)
+
+
+class CamelSerializer(serializers.Serializer[Any]):
+    """Serialize declared fields under camelCase names and refuse unknown ones.
+
+    Free-form maps inside keep their own keys: only declared names are translated.
+    """
+
+    def get_fields(self) -> dict[str, Any]:
+        fields = {}
+        for name, field in super().get_fields().items():
+            wire = camelize(name)
+            if wire != name and field.source is None:
+                field.source = name
+            fields[wire] = field
+        return fields
+
+    def to_internal_value(self, data: Any) -> Any:
+        if isinstance(data, Mapping):
+            unknown = sorted(set(data) - set(self.fields))
+            if unknown:
+                known = ", ".join(
+                    name for name, field in self.fields.items() if not field.read_only
+                )
+                raise serializers.ValidationError(
+                    {
+                        name: [
+                            serializers.ErrorDetail(
+                                f"unknown field; known are: {known}", code="unknown"
+                            )
+                        ]
+                        for name in unknown
+                    }
+                )
+        return super().to_internal_value(data)
+
+
+class DurationField(serializers.Field[timedelta, str, str, Any]):
+    """An ISO 8601 duration; canonical on output, no years or months."""
+
+    default_error_messages = {"invalid": "{reason}"}
+
+    def __init__(self, *, minimum: timedelta | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.minimum = minimum
+
+    def to_internal_value(self, data: Any) -> timedelta:
+        if not isinstance(data, str):
+            self.fail("invalid", reason="must be an ISO 8601 duration such as PT30M")
+        try:
+            value = parse_duration(data)
+        except ValueError as error:
+            self.fail("invalid", reason=str(error))
+        if self.minimum is not None and value < self.minimum:
+            self.fail(
+                "invalid", reason=f"must be at least {format_duration(self.minimum)}"
+            )
+        return value
+
+    def to_representation(self, value: timedelta) -> str:
+        return format_duration(value)
+
+
+class StrictBooleanField(serializers.BooleanField):
+    """JSON `true` and `false` only; "yes", 1 and "on" are refused."""
+
+    def to_internal_value(self, data: Any) -> bool:
+        if not isinstance(data, bool):
+            self.fail("invalid", input=data)
+        return data
+
+
+class StrictIntegerField(serializers.IntegerField):
+    """JSON integers only: neither `"5"` nor `true` nor `5.0`."""
+
+    def to_internal_value(self, data: Any) -> int:
+        if isinstance(data, bool) or not isinstance(data, int):
+            self.fail("invalid")
+        return data
+
+
+class StrictFloatField(serializers.FloatField):
+    """JSON numbers only."""
+
+    def to_internal_value(self, data: Any) -> float:
+        if isinstance(data, bool) or not isinstance(data, int | float):
+            self.fail("invalid")
+        try:
+            return float(data)
+        except OverflowError:
+            self.fail("invalid")
+
+
+class StrictUUIDField(serializers.UUIDField):
+    """JSON strings only; a number is not an id."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        if not isinstance(data, str):
+            self.fail("invalid", value=data)
+        return super().to_internal_value(data)
+
+
+class StrictRegexField(serializers.RegexField):
+    """JSON strings only, taken as they are."""
+
+    def __init__(self, regex: str, **kwargs: Any) -> None:
+        super().__init__(regex, trim_whitespace=False, **kwargs)
+
+    def to_internal_value(self, data: Any) -> str:
+        if not isinstance(data, str):
+            self.fail("invalid")
+        return super().to_internal_value(data)
+
+
+class EmptyInput(CamelSerializer):
+    """A body that says nothing: none at all, or `{}`."""
+
+
+class StrictCharField(serializers.CharField):
+    """JSON strings only; a number is not silently turned into a text."""
+
+    def to_internal_value(self, data: Any) -> str:
+        if not isinstance(data, str):
+            self.fail("invalid")
+        return super().to_internal_value(data)

@@ -1,0 +1,128 @@
+"""Login, refresh, and the audit trail."""
+
+from typing import Any
+
+import django_filters
+from django.contrib.auth import authenticate
+from django.utils import timezone
+from drf_spectacular.utils import extend_schema
+from rest_framework import serializers
+from rest_framework.exceptions import AuthenticationFailed
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from hotswap.common.api.base import ApiView, ListView
+from hotswap.common.api.serializers import CamelSerializer, StrictCharField
+from hotswap.common.api.throttling import guard_login
+from hotswap.common.models import AuditEvent, User
+from hotswap.common.roles import Role
+from hotswap.common.tokens import TokenPair, issue_token_pair, rotate_refresh_token
+
+
+class LoginInput(CamelSerializer):
+    username = StrictCharField(max_length=150)
+    password = StrictCharField(max_length=1024, trim_whitespace=False)
+
+
+class RefreshInput(CamelSerializer):
+    refresh = StrictCharField(max_length=256)
+
+
+class TokenPairOutput(CamelSerializer):
+    access = serializers.CharField()
+    refresh = serializers.CharField()
+    expires_in = serializers.IntegerField(source="expires_in_seconds")
+    role = serializers.CharField()
+
+
+def _pair(pair: TokenPair) -> Response:
+    return Response(TokenPairOutput(pair).data, headers={"Cache-Control": "no-store"})
+
+
+class LoginView(ApiView):
+    roles = {"POST": Role.ANYONE}
+    authentication_classes = []
+
+    @extend_schema(request=LoginInput, responses=TokenPairOutput)
+    def post(self, request: Request) -> Response:
+        """Exchange a name and password for an access and a refresh token."""
+        given = self.validated(LoginInput, request.data)
+
+        def attempt() -> User | None:
+            user = authenticate(
+                request._request,
+                username=given["username"],
+                password=given["password"],
+            )
+            return user if isinstance(user, User) and user.role else None
+
+        user = guard_login(request, given["username"], attempt)
+        if user is None:
+            raise AuthenticationFailed(
+                "the name or the password is wrong", code="login_failed"
+            )
+        return _pair(issue_token_pair(user=user))
+
+
+class RefreshView(ApiView):
+    roles = {"POST": Role.ANYONE}
+    authentication_classes = []
+
+    @extend_schema(request=RefreshInput, responses=TokenPairOutput)
+    def post(self, request: Request) -> Response:
+        """Exchange a refresh token, once, for a new pair."""
+        given = self.validated(RefreshInput, request.data)
+        pair = rotate_refresh_token(refresh=given["refresh"], now=timezone.now())
+        if pair is None:
+            raise AuthenticationFailed(
+                "the refresh token is not valid", code="token_invalid"
+            )
+        return _pair(pair)
+
+
+class AuditFilter(django_filters.FilterSet):
+    actor = django_filters.UUIDFilter()
+    verb = django_filters.CharFilter(max_length=64)
+    objectKind = django_filters.CharFilter("object_kind")
+    objectId = django_filters.CharFilter("object_id")
+    to = django_filters.IsoDateTimeFilter("at", "lt")
+
+
+# `from` is a word of the language, so it cannot be declared as an attribute.
+AuditFilter.base_filters["from"] = django_filters.IsoDateTimeFilter("at", "gte")
+
+
+class AuditOutput(CamelSerializer):
+    id = serializers.IntegerField()
+    at = serializers.DateTimeField()
+    actor_kind = serializers.CharField()
+    actor = serializers.UUIDField(allow_null=True)
+    actor_name = serializers.SerializerMethodField(method_name="get_actor_name")
+    verb = serializers.CharField()
+    object_kind = serializers.CharField()
+    object_id = serializers.CharField()
+    details = serializers.DictField()
+
+    def get_actor_name(self, row: AuditEvent) -> str | None:
+        names: dict[Any, str] = self.context["names"]
+        return names.get(row.actor)
+
+
+class AuditView(ListView):
+    """What people did and the server decided, newest first."""
+
+    roles = {"GET": Role.ADMIN}
+    queryset = AuditEvent.objects.all()
+    filterset_class = AuditFilter
+    output_class = AuditOutput
+    ordering = "-id"
+
+    def page_data(self, rows: list[AuditEvent]) -> Any:
+        # Names are joined when read: the rows themselves hold pseudonyms only.
+        actors = {row.actor for row in rows if row.actor}
+        names = dict(
+            User.objects.filter(pseudonym__in=actors).values_list(
+                "pseudonym", "username"
+            )
+        )
+        return AuditOutput(rows, many=True, context={"names": names}).data

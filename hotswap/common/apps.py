@@ -1,0 +1,9 @@
+"""What every app stands on: accounts, roles, audit trail, API kit. No domain words."""
+
+from django.apps import AppConfig
+
+
+class CommonConfig(AppConfig):
+    name = "hotswap.common"
+    label = "common"
+    verbose_name = "People and audit"

@@ -1,0 +1,50 @@
+"""The one way to write to the audit trail."""
+
+from typing import Any
+from uuid import UUID
+
+from django.utils import timezone
+
+from hotswap.common.models import AuditEvent, User
+
+
+def record(
+    *,
+    actor: User | None,
+    verb: str,
+    object_kind: str,
+    object_id: object,
+    details: dict[str, Any] | None = None,
+) -> None:
+    """Append one row; call it inside the transaction of the deed itself.
+
+    Args:
+        actor: the person, or None for what the server decided.
+        verb: `<kind>.<past tense>`, for example `firmware.approved`.
+        details: plain JSON without names of people.
+    """
+    AuditEvent.objects.create(
+        at=timezone.now(),
+        actor_kind=(
+            AuditEvent.ActorKind.SERVER
+            if actor is None
+            else AuditEvent.ActorKind.PERSON
+        ),
+        actor=None if actor is None else actor.pseudonym,
+        verb=verb,
+        object_kind=object_kind,
+        object_id=str(object_id),
+        details=details or {},
+    )
+
+
+def record_device_act(*, device_id: UUID, verb: str, details: dict[str, Any]) -> None:
+    """Append what a device did to its own credentials, under its pseudonym."""
+    AuditEvent.objects.create(
+        actor_kind=AuditEvent.ActorKind.DEVICE,
+        actor=device_id,
+        verb=verb,
+        object_kind="device",
+        object_id=str(device_id),
+        details=details,
+    )

@@ -1,0 +1,165 @@
+"""Accounts, refresh tokens, the audit trail and remembered answers.
+
+Rules:
+- A person acts under a pseudonym in every record, so that erasing the person keeps
+  the trail whole.
+- The audit trail is append-only in the database itself.
+"""
+
+import uuid
+from functools import cached_property
+from typing import ClassVar
+
+import pgtrigger
+from django.contrib.auth.models import AbstractUser, UserManager
+from django.core.serializers.json import DjangoJSONEncoder
+from django.db import models
+from django.utils import timezone
+
+from hotswap.common.roles import INCLUDES, PEOPLE, Role
+
+
+class BaseModel(models.Model):
+    """A row with a GUID and its times; `updated_at` is also its ETag."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    updated_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta:
+        abstract = True
+
+
+class User(AbstractUser):
+    """A person. The groups Admin, Operator and Viewer give the role."""
+
+    pseudonym = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+
+    objects: ClassVar[UserManager["User"]] = UserManager()  # type: ignore[assignment]
+
+    @cached_property
+    def role(self) -> Role | None:
+        """The highest role held, or None."""
+        if not self.is_active:
+            return None
+        if self.is_superuser:
+            return Role.ADMIN
+        held = {group.name for group in self.groups.all()}
+        return next((role for role in PEOPLE if role.value in held), None)
+
+    def may(self, needed: Role) -> bool:
+        """Tell whether this person may do what needs the role."""
+        return self.role is not None and needed in INCLUDES[self.role]
+
+
+class RefreshToken(models.Model):
+    """One refresh token of a login; only its SHA-256 is kept.
+
+    Each may be used once. Using one a second time revokes the whole family, because
+    either the owner or a thief holds a copy.
+    """
+
+    digest = models.CharField(max_length=64, unique=True)
+    family = models.UUIDField(db_index=True)
+    user = models.ForeignKey(User, on_delete=models.CASCADE)
+    created_at = models.DateTimeField(default=timezone.now)
+    expires_at = models.DateTimeField(db_index=True)
+    stamp = models.CharField(
+        max_length=16, default="", help_text="of the password at the login"
+    )
+    used_at = models.DateTimeField(null=True)
+    revoked_at = models.DateTimeField(null=True)
+
+    def __str__(self) -> str:
+        return f"refresh token of {self.user_id}"
+
+
+class AuditEvent(models.Model):
+    """What a person did or the server decided; written in the same transaction."""
+
+    class ActorKind(models.TextChoices):
+        PERSON = "person"
+        DEVICE = "device"
+        SERVER = "server"
+
+    id = models.BigAutoField(primary_key=True)
+    at = models.DateTimeField(default=timezone.now, db_index=True)
+    actor_kind = models.CharField(max_length=8, choices=ActorKind.choices)
+    actor = models.UUIDField(null=True, help_text="pseudonym; empty for the server")
+    verb = models.CharField(max_length=64)
+    object_kind = models.CharField(max_length=32)
+    object_id = models.CharField(max_length=64)
+    details = models.JSONField(default=dict, encoder=DjangoJSONEncoder)
+
+    class Meta:
+        indexes = [
+            models.Index(fields=["object_kind", "object_id"], name="audit_object"),
+            models.Index(fields=["actor"], name="audit_actor"),
+            models.Index(fields=["verb"], name="audit_verb"),
+        ]
+        triggers = [
+            pgtrigger.Protect(
+                name="audit_append_only",
+                operation=pgtrigger.Update | pgtrigger.Delete,
+            ),
+            # The row-level form of Protect does not exist for TRUNCATE.
+            pgtrigger.Trigger(
+                name="audit_no_truncate",
+                level=pgtrigger.Statement,
+                when=pgtrigger.Before,
+                operation=pgtrigger.Truncate,
+                func="RAISE EXCEPTION 'the audit trail is append-only';",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.at:%Y-%m-%d %H:%M:%S} {self.verb}"
+
+
+class RememberedAnswer(models.Model):
+    """The answer given to an `Idempotency-Key`, replayed for 24 hours.
+
+    The body is sealed, because the answer to a registration holds the device's key.
+    """
+
+    principal = models.CharField(max_length=80)
+    key = models.CharField(max_length=255)
+    route = models.CharField(max_length=255)
+    request_digest = models.CharField(max_length=64)
+    status = models.PositiveSmallIntegerField(null=True)
+    headers = models.JSONField(default=dict)
+    body = models.BinaryField(null=True)
+    created_at = models.DateTimeField(default=timezone.now, db_index=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["principal", "key", "route"], name="one_answer_a_key"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.route} {self.key}"
+
+
+class KeyFingerprint(models.Model):
+    """A check value of each key file, so that a lost or swapped file is noticed."""
+
+    name = models.CharField(max_length=32, primary_key=True)
+    fingerprint = models.CharField(max_length=64)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Clock(models.Model):
+    """When a periodic job last ran: liveness, read from the database alone."""
+
+    name = models.CharField(max_length=32, primary_key=True)
+    last_run_at = models.DateTimeField()
+    restarted_at = models.DateTimeField(
+        help_text="since when the job has run without a gap"
+    )
+
+    def __str__(self) -> str:
+        return self.name

@@ -1,0 +1,157 @@
+"""What an installation needs before its first request."""
+
+from datetime import datetime, timedelta
+
+from django.conf import settings
+from django.contrib.auth.models import Group
+from django.core.exceptions import ImproperlyConfigured
+from django.db import connection, transaction
+from django.utils import timezone
+
+from hotswap.common import audit, keyring
+from hotswap.common.errors import ConflictError, NotFoundError
+from hotswap.common.models import (
+    Clock,
+    KeyFingerprint,
+    RefreshToken,
+    RememberedAnswer,
+    User,
+)
+from hotswap.common.roles import PEOPLE, Role
+
+CLOCK_GAP = timedelta(seconds=30)
+
+
+class OwnAccountError(ConflictError):
+    code = "own_account"
+
+
+def ensure_keys() -> None:
+    """Make the key files at the first start; later, check that they are the same.
+
+    Raises:
+        ImproperlyConfigured: a key file is gone or another one is in its place. What
+            it protects could not be read any more, so nothing starts.
+    """
+    known = dict(KeyFingerprint.objects.values_list("name", "fingerprint"))
+    if not known:
+        keyring.create_key_files()
+    for name, fingerprint in keyring.fingerprints().items():
+        if name not in known:
+            KeyFingerprint.objects.get_or_create(
+                name=name, defaults={"fingerprint": fingerprint}
+            )
+        elif known[name] != fingerprint:
+            raise ImproperlyConfigured(
+                f"the key file {settings.KEYS_DIR}/{name}.key is not the one this "
+                "database was made with: restore it from your backup"
+            )
+    keyring.token_keys()
+
+
+def ensure_groups() -> None:
+    """Make the groups that give people their role."""
+    for role in PEOPLE:
+        Group.objects.get_or_create(name=role.value)
+
+
+def create_person(
+    *, username: str, password: str, role: Role, email: str = "", actor: User | None
+) -> User:
+    """Create a person with one role; everyone may enter the console."""
+    with transaction.atomic():
+        ensure_groups()
+        user = User.objects.create_user(username, email, password)
+        user.is_staff = True
+        user.save(update_fields=["is_staff"])
+        user.groups.set([Group.objects.get(name=role.value)])
+        audit.record(
+            actor=actor,
+            verb="person.created",
+            object_kind="person",
+            object_id=user.pseudonym,
+            details={"role": role.value},
+        )
+    return user
+
+
+def set_person_active(*, actor: User, user_id: int, is_active: bool) -> User:
+    """Let a person in again, or shut one out everywhere at once.
+
+    Raises:
+        NotFoundError: there is no such person.
+        OwnAccountError: nobody shuts out themselves, so that an Admin stays.
+    """
+    with transaction.atomic():
+        user = User.objects.select_for_update().filter(pk=user_id).first()
+        if user is None:
+            raise NotFoundError("there is no such person")
+        if user.pk == actor.pk:
+            raise OwnAccountError("you cannot disable or enable yourself")
+        if user.is_active == is_active:
+            return user
+        user.is_active = is_active
+        user.save(update_fields=["is_active"])
+        if not is_active:
+            RefreshToken.objects.filter(user=user, revoked_at__isnull=True).update(
+                revoked_at=timezone.now()
+            )
+        audit.record(
+            actor=actor,
+            verb="person.enabled" if is_active else "person.disabled",
+            object_kind="person",
+            object_id=user.pseudonym,
+        )
+    return user
+
+
+def ensure_first_admin(*, username: str, password: str) -> bool:
+    """Create the first Admin where there is none yet; tell whether it did."""
+    ensure_groups()
+    if User.objects.filter(groups__name=Role.ADMIN.value).exists():
+        return False
+    create_person(username=username, password=password, role=Role.ADMIN, actor=None)
+    return True
+
+
+def touch_clock(*, name: str, now: datetime) -> datetime:
+    """Note that a periodic job runs, and when it came back after a gap.
+
+    Returns:
+        The time since which the job has run without a gap of more than 30 s. Whoever
+        measures silence measures from there, so that an outage of the server is not
+        taken for one of the devices.
+    """
+    # GREATEST keeps a late duplicate of the job from turning the clock back.
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            INSERT INTO common_clock AS clock (name, last_run_at, restarted_at)
+            VALUES (%(name)s, %(now)s, %(now)s)
+            ON CONFLICT (name) DO UPDATE SET
+                last_run_at = GREATEST(clock.last_run_at, EXCLUDED.last_run_at),
+                restarted_at = CASE
+                    WHEN EXCLUDED.last_run_at - clock.last_run_at
+                        > make_interval(secs => %(gap_seconds)s)
+                    THEN EXCLUDED.last_run_at ELSE clock.restarted_at END
+            RETURNING restarted_at
+            """,
+            {"name": name, "now": now, "gap_seconds": CLOCK_GAP.total_seconds()},
+        )
+        row = cursor.fetchone()
+    restarted_at: datetime = row[0]
+    return restarted_at
+
+
+def clock_age(*, name: str) -> timedelta | None:
+    """Return how long ago the job last ran, or None if it never did."""
+    last = Clock.objects.filter(name=name).values_list("last_run_at", flat=True).first()
+    return None if last is None else timezone.now() - last
+
+
+def tidy(*, now: datetime) -> None:
+    """Drop what has lived long enough: remembered answers and dead refresh tokens."""
+    RememberedAnswer.objects.filter(
+        created_at__lt=now - settings.IDEMPOTENCY_KEY_LIFETIME
+    ).delete()
+    RefreshToken.objects.filter(expires_at__lt=now).delete()

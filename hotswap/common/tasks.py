@@ -1,0 +1,12 @@
+"""Periodic work of the common app."""
+
+from celery import shared_task
+from django.utils import timezone
+
+from hotswap.common import services
+
+
+@shared_task
+def tidy() -> None:
+    """Drop what has lived long enough."""
+    services.tidy(now=timezone.now())

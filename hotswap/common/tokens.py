@@ -1,0 +1,172 @@
+"""Access tokens of people and devices, and the refresh tokens of people.
+
+Rules:
+- Tokens of people and of devices differ in type and audience; neither is taken for
+  the other.
+- One ring of keys signs and verifies (ES256, `kid` in the header); no other algorithm
+  is accepted.
+- A refresh token works once; a second use revokes its whole family.
+"""
+
+import hashlib
+import secrets
+import uuid
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import jwt
+from django.conf import settings
+from django.db import transaction
+from django.utils import timezone
+from rest_framework_simplejwt.exceptions import TokenBackendError
+from rest_framework_simplejwt.tokens import Token
+
+from hotswap.common.keyring import token_keys
+from hotswap.common.models import RefreshToken, User
+
+ALGORITHM = "ES256"
+ISSUER = "hotswap"
+
+
+class RingBackend:
+    """Sign with the newest key of the ring, verify with the one that `kid` names."""
+
+    def __init__(self, audience: str) -> None:
+        self.audience = audience
+
+    def get_leeway(self) -> timedelta:
+        """Tell simplejwt how long after its end a token is still taken: not at all."""
+        return timedelta(0)
+
+    def encode(self, payload: dict[str, Any]) -> str:
+        key = token_keys()[-1]
+        claims = payload | {"aud": self.audience, "iss": ISSUER}
+        return jwt.encode(
+            claims, key.private, algorithm=ALGORITHM, headers={"kid": key.kid}
+        )
+
+    def decode(self, token: str | bytes, verify: bool = True) -> dict[str, Any]:
+        try:
+            kid = jwt.get_unverified_header(token).get("kid")
+            key = next((key for key in token_keys() if key.kid == kid), None)
+            if key is None:
+                raise TokenBackendError("unknown key")
+            claims: dict[str, Any] = jwt.decode(
+                token,
+                key.public,
+                algorithms=[ALGORITHM],
+                audience=self.audience,
+                issuer=ISSUER,
+                options={"verify_signature": verify, "require": ["exp", "iat", "sub"]},
+            )
+        except jwt.InvalidTokenError as error:
+            raise TokenBackendError("token is invalid or expired") from error
+        return claims
+
+
+class RingToken(Token):
+    """A token of the ring; subclasses name the type, audience and lifetime."""
+
+    audience: str
+
+    def get_token_backend(self) -> Any:
+        return RingBackend(self.audience)
+
+
+class PersonToken(RingToken):
+    token_type = "person"  # noqa: S105
+    audience = "hotswap-people"
+    lifetime = settings.PERSON_TOKEN_LIFETIME
+
+
+class DeviceToken(RingToken):
+    token_type = "device"  # noqa: S105
+    audience = "hotswap-devices"
+    lifetime = settings.DEVICE_TOKEN_LIFETIME
+
+
+def token_type(token: str) -> str | None:
+    """Read what kind of token this says it is; nothing is verified."""
+    try:
+        claims = jwt.decode(token, options={"verify_signature": False})
+    except jwt.InvalidTokenError:
+        return None
+    kind = claims.get("token_type")
+    return kind if isinstance(kind, str) else None
+
+
+@dataclass(frozen=True, slots=True)
+class TokenPair:
+    access: str
+    refresh: str
+    expires_in_seconds: int
+    role: str
+
+
+def password_stamp(user: User) -> str:
+    """Return a value that changes with the password, so that old tokens end."""
+    return user.get_session_auth_hash()[:16]
+
+
+def person_access_token(user: User) -> str:
+    """Sign an access token for a person (15 minutes)."""
+    token = PersonToken()
+    token["sub"] = str(user.pseudonym)
+    token["stamp"] = password_stamp(user)
+    return str(token)
+
+
+def issue_token_pair(*, user: User, family: uuid.UUID | None = None) -> TokenPair:
+    """Sign an access token and store a new refresh token of the family."""
+    refresh = f"hsr_{secrets.token_urlsafe(32)}"
+    now = timezone.now()
+    RefreshToken.objects.create(
+        digest=hashlib.sha256(refresh.encode()).hexdigest(),
+        family=family or uuid.uuid4(),
+        user=user,
+        stamp=password_stamp(user),
+        created_at=now,
+        expires_at=now + settings.REFRESH_TOKEN_LIFETIME,
+    )
+    return TokenPair(
+        access=person_access_token(user),
+        refresh=refresh,
+        expires_in_seconds=int(settings.PERSON_TOKEN_LIFETIME.total_seconds()),
+        role=user.role.value if user.role else "",
+    )
+
+
+def rotate_refresh_token(*, refresh: str, now: datetime) -> TokenPair | None:
+    """Exchange a refresh token for a new pair, once.
+
+    Of several exchanges at once exactly one wins. A token that was already used
+    revokes its family, which ends the winner's refresh token too.
+
+    Returns:
+        The new pair, or None when the token is unknown, used, revoked or expired, or
+        its owner may no longer log in or has changed the password since.
+    """
+    digest = hashlib.sha256(refresh.encode()).hexdigest()
+    with transaction.atomic():
+        known = RefreshToken.objects.filter(digest=digest).first()
+        if known is None:
+            return None
+        # One at a time within a family: else the revocation of a family could miss
+        # the token that another exchange is about to add to it.
+        family = RefreshToken.objects.filter(family=known.family).order_by("pk")
+        family.select_for_update().first()
+        won = RefreshToken.objects.filter(
+            digest=digest,
+            used_at__isnull=True,
+            revoked_at__isnull=True,
+            expires_at__gt=now,
+        ).update(used_at=now)
+        row = RefreshToken.objects.select_related("user").get(digest=digest)
+        if not won:
+            if row.used_at is not None:
+                family.filter(revoked_at__isnull=True).update(revoked_at=now)
+            return None
+        if row.user.role is None or row.stamp != password_stamp(row.user):
+            return None
+        return issue_token_pair(user=row.user, family=row.family)

@@ -1,0 +1,148 @@
+"""Who may call what: one table of role x route -> status."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.urls import URLPattern, URLResolver, get_resolver
+
+from tests.api import Caller, problem_of
+
+NOBODY = "00000000-0000-4000-8000-000000000000"
+CALLERS = ("anonymous", "viewer", "operator", "admin", "device_caller")
+
+# Route, method, then the status for: nobody, Viewer, Operator, Admin, Device.
+# The requests have no body and name things that do not exist, except the device of
+# the last caller; 400, 404 and 415 therefore mean that the caller was let through.
+TABLE = """
+    health                                         GET    200 200 200 200 200
+    health/ready                                   GET    200 200 200 200 200
+    metrics                                        GET    401 200 200 200 403
+    /auth/token                                    POST   400 400 400 400 400
+    /auth/refresh                                  POST   400 400 400 400 400
+    /auth/device-token                             POST   400 400 400 400 400
+    /audit-events                                  GET    401 403 403 200 403
+    /device-models                                 GET    401 200 200 200 403
+    /device-models                                 POST   401 403 403 400 403
+    /firmware                                      GET    401 200 200 200 403
+    /firmware                                      POST   401 403 403 415 403
+    /firmware/<firmware>                           GET    401 404 404 404 403
+    /firmware/<firmware>                           PATCH  401 403 403 400 403
+    /firmware/<firmware>/approve                   POST   401 403 403 404 403
+    /firmware/<firmware>/reject                    POST   401 403 403 400 403
+    /firmware/<firmware>/deprecate                 POST   401 403 403 400 403
+    /firmware/<firmware>/download                  GET    401 403 403 403 403
+    /signing-keys                                  GET    200 200 200 200 200
+    /devices                                       GET    401 200 200 200 403
+    /devices                                       POST   401 403 400 400 403
+    /devices/<device>                              GET    401 200 200 200 403
+    /devices/<device>                              PUT    401 403 400 400 403
+    /devices/<device>                              PATCH  401 403 200 200 403
+    /devices/<device>/enable                       POST   401 403 200 200 403
+    /devices/<device>/disable                      POST   401 403 200 200 403
+    /devices/<device>/revoke                       POST   401 403 200 200 403
+    /devices/<device>/api-key                      POST   401 403 201 201 201
+    /devices/<device>/health                       GET    401 200 200 200 403
+    /devices/<device>/health                       POST   401 403 403 403 400
+    /devices/<device>/update                       GET    401 403 403 403 204
+    /devices/<device>/updates/<update>/reports     POST   401 403 403 403 400
+    /device-groups                                 GET    401 200 200 200 403
+    /device-groups                                 POST   401 403 400 400 403
+    /device-groups/<group>                         GET    401 404 404 404 403
+    /device-groups/<group>                         PUT    401 403 400 400 403
+    /device-groups/<group>                         DELETE 401 403 404 404 403
+    /device-groups/<group>/devices                 GET    401 404 404 404 403
+    /device-groups/<group>/devices                 POST   401 403 400 400 403
+    /device-groups/<group>/devices                 DELETE 401 403 400 400 403
+    /deployments                                   GET    401 200 200 200 403
+    /deployments                                   POST   401 403 400 400 403
+    /deployments/preview                           POST   401 403 400 400 403
+    /deployments/<deployment>                      GET    401 404 404 404 403
+    /deployments/<deployment>/status               GET    401 404 404 404 403
+    /deployments/<deployment>/devices              GET    401 404 404 404 403
+    /deployments/<deployment>/devices/<device>     GET    401 404 404 404 403
+    /deployments/<deployment>/logs                 GET    401 404 404 404 403
+    /deployments/<deployment>/pause                POST   401 403 400 400 403
+    /deployments/<deployment>/resume               POST   401 403 400 400 403
+    /deployments/<deployment>/cancel               POST   401 403 400 400 403
+    /deployments/<deployment>/rollback             POST   401 403 400 400 403
+    /schema                                        GET    401 200 200 200 403
+    /docs                                          GET    401 200 200 200 403
+"""
+PLACES = {
+    "<device>": "<str:device_id>",
+    "<firmware>": "<uuid:firmware_id>",
+    "<update>": "<uuid:update_id>",
+    "<group>": "<uuid:group_id>",
+    "<deployment>": "<uuid:deployment_id>",
+}
+
+
+def read_row(line: str) -> list[str]:
+    """Read a line of the table; give the address as the URLconf has it."""
+    address, *rest = line.split()
+    for short, long in PLACES.items():
+        address = address.replace(short, long)
+    return [f"api/v1{address}" if address.startswith("/") else address, *rest]
+
+
+ROWS = [read_row(line) for line in TABLE.strip().splitlines()]
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+
+
+def routes(
+    patterns: list[URLPattern | URLResolver], prefix: str = ""
+) -> Iterator[tuple[str, Any]]:
+    """Walk the URLconf; give each address with its view."""
+    for entry in patterns:
+        address = prefix + str(entry.pattern)
+        if isinstance(entry, URLResolver):
+            yield from routes(entry.url_patterns, address)
+        elif address.startswith(("api/", "health", "metrics")):
+            yield address, getattr(entry.callback, "view_class", None)
+
+
+def served() -> set[tuple[str, str]]:
+    """Return every address and method that the URLconf serves."""
+    found = set()
+    for address, view in routes(get_resolver().url_patterns):
+        # What is no class answers GET alone.
+        methods = [m for m in METHODS if view is None or hasattr(view, m.lower())]
+        found |= {(address, m) for m in (methods if view else ["GET"])}
+    return found
+
+
+def test_the_table_names_every_route_and_no_other() -> None:
+    assert {(address, method) for address, method, *_ in ROWS} == served()
+
+
+def test_every_method_of_a_view_names_its_role() -> None:
+    for address, view in routes(get_resolver().url_patterns):
+        if view is not None:
+            methods = {m for m in METHODS if hasattr(view, m.lower())}
+            assert set(getattr(view, "roles", {})) == methods, address
+
+
+@pytest.mark.parametrize(
+    "row", ROWS, ids=[f"{method} {address}" for address, method, *_ in ROWS]
+)
+def test_each_role_gets_the_status_of_the_table(
+    row: list[str], device: object, request: pytest.FixtureRequest
+) -> None:
+    address, method, *expected = row
+    path = "/" + address.replace("<str:device_id>", "table-device").replace(
+        "<uuid:firmware_id>", NOBODY
+    ).replace("<uuid:update_id>", NOBODY).replace("<uuid:group_id>", NOBODY).replace(
+        "<uuid:deployment_id>", NOBODY
+    )
+
+    found = {}
+    # The device calls first: it may be revoked by those that come after it.
+    for name in sorted(CALLERS, key=lambda name: name != "device_caller"):
+        caller: Caller = request.getfixturevalue(name)
+        response = caller.request(method, path)
+        found[name] = str(response.status_code)
+        if response.status_code >= 400:
+            problem_of(response, response.status_code)
+
+    assert [found[name] for name in CALLERS] == expected

@@ -1,0 +1,91 @@
+"""The description of the API is true, checked in, and free of warnings."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from django.conf import settings
+from django.core.management import call_command
+
+from tests.callers import PersonCaller
+from tests.common.test_roles import ROWS
+
+CHECKED_IN = Path(settings.BASE_DIR) / "docs" / "openapi.yaml"
+HINT = "run `python manage.py spectacular --file docs/openapi.yaml`"
+
+
+@pytest.fixture(scope="module")
+def document() -> Any:
+    return yaml.safe_load(CHECKED_IN.read_text())
+
+
+def test_the_description_is_checked_in_as_it_is_generated(tmp_path: Path) -> None:
+    generated = tmp_path / "openapi.yaml"
+
+    call_command("spectacular", file=str(generated), validate=True, fail_on_warn=True)
+
+    assert generated.read_text() == CHECKED_IN.read_text(), HINT
+
+
+def test_it_is_openapi_3_1(document: Any) -> None:
+    assert document["openapi"].startswith("3.1")
+
+
+def test_it_describes_every_route(document: Any) -> None:
+    described = {
+        (path, method.upper())
+        for path, methods in document["paths"].items()
+        for method in methods
+    }
+
+    served = {
+        (
+            "/"
+            + address.replace("<str:", "{").replace("<uuid:", "{").replace(">", "}"),
+            m,
+        )
+        for address, m, *_ in ROWS
+        if address.startswith("api/") and not address.endswith(("/schema", "/docs"))
+    }
+
+    assert described == served
+
+
+def test_every_operation_describes_its_problems_and_its_token(document: Any) -> None:
+    anonymous = {address for address, _, status, *_ in ROWS if status in {"200", "400"}}
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            problem = operation["responses"]["default"]["content"]
+            assert list(problem) == ["application/problem+json"], (path, method)
+            is_open = path.removeprefix("/") in anonymous
+            assert bool(operation.get("security")) != is_open, (path, method)
+
+
+def test_lists_describe_their_filters_and_pages(document: Any) -> None:
+    operation = document["paths"]["/api/v1/devices"]["get"]
+
+    names = {parameter["name"] for parameter in operation["parameters"]}
+
+    assert names == {
+        *("cursor", "pageSize", "count", "model", "region", "status", "enabled"),
+        *("firmwareVersion", "group", "tag", "search"),
+    }
+
+
+def test_the_server_gives_the_same_description(
+    viewer: PersonCaller, document: Any
+) -> None:
+    response = viewer.get("/schema")
+
+    assert response.status_code == 200
+    assert yaml.safe_load(response.content) == document
+
+
+def test_the_page_of_the_description_loads_nothing_from_elsewhere(
+    viewer: PersonCaller,
+) -> None:
+    page = viewer.get("/docs").content.decode()
+
+    assert "swagger-ui" in page
+    assert "https://" not in page
