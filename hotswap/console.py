@@ -1,0 +1,252 @@
+"""The console as a whole: what may be loaded, the sidebar, the index, the search."""
+
+from collections.abc import Callable
+from typing import Any
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse
+from django.templatetags.static import static
+from django.urls import reverse
+from unfold.dataclasses import SearchResult
+
+from deployments.choices import DeploymentStatus
+from deployments.console.words import deployment_pill
+from deployments.models import Deployment
+from devices.models import Device
+from firmware.choices import FirmwareStatus
+from firmware.models import Firmware
+from hotswap.common.models import User
+from hotswap.common.roles import Role
+
+SHOWN_ON_INDEX = 10
+FOUND_PER_KIND = 8
+
+# Styles: Unfold's theme colours and htmx's indicator are `<style>` elements, and the
+# API's documentation has one too. Scripts: Alpine and htmx evaluate expressions.
+POLICY = (
+    "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+    "object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'none'"
+)
+CONSOLE_POLICY = f"{POLICY}; script-src 'self' 'unsafe-eval'"
+
+
+class ContentSecurityMiddleware:
+    """Tell browsers to load nothing from elsewhere and to run no inline script."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+        self.console = ""
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        response = self.get_response(request)
+        # Asked for here, as addresses are not known yet when this is made.
+        self.console = self.console or reverse("admin:index")
+        is_console = request.path.startswith(self.console)
+        response.headers.setdefault(
+            "Content-Security-Policy", CONSOLE_POLICY if is_console else POLICY
+        )
+        return response
+
+
+def stylesheet(request: HttpRequest) -> str:
+    return static("hotswap/console.css")
+
+
+def script(request: HttpRequest) -> str:
+    return static("hotswap/console.js")
+
+
+def icon(request: HttpRequest) -> str:
+    return static("hotswap/icon.svg")
+
+
+def environment_label(request: HttpRequest) -> list[str] | None:
+    """Say on every page of a demo that its waits are shorter than real ones."""
+    if not settings.DEMO_CLOCK:
+        return None
+    return [f"Demo – waits shortened ({settings.DEMO_CLOCK})", "warning"]
+
+
+def _may(request: HttpRequest, role: Role) -> bool:
+    return isinstance(request.user, User) and request.user.may(role)
+
+
+def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
+    """Return the entries of the sidebar, those of Admins for Admins only."""
+    launch = reverse("admin:deployments_deployment_launch")
+
+    def entry(title: str, name: str, symbol: str, **more: Any) -> dict[str, Any]:
+        link = reverse(f"admin:{name}")
+        return {
+            "title": title,
+            "icon": symbol,
+            "link": link,
+            "active": request.path == link
+            or (
+                name.endswith("_changelist")
+                and request.path.startswith(link)
+                and request.path != launch
+            ),
+            **more,
+        }
+
+    deployments = [
+        entry(
+            "Deployments",
+            "deployments_deployment_changelist",
+            "rocket_launch",
+            **_badge(Deployment.objects.active().count(), "info"),
+        )
+    ]
+    if _may(request, Role.OPERATOR):
+        deployments.append(
+            entry("Launch", "deployments_deployment_launch", "play_circle")
+        )
+    groups: list[dict[str, Any]] = [
+        {
+            "items": [entry("Index", "index", "home")],
+        },
+        {
+            "title": "Rollouts",
+            "items": deployments,
+        },
+        {
+            "title": "Catalogue",
+            "items": [
+                entry(
+                    "Firmware",
+                    "firmware_firmware_changelist",
+                    "memory",
+                    **_badge(
+                        Firmware.objects.filter(status=FirmwareStatus.DRAFT).count(),
+                        "warning",
+                    ),
+                ),
+                entry(
+                    "Device models",
+                    "firmware_devicemodel_changelist",
+                    "developer_board",
+                ),
+            ],
+        },
+        {
+            "title": "Fleet",
+            "items": [
+                entry("Devices", "devices_device_changelist", "sensors"),
+                entry("Groups", "devices_devicegroup_changelist", "workspaces"),
+            ],
+        },
+    ]
+    if _may(request, Role.ADMIN):
+        groups.append(
+            {
+                "title": "Administration",
+                "items": [
+                    entry("Audit", "common_auditevent_changelist", "history_edu"),
+                    entry("People", "common_user_changelist", "group"),
+                ],
+            }
+        )
+    return groups
+
+
+def _badge(number: int, variant: str) -> dict[str, str]:
+    return {"badge": str(number), "badge_variant": variant} if number else {}
+
+
+def overview(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
+    """Fill the index: what runs, and what waits for a person."""
+    active = list(
+        Deployment.objects.active()
+        .select_related("firmware__model")
+        .order_by("-created_at")
+    )
+    paused = sum(each.status == DeploymentStatus.PAUSED for each in active)
+    drafts = Firmware.objects.filter(status=FirmwareStatus.DRAFT)
+    deployments = reverse("admin:deployments_deployment_changelist")
+    firmware = reverse("admin:firmware_firmware_changelist")
+    context |= {
+        "title": "HotSwap",
+        "cards": [
+            {
+                "number": len(active),
+                "label": "deployments under way",
+                "tone": "blue",
+                "url": f"{deployments}?state=active",
+            },
+            {
+                "number": paused,
+                "label": "paused, waiting for a person",
+                "tone": "amber",
+                "url": f"{deployments}?state={DeploymentStatus.PAUSED.value}",
+            },
+            {
+                "number": drafts.count(),
+                "label": "firmware waiting for approval",
+                "tone": "amber",
+                "url": f"{firmware}?status__exact={FirmwareStatus.DRAFT.value}",
+            },
+            {
+                "number": Firmware.objects.filter(damaged_at__isnull=False).count(),
+                "label": "firmware damaged in the store",
+                "tone": "red",
+                "url": f"{firmware}?damaged=yes",
+            },
+        ],
+        "deployments": [
+            {
+                "object": each,
+                "pill": deployment_pill(each),
+                "url": reverse("admin:deployments_deployment_change", args=[each.pk]),
+            }
+            for each in active[:SHOWN_ON_INDEX]
+        ],
+        "drafts": [
+            {
+                "object": each,
+                "url": reverse("admin:firmware_firmware_change", args=[each.pk]),
+            }
+            for each in drafts.select_related("model", "uploaded_by").order_by(
+                "created_at"
+            )[:SHOWN_ON_INDEX]
+        ],
+        "launch_url": reverse("admin:deployments_deployment_launch")
+        if _may(request, Role.OPERATOR)
+        else "",
+        "has_nothing": not Device.objects.exists(),
+        "register_url": reverse("admin:devices_device_register")
+        if _may(request, Role.OPERATOR)
+        else "",
+    }
+    return context
+
+
+def find(request: HttpRequest, text: str) -> list[SearchResult]:
+    """Find devices, deployments and firmware by their names, a few of each."""
+    if not _may(request, Role.VIEWER):
+        return []
+    devices = Device.objects.filter(device_id__icontains=text).order_by("device_id")
+    deployments = Deployment.objects.filter(name__icontains=text).order_by(
+        "-created_at"
+    )
+    firmware = Firmware.objects.filter(version__startswith=text).select_related("model")
+    found = [
+        *((each, "Device", "devices_device") for each in devices[:FOUND_PER_KIND]),
+        *(
+            (each, "Deployment", "deployments_deployment")
+            for each in deployments[:FOUND_PER_KIND]
+        ),
+        *(
+            (each, "Firmware", "firmware_firmware")
+            for each in firmware[:FOUND_PER_KIND]
+        ),
+    ]
+    return [
+        SearchResult(
+            title=str(each),
+            description=kind,
+            link=reverse(f"admin:{name}_change", args=[each.pk]),
+            icon="arrow_forward",
+        )
+        for each, kind, name in found
+    ]

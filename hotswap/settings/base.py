@@ -1,0 +1,327 @@
+"""Settings shared by every environment.
+
+Rules:
+- Each environment variable is read once, here or in the environment's own module.
+- Numbers of the specification have a name; nothing else in the code repeats them.
+- The database is the only truth: Redis may vanish at any time (design, section 1).
+"""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import environ
+from psycopg.conninfo import conninfo_to_dict
+
+from hotswap.settings.console import UNFOLD  # noqa: F401
+
+env = environ.Env()
+
+BASE_DIR = Path(__file__).resolve().parent.parent.parent
+DATA_DIR = Path(
+    env.str("HOTSWAP_DATA_DIR", default=str(BASE_DIR / ".hotswap"))
+).resolve()
+KEYS_DIR = Path(env.str("HOTSWAP_KEYS_DIR", default=str(DATA_DIR / "keys"))).resolve()
+
+DEBUG = False
+ALLOWED_HOSTS: list[str] = env.list("HOTSWAP_ALLOWED_HOSTS", default=[])
+CSRF_TRUSTED_ORIGINS: list[str] = env.list("HOTSWAP_TRUSTED_ORIGINS", default=[])
+ROOT_URLCONF = "hotswap.urls"
+WSGI_APPLICATION = "hotswap.wsgi.application"
+AUTH_USER_MODEL = "common.User"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+LANGUAGE_CODE = "en"
+TIME_ZONE = "UTC"
+USE_TZ = True
+USE_I18N = False
+
+INSTALLED_APPS = [
+    "unfold",
+    "unfold.contrib.filters",
+    "unfold.contrib.forms",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "django.contrib.humanize",
+    "pgtrigger",
+    "rest_framework",
+    "django_filters",
+    "drf_standardized_errors",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "django_celery_beat",
+    "django_prometheus",
+    "storages",
+    "hotswap.common",
+    "firmware",
+    "devices",
+    "health",
+    "deployments",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "hotswap.console.ContentSecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "hotswap.common.api.middleware.ProblemMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+APPEND_SLASH = False
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+AUTHENTICATION_BACKENDS = ["hotswap.common.auth_backends.RoleBackend"]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in (
+        "UserAttributeSimilarityValidator",
+        "MinimumLengthValidator",
+        "CommonPasswordValidator",
+        "NumericPasswordValidator",
+    )
+]
+LOGIN_URL = "admin:login"
+
+STATIC_URL = "/static/"
+STATIC_ROOT = DATA_DIR / "static"
+STATICFILES_DIRS = [BASE_DIR / "static"]
+WHITENOISE_USE_FINDERS = True
+
+
+def database_from_url(url: str, *, pool: bool = False) -> dict[str, Any]:
+    """Translate a libpq address into Django's database settings.
+
+    Args:
+        url: `postgresql://user:password@host:port/name?option=value`, or any other
+            form that libpq reads; `host` may be the folder of a Unix socket.
+        pool: keep a pool of connections (web); workers use one each, because Celery
+            closes Django's pool after every task.
+    """
+    parts = conninfo_to_dict(url)
+    options: dict[str, Any] = {
+        key: value
+        for key, value in parts.items()
+        if key not in {"dbname", "user", "password", "host", "port"}
+    }
+    # A process that dies or stalls inside a transaction must not keep its rows
+    # locked for longer than the takeover time of the design (10 s).
+    options["options"] = (
+        f"{options.get('options', '')} -c idle_in_transaction_session_timeout=5s"
+    ).strip()
+    settings: dict[str, Any] = {
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": parts.get("dbname", "hotswap"),
+        "USER": parts.get("user", ""),
+        "PASSWORD": parts.get("password", ""),
+        "HOST": parts.get("host", ""),
+        "PORT": parts.get("port", ""),
+        "OPTIONS": options,
+        "CONN_HEALTH_CHECKS": True,
+    }
+    if pool:
+        options["pool"] = {"min_size": 2, "max_size": 16, "timeout": 10}
+    else:
+        settings["CONN_MAX_AGE"] = 600
+    return settings
+
+
+DATABASE_POOL = env.bool("HOTSWAP_DATABASE_POOL", default=False)
+DATABASES = {
+    "default": database_from_url(
+        env.str("HOTSWAP_DATABASE_URL", default="postgresql:///hotswap"),
+        pool=DATABASE_POOL,
+    )
+}
+REDIS_URL = env.str("HOTSWAP_REDIS_URL", default="redis://127.0.0.1:6379/0")
+
+# Throttle counters are the only thing kept in the cache; when Redis is away the
+# throttles let requests through (see hotswap.common.api.throttling).
+CACHES = {
+    "default": {
+        "BACKEND": "hotswap.common.cache.ForgivingRedisCache",
+        "LOCATION": REDIS_URL,
+        "OPTIONS": {"socket_connect_timeout": 1, "socket_timeout": 1},
+    }
+}
+
+# --- API ------------------------------------------------------------------------
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "hotswap.common.api.authentication.PersonAuthentication",
+        "devices.api.authentication.DeviceAuthentication",
+    ],
+    "DEFAULT_PERMISSION_CLASSES": ["hotswap.common.api.permissions.DenyAll"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["hotswap.common.api.parsers.StrictJSONParser"],
+    "DEFAULT_FILTER_BACKENDS": ["hotswap.common.api.filters.StrictFilterBackend"],
+    "DEFAULT_PAGINATION_CLASS": "hotswap.common.api.pagination.KeysetPagination",
+    "DEFAULT_SCHEMA_CLASS": "hotswap.common.api.schema.HotSwapSchema",
+    "EXCEPTION_HANDLER": "hotswap.common.api.errors.problem_handler",
+    "DEFAULT_THROTTLE_CLASSES": [],
+    "UNAUTHENTICATED_USER": None,
+    "COERCE_DECIMAL_TO_STRING": False,
+    "TEST_REQUEST_DEFAULT_FORMAT": "json",
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "HotSwap",
+    "DESCRIPTION": "Update server for fleets of IoT devices.",
+    "VERSION": "1.0.0",
+    "OAS_VERSION": "3.1.0",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "SCHEMA_PATH_PREFIX": "/api/v1",
+    "COMPONENT_SPLIT_REQUEST": True,
+    "POSTPROCESSING_HOOKS": [],
+}
+
+PERSON_TOKEN_LIFETIME = timedelta(minutes=15)
+REFRESH_TOKEN_LIFETIME = timedelta(days=7)
+DEVICE_TOKEN_LIFETIME = timedelta(minutes=60)
+DEVICE_KEY_LIFETIME = timedelta(days=90)
+IDEMPOTENCY_KEY_LIFETIME = timedelta(hours=24)
+LOGIN_FAILURES_PER_MINUTE = env.int("HOTSWAP_LOGIN_FAILURES_PER_MINUTE", default=10)
+DEVICE_REQUESTS_PER_SECOND = env.int("HOTSWAP_DEVICE_REQUESTS_PER_SECOND", default=10)
+DEVICE_REQUESTS_BURST = env.int("HOTSWAP_DEVICE_REQUESTS_BURST", default=100)
+
+# --- Firmware (specification, Scalability and Firmware Security) -------------------
+FIRMWARE_MAX_BYTES = 100 * 1024 * 1024
+FIRMWARE_MAX_VERSIONS_PER_MODEL = 1000
+FOUR_EYES = env.bool("HOTSWAP_FOUR_EYES", default=False)
+S3_BUCKET = env.str("HOTSWAP_S3_BUCKET", default="")
+S3_ENDPOINT = env.str("HOTSWAP_S3_ENDPOINT", default="")
+S3_REGION = env.str("HOTSWAP_S3_REGION", default="")
+S3_ACCESS_KEY = env.str("HOTSWAP_S3_ACCESS_KEY", default="")
+S3_SECRET_KEY = env.str("HOTSWAP_S3_SECRET_KEY", default="")
+# Newer SDKs send checksum trailers that several S3 servers write into the object.
+S3_CHECKSUMS = env.str(
+    "HOTSWAP_S3_CHECKSUMS",
+    default="when_required" if S3_ENDPOINT else "when_supported",
+)
+FIRMWARE_DIR = DATA_DIR / "firmware"
+
+# --- Devices ------------------------------------------------------------------------
+DEFAULT_REGION = env.str("HOTSWAP_DEFAULT_REGION", default="US-EAST")
+REGIONS = env.list(
+    "HOTSWAP_REGIONS", default=["US-EAST", "US-WEST", "EU-CENTRAL", "EU", "APAC"]
+)
+POLL_INTERVAL = timedelta(seconds=env.int("HOTSWAP_POLL_SECONDS", default=60))
+POLL_INTERVAL_DEPLOYING = timedelta(
+    seconds=env.int("HOTSWAP_POLL_SECONDS_DEPLOYING", default=30)
+)
+
+# --- Health (FR-FW-005) ---------------------------------------------------------------
+HEARTBEAT_INTERVAL = timedelta(
+    seconds=env.int("HOTSWAP_HEARTBEAT_SECONDS", default=300)
+)
+HEARTBEAT_INTERVAL_DEPLOYING = timedelta(
+    seconds=env.int("HOTSWAP_HEARTBEAT_SECONDS_DEPLOYING", default=30)
+)
+HEARTBEAT_INTERVAL_AFTER = timedelta(
+    seconds=env.int("HOTSWAP_HEARTBEAT_SECONDS_AFTER", default=60)
+)
+ONLINE_FLOOR = timedelta(seconds=env.int("HOTSWAP_ONLINE_FLOOR_SECONDS", default=120))
+
+# --- Deployments --------------------------------------------------------------------
+MAX_DEVICES_PER_DEPLOYMENT = 100_000
+MAX_RUNNING_DEPLOYMENTS = 100
+PUBLIC_URL = env.str("HOTSWAP_PUBLIC_URL", default="")
+
+# What a lower app asks of a higher one, called in the same transaction.
+UPDATE_AVAILABLE_HOOK = "deployments.services.hooks.is_update_available"
+RUNNING_FIRMWARE_CHANGED_HOOK = "deployments.services.hooks.note_running_firmware"
+
+# --- Background work: ticks that find what is due; running one twice changes nothing --
+CELERY_BROKER_URL = REDIS_URL
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_ACKS_LATE = False
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_TIMEZONE = "UTC"
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_CONNECTION_MAX_RETRIES = None
+CELERY_BROKER_TRANSPORT_OPTIONS = {
+    "socket_keepalive": True,
+    "socket_timeout": 5,
+    "socket_connect_timeout": 2,
+}
+CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
+CELERY_BEAT_MAX_LOOP_INTERVAL = 1
+# `expires` keeps a stopped worker from finding a heap of stale ticks on its return.
+CELERY_BEAT_SCHEDULE = {
+    "deployments-tick": {
+        "task": "deployments.tasks.tick",
+        "schedule": 1.0,
+        "options": {"expires": 5},
+    },
+    "health-sweep": {
+        "task": "health.tasks.sweep",
+        "schedule": 5.0,
+        "options": {"expires": 5},
+    },
+    "firmware-tidy": {
+        "task": "firmware.tasks.tidy_store",
+        "schedule": 3600.0,
+        "options": {"expires": 600},
+    },
+    "common-tidy": {
+        "task": "hotswap.common.tasks.tidy",
+        "schedule": 3600.0,
+        "options": {"expires": 600},
+    },
+}
+
+# --- Console -------------------------------------------------------------------------
+# "60x" on a demo stack: waits are shorter than on a real one, and every page says so.
+DEMO_CLOCK = env.str("HOTSWAP_DEMO_CLOCK", default="")
+
+X_FRAME_OPTIONS = "DENY"
+SECURE_CONTENT_TYPE_NOSNIFF = True
+SESSION_COOKIE_HTTPONLY = True
+DATA_UPLOAD_MAX_MEMORY_SIZE = 2 * 1024 * 1024
+EMAIL_BACKEND = "django.core.mail.backends.console.EmailBackend"
+
+OTEL_ENDPOINT = env.str("OTEL_EXPORTER_OTLP_ENDPOINT", default="")
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {
+        "json": {"()": "hotswap.common.logs.JSONFormatter"},
+    },
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json"}},
+    "root": {
+        "handlers": ["stderr"],
+        "level": env.str("HOTSWAP_LOG_LEVEL", default="INFO"),
+    },
+    "loggers": {
+        "django.server": {"level": "WARNING"},
+        "httpx": {"level": "WARNING"},
+        # One line a tick says nothing; the ticks log what they change.
+        "celery.app.trace": {"level": "WARNING"},
+        "celery.beat": {"level": "WARNING"},
+        "celery.worker.strategy": {"level": "WARNING"},
+    },
+}

@@ -1,0 +1,24 @@
+"""Settings of a real installation: no default for a secret, TLS in front."""
+
+from hotswap.settings.base import *  # noqa: F403
+from hotswap.settings.base import database_from_url, env
+
+SECRET_KEY = env.str("HOTSWAP_SECRET_KEY")
+ALLOWED_HOSTS = env.list("HOTSWAP_ALLOWED_HOSTS")
+DATABASES = {
+    "default": database_from_url(
+        env.str("HOTSWAP_DATABASE_URL"),
+        pool=env.bool("HOTSWAP_DATABASE_POOL", default=False),
+    )
+}
+FOUR_EYES = True
+
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+SECURE_SSL_REDIRECT = True
+SECURE_REDIRECT_EXEMPT = [r"^health$", r"^health/ready$"]
+SECURE_HSTS_SECONDS = 31_536_000
+SECURE_HSTS_INCLUDE_SUBDOMAINS = True
+SESSION_COOKIE_SECURE = True
+CSRF_COOKIE_SECURE = True
+EMAIL_CONFIG = env.email_url("HOTSWAP_EMAIL_URL", default="consolemail://")
+globals().update(EMAIL_CONFIG)

@@ -1,0 +1,18 @@
+"""Settings of the tests: real PostgreSQL and Redis, cheap password hashes.
+
+`tests/services.py` starts the servers and names a folder of its own for keys and
+images before these settings are read.
+"""
+
+from hotswap.settings.base import *  # noqa: F403
+from hotswap.settings.base import DATABASES
+
+# A test runs in one transaction, which may well be idle for longer than a request.
+DATABASES["default"]["OPTIONS"]["options"] = ""
+
+SECRET_KEY = "only-for-tests"  # noqa: S105
+ALLOWED_HOSTS = ["127.0.0.1", "localhost", "testserver"]
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
+LOGIN_FAILURES_PER_MINUTE = 10
+WHITENOISE_AUTOREFRESH = True

@@ -1,0 +1,45 @@
+"""What a request may see of the process it is served by."""
+
+import pytest
+
+from hotswap.wsgi import WithoutProcessEnvironment
+
+
+@pytest.fixture
+def seen(monkeypatch):
+    """Build a wrapped application that returns what it was given."""
+    monkeypatch.setenv("HOTSWAP_DATABASE_URL", "postgresql://secret")
+    monkeypatch.setenv("HTTP_X_EVIL", "from the process")
+    monkeypatch.setenv("REQUEST_METHOD", "GET")
+    given = {}
+
+    def application(environ, start_response):
+        given.update(environ)
+        return []
+
+    wrapped = WithoutProcessEnvironment(application)
+
+    def call(**environ):
+        given.clear()
+        wrapped(environ, lambda *_: None)
+        return given
+
+    return call
+
+
+def test_variables_of_the_process_do_not_reach_a_request(seen):
+    given = seen(
+        HOTSWAP_DATABASE_URL="postgresql://secret",
+        HTTP_X_EVIL="from the process",
+        PATH_INFO="/health",
+    )
+
+    assert given == {"PATH_INFO": "/health"}
+
+
+def test_a_header_that_was_sent_is_kept(seen):
+    assert seen(HTTP_X_EVIL="sent") == {"HTTP_X_EVIL": "sent"}
+
+
+def test_what_the_server_writes_is_kept_whatever_the_process_holds(seen):
+    assert seen(REQUEST_METHOD="GET") == {"REQUEST_METHOD": "GET"}
