@@ -1,0 +1,418 @@
+"""The console's pages of firmware and of the device models it is built for."""
+
+from typing import Any, cast
+
+from django import forms
+from django.conf import settings
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
+from django.db.models import Count, QuerySet
+from django.http import HttpRequest, HttpResponse, QueryDict
+from django.utils.datastructures import MultiValueDict
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.views.decorators.csrf import csrf_protect
+from rest_framework.exceptions import APIException, ValidationError
+from rest_framework.request import Request
+from unfold.contrib.filters.admin import RadioFilter
+from unfold.decorators import display
+
+from firmware.api.serializers import DeviceModelInput, FirmwareInput
+from firmware.api.uploads import FILE_FIELD, receive_upload
+from firmware.choices import FirmwareStatus
+from firmware.models import DeviceModel, Firmware
+from firmware.services import registry
+from firmware.storage import StagedImage
+from hotswap.common.console import (
+    DONE,
+    FAILED,
+    NOT_STARTED,
+    WAITS,
+    CommentForm,
+    ConsoleAdmin,
+    ConsoleForm,
+    Verb,
+    acting_person,
+    age,
+    error_lines,
+    go_to,
+    in_bytes,
+    pill,
+)
+from hotswap.common.errors import HotSwapError
+from hotswap.common.models import User
+from hotswap.common.roles import Role
+
+FIRMWARE_LOOKS = {
+    FirmwareStatus.DRAFT: (WAITS, "pending_actions"),
+    FirmwareStatus.APPROVED: (DONE, "check"),
+    FirmwareStatus.REJECTED: (FAILED, "close"),
+    FirmwareStatus.DEPRECATED: (NOT_STARTED, "inventory_2"),
+}
+WHAT_TO_DO_ABOUT_DAMAGE = (
+    "It is offered to no device any more. Restore the file from your backup, or upload "
+    "the image again under a new version."
+)
+
+
+def firmware_pill(firmware: Firmware) -> SafeString:
+    tone, icon = FIRMWARE_LOOKS[FirmwareStatus(firmware.status)]
+    return pill(firmware.status, tone, icon)
+
+
+def _of_model(firmware: Firmware) -> str:
+    count = firmware.model.device_set.count()
+    running = firmware.model.device_set.filter(
+        firmware_checksum=firmware.sha256
+    ).count()
+    return (
+        f"{count:,} devices are of the model {firmware.model.name}; "
+        f"{running:,} of them run this image now."
+    )
+
+
+class ApproveFirmware(Verb):
+    name = "approve"
+    label = "Approve"
+    icon = "check"
+    tone = "primary"
+    role = Role.ADMIN
+    form_class = CommentForm
+
+    def applies(self, obj: Firmware) -> bool:
+        return obj.status == FirmwareStatus.DRAFT
+
+    def obstacle(self, user: User, obj: Firmware) -> str:
+        if obj.damaged_at is not None:
+            return "the stored image is damaged"
+        if settings.FOUR_EYES and obj.uploaded_by_id == user.pk:
+            return "you uploaded it: somebody else approves"
+        return ""
+
+    def notes(self, obj: Firmware) -> tuple[str, ...]:
+        return (
+            _of_model(obj),
+            (
+                "Approving lets deployments install it; nothing is installed by this. "
+                "The stored image is read and compared first, and the approval is "
+                f"bound to SHA-256 {obj.sha256[:16]}…"
+            ),
+        )
+
+    def act(self, user: User, obj: Firmware, given: dict[str, Any]) -> str:
+        registry.approve_firmware(
+            actor=user, firmware_id=obj.pk, comment=given["comment"]
+        )
+        return f"{obj} is approved: it can be deployed."
+
+
+class RejectFirmware(Verb):
+    name = "reject"
+    label = "Reject"
+    icon = "close"
+    tone = "danger"
+    role = Role.ADMIN
+
+    def applies(self, obj: Firmware) -> bool:
+        return obj.status == FirmwareStatus.DRAFT
+
+    def notes(self, obj: Firmware) -> tuple[str, ...]:
+        return (
+            _of_model(obj),
+            "Rejecting is final: a corrected image needs a new version.",
+        )
+
+    def act(self, user: User, obj: Firmware, given: dict[str, Any]) -> str:
+        registry.reject_firmware(
+            actor=user, firmware_id=obj.pk, comment=given["reason"]
+        )
+        return f"{obj} is rejected."
+
+
+class DeprecateFirmware(Verb):
+    name = "deprecate"
+    label = "Deprecate"
+    icon = "inventory_2"
+    tone = "danger"
+    role = Role.ADMIN
+
+    def applies(self, obj: Firmware) -> bool:
+        return obj.status == FirmwareStatus.APPROVED
+
+    def notes(self, obj: Firmware) -> tuple[str, ...]:
+        return (
+            _of_model(obj),
+            "No new deployment can use it; those that run go on, and devices keep it.",
+        )
+
+    def act(self, user: User, obj: Firmware, given: dict[str, Any]) -> str:
+        registry.deprecate_firmware(
+            actor=user, firmware_id=obj.pk, reason=given["reason"]
+        )
+        return f"{obj} is deprecated."
+
+
+class UploadForm(ConsoleForm):
+    """The fields of an upload; what they may hold is said by the API's serializer."""
+
+    model = forms.ChoiceField()
+    version = forms.CharField(help_text="Semantic version, for example 2.5.0")
+    securityVersion = forms.IntegerField(
+        label="Security version",
+        min_value=0,
+        required=False,
+        help_text="A device never goes below the highest that it has run. Empty: 0",
+    )
+    rebootRequired = forms.BooleanField(
+        label="Devices reboot to run it", required=False, initial=True
+    )
+    releaseNotes = forms.CharField(
+        label="Release notes",
+        required=False,
+        widget=forms.Textarea(attrs={"rows": 5}),
+    )
+    file = forms.FileField(
+        label="Image",
+        widget=forms.FileInput(attrs={"class": "hs-file"}),
+        help_text="At most 100 MiB. It is hashed, encrypted and signed on arrival.",
+    )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        cast(forms.ChoiceField, self.fields["model"]).choices = [
+            (name, name) for name in DeviceModel.objects.values_list("name", flat=True)
+        ]
+        self.fields["file"].widget.attrs["data-max-bytes"] = settings.FIRMWARE_MAX_BYTES
+
+
+class UploadFirmware(Verb):
+    """Take an image as the API does: hashed and encrypted while it arrives.
+
+    The check against forged requests reads the form, and so would store the image in a
+    file of its own. It runs here, after the receiver, on the token that came along.
+    """
+
+    name = "upload"
+    label = "Upload firmware"
+    icon = "upload"
+    tone = "primary"
+    role = Role.ADMIN
+    is_of_list = True
+    is_dialog = False
+    is_csrf_checked_inside = True
+    form_class = UploadForm
+    template = "console/upload.html"
+
+    def serve(self, admin: ConsoleAdmin, request: HttpRequest, obj: Any) -> Any:
+        if request.method != "POST":
+            return super().serve(admin, request, obj)
+        user = acting_person(request)
+        if not user.may(self.role):
+            raise PermissionDenied
+        fields: dict[str, str] = {}
+        problems: list[str] = []
+        errors: Any = {}
+        try:
+            with receive_upload(Request(request)) as (fields, staged):
+                refusal = self._check_origin(request, fields)
+                if refusal is not None:
+                    return refusal
+                firmware, is_new = self._register(user, fields, staged)
+        except ValidationError as error:
+            errors = error.detail
+        except HotSwapError as error:
+            problems = [error.detail, *(part.detail for part in error.errors)]
+        except APIException as error:
+            problems = [str(error.detail)]
+        else:
+            said = "uploaded and signed" if is_new else "known: these are its bytes"
+            messages.success(request, f"{firmware} is {said}.")
+            return go_to(request, admin.page_url(firmware))
+        form = UploadForm(
+            {**fields, "rebootRequired": fields.get("rebootRequired") == "true"}
+        )
+        form.is_valid()
+        form.errors.clear()
+        if isinstance(errors, dict):
+            form.take_errors(errors)
+        else:
+            problems += error_lines(ValidationError(errors))
+        for problem in problems:
+            form.add_error(None, problem)
+        if "HX-Request" in request.headers:
+            # The page keeps its form, the chosen file included; only errors travel.
+            return HttpResponse(
+                format_html(
+                    '<div class="hs-banner hs-red" role="alert"><strong>Not uploaded.'
+                    "</strong> {}</div>",
+                    " ".join(
+                        f"{form[name].label}: {text}"
+                        if name in form.fields
+                        else str(text)
+                        for name, texts in form.errors.items()
+                        for text in texts
+                    ),
+                )
+            )
+        return self.show(admin, request, obj, form)
+
+    @staticmethod
+    def _check_origin(
+        request: HttpRequest, fields: dict[str, str]
+    ) -> HttpResponse | None:
+        """Run Django's check on the token of the form; None if it may go on."""
+        request.META["HTTP_X_CSRFTOKEN"] = fields.pop("csrfmiddlewaretoken", "")
+        request._post = QueryDict()  # type: ignore[attr-defined]
+        request._files = MultiValueDict()  # type: ignore[attr-defined]
+        allowed = HttpResponse()
+        answer = csrf_protect(lambda _: allowed)(request)
+        return None if answer is allowed else answer
+
+    @staticmethod
+    def _register(
+        user: User, fields: dict[str, str], staged: StagedImage | None
+    ) -> tuple[Firmware, bool]:
+        # A box that is not ticked does not travel, and an empty number means none.
+        fields["rebootRequired"] = str("rebootRequired" in fields).lower()
+        if not fields.get("securityVersion"):
+            fields.pop("securityVersion", None)
+        serializer = FirmwareInput(data=fields)
+        serializer.is_valid(raise_exception=True)
+        if staged is None:
+            raise ValidationError({FILE_FIELD: ["is missing"]}, code="required")
+        if staged.size == 0:
+            raise ValidationError({FILE_FIELD: ["is empty"]}, code="empty")
+        given = dict(serializer.validated_data)
+        return registry.register_firmware(
+            actor=user, model_name=given.pop("model"), staged=staged, **given
+        )
+
+
+class DamagedFilter(RadioFilter):
+    title = "damage"
+    parameter_name = "damaged"
+
+    def lookups(self, request: Any, model_admin: Any) -> list[tuple[str, str]]:
+        return [("yes", "damaged in the store")]
+
+    def queryset(
+        self, request: Any, queryset: QuerySet[Firmware]
+    ) -> QuerySet[Firmware]:
+        if self.value() == "yes":
+            return queryset.filter(damaged_at__isnull=False)
+        return queryset
+
+
+class StatusFilter(RadioFilter):
+    title = "status"
+    parameter_name = "status__exact"
+
+    def lookups(self, request: Any, model_admin: Any) -> list[tuple[str, str]]:
+        return list(FirmwareStatus.choices)
+
+    def queryset(
+        self, request: Any, queryset: QuerySet[Firmware]
+    ) -> QuerySet[Firmware]:
+        return queryset.filter(status=self.value()) if self.value() else queryset
+
+
+@admin.register(Firmware)
+class FirmwareAdmin(ConsoleAdmin):
+    verbs = (UploadFirmware, ApproveFirmware, RejectFirmware, DeprecateFirmware)
+    page_template = "console/firmware.html"
+    list_display = ("version", "model", "state", "bytes", "signed", "uploader", "since")
+    list_select_related = ("model", "key", "uploaded_by", "approved_by")
+    list_filter = (StatusFilter, DamagedFilter)
+    search_fields = ("version", "model__name", "sha256")
+    search_help_text = "Version, model or SHA-256"
+    ordering = ("-created_at",)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Firmware]:
+        return Firmware.objects.select_related(*self.list_select_related)
+
+    @display(description="Status")
+    def state(self, firmware: Firmware) -> SafeString:
+        if firmware.damaged_at is None:
+            return firmware_pill(firmware)
+        return format_html(
+            '{} {} <span class="hs-hint">{}</span>',
+            firmware_pill(firmware),
+            pill("Damaged", FAILED, "broken_image", firmware.damage),
+            "restore it or upload a new version",
+        )
+
+    @display(description="Size", ordering="size")
+    def bytes(self, firmware: Firmware) -> str:
+        return in_bytes(firmware.size)
+
+    @display(description="Signed with")
+    def signed(self, firmware: Firmware) -> SafeString:
+        return format_html('<code class="hs-code">{}</code>', firmware.key.key_id)
+
+    @display(description="Uploaded by")
+    def uploader(self, firmware: Firmware) -> str:
+        return firmware.uploaded_by.username if firmware.uploaded_by else "–"
+
+    @display(description="Age", ordering="-created_at")
+    def since(self, firmware: Firmware) -> SafeString:
+        return age(firmware.created_at)
+
+    def page_context(self, request: HttpRequest, obj: Firmware) -> dict[str, Any]:
+        return {
+            "status": firmware_pill(obj),
+            "of_model": _of_model(obj),
+            "size": f"{in_bytes(obj.size)} ({obj.size:,} bytes)",
+            "what_to_do": WHAT_TO_DO_ABOUT_DAMAGE,
+            "uploaded": age(obj.created_at),
+            "approved": age(obj.approved_at),
+        }
+
+
+class DeviceModelForm(ConsoleForm):
+    name = forms.CharField(
+        max_length=64, help_text="Letters, digits, dot, hyphen, underscore"
+    )
+    description = forms.CharField(max_length=500, required=False)
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or {}
+        if "name" in cleaned:
+            self.check_with(DeviceModelInput, cleaned)
+        return cleaned
+
+
+class CreateDeviceModel(Verb):
+    name = "create"
+    label = "Add device model"
+    icon = "add"
+    tone = "primary"
+    role = Role.ADMIN
+    is_of_list = True
+    form_class = DeviceModelForm
+
+    def act(self, user: User, obj: Any, given: dict[str, Any]) -> str:
+        model = registry.create_device_model(
+            actor=user, name=given["name"], description=given["description"]
+        )
+        return f"The device model {model} is in the catalogue."
+
+
+@admin.register(DeviceModel)
+class DeviceModelAdmin(ConsoleAdmin):
+    verbs = (CreateDeviceModel,)
+    list_display = ("name", "description", "versions", "since")
+    list_display_links = None
+    search_fields = ("name", "description")
+    ordering = ("name",)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[DeviceModel]:
+        return DeviceModel.objects.annotate(version_count=Count("firmware"))
+
+    @display(description="Firmware versions")
+    def versions(self, model: Any) -> int:
+        count: int = model.version_count
+        return count
+
+    @display(description="Added")
+    def since(self, model: DeviceModel) -> SafeString:
+        return age(model.created_at)

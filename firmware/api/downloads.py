@@ -1,0 +1,86 @@
+"""Giving out an image: single ranges, a strong ETag, nothing unverified."""
+
+import re
+from collections.abc import Iterator
+from itertools import chain
+
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http.response import HttpResponseBase
+
+from firmware.models import Firmware
+from firmware.services.registry import stored_bytes
+
+RANGE = re.compile(r"bytes=(\d*)-(\d*)", re.ASCII | re.IGNORECASE)
+MAX_DIGITS = 18
+
+
+def requested_range(
+    header: str | None, if_range: str | None, *, size: int, etag: str
+) -> tuple[int, int] | bool | None:
+    """Read a Range header.
+
+    Returns:
+        `(start, end)` with end exclusive; None when the whole image is to be sent (no
+        range, several ranges, another unit, or `If-Range` names another image); False
+        when the range cannot be satisfied.
+
+    Source: RFC 9110, sections 13.1.5 and 14.
+    """
+    if header is None or (if_range is not None and if_range.strip() != etag):
+        return None
+    found = RANGE.fullmatch(header.strip())
+    if found is None:
+        return None
+    first, last = found.groups()
+    if not first and not last:
+        return None
+    if not first:
+        length = min(_number(last), size)
+        return (size - length, size) if length else False
+    start = _number(first)
+    end = min(_number(last) + 1, size) if last else size
+    if last and _number(last) < start:
+        return None
+    return (start, end) if start < size else False
+
+
+def _number(digits: str) -> int:
+    """Read a number; one longer than any file is as good as the longest."""
+    return int(digits) if len(digits) <= MAX_DIGITS else 10**MAX_DIGITS
+
+
+def image_response(request: HttpRequest, firmware: Firmware) -> HttpResponseBase:
+    """Stream an image or one range of it.
+
+    The first frame is verified before the status goes out, so that a damaged image is
+    a clear error; damage further in breaks the connection off short of its length.
+
+    Raises:
+        ImageUnavailableError: the first frame does not verify.
+    """
+    etag = f'"{firmware.sha256}"'
+    wanted = requested_range(
+        request.headers.get("Range"),
+        request.headers.get("If-Range"),
+        size=firmware.size,
+        etag=etag,
+    )
+    if wanted is False:
+        return HttpResponse(
+            status=416, headers={"Content-Range": f"bytes */{firmware.size}"}
+        )
+    start, end = wanted if isinstance(wanted, tuple) else (0, firmware.size)
+    pieces: Iterator[bytes] = iter(stored_bytes(firmware, start, end))
+    first = next(pieces, b"")
+    response = StreamingHttpResponse(
+        chain((first,), pieces),
+        status=206 if isinstance(wanted, tuple) else 200,
+        content_type="application/octet-stream",
+    )
+    response["Content-Length"] = str(end - start)
+    response["Accept-Ranges"] = "bytes"
+    response["ETag"] = etag
+    response["Cache-Control"] = "private, no-transform"
+    if isinstance(wanted, tuple):
+        response["Content-Range"] = f"bytes {start}-{end - 1}/{firmware.size}"
+    return response

@@ -1,0 +1,107 @@
+"""What comes in and goes out about firmware."""
+
+from typing import Any
+
+from rest_framework import serializers
+
+from firmware import signing
+from firmware.versions import parse_version
+from hotswap.common.api.serializers import (
+    CamelSerializer,
+    StrictCharField,
+    StrictRegexField,
+)
+
+
+class VersionField(StrictCharField):
+    """A semantic version."""
+
+    def to_internal_value(self, data: Any) -> str:
+        text = super().to_internal_value(data)
+        try:
+            parse_version(text)
+        except ValueError as error:
+            raise serializers.ValidationError(str(error), code="invalid") from None
+        return text
+
+
+class DeviceModelInput(CamelSerializer):
+    name = StrictRegexField(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
+    description = StrictCharField(max_length=500, required=False, allow_blank=True)
+
+
+class DeviceModelOutput(CamelSerializer):
+    id = serializers.UUIDField()
+    name = serializers.CharField()
+    description = serializers.CharField()
+    created_at = serializers.DateTimeField()
+
+
+class FirmwareInput(CamelSerializer):
+    """The text fields of an upload; `file` travels beside them."""
+
+    version = VersionField()
+    model = StrictCharField(max_length=64)
+    release_notes = StrictCharField(
+        max_length=20_000, required=False, allow_blank=True, trim_whitespace=False
+    )
+    security_version = serializers.IntegerField(
+        min_value=0, max_value=2_147_483_647, required=False
+    )
+    reboot_required = serializers.BooleanField(required=False)
+
+
+class NotesInput(CamelSerializer):
+    release_notes = StrictCharField(
+        max_length=20_000, allow_blank=True, trim_whitespace=False
+    )
+
+
+class CommentInput(CamelSerializer):
+    comment = StrictCharField(
+        max_length=2000, required=False, allow_blank=True, default=""
+    )
+
+
+class RejectInput(CamelSerializer):
+    comment = StrictCharField(max_length=2000)
+
+
+class DeprecationInput(CamelSerializer):
+    reason = StrictCharField(max_length=2000)
+
+
+class FirmwareOutput(CamelSerializer):
+    id = serializers.UUIDField()
+    model = serializers.CharField(source="model.name")
+    version = serializers.CharField()
+    status = serializers.CharField()
+    size = serializers.IntegerField()
+    checksum = serializers.CharField(source="sha256")
+    signature = serializers.CharField()
+    signature_algorithm = serializers.CharField(default=signing.ALGORITHM)
+    key_id = serializers.CharField(source="key.key_id")
+    release_notes = serializers.CharField()
+    security_version = serializers.IntegerField()
+    reboot_required = serializers.BooleanField()
+    uploaded_by = serializers.CharField(
+        source="uploaded_by.username", default=None, allow_null=True
+    )
+    approved_by = serializers.CharField(
+        source="approved_by.username", default=None, allow_null=True
+    )
+    approved_at = serializers.DateTimeField(allow_null=True)
+    status_comment = serializers.CharField()
+    damaged_at = serializers.DateTimeField(allow_null=True)
+    damage = serializers.CharField()
+    created_at = serializers.DateTimeField()
+    updated_at = serializers.DateTimeField()
+
+
+class SigningKeyOutput(CamelSerializer):
+    key_id = serializers.CharField()
+    algorithm = serializers.CharField()
+    public_key = serializers.CharField()
+    status = serializers.CharField()
+    not_before = serializers.DateTimeField()
+    not_after = serializers.DateTimeField(allow_null=True)

@@ -1,0 +1,27 @@
+"""Routes of the firmware app, below `/api/v1`."""
+
+from django.urls import path
+
+from firmware.api import views
+
+urlpatterns = [
+    path("device-models", views.DeviceModelsView.as_view(), name="device-models"),
+    path("firmware", views.FirmwareListView.as_view(), name="firmware-list"),
+    path("firmware/<uuid:firmware_id>", views.FirmwareView.as_view(), name="firmware"),
+    path(
+        "firmware/<uuid:firmware_id>/approve",
+        views.ApproveView.as_view(),
+        name="firmware-approve",
+    ),
+    path(
+        "firmware/<uuid:firmware_id>/reject",
+        views.RejectView.as_view(),
+        name="firmware-reject",
+    ),
+    path(
+        "firmware/<uuid:firmware_id>/deprecate",
+        views.DeprecateView.as_view(),
+        name="firmware-deprecate",
+    ),
+    path("signing-keys", views.SigningKeysView.as_view(), name="signing-keys"),
+]

@@ -1,0 +1,67 @@
+"""What can go wrong with firmware; each error has a stable code."""
+
+from hotswap.common.errors import (
+    ConflictError,
+    ForbiddenError,
+    HotSwapError,
+    ImpossibleError,
+    NotFoundError,
+    TooLargeError,
+)
+
+
+class FirmwareNotFoundError(NotFoundError):
+    code = "firmware_not_found"
+
+
+class UnknownModelError(ImpossibleError):
+    code = "unknown_model"
+
+
+class ModelExistsError(ConflictError):
+    code = "model_exists"
+
+
+class VersionExistsError(ConflictError):
+    code = "version_exists"
+
+
+class TooManyVersionsError(ImpossibleError):
+    code = "too_many_versions"
+
+
+class WrongStatusError(ConflictError):
+    code = "wrong_status"
+
+
+class OwnUploadError(ForbiddenError):
+    code = "four_eyes"
+
+
+class FirmwareTooLargeError(TooLargeError):
+    code = "firmware_too_large"
+
+
+class ImageChangedError(ConflictError):
+    """The stored image is not what was uploaded; its damage stays noted."""
+
+    code = "image_changed"
+    keeps_findings = True
+
+
+class StoreUnavailableError(HotSwapError):
+    """The store of images does not answer; nothing was kept."""
+
+    status = 503
+    title = "Store unavailable"
+    code = "store_unavailable"
+
+
+class ImageUnavailableError(HotSwapError):
+    """The stored image cannot be given out; this is the server's fault, not the
+    caller's.
+    """
+
+    status = 503
+    title = "Image unavailable"
+    code = "image_damaged"

@@ -1,0 +1,163 @@
+"""Device models, firmware, the keys that sign and store it, and its manifests.
+
+Rules:
+- What was signed never changes: the database refuses it.
+- Approval binds the checksum; the status moves only along its table.
+"""
+
+from typing import ClassVar
+
+import pgtrigger
+from django.conf import settings
+from django.db import models
+from django.utils import timezone
+
+from firmware import signing
+from firmware.choices import FIRMWARE_MOVES, FirmwareStatus, KeyStatus
+from firmware.querysets import FirmwareQuerySet
+from hotswap.common.models import BaseModel
+
+
+class DeviceModel(BaseModel):
+    """A kind of device that firmware is built for."""
+
+    name = models.CharField(max_length=64, unique=True)
+    description = models.CharField(max_length=500, blank=True)
+
+    class Meta:
+        verbose_name = "device model"
+        ordering = ("name",)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class SigningKey(BaseModel):
+    """One key of the ring that signs images and manifests (RSA-2048)."""
+
+    key_id = models.CharField(max_length=16, unique=True)
+    algorithm = models.CharField(max_length=32, default=signing.ALGORITHM)
+    public_key = models.TextField(help_text="PEM")
+    sealed_private_key = models.BinaryField()
+    status = models.CharField(
+        max_length=8, choices=KeyStatus.choices, default=KeyStatus.ACTIVE
+    )
+    not_before = models.DateTimeField(default=timezone.now)
+    not_after = models.DateTimeField(null=True)
+
+    def __str__(self) -> str:
+        return self.key_id
+
+
+class StorageKey(BaseModel):
+    """One key of the ring that wraps the keys of stored images (AES-256)."""
+
+    key_id = models.CharField(max_length=16, unique=True)
+    sealed_key = models.BinaryField()
+    status = models.CharField(
+        max_length=8, choices=KeyStatus.choices, default=KeyStatus.ACTIVE
+    )
+
+    def __str__(self) -> str:
+        return self.key_id
+
+
+class Firmware(BaseModel):
+    """One version of the firmware of one device model."""
+
+    model = models.ForeignKey(DeviceModel, on_delete=models.PROTECT)
+    version = models.CharField(max_length=64)
+    status = models.CharField(
+        max_length=10, choices=FirmwareStatus.choices, default=FirmwareStatus.DRAFT
+    )
+    size = models.PositiveIntegerField(help_text="bytes")
+    sha256 = models.CharField(max_length=64)
+    signature = models.TextField(help_text="base64")
+    key = models.ForeignKey(SigningKey, on_delete=models.PROTECT)
+    storage_name = models.CharField(max_length=128, unique=True)
+    release_notes = models.TextField(blank=True)
+    security_version = models.PositiveIntegerField(default=0)
+    reboot_required = models.BooleanField(default=True)
+    uploaded_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        on_delete=models.SET_NULL,
+        null=True,
+        related_name="uploads",
+    )
+    approved_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        on_delete=models.SET_NULL,
+        null=True,
+        related_name="approvals",
+    )
+    approved_at = models.DateTimeField(null=True)
+    approved_sha256 = models.CharField(max_length=64, blank=True)
+    status_comment = models.TextField(
+        blank=True, help_text="why it was approved, rejected or deprecated"
+    )
+    damaged_at = models.DateTimeField(
+        null=True, help_text="when the stored image was found to be damaged"
+    )
+    damage = models.CharField(max_length=200, blank=True)
+
+    objects = FirmwareQuerySet.as_manager()
+
+    class Meta:
+        verbose_name_plural = "firmware"
+        constraints = [
+            models.UniqueConstraint(
+                fields=["model", "version"], name="one_firmware_a_version"
+            ),
+            models.CheckConstraint(
+                name="approval_binds_checksum",
+                condition=~models.Q(status__in=["Approved", "Deprecated"])
+                | models.Q(approved_sha256=models.F("sha256")),
+            ),
+        ]
+        indexes = [models.Index(fields=["sha256"], name="firmware_sha256")]
+        triggers: ClassVar[list[pgtrigger.Trigger]] = [
+            pgtrigger.FSM(
+                name="firmware_status_moves",
+                field="status",
+                transitions=[(str(a), str(b)) for a, b in FIRMWARE_MOVES],
+            ),
+            pgtrigger.ReadOnly(
+                name="firmware_signed_fields",
+                fields=[
+                    "model",
+                    "version",
+                    "size",
+                    "sha256",
+                    "signature",
+                    "key",
+                    # Signed with each manifest.
+                    "security_version",
+                ],
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.model} {self.version}"
+
+
+class Manifest(models.Model):
+    """A signed statement that a firmware may be installed, and since when.
+
+    `sequence` rises over all manifests of the server: a device refuses one that is
+    lower than the highest it has accepted, so that no old order can be replayed.
+    """
+
+    firmware = models.ForeignKey(Firmware, on_delete=models.PROTECT)
+    sequence = models.BigAutoField(primary_key=True)
+    body = models.BinaryField(help_text="canonical JSON")
+    signature = models.TextField(help_text="base64")
+    key = models.ForeignKey(SigningKey, on_delete=models.PROTECT)
+    issued_at = models.DateTimeField()
+
+    class Meta:
+        indexes = [
+            models.Index(fields=["firmware", "-sequence"], name="manifest_newest")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.firmware} #{self.sequence}"

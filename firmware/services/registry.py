@@ -1,0 +1,453 @@
+"""Registering, approving and retiring firmware (FR-FW-001)."""
+
+import logging
+import secrets
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.db import transaction
+from django.utils import timezone
+
+from firmware import signing, storage
+from firmware.choices import FirmwareStatus
+from firmware.exceptions import (
+    FirmwareNotFoundError,
+    ImageChangedError,
+    ImageUnavailableError,
+    ModelExistsError,
+    OwnUploadError,
+    StoreUnavailableError,
+    TooManyVersionsError,
+    UnknownModelError,
+    VersionExistsError,
+    WrongStatusError,
+)
+from firmware.frames import DamagedImageError
+from firmware.models import DeviceModel, Firmware, Manifest
+from firmware.services.keys import current_signer, storage_key
+from firmware.storage import StagedImage
+from hotswap.common import audit
+from hotswap.common.api.etags import check_match
+from hotswap.common.models import User
+
+logger = logging.getLogger(__name__)
+ORPHAN_AGE = timedelta(hours=1)
+
+
+def create_device_model(
+    *, actor: User | None, name: str, description: str = ""
+) -> DeviceModel:
+    """Add a kind of device to the catalogue.
+
+    Raises:
+        ModelExistsError: the name is taken.
+    """
+    with transaction.atomic():
+        model, is_new = DeviceModel.objects.get_or_create(
+            name=name, defaults={"description": description}
+        )
+        if not is_new:
+            raise ModelExistsError(f"there is a device model {name!r} already")
+        audit.record(
+            actor=actor,
+            verb="device-model.created",
+            object_kind="device-model",
+            object_id=model.pk,
+            details={"name": name},
+        )
+    return model
+
+
+def device_model_named(name: str) -> DeviceModel:
+    """Return a model of the catalogue.
+
+    Raises:
+        UnknownModelError: there is none of that name (422).
+    """
+    model = DeviceModel.objects.filter(name=name).first()
+    if model is None:
+        raise UnknownModelError(f"there is no device model {name!r}")
+    return model
+
+
+def register_firmware(
+    *,
+    actor: User | None,
+    model_name: str,
+    version: str,
+    staged: StagedImage,
+    release_notes: str = "",
+    security_version: int = 0,
+    reboot_required: bool = True,
+) -> tuple[Firmware, bool]:
+    """Sign a staged image, put it into the store and write its row as a Draft.
+
+    The same version with the same bytes is the same firmware: the row that is there
+    is returned, and the staged file is left to the caller to discard.
+
+    Returns:
+        The firmware, and whether it is new.
+
+    Raises:
+        UnknownModelError: no such device model.
+        VersionExistsError: the version exists with other bytes.
+        TooManyVersionsError: the model has 1,000 versions.
+        StoreUnavailableError: the store did not take the image.
+
+    Source: FR-FW-001; Scalability (1,000 versions a model).
+    """
+    model = device_model_named(model_name)
+    known = _same_firmware(model, version, staged)
+    if known is not None:
+        return known, False
+    signer = current_signer()
+    signature = signing.sign_digest(signer.private, bytes.fromhex(staged.sha256))
+    name = f"{secrets.token_hex(16)}.hsf"
+    # Before the transaction: a distant store may take longer than the database lets
+    # a transaction idle.
+    try:
+        storage.publish(staged, name)
+    except storage.STORE_ERRORS as error:
+        logger.exception("Store refused an image")
+        raise StoreUnavailableError("the store of images does not answer") from error
+    try:
+        with transaction.atomic():
+            # The model's row is the lock: two uploads of one version wait here.
+            DeviceModel.objects.select_for_update(no_key=True).get(pk=model.pk)
+            known = _same_firmware(model, version, staged)
+            if known is not None:
+                storage.withdraw(name)
+                return known, False
+            firmware = Firmware.objects.create(
+                model=model,
+                version=version,
+                size=staged.size,
+                sha256=staged.sha256,
+                signature=signature,
+                key_id=signer.row_id,
+                storage_name=name,
+                release_notes=release_notes,
+                security_version=security_version,
+                reboot_required=reboot_required,
+                uploaded_by=actor,
+            )
+            audit.record(
+                actor=actor,
+                verb="firmware.uploaded",
+                object_kind="firmware",
+                object_id=firmware.pk,
+                details={
+                    "model": model_name,
+                    "version": version,
+                    "sha256": staged.sha256,
+                    "size": staged.size,
+                },
+            )
+    except BaseException:
+        storage.withdraw(name)
+        raise
+    logger.info(
+        "Firmware uploaded",
+        extra={"firmwareId": str(firmware.pk), "firmwareVersion": version},
+    )
+    return firmware, True
+
+
+def _same_firmware(
+    model: DeviceModel, version: str, staged: StagedImage
+) -> Firmware | None:
+    """Return the firmware of this version and these bytes; None if it is new.
+
+    Raises:
+        VersionExistsError, TooManyVersionsError.
+    """
+    known = Firmware.objects.filter(model=model, version=version).first()
+    if known is not None:
+        if known.sha256 == staged.sha256:
+            return known
+        raise VersionExistsError(
+            f"{model.name} {version} exists with other bytes: "
+            "a changed image needs a new version"
+        )
+    versions = Firmware.objects.filter(model=model).count()
+    if versions >= settings.FIRMWARE_MAX_VERSIONS_PER_MODEL:
+        raise TooManyVersionsError(
+            f"{model.name} has {versions} versions, which is the most"
+        )
+    return None
+
+
+def _locked(firmware_id: UUID) -> Firmware:
+    firmware = (
+        Firmware.objects.select_for_update(of=("self",), no_key=True)
+        .select_related("model")
+        .filter(pk=firmware_id)
+        .first()
+    )
+    if firmware is None:
+        raise FirmwareNotFoundError("there is no such firmware")
+    return firmware
+
+
+def _require(firmware: Firmware, status: FirmwareStatus, verb: str) -> None:
+    if firmware.status != status:
+        raise WrongStatusError(
+            f"only {status.value} firmware can be {verb}: this is {firmware.status}"
+        )
+
+
+def _move(
+    firmware: Firmware, actor: User | None, verb: str, fields: dict[str, Any]
+) -> None:
+    for name, value in fields.items():
+        setattr(firmware, name, value)
+    firmware.updated_at = timezone.now()
+    firmware.save(update_fields=[*fields, "updated_at"])
+    audit.record(
+        actor=actor,
+        verb=f"firmware.{verb}",
+        object_kind="firmware",
+        object_id=firmware.pk,
+        details={"sha256": firmware.sha256, "comment": firmware.status_comment},
+    )
+
+
+def approve_firmware(
+    *,
+    actor: User,
+    firmware_id: UUID,
+    comment: str = "",
+    expected: frozenset[str] | None = None,
+) -> Firmware:
+    """Approve a Draft for deployment, binding the approval to its bytes.
+
+    The stored image is read and compared with its checksum first: what is approved
+    is what lies there now.
+
+    Raises:
+        WrongStatusError: not a Draft.
+        OwnUploadError: four eyes are asked for and the approver is the uploader.
+        ImageChangedError: the stored image is not the one that was uploaded.
+    """
+    firmware = Firmware.objects.filter(pk=firmware_id).first()
+    if firmware is None:
+        raise FirmwareNotFoundError("there is no such firmware")
+    _check_approval(firmware, actor, expected)
+    # Outside the lock: reading 100 MB takes a while, and the bytes cannot change
+    # without their tags failing at every later read too.
+    try:
+        for _ in stored_bytes(firmware, 0, firmware.size):
+            pass
+    except ImageUnavailableError as error:
+        raise ImageChangedError(error.detail) from error
+    with transaction.atomic():
+        firmware = _locked(firmware_id)
+        _check_approval(firmware, actor, expected)
+        _move(
+            firmware,
+            actor,
+            "approved",
+            {
+                "status": FirmwareStatus.APPROVED,
+                "approved_by": actor,
+                "approved_at": timezone.now(),
+                "approved_sha256": firmware.sha256,
+                "status_comment": comment,
+            },
+        )
+    return firmware
+
+
+def _check_approval(
+    firmware: Firmware, actor: User, expected: frozenset[str] | None
+) -> None:
+    check_match(firmware, expected)
+    _require(firmware, FirmwareStatus.DRAFT, "approved")
+    if settings.FOUR_EYES and firmware.uploaded_by_id == actor.pk:
+        raise OwnUploadError("whoever uploaded a firmware cannot approve it")
+
+
+def reject_firmware(
+    *,
+    actor: User,
+    firmware_id: UUID,
+    comment: str,
+    expected: frozenset[str] | None = None,
+) -> Firmware:
+    """Reject a Draft for good.
+
+    Raises:
+        WrongStatusError: not a Draft.
+    """
+    with transaction.atomic():
+        firmware = _locked(firmware_id)
+        check_match(firmware, expected)
+        _require(firmware, FirmwareStatus.DRAFT, "rejected")
+        _move(
+            firmware,
+            actor,
+            "rejected",
+            {"status": FirmwareStatus.REJECTED, "status_comment": comment},
+        )
+    return firmware
+
+
+def deprecate_firmware(
+    *,
+    actor: User,
+    firmware_id: UUID,
+    reason: str,
+    expected: frozenset[str] | None = None,
+) -> Firmware:
+    """Close an approved version to new deployments.
+
+    Raises:
+        WrongStatusError: not approved.
+    """
+    with transaction.atomic():
+        firmware = _locked(firmware_id)
+        check_match(firmware, expected)
+        _require(firmware, FirmwareStatus.APPROVED, "deprecated")
+        _move(
+            firmware,
+            actor,
+            "deprecated",
+            {"status": FirmwareStatus.DEPRECATED, "status_comment": reason},
+        )
+    return firmware
+
+
+def change_release_notes(
+    *,
+    actor: User,
+    firmware_id: UUID,
+    release_notes: str,
+    expected: frozenset[str] | None = None,
+) -> Firmware:
+    """Rewrite the notes of a Draft; approved notes stay what was approved.
+
+    Raises:
+        WrongStatusError: not a Draft.
+    """
+    with transaction.atomic():
+        firmware = _locked(firmware_id)
+        check_match(firmware, expected)
+        _require(firmware, FirmwareStatus.DRAFT, "changed")
+        _move(firmware, actor, "changed", {"release_notes": release_notes})
+    return firmware
+
+
+def stored_bytes(firmware: Firmware, start: int, end: int) -> Iterator[bytes]:
+    """Yield the bytes [start, end) of the image, each verified before it leaves.
+
+    Raises:
+        ImageUnavailableError: the stored image is damaged. This is noted on the
+            firmware, so that nobody is offered it again.
+        StoreUnavailableError: the store does not answer; nothing is known of the image.
+    """
+    try:
+        yield from storage.read_image(
+            firmware.storage_name,
+            storage_key,
+            size=firmware.size,
+            start=start,
+            end=end,
+        )
+    except DamagedImageError as error:
+        note_damage(firmware, str(error))
+        raise ImageUnavailableError(
+            f"the stored image of {firmware} is damaged: {error}"
+        ) from error
+    except storage.STORE_ERRORS as error:
+        logger.exception("Store does not give an image")
+        raise StoreUnavailableError("the store of images does not answer") from error
+
+
+def note_damage(firmware: Firmware, damage: str) -> None:
+    """Write down that the stored image is damaged, once."""
+    with transaction.atomic():
+        noted = Firmware.objects.filter(pk=firmware.pk, damaged_at__isnull=True).update(
+            damaged_at=timezone.now(), damage=damage[:200], updated_at=timezone.now()
+        )
+        if noted:
+            audit.record(
+                actor=None,
+                verb="firmware.damaged",
+                object_kind="firmware",
+                object_id=firmware.pk,
+                details={"damage": damage},
+            )
+    logger.error(
+        "Stored image is damaged",
+        extra={"firmwareId": str(firmware.pk), "damage": damage},
+    )
+
+
+def manifest_for(firmware: Firmware, *, above: int) -> Manifest:
+    """Return a signed manifest whose sequence is higher than the given one.
+
+    The newest manifest of the firmware serves every device that has not seen a higher
+    sequence; a device that has (it went back and comes again) gets a new one.
+    """
+    newest = (
+        Manifest.objects.filter(firmware=firmware, sequence__gt=above)
+        .order_by("-sequence")
+        .first()
+    )
+    if newest is not None:
+        return newest
+    signer = current_signer()
+    now = timezone.now()
+    with transaction.atomic():
+        manifest = Manifest.objects.create(
+            firmware=firmware,
+            body=b"",
+            signature="",
+            key_id=signer.row_id,
+            issued_at=now,
+        )
+        manifest.body = signing.build_manifest(
+            model=firmware.model.name,
+            version=firmware.version,
+            sequence=manifest.sequence,
+            security_version=firmware.security_version,
+            sha256=firmware.sha256,
+            size_bytes=firmware.size,
+            signing_key_id=signer.key_id,
+            issued_at=now.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        )
+        manifest.signature = signing.sign_message(signer.private, manifest.body)
+        manifest.save(update_fields=["body", "signature"])
+    return manifest
+
+
+def tidy_store() -> int:
+    """Remove what interrupted uploads left: files that no row speaks of, an hour old.
+
+    Returns:
+        How many files were removed.
+    """
+    removed = 0
+    oldest = timezone.now() - ORPHAN_AGE
+    for part in storage.incoming_folder().glob("*.part"):
+        if part.stat().st_mtime < oldest.timestamp():
+            part.unlink(missing_ok=True)
+            removed += 1
+    store = storage.image_store()
+    try:
+        names = set(store.listdir("")[1])
+    except FileNotFoundError:
+        return removed
+    known = set(
+        Firmware.objects.filter(storage_name__in=names).values_list(
+            "storage_name", flat=True
+        )
+    )
+    for name in names - known:
+        if store.get_modified_time(name) < oldest:
+            store.delete(name)
+            removed += 1
+    return removed
