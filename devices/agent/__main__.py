@@ -1,0 +1,228 @@
+"""Run the agent: `hotswap-agent --config agent.toml`.
+
+Exit codes are those of `docs/agent.md`.
+"""
+
+import argparse
+import fcntl
+import logging
+import os
+import signal
+import subprocess
+import sys
+import uuid
+from collections.abc import Sequence
+from enum import IntEnum
+from pathlib import Path
+from types import FrameType
+from typing import IO
+
+from devices.agent.agent import Agent, Device, Ending
+from devices.agent.application import ProcessApplication
+from devices.agent.clock import StoppableClock, StopRequested
+from devices.agent.config import Config, ConfigError, load_config
+from devices.agent.download import FileStaging
+from devices.agent.installer import InstallError, SlotInstaller
+from devices.agent.logs import LOG_FORMATS, set_up_logging
+from devices.agent.provisioning import provision
+from devices.agent.store import FileStateStore
+from devices.agent.transport import HttpTransport, InsecureAddressError
+from devices.agent.verify import TrustedKeys, load_trusted_keys
+
+logger = logging.getLogger("devices.agent")
+
+_KERNEL_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_KERNEL_UPTIME = Path("/proc/uptime")
+
+
+class ExitCode(IntEnum):
+    """How the process ends."""
+
+    OK = 0
+    FAULT = 1
+    BAD_CONFIGURATION = 2
+    ORDER_FAILED = 3
+    ALREADY_RUNNING = 4
+    PROVISIONING_FAILED = 5
+    SERVER_UNREACHABLE = 6
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the agent until it is told to stop.
+
+    Returns:
+        An `ExitCode`.
+    """
+    options = _parse(arguments)
+    clock = StoppableClock()
+    try:
+        _end_on_signals(clock)
+        return _set_up_and_run(options, clock)
+    except StopRequested:
+        logger.info("stopped")
+        return ExitCode.OK
+    except Exception:
+        logger.exception("fault of the agent")
+        return ExitCode.FAULT
+
+
+def _set_up_and_run(options: argparse.Namespace, clock: StoppableClock) -> ExitCode:
+    try:
+        config = load_config(options.config)
+        set_up_logging(options.log_format or config.log_format)
+        keys = load_trusted_keys(config.trusted_keys)
+        transport = _transport(config)
+    except (ConfigError, OSError, ValueError, InsecureAddressError) as error:
+        sys.stderr.write(f"hotswap-agent: {error}\n")
+        return ExitCode.BAD_CONFIGURATION
+    lock = _lock(config.data_dir)
+    if lock is None:
+        sys.stderr.write(
+            f"hotswap-agent: data_dir: {config.data_dir} is used by another agent\n"
+        )
+        return ExitCode.ALREADY_RUNNING
+    with lock:
+        return _run(config, keys, transport, clock, once=options.once)
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="hotswap-agent", description="Keep a device on the firmware it is told."
+    )
+    parser.add_argument("--config", type=Path, required=True, metavar="FILE")
+    parser.add_argument(
+        "--once", action="store_true", help="work off one poll, then exit"
+    )
+    parser.add_argument("--log-format", choices=LOG_FORMATS)
+    return parser.parse_args(arguments)
+
+
+def _run(
+    config: Config,
+    keys: TrustedKeys,
+    transport: HttpTransport,
+    clock: StoppableClock,
+    *,
+    once: bool,
+) -> ExitCode:
+    installer = SlotInstaller(config.data_dir)
+    installer.prepare()
+    application = ProcessApplication(
+        command=config.application.command,
+        run_dir=config.data_dir / "run",
+        memory_bytes=config.memory_bytes,
+        environment=config.application.environment,
+        keeps_output=config.application.keeps_output,
+    )
+    application.end_leftover()
+    if config.factory_image is not None:
+        try:
+            provision(installer, config.factory_image, config.factory_version)
+        except InstallError as error:
+            logger.error("not provisioned", extra={"reason": str(error)})
+            return ExitCode.PROVISIONING_FAILED
+    device = Device(
+        model=config.model,
+        boot_id=_boot_id(config),
+        self_test_seconds=config.self_test_seconds,
+        limits=config.limits,
+    )
+    while True:
+        agent = Agent(
+            device=device,
+            transport=transport,
+            installer=installer,
+            staging=FileStaging(config.data_dir / "downloads"),
+            store=FileStateStore(config.data_dir / "state.json"),
+            application=application,
+            keys=keys,
+            clock=clock,
+            uptime_seconds=_kernel_uptime if config.boot_id == "kernel" else None,
+        )
+        match agent.run(once=once):
+            case Ending.REBOOT:
+                _reboot(config, clock)
+            case Ending.DONE:
+                return ExitCode.OK
+            case Ending.ORDER_FAILED:
+                return ExitCode.ORDER_FAILED
+            case Ending.SERVER_UNREACHABLE:
+                return ExitCode.SERVER_UNREACHABLE
+
+
+def _reboot(config: Config, clock: StoppableClock) -> None:
+    """Reboot; returning means that it did not happen."""
+    logger.info("rebooting")
+    if not config.reboot_command:
+        sys.stderr.flush()
+        # The process is the device: same pid, new boot. A signal must not fall into
+        # the gap in which nobody handles it.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
+        # The full path keeps the virtual environment, however it was first called.
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+    try:
+        subprocess.run(config.reboot_command, check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        logger.error("reboot command failed", extra={"reason": str(error)})
+        clock.wait(config.limits.retry_first_seconds)
+    else:
+        clock.wait(config.limits.reboot_timeout_seconds)
+        logger.error("reboot command did nothing")
+
+
+def _transport(config: Config) -> HttpTransport:
+    try:
+        api_key = config.api_key_file.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise ConfigError(f"api_key_file: {error}") from error
+    if not api_key:
+        raise ConfigError("api_key_file: the file is empty")
+    return HttpTransport(
+        server=config.server,
+        device_id=config.device_id,
+        api_key=api_key,
+        connect_timeout_seconds=config.limits.connect_timeout_seconds,
+        read_timeout_seconds=config.limits.read_timeout_seconds,
+        allow_insecure_http=config.allow_insecure_http,
+        certificate_authorities=config.certificate_authorities,
+    )
+
+
+def _boot_id(config: Config) -> str:
+    if config.boot_id == "kernel":
+        return _KERNEL_BOOT_ID.read_text(encoding="ascii").strip()
+    return str(uuid.uuid4())
+
+
+def _kernel_uptime() -> float:
+    return float(_KERNEL_UPTIME.read_text(encoding="ascii").split()[0])
+
+
+def _lock(data_dir: Path) -> IO[bytes] | None:
+    """Take the data folder for this process; None if another one has it."""
+    data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    lock = (data_dir / "lock").open("wb")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.close()
+        return None
+    return lock
+
+
+def _end_on_signals(clock: StoppableClock) -> None:
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        # Raising ends a blocking read too. It may strike anywhere, but whatever
+        # survives a kill survives this; a second signal must not disturb the end.
+        for each in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(each, signal.SIG_IGN)
+        clock.stopping.set()
+        raise StopRequested
+
+    for each in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(each, stop)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT})
+
+
+if __name__ == "__main__":
+    sys.exit(main())

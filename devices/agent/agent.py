@@ -1,0 +1,743 @@
+"""Run a device: its application, its heartbeats and its updates.
+
+Rules:
+- One loop looks at the saved phase and does the work it names. A restart is nothing
+  special: the same loop looks at the same phase.
+- The state is saved before the work it names begins.
+- One thread does everything. Waits and downloads give way to the heartbeat, so there
+  is nothing to lock and nothing happens at the same time as an installation.
+- The application is started only from an image whose digest was checked just before.
+- A server that is away is never an error, only a wait.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum
+from random import Random
+
+from devices.agent import states
+from devices.agent.application import Application, ApplicationError
+from devices.agent.backoff import Backoff
+from devices.agent.clock import Clock
+from devices.agent.crashpoints import reach
+from devices.agent.download import Downloader, DownloadError, StagedImage, Staging
+from devices.agent.files import read_blocks
+from devices.agent.heartbeat import UNKNOWN_IMAGE, Heart
+from devices.agent.installer import (
+    ContentChangedError,
+    Image,
+    ImageRecord,
+    Installer,
+    InstallError,
+)
+from devices.agent.limits import Limits
+from devices.agent.protocol import (
+    Action,
+    ErrorCode,
+    Order,
+    PollAnswer,
+    ProtocolError,
+    Report,
+    Status,
+    parse_order,
+)
+from devices.agent.states import DROPPABLE, AgentState, Failure, Phase
+from devices.agent.store import StateDamagedError, StateStore
+from devices.agent.transport import (
+    OrderClosedError,
+    RefusedError,
+    Transport,
+    TransportError,
+    UnavailableError,
+)
+from devices.agent.verify import (
+    Floor,
+    TrustedKeys,
+    VerificationError,
+    check_image,
+    check_manifest,
+)
+
+logger = logging.getLogger(__name__)
+
+SUPERVISION_SECONDS = 1.0
+TRIAL_LOOK_SECONDS = 0.1
+MIN_POLL_SECONDS = 0.2
+MAX_POLL_SECONDS = 3600.0
+
+
+class Ending(Enum):
+    """Why a run of the agent is over."""
+
+    REBOOT = "reboot"
+    DONE = "done"
+    ORDER_FAILED = "order_failed"
+    SERVER_UNREACHABLE = "server_unreachable"
+
+
+class RebootRequested(Exception):  # noqa: N818 - a request, not an error
+    """The device shall reboot now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """Who this device is, and in which boot.
+
+    `self_test_seconds` is how long a new image has to stay alive.
+    """
+
+    model: str
+    boot_id: str
+    self_test_seconds: float
+    limits: Limits = field(default_factory=Limits)
+
+
+@dataclass(slots=True)
+class Agent:
+    """One boot of one device; made anew after each reboot."""
+
+    device: Device
+    transport: Transport
+    installer: Installer
+    staging: Staging
+    store: StateStore
+    application: Application
+    keys: TrustedKeys
+    clock: Clock
+    uptime_seconds: Callable[[], float] | None = None
+    random: Random = field(default_factory=Random)
+    state: AgentState = field(init=False, default_factory=AgentState)
+    _running: ImageRecord | None = field(init=False, default=None)
+    _heart: Heart = field(init=False)
+    _poll_backoff: Backoff = field(init=False)
+    _poll_seconds: float = field(init=False)
+    _restart_backoff: Backoff = field(init=False)
+    _restart_at: float | None = field(init=False, default=None)
+    _restarts: int = field(init=False, default=0)
+    _is_supervised: bool = field(init=False, default=False)
+    _progress_at: float = field(init=False, default=0.0)
+    _has_failed: bool = field(init=False, default=False)
+
+    def __post_init__(self) -> None:
+        """Prepare what lives as long as this boot."""
+        limits = self.device.limits
+        started_at = self.clock.monotonic()
+        self._poll_seconds = limits.poll_seconds
+        self._poll_backoff = self._new_backoff()
+        self._restart_backoff = Backoff(
+            limits.restart_first_seconds, limits.restart_ceiling_seconds, self.random
+        )
+        self._heart = Heart(
+            transport=self.transport,
+            application=self.application,
+            clock=self.clock,
+            boot_id=self.device.boot_id,
+            interval_seconds=limits.heartbeat_seconds,
+            stale_metrics_seconds=limits.stale_metrics_seconds,
+            backoff=self._new_backoff(),
+            running=lambda: self._running,
+            restarts=lambda: self._restarts,
+            uptime_seconds=self.uptime_seconds
+            or (lambda: self.clock.monotonic() - started_at),
+        )
+
+    def run(self, *, once: bool = False) -> Ending:
+        """Work until a reboot is due or, with `once`, one poll is worked off.
+
+        The application is stopped in every case.
+
+        Raises:
+            StopRequested: the clock was told to stop.
+        """
+        try:
+            self._start()
+            return self._work(once)
+        except RebootRequested:
+            return Ending.REBOOT
+        finally:
+            self._is_supervised = False
+            self.application.stop()
+
+    # The loop
+
+    def _start(self) -> None:
+        self.state = self._load()
+        if self.state.phase is not Phase.IDLE:
+            logger.info("resuming an order", extra={"phase": self.state.phase.value})
+        if self.state.phase is Phase.CLAIMING:
+            # The claim names the boot it is made in, and this is another one.
+            self._save(states.renew_pending(self.state))
+        if self.state.phase not in {Phase.SWITCHING, Phase.TRYING, Phase.REVERTING}:
+            self._start_application()
+            self._heart.beat_if_due()
+
+    def _work(self, once: bool) -> Ending:
+        is_cycle_over = self.state.phase is not Phase.IDLE
+        while True:
+            while self.state.phase is not Phase.IDLE:
+                self._advance()
+            if once and is_cycle_over:
+                return Ending.ORDER_FAILED if self._has_failed else Ending.DONE
+            # The server must know this boot before it gives an order.
+            while not self._heart.has_been_heard:
+                self._heart.beat_if_due()
+                if once and not self._heart.has_been_heard:
+                    return Ending.SERVER_UNREACHABLE
+                self._wait(self._heart.seconds_until_due())
+            self._heart.beat_if_due()
+            answer = self._poll()
+            if once and answer is None:
+                return Ending.SERVER_UNREACHABLE
+            is_cycle_over = True
+            if self.state.phase is Phase.IDLE and not once:
+                self._wait_for_poll(answer)
+
+    def _advance(self) -> None:
+        """Do the work that the phase names."""
+        try:
+            match self.state.phase:
+                case Phase.DOWNLOADING:
+                    self._download()
+                case Phase.VERIFYING:
+                    self._verify()
+                case Phase.ANNOUNCING:
+                    self._announce()
+                case Phase.INSTALLING:
+                    self._install()
+                case Phase.SWITCHING:
+                    self._switch()
+                case Phase.TRYING:
+                    self._try_image()
+                case Phase.CLAIMING:
+                    self._claim()
+                case Phase.REVERTING:
+                    self._revert()
+                case Phase.FAILING:
+                    self._report_failure()
+                case Phase.IDLE:
+                    pass
+        except OrderClosedError as error:
+            if self.state.phase not in DROPPABLE:
+                raise
+            logger.warning("order dropped", extra={"reason": str(error)})
+            self._close()
+
+    # Phases
+
+    def _poll(self) -> PollAnswer | None:
+        """Ask for an order and take or refuse it; None if the server is away."""
+        self._heart.update_is_available = False
+        try:
+            answer = self.transport.poll()
+        except TransportError as error:
+            logger.warning("poll failed", extra={"reason": str(error)})
+            retry_after = getattr(error, "retry_after_seconds", None)
+            self._poll_seconds = self._poll_backoff.next_seconds(retry_after)
+            return None
+        self._poll_backoff.reset()
+        asked = answer.poll_interval_seconds or self.device.limits.poll_seconds
+        self._poll_seconds = min(MAX_POLL_SECONDS, max(MIN_POLL_SECONDS, asked))
+        if answer.instruction is not None:
+            try:
+                self._consider(parse_order(answer.instruction))
+            except ProtocolError as error:
+                logger.error("order not understood", extra={"reason": str(error)})
+        return answer
+
+    def _consider(self, order: Order) -> None:
+        if order.update_id == self.state.last_closed_update_id:
+            return
+        logger.info(
+            "order received",
+            extra={
+                "update_id": order.update_id,
+                "action": order.action.value,
+                "version": order.firmware.version,
+            },
+        )
+        try:
+            manifest = check_manifest(
+                order,
+                keys=self.keys,
+                model=self.device.model,
+                floor=self.state.floor,
+                max_image_bytes=self.device.limits.max_image_bytes,
+            )
+        except VerificationError as error:
+            logger.error(
+                "order refused", extra={"code": error.code.value, "reason": str(error)}
+            )
+            failure = Failure(error.code, str(error))
+            self._save(states.refuse(self.state, order, failure))
+            return
+        logger.info("manifest accepted", extra={"sequence": manifest.sequence})
+        self.staging.clear(keep_sha256=manifest.sha256)
+        # Coming back to what runs needs no reboot; installing it anew is proved by one.
+        is_fulfilled = self._is_running(manifest.sha256) and (
+            order.action is Action.ROLLBACK or not order.reboot_required
+        )
+        if is_fulfilled:
+            self._save(states.claim_at_once(self.state, order, manifest))
+        else:
+            self._save(states.accept(self.state, order, manifest))
+
+    def _download(self) -> None:
+        order = self.state.open_order()
+        if self._held_image(order.firmware.sha256) is not None:
+            logger.info("image is already in a slot")
+            self._save(states.downloaded(self.state))
+            return
+        staged = self.staging.open(order.firmware.sha256)
+        logger.info(
+            "downloading",
+            extra={
+                "from_byte": staged.length_bytes(),
+                "size_bytes": order.firmware.size_bytes,
+            },
+        )
+        self._report(Status.DOWNLOADING, progress=self._percent(staged.length_bytes()))
+        started_at = self.clock.monotonic()
+        limits = self.device.limits
+        downloader = Downloader(
+            transport=self.transport,
+            chunk_bytes=limits.chunk_bytes,
+            patience_seconds=limits.download_patience_seconds,
+            backoff=self._new_backoff(),
+            wait=self._wait,
+            on_block=self._on_block,
+            on_retry=self._on_progress,
+            monotonic=self.clock.monotonic,
+        )
+        try:
+            downloader.fetch(order, staged)
+        except DownloadError as error:
+            self._fail(error.code, str(error))
+            return
+        self._note_duration("download", started_at)
+        self._save(states.downloaded(self.state))
+
+    def _verify(self) -> None:
+        order = self.state.open_order()
+        self._report(Status.VERIFYING)
+        started_at = self.clock.monotonic()
+        held = self._held_image(order.firmware.sha256)
+        staged = self.staging.open(order.firmware.sha256)
+        try:
+            blocks = read_blocks(held.path) if held else staged.blocks()
+            check_image(blocks, order, self.keys)
+        except VerificationError as error:
+            self._judge_bad_bytes(error, staged)
+            return
+        reach("verify.checked")
+        logger.info("image verified", extra={"sha256": order.firmware.sha256})
+        self._note_duration("verify", started_at)
+        self._save(states.verified(self.state))
+
+    def _judge_bad_bytes(self, error: VerificationError, staged: StagedImage) -> None:
+        """Fetch again where that can help, else give up the order."""
+        # A signature over the right bytes does not get better by fetching again.
+        can_help = error.code in {ErrorCode.CHECKSUM_MISMATCH, ErrorCode.SIZE_MISMATCH}
+        logger.error("image refused", extra={"code": error.code.value})
+        staged.begin("")
+        if can_help and self.state.fetches + 1 < self.device.limits.fetch_attempts:
+            self._save(states.fetch_again(self.state))
+        else:
+            self._fail(error.code, str(error))
+
+    def _announce(self) -> None:
+        """Install only what the server knows is being installed."""
+        if self._deliver(Status.INSTALLING):
+            reach("announce.acknowledged")
+            self._save(states.announced(self.state))
+        else:
+            logger.warning("order dropped", extra={"reason": "closed by the server"})
+            self._close()
+
+    def _install(self) -> None:
+        manifest = self.state.open_manifest()
+        record = ImageRecord(
+            version=manifest.version,
+            sha256=manifest.sha256,
+            size_bytes=manifest.size_bytes,
+            sequence=manifest.sequence,
+            security_version=manifest.security_version,
+        )
+        started_at = self.clock.monotonic()
+        logger.info("installing", extra={"version": record.version})
+        if self._held_image(record.sha256) is None:
+            staged = self.staging.open(record.sha256)
+            try:
+                self.installer.install(staged.blocks(), record)
+            except ContentChangedError as error:
+                self._judge_bad_bytes(
+                    VerificationError(ErrorCode.CHECKSUM_MISMATCH, str(error)), staged
+                )
+                return
+            except InstallError as error:
+                self._fail(ErrorCode.INSTALL_FAILED, str(error))
+                return
+        self._note_duration("install", started_at)
+        self._save(
+            states.installed(
+                self.state,
+                boot_id=self.device.boot_id,
+                previous_sha256=self._sha256_to_return_to(record.sha256),
+            )
+        )
+        self.staging.clear()
+
+    def _switch(self) -> None:
+        order = self.state.open_order()
+        is_reboot_due = states.reboot_is_due(self.state, self.device.boot_id)
+        if is_reboot_due:
+            if self.state.reboot_requests >= self.device.limits.reboot_attempts:
+                self._fall_back(ErrorCode.INSTALL_FAILED, "The device does not reboot.")
+                return
+            self._report(Status.REBOOTING)
+            reach("switch.reported")
+        self._stop_application()
+        try:
+            self.installer.activate(order.firmware.sha256)
+        except InstallError as error:
+            self._start_application()
+            self._fail(ErrorCode.INSTALL_FAILED, str(error))
+            return
+        logger.info("slot switched", extra={"version": order.firmware.version})
+        if is_reboot_due:
+            self._save(states.reboot_requested(self.state))
+            raise RebootRequested
+        self._save(states.switched(self.state))
+
+    def _try_image(self) -> None:
+        """Start the new image and see whether it stays alive and works."""
+        if self.state.boot_attempts >= self.device.limits.max_boot_attempts:
+            self._fall_back(
+                ErrorCode.SELF_TEST_FAILED,
+                f"The image did not come up in {self.state.boot_attempts} starts.",
+            )
+            return
+        self._save(states.boot_attempted(self.state))
+        started_at = self.clock.monotonic()
+        problem = self._self_test()
+        if problem:
+            self._fall_back(ErrorCode.SELF_TEST_FAILED, problem)
+            return
+        reach("try.passed")
+        logger.info("self test passed")
+        self._note_duration("selfTest", started_at)
+        self._is_supervised = True
+        self._save(states.passed(self.state))
+
+    def _self_test(self) -> str:
+        """Start the image on trial; give what is wrong with it, "" if nothing is."""
+        image = self.installer.bootable()
+        if image is None or image.record.sha256 != self.state.open_manifest().sha256:
+            return "The new slot is damaged."
+        logger.info("trying the image", extra={"version": image.record.version})
+        try:
+            self.application.start(image)
+        except ApplicationError as error:
+            return str(error)
+        self._running = image.record
+        started_at = self.clock.monotonic()
+        alive_at = started_at + self.device.self_test_seconds
+        # A slow start is not a failure: the first metrics have a time of their own.
+        metrics_at = max(
+            alive_at, started_at + self.device.limits.first_metrics_seconds
+        )
+        while True:
+            self.clock.wait(min(TRIAL_LOOK_SECONDS, self.device.self_test_seconds))
+            has_reported = self.application.has_reported()
+            if not self.application.is_running():
+                return self.application.exit_message()
+            now = self.clock.monotonic()
+            if has_reported and now >= alive_at:
+                return ""
+            if now >= metrics_at:
+                return "The application wrote no metrics during its self test."
+            # Until the program works there is nothing true to say about it.
+            if has_reported:
+                self._heart.beat_if_due()
+
+    def _claim(self) -> None:
+        if not self._is_running(self.state.open_manifest().sha256):
+            # Damaged between its self test and this start: another image runs now.
+            self._fail(ErrorCode.SELF_TEST_FAILED, "The new image does not run.")
+            return
+        if self._deliver(Status.CONFIRMING):
+            logger.info("update claimed")
+        else:
+            logger.warning("claim refused: the order is closed")
+        reach("claim.acknowledged")
+        self._close()
+        # The proof is in the heartbeats that follow the claim.
+        self._heart.beat_soon()
+
+    def _revert(self) -> None:
+        self._stop_application()
+        current = self.installer.current()
+        if current is None or current.sha256 != self.state.previous_sha256:
+            try:
+                self.installer.revert()
+                logger.warning("fell back to the previous image")
+            except InstallError as error:
+                logger.error("cannot fall back", extra={"reason": str(error)})
+        if (
+            states.reboot_is_due(self.state, self.device.boot_id)
+            and self.state.reboot_requests < self.device.limits.reboot_attempts
+        ):
+            self._save(states.reboot_requested(self.state))
+            raise RebootRequested
+        self._save(states.fail(self.state))
+        self._start_application()
+        self._heart.beat_soon()
+
+    def _report_failure(self) -> None:
+        self._has_failed = True
+        if not self._deliver(Status.FAILED):
+            logger.warning("failure not wanted: the order is closed")
+        reach("failure.acknowledged")
+        self._close()
+
+    # Ends of an order
+
+    def _fail(self, code: ErrorCode, message: str) -> None:
+        logger.error("update failed", extra={"code": code.value, "reason": message})
+        self._save(states.fail(self.state, Failure(code, message)))
+
+    def _fall_back(self, code: ErrorCode, message: str) -> None:
+        logger.error("falling back", extra={"code": code.value, "reason": message})
+        self._stop_application()
+        failure = Failure(code, message)
+        self._save(states.fall_back(self.state, failure, boot_id=self.device.boot_id))
+
+    def _close(self) -> None:
+        self._save(states.close(self.state))
+        self.staging.clear()
+
+    # Reports
+
+    def _report(self, status: Status, *, progress: int | None = None) -> None:
+        """Send a report that may be lost.
+
+        Raises:
+            OrderClosedError: the order is closed, and can still be dropped.
+        """
+        self._save(states.next_report(self.state))
+        self._progress_at = self.clock.monotonic()
+        order = self.state.open_order()
+        report = self._make_report(status, self.state.report_sequence, progress)
+        try:
+            self.transport.send_report(
+                order.update_id, report, traceparent=order.traceparent
+            )
+        except OrderClosedError:
+            if self.state.phase in DROPPABLE:
+                raise
+        except TransportError as error:
+            logger.warning(
+                "report lost", extra={"status": status.value, "reason": str(error)}
+            )
+        else:
+            logger.info("reported", extra={"status": status.value, "percent": progress})
+
+    def _deliver(self, status: Status) -> bool:
+        """Send the pending report until it is acknowledged.
+
+        Returns:
+            Whether the order is still open.
+        """
+        backoff = self._new_backoff()
+        order = self.state.open_order()
+        report = self._make_report(status, self.state.pending_sequence, None)
+        while True:
+            retry_after = None
+            try:
+                self.transport.send_report(
+                    order.update_id, report, traceparent=order.traceparent
+                )
+            except OrderClosedError:
+                return False
+            except UnavailableError as error:
+                reason, retry_after = str(error), error.retry_after_seconds
+            except RefusedError as error:
+                if error.status not in {401, 403}:
+                    # The same bytes will be refused for ever: do not hang on it.
+                    logger.error("report refused", extra={"reason": str(error)})
+                    return False
+                reason = str(error)
+            else:
+                logger.info("acknowledged", extra={"status": status.value})
+                return True
+            logger.warning(
+                "report not acknowledged",
+                extra={"status": status.value, "reason": reason},
+            )
+            self._wait(backoff.next_seconds(retry_after))
+
+    def _make_report(
+        self, status: Status, sequence: int, progress: int | None
+    ) -> Report:
+        running = self._running or self.installer.current() or UNKNOWN_IMAGE
+        failure = self.state.failure if status is Status.FAILED else None
+        is_final = status in {Status.CONFIRMING, Status.FAILED}
+        return Report(
+            sequence=sequence,
+            status=status,
+            boot_id=self.device.boot_id,
+            firmware_version=running.version,
+            firmware_checksum=running.sha256,
+            occurred_at=self.clock.now().isoformat(),
+            progress_percentage=progress,
+            error_code=failure.code if failure else None,
+            message=failure.message if failure else "",
+            durations_seconds=self.state.durations_seconds if is_final else (),
+        )
+
+    def _on_block(self, held_bytes: int) -> None:
+        self._tick()
+        due_at = self._progress_at + self.device.limits.progress_seconds
+        if self.clock.monotonic() >= due_at:
+            self._on_progress(held_bytes)
+
+    def _on_progress(self, held_bytes: int) -> None:
+        self._report(Status.DOWNLOADING, progress=self._percent(held_bytes))
+
+    def _percent(self, held_bytes: int) -> int:
+        return min(100, held_bytes * 100 // self.state.open_order().firmware.size_bytes)
+
+    # The application
+
+    def _start_application(self) -> None:
+        """Start the current image or, if it is damaged, the other one."""
+        image = self.installer.bootable()
+        if image is None:
+            try:
+                self.installer.revert()
+            except InstallError as error:
+                # The agent stays: an update is the only way out.
+                logger.error("no image can be started", extra={"reason": str(error)})
+                self._running = None
+                self._restart_at = None
+                return
+            logger.error("current slot is damaged, started the other one")
+            image = self.installer.bootable()
+        if image is None:
+            return
+        try:
+            self.application.start(image)
+        except ApplicationError as error:
+            logger.error("application not started", extra={"reason": str(error)})
+        else:
+            logger.info("application started", extra={"version": image.record.version})
+        self._running = image.record
+        self._is_supervised = True
+        self._restart_at = None
+
+    def _stop_application(self) -> None:
+        self._is_supervised = False
+        self.application.stop()
+
+    def _supervise(self) -> None:
+        """Restart an application that has ended by itself, ever more slowly."""
+        if not self._is_supervised or self.application.is_running():
+            return
+        now = self.clock.monotonic()
+        if self._restart_at is None:
+            wait = self._restart_backoff.next_seconds()
+            self._restart_at = now + wait
+            logger.error(
+                "application ended",
+                extra={
+                    "reason": self.application.exit_message(),
+                    "restart_seconds": round(wait, 1),
+                },
+            )
+        elif now >= self._restart_at:
+            self._restarts += 1
+            self._start_application()
+
+    # Time
+
+    def _tick(self) -> None:
+        self._supervise()
+        self._heart.beat_if_due()
+
+    def _wait(self, seconds: float, until: Callable[[], bool] | None = None) -> None:
+        """Wait, keeping the application and the heartbeat alive meanwhile."""
+        ends_at = self.clock.monotonic() + seconds
+        while True:
+            self._tick()
+            remaining = ends_at - self.clock.monotonic()
+            if remaining <= 0 or (until is not None and until()):
+                return
+            beat_seconds = self._heart.seconds_until_due()
+            self.clock.wait(min(remaining, beat_seconds, SUPERVISION_SECONDS))
+
+    def _wait_for_poll(self, answer: PollAnswer | None) -> None:
+        seconds = self._poll_seconds
+        if answer is not None:
+            # Spread a fleet that was started together.
+            seconds *= self.random.uniform(0.9, 1.0)
+        self._wait(seconds, until=lambda: self._heart.update_is_available)
+
+    # Small helpers
+
+    def _load(self) -> AgentState:
+        floor = self._floor_of_slots()
+        try:
+            state = self.store.load() or AgentState(floor=floor)
+        except StateDamagedError as error:
+            logger.error("state is damaged, begun anew", extra={"reason": str(error)})
+            state = AgentState(floor=floor)
+        return state
+
+    def _floor_of_slots(self) -> Floor:
+        """Give the floor that the slots bear witness to, should the state be lost."""
+        records = [
+            record
+            for record in (self.installer.current(), self.installer.previous())
+            if record is not None
+        ]
+        newest = max(records, key=lambda record: record.sequence, default=UNKNOWN_IMAGE)
+        current = self.installer.current() or UNKNOWN_IMAGE
+        return Floor(
+            sequence=newest.sequence,
+            sequence_sha256=newest.sha256 if newest.sequence else "",
+            security_version=current.security_version,
+        )
+
+    def _save(self, state: AgentState) -> None:
+        self.store.save(state)
+        self.state = state
+
+    def _note_duration(self, name: str, started_at: float) -> None:
+        seconds = self.clock.monotonic() - started_at
+        self.state = states.add_duration(self.state, name, seconds)
+
+    def _is_running(self, sha256: str) -> bool:
+        return self._running is not None and self._running.sha256 == sha256
+
+    def _held_image(self, sha256: str) -> Image | None:
+        """Give an undamaged image with this digest from a slot."""
+        for record, check in (
+            (self.installer.current(), self.installer.bootable),
+            (self.installer.previous(), self.installer.previous_image),
+        ):
+            if record is not None and record.sha256 == sha256:
+                return check()
+        return None
+
+    def _sha256_to_return_to(self, sha256: str) -> str:
+        """Give the image that a failed trial of another one goes back to."""
+        for record in (self.installer.current(), self.installer.previous()):
+            if record is not None and record.sha256 != sha256:
+                return record.sha256
+        return ""
+
+    def _new_backoff(self) -> Backoff:
+        limits = self.device.limits
+        return Backoff(
+            limits.retry_first_seconds, limits.retry_ceiling_seconds, self.random
+        )

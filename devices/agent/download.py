@@ -1,0 +1,253 @@
+"""Fetch an image in ranged chunks, resuming where the last attempt ended.
+
+Rules:
+- What is on the medium counts: after a cut or a crash the next range begins there.
+- Resuming carries `If-Range`, so a changed image starts over instead of mixing.
+- More bytes than the manifest states are never written.
+- A server that is away is waited for; only refusals and an end of patience fail.
+"""
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from devices.agent.backoff import Backoff
+from devices.agent.crashpoints import reach
+from devices.agent.files import read_blocks, sync_directory, write_atomically
+from devices.agent.protocol import ErrorCode, Order
+from devices.agent.transport import (
+    Body,
+    InsecureAddressError,
+    RefusedError,
+    Transport,
+    UnavailableError,
+)
+
+MAX_REFUSALS = 5
+
+
+class DownloadError(Exception):
+    """The image cannot be had; `code` says why."""
+
+    def __init__(self, code: ErrorCode, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class StagedImage(Protocol):
+    """Bytes fetched so far, not yet trusted."""
+
+    def length_bytes(self) -> int:
+        """Say how many bytes are held."""
+
+    def etag(self) -> str:
+        """Give the validator these bytes came with, "" if none."""
+
+    def begin(self, etag: str) -> None:
+        """Drop all bytes and note the validator of those to come."""
+
+    def append(self, block: bytes) -> None:
+        """Add bytes at the end."""
+
+    def sync(self) -> None:
+        """Make the bytes survive a power cut."""
+
+    def blocks(self) -> Iterable[bytes]:
+        """Give all bytes from the start."""
+
+
+class Staging(Protocol):
+    """Where images wait until they are verified."""
+
+    def open(self, sha256: str) -> StagedImage:
+        """Give the place for the image with this digest."""
+
+    def clear(self, *, keep_sha256: str = "") -> None:
+        """Drop every staged image but one."""
+
+
+@dataclass(frozen=True, slots=True)
+class StagedFile:
+    """A `.part` file with its validator beside it."""
+
+    path: Path
+
+    def length_bytes(self) -> int:
+        """See `StagedImage`."""
+        try:
+            return self.path.stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def etag(self) -> str:
+        """See `StagedImage`."""
+        try:
+            return self._etag_path.read_text(encoding="utf-8")
+        except (FileNotFoundError, UnicodeDecodeError):
+            return ""
+
+    def begin(self, etag: str) -> None:
+        """See `StagedImage`."""
+        # Bytes go first, so that old bytes never meet a new validator.
+        with self.path.open("wb") as file:
+            os.fsync(file.fileno())
+        sync_directory(self.path.parent)
+        write_atomically(self._etag_path, etag.encode())
+        reach("download.started")
+
+    def append(self, block: bytes) -> None:
+        """See `StagedImage`."""
+        with self.path.open("ab") as file:
+            file.write(block)
+        reach("download.block_written")
+
+    def sync(self) -> None:
+        """See `StagedImage`."""
+        if self.path.exists():
+            with self.path.open("rb") as file:
+                os.fsync(file.fileno())
+        reach("download.chunk_synced")
+
+    def blocks(self) -> Iterable[bytes]:
+        """See `StagedImage`."""
+        return read_blocks(self.path) if self.path.exists() else ()
+
+    @property
+    def _etag_path(self) -> Path:
+        return self.path.with_suffix(".etag")
+
+
+@dataclass(frozen=True, slots=True)
+class FileStaging:
+    """A folder of `.part` files named by digest."""
+
+    folder: Path
+
+    def open(self, sha256: str) -> StagedImage:
+        """See `Staging`."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return StagedFile(self.folder / f"{sha256}.part")
+
+    def clear(self, *, keep_sha256: str = "") -> None:
+        """See `Staging`."""
+        if self.folder.is_dir():
+            for path in self.folder.iterdir():
+                if not keep_sha256 or path.stem != keep_sha256:
+                    path.unlink()
+
+
+@dataclass(slots=True)
+class Downloader:
+    """Fetches one image.
+
+    Attributes:
+        wait: sleeps for some seconds; the agent keeps its heartbeats going in it.
+        on_block: called after each block read, with the number of bytes held.
+        on_retry: called after each wait, may raise to give up the order.
+    """
+
+    transport: Transport
+    chunk_bytes: int
+    patience_seconds: float
+    backoff: Backoff
+    wait: Callable[[float], None]
+    on_block: Callable[[int], None]
+    on_retry: Callable[[int], None]
+    monotonic: Callable[[], float] = time.monotonic
+    _refusals: int = field(init=False, default=0)
+
+    def fetch(self, order: Order, staged: StagedImage) -> None:
+        """Fetch until all bytes of the order's image are held.
+
+        Raises:
+            DownloadError: `download_failed` after too many refusals or too long
+                without a byte; `size_mismatch` if the server has another size.
+        """
+        size_bytes = order.firmware.size_bytes
+        last_progress_at = self.monotonic()
+        while (held := staged.length_bytes()) != size_bytes:
+            if held > size_bytes:
+                staged.begin("")
+            retry_after = None
+            try:
+                self._fetch_chunk(order, staged)
+            except UnavailableError as error:
+                reason, retry_after = str(error), error.retry_after_seconds
+            except InsecureAddressError as error:
+                raise DownloadError(ErrorCode.DOWNLOAD_FAILED, str(error)) from error
+            except RefusedError as error:
+                reason = str(error)
+                self._refuse(error, staged)
+            except OSError as error:
+                # On a full disk even the state could not be saved beside these bytes.
+                with contextlib.suppress(OSError):
+                    staged.begin("")
+                message = f"The image cannot be written: {error.strerror}."
+                raise DownloadError(ErrorCode.DOWNLOAD_FAILED, message) from error
+            else:
+                reason = "The answer was empty."
+            if staged.length_bytes() > held:
+                last_progress_at = self.monotonic()
+                self._refusals = 0
+                self.backoff.reset()
+                if staged.length_bytes() - held >= self.chunk_bytes:
+                    continue
+            if staged.length_bytes() == size_bytes:
+                break
+            if self.monotonic() - last_progress_at > self.patience_seconds:
+                raise DownloadError(ErrorCode.DOWNLOAD_FAILED, reason)
+            self.wait(self.backoff.next_seconds(retry_after))
+            self.on_retry(staged.length_bytes())
+        reach("download.complete")
+
+    def _fetch_chunk(self, order: Order, staged: StagedImage) -> None:
+        size_bytes = order.firmware.size_bytes
+        first = staged.length_bytes()
+        last = min(first + self.chunk_bytes, size_bytes) - 1
+        with self.transport.download(
+            order.firmware.download_url,
+            first=first,
+            last=last,
+            etag=staged.etag(),
+            traceparent=order.traceparent,
+        ) as body:
+            self._place(body, first, staged, size_bytes)
+            try:
+                for block in body.blocks:
+                    if staged.length_bytes() + len(block) > size_bytes:
+                        raise _size_mismatch("more", size_bytes)
+                    staged.append(block)
+                    self.on_block(staged.length_bytes())
+            finally:
+                staged.sync()
+
+    def _place(
+        self, body: Body, first: int, staged: StagedImage, size_bytes: int
+    ) -> None:
+        """Make the staged bytes end where the answer begins."""
+        if body.total_bytes not in (None, size_bytes):
+            raise _size_mismatch(str(body.total_bytes), size_bytes)
+        if body.status == 200 or first == 0:
+            # 200: ranges are not served, or the image is no longer the one begun.
+            staged.begin(body.etag)
+        if body.first != staged.length_bytes():
+            staged.begin("")
+            raise UnavailableError("The answer begins at another byte.")
+
+    def _refuse(self, error: RefusedError, staged: StagedImage) -> None:
+        if error.status == 416:
+            staged.begin("")
+        self._refusals += 1
+        if self._refusals >= MAX_REFUSALS:
+            raise DownloadError(ErrorCode.DOWNLOAD_FAILED, str(error)) from error
+
+
+def _size_mismatch(seen: str, size_bytes: int) -> DownloadError:
+    return DownloadError(
+        ErrorCode.SIZE_MISMATCH,
+        f"The server has {seen} bytes instead of {size_bytes}.",
+    )

@@ -1,0 +1,83 @@
+"""Write files so that a power cut leaves the old content or the new, never a mix.
+
+Rules:
+- A file is written under a temporary name, flushed to the medium, then renamed.
+- A rename counts only once its folder is flushed too.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from devices.agent.crashpoints import reach
+
+BLOCK_BYTES = 64 * 1024
+
+
+def sync_directory(folder: Path) -> None:
+    """Flush the names in a folder to the medium."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_atomically(
+    path: Path,
+    content: bytes,
+    *,
+    written: str = "",
+    renamed: str = "",
+    synced: str = "",
+) -> None:
+    """Replace a file by new content in one step.
+
+    Args:
+        path: the file; its folder exists.
+        content: all of the new content.
+        written: crash point passed after the temporary file is flushed.
+        renamed: crash point passed after the rename.
+        synced: crash point passed after the folder is flushed.
+    """
+    temporary = path.with_name(path.name + ".new")
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    reach(written)
+    temporary.replace(path)
+    reach(renamed)
+    sync_directory(path.parent)
+    reach(synced)
+
+
+def point_link(link: Path, target: str, *, crash_prefix: str) -> None:
+    """Point a symbolic link at another target by one atomic rename."""
+    temporary = link.with_name(link.name + ".new")
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(target)
+    reach(f"{crash_prefix}.link_written")
+    temporary.replace(link)
+    reach(f"{crash_prefix}.link_renamed")
+    sync_directory(link.parent)
+    reach(f"{crash_prefix}.synced")
+
+
+def read_blocks(path: Path) -> Iterator[bytes]:
+    """Yield the content of a file in blocks of `BLOCK_BYTES`."""
+    with path.open("rb") as file:
+        while block := file.read(BLOCK_BYTES):
+            yield block
+
+
+def sha256_of(path: Path) -> str | None:
+    """Give the lower-case hex SHA-256 of a file, None if it cannot be read."""
+    digest = hashlib.sha256()
+    try:
+        for block in read_blocks(path):
+            digest.update(block)
+    except OSError:
+        return None
+    return digest.hexdigest()

@@ -1,0 +1,115 @@
+"""Tell the server that the device lives, and how well.
+
+Rules:
+- The interval is the server's; without an answer it backs off.
+- What runs is what is reported: version and SHA-256 are those of the image that was
+  checked and started, not those that were ordered.
+- An application that is not running, or that hangs and writes no metrics any more,
+  fails at all of its work: its error rate is 1.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from devices.agent.application import Application
+from devices.agent.backoff import Backoff
+from devices.agent.clock import Clock
+from devices.agent.installer import ImageRecord
+from devices.agent.transport import RefusedError, Transport, UnavailableError
+
+logger = logging.getLogger(__name__)
+
+MIN_INTERVAL_SECONDS = 0.2
+MAX_INTERVAL_SECONDS = 3600.0
+UNKNOWN_IMAGE = ImageRecord(version="0.0.0-unknown", sha256="0" * 64, size_bytes=0)
+"""Stands for "nothing runs"; a semantic version, since the server takes no other."""
+
+
+@dataclass(slots=True)
+class Heart:
+    """Sends heartbeats when they are due.
+
+    Attributes:
+        running: gives the image that was started last, None if none could be.
+        update_is_available: set by an answer, cleared by whoever polls.
+        has_been_heard: the server has answered since the start.
+    """
+
+    transport: Transport
+    application: Application
+    clock: Clock
+    boot_id: str
+    interval_seconds: float
+    stale_metrics_seconds: float
+    backoff: Backoff
+    running: Callable[[], ImageRecord | None]
+    restarts: Callable[[], int]
+    uptime_seconds: Callable[[], float]
+    update_is_available: bool = False
+    has_been_heard: bool = False
+    _due_at: float = field(init=False, default=0.0)
+
+    def seconds_until_due(self) -> float:
+        """Say how long until the next heartbeat, 0 or more."""
+        return max(0.0, self._due_at - self.clock.monotonic())
+
+    def beat_soon(self) -> None:
+        """Make the next heartbeat due at once."""
+        self._due_at = 0.0
+
+    def beat_if_due(self) -> None:
+        """Send a heartbeat if its time has come; a failure only moves the next."""
+        if self.seconds_until_due() > 0:
+            return
+        try:
+            answer = self.transport.send_heartbeat(self._heartbeat())
+        except (UnavailableError, RefusedError) as error:
+            retry_after = getattr(error, "retry_after_seconds", None)
+            if isinstance(error, RefusedError) and error.status not in {401, 403}:
+                # It was heard, if not understood: that must not keep an order away.
+                self.has_been_heard = True
+            wait = self.backoff.next_seconds(retry_after)
+            self._due_at = self.clock.monotonic() + wait
+            logger.warning(
+                "heartbeat failed",
+                extra={"reason": str(error), "retry_seconds": round(wait, 1)},
+            )
+            return
+        self.backoff.reset()
+        if answer.next_heartbeat_seconds is not None:
+            self.interval_seconds = min(
+                MAX_INTERVAL_SECONDS,
+                max(MIN_INTERVAL_SECONDS, answer.next_heartbeat_seconds),
+            )
+        self._due_at = self.clock.monotonic() + self.interval_seconds
+        if not self.has_been_heard:
+            logger.info("server heard the device", extra={"boot_id": self.boot_id})
+        self.has_been_heard = True
+        if answer.update_available:
+            self.update_is_available = True
+
+    def _heartbeat(self) -> dict[str, Any]:
+        image = self.running() or UNKNOWN_IMAGE
+        is_running = self.application.is_running()
+        seen = self.application.measure()
+        metrics: dict[str, float] = dict(seen.metrics)
+        age = seen.metrics_age_seconds
+        hangs = age is not None and age > self.stale_metrics_seconds
+        if hangs or not is_running:
+            metrics["errorRate"] = 1.0
+        metrics["applicationRunning"] = int(is_running)
+        metrics["applicationRestarts"] = self.restarts()
+        if age is not None:
+            metrics["metricsAgeSeconds"] = age
+        return {
+            "cpuUsage": seen.cpu_percent,
+            "memoryUsage": seen.memory_percent,
+            "uptime": int(self.uptime_seconds()),
+            "bootId": self.boot_id,
+            "firmwareVersion": image.version,
+            "firmwareChecksum": image.sha256,
+            "applicationMetrics": metrics,
+            "secureBoot": "unknown",
+        }

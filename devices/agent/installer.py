@@ -1,0 +1,235 @@
+"""Keep two images and switch between them.
+
+Rules:
+- Two slots; `current` names the one that boots. An image goes only into the other.
+- A slot is valid when its record is there and the image's SHA-256 is the recorded
+  one. The record is written last and removed first.
+- A slot is checked again before it is activated and before it is started from.
+- A switch is one atomic rename, so there is always exactly one current slot.
+"""
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Protocol
+
+from devices.agent.crashpoints import reach
+from devices.agent.files import (
+    point_link,
+    sha256_of,
+    sync_directory,
+    write_atomically,
+)
+
+logger = logging.getLogger(__name__)
+
+SLOTS = ("a", "b")
+
+
+class InstallError(Exception):
+    """An image could not be installed or activated."""
+
+
+class ContentChangedError(InstallError):
+    """The bytes handed over are not those that were verified; fetch them again."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRecord:
+    """What is known of an image in a slot."""
+
+    version: str
+    sha256: str
+    size_bytes: int
+    sequence: int = 0
+    security_version: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image whose digest was just checked, and where it can be run from."""
+
+    record: ImageRecord
+    path: Path
+
+
+class Installer(Protocol):
+    """What the agent needs of a place for images."""
+
+    def current(self) -> ImageRecord | None:
+        """Give the record of the slot that boots, None if it has none."""
+
+    def previous(self) -> ImageRecord | None:
+        """Give the record of the other slot, None if it has none."""
+
+    def bootable(self) -> Image | None:
+        """Check the current slot's image and give it, None if it is damaged."""
+
+    def previous_image(self) -> Image | None:
+        """Check the other slot's image and give it, None if damaged or absent."""
+
+    def install(self, blocks: Iterable[bytes], record: ImageRecord) -> None:
+        """Put an image into the slot that does not boot. May be repeated.
+
+        Raises:
+            ContentChangedError: the bytes are not those of the record.
+            InstallError: they cannot be written.
+        """
+
+    def activate(self, sha256: str) -> None:
+        """Make the slot with this image the one that boots. May be repeated.
+
+        Raises:
+            InstallError: no slot holds this image undamaged.
+        """
+
+    def revert(self) -> None:
+        """Make the other slot the one that boots.
+
+        Raises:
+            InstallError: the other slot holds no undamaged image.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class SlotInstaller:
+    """Two folders and a symbolic link.
+
+    `root/slots/{a,b}/image`, `root/slots/{a,b}/record.json`, `root/current` -> slot.
+    """
+
+    root: Path
+
+    def prepare(self) -> None:
+        """Create the folders and clear what an interrupted write left behind."""
+        for slot in SLOTS:
+            folder = self._folder(slot)
+            folder.mkdir(parents=True, exist_ok=True)
+            for leftover in folder.glob("*.new"):
+                leftover.unlink()
+        (self.root / "current.new").unlink(missing_ok=True)
+        sync_directory(self.root / "slots")
+        sync_directory(self.root)
+
+    def current(self) -> ImageRecord | None:
+        """See `Installer`."""
+        slot = self._current_slot()
+        return self._record(slot) if slot else None
+
+    def previous(self) -> ImageRecord | None:
+        """See `Installer`."""
+        return self._record(self._other_slot()) if self._current_slot() else None
+
+    def bootable(self) -> Image | None:
+        """See `Installer`."""
+        slot = self._current_slot()
+        return self._checked(slot) if slot else None
+
+    def previous_image(self) -> Image | None:
+        """See `Installer`."""
+        return self._checked(self._other_slot())
+
+    def install(self, blocks: Iterable[bytes], record: ImageRecord) -> None:
+        """See `Installer`."""
+        slot = self._other_slot()
+        try:
+            self._write(self._folder(slot), blocks, record)
+        except OSError as error:
+            raise InstallError(f"Slot {slot} cannot be written: {error}.") from error
+
+    def activate(self, sha256: str) -> None:
+        """See `Installer`."""
+        current = self._current_slot()
+        for slot in (current, self._other_slot()):
+            record = self._record(slot) if slot else None
+            if slot and record and record.sha256 == sha256 and self._checked(slot):
+                if slot != current:
+                    self._point(slot, "switch")
+                return
+        raise InstallError(f"No undamaged slot holds {sha256[:16]}.")
+
+    def revert(self) -> None:
+        """See `Installer`."""
+        slot = self._other_slot()
+        if self._checked(slot) is None:
+            raise InstallError("The other slot holds no undamaged image.")
+        self._point(slot, "fall_back")
+
+    def _write(
+        self, folder: Path, blocks: Iterable[bytes], record: ImageRecord
+    ) -> None:
+        # Without its record the slot is invalid, whatever happens from here on.
+        (folder / "record.json").unlink(missing_ok=True)
+        sync_directory(folder)
+        reach("install.slot_invalidated")
+        digest = hashlib.sha256()
+        temporary = folder / "image.new"
+        try:
+            with temporary.open("wb") as file:
+                for block in blocks:
+                    digest.update(block)
+                    file.write(block)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError:
+            # On a full disk the failure could not even be saved beside it.
+            temporary.unlink(missing_ok=True)
+            raise
+        if digest.hexdigest() != record.sha256:
+            temporary.unlink()
+            raise ContentChangedError(
+                "The image changed between its check and its copy."
+            )
+        reach("install.image_written")
+        temporary.replace(folder / "image")
+        sync_directory(folder)
+        reach("install.image_renamed")
+        write_atomically(
+            folder / "record.json",
+            json.dumps(asdict(record), sort_keys=True).encode(),
+            written="install.record_written",
+            renamed="install.record_renamed",
+            synced="install.synced",
+        )
+
+    def _point(self, slot: str, crash_prefix: str) -> None:
+        try:
+            point_link(
+                self.root / "current", f"slots/{slot}", crash_prefix=crash_prefix
+            )
+        except OSError as error:
+            raise InstallError(f"The switch failed: {error}.") from error
+
+    def _folder(self, slot: str) -> Path:
+        return self.root / "slots" / slot
+
+    def _current_slot(self) -> str | None:
+        try:
+            name = (self.root / "current").readlink().name
+        except OSError:
+            return None
+        return name if name in SLOTS else None
+
+    def _other_slot(self) -> str:
+        return "b" if self._current_slot() == "a" else "a"
+
+    def _record(self, slot: str) -> ImageRecord | None:
+        try:
+            content = (self._folder(slot) / "record.json").read_bytes()
+            return ImageRecord(**json.loads(content))
+        except (OSError, ValueError, TypeError):
+            return None
+
+    def _checked(self, slot: str) -> Image | None:
+        record = self._record(slot)
+        if record is None:
+            return None
+        path = self._folder(slot) / "image"
+        if sha256_of(path) != record.sha256:
+            logger.error("slot is damaged", extra={"slot": slot})
+            return None
+        return Image(record, path)

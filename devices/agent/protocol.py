@@ -1,0 +1,217 @@
+"""Translate between the wire (camelCase JSON) and the agent's own dataclasses.
+
+Rules:
+- Reading is strict about types and lenient about unknown keys, so that a newer
+  server can say more.
+- What cannot be read raises `ProtocolError`, which names the key.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+TRACEPARENT = re.compile("[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+SIGNATURE_ALGORITHM = "RSA-PKCS1v15-SHA256"
+
+
+class ProtocolError(ValueError):
+    """Something the server said does not follow the protocol."""
+
+
+class Action(StrEnum):
+    """What an order asks for."""
+
+    INSTALL = "install"
+    ROLLBACK = "rollback"
+
+
+class Status(StrEnum):
+    """Words of a report, in the order an update goes through them."""
+
+    DOWNLOADING = "downloading"
+    VERIFYING = "verifying"
+    INSTALLING = "installing"
+    REBOOTING = "rebooting"
+    CONFIRMING = "confirming"
+    FAILED = "failed"
+
+
+class ErrorCode(StrEnum):
+    """Why an update failed, as the server counts it."""
+
+    MANIFEST_REFUSED = "manifest_refused"
+    WRONG_MODEL = "wrong_model"
+    SECURITY_VERSION_TOO_LOW = "security_version_too_low"
+    SEQUENCE_REPLACED = "sequence_replaced"
+    UNKNOWN_KEY = "unknown_key"
+    DOWNLOAD_FAILED = "download_failed"
+    SIZE_MISMATCH = "size_mismatch"
+    CHECKSUM_MISMATCH = "checksum_mismatch"
+    SIGNATURE_INVALID = "signature_invalid"
+    INSTALL_FAILED = "install_failed"
+    SELF_TEST_FAILED = "self_test_failed"
+
+
+@dataclass(frozen=True, slots=True)
+class FirmwareOffer:
+    """The image that an order names."""
+
+    version: str
+    model: str
+    size_bytes: int
+    sha256: str
+    signature: str
+    signature_algorithm: str
+    key_id: str
+    download_url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One order to this device, as received."""
+
+    update_id: str
+    action: Action
+    firmware: FirmwareOffer
+    manifest: str
+    manifest_signature: str
+    reboot_required: bool
+    traceparent: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HeartbeatAnswer:
+    """What the server answers to a heartbeat."""
+
+    update_available: bool
+    next_heartbeat_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class PollAnswer:
+    """What the server answers to a poll: an order, as JSON, or nothing."""
+
+    instruction: Mapping[str, Any] | None
+    poll_interval_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One report of an update; `sequence` counts from 1 within the update."""
+
+    sequence: int
+    status: Status
+    boot_id: str
+    firmware_version: str
+    firmware_checksum: str
+    occurred_at: str
+    progress_percentage: int | None = None
+    error_code: ErrorCode | None = None
+    message: str = ""
+    durations_seconds: tuple[tuple[str, float], ...] = ()
+
+    def to_wire(self) -> dict[str, Any]:
+        """Give the JSON object of this report, without empty keys."""
+        wire: dict[str, Any] = {
+            "sequence": self.sequence,
+            "status": self.status.value,
+            "bootId": self.boot_id,
+            "firmwareVersion": self.firmware_version,
+            "firmwareChecksum": self.firmware_checksum,
+            "occurredAt": self.occurred_at,
+        }
+        if self.progress_percentage is not None:
+            wire["progressPercentage"] = self.progress_percentage
+        if self.error_code is not None:
+            wire["errorCode"] = self.error_code.value
+        if self.message:
+            wire["message"] = self.message[:500]
+        if self.durations_seconds:
+            wire["durations"] = dict(self.durations_seconds)
+        return wire
+
+
+def parse_order(instruction: Mapping[str, Any]) -> Order:
+    """Read the instruction of a poll.
+
+    Raises:
+        ProtocolError: a key is missing or has the wrong type.
+    """
+    firmware = _value(instruction, "firmware", dict)
+    action = _value(instruction, "action", str)
+    if action not in set(Action):
+        raise ProtocolError(f"action: {action!r} is not known")
+    traceparent = instruction.get("traceparent")
+    return Order(
+        update_id=_identifier(instruction, "updateId"),
+        action=Action(action),
+        firmware=FirmwareOffer(
+            version=_value(firmware, "version", str),
+            model=_value(firmware, "model", str),
+            size_bytes=_value(firmware, "size", int),
+            sha256=_value(firmware, "checksum", str),
+            signature=_value(firmware, "signature", str),
+            signature_algorithm=_value(firmware, "signatureAlgorithm", str),
+            key_id=_value(firmware, "keyId", str),
+            download_url=_value(firmware, "downloadUrl", str),
+        ),
+        manifest=_value(instruction, "manifest", str),
+        manifest_signature=_value(instruction, "manifestSignature", str),
+        reboot_required=_value(instruction, "rebootRequired", bool),
+        # It becomes a header: anything but the W3C form is left out.
+        traceparent=traceparent
+        if isinstance(traceparent, str) and TRACEPARENT.fullmatch(traceparent)
+        else "",
+    )
+
+
+def order_to_wire(order: Order) -> dict[str, Any]:
+    """Give the JSON object that `parse_order` reads back to the same order."""
+    firmware = order.firmware
+    return {
+        "updateId": order.update_id,
+        "action": order.action.value,
+        "firmware": {
+            "version": firmware.version,
+            "model": firmware.model,
+            "size": firmware.size_bytes,
+            "checksum": firmware.sha256,
+            "signature": firmware.signature,
+            "signatureAlgorithm": firmware.signature_algorithm,
+            "keyId": firmware.key_id,
+            "downloadUrl": firmware.download_url,
+        },
+        "manifest": order.manifest,
+        "manifestSignature": order.manifest_signature,
+        "rebootRequired": order.reboot_required,
+        "traceparent": order.traceparent,
+    }
+
+
+def parse_heartbeat_answer(answer: Mapping[str, Any]) -> HeartbeatAnswer:
+    """Read the answer to a heartbeat."""
+    seconds = answer.get("nextHeartbeatSeconds")
+    return HeartbeatAnswer(
+        update_available=answer.get("updateAvailable") is True,
+        next_heartbeat_seconds=float(seconds)
+        if isinstance(seconds, int | float) and not isinstance(seconds, bool)
+        else None,
+    )
+
+
+def _value(source: Mapping[str, Any], key: str, kind: type) -> Any:
+    value = source.get(key)
+    # True is an int to Python, but not to JSON.
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise ProtocolError(f"{key}: {kind.__name__} expected")
+    return value
+
+
+def _identifier(source: Mapping[str, Any], key: str) -> str:
+    value = str(_value(source, key, str))
+    # It becomes part of an address.
+    if not value or not all(c.isalnum() or c in "-_" for c in value):
+        raise ProtocolError(f"{key}: letters, digits, - and _ expected")
+    return value

@@ -1,0 +1,102 @@
+"""Keep the agent's state where a crash cannot tear it.
+
+Rules:
+- `save` returns only when the state is on the medium; the agent acts after that.
+- A state file that cannot be read is set aside, never guessed at.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from devices.agent.files import write_atomically
+from devices.agent.protocol import ErrorCode, ProtocolError, order_to_wire, parse_order
+from devices.agent.states import AgentState, Failure, Phase
+from devices.agent.verify import Floor, Manifest
+
+FORMAT = 1
+
+
+class StateDamagedError(ValueError):
+    """The stored state cannot be read."""
+
+
+class StateStore(Protocol):
+    """Where the state lives."""
+
+    def load(self) -> AgentState | None:
+        """Give the saved state, None if nothing was ever saved.
+
+        Raises:
+            StateDamagedError: something was saved but cannot be read.
+        """
+
+    def save(self, state: AgentState) -> None:
+        """Save the state; it survives a power cut once this returns."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileStateStore:
+    """One JSON file, replaced atomically."""
+
+    path: Path
+
+    def load(self) -> AgentState | None:
+        """See `StateStore`. A damaged file is kept beside as `.damaged`."""
+        try:
+            content = self.path.read_bytes()
+        except FileNotFoundError:
+            return None
+        try:
+            return decode(content)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            self.path.replace(self.path.with_name(self.path.name + ".damaged"))
+            raise StateDamagedError(str(error)) from error
+
+    def save(self, state: AgentState) -> None:
+        """See `StateStore`."""
+        write_atomically(
+            self.path,
+            encode(state),
+            written=f"store.{state.phase}.temporary_written",
+            renamed=f"store.{state.phase}.renamed",
+            synced=f"store.{state.phase}.synced",
+        )
+
+
+def encode(state: AgentState) -> bytes:
+    """Give the JSON form of a state."""
+    fields = asdict(state)
+    fields["format"] = FORMAT
+    fields["order"] = order_to_wire(state.order) if state.order else None
+    fields["durations_seconds"] = dict(state.durations_seconds)
+    return json.dumps(fields, indent=1, sort_keys=True).encode()
+
+
+def decode(content: bytes) -> AgentState:
+    """Read the JSON form of a state.
+
+    Raises:
+        ValueError, KeyError, TypeError, AttributeError: it is not one.
+    """
+    fields: dict[str, Any] = json.loads(content)
+    if fields.pop("format") != FORMAT:
+        raise ValueError("state of another format")
+    order = fields.pop("order")
+    manifest = fields.pop("manifest")
+    failure = fields.pop("failure")
+    try:
+        return AgentState(
+            phase=Phase(fields.pop("phase")),
+            order=parse_order(order) if order else None,
+            manifest=Manifest(**manifest) if manifest else None,
+            floor=Floor(**fields.pop("floor")),
+            failure=Failure(ErrorCode(failure["code"]), failure["message"])
+            if failure
+            else None,
+            durations_seconds=tuple(fields.pop("durations_seconds").items()),
+            **fields,
+        )
+    except ProtocolError as error:
+        raise ValueError(str(error)) from error

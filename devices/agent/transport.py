@@ -1,0 +1,486 @@
+"""Talk to the server.
+
+Rules:
+- Credentials go to the configured server only, never along a redirect or to a
+  download address on another host.
+- Plain HTTP is refused off loopback unless it is allowed on purpose.
+- A 401 is answered by one new login; every other refusal is the caller's to judge.
+- Nothing is retried here: the caller owns the waiting.
+"""
+
+import http.client
+import ipaddress
+import json
+import ssl
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.message import Message
+from email.utils import parsedate_to_datetime
+from functools import cache
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+from devices.agent.protocol import (
+    HeartbeatAnswer,
+    PollAnswer,
+    Report,
+    parse_heartbeat_answer,
+)
+
+MAX_ANSWER_BYTES = 1024 * 1024
+READ_BYTES = 16 * 1024
+TRANSIENT_STATUSES = frozenset({408, 425, 429})
+TOKEN_MARGIN_RATIO = 0.1
+
+
+class TransportError(Exception):
+    """A request brought no usable answer."""
+
+
+class UnavailableError(TransportError):
+    """The server cannot be reached or is busy; worth trying again later."""
+
+    def __init__(
+        self, message: str, *, retry_after_seconds: float | None = None
+    ) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class RefusedError(TransportError):
+    """The server answered with a refusal."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class OrderClosedError(TransportError):
+    """The order of a report is cancelled, superseded or gone."""
+
+
+class InsecureAddressError(TransportError):
+    """An address is plain HTTP to another machine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """The answer to a ranged download, its bytes not yet read.
+
+    `first` is where the bytes begin in the whole; `total_bytes` is None if unsaid.
+    """
+
+    status: int
+    first: int
+    total_bytes: int | None
+    etag: str
+    blocks: Iterator[bytes]
+
+
+class Transport(Protocol):
+    """The calls of the protocol.
+
+    Every call raises `UnavailableError` or `RefusedError`.
+    """
+
+    def send_heartbeat(self, heartbeat: Mapping[str, Any]) -> HeartbeatAnswer:
+        """Send a heartbeat."""
+
+    def poll(self) -> PollAnswer:
+        """Ask for an order."""
+
+    def send_report(
+        self, update_id: str, report: Report, *, traceparent: str = ""
+    ) -> None:
+        """Send a report; returning means that it is acknowledged.
+
+        Raises:
+            OrderClosedError: the order is closed.
+        """
+
+    def download(
+        self, url: str, *, first: int, last: int, etag: str, traceparent: str = ""
+    ) -> AbstractContextManager[Body]:
+        """Ask for the bytes from `first` to `last`, both included.
+
+        `etag` is the validator of the bytes already held, "" if none.
+        """
+
+
+@dataclass(slots=True)
+class HttpTransport:
+    """The protocol over HTTP, for one device."""
+
+    server: str
+    device_id: str
+    api_key: str = field(repr=False)
+    connect_timeout_seconds: float = 10.0
+    read_timeout_seconds: float = 30.0
+    allow_insecure_http: bool = False
+    certificate_authorities: Path | None = None
+    monotonic: Callable[[], float] = time.monotonic
+    _opener: urllib.request.OpenerDirector = field(init=False, repr=False)
+    _token: str = field(init=False, default="", repr=False)
+    _token_expires_at: float = field(init=False, default=0.0)
+
+    def __post_init__(self) -> None:
+        """Check the address and prepare the opener."""
+        self.server = self.server.rstrip("/")
+        self._check_address(self.server)
+        self._opener = urllib.request.build_opener(
+            _HttpHandler(self.connect_timeout_seconds),
+            _HttpsHandler(
+                self.connect_timeout_seconds, _tls_context(self.certificate_authorities)
+            ),
+            _RedirectHandler(self._check_address),
+        )
+
+    def send_heartbeat(self, heartbeat: Mapping[str, Any]) -> HeartbeatAnswer:
+        """See `Transport`."""
+        _, _, answer = self._call("POST", f"{self._device_path}/health", heartbeat)
+        return parse_heartbeat_answer(answer or {})
+
+    def poll(self) -> PollAnswer:
+        """See `Transport`."""
+        _, headers, answer = self._call("GET", f"{self._device_path}/update", None)
+        return PollAnswer(answer, _seconds(headers.get("Poll-Interval")))
+
+    def send_report(
+        self, update_id: str, report: Report, *, traceparent: str = ""
+    ) -> None:
+        """See `Transport`."""
+        path = f"{self._device_path}/updates/{update_id}/reports"
+        try:
+            self._call("POST", path, report.to_wire(), traceparent=traceparent)
+        except RefusedError as error:
+            if error.status in {404, 409, 410}:
+                raise OrderClosedError(str(error)) from error
+            raise
+
+    @contextmanager
+    def download(
+        self, url: str, *, first: int, last: int, etag: str, traceparent: str = ""
+    ) -> Iterator[Body]:
+        """See `Transport`."""
+        try:
+            address = urllib.parse.urljoin(self.server + "/", url)
+        except ValueError as error:
+            raise InsecureAddressError(f"{url[:200]!r} is not an address.") from error
+        headers = {"Range": f"bytes={first}-{last}", "Accept-Encoding": "identity"}
+        # A weak validator promises nothing about bytes.
+        if etag and first > 0 and not etag.startswith("W/"):
+            headers["If-Range"] = etag
+        if traceparent:
+            headers["traceparent"] = traceparent
+        is_own_server = _origin(address) == _origin(self.server)
+        with self._open("GET", address, None, headers, is_own_server) as response:
+            yield _body(response)
+
+    @property
+    def _device_path(self) -> str:
+        return f"/devices/{urllib.parse.quote(self.device_id, safe='')}"
+
+    def _call(
+        self,
+        method: str,
+        path: str,
+        content: Mapping[str, Any] | None,
+        *,
+        traceparent: str = "",
+        with_token: bool = True,
+    ) -> tuple[int, Message, dict[str, Any] | None]:
+        address = f"{self.server}/api/v1{path}"
+        headers = {"Accept": "application/json"}
+        if traceparent:
+            headers["traceparent"] = traceparent
+        data = None
+        if content is not None:
+            data = json.dumps(content).encode()
+            headers["Content-Type"] = "application/json"
+        with self._open(method, address, data, headers, with_token) as response:
+            try:
+                raw = response.read(MAX_ANSWER_BYTES + 1)
+            except (OSError, http.client.HTTPException) as error:
+                raise UnavailableError(f"Answer cut short: {error}.") from error
+            status, answer_headers = response.status, response.headers
+        return status, answer_headers, _parse_answer(raw)
+
+    @contextmanager
+    def _open(
+        self,
+        method: str,
+        address: str,
+        data: bytes | None,
+        headers: Mapping[str, str],
+        with_token: bool,
+    ) -> Iterator[http.client.HTTPResponse]:
+        for is_last in (False, True):
+            try:
+                response = self._send(method, address, data, headers, with_token)
+            except RefusedError as error:
+                if error.status != 401 or is_last or not with_token:
+                    raise
+                self._token = ""
+                continue
+            with response:
+                yield response
+            return
+
+    def _send(
+        self,
+        method: str,
+        address: str,
+        data: bytes | None,
+        headers: Mapping[str, str],
+        with_token: bool,
+    ) -> http.client.HTTPResponse:
+        self._check_address(address)
+        request = urllib.request.Request(  # noqa: S310 - the scheme was just checked
+            address, data=data, headers=dict(headers), method=method
+        )
+        if with_token:
+            # "Unredirected": urllib leaves it behind when it follows a redirect.
+            request.add_unredirected_header(
+                "Authorization", f"Bearer {self._fresh_token()}"
+            )
+        try:
+            response: http.client.HTTPResponse = self._opener.open(
+                request, timeout=self.read_timeout_seconds
+            )
+        except urllib.error.HTTPError as error:
+            with error:
+                raise _refusal(error) from error
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            reason = getattr(error, "reason", None) or error
+            raise UnavailableError(f"{reason}") from error
+        return response
+
+    def _fresh_token(self) -> str:
+        if not self._token or self.monotonic() >= self._token_expires_at:
+            asked_at = self.monotonic()
+            _, _, answer = self._call(
+                "POST",
+                "/auth/device-token",
+                {"deviceId": self.device_id, "apiKey": self.api_key},
+                with_token=False,
+            )
+            token = (answer or {}).get("access")
+            expires = (answer or {}).get("expiresIn")
+            if not isinstance(token, str) or not isinstance(expires, int | float):
+                raise UnavailableError("The login answer holds no token.")
+            self._token = token
+            self._token_expires_at = asked_at + expires * (1 - TOKEN_MARGIN_RATIO)
+        return self._token
+
+    def _check_address(self, address: str) -> None:
+        try:
+            parts = urllib.parse.urlsplit(address)
+        except ValueError as error:
+            raise InsecureAddressError(f"{address!r} is not an address.") from error
+        if parts.scheme == "https":
+            return
+        if parts.scheme != "http" or not parts.hostname:
+            raise InsecureAddressError(f"{address!r} is not an http(s) address.")
+        if not (self.allow_insecure_http or _is_loopback(parts.hostname)):
+            raise InsecureAddressError(f"{address!r} is plain HTTP off this machine.")
+
+
+class _HttpConnection(http.client.HTTPConnection):
+    """Connect with one timeout, then read with another."""
+
+    connect_timeout_seconds = 10.0
+
+    def connect(self) -> None:
+        read_timeout, self.timeout = self.timeout, self.connect_timeout_seconds
+        super().connect()
+        self.sock.settimeout(read_timeout)
+
+
+class _HttpsConnection(http.client.HTTPSConnection):
+    """Connect with one timeout, then read with another."""
+
+    connect_timeout_seconds = 10.0
+
+    def connect(self) -> None:
+        read_timeout, self.timeout = self.timeout, self.connect_timeout_seconds
+        super().connect()
+        self.sock.settimeout(read_timeout)
+
+
+class _HttpHandler(urllib.request.HTTPHandler):
+    def __init__(self, connect_timeout_seconds: float) -> None:
+        super().__init__()
+        self._connect_timeout_seconds = connect_timeout_seconds
+
+    def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        def connection(host: str, **options: Any) -> _HttpConnection:
+            made = _HttpConnection(host, **options)
+            made.connect_timeout_seconds = self._connect_timeout_seconds
+            return made
+
+        return self.do_open(connection, req)
+
+
+class _HttpsHandler(urllib.request.HTTPSHandler):
+    def __init__(self, connect_timeout_seconds: float, context: ssl.SSLContext) -> None:
+        super().__init__(context=context)
+        self._connect_timeout_seconds = connect_timeout_seconds
+        self._tls = context
+
+    def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        def connection(host: str, **options: Any) -> _HttpsConnection:
+            made = _HttpsConnection(host, **options)
+            made.connect_timeout_seconds = self._connect_timeout_seconds
+            return made
+
+        return self.do_open(connection, req, context=self._tls)
+
+
+class _RedirectHandler(urllib.request.HTTPRedirectHandler):
+    """Follow redirects of downloads only, and only to addresses that are allowed."""
+
+    max_redirections = 3
+
+    def __init__(self, check_address: Callable[[str], None]) -> None:
+        self._check_address = check_address
+
+    def redirect_request(
+        self,
+        req: urllib.request.Request,
+        fp: IO[bytes],
+        code: int,
+        msg: str,
+        headers: http.client.HTTPMessage,
+        newurl: str,
+    ) -> urllib.request.Request | None:
+        is_downgrade = req.full_url.startswith("https:") and not newurl.startswith(
+            "https:"
+        )
+        if req.get_method() != "GET" or is_downgrade:
+            return None
+        self._check_address(newurl)
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+@cache
+def _tls_context(certificate_authorities: Path | None) -> ssl.SSLContext:
+    # Shared, as it holds every authority of the system and a simulator has many
+    # transports.
+    path = str(certificate_authorities) if certificate_authorities else None
+    return ssl.create_default_context(cafile=path)
+
+
+def _body(response: http.client.HTTPResponse) -> Body:
+    first, total = 0, None
+    if response.status == 206:
+        first, total = _content_range(response.headers.get("Content-Range", ""))
+    else:
+        length = response.headers.get("Content-Length", "")
+        total = int(length) if length.isdigit() else None
+    return Body(
+        status=response.status,
+        first=first,
+        total_bytes=total,
+        etag=response.headers.get("ETag", ""),
+        blocks=_blocks(response),
+    )
+
+
+def _blocks(response: http.client.HTTPResponse) -> Iterator[bytes]:
+    while True:
+        try:
+            # read1 gives what has arrived, so that a slow link does not hold up
+            # the heartbeats until a whole block is there.
+            block = response.read1(READ_BYTES)
+        except (OSError, http.client.HTTPException) as error:
+            raise UnavailableError(f"Download cut short: {error}.") from error
+        if not block:
+            return
+        yield block
+
+
+def _content_range(text: str) -> tuple[int, int | None]:
+    unit, _, rest = text.partition(" ")
+    span, _, total = rest.partition("/")
+    first = span.partition("-")[0]
+    if unit != "bytes" or not first.isdigit():
+        raise UnavailableError("The answer's Content-Range cannot be read.")
+    return int(first), int(total) if total.isdigit() else None
+
+
+def _refusal(error: urllib.error.HTTPError) -> TransportError:
+    message = f"HTTP {error.code}"
+    code = _problem_code(error)
+    if code:
+        message = f"{message} {code}"
+    if error.code >= 500 or error.code in TRANSIENT_STATUSES:
+        return UnavailableError(
+            message, retry_after_seconds=_retry_after(error.headers.get("Retry-After"))
+        )
+    return RefusedError(error.code, message)
+
+
+def _problem_code(error: urllib.error.HTTPError) -> str:
+    try:
+        problem = json.loads(error.read(MAX_ANSWER_BYTES))
+        code = problem.get("code")
+    except (OSError, http.client.HTTPException, ValueError, AttributeError):
+        return ""
+    return code[:100] if isinstance(code, str) else ""
+
+
+def _retry_after(text: str | None) -> float | None:
+    seconds = _seconds(text)
+    if seconds is not None or not text:
+        return seconds
+    try:
+        until = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    if until.tzinfo is None:
+        until = until.replace(tzinfo=UTC)
+    return max(0.0, (until - datetime.now(UTC)).total_seconds())
+
+
+def _seconds(text: str | None) -> float | None:
+    try:
+        seconds = float(text) if text else None
+    except ValueError:
+        return None
+    # Rejects nan as well.
+    return seconds if seconds is not None and 0 <= seconds < 1e9 else None
+
+
+def _parse_answer(raw: bytes) -> dict[str, Any] | None:
+    if not raw:
+        return None
+    if len(raw) > MAX_ANSWER_BYTES:
+        raise UnavailableError("The answer is too large.")
+    try:
+        answer = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise UnavailableError("The answer is not JSON.") from error
+    if not isinstance(answer, dict):
+        raise UnavailableError("The answer is not a JSON object.")
+    return answer
+
+
+def _origin(address: str) -> tuple[str, str, int]:
+    parts = urllib.parse.urlsplit(address)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    return parts.scheme, (parts.hostname or "").lower(), port
+
+
+def _is_loopback(host: str) -> bool:
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
