@@ -1,0 +1,629 @@
+"""The console's pages of devices and groups.
+
+What other apps keep beside a device (its latest state, its orders, its log lines) is
+reached through the reverse relations, so that nothing here imports those apps.
+"""
+
+import json
+from typing import Any, cast
+
+from django import forms
+from django.conf import settings
+from django.contrib import admin
+from django.db.models import Count, OuterRef, QuerySet, Subquery
+from django.db.models.functions import Coalesce
+from django.http import HttpRequest, HttpResponse
+from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from rest_framework.exceptions import ParseError
+from unfold.contrib.filters.admin import RadioFilter
+from unfold.decorators import display
+from unfold.paginator import InfinitePaginator
+
+from devices.api.serializers import (
+    DeviceChangesInput,
+    DeviceInput,
+    GroupInput,
+    MembersInput,
+)
+from devices.choices import DeviceStatus, GroupType
+from devices.models import Device, DeviceGroup, GroupMembership
+from devices.services import credentials, groups, registry
+from firmware.models import DeviceModel
+from hotswap.common.api.parsers import parse_json
+from hotswap.common.console import (
+    DONE,
+    FAILED,
+    MOVING,
+    NOT_STARTED,
+    WAITS,
+    ConsoleAdmin,
+    ConsoleForm,
+    EmptyForm,
+    Verb,
+    age,
+    pill,
+    span_in_words,
+)
+from hotswap.common.errors import HotSwapError
+from hotswap.common.models import User
+
+SHOWN_MODELS = 50
+SHOWN_MEMBERS = 100
+SHOWN_ORDERS = 10
+SHOWN_EVENTS = 30
+
+STATUS_LOOKS = {
+    DeviceStatus.ONLINE: (DONE, "wifi"),
+    DeviceStatus.OFFLINE: (FAILED, "wifi_off"),
+    DeviceStatus.NEVER_SEEN: (NOT_STARTED, "schedule"),
+    DeviceStatus.REVOKED: (NOT_STARTED, "key_off"),
+}
+VERDICT_LOOKS = {
+    "healthy": (DONE, "check"),
+    "degraded": (WAITS, "warning"),
+    "unhealthy": (FAILED, "error"),
+    "unknown": (NOT_STARTED, "help"),
+}
+ORDER_LOOKS = {
+    "success": (DONE, "check"),
+    "failed": (FAILED, "error"),
+    "cancelled": (NOT_STARTED, "block"),
+    "superseded": (NOT_STARTED, "block"),
+}
+LEVEL_TONES = {"INFO": NOT_STARTED, "WARNING": WAITS, "ERROR": FAILED}
+
+
+def device_pill(device: Device) -> SafeString:
+    status = device.status_at(timezone.now())
+    tone, icon = STATUS_LOOKS[status]
+    return pill(status.label.capitalize(), tone, icon)
+
+
+# --- Verbs of a device ---------------------------------
+
+
+class JsonField(forms.CharField):
+    """A JSON object, read as strictly as the API reads it."""
+
+    widget = forms.Textarea(
+        attrs={"class": "hs-input hs-json", "rows": 4, "spellcheck": "false"}
+    )
+
+    def prepare_value(self, value: Any) -> Any:
+        if not value or isinstance(value, str):
+            return value or ""
+        return json.dumps(value, indent=2)
+
+    def clean(self, value: Any) -> Any:
+        text = super().clean(value)
+        try:
+            found = parse_json((text or "{}").encode())
+        except ParseError as error:
+            raise forms.ValidationError(str(error.detail)) from None
+        if not isinstance(found, dict):
+            raise forms.ValidationError('Write an object: {"site": "plant-7"}')
+        return found
+
+
+def _regions() -> list[tuple[str, str]]:
+    return [(region, region) for region in settings.REGIONS]
+
+
+class DeviceForm(ConsoleForm):
+    region = forms.ChoiceField(choices=_regions)
+    tags = JsonField(required=False, help_text='Object of texts: {"site": "plant-7"}')
+    metadata = JsonField(required=False, help_text="Any object of at most 16 KiB")
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or {}
+        if not self.errors:
+            self.check_with(DeviceChangesInput, cleaned)
+        return cleaned
+
+
+class EditDevice(Verb):
+    name = "edit"
+    label = "Edit"
+    icon = "edit"
+    form_class = DeviceForm
+
+    def make_form(self, request: HttpRequest, obj: Device) -> ConsoleForm:
+        start = {"region": obj.region, "tags": obj.tags, "metadata": obj.metadata}
+        return DeviceForm(request.POST or None, initial=start)
+
+    def act(self, user: User, obj: Device, given: dict[str, Any]) -> str:
+        registry.change_device(actor=user, device_id=obj.device_id, changes=given)
+        return f"{obj} is changed."
+
+
+class DisableDevice(Verb):
+    name = "disable"
+    label = "Disable"
+    icon = "pause"
+    form_class = EmptyForm
+
+    def applies(self, obj: Device) -> bool:
+        return obj.enabled and obj.revoked_at is None
+
+    def notes(self, obj: Device) -> tuple[str, ...]:
+        return (
+            (
+                "New deployments leave it out. It may still report, and an update that "
+                "is under way goes on."
+            ),
+        )
+
+    def act(self, user: User, obj: Device, given: dict[str, Any]) -> str:
+        registry.change_device(
+            actor=user, device_id=obj.device_id, changes={"enabled": False}
+        )
+        return f"{obj} is disabled for updates."
+
+
+class EnableDevice(Verb):
+    name = "enable"
+    label = "Enable"
+    icon = "play_arrow"
+    form_class = EmptyForm
+
+    def applies(self, obj: Device) -> bool:
+        return not obj.enabled and obj.revoked_at is None
+
+    def notes(self, obj: Device) -> tuple[str, ...]:
+        return ("New deployments take it in again.",)
+
+    def act(self, user: User, obj: Device, given: dict[str, Any]) -> str:
+        registry.change_device(
+            actor=user, device_id=obj.device_id, changes={"enabled": True}
+        )
+        return f"{obj} is enabled for updates."
+
+
+class RevokeDevice(Verb):
+    name = "revoke"
+    label = "Revoke"
+    icon = "key_off"
+    tone = "danger"
+    form_class = EmptyForm
+
+    def applies(self, obj: Device) -> bool:
+        return obj.revoked_at is None
+
+    def notes(self, obj: Device) -> tuple[str, ...]:
+        return (
+            (
+                f"{obj} is shut out of every route within seconds: no heartbeat, no "
+                "update, no download. This cannot be undone: the device must be "
+                "registered anew."
+            ),
+        )
+
+    def act(self, user: User, obj: Device, given: dict[str, Any]) -> str:
+        registry.revoke_device(actor=user, device_id=obj.device_id)
+        return f"{obj} is revoked."
+
+
+class KeyVerb(Verb):
+    """A verb whose answer is a key that can be read this once."""
+
+    def show_key(
+        self, admin: ConsoleAdmin, request: HttpRequest, device: Device, key: str
+    ) -> HttpResponse:
+        server = settings.PUBLIC_URL or request.build_absolute_uri("/").rstrip("/")
+        return self.show(
+            admin,
+            request,
+            None if self.is_of_list else device,
+            EmptyForm(),
+            device=device,
+            device_url=admin.page_url(device),
+            api_key=key,
+            agent_config=_agent_config(device, server),
+            signing_keys_url=f"{server}/api/v1/signing-keys",
+            subtitle=f"Key of {device}",
+            heading=f"Key of {device}",
+        )
+
+
+def _agent_config(device: Device, server: str) -> str:
+    return "\n".join(
+        (
+            f'server = "{server}"',
+            f'device_id = "{device.device_id}"',
+            f'model = "{device.model.name}"',
+            'api_key_file = "api-key"',
+            'data_dir = "agent-data"',
+            'trusted_keys = ["trusted.pem"]',
+        )
+    )
+
+
+class RegisterForm(ConsoleForm):
+    deviceId = forms.CharField(
+        label="Device id",
+        max_length=128,
+        help_text="Your own name of it: letters, digits and . _ : -",
+    )
+    model = forms.ChoiceField()
+    region = forms.ChoiceField(choices=_regions)
+    tags = JsonField(required=False, help_text='Object of texts: {"site": "plant-7"}')
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        cast(forms.ChoiceField, self.fields["model"]).choices = [
+            (name, name) for name in DeviceModel.objects.values_list("name", flat=True)
+        ]
+        self.fields["region"].initial = settings.DEFAULT_REGION
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or {}
+        if not self.errors:
+            self.given = self.check_with(DeviceInput, cleaned)
+        return cleaned
+
+
+class RegisterDevice(KeyVerb):
+    name = "register"
+    label = "Register device"
+    icon = "add"
+    tone = "primary"
+    is_of_list = True
+    is_dialog = False
+    form_class = RegisterForm
+    template = "console/register.html"
+
+    def serve(self, admin: ConsoleAdmin, request: HttpRequest, obj: Any) -> Any:
+        user = cast(User, request.user)
+        if request.method != "POST" or not user.may(self.role):
+            return super().serve(admin, request, obj)
+        form = RegisterForm(request.POST)
+        if form.is_valid() and form.given is not None:
+            given = dict(form.given)
+            try:
+                device, key = registry.register_device(
+                    actor=user, model_name=given.pop("model"), **given
+                )
+            except HotSwapError as error:
+                form.refuse(error)
+            else:
+                return self.show_key(admin, request, device, key)
+        return self.show(admin, request, obj, form)
+
+
+class RotateKey(KeyVerb):
+    name = "new-key"
+    label = "New key"
+    icon = "key"
+    is_dialog = False
+    form_class = EmptyForm
+    template = "console/register.html"
+
+    def applies(self, obj: Device) -> bool:
+        return obj.revoked_at is None
+
+    def notes(self, obj: Device) -> tuple[str, ...]:
+        return ("The keys it has now stay valid for 24 hours, so that it can change.",)
+
+    def serve(self, admin: ConsoleAdmin, request: HttpRequest, obj: Device) -> Any:
+        user = cast(User, request.user)
+        if request.method != "POST" or not user.may(self.role):
+            return super().serve(admin, request, obj)
+        form = EmptyForm(request.POST)
+        try:
+            key = credentials.rotate_key(device_id=obj.device_id, actor=user)
+        except HotSwapError as error:
+            form.is_valid()
+            form.refuse(error)
+            return self.show(admin, request, obj, form)
+        return self.show_key(admin, request, obj, key)
+
+
+# --- The list of devices ---------------------------------
+
+
+class DeviceStatusFilter(RadioFilter):
+    title = "status"
+    parameter_name = "status"
+
+    def lookups(self, request: Any, model_admin: Any) -> list[tuple[str, str]]:
+        return list(DeviceStatus.choices)
+
+    def queryset(self, request: Any, queryset: QuerySet[Device]) -> QuerySet[Device]:
+        value = self.value()
+        if value not in DeviceStatus.values:
+            return queryset
+        return Device.objects.with_status(value, timezone.now()) & queryset
+
+
+class RegionFilter(RadioFilter):
+    title = "region"
+    parameter_name = "region"
+
+    def lookups(self, request: Any, model_admin: Any) -> list[tuple[str, str]]:
+        return _regions()
+
+    def queryset(self, request: Any, queryset: QuerySet[Device]) -> QuerySet[Device]:
+        return queryset.filter(region=self.value()) if self.value() else queryset
+
+
+class ModelFilter(RadioFilter):
+    title = "model"
+    parameter_name = "model"
+
+    def lookups(self, request: Any, model_admin: Any) -> list[tuple[str, str]]:
+        names = DeviceModel.objects.values_list("name", flat=True)[:SHOWN_MODELS]
+        return [(name, name) for name in names]
+
+    def queryset(self, request: Any, queryset: QuerySet[Device]) -> QuerySet[Device]:
+        return queryset.filter(model__name=self.value()) if self.value() else queryset
+
+
+class EnabledFilter(RadioFilter):
+    title = "updates"
+    parameter_name = "enabled"
+
+    def lookups(self, request: Any, model_admin: Any) -> list[tuple[str, str]]:
+        return [("yes", "enabled"), ("no", "disabled")]
+
+    def queryset(self, request: Any, queryset: QuerySet[Device]) -> QuerySet[Device]:
+        if self.value() not in ("yes", "no"):
+            return queryset
+        return queryset.filter(enabled=self.value() == "yes")
+
+
+@admin.register(Device)
+class DeviceAdmin(ConsoleAdmin):
+    verbs = (
+        RegisterDevice,
+        EditDevice,
+        EnableDevice,
+        DisableDevice,
+        RotateKey,
+        RevokeDevice,
+    )
+    page_template = "console/device.html"
+    list_display = (
+        "device_id",
+        "model",
+        "region",
+        "version",
+        "contact",
+        "takes_updates",
+    )
+    list_filter = (DeviceStatusFilter, RegionFilter, ModelFilter, EnabledFilter)
+    search_fields = ("device_id",)
+    search_help_text = "Device id"
+    ordering = ("device_id",)
+    paginator = InfinitePaginator
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Device]:
+        return Device.objects.select_related("model", "state")
+
+    @display(description="Firmware", ordering="firmware_version")
+    def version(self, device: Device) -> str:
+        return device.firmware_version or "–"
+
+    @display(description="Status")
+    def contact(self, device: Any) -> SafeString:
+        heard = getattr(device, "state", None)
+        return format_html(
+            '{} <span class="hs-hint">{}</span>',
+            device_pill(device),
+            age(heard.last_seen_at) if heard else "",
+        )
+
+    @display(description="Updates")
+    def takes_updates(self, device: Device) -> SafeString:
+        if device.enabled:
+            return pill("enabled", DONE, "check")
+        return pill("disabled", NOT_STARTED, "pause")
+
+    def page_context(self, request: HttpRequest, obj: Any) -> dict[str, Any]:
+        now = timezone.now()
+        state = getattr(obj, "state", None)
+        orders = list(
+            obj.updates.select_related("firmware__model", "deployment").order_by(
+                "-offered_at"
+            )[:SHOWN_ORDERS]
+        )
+        events = obj.event_set.select_related("deployment").order_by("-id")
+        return {
+            "status": device_pill(obj),
+            "state": state,
+            "seen": age(state.last_seen_at, now) if state else "",
+            "health": _health(state, now) if state else [],
+            "orders": [
+                {
+                    "order": order,
+                    "pill": pill(
+                        order.status, *ORDER_LOOKS.get(order.status, (MOVING, "sync"))
+                    ),
+                    "offered": age(order.offered_at, now),
+                }
+                for order in orders
+            ],
+            "events": [
+                {"event": event, "tone": LEVEL_TONES[event.level]}
+                for event in events[:SHOWN_EVENTS]
+            ],
+            "groups": obj.groups.all()[:SHOWN_MEMBERS],
+            "key": obj.keys.order_by("-created_at").first(),
+            "tags": json.dumps(obj.tags, indent=2) if obj.tags else "",
+            "metadata": json.dumps(obj.metadata, indent=2) if obj.metadata else "",
+        }
+
+
+def _health(state: Any, now: Any) -> list[tuple[str, Any]]:
+    """Return what a device last said of its health, line by line."""
+    if state.last_heartbeat_at is None:
+        return [("Verdict", pill("unknown", *VERDICT_LOOKS["unknown"]))]
+    is_silent = state.online_until <= now
+    verdict = "unknown" if is_silent else state.verdict
+    reason = "it is offline" if is_silent else state.verdict_reason
+    error_rate = (
+        "not reported"
+        if state.error_ratio is None
+        else f"{100 * state.error_ratio:.1f} %"
+    )
+    return [
+        (
+            "Verdict",
+            format_html(
+                '{} <span class="hs-hint">{} heartbeat {}</span>',
+                pill(verdict, *VERDICT_LOOKS[verdict]),
+                f"{reason};" if reason else "",
+                age(state.last_heartbeat_at, now),
+            ),
+        ),
+        ("CPU", f"{state.cpu_percent:.1f} %"),
+        ("Memory", f"{state.memory_percent:.1f} %"),
+        ("Error rate", error_rate),
+        ("Up for", span_in_words(state.uptime_seconds or 0)),
+        ("Boot id", state.boot_id),
+        ("Secure boot", state.secure_boot),
+    ]
+
+
+# --- Groups ---------------------------------
+
+
+class GroupForm(ConsoleForm):
+    name = forms.CharField(max_length=128)
+    description = forms.CharField(max_length=500, required=False)
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or {}
+        if not self.errors:
+            self.check_with(GroupInput, cleaned)
+        return cleaned
+
+
+class CreateGroup(Verb):
+    name = "create"
+    label = "Add group"
+    icon = "add"
+    tone = "primary"
+    is_of_list = True
+    form_class = GroupForm
+
+    def act(self, user: User, obj: Any, given: dict[str, Any]) -> str:
+        group = groups.create_group(actor=user, type=GroupType.STATIC, **given)
+        return f"The group {group} is there; open it to put devices in."
+
+
+class RenameGroup(Verb):
+    name = "rename"
+    label = "Rename"
+    icon = "edit"
+    form_class = GroupForm
+
+    def make_form(self, request: HttpRequest, obj: DeviceGroup) -> ConsoleForm:
+        start = {"name": obj.name, "description": obj.description}
+        return GroupForm(request.POST or None, initial=start)
+
+    def act(self, user: User, obj: DeviceGroup, given: dict[str, Any]) -> str:
+        group = groups.change_group(actor=user, group_id=obj.pk, type=obj.type, **given)
+        return f"The group is called {group}."
+
+
+class MembersForm(ConsoleForm):
+    device_ids = forms.CharField(
+        label="Device ids",
+        widget=forms.Textarea(attrs={"rows": 8, "spellcheck": "false"}),
+        help_text="One a line, or separated by spaces or commas",
+    )
+
+    def clean_device_ids(self) -> list[str]:
+        text: str = self.cleaned_data["device_ids"]
+        names = list(dict.fromkeys(text.replace(",", " ").split()))
+        serializer = MembersInput(data={"deviceIds": names})
+        if not serializer.is_valid():
+            self.take_errors(serializer.errors)
+        return names
+
+
+class AddMembers(Verb):
+    name = "add-devices"
+    label = "Add devices"
+    icon = "add"
+    tone = "primary"
+    form_class = MembersForm
+
+    def act(self, user: User, obj: DeviceGroup, given: dict[str, Any]) -> str:
+        groups.add_members(actor=user, group_id=obj.pk, device_ids=given["device_ids"])
+        return f"{len(given['device_ids'])} devices are in {obj}."
+
+
+class RemoveMembers(Verb):
+    name = "remove-devices"
+    label = "Remove devices"
+    icon = "remove"
+    form_class = MembersForm
+
+    def notes(self, obj: DeviceGroup) -> tuple[str, ...]:
+        return ("The devices stay; deployments that have started keep them.",)
+
+    def act(self, user: User, obj: DeviceGroup, given: dict[str, Any]) -> str:
+        groups.remove_members(
+            actor=user, group_id=obj.pk, device_ids=given["device_ids"]
+        )
+        return f"{len(given['device_ids'])} devices are out of {obj}."
+
+
+class DeleteGroup(Verb):
+    name = "remove"
+    label = "Remove group"
+    icon = "delete"
+    tone = "danger"
+    form_class = EmptyForm
+
+    def notes(self, obj: DeviceGroup) -> tuple[str, ...]:
+        return ("Its devices stay. Deployments that have started are not affected.",)
+
+    def act(self, user: User, obj: DeviceGroup, given: dict[str, Any]) -> str:
+        groups.delete_group(actor=user, group_id=obj.pk)
+        return f"The group {obj} is gone."
+
+    def next_url(self, admin: ConsoleAdmin, obj: Any) -> str:
+        return admin.list_url()
+
+
+@admin.register(DeviceGroup)
+class DeviceGroupAdmin(ConsoleAdmin):
+    list_name = "Groups"
+    verbs = (CreateGroup, AddMembers, RemoveMembers, RenameGroup, DeleteGroup)
+    page_template = "console/group.html"
+    list_display = ("name", "description", "size", "since")
+    search_fields = ("name", "description")
+    ordering = ("name",)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[DeviceGroup]:
+        sizes = (
+            GroupMembership.objects.filter(group=OuterRef("pk"))
+            .order_by()
+            .values("group")
+            .annotate(size=Count("pk"))
+            .values("size")
+        )
+        return DeviceGroup.objects.annotate(device_count=Coalesce(Subquery(sizes), 0))
+
+    @display(description="Devices")
+    def size(self, group: Any) -> str:
+        return f"{group.device_count:,}"
+
+    @display(description="Made")
+    def since(self, group: DeviceGroup) -> SafeString:
+        return age(group.created_at)
+
+    def page_context(self, request: HttpRequest, obj: Any) -> dict[str, Any]:
+        members = obj.members.select_related("model", "state").order_by("device_id")
+        return {
+            "count": obj.device_count,
+            "members": [
+                {"device": device, "pill": device_pill(device)}
+                for device in members[:SHOWN_MEMBERS]
+            ],
+            "shown": SHOWN_MEMBERS,
+        }

@@ -1,0 +1,172 @@
+"""What comes in and goes out about devices."""
+
+import json
+from typing import Any
+
+from django.conf import settings
+from django.utils import timezone
+from rest_framework import serializers
+
+from devices.choices import GroupType
+from devices.models import Device
+from firmware.api.serializers import VersionField
+from hotswap.common.api.serializers import (
+    CamelSerializer,
+    StrictBooleanField,
+    StrictCharField,
+    StrictRegexField,
+)
+
+DEVICE_ID = r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}\Z"
+RESERVED_IDS = frozenset({"import"})
+MAX_TAGS = 50
+MAX_METADATA_BYTES = 16 * 1024
+MAX_IDS_A_REQUEST = 10_000
+
+
+class DeviceIdField(StrictRegexField):
+    """The owner's own name of a device."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(DEVICE_ID, max_length=128, **kwargs)
+
+    def to_internal_value(self, data: Any) -> str:
+        if isinstance(data, str) and data in RESERVED_IDS:
+            raise serializers.ValidationError(
+                f"{data!r} is a reserved word", code="reserved"
+            )
+        return super().to_internal_value(data)
+
+
+class TagsField(serializers.DictField):
+    """Up to 50 tags: names of 64 characters, values of 256."""
+
+    child = StrictCharField(max_length=256, allow_blank=True)
+
+    def to_internal_value(self, data: Any) -> dict[str, str]:
+        tags: dict[str, str] = super().to_internal_value(data)
+        if len(tags) > MAX_TAGS:
+            raise serializers.ValidationError(
+                f"a device has {MAX_TAGS} tags at most", code="too_many"
+            )
+        for name in tags:
+            if not 1 <= len(name) <= 64 or ":" in name:
+                raise serializers.ValidationError(
+                    f"the tag name {name[:70]!r} must have 1 to 64 characters "
+                    "and no colon",
+                    code="invalid",
+                )
+        return tags
+
+
+class MetadataField(serializers.DictField):
+    """A free map of at most 16 KiB of JSON."""
+
+    def to_internal_value(self, data: Any) -> dict[str, Any]:
+        metadata: dict[str, Any] = super().to_internal_value(data)
+        if len(json.dumps(metadata)) > MAX_METADATA_BYTES:
+            raise serializers.ValidationError(
+                f"must have {MAX_METADATA_BYTES} bytes at most", code="too_large"
+            )
+        return metadata
+
+
+class RegionField(serializers.ChoiceField):
+    """One of the regions of this installation."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(choices=settings.REGIONS, **kwargs)
+
+
+class DeviceChangesInput(CamelSerializer):
+    """PATCH: any of these."""
+
+    model = StrictCharField(max_length=64, required=False)
+    region = RegionField(required=False)
+    tags = TagsField(required=False)
+    metadata = MetadataField(required=False)
+    enabled = StrictBooleanField(required=False)
+
+
+class DeviceReplacementInput(CamelSerializer):
+    """PUT: all that an owner says of a device; what is left out gets its default."""
+
+    model = StrictCharField(max_length=64)
+    region = RegionField(default=settings.DEFAULT_REGION)
+    tags = TagsField(default=dict)
+    metadata = MetadataField(default=dict)
+    enabled = StrictBooleanField(default=True)
+
+
+class DeviceInput(CamelSerializer):
+    device_id = DeviceIdField()
+    model = StrictCharField(max_length=64)
+    region = RegionField(required=False)
+    tags = TagsField(required=False)
+    metadata = MetadataField(required=False)
+    firmware_version = VersionField(required=False)
+
+
+class DeviceOutput(CamelSerializer):
+    device_id = serializers.CharField()
+    model = serializers.CharField(source="model.name")
+    region = serializers.CharField()
+    tags = serializers.DictField()
+    metadata = serializers.DictField()
+    firmware_version = serializers.CharField()
+    firmware_checksum = serializers.CharField()
+    previous_firmware_version = serializers.CharField()
+    status = serializers.SerializerMethodField(method_name="get_status")
+    enabled = serializers.BooleanField()
+    last_seen_at = serializers.DateTimeField(
+        source="state.last_seen_at", default=None, allow_null=True
+    )
+    created_at = serializers.DateTimeField()
+    updated_at = serializers.DateTimeField()
+
+    def get_status(self, device: Device) -> str:
+        return device.status_at(timezone.now()).value
+
+
+class RegisteredDeviceOutput(DeviceOutput):
+    api_key = serializers.CharField(read_only=True)
+
+
+class ApiKeyOutput(CamelSerializer):
+    api_key = serializers.CharField()
+
+
+class DeviceTokenInput(CamelSerializer):
+    device_id = StrictCharField(max_length=128)
+    api_key = StrictCharField(max_length=128)
+
+
+class DeviceTokenOutput(CamelSerializer):
+    access = serializers.CharField()
+    expires_in = serializers.IntegerField()
+
+
+class GroupInput(CamelSerializer):
+    name = StrictCharField(max_length=128)
+    description = StrictCharField(
+        max_length=500, required=False, allow_blank=True, default=""
+    )
+    type = serializers.ChoiceField(choices=GroupType.choices, default=GroupType.STATIC)
+
+
+class GroupOutput(CamelSerializer):
+    id = serializers.UUIDField()
+    name = serializers.CharField()
+    description = serializers.CharField()
+    type = serializers.CharField()
+    device_count = serializers.IntegerField()
+    created_at = serializers.DateTimeField()
+    updated_at = serializers.DateTimeField()
+
+
+class MembersInput(CamelSerializer):
+    device_ids = serializers.ListField(
+        child=StrictCharField(max_length=128),
+        min_length=1,
+        max_length=MAX_IDS_A_REQUEST,
+    )

@@ -1,0 +1,40 @@
+"""Routes of the devices app, below `/api/v1`."""
+
+from django.urls import path
+
+from devices.api import views
+
+urlpatterns = [
+    path("auth/device-token", views.DeviceTokenView.as_view(), name="device-token"),
+    path("devices", views.DevicesView.as_view(), name="devices"),
+    path("devices/<str:device_id>", views.DeviceView.as_view(), name="device"),
+    path(
+        "devices/<str:device_id>/enable",
+        views.EnableDeviceView.as_view(enabled=True),
+        name="device-enable",
+    ),
+    path(
+        "devices/<str:device_id>/disable",
+        views.EnableDeviceView.as_view(enabled=False),
+        name="device-disable",
+    ),
+    path(
+        "devices/<str:device_id>/revoke",
+        views.RevokeDeviceView.as_view(),
+        name="device-revoke",
+    ),
+    path(
+        "devices/<str:device_id>/api-key",
+        views.ApiKeyView.as_view(),
+        name="device-api-key",
+    ),
+    path("device-groups", views.GroupsView.as_view(), name="device-groups"),
+    path(
+        "device-groups/<uuid:group_id>", views.GroupView.as_view(), name="device-group"
+    ),
+    path(
+        "device-groups/<uuid:group_id>/devices",
+        views.GroupMembersView.as_view(),
+        name="device-group-devices",
+    ),
+]

@@ -1,0 +1,283 @@
+"""Routes of devices: registry, credentials, groups."""
+
+from typing import Any
+
+from django.conf import settings
+from django.db.models import Count
+from django.utils import timezone
+from drf_spectacular.utils import extend_schema
+from rest_framework.exceptions import AuthenticationFailed
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from devices.api.authentication import DevicePrincipal
+from devices.api.filters import DeviceFilter
+from devices.api.serializers import (
+    ApiKeyOutput,
+    DeviceChangesInput,
+    DeviceInput,
+    DeviceOutput,
+    DeviceReplacementInput,
+    DeviceTokenInput,
+    DeviceTokenOutput,
+    GroupInput,
+    GroupOutput,
+    MembersInput,
+    RegisteredDeviceOutput,
+)
+from devices.exceptions import DeviceNotFoundError, GroupNotFoundError
+from devices.models import Device, DeviceGroup
+from devices.permissions import calling_device
+from devices.services import credentials, groups, registry
+from hotswap.common.api.base import ApiView, ListView, acting_person
+from hotswap.common.api.etags import etag_of, expected_etags
+from hotswap.common.api.idempotency import idempotent
+from hotswap.common.api.serializers import EmptyInput
+from hotswap.common.api.throttling import guard_login
+from hotswap.common.models import User
+from hotswap.common.roles import Role
+
+
+def device_response(device: Device) -> Response:
+    return Response(DeviceOutput(device).data, headers={"ETag": etag_of(device)})
+
+
+def _changes(given: dict[str, Any]) -> dict[str, Any]:
+    if "model" in given:
+        given["model_name"] = given.pop("model")
+    return given
+
+
+class DeviceTokenView(ApiView):
+    roles = {"POST": Role.ANYONE}
+    authentication_classes = []
+
+    @extend_schema(request=DeviceTokenInput, responses=DeviceTokenOutput)
+    def post(self, request: Request) -> Response:
+        """Exchange a device's API key for an access token."""
+        given = self.validated(DeviceTokenInput, request.data)
+        token = guard_login(
+            request,
+            f"device {given['device_id']}",
+            lambda: credentials.issue_device_token(**given, now=timezone.now()),
+        )
+        if token is None:
+            raise AuthenticationFailed(
+                "the device id or the API key is wrong", code="login_failed"
+            )
+        seconds = int(settings.DEVICE_TOKEN_LIFETIME.total_seconds())
+        return Response(
+            {"access": token, "expiresIn": seconds},
+            headers={"Cache-Control": "no-store"},
+        )
+
+
+class DevicesView(ListView):
+    """All devices by name; register on POST."""
+
+    roles = {"GET": Role.VIEWER, "POST": Role.OPERATOR}
+    queryset = Device.objects.select_related("model", "state")
+    filterset_class = DeviceFilter
+    output_class = DeviceOutput
+    ordering = "device_id"
+
+    @extend_schema(request=DeviceInput, responses={201: RegisteredDeviceOutput})
+    @idempotent
+    def post(self, request: Request) -> Response:
+        """Register a device; its API key is in the answer and nowhere else."""
+        given = self.validated(DeviceInput, request.data)
+        device, api_key = registry.register_device(
+            actor=acting_person(request), **_changes(given)
+        )
+        return Response(
+            DeviceOutput(device).data | {"apiKey": api_key},
+            status=201,
+            headers={
+                "ETag": etag_of(device),
+                "Location": f"/api/v1/devices/{device.device_id}",
+                "Cache-Control": "no-store",
+            },
+        )
+
+
+class DeviceView(ApiView):
+    """One device."""
+
+    roles = {"GET": Role.VIEWER, "PUT": Role.OPERATOR, "PATCH": Role.OPERATOR}
+
+    @extend_schema(responses=DeviceOutput)
+    def get(self, request: Request, device_id: str) -> Response:
+        device = (
+            Device.objects.select_related("model", "state")
+            .filter(device_id=device_id)
+            .first()
+        )
+        if device is None:
+            raise DeviceNotFoundError(f"there is no device {device_id!r}")
+        return device_response(device)
+
+    @extend_schema(request=DeviceReplacementInput, responses=DeviceOutput)
+    def put(self, request: Request, device_id: str) -> Response:
+        given = self.validated(DeviceReplacementInput, request.data)
+        return self._change(request, device_id, given)
+
+    @extend_schema(request=DeviceChangesInput, responses=DeviceOutput)
+    def patch(self, request: Request, device_id: str) -> Response:
+        given = self.validated(DeviceChangesInput, request.data)
+        return self._change(request, device_id, given)
+
+    def _change(
+        self, request: Request, device_id: str, given: dict[str, Any]
+    ) -> Response:
+        return device_response(
+            registry.change_device(
+                actor=acting_person(request),
+                device_id=device_id,
+                changes=_changes(given),
+                expected=expected_etags(request),
+            )
+        )
+
+
+class EnableDeviceView(ApiView):
+    roles = {"POST": Role.OPERATOR}
+    enabled = True
+
+    @extend_schema(request=None, responses=DeviceOutput)
+    @idempotent
+    def post(self, request: Request, device_id: str) -> Response:
+        """Let a device take part in updates, or not."""
+        self.validated(EmptyInput, request.data)
+        return device_response(
+            registry.change_device(
+                actor=acting_person(request),
+                device_id=device_id,
+                changes={"enabled": self.enabled},
+                expected=expected_etags(request),
+            )
+        )
+
+
+class RevokeDeviceView(ApiView):
+    roles = {"POST": Role.OPERATOR}
+
+    @extend_schema(request=None, responses=DeviceOutput)
+    @idempotent
+    def post(self, request: Request, device_id: str) -> Response:
+        """Shut a device out."""
+        self.validated(EmptyInput, request.data)
+        return device_response(
+            registry.revoke_device(actor=acting_person(request), device_id=device_id)
+        )
+
+
+class ApiKeyView(ApiView):
+    roles = {"POST": (Role.OPERATOR, Role.DEVICE)}
+
+    @extend_schema(request=None, responses={201: ApiKeyOutput})
+    @idempotent
+    def post(self, request: Request, device_id: str) -> Response:
+        """Make a new API key; the older one stays valid for 24 hours."""
+        self.validated(EmptyInput, request.data)
+        actor: User | None = None
+        caller: Any = request.user
+        if isinstance(caller, DevicePrincipal):
+            calling_device(request, device_id)
+        else:
+            actor = acting_person(request)
+        key = credentials.rotate_key(device_id=device_id, actor=actor)
+        return Response(
+            {"apiKey": key}, status=201, headers={"Cache-Control": "no-store"}
+        )
+
+
+def group_response(group: DeviceGroup, status: int = 200) -> Response:
+    counted = DeviceGroup.objects.annotate(device_count=Count("members")).get(
+        pk=group.pk
+    )
+    return Response(
+        GroupOutput(counted).data, status=status, headers={"ETag": etag_of(counted)}
+    )
+
+
+class GroupsView(ListView):
+    """All groups by name."""
+
+    roles = {"GET": Role.VIEWER, "POST": Role.OPERATOR}
+    output_class = GroupOutput
+    queryset = DeviceGroup.objects.annotate(device_count=Count("members"))
+    ordering = "name"
+
+    @extend_schema(request=GroupInput, responses={201: GroupOutput})
+    @idempotent
+    def post(self, request: Request) -> Response:
+        given = self.validated(GroupInput, request.data)
+        return group_response(
+            groups.create_group(actor=acting_person(request), **given), 201
+        )
+
+
+class GroupView(ApiView):
+    """One group."""
+
+    roles = {"GET": Role.VIEWER, "PUT": Role.OPERATOR, "DELETE": Role.OPERATOR}
+
+    @extend_schema(responses=GroupOutput)
+    def get(self, request: Request, group_id: Any) -> Response:
+        group = DeviceGroup.objects.filter(pk=group_id).first()
+        if group is None:
+            raise GroupNotFoundError("there is no such group")
+        return group_response(group)
+
+    @extend_schema(request=GroupInput, responses=GroupOutput)
+    def put(self, request: Request, group_id: Any) -> Response:
+        given = self.validated(GroupInput, request.data)
+        return group_response(
+            groups.change_group(
+                actor=acting_person(request),
+                group_id=group_id,
+                expected=expected_etags(request),
+                **given,
+            )
+        )
+
+    @extend_schema(responses={204: None})
+    def delete(self, request: Request, group_id: Any) -> Response:
+        groups.delete_group(actor=acting_person(request), group_id=group_id)
+        return Response(status=204)
+
+
+class GroupMembersView(ListView):
+    """The devices of a group."""
+
+    roles = {"GET": Role.VIEWER, "POST": Role.OPERATOR, "DELETE": Role.OPERATOR}
+    output_class = DeviceOutput
+    queryset = Device.objects.all()
+    ordering = "device_id"
+
+    def get_queryset(self) -> Any:
+        group_id = self.kwargs["group_id"]
+        if not DeviceGroup.objects.filter(pk=group_id).exists():
+            raise GroupNotFoundError("there is no such group")
+        return Device.objects.select_related("model", "state").filter(
+            groups__pk=group_id
+        )
+
+    @extend_schema(request=MembersInput, responses=GroupOutput)
+    @idempotent
+    def post(self, request: Request, group_id: Any) -> Response:
+        """Add devices, all or none."""
+        given = self.validated(MembersInput, request.data)
+        return group_response(
+            groups.add_members(actor=acting_person(request), group_id=group_id, **given)
+        )
+
+    @extend_schema(request=MembersInput, responses=GroupOutput)
+    def delete(self, request: Request, group_id: Any) -> Response:
+        """Remove devices, all or none."""
+        given = self.validated(MembersInput, request.data)
+        return group_response(
+            groups.remove_members(
+                actor=acting_person(request), group_id=group_id, **given
+            )
+        )

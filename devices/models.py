@@ -1,0 +1,104 @@
+"""Devices, their keys and their groups.
+
+Rules:
+- `id` is the pseudonym that appears in trails; `device_id` is the owner's own name.
+- What a device runs is written from what it reports, never from what it was sent.
+- An API key is stored as a peppered digest only.
+"""
+
+from datetime import datetime
+
+from django.db import models
+from django.utils import timezone
+
+from devices.choices import DeviceStatus, GroupType
+from devices.querysets import DeviceQuerySet
+from firmware.models import DeviceModel
+from hotswap.common.models import BaseModel
+
+
+class Device(BaseModel):
+    """One device of the fleet."""
+
+    device_id = models.CharField(max_length=128, unique=True)
+    model = models.ForeignKey(DeviceModel, on_delete=models.PROTECT)
+    region = models.CharField(max_length=32)
+    tags = models.JSONField(default=dict, blank=True)
+    metadata = models.JSONField(default=dict, blank=True)
+    enabled = models.BooleanField(default=True)
+    revoked_at = models.DateTimeField(null=True)
+    firmware_version = models.CharField(max_length=64, blank=True)
+    firmware_checksum = models.CharField(max_length=64, blank=True)
+    previous_firmware_version = models.CharField(max_length=64, blank=True)
+    security_version = models.PositiveIntegerField(
+        default=0, help_text="highest that it has proved to run"
+    )
+
+    objects = DeviceQuerySet.as_manager()
+
+    class Meta:
+        indexes = [
+            models.Index(fields=["model", "region"], name="device_model_region"),
+            models.Index(fields=["region"], name="device_region"),
+        ]
+
+    def __str__(self) -> str:
+        return self.device_id
+
+    def status_at(self, now: datetime) -> DeviceStatus:
+        """Tell whether it is online, from when it was last heard."""
+        if self.revoked_at is not None:
+            return DeviceStatus.REVOKED
+        state = getattr(self, "state", None)
+        if state is None:
+            return DeviceStatus.NEVER_SEEN
+        online = state.online_until > now
+        return DeviceStatus.ONLINE if online else DeviceStatus.OFFLINE
+
+
+class DeviceKey(models.Model):
+    """One API key of a device; the newest is handed out, older ones overlap."""
+
+    device = models.ForeignKey(Device, on_delete=models.CASCADE, related_name="keys")
+    digest = models.CharField(max_length=64, unique=True)
+    created_at = models.DateTimeField(default=timezone.now)
+    expires_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"key of {self.device_id}, expires {self.expires_at:%Y-%m-%d}"
+
+
+class DeviceGroup(BaseModel):
+    """A named set of devices that deployments can target."""
+
+    name = models.CharField(max_length=128, unique=True)
+    description = models.CharField(max_length=500, blank=True)
+    type = models.CharField(
+        max_length=8, choices=GroupType.choices, default=GroupType.STATIC
+    )
+    members = models.ManyToManyField(
+        Device, through="GroupMembership", related_name="groups"
+    )
+
+    class Meta:
+        ordering = ("name",)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class GroupMembership(models.Model):
+    """A device in a static group."""
+
+    group = models.ForeignKey(DeviceGroup, on_delete=models.CASCADE)
+    device = models.ForeignKey(Device, on_delete=models.CASCADE)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["group", "device"], name="one_membership_a_device"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.device} in {self.group}"

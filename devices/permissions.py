@@ -1,0 +1,24 @@
+"""A device may only speak of itself."""
+
+from typing import cast
+
+from rest_framework.request import Request
+
+from devices.api.authentication import DevicePrincipal
+from devices.models import Device
+from hotswap.common.api.throttling import check_device_rate
+from hotswap.common.errors import ForbiddenError
+
+
+def calling_device(request: Request, device_id: str | None = None) -> Device:
+    """Return the device that calls, after counting the request.
+
+    Raises:
+        ForbiddenError: the address names another device.
+        Throttled: it calls too often.
+    """
+    device = cast(DevicePrincipal, request.user).device
+    if device_id is not None and device.device_id != device_id:
+        raise ForbiddenError("a device may only speak of itself", code="foreign_device")
+    check_device_rate("device", device.pk)
+    return device

@@ -1,0 +1,164 @@
+"""Registering and changing devices (FR-FW-002)."""
+
+import logging
+from datetime import datetime
+from typing import Any
+
+from django.conf import settings
+from django.db import transaction
+from django.utils import timezone
+from django.utils.module_loading import import_string
+
+from devices.exceptions import DeviceExistsError, DeviceNotFoundError
+from devices.models import Device
+from devices.services.credentials import create_key
+from firmware.services.registry import device_model_named
+from hotswap.common import audit
+from hotswap.common.api.etags import check_match
+from hotswap.common.models import User
+
+logger = logging.getLogger(__name__)
+
+
+def register_device(
+    *,
+    actor: User | None,
+    device_id: str,
+    model_name: str,
+    region: str | None = None,
+    tags: dict[str, str] | None = None,
+    metadata: dict[str, Any] | None = None,
+    firmware_version: str = "",
+) -> tuple[Device, str]:
+    """Add a device and make its first API key.
+
+    Returns:
+        The device and its key, which is not kept and cannot be read again.
+
+    Raises:
+        UnknownModelError: the model is not in the catalogue (422).
+        DeviceExistsError: the name is taken (409).
+
+    Source: FR-FW-002.
+    """
+    model = device_model_named(model_name)
+    with transaction.atomic():
+        device, is_new = Device.objects.get_or_create(
+            device_id=device_id,
+            defaults={
+                "model": model,
+                "region": region or settings.DEFAULT_REGION,
+                "tags": tags or {},
+                "metadata": metadata or {},
+                "firmware_version": firmware_version,
+            },
+        )
+        if not is_new:
+            raise DeviceExistsError(f"there is a device {device_id!r} already")
+        api_key = create_key(device, now=timezone.now())
+        audit.record(
+            actor=actor,
+            verb="device.registered",
+            object_kind="device",
+            object_id=device.pk,
+            details={"model": model_name, "region": device.region},
+        )
+    return device, api_key
+
+
+def locked_device(device_id: str) -> Device:
+    """Return a device under its lock.
+
+    Raises:
+        DeviceNotFoundError: there is none of that name.
+    """
+    device = (
+        Device.objects.select_for_update(of=("self",), no_key=True)
+        .select_related("model")
+        .filter(device_id=device_id)
+        .first()
+    )
+    if device is None:
+        raise DeviceNotFoundError(f"there is no device {device_id!r}")
+    return device
+
+
+def change_device(
+    *,
+    actor: User,
+    device_id: str,
+    changes: dict[str, Any],
+    expected: frozenset[str] | None = None,
+) -> Device:
+    """Change the named fields of a device and write down which.
+
+    Args:
+        changes: any of `model_name`, `region`, `tags`, `metadata`, `enabled`.
+
+    Raises:
+        DeviceNotFoundError, UnknownModelError, PreconditionFailedError.
+    """
+    fields = dict(changes)
+    if "model_name" in fields:
+        fields["model"] = device_model_named(fields.pop("model_name"))
+    with transaction.atomic():
+        device = locked_device(device_id)
+        check_match(device, expected)
+        changed = [name for name in fields if getattr(device, name) != fields[name]]
+        if not changed:
+            return device
+        for name in changed:
+            setattr(device, name, fields[name])
+        device.updated_at = timezone.now()
+        device.save(update_fields=[*changed, "updated_at"])
+        audit.record(
+            actor=actor,
+            verb="device.changed",
+            object_kind="device",
+            object_id=device.pk,
+            details={"fields": sorted(changed)},
+        )
+    return device
+
+
+def revoke_device(*, actor: User, device_id: str) -> Device:
+    """Shut a device out of every route, at once and until it is registered anew."""
+    with transaction.atomic():
+        device = locked_device(device_id)
+        if device.revoked_at is None:
+            device.revoked_at = timezone.now()
+            device.updated_at = device.revoked_at
+            device.save(update_fields=["revoked_at", "updated_at"])
+            audit.record(
+                actor=actor,
+                verb="device.revoked",
+                object_kind="device",
+                object_id=device.pk,
+            )
+    return device
+
+
+def record_running_firmware(
+    *, device: Device, version: str, checksum: str, now: datetime
+) -> bool:
+    """Write down what a device says that it runs; tell whether that is a change.
+
+    Call it in the transaction of the report. A change is told to the deployments app
+    through the hook of the settings.
+    """
+    if device.firmware_checksum == checksum and device.firmware_version == version:
+        return False
+    previous = device.firmware_version
+    if device.firmware_checksum and device.firmware_checksum != checksum:
+        device.previous_firmware_version = previous
+    device.firmware_version = version
+    device.firmware_checksum = checksum
+    device.save(
+        update_fields=[
+            "firmware_version",
+            "firmware_checksum",
+            "previous_firmware_version",
+        ]
+    )
+    import_string(settings.RUNNING_FIRMWARE_CHANGED_HOOK)(device=device, now=now)
+    return True
