@@ -1,0 +1,87 @@
+"""What comes in and goes out about health."""
+
+from typing import Any
+
+from rest_framework import serializers
+
+from firmware.api.serializers import VersionField
+from health.choices import SecureBoot
+from hotswap.common.api.serializers import (
+    CamelSerializer,
+    StrictCharField,
+    StrictFloatField,
+    StrictIntegerField,
+    StrictRegexField,
+)
+
+MAX_APPLICATION_METRICS = 64
+MAX_UPTIME_SECONDS = 2**53
+
+
+class ApplicationMetricsField(serializers.DictField):
+    """Up to 64 named numbers; `errorRate` is a ratio of 0-1."""
+
+    child = StrictFloatField()
+
+    def to_internal_value(self, data: Any) -> dict[str, float]:
+        metrics: dict[str, float] = super().to_internal_value(data)
+        if len(metrics) > MAX_APPLICATION_METRICS:
+            raise serializers.ValidationError(
+                f"at most {MAX_APPLICATION_METRICS} metrics", code="too_many"
+            )
+        for name in metrics:
+            if not 1 <= len(name) <= 64:
+                raise serializers.ValidationError(
+                    "names have 1 to 64 characters", code="invalid"
+                )
+        if not 0 <= metrics.get("errorRate", 0) <= 1:
+            raise serializers.ValidationError(
+                {"errorRate": ["must be a ratio between 0 and 1"]}, code="invalid"
+            )
+        return metrics
+
+
+class ChecksumField(StrictRegexField):
+    """A SHA-256 in lower hexadecimal digits."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(r"^[0-9a-f]{64}\Z", **kwargs)
+
+
+class BootIdField(StrictRegexField):
+    """The id of one boot, made up by the device."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(r"^[A-Za-z0-9._:-]{1,64}\Z", **kwargs)
+
+
+class HeartbeatInput(CamelSerializer):
+    cpu_usage = StrictFloatField(min_value=0, max_value=100)
+    memory_usage = StrictFloatField(min_value=0, max_value=100)
+    uptime = StrictIntegerField(min_value=0, max_value=MAX_UPTIME_SECONDS)
+    boot_id = BootIdField()
+    firmware_version = VersionField()
+    firmware_checksum = ChecksumField()
+    application_metrics = ApplicationMetricsField(default=dict)
+    secure_boot = serializers.ChoiceField(
+        choices=SecureBoot.choices, default=SecureBoot.UNKNOWN
+    )
+
+
+class HeartbeatOutput(CamelSerializer):
+    update_available = serializers.BooleanField()
+    next_heartbeat_seconds = serializers.IntegerField()
+
+
+class HealthOutput(CamelSerializer):
+    device_id = StrictCharField()
+    status = serializers.ChoiceField(
+        choices=["Healthy", "Degraded", "Unhealthy", "Unknown"]
+    )
+    reason = serializers.CharField()
+    firmware_version = serializers.CharField()
+    cpu_usage = serializers.FloatField(allow_null=True)
+    memory_usage = serializers.FloatField(allow_null=True)
+    uptime = serializers.IntegerField(allow_null=True)
+    last_heartbeat = serializers.DateTimeField(allow_null=True)
+    application_metrics = serializers.DictField()

@@ -1,0 +1,13 @@
+"""Routes of the health app, below `/api/v1`."""
+
+from django.urls import path
+
+from health.api import views
+
+urlpatterns = [
+    path(
+        "devices/<str:device_id>/health",
+        views.DeviceHealthView.as_view(),
+        name="device-health",
+    ),
+]

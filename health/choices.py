@@ -1,0 +1,25 @@
+"""Words for the health of a device."""
+
+from django.db import models
+
+
+class Verdict(models.TextChoices):
+    HEALTHY = "healthy"
+    DEGRADED = "degraded"
+    UNHEALTHY = "unhealthy"
+    UNKNOWN = "unknown"
+
+
+class Trigger(models.TextChoices):
+    """What can breach a limit (FR-FW-005, Rollback Triggers)."""
+
+    OFFLINE = "offline"
+    CPU = "cpu"
+    MEMORY = "memory"
+    ERROR_RATE = "error_rate"
+
+
+class SecureBoot(models.TextChoices):
+    ENABLED = "enabled"
+    DISABLED = "disabled"
+    UNKNOWN = "unknown"

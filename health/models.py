@@ -1,0 +1,78 @@
+"""The latest state of each device: one narrow row.
+
+Rules:
+- No index covers what a heartbeat changes, so that updates stay in place.
+- A watch belongs to one order, named by an opaque id; its limits and all that is
+  counted against them live on the row.
+"""
+
+from django.contrib.postgres.fields import ArrayField
+from django.db import models
+
+from devices.models import Device
+from health.choices import SecureBoot, Trigger, Verdict
+
+
+class DeviceState(models.Model):
+    """What a device last said, and how it fares against the limits of its watch."""
+
+    device = models.OneToOneField(
+        Device, on_delete=models.CASCADE, primary_key=True, related_name="state"
+    )
+    last_seen_at = models.DateTimeField()
+    online_until = models.DateTimeField()
+    last_heartbeat_at = models.DateTimeField(null=True)
+    interval_seconds = models.PositiveSmallIntegerField(default=60)
+
+    boot_id = models.CharField(max_length=64, blank=True)
+    past_boot_ids = ArrayField(models.CharField(max_length=64), default=list)
+    uptime_seconds = models.BigIntegerField(null=True)
+    cpu_percent = models.FloatField(null=True)
+    memory_percent = models.FloatField(null=True)
+    error_ratio = models.FloatField(null=True)
+    application_metrics = models.JSONField(default=dict)
+    secure_boot = models.CharField(
+        max_length=8, choices=SecureBoot.choices, default=SecureBoot.UNKNOWN
+    )
+    firmware_version = models.CharField(max_length=64, blank=True)
+    firmware_checksum = models.CharField(max_length=64, blank=True)
+    image_since = models.DateTimeField(null=True)
+    verdict = models.CharField(
+        max_length=9, choices=Verdict.choices, default=Verdict.UNKNOWN
+    )
+    verdict_reason = models.CharField(max_length=200, blank=True)
+
+    watch_id = models.UUIDField(null=True)
+    watch_checksum = models.CharField(
+        max_length=64, blank=True, help_text="only this image is judged by the watch"
+    )
+    watch_until = models.DateTimeField(null=True)
+    watch_interval_seconds = models.PositiveSmallIntegerField(default=30)
+    limits = models.JSONField(null=True)
+    offline_after_seconds = models.PositiveIntegerField(null=True)
+    silence_counts_from = models.DateTimeField(
+        null=True, help_text="offline is judged from here; empty: not yet"
+    )
+    attentive_until = models.DateTimeField(
+        null=True, help_text="heartbeats every minute until then"
+    )
+    healthy_since = models.DateTimeField(null=True)
+    healthy_count = models.PositiveIntegerField(default=0)
+    cpu_since = models.DateTimeField(null=True)
+    memory_since = models.DateTimeField(null=True)
+    error_since = models.DateTimeField(null=True)
+    breach = models.CharField(max_length=10, choices=Trigger.choices, blank=True)
+    breach_detail = models.CharField(max_length=200, blank=True)
+    breach_at = models.DateTimeField(null=True)
+
+    class Meta:
+        indexes = [
+            models.Index(
+                fields=["watch_id"],
+                name="state_watched",
+                condition=models.Q(watch_id__isnull=False),
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"state of {self.device_id}"

@@ -1,0 +1,200 @@
+"""Taking in heartbeats (FR-FW-005)."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.conf import settings
+from django.db import transaction
+from django.utils.module_loading import import_string
+
+from devices.models import Device
+from devices.services.registry import record_running_firmware
+from health.choices import Verdict
+from health.evaluation import Limits, Sample, Suffering, judge
+from health.models import DeviceState
+from health.services.watching import clean_slate, limits_from_json, locked_state
+
+PAST_BOOTS_KEPT = 8
+CONTACT_RESOLUTION = timedelta(seconds=5)
+
+# Judges a device that nobody watches: the defaults of the specification.
+DEFAULT_LIMITS = Limits(
+    cpu_percent=95,
+    cpu_duration=timedelta(minutes=5),
+    memory_percent=90,
+    memory_duration=timedelta(minutes=5),
+    error_ratio=0.10,
+    error_duration=timedelta(0),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """What a device says of itself. Percent 0-100, ratios 0-1, uptime in seconds."""
+
+    cpu_usage: float
+    memory_usage: float
+    uptime: int
+    boot_id: str
+    firmware_version: str
+    firmware_checksum: str
+    application_metrics: dict[str, float]
+    secure_boot: str
+
+
+@dataclass(frozen=True, slots=True)
+class HeartbeatAnswer:
+    update_available: bool
+    next_heartbeat_seconds: int
+
+
+def record_heartbeat(
+    *, device: Device, beat: Heartbeat, now: datetime
+) -> HeartbeatAnswer:
+    """Store a heartbeat, judge it, and say when the next one is due.
+
+    A heartbeat of a boot that a newer one has replaced is late mail: it is answered
+    and changes nothing.
+    """
+    with transaction.atomic():
+        state = locked_state(device.pk, now)
+        available, is_deploying = import_string(settings.UPDATE_AVAILABLE_HOOK)(
+            device=device, now=now
+        )
+        interval = _interval(state, is_deploying, now)
+        answer = HeartbeatAnswer(available, int(interval.total_seconds()))
+        if beat.boot_id in state.past_boot_ids:
+            return answer
+        _apply(state, beat, now)
+        state.interval_seconds = answer.next_heartbeat_seconds
+        state.online_until = now + max(settings.ONLINE_FLOOR, interval * 2.5)
+        state.save()
+        record_running_firmware(
+            device=device,
+            version=beat.firmware_version,
+            checksum=beat.firmware_checksum,
+            now=now,
+        )
+    return answer
+
+
+def _interval(state: DeviceState, is_deploying: bool, now: datetime) -> timedelta:
+    if (
+        state.watch_id is not None
+        and state.watch_until is not None
+        and state.watch_until > now
+    ):
+        return timedelta(seconds=state.watch_interval_seconds)
+    if is_deploying:
+        return timedelta(seconds=settings.HEARTBEAT_INTERVAL_DEPLOYING.total_seconds())
+    if state.attentive_until is not None and state.attentive_until > now:
+        return timedelta(seconds=settings.HEARTBEAT_INTERVAL_AFTER.total_seconds())
+    return timedelta(seconds=settings.HEARTBEAT_INTERVAL.total_seconds())
+
+
+def _apply(state: DeviceState, beat: Heartbeat, now: datetime) -> None:
+    if beat.boot_id != state.boot_id:
+        if state.boot_id:
+            state.past_boot_ids = [*state.past_boot_ids, state.boot_id][
+                -PAST_BOOTS_KEPT:
+            ]
+        state.boot_id = beat.boot_id
+        _forget_health(state)
+    if beat.firmware_checksum != state.firmware_checksum:
+        state.image_since = now
+        _forget_health(state)
+    error_ratio = beat.application_metrics.get("errorRate")
+    state.firmware_version = beat.firmware_version
+    state.firmware_checksum = beat.firmware_checksum
+    state.last_seen_at = now
+    state.last_heartbeat_at = now
+    state.uptime_seconds = beat.uptime
+    state.cpu_percent = beat.cpu_usage
+    state.memory_percent = beat.memory_usage
+    state.error_ratio = error_ratio
+    state.application_metrics = beat.application_metrics
+    state.secure_boot = beat.secure_boot
+    limits = limits_from_json(state.limits) if state.limits else DEFAULT_LIMITS
+    judgement = judge(
+        Sample(now, beat.cpu_usage, beat.memory_usage, error_ratio),
+        limits,
+        Suffering(state.cpu_since, state.memory_since, state.error_since),
+    )
+    state.cpu_since = judgement.suffering.cpu_since
+    state.memory_since = judgement.suffering.memory_since
+    state.error_since = judgement.suffering.error_since
+    if judgement.is_healthy:
+        state.healthy_since = state.healthy_since or now
+        state.healthy_count += 1
+        state.verdict, state.verdict_reason = Verdict.HEALTHY, ""
+    else:
+        state.healthy_since, state.healthy_count = None, 0
+        state.verdict = Verdict.UNHEALTHY if judgement.breach else Verdict.DEGRADED
+        state.verdict_reason = judgement.detail or "over a limit, not yet for long"
+    # Whatever the former image still says, before or after the reboot, is not held
+    # against the new one; nor is what happens when the watch is over.
+    is_watched_image = (
+        state.watch_id is not None
+        and state.watch_until is not None
+        and state.watch_until > now
+        and beat.firmware_checksum == state.watch_checksum
+    )
+    if judgement.breach and not state.breach and is_watched_image:
+        state.breach = judgement.breach
+        state.breach_detail = judgement.detail
+        state.breach_at = now
+
+
+def _forget_health(state: DeviceState) -> None:
+    """A new boot or image starts with nothing for or against it."""
+    breach = state.breach, state.breach_detail, state.breach_at
+    clean_slate(state)
+    state.breach, state.breach_detail, state.breach_at = breach
+
+
+def note_contact(*, device: Device, now: datetime) -> None:
+    """Write down that a device was heard, at most every five seconds."""
+    state = DeviceState.objects.filter(device_id=device.pk).first()
+    if state is None:
+        locked_state(device.pk, now)
+    elif now - state.last_seen_at >= CONTACT_RESOLUTION:
+        interval = timedelta(seconds=state.interval_seconds)
+        DeviceState.objects.filter(device_id=device.pk, last_seen_at__lt=now).update(
+            last_seen_at=now,
+            online_until=now + max(settings.ONLINE_FLOOR, interval * 2.5),
+        )
+
+
+def latest_health(device: Device, now: datetime) -> dict[str, Any]:
+    """Return the health of a device as the specification shows it.
+
+    Source: specification, Health Monitoring.
+    """
+    state = DeviceState.objects.filter(device_id=device.pk).first()
+    if state is None or state.last_heartbeat_at is None:
+        return {
+            "deviceId": device.device_id,
+            "status": Verdict.UNKNOWN.value.capitalize(),
+            "reason": "it has never reported",
+            "firmwareVersion": device.firmware_version,
+            "cpuUsage": None,
+            "memoryUsage": None,
+            "uptime": None,
+            "lastHeartbeat": None,
+            "applicationMetrics": {},
+        }
+    is_silent = state.online_until <= now
+    verdict = Verdict.UNKNOWN.value if is_silent else state.verdict
+    reason = "it is offline" if is_silent else state.verdict_reason
+    return {
+        "deviceId": device.device_id,
+        "status": verdict.capitalize(),
+        "reason": reason,
+        "firmwareVersion": state.firmware_version,
+        "cpuUsage": state.cpu_percent,
+        "memoryUsage": state.memory_percent,
+        "uptime": state.uptime_seconds,
+        "lastHeartbeat": state.last_heartbeat_at,
+        "applicationMetrics": state.application_metrics,
+    }

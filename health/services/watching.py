@@ -1,0 +1,213 @@
+"""Watching devices that were ordered to change what they run.
+
+Whoever gives an order names its limits once; heartbeats are then judged as they
+arrive, and a sweep judges silence.
+"""
+
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.db import connection
+from django.utils import timezone
+
+from health.choices import Trigger, Verdict
+from health.evaluation import Limits, Sample, exceeded
+from health.models import DeviceState
+from hotswap.common.services import touch_clock
+
+SWEEP_CLOCK = "health-sweep"
+ATTENTIVE = timedelta(hours=1)
+FRESH_BASELINE = timedelta(minutes=15)
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """What a device must keep to while it is watched.
+
+    `pardons_present`: leave out the triggers that the device exceeds already.
+    """
+
+    watch_id: UUID
+    image_checksum: str
+    limits: Limits
+    offline_after: timedelta
+    interval: timedelta
+    until: datetime
+    pardons_present: bool = True
+
+
+def limits_to_json(limits: Limits) -> dict[str, Any]:
+    """Write limits as plain JSON (seconds)."""
+    return {
+        key: value.total_seconds()
+        if isinstance(value, timedelta)
+        else sorted(value)
+        if isinstance(value, frozenset)
+        else value
+        for key, value in asdict(limits).items()
+    }
+
+
+def limits_from_json(data: dict[str, Any]) -> Limits:
+    """Read what `limits_to_json` wrote."""
+    return Limits(
+        cpu_percent=data["cpu_percent"],
+        cpu_duration=timedelta(seconds=data["cpu_duration"]),
+        memory_percent=data["memory_percent"],
+        memory_duration=timedelta(seconds=data["memory_duration"]),
+        error_ratio=data["error_ratio"],
+        error_duration=timedelta(seconds=data["error_duration"]),
+        exempt=frozenset(data["exempt"]),
+    )
+
+
+def ensure_state(device_id: UUID, now: datetime) -> DeviceState:
+    """Return the state row of a device, locked, made at the first contact."""
+    DeviceState.objects.bulk_create(
+        [
+            DeviceState(
+                device_id=device_id,
+                last_seen_at=now,
+                online_until=now + settings.ONLINE_FLOOR,
+            )
+        ],
+        ignore_conflicts=True,
+    )
+    return DeviceState.objects.select_for_update(no_key=True).get(device_id=device_id)
+
+
+def locked_state(device_id: UUID, now: datetime) -> DeviceState:
+    """Return the state row of a device under its lock."""
+    state = (
+        DeviceState.objects.select_for_update(no_key=True)
+        .filter(device_id=device_id)
+        .first()
+    )
+    return state or ensure_state(device_id, now)
+
+
+def watch(*, device_id: UUID, watch: Watch, now: datetime) -> DeviceState:
+    """Begin to watch a device, or begin anew with a clean slate.
+
+    Where the watch pardons it, a trigger that the device exceeds already, by a
+    heartbeat of the last 15 minutes, is left out of the limits.
+
+    Returns:
+        The state before anything of the new order has happened: the baseline.
+    """
+    state = locked_state(device_id, now)
+    exempt = watch.limits.exempt
+    if (
+        watch.pardons_present
+        and state.last_heartbeat_at is not None
+        and now - state.last_heartbeat_at <= FRESH_BASELINE
+        and state.cpu_percent is not None
+        and state.memory_percent is not None
+    ):
+        baseline = Sample(
+            state.last_heartbeat_at,
+            state.cpu_percent,
+            state.memory_percent,
+            state.error_ratio,
+        )
+        exempt |= exceeded(baseline, watch.limits)
+    limits = limits_to_json(watch.limits)
+    limits["exempt"] = sorted(exempt)
+    state.watch_id = watch.watch_id
+    state.watch_checksum = watch.image_checksum
+    state.watch_until = watch.until
+    state.watch_interval_seconds = int(watch.interval.total_seconds())
+    state.limits = limits
+    state.offline_after_seconds = int(watch.offline_after.total_seconds())
+    state.silence_counts_from = None
+    clean_slate(state)
+    state.save()
+    return state
+
+
+def clean_slate(state: DeviceState) -> None:
+    state.healthy_since = None
+    state.healthy_count = 0
+    state.cpu_since = None
+    state.memory_since = None
+    state.error_since = None
+    state.breach = ""
+    state.breach_detail = ""
+    state.breach_at = None
+
+
+def count_silence(*, watch_id: UUID, device_id: UUID, now: datetime) -> None:
+    """From now on silence counts: the device has said that it reboots."""
+    DeviceState.objects.filter(device_id=device_id, watch_id=watch_id).update(
+        silence_counts_from=now
+    )
+
+
+def restart_confirmation(
+    *, watch_id: UUID, device_id: UUID, until: datetime, now: datetime
+) -> None:
+    """Forget what was healthy so far: only what follows the claim is proof."""
+    DeviceState.objects.filter(device_id=device_id, watch_id=watch_id).update(
+        healthy_since=None,
+        healthy_count=0,
+        watch_until=until,
+        silence_counts_from=now,
+    )
+
+
+def unwatch(*, watch_ids: Any, now: datetime) -> None:
+    """Stop watching; the devices stay attentive (a heartbeat a minute) for an hour.
+
+    Args:
+        watch_ids: ids, or a queryset of them.
+    """
+    DeviceState.objects.filter(watch_id__in=watch_ids).update(
+        watch_id=None, watch_until=None, limits=None, attentive_until=now + ATTENTIVE
+    )
+
+
+def sweep(*, now: datetime) -> int:
+    """Judge silence: mark watched devices that were not heard for too long.
+
+    Silence is measured from the last sign of life, from the reboot, or from when the
+    sweeps themselves came back after a gap, whichever is latest.
+
+    Returns:
+        How many devices were newly found to be offline.
+    """
+    restarted_at = touch_clock(name=SWEEP_CLOCK, now=now)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            UPDATE health_devicestate SET
+                breach = %(offline)s,
+                breach_at = %(now)s,
+                breach_detail = 'not heard for more than '
+                    || offline_after_seconds || ' s',
+                verdict = %(unknown)s,
+                verdict_reason = 'offline',
+                healthy_since = NULL,
+                healthy_count = 0
+            WHERE watch_id IS NOT NULL
+              AND breach = ''
+              AND watch_until > %(now)s
+              AND silence_counts_from IS NOT NULL
+              AND GREATEST(last_seen_at, silence_counts_from, %(restarted)s)
+                  + make_interval(secs => offline_after_seconds) < %(now)s
+            """,
+            {
+                "offline": Trigger.OFFLINE.value,
+                "unknown": Verdict.UNKNOWN.value,
+                "now": now,
+                "restarted": restarted_at,
+            },
+        )
+        return cursor.rowcount
+
+
+def sweep_now() -> int:
+    """Judge silence by the server's clock."""
+    return sweep(now=timezone.now())

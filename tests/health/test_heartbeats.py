@@ -1,0 +1,529 @@
+"""Heartbeats: taken in, judged, answered; silence."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from django.conf import settings as django_settings
+from django.utils import timezone
+
+from devices.choices import DeviceStatus
+from devices.models import Device
+from health.evaluation import Limits
+from health.models import DeviceState
+from health.services.heartbeats import (
+    HeartbeatAnswer,
+    latest_health,
+    note_contact,
+    record_heartbeat,
+)
+from health.services.watching import (
+    Watch,
+    count_silence,
+    restart_confirmation,
+    sweep,
+    unwatch,
+    watch,
+)
+from hotswap.common.models import Clock
+from tests.api import Caller, pointers, problem_of
+from tests.callers import PersonCaller
+from tests.devices.factories import DeviceFactory
+from tests.health.factories import HeartbeatFactory
+
+START = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
+BODY = {
+    "cpuUsage": 35.2,
+    "memoryUsage": 58.4,
+    "uptime": 86400,
+    "bootId": "boot-1",
+    "firmwareVersion": "2.5.0",
+    "firmwareChecksum": "a" * 64,
+    "applicationMetrics": {"sensorReadings": 1000, "errorRate": 0.01},
+}
+LIMITS = Limits(
+    cpu_percent=95,
+    cpu_duration=timedelta(0),
+    memory_percent=90,
+    memory_duration=timedelta(0),
+    error_ratio=0.10,
+    error_duration=timedelta(0),
+)
+OLD, NEW = "a" * 64, "b" * 64
+
+
+def at(seconds: float) -> datetime:
+    return START + timedelta(seconds=seconds)
+
+
+def beat(device: Device, seconds: float = 0, **fields: Any) -> HeartbeatAnswer:
+    return record_heartbeat(
+        device=Device.objects.get(pk=device.pk),
+        beat=HeartbeatFactory.create(**fields),
+        now=at(seconds),
+    )
+
+
+def state_of(device: Device) -> DeviceState:
+    return DeviceState.objects.get(device=device)
+
+
+def status_at(device: Device, seconds: float) -> DeviceStatus:
+    return (
+        Device.objects.select_related("state").get(pk=device.pk).status_at(at(seconds))
+    )
+
+
+def watched(device: Device, seconds: float = 0, **fields: Any) -> Watch:
+    given: dict[str, Any] = {
+        "watch_id": uuid4(),
+        "image_checksum": NEW,
+        "limits": LIMITS,
+        "offline_after": timedelta(seconds=60),
+        "interval": timedelta(seconds=5),
+        "until": at(seconds + 3600),
+    } | fields
+    order = Watch(**given)
+    watch(device_id=device.pk, watch=order, now=at(seconds))
+    return order
+
+
+# --- Over the API ----------------------------------------------------------------
+
+
+@pytest.fixture
+def path(device: Device) -> str:
+    return f"/devices/{device.device_id}/health"
+
+
+def test_health_reads_as_in_the_specification(
+    device: Device, device_caller: Caller, viewer: PersonCaller, path: str
+) -> None:
+    answer = device_caller.post(path, BODY)
+
+    shown = viewer.get(path).json()
+
+    assert answer.json() == {"updateAvailable": False, "nextHeartbeatSeconds": 300}
+    last = datetime.fromisoformat(shown.pop("lastHeartbeat"))
+    assert abs(timezone.now() - last) < timedelta(minutes=1)
+    assert shown == {
+        "deviceId": device.device_id,
+        "status": "Healthy",
+        "reason": "",
+        "firmwareVersion": "2.5.0",
+        "cpuUsage": 35.2,
+        "memoryUsage": 58.4,
+        "uptime": 86400,
+        "applicationMetrics": {"sensorReadings": 1000, "errorRate": 0.01},
+    }
+
+
+def test_a_heartbeat_brings_the_device_online_and_says_what_it_runs(
+    device: Device, device_caller: Caller, viewer: PersonCaller, path: str
+) -> None:
+    before = viewer.get(f"/devices/{device.device_id}").json()
+
+    device_caller.post(path, BODY)
+
+    after = viewer.get(f"/devices/{device.device_id}").json()
+    assert before["status"] == "never_seen"
+    assert after["status"] == "online"
+    assert after["firmwareVersion"] == "2.5.0"
+    assert after["firmwareChecksum"] == "a" * 64
+    assert after["lastSeenAt"].endswith("Z")
+
+
+def test_a_heartbeat_does_not_change_the_etag(
+    device: Device, device_caller: Caller, viewer: PersonCaller, path: str
+) -> None:
+    before = viewer.get(f"/devices/{device.device_id}")["ETag"]
+
+    device_caller.post(path, BODY)
+
+    assert viewer.get(f"/devices/{device.device_id}")["ETag"] == before
+
+
+@pytest.mark.parametrize(
+    ("change", "pointer"),
+    [
+        ({"cpuUsage": -0.1}, "/cpuUsage"),
+        ({"cpuUsage": 100.1}, "/cpuUsage"),
+        ({"cpuUsage": "35"}, "/cpuUsage"),
+        ({"cpuUsage": True}, "/cpuUsage"),
+        ({"cpuUsage": None}, "/cpuUsage"),
+        ({"cpuUsage": 10**400}, "/cpuUsage"),
+        ({"memoryUsage": 101}, "/memoryUsage"),
+        ({"uptime": -1}, "/uptime"),
+        ({"uptime": 1.5}, "/uptime"),
+        ({"uptime": "1"}, "/uptime"),
+        ({"uptime": 2**53 + 1}, "/uptime"),
+        ({"bootId": ""}, "/bootId"),
+        ({"bootId": 5}, "/bootId"),
+        ({"bootId": "a b"}, "/bootId"),
+        ({"bootId": "b" * 65}, "/bootId"),
+        ({"bootId": "a\n"}, "/bootId"),
+        ({"firmwareVersion": "2.5"}, "/firmwareVersion"),
+        ({"firmwareChecksum": "A" * 64}, "/firmwareChecksum"),
+        ({"firmwareChecksum": "a" * 63}, "/firmwareChecksum"),
+        ({"firmwareChecksum": int("1" * 64)}, "/firmwareChecksum"),
+        ({"applicationMetrics": []}, "/applicationMetrics"),
+        ({"applicationMetrics": {"a": "1"}}, "/applicationMetrics/a"),
+        ({"applicationMetrics": {"a": 10**400}}, "/applicationMetrics/a"),
+        ({"applicationMetrics": {"errorRate": 1.1}}, "/applicationMetrics/errorRate"),
+        ({"applicationMetrics": {"errorRate": -0.1}}, "/applicationMetrics/errorRate"),
+        ({"applicationMetrics": {"": 1}}, "/applicationMetrics"),
+        ({"applicationMetrics": {"x" * 65: 1}}, "/applicationMetrics"),
+        ({"applicationMetrics": {str(n): n for n in range(65)}}, "/applicationMetrics"),
+        ({"secureBoot": "maybe"}, "/secureBoot"),
+        ({"secureBoot": True}, "/secureBoot"),
+        ({"status": "fine"}, "/status"),
+    ],
+    ids=lambda value: str(value)[:50],
+)
+def test_a_heartbeat_of_no_sense_is_refused_and_not_stored(
+    device: Device,
+    device_caller: Caller,
+    path: str,
+    change: dict[str, Any],
+    pointer: str,
+) -> None:
+    response = device_caller.post(path, BODY | change)
+
+    assert set(pointers(problem_of(response, 400))) == {pointer}
+    assert not DeviceState.objects.exists()
+
+
+@pytest.mark.parametrize("field", sorted(set(BODY) - {"applicationMetrics"}))
+def test_all_but_the_metrics_must_be_said(
+    device_caller: Caller, path: str, field: str
+) -> None:
+    body = {name: value for name, value in BODY.items() if name != field}
+
+    found = pointers(problem_of(device_caller.post(path, body), 400))
+
+    assert found == {f"/{field}": "required"}
+
+
+def test_the_edges_are_taken(device_caller: Caller, path: str) -> None:
+    metrics = {f"m{n}": n for n in range(63)} | {"errorRate": 1}
+    body = BODY | {
+        "cpuUsage": 0,
+        "memoryUsage": 100,
+        "uptime": 2**53,
+        "applicationMetrics": metrics,
+        "secureBoot": "disabled",
+    }
+
+    assert device_caller.post(path, body).status_code == 200
+
+
+def test_a_device_that_never_reported_is_unknown(
+    viewer: PersonCaller, path: str
+) -> None:
+    shown = viewer.get(path).json()
+
+    assert shown["status"] == "Unknown"
+    assert shown["cpuUsage"] is None
+    assert shown["lastHeartbeat"] is None
+
+
+# --- Time ------------------------------------------------------------------------
+
+
+def test_a_device_is_online_for_two_and_a_half_intervals(device: Device) -> None:
+    answer = beat(device)
+
+    assert answer.next_heartbeat_seconds == 300
+    assert status_at(device, 749) == DeviceStatus.ONLINE
+    assert status_at(device, 750) == DeviceStatus.OFFLINE
+
+
+def test_a_short_interval_still_leaves_two_minutes(device: Device) -> None:
+    watched(device)
+    beat(device)
+
+    assert status_at(device, 119) == DeviceStatus.ONLINE
+    assert status_at(device, 120) == DeviceStatus.OFFLINE
+
+
+def test_the_health_of_a_silent_device_is_unknown(device: Device) -> None:
+    beat(device)
+
+    assert latest_health(device, at(749))["status"] == "Healthy"
+    silent = latest_health(device, at(750))
+    assert silent["status"] == "Unknown"
+    assert silent["reason"] == "it is offline"
+    assert silent["cpuUsage"] == 5.0
+
+
+def test_the_interval_follows_the_watch_and_stays_short_for_an_hour_after(
+    device: Device,
+) -> None:
+    order = watched(device)
+    under_watch = beat(device).next_heartbeat_seconds
+    after_its_end = beat(device, 3601).next_heartbeat_seconds
+    unwatch(watch_ids=[order.watch_id], now=at(4000))
+    attentive = beat(device, 4000 + 3599).next_heartbeat_seconds
+    at_rest = beat(device, 4000 + 3601).next_heartbeat_seconds
+
+    assert [under_watch, after_its_end, attentive, at_rest] == [5, 300, 60, 300]
+
+
+def test_a_contact_counts_as_a_sign_of_life(device: Device) -> None:
+    note_contact(device=device, now=at(0))
+    beat(device, 10)
+
+    note_contact(device=device, now=at(12))
+    unmoved = state_of(device).last_seen_at
+    note_contact(device=device, now=at(700))
+
+    assert unmoved == at(10)
+    assert state_of(device).last_seen_at == at(700)
+    assert state_of(device).last_heartbeat_at == at(10)
+    assert status_at(device, 1000) == DeviceStatus.ONLINE
+
+
+# --- Boots and images --------------------------------------------------------------
+
+
+def test_late_mail_of_a_boot_that_is_over_changes_nothing(device: Device) -> None:
+    beat(device, 0, boot_id="one")
+    beat(device, 10, boot_id="two", firmware_version="2.0.0", firmware_checksum=NEW)
+    before = state_of(device)
+
+    answer = beat(device, 20, boot_id="one", cpu_usage=99.0)
+
+    after = state_of(device)
+    device.refresh_from_db()
+    assert answer.next_heartbeat_seconds == 300
+    assert after.boot_id == "two"
+    assert after.last_heartbeat_at == before.last_heartbeat_at
+    assert after.cpu_percent == before.cpu_percent
+    assert device.firmware_version == "2.0.0"
+
+
+def test_the_last_eight_boots_are_known(device: Device) -> None:
+    for number in range(12):
+        beat(device, number, boot_id=f"boot-{number}")
+
+    assert state_of(device).past_boot_ids == [f"boot-{n}" for n in range(3, 11)]
+
+
+def test_a_new_boot_or_image_starts_with_a_clean_slate(device: Device) -> None:
+    beat(device, 0)
+    beat(device, 10)
+    two = state_of(device).healthy_count
+    beat(device, 20, boot_id="boot-2")
+    after_boot = state_of(device).healthy_count
+    beat(device, 30, boot_id="boot-2")
+    beat(device, 40, boot_id="boot-2", firmware_checksum=NEW)
+    after_image = state_of(device)
+
+    assert (two, after_boot, after_image.healthy_count) == (2, 1, 1)
+    assert after_image.image_since == at(40)
+    assert after_image.healthy_since == at(40)
+
+
+def test_an_unhealthy_heartbeat_ends_what_was_healthy(device: Device) -> None:
+    beat(device, 0)
+    beat(device, 10, cpu_usage=99.0)
+
+    state = state_of(device)
+
+    assert state.healthy_count == 0
+    assert state.healthy_since is None
+    assert state.verdict == "degraded"
+    assert latest_health(device, at(11))["status"] == "Degraded"
+
+
+def test_errors_make_a_device_unhealthy_at_once(device: Device) -> None:
+    beat(device, 0, application_metrics={"errorRate": 0.5})
+
+    assert state_of(device).verdict == "unhealthy"
+    assert state_of(device).breach == ""
+    assert "50.0 %" in latest_health(device, at(1))["reason"]
+
+
+# --- Watching ----------------------------------------------------------------------
+
+
+def test_a_breach_of_the_watched_image_is_kept(device: Device) -> None:
+    beat(device, 0, firmware_checksum=OLD)
+    watched(device, 1)
+    beat(device, 10, boot_id="boot-2", firmware_checksum=NEW, cpu_usage=99.0)
+    beat(device, 20, boot_id="boot-2", firmware_checksum=NEW)
+
+    state = state_of(device)
+
+    assert state.breach == "cpu"
+    assert state.breach_at == at(10)
+    assert state.verdict == "healthy"
+
+
+def test_what_the_former_image_does_is_not_held_against_the_new_one(
+    device: Device,
+) -> None:
+    beat(device, 0, firmware_checksum=OLD)
+    watched(device, 1)
+
+    beat(device, 10, firmware_checksum=OLD, cpu_usage=99.0)
+
+    assert state_of(device).breach == ""
+
+
+def test_a_trigger_that_was_exceeded_before_is_exempt(device: Device) -> None:
+    beat(device, 0, firmware_checksum=OLD, cpu_usage=99.0)
+    watched(device, 1)
+
+    beat(device, 10, boot_id="2", firmware_checksum=NEW, cpu_usage=99.0)
+    hot = state_of(device)
+    beat(device, 20, boot_id="2", firmware_checksum=NEW, memory_usage=95.0)
+
+    assert hot.limits is not None
+    assert hot.limits["exempt"] == ["cpu"]
+    assert hot.breach == ""
+    assert hot.healthy_count == 1
+    assert state_of(device).breach == "memory"
+
+
+def test_a_baseline_of_long_ago_exempts_nothing(device: Device) -> None:
+    beat(device, 0, cpu_usage=99.0)
+
+    watched(device, 15 * 60 + 1)
+
+    limits = state_of(device).limits
+    assert limits is not None
+    assert limits["exempt"] == []
+
+
+def test_a_new_watch_forgets_the_breach_of_the_one_before(device: Device) -> None:
+    watched(device)
+    beat(device, 5, firmware_checksum=NEW, cpu_usage=99.0)
+
+    watched(device, 1000)
+
+    assert state_of(device).breach == ""
+
+
+def test_a_claim_restarts_what_counts_as_proof(device: Device) -> None:
+    order = watched(device)
+    beat(device, 5, firmware_checksum=NEW)
+
+    restart_confirmation(
+        watch_id=order.watch_id, device_id=device.pk, until=at(99), now=at(6)
+    )
+
+    state = state_of(device)
+    assert state.healthy_count == 0
+    assert state.healthy_since is None
+    assert state.watch_until == at(99)
+
+
+# --- Sweeps --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def swept(db: None) -> None:
+    """Sweeps that have run without a gap."""
+    for seconds in range(-60, 0, 20):
+        sweep(now=at(seconds))
+
+
+def sweeps(start: int, end: int) -> int:
+    """Sweep every 20 s; count the devices newly found offline."""
+    return sum(sweep(now=at(seconds)) for seconds in range(start, end + 1, 20))
+
+
+@pytest.mark.usefixtures("swept")
+def test_silence_counts_from_the_reboot_and_only_then(device: Device) -> None:
+    beat(device, 0)
+    order = watched(device, 0)
+    before = sweeps(0, 200)
+    count_silence(watch_id=order.watch_id, device_id=device.pk, now=at(200))
+
+    at_the_limit = sweeps(200, 260)
+    over = sweeps(280, 300)
+
+    state = state_of(device)
+    assert (before, at_the_limit, over) == (0, 0, 1)
+    assert state.breach == "offline"
+    assert "60 s" in state.breach_detail
+    assert state.healthy_count == 0
+
+
+@pytest.mark.usefixtures("swept")
+def test_a_sign_of_life_restarts_the_silence(device: Device) -> None:
+    order = watched(device, 0)
+    count_silence(watch_id=order.watch_id, device_id=device.pk, now=at(0))
+    sweeps(0, 40)
+    beat(device, 50, boot_id="2")
+
+    assert sweeps(60, 100) == 0
+    assert sweeps(120, 140) == 1
+
+
+@pytest.mark.usefixtures("swept")
+def test_a_device_that_nobody_watches_is_not_judged_for_silence(
+    device: Device,
+) -> None:
+    beat(device, 0)
+    other = DeviceFactory.create()
+    order = watched(other, 0)
+    count_silence(watch_id=order.watch_id, device_id=other.pk, now=at(0))
+    unwatch(watch_ids=[order.watch_id], now=at(1))
+
+    assert sweeps(0, 400) == 0
+
+
+@pytest.mark.usefixtures("swept")
+def test_silence_after_the_end_of_the_watch_is_not_judged(device: Device) -> None:
+    order = watched(device, 0, until=at(50))
+    count_silence(watch_id=order.watch_id, device_id=device.pk, now=at(0))
+
+    assert sweeps(0, 200) == 0
+
+
+@pytest.mark.usefixtures("swept")
+def test_an_outage_of_the_sweeps_is_not_taken_for_one_of_the_devices(
+    device: Device,
+) -> None:
+    order = watched(device, 0)
+    count_silence(watch_id=order.watch_id, device_id=device.pk, now=at(0))
+    sweeps(0, 40)
+
+    on_return = sweep(now=at(400))
+    within = sweeps(420, 460)
+    over = sweeps(480, 480)
+
+    assert (on_return, within, over) == (0, 0, 1)
+
+
+@pytest.mark.usefixtures("swept")
+def test_a_gap_of_thirty_seconds_is_no_outage(device: Device) -> None:
+    order = watched(device, 0)
+    count_silence(watch_id=order.watch_id, device_id=device.pk, now=at(0))
+    sweeps(0, 40)
+
+    assert sweep(now=at(70)) == 1
+
+
+def test_a_sweep_run_twice_or_late_changes_nothing(device: Device) -> None:
+    order = watched(device, 0)
+    sweep(now=at(0))
+    count_silence(watch_id=order.watch_id, device_id=device.pk, now=at(0))
+    sweeps(20, 80)
+    breach_at = state_of(device).breach_at
+
+    repeated = sweep(now=at(80))
+    late = sweep(now=at(20))
+
+    assert (repeated, late) == (0, 0)
+    assert state_of(device).breach_at == breach_at
+    assert Clock.objects.get(name="health-sweep").last_run_at == at(80)
+
+
+def test_the_settings_of_the_specification_hold() -> None:
+    assert timedelta(minutes=5) == django_settings.HEARTBEAT_INTERVAL
+    assert timedelta(seconds=30) == django_settings.HEARTBEAT_INTERVAL_DEPLOYING
+    assert timedelta(seconds=60) == django_settings.HEARTBEAT_INTERVAL_AFTER
