@@ -1,0 +1,357 @@
+"""The console's pages of deployments: the list, the live page, the launch."""
+
+from typing import Any
+
+from django import forms
+from django.contrib import admin
+from django.db.models import Count, Prefetch, QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.template.loader import render_to_string
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from unfold.contrib.filters.admin import RadioFilter
+from unfold.decorators import display
+
+from deployments.choices import (
+    ACTIVE_DEPLOYMENTS,
+    CANCELLABLE,
+    PAUSABLE,
+    REVERSIBLE,
+    DeploymentStatus,
+    PauseReason,
+    Strategy,
+    TargetStatus,
+)
+from deployments.console.launch import Launch
+from deployments.console.live import (
+    HTMX_STOP_POLLING,
+    live_context,
+    segments_of,
+    status_counts,
+)
+from deployments.console.words import deployment_pill
+from deployments.models import Deployment, Stage, Target
+from deployments.selectors import current_stage
+from deployments.services import operate
+from deployments.services.progress import SETTLED
+from hotswap.common.api.serializers import camelize
+from hotswap.common.console import (
+    READING,
+    ConsoleAdmin,
+    ConsoleForm,
+    ReasonForm,
+    Verb,
+    acting_person,
+    age,
+)
+from hotswap.common.models import User
+
+TYPED_ABOVE = 100
+T = TargetStatus
+
+
+class ConfirmedForm(ReasonForm):
+    """A reason, and the number of devices typed out where there are many."""
+
+    def __init__(self, *args: Any, device_count: int, **kwargs: Any) -> None:
+        self.device_count = device_count
+        super().__init__(*args, **kwargs)
+        if device_count > TYPED_ABOVE:
+            self.fields["typed"] = forms.CharField(
+                label=f"Type {device_count} to confirm the number of devices",
+                widget=forms.TextInput(
+                    attrs={
+                        **self.fields["reason"].widget.attrs,
+                        "inputmode": "numeric",
+                        "autocomplete": "off",
+                    }
+                ),
+            )
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or {}
+        typed = str(cleaned.get("typed", "")).replace(",", "").strip()
+        if self.device_count > TYPED_ABOVE and typed != str(self.device_count):
+            self.add_error("typed", f"{self.device_count} devices are concerned.")
+        return cleaned
+
+
+class OperatingVerb(Verb):
+    """A verb that speaks of the devices of a deployment."""
+
+    allowed: tuple[DeploymentStatus, ...] = ()
+
+    def applies(self, obj: Deployment) -> bool:
+        return obj.status in self.allowed
+
+    def obstacle(self, user: User, obj: Deployment) -> str:
+        return "it is being cancelled" if obj.cancel_requested_at else ""
+
+    def concerned(self, obj: Deployment) -> int:
+        """Return how many devices the verb touches."""
+        return obj.target_count
+
+    def make_form(self, request: HttpRequest, obj: Deployment) -> ConsoleForm:
+        return ConfirmedForm(
+            request.POST if request.method == "POST" else None,
+            device_count=self.concerned(obj),
+        )
+
+
+class Pause(OperatingVerb):
+    name = "pause"
+    label = "Pause"
+    icon = "pause"
+    form_class = ReasonForm
+    allowed = PAUSABLE
+
+    def make_form(self, request: HttpRequest, obj: Deployment) -> ConsoleForm:
+        return Verb.make_form(self, request, obj)
+
+    def notes(self, obj: Deployment) -> tuple[str, ...]:
+        counts = status_counts(obj)
+        moving = sum(counts.get(status, 0) for status in MOVING_STATUSES)
+        return (
+            (
+                f"{counts.get(T.PENDING, 0):,} devices are not started and get no "
+                f"order while it is paused; {moving:,} are at work and will finish."
+            ),
+        )
+
+    def act(self, user: User, obj: Deployment, given: dict[str, Any]) -> str:
+        operate.pause_deployment(
+            actor=user, deployment_id=obj.pk, reason=given["reason"]
+        )
+        return f"{obj} is paused."
+
+
+class Resume(OperatingVerb):
+    name = "resume"
+    label = "Resume"
+    icon = "play_arrow"
+    tone = "primary"
+    form_class = ReasonForm
+    allowed = (DeploymentStatus.PAUSED,)
+
+    def make_form(self, request: HttpRequest, obj: Deployment) -> ConsoleForm:
+        return Verb.make_form(self, request, obj)
+
+    def notes(self, obj: Deployment) -> tuple[str, ...]:
+        said = [f"It was paused because: {obj.pause_detail}"]
+        if PauseReason.HEALTH in obj.pause_reasons:
+            said.append(
+                "Resuming accepts the warning: the gate of this stage opens on the "
+                "evidence there is."
+            )
+        return tuple(said)
+
+    def act(self, user: User, obj: Deployment, given: dict[str, Any]) -> str:
+        operate.resume_deployment(
+            actor=user, deployment_id=obj.pk, reason=given["reason"]
+        )
+        return f"{obj} goes on."
+
+
+class Cancel(OperatingVerb):
+    name = "cancel"
+    label = "Cancel"
+    icon = "block"
+    tone = "danger"
+    allowed = CANCELLABLE
+
+    def notes(self, obj: Deployment) -> tuple[str, ...]:
+        counts = status_counts(obj)
+        stopping = sum(counts.get(status, 0) for status in STOPPING_STATUSES)
+        finishing = sum(counts.get(status, 0) for status in FINISHING_STATUSES)
+        return (
+            f"{counts.get(T.PENDING, 0):,} devices are not started and never will be.",
+            f"{stopping:,} have been told or are downloading, and stop.",
+            f"{finishing:,} are installing or later, and will finish.",
+            (
+                f"{counts.get(T.SUCCESS, 0):,} are done and keep the new firmware: "
+                "to take it back, roll back instead."
+            ),
+        )
+
+    def act(self, user: User, obj: Deployment, given: dict[str, Any]) -> str:
+        operate.cancel_deployment(
+            actor=user, deployment_id=obj.pk, reason=given["reason"]
+        )
+        return f"{obj} is being cancelled: devices that are installing will finish."
+
+
+class RollBack(OperatingVerb):
+    name = "rollback"
+    label = "Roll back"
+    icon = "undo"
+    tone = "danger"
+    allowed = REVERSIBLE
+
+    def concerned(self, obj: Deployment) -> int:
+        return Target.objects.filter(deployment=obj, exposed_at__isnull=False).count()
+
+    def notes(self, obj: Deployment) -> tuple[str, ...]:
+        return (
+            (
+                f"{self.concerned(obj):,} devices were given the order. Each that "
+                "runs or may run the new firmware is sent back to the one it ran "
+                "before, and must prove that it is back."
+            ),
+            (
+                f"{status_counts(obj).get(T.PENDING, 0):,} devices are not started and "
+                "never will be."
+            ),
+        )
+
+    def act(self, user: User, obj: Deployment, given: dict[str, Any]) -> str:
+        operate.rollback_deployment(
+            actor=user, deployment_id=obj.pk, reason=given["reason"]
+        )
+        return f"{obj} is rolling back."
+
+
+MOVING_STATUSES = (
+    T.NOTIFIED,
+    T.DOWNLOADING,
+    T.VERIFYING,
+    T.INSTALLING,
+    T.REBOOTING,
+    T.CONFIRMING,
+)
+STOPPING_STATUSES = (T.NOTIFIED, T.DOWNLOADING, T.VERIFYING)
+FINISHING_STATUSES = (T.INSTALLING, T.REBOOTING, T.CONFIRMING)
+
+
+class StateFilter(RadioFilter):
+    title = "status"
+    parameter_name = "state"
+
+    def lookups(self, request: Any, model_admin: Any) -> list[tuple[str, str]]:
+        return [("active", "Under way"), *DeploymentStatus.choices]
+
+    def queryset(
+        self, request: Any, queryset: QuerySet[Deployment]
+    ) -> QuerySet[Deployment]:
+        if self.value() == "active":
+            return queryset.filter(status__in=ACTIVE_DEPLOYMENTS)
+        return queryset.filter(status=self.value()) if self.value() else queryset
+
+
+class StrategyFilter(RadioFilter):
+    title = "strategy"
+    parameter_name = "strategy"
+
+    def lookups(self, request: Any, model_admin: Any) -> list[tuple[str, str]]:
+        return list(Strategy.choices)
+
+    def queryset(
+        self, request: Any, queryset: QuerySet[Deployment]
+    ) -> QuerySet[Deployment]:
+        return queryset.filter(strategy=self.value()) if self.value() else queryset
+
+
+@admin.register(Deployment)
+class DeploymentAdmin(ConsoleAdmin):
+    verbs = (Launch, Pause, Resume, RollBack, Cancel)
+    page_template = "console/deployment.html"
+    list_display = ("name", "image", "strategy", "state", "stage", "progress", "since")
+    list_filter = (StateFilter, StrategyFilter)
+    list_per_page = 25
+    search_fields = ("name", "firmware__version")
+    search_help_text = "Name or version"
+    ordering = ("-created_at",)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Deployment]:
+        return Deployment.objects.select_related(
+            "firmware__model", "created_by"
+        ).prefetch_related(Prefetch("stages", Stage.objects.order_by("number")))
+
+    def complete(self, rows: list[Any]) -> None:
+        numbers: dict[Any, dict[str, int]] = {row.pk: {} for row in rows}
+        for pk, status, number in (
+            Target.objects.filter(deployment__in=rows)
+            .values_list("deployment", "status")
+            .annotate(number=Count("pk"))
+            .order_by()
+        ):
+            numbers[pk][status] = number
+        for row in rows:
+            row.numbers = numbers[row.pk]
+
+    @display(description="Firmware")
+    def image(self, deployment: Deployment) -> str:
+        return str(deployment.firmware)
+
+    @display(description="Status", ordering="status")
+    def state(self, deployment: Deployment) -> SafeString:
+        return deployment_pill(deployment)
+
+    @display(description="Stage")
+    def stage(self, deployment: Deployment) -> str:
+        stages = list(deployment.stages.all())
+        current = current_stage(stages)
+        if not stages:
+            return "–"
+        return f"{current.number if current else 0} of {len(stages)}"
+
+    @display(description="Progress")
+    def progress(self, deployment: Any) -> SafeString:
+        numbers: dict[str, int] = deployment.numbers
+        total = sum(numbers.values())
+        if not total:
+            return format_html('<span class="hs-subtle">{}</span>', "–")
+        settled = sum(numbers.get(status, 0) for status in SETTLED)
+        counted = {camelize(each): numbers.get(each, 0) for each in TargetStatus}
+        return format_html(
+            '<span class="hs-meter">{} {} % <span class="hs-hint">{} / {}</span>'
+            "</span>",
+            render_to_string(
+                "console/bar.html",
+                {"segments": segments_of(counted | {"total": total})},
+            ),
+            # Rounded down: 100 % is said of nothing that is not finished.
+            int(100 * settled / total),
+            settled,
+            total,
+        )
+
+    @display(description="Created", ordering="-created_at")
+    def since(self, deployment: Deployment) -> SafeString:
+        return age(deployment.created_at)
+
+    # The live page
+
+    def more_urls(self) -> list[URLPattern]:
+        return [
+            path(
+                "<path:object_id>/live/",
+                self.protected(self.live_view),
+                name=self.url_name("live"),
+            )
+        ]
+
+    def page_context(self, request: HttpRequest, obj: Deployment) -> dict[str, Any]:
+        return {
+            "live_url": self.url("live", obj.pk),
+            **live_context(obj),
+        }
+
+    def live_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Render the moving part of the page; 286 tells htmx that it is over."""
+        if request.method not in READING:
+            return HttpResponse(status=405, headers={"Allow": ", ".join(READING)})
+        obj = self.found(request, object_id)
+        context = live_context(obj)
+        return TemplateResponse(
+            request,
+            "console/deployment_live.html",
+            {
+                "item": obj,
+                "buttons": self.buttons(acting_person(request), obj),
+                **context,
+            },
+            status=HTMX_STOP_POLLING if context["is_over"] else 200,
+            headers={"Cache-Control": "no-store"},
+        )

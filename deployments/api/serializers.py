@@ -1,0 +1,303 @@
+"""What comes in and goes out about deployments."""
+
+from datetime import timedelta
+from typing import Any
+
+from django.utils import timezone
+from rest_framework import serializers
+
+from deployments.choices import (
+    BusyDevices,
+    OfflineDevices,
+    OnWarning,
+    ReportStatus,
+    Strategy,
+)
+from deployments.criteria import HealthCriteria, RollbackThresholds
+from deployments.models import Deployment
+from deployments.services.launch import DeploymentRequest, Preview
+from deployments.services.reports import DeviceReport
+from deployments.services.targeting import Audience, Selection
+from deployments.strategies.registry import STRATEGIES, make_plan
+from devices.api.serializers import MAX_IDS_A_REQUEST, RegionField
+from firmware.api.serializers import VersionField
+from health.api.serializers import BootIdField, ChecksumField
+from hotswap.common.api.serializers import (
+    CamelSerializer,
+    DurationField,
+    StrictBooleanField,
+    StrictCharField,
+    StrictFloatField,
+    StrictIntegerField,
+    StrictUUIDField,
+    camelize,
+)
+
+SECOND = timedelta(seconds=1)
+SELECTORS = ("target_devices", "target_groups", "regions", "target_all")
+
+
+class HealthCriteriaInput(CamelSerializer):
+    confirmation_duration = DurationField(required=False, minimum=SECOND)
+    heartbeats_required = StrictIntegerField(
+        min_value=1, max_value=1000, required=False
+    )
+    watch_duration = DurationField(required=False)
+
+
+class RollbackThresholdsInput(CamelSerializer):
+    offline_after = DurationField(required=False, minimum=SECOND)
+    cpu_usage = StrictFloatField(min_value=0, max_value=100, required=False)
+    cpu_duration = DurationField(required=False)
+    memory_usage = StrictFloatField(min_value=0, max_value=100, required=False)
+    memory_duration = DurationField(required=False)
+    error_rate = StrictFloatField(min_value=0, max_value=1, required=False)
+    error_duration = DurationField(required=False)
+    success_rate = StrictFloatField(min_value=0, max_value=100, required=False)
+    minimum_sample = StrictIntegerField(min_value=1, max_value=100_000, required=False)
+    minimum_exposure = StrictFloatField(min_value=0, max_value=100, required=False)
+
+
+class DeploymentInput(CamelSerializer):
+    """A launch. Fields of another strategy are refused."""
+
+    name = StrictCharField(max_length=128, required=False)
+    firmware_id = StrictUUIDField()
+    strategy = serializers.ChoiceField(choices=Strategy.choices)
+    target_devices = serializers.ListField(
+        child=StrictCharField(max_length=128),
+        min_length=1,
+        max_length=MAX_IDS_A_REQUEST,
+        required=False,
+    )
+    target_groups = serializers.ListField(
+        child=StrictUUIDField(), min_length=1, max_length=100, required=False
+    )
+    regions = serializers.ListField(
+        child=RegionField(), min_length=1, max_length=100, required=False
+    )
+    target_all = StrictBooleanField(required=False)
+    initial_percentage = StrictIntegerField(min_value=1, max_value=100, required=False)
+    increments = serializers.ListField(
+        child=StrictIntegerField(min_value=1, max_value=100),
+        max_length=100,
+        required=False,
+    )
+    wait_duration = DurationField(required=False)
+    health_threshold = StrictFloatField(min_value=0, max_value=100, required=False)
+    scheduled_at = serializers.DateTimeField(required=False)
+    health_criteria = HealthCriteriaInput(required=False)
+    rollback_thresholds = RollbackThresholdsInput(required=False)
+    on_warning = serializers.ChoiceField(choices=OnWarning.choices, required=False)
+    offline_devices = serializers.ChoiceField(
+        choices=OfflineDevices.choices, required=False
+    )
+    busy_devices = serializers.ChoiceField(choices=BusyDevices.choices, required=False)
+    offline_deadline = DurationField(required=False, minimum=SECOND)
+    device_timeout = DurationField(required=False, minimum=SECOND)
+    max_attempts = StrictIntegerField(min_value=1, max_value=20, required=False)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        self._check_selectors(attrs)
+        attrs["parameters"] = self._parameters(attrs)
+        if "scheduled_at" in attrs and attrs["scheduled_at"] < timezone.now():
+            raise serializers.ValidationError(
+                {"scheduledAt": ["lies in the past"]}, code="invalid"
+            )
+        listed = attrs.get("target_devices", [])
+        if len(set(listed)) != len(listed):
+            raise serializers.ValidationError(
+                {"targetDevices": ["names a device twice"]}, code="duplicate"
+            )
+        return attrs
+
+    @staticmethod
+    def _check_selectors(attrs: dict[str, Any]) -> None:
+        given = [name for name in SELECTORS if attrs.get(name)]
+        if len(given) != 1:
+            names = ", ".join(camelize(name) for name in SELECTORS)
+            raise serializers.ValidationError(
+                {
+                    camelize(name): [f"give exactly one of {names}"]
+                    for name in given or ["target_devices"]
+                },
+                code="required" if not given else "conflict",
+            )
+
+    @staticmethod
+    def _parameters(attrs: dict[str, Any]) -> dict[str, Any]:
+        strategy = attrs["strategy"]
+        own = STRATEGIES[strategy].defaults
+        foreign = {
+            name
+            for entry in STRATEGIES.values()
+            for name in entry.defaults
+            if name not in own and name in attrs
+        }
+        if foreign:
+            raise serializers.ValidationError(
+                {
+                    camelize(name): [f"is not a field of the strategy {strategy}"]
+                    for name in sorted(foreign)
+                },
+                code="foreign",
+            )
+        parameters = dict(own)
+        for name in own:
+            if name in attrs:
+                value = attrs.pop(name)
+                parameters[name] = (
+                    value.total_seconds() if isinstance(value, timedelta) else value
+                )
+        # A first step at or above some of the default increments leaves those out.
+        if "increments" in own and parameters["increments"] is own["increments"]:
+            first = parameters["initial_percentage"]
+            parameters["increments"] = [s for s in own["increments"] if s > first]
+        try:
+            make_plan(strategy, 1, parameters)
+        except ValueError as error:
+            raise serializers.ValidationError(
+                {"increments": [str(error)]}, code="invalid"
+            ) from None
+        return parameters
+
+
+def to_request(given: dict[str, Any]) -> DeploymentRequest:
+    """Turn a validated body into the request of the service."""
+    fields = {
+        name: value
+        for name, value in given.items()
+        if name not in (*SELECTORS, "health_criteria", "rollback_thresholds")
+    }
+    return DeploymentRequest(
+        selection=Selection(
+            device_ids=tuple(given.get("target_devices", ())),
+            group_ids=tuple(given.get("target_groups", ())),
+            regions=tuple(given.get("regions", ())),
+            everyone=bool(given.get("target_all", False)),
+        ),
+        health_criteria=HealthCriteria(**given.get("health_criteria", {})),
+        rollback_thresholds=RollbackThresholds(**given.get("rollback_thresholds", {})),
+        **fields,
+    )
+
+
+class ReasonInput(CamelSerializer):
+    reason = StrictCharField(max_length=2000)
+
+
+class StageBrief(CamelSerializer):
+    number = serializers.IntegerField()
+    name = serializers.CharField()
+    size = serializers.IntegerField()
+    status = serializers.CharField()
+
+
+class FirmwareBrief(CamelSerializer):
+    id = serializers.UUIDField()
+    version = serializers.CharField()
+
+
+class DeploymentOutput(CamelSerializer):
+    id = serializers.UUIDField()
+    name = serializers.CharField()
+    status = serializers.CharField()
+    pause_reasons = serializers.ListField(child=serializers.CharField())
+    cancel_requested_at = serializers.DateTimeField(allow_null=True)
+    strategy = serializers.CharField()
+    firmware = FirmwareBrief()
+    stages = StageBrief(source="stages.all", many=True)
+    target_count = serializers.IntegerField()
+    rollback_reason = serializers.CharField()
+    failure_reason = serializers.CharField()
+    created_at = serializers.DateTimeField()
+    scheduled_at = serializers.DateTimeField(allow_null=True)
+    started_at = serializers.DateTimeField(allow_null=True)
+    finished_at = serializers.DateTimeField(allow_null=True)
+
+
+def audience_output(audience: Audience) -> dict[str, Any]:
+    """Show who takes part, and why others do not."""
+    return {
+        "matched": audience.matched,
+        "eligible": audience.eligible,
+        "excluded": [
+            {"deviceId": x.device_id, "code": x.code, "detail": x.detail}
+            for x in audience.excluded
+        ],
+    }
+
+
+def created_output(deployment: Deployment, audience: Audience) -> dict[str, Any]:
+    """Show a deployment that was just created."""
+    return DeploymentOutput(deployment).data | {"targets": audience_output(audience)}
+
+
+def preview_output(preview: Preview) -> dict[str, Any]:
+    """Show what a launch would do."""
+    earlier = 0
+    stages = []
+    for stage in preview.plan.stages if preview.plan else ():
+        stages.append(
+            {
+                "number": stage.number,
+                "name": stage.name,
+                "size": stage.boundary - earlier,
+                "exposedDevices": stage.boundary,
+                "waitSeconds": stage.wait.total_seconds(),
+            }
+        )
+        earlier = stage.boundary
+    return {
+        "firmware": FirmwareBrief(preview.firmware).data,
+        "targets": audience_output(preview.audience),
+        "stages": stages,
+    }
+
+
+class ReportInput(CamelSerializer):
+    sequence = StrictIntegerField(min_value=1, max_value=2**53)
+    status = serializers.ChoiceField(choices=ReportStatus.choices)
+    progress_percentage = StrictFloatField(min_value=0, max_value=100, required=False)
+    boot_id = BootIdField(required=False)
+    firmware_version = VersionField(required=False)
+    firmware_checksum = ChecksumField(required=False)
+    error_code = serializers.RegexField(r"^[a-z0-9_]{1,32}\Z", required=False)
+    message = StrictCharField(max_length=500, required=False, allow_blank=True)
+    occurred_at = serializers.DateTimeField(required=False)
+    durations = serializers.DictField(
+        child=StrictFloatField(min_value=0), required=False
+    )
+
+    def validate_durations(self, durations: dict[str, float]) -> dict[str, float]:
+        if len(durations) > 16 or any(not 1 <= len(name) <= 32 for name in durations):
+            raise serializers.ValidationError(
+                "at most 16 durations with names of 1 to 32 characters", code="invalid"
+            )
+        return durations
+
+
+def to_report(given: dict[str, Any], body: dict[str, Any]) -> DeviceReport:
+    """Turn a validated body into the report of the service."""
+    return DeviceReport(
+        sequence=given["sequence"],
+        status=ReportStatus(given["status"]),
+        body=body,
+        progress_percent=given.get("progress_percentage"),
+        boot_id=given.get("boot_id", ""),
+        error_code=given.get("error_code", ""),
+        message=given.get("message", ""),
+        durations=given.get("durations"),
+    )
+
+
+class EventOutput(CamelSerializer):
+    id = serializers.IntegerField()
+    at = serializers.DateTimeField()
+    level = serializers.CharField()
+    event = serializers.CharField()
+    device_id = serializers.CharField(
+        source="device.device_id", default=None, allow_null=True
+    )
+    stage = serializers.IntegerField(source="stage_number", allow_null=True)
+    message = serializers.CharField()

@@ -1,0 +1,50 @@
+"""Routes of the deployments app, below `/api/v1`."""
+
+from django.urls import path
+
+from deployments.api import views
+
+ONE = "deployments/<uuid:deployment_id>"
+
+urlpatterns = [
+    path("deployments", views.DeploymentsView.as_view(), name="deployments"),
+    path("deployments/preview", views.PreviewView.as_view(), name="deployment-preview"),
+    path(ONE, views.DeploymentView.as_view(), name="deployment"),
+    path(
+        f"{ONE}/status", views.DeploymentStatusView.as_view(), name="deployment-status"
+    ),
+    path(
+        f"{ONE}/devices",
+        views.DeploymentDevicesView.as_view(),
+        name="deployment-devices",
+    ),
+    path(
+        f"{ONE}/devices/<str:device_id>",
+        views.DeploymentDeviceView.as_view(),
+        name="deployment-device",
+    ),
+    path(f"{ONE}/logs", views.DeploymentLogView.as_view(), name="deployment-logs"),
+    *(
+        path(
+            f"{ONE}/{verb}",
+            views.OperateView.as_view(verb=verb),
+            name=f"deployment-{verb}",
+        )
+        for verb in views.OperateView.verbs
+    ),
+    path(
+        "devices/<str:device_id>/update",
+        views.DeviceUpdateView.as_view(),
+        name="device-update",
+    ),
+    path(
+        "devices/<str:device_id>/updates/<uuid:update_id>/reports",
+        views.UpdateReportsView.as_view(),
+        name="update-reports",
+    ),
+    path(
+        "firmware/<uuid:firmware_id>/download",
+        views.DownloadView.as_view(),
+        name="firmware-download",
+    ),
+]

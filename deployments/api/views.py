@@ -1,0 +1,268 @@
+"""Routes of deployments, and those of devices that need them."""
+
+from typing import Any, ClassVar
+from uuid import UUID
+
+import django_filters
+from django.conf import settings
+from django.db.models import QuerySet
+from django.http.response import HttpResponseBase
+from django.utils import timezone
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from deployments import selectors
+from deployments.api.serializers import (
+    DeploymentInput,
+    DeploymentOutput,
+    EventOutput,
+    ReasonInput,
+    ReportInput,
+    created_output,
+    preview_output,
+    to_report,
+    to_request,
+)
+from deployments.choices import DeploymentStatus, Level, Strategy, TargetStatus
+from deployments.exceptions import DeploymentNotFoundError, NoActiveUpdateError
+from deployments.models import Deployment, Event, Target
+from deployments.services import launch, offers, operate, reports
+from devices.permissions import calling_device
+from firmware.api.downloads import image_response
+from hotswap.common.api.base import ApiView, ListView, acting_person
+from hotswap.common.api.idempotency import idempotent
+from hotswap.common.errors import NotFoundError
+from hotswap.common.roles import Role
+
+POLL_INTERVAL_HEADER = "Poll-Interval"
+
+
+def find_deployment(deployment_id: UUID) -> Deployment:
+    """Return a deployment with its firmware.
+
+    Raises:
+        DeploymentNotFoundError: there is none.
+    """
+    deployment = (
+        Deployment.objects.select_related("firmware__model")
+        .filter(pk=deployment_id)
+        .first()
+    )
+    if deployment is None:
+        raise DeploymentNotFoundError("there is no such deployment")
+    return deployment
+
+
+class DeploymentFilter(django_filters.FilterSet):
+    status = django_filters.ChoiceFilter(choices=DeploymentStatus.choices)
+    strategy = django_filters.ChoiceFilter(choices=Strategy.choices)
+    firmwareId = django_filters.UUIDFilter("firmware_id")
+
+
+class DeploymentsView(ListView):
+    """All deployments, newest first; launch on POST."""
+
+    roles = {"GET": Role.VIEWER, "POST": Role.OPERATOR}
+    queryset = Deployment.objects.select_related("firmware").prefetch_related("stages")
+    filterset_class = DeploymentFilter
+    output_class = DeploymentOutput
+    ordering = "-created_at"
+
+    @extend_schema(request=DeploymentInput, responses={201: DeploymentOutput})
+    @idempotent
+    def post(self, request: Request) -> Response:
+        """Launch a deployment, now or at `scheduledAt`."""
+        given = self.validated(DeploymentInput, request.data)
+        deployment, audience = launch.create_deployment(
+            actor=acting_person(request), request=to_request(given)
+        )
+        return Response(
+            created_output(deployment, audience),
+            status=201,
+            headers={"Location": f"/api/v1/deployments/{deployment.pk}"},
+        )
+
+
+class PreviewView(ApiView):
+    roles = {"POST": Role.OPERATOR}
+
+    @extend_schema(request=DeploymentInput, responses=OpenApiTypes.OBJECT)
+    def post(self, request: Request) -> Response:
+        """Say what a launch would do, without doing it."""
+        given = self.validated(DeploymentInput, request.data)
+        preview = launch.preview_deployment(
+            request=to_request(given), now=timezone.now()
+        )
+        return Response(preview_output(preview))
+
+
+class DeploymentView(ApiView):
+    """One deployment."""
+
+    roles = {"GET": Role.VIEWER}
+
+    @extend_schema(responses=DeploymentOutput)
+    def get(self, request: Request, deployment_id: Any) -> Response:
+        return Response(DeploymentOutput(find_deployment(deployment_id)).data)
+
+
+class DeploymentStatusView(ApiView):
+    """The live status of a deployment."""
+
+    roles = {"GET": Role.VIEWER}
+
+    @extend_schema(responses=OpenApiTypes.OBJECT)
+    def get(self, request: Request, deployment_id: Any) -> Response:
+        deployment = find_deployment(deployment_id)
+        return Response(selectors.deployment_status(deployment, timezone.now()))
+
+
+class TargetFilter(django_filters.FilterSet):
+    status = django_filters.ChoiceFilter(choices=TargetStatus.choices)
+    stage = django_filters.NumberFilter("stage_number", min_value=1, max_value=10_000)
+    errorCode = django_filters.CharFilter("error_code")
+
+
+class DeploymentDevicesView(ListView):
+    """The devices of a deployment in the order of their ranks."""
+
+    roles = {"GET": Role.VIEWER}
+    queryset = Target.objects.all()
+    filterset_class = TargetFilter
+    output_class = EventOutput
+    ordering = "rank"
+
+    def get_queryset(self) -> QuerySet[Target]:
+        self.deployment = find_deployment(self.kwargs["deployment_id"])
+        return Target.objects.select_related("device").filter(
+            deployment=self.deployment
+        )
+
+    def page_data(self, rows: list[Target]) -> Any:
+        return selectors.target_rows(self.deployment, rows, timezone.now())
+
+    @extend_schema(responses=OpenApiTypes.OBJECT)
+    def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        return super().get(request, *args, **kwargs)
+
+
+class DeploymentDeviceView(ApiView):
+    """One device of a deployment, with why it waits."""
+
+    roles = {"GET": Role.VIEWER}
+
+    @extend_schema(responses=OpenApiTypes.OBJECT)
+    def get(self, request: Request, deployment_id: Any, device_id: str) -> Response:
+        deployment = find_deployment(deployment_id)
+        target = (
+            Target.objects.select_related("device")
+            .filter(deployment=deployment, device__device_id=device_id)
+            .first()
+        )
+        if target is None:
+            raise NotFoundError(
+                "this device is not part of this deployment", code="target_not_found"
+            )
+        return Response(selectors.target_rows(deployment, [target], timezone.now())[0])
+
+
+class EventFilter(django_filters.FilterSet):
+    level = django_filters.ChoiceFilter(choices=Level.choices)
+    event = django_filters.CharFilter()
+    deviceId = django_filters.CharFilter("device__device_id")
+    to = django_filters.IsoDateTimeFilter("at", "lt")
+    search = django_filters.CharFilter("message", "icontains")
+
+
+# `from` is a word of the language, so it cannot be declared as an attribute.
+EventFilter.base_filters["from"] = django_filters.IsoDateTimeFilter("at", "gte")
+
+
+class DeploymentLogView(ListView):
+    """The log of a deployment, newest first."""
+
+    roles = {"GET": Role.VIEWER}
+    queryset = Event.objects.all()
+    filterset_class = EventFilter
+    output_class = EventOutput
+    ordering = "-id"
+
+    def get_queryset(self) -> QuerySet[Event]:
+        deployment = find_deployment(self.kwargs["deployment_id"])
+        return Event.objects.select_related("device").filter(deployment=deployment)
+
+
+class OperateView(ApiView):
+    """Pause, resume, cancel or roll back a deployment."""
+
+    roles = {"POST": Role.OPERATOR}
+    verbs: ClassVar[dict[str, Any]] = {
+        "pause": operate.pause_deployment,
+        "resume": operate.resume_deployment,
+        "cancel": operate.cancel_deployment,
+        "rollback": operate.rollback_deployment,
+    }
+    verb = ""
+
+    @extend_schema(request=ReasonInput, responses=DeploymentOutput)
+    @idempotent
+    def post(self, request: Request, deployment_id: Any) -> Response:
+        given = self.validated(ReasonInput, request.data)
+        deployment = self.verbs[self.verb](
+            actor=acting_person(request), deployment_id=deployment_id, **given
+        )
+        return Response(DeploymentOutput(deployment).data)
+
+
+class DeviceUpdateView(ApiView):
+    roles = {"GET": Role.DEVICE}
+
+    @extend_schema(responses={200: OpenApiTypes.OBJECT, 204: None})
+    def get(self, request: Request, device_id: str) -> Response:
+        """Ask for work: 204, or 200 with the instruction."""
+        device = calling_device(request, device_id)
+        answer = offers.poll(
+            device=device,
+            now=timezone.now(),
+            base_url=settings.PUBLIC_URL.rstrip("/")
+            or request.build_absolute_uri("/").rstrip("/"),
+        )
+        response = Response(
+            answer.instruction, status=204 if answer.instruction is None else 200
+        )
+        response[POLL_INTERVAL_HEADER] = str(int(answer.interval.total_seconds()))
+        return response
+
+
+class UpdateReportsView(ApiView):
+    roles = {"POST": Role.DEVICE}
+
+    @extend_schema(request=ReportInput, responses=OpenApiTypes.OBJECT)
+    def post(self, request: Request, device_id: str, update_id: Any) -> Response:
+        """Say how far an update has come; stored before it is acknowledged."""
+        device = calling_device(request, device_id)
+        given = self.validated(ReportInput, request.data)
+        applied = reports.apply_report(
+            device=device,
+            update_id=update_id,
+            report=to_report(given, dict(request.data)),
+            now=timezone.now(),
+        )
+        return Response({"applied": applied})
+
+
+class DownloadView(ApiView):
+    roles = {"GET": Role.DEVICE}
+
+    @extend_schema(responses={(200, "application/octet-stream"): OpenApiTypes.BINARY})
+    def get(self, request: Request, firmware_id: Any) -> HttpResponseBase:
+        """Download an image that this device was ordered to install."""
+        device = calling_device(request)
+        firmware = offers.downloadable_firmware(device=device, firmware_id=firmware_id)
+        if firmware is None:
+            raise NoActiveUpdateError(
+                "this device has no active update to this firmware"
+            )
+        return image_response(request._request, firmware)

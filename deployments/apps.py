@@ -1,0 +1,8 @@
+"""Deployments: stages, orders, proof, rollback."""
+
+from django.apps import AppConfig
+
+
+class DeploymentsConfig(AppConfig):
+    name = "deployments"
+    verbose_name = "Deployments"

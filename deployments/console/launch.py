@@ -1,0 +1,404 @@
+"""The launch form: Canary and Direct on one page, with a dry run.
+
+Rules:
+- The form only gathers; what is allowed is said by the API's `DeploymentInput`, so the
+  console and the API cannot differ.
+- A launch needs the preview of exactly what is launched: if the form or the number of
+  devices has changed since, the new preview is shown instead.
+"""
+
+import hashlib
+import json
+from datetime import UTC
+from typing import Any
+
+from django import forms
+from django.conf import settings
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponseNotAllowed
+from django.utils import timezone
+
+from deployments.api.serializers import DeploymentInput, preview_output, to_request
+from deployments.choices import BusyDevices, OfflineDevices, OnWarning, Strategy
+from deployments.services import launch
+from deployments.strategies.registry import STRATEGIES
+from devices.models import DeviceGroup
+from firmware.models import Firmware
+from hotswap.common.console import (
+    READING,
+    ConsoleAdmin,
+    ConsoleForm,
+    Verb,
+    acting_person,
+    go_to,
+    span_in_words,
+)
+from hotswap.common.errors import HotSwapError
+
+TYPED_ABOVE = 100
+MAX_FIRMWARE = 500
+TARGETS = (
+    ("all", "Whole fleet"),
+    ("groups", "Groups"),
+    ("regions", "Regions"),
+    ("devices", "List of devices"),
+)
+NAMED = {
+    "groups": ("targetGroups", "Choose at least one group."),
+    "regions": ("regions", "Choose at least one region."),
+    "devices": ("targetDevices", "Name at least one device."),
+}
+DURATION_HELP = "Seconds, or an ISO 8601 duration such as PT30M"
+
+
+class DurationText(forms.CharField):
+    """Seconds or ISO 8601; always ISO 8601 afterwards."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        kwargs.setdefault("required", False)
+        super().__init__(**kwargs)
+
+    def clean(self, value: Any) -> str:
+        text: str = super().clean(value).strip().upper()
+        return f"PT{text}S" if text.isascii() and text.isdigit() else text
+
+
+def _demo(quick: str, usual: str) -> str:
+    """Return a start value: short on a demo stack, whose waits are all shortened."""
+    return quick if settings.DEMO_CLOCK else usual
+
+
+class LaunchForm(ConsoleForm):
+    """Names are those of the API; `a-b` is the field `b` inside of `a`."""
+
+    firmwareId = forms.ChoiceField(label="Firmware")
+    name = forms.CharField(
+        max_length=128, required=False, help_text="Empty: made from the firmware"
+    )
+    target = forms.ChoiceField(
+        label="Devices", choices=TARGETS, widget=forms.RadioSelect, initial="all"
+    )
+    targetDevices = forms.CharField(
+        label="Device ids",
+        required=False,
+        widget=forms.Textarea(attrs={"rows": 5, "spellcheck": "false"}),
+        help_text="One a line, or separated by spaces or commas. A list is refused "
+        "whole if one device of it cannot take part.",
+    )
+    targetGroups = forms.MultipleChoiceField(
+        label="Groups", required=False, widget=forms.CheckboxSelectMultiple
+    )
+    regions = forms.MultipleChoiceField(
+        label="Regions",
+        required=False,
+        widget=forms.CheckboxSelectMultiple,
+        choices=lambda: [(each, each) for each in settings.REGIONS],
+    )
+    strategy = forms.ChoiceField(
+        choices=[
+            (each.value, each.label) for each in (Strategy.CANARY, Strategy.DIRECT)
+        ],
+        widget=forms.RadioSelect,
+        initial=Strategy.CANARY.value,
+    )
+    initialPercentage = forms.IntegerField(label="First stage, %", required=False)
+    increments = forms.CharField(
+        label="Then, % of all",
+        required=False,
+        help_text="Rising, separated by commas; 100 is added at the end",
+    )
+    waitDuration = DurationText(label="Wait between stages", help_text=DURATION_HELP)
+    healthThreshold = forms.FloatField(
+        label="Gate: devices proven, %",
+        required=False,
+        initial=99,
+        help_text="Share of a stage that must succeed before the next one opens",
+    )
+    onWarning = forms.ChoiceField(
+        label="Below the gate",
+        required=False,
+        choices=[
+            (OnWarning.PROCEED.value, "go on with a warning"),
+            (OnWarning.PAUSE.value, "pause and ask"),
+        ],
+    )
+    rollbackThresholds_successRate = forms.FloatField(
+        label="Roll back below, %", required=False, initial=95
+    )
+    rollbackThresholds_errorRate = forms.FloatField(
+        label="Error rate of a device, 0–1", required=False, initial=0.1
+    )
+    rollbackThresholds_memoryUsage = forms.FloatField(
+        label="Memory of a device, %", required=False, initial=90
+    )
+    rollbackThresholds_memoryDuration = DurationText(label="… for")
+    rollbackThresholds_cpuUsage = forms.FloatField(
+        label="CPU of a device, %", required=False, initial=95
+    )
+    rollbackThresholds_cpuDuration = DurationText(label="… for")
+    rollbackThresholds_offlineAfter = DurationText(label="Offline after")
+    healthCriteria_confirmationDuration = DurationText(
+        label="Proof: healthy for", help_text=DURATION_HELP
+    )
+    healthCriteria_heartbeatsRequired = forms.IntegerField(
+        label="Proof: heartbeats", required=False, initial=2
+    )
+    healthCriteria_watchDuration = DurationText(label="Watched after for")
+    scheduledAt = forms.DateTimeField(
+        label="Start at (UTC)",
+        required=False,
+        widget=forms.DateTimeInput(
+            format="%Y-%m-%dT%H:%M", attrs={"type": "datetime-local"}
+        ),
+        help_text="Empty: at once",
+    )
+    offlineDevices = forms.ChoiceField(
+        label="Offline devices",
+        required=False,
+        choices=[
+            ("", "as usual: a list is refused, others wait"),
+            (OfflineDevices.WAIT.value, "wait until they appear"),
+            (OfflineDevices.EXCLUDE.value, "leave out"),
+            (OfflineDevices.REJECT.value, "refuse the deployment"),
+        ],
+    )
+    busyDevices = forms.ChoiceField(
+        label="Devices in another update",
+        required=False,
+        choices=[
+            (BusyDevices.WAIT.value, "wait for it"),
+            (BusyDevices.EXCLUDE.value, "leave out"),
+            (BusyDevices.REJECT.value, "refuse the deployment"),
+        ],
+    )
+    offlineDeadline = DurationText(label="Give up on offline devices after")
+    deviceTimeout = DurationText(label="A device has, from order to claim")
+    maxAttempts = forms.IntegerField(label="Attempts a device", required=False)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["firmwareId"].choices = [  # type: ignore[attr-defined]
+            (str(each.pk), str(each))
+            for each in Firmware.objects.deployable()
+            .select_related("model")
+            .order_by("-approved_at")[:MAX_FIRMWARE]
+        ]
+        self.fields["targetGroups"].choices = [  # type: ignore[attr-defined]
+            (str(pk), name)
+            for pk, name in DeviceGroup.objects.values_list("pk", "name")
+        ]
+        canary = STRATEGIES[Strategy.CANARY].defaults
+        self.initial = {
+            "initialPercentage": canary["initial_percentage"],
+            "increments": ", ".join(str(step) for step in canary["increments"]),
+            "waitDuration": _demo("PT10S", "PT1H"),
+            "rollbackThresholds_memoryDuration": _demo("PT10S", "PT5M"),
+            "rollbackThresholds_cpuDuration": _demo("PT10S", "PT5M"),
+            "rollbackThresholds_offlineAfter": _demo("PT30S", "PT2M"),
+            "healthCriteria_confirmationDuration": _demo("PT5S", "PT1M"),
+            "healthCriteria_watchDuration": _demo("PT1M", "PT1H"),
+            "offlineDeadline": _demo("PT10M", "P1D"),
+            "deviceTimeout": _demo("PT2M", "PT30M"),
+            "maxAttempts": 3,
+            **self.initial,
+        }
+
+    # What stands together on the page
+
+    @property
+    def canary_fields(self) -> list[Any]:
+        return [self[n] for n in ("initialPercentage", "increments", "waitDuration")]
+
+    @property
+    def gate_fields(self) -> list[Any]:
+        names = ("healthThreshold", "onWarning", "rollbackThresholds_successRate")
+        return [self[name] for name in names]
+
+    @property
+    def proof_fields(self) -> list[Any]:
+        return [self[name] for name in self.fields if name.startswith("healthCri")]
+
+    @property
+    def threshold_fields(self) -> list[Any]:
+        shown = "rollbackThresholds_successRate"
+        return [
+            self[name]
+            for name in self.fields
+            if name.startswith("rollbackThresholds") and name != shown
+        ]
+
+    @property
+    def time_fields(self) -> list[Any]:
+        names = (
+            "scheduledAt",
+            "offlineDevices",
+            "busyDevices",
+            "offlineDeadline",
+            "deviceTimeout",
+            "maxAttempts",
+        )
+        return [self[name] for name in names]
+
+    # What is sent
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or {}
+        for name, (field, said) in NAMED.items():
+            if cleaned.get("target") == name and not cleaned.get(field):
+                self.add_error(field, said)
+        if not self.errors:
+            self.body = self._body(cleaned)
+            self.given = self.check_with(DeploymentInput, self.body)
+        return cleaned
+
+    def take_errors(self, errors: Any, prefix: str = "") -> None:
+        """Fields inside of others are called `a_b` here."""
+        super().take_errors(
+            {
+                f"{name}_{inner}": texts
+                for name in ("healthCriteria", "rollbackThresholds")
+                if isinstance(errors.get(name), dict)
+                for inner, texts in errors[name].items()
+            }
+            | {
+                name: texts
+                for name, texts in errors.items()
+                if not (
+                    name in ("healthCriteria", "rollbackThresholds")
+                    and isinstance(texts, dict)
+                )
+            },
+            prefix,
+        )
+
+    def _body(self, cleaned: dict[str, Any]) -> dict[str, Any]:
+        """Write the body that the API would get."""
+        body: dict[str, Any] = {}
+        own = ("target", "targetDevices", "targetGroups", "regions", "increments")
+        is_canary = cleaned["strategy"] == Strategy.CANARY
+        for name, value in cleaned.items():
+            if name in own or value in ("", None):
+                continue
+            if name in ("initialPercentage", "waitDuration") and not is_canary:
+                continue
+            outer, _, inner = name.partition("_")
+            if inner:
+                body.setdefault(outer, {})[inner] = value
+            elif name == "scheduledAt":
+                body[name] = value.replace(tzinfo=UTC).isoformat()
+            else:
+                body[name] = value
+        if is_canary and cleaned.get("increments"):
+            body["increments"] = [
+                int(part) if part.isdigit() else part
+                for part in cleaned["increments"].replace(",", " ").split()
+            ]
+        match cleaned["target"]:
+            case "devices":
+                text = cleaned["targetDevices"]
+                body["targetDevices"] = list(
+                    dict.fromkeys(text.replace(",", " ").split())
+                )
+            case "groups":
+                body["targetGroups"] = cleaned["targetGroups"]
+            case "regions":
+                body["regions"] = cleaned["regions"]
+            case _:
+                body["targetAll"] = True
+        return body
+
+    def fingerprint(self) -> str:
+        """Return a short digest of what would be launched."""
+        text = json.dumps(self.body, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+class Launch(Verb):
+    name = "launch"
+    label = "Launch"
+    icon = "rocket_launch"
+    tone = "primary"
+    is_of_list = True
+    is_dialog = False
+    form_class = LaunchForm
+    template = "console/launch.html"
+
+    def heading(self, obj: Any) -> str:
+        return "Launch a deployment"
+
+    def serve(self, admin: ConsoleAdmin, request: HttpRequest, obj: Any) -> Any:
+        if request.method not in (*READING, "POST"):
+            return HttpResponseNotAllowed([*READING, "POST"])
+        user = acting_person(request)
+        if not user.may(self.role):
+            raise PermissionDenied
+        if request.method != "POST":
+            chosen = {
+                name: request.GET[name]
+                for name in ("firmwareId", "strategy")
+                if name in request.GET
+            }
+            return self.show(admin, request, obj, LaunchForm(initial=chosen))
+        form = LaunchForm(request.POST)
+        if not form.is_valid() or form.given is None:
+            return self.show(admin, request, obj, form)
+        asked = to_request(form.given)
+        try:
+            preview = preview_output(
+                launch.preview_deployment(request=asked, now=timezone.now())
+            )
+            eligible = preview["targets"]["eligible"]
+            is_launch = "launch" in request.POST
+            problem = self._problem(request, form, eligible) if is_launch else ""
+            if is_launch and not problem:
+                deployment, _ = launch.create_deployment(actor=user, request=asked)
+                return go_to(request, admin.page_url(deployment))
+        except HotSwapError as error:
+            form.refuse(error)
+            return self.show(admin, request, obj, form)
+        return self.show(
+            admin,
+            request,
+            obj,
+            form,
+            preview=preview,
+            stages=_with_percents(preview["stages"], eligible),
+            problem=problem,
+            fingerprint=form.fingerprint(),
+            blast=_blast(form, eligible),
+            must_type=eligible > TYPED_ABOVE,
+            left_out=preview["targets"]["matched"] - eligible,
+        )
+
+    @staticmethod
+    def _problem(request: HttpRequest, form: LaunchForm, eligible: int) -> str:
+        """Say why the launch button is not obeyed; empty if it is."""
+        if request.POST.get("fingerprint") != form.fingerprint():
+            return "The form has changed since its preview: look at the new one."
+        if request.POST.get("eligible") != str(eligible):
+            return (
+                f"The number of devices has changed to {eligible} since the preview: "
+                "look at the new one."
+            )
+        typed = request.POST.get("typed", "").replace(",", "").strip()
+        if eligible > TYPED_ABOVE and typed != str(eligible):
+            return f"Type {eligible} to confirm the number of devices."
+        return ""
+
+
+def _blast(form: LaunchForm, eligible: int) -> str:
+    strategy = form.cleaned_data["strategy"].lower()
+    noun = "device" if eligible == 1 else "devices"
+    verb = "Schedule" if form.cleaned_data.get("scheduledAt") else "Launch"
+    return f"{verb} {strategy} on {eligible} {noun}"
+
+
+def _with_percents(stages: list[dict[str, Any]], eligible: int) -> list[dict[str, Any]]:
+    return [
+        stage
+        | {
+            "percent": f"{100 * stage['exposedDevices'] / eligible:.4f}",
+            "wait": span_in_words(stage["waitSeconds"]),
+        }
+        for stage in stages
+    ]

@@ -1,0 +1,283 @@
+"""What the live page of a deployment shows: numbers counted for each answer."""
+
+from datetime import datetime
+from typing import Any
+
+from django.db.models import Count
+from django.urls import reverse
+from django.utils import timezone
+
+from deployments.choices import (
+    ACTIVE_DEPLOYMENTS,
+    IN_FLIGHT,
+    DeploymentStatus,
+    StageStatus,
+    TargetStatus,
+)
+from deployments.console.words import (
+    DEPLOYMENT_LOOKS,
+    LEVEL_LOOKS,
+    STAGE_LOOKS,
+    TARGET_LOOKS,
+    deployment_pill,
+    look_pill,
+)
+from deployments.models import Deployment, Target
+from deployments.selectors import deployment_status, target_rows
+from hotswap.common.api.serializers import camelize
+from hotswap.common.console import (
+    DONE,
+    FAILED,
+    MOVING,
+    NOT_STARTED,
+    WAITS,
+    age,
+    span_in_words,
+)
+
+HTMX_STOP_POLLING = 286
+SHOWN_DEVICES = 50
+SHOWN_EVENTS = 50
+D, T = DeploymentStatus, TargetStatus
+
+RETURNING = (T.ROLLING_BACK, T.ROLLED_BACK)
+
+# Whoever looks wants to see first what went wrong, then what moves.
+ORDER_OF_INTEREST = (
+    (T.FAILED,),
+    (T.ROLLING_BACK,),
+    (T.ROLLED_BACK,),
+    IN_FLIGHT,
+    (T.PENDING,),
+    (T.SKIPPED, T.CANCELLED),
+    (T.SUCCESS,),
+)
+# The colours of a bar from left to right; each with the statuses that it stands for.
+SEGMENTS = (
+    ("green", "done", (T.SUCCESS,)),
+    ("red", "failed or sent back", (T.FAILED, *RETURNING)),
+    ("blue", "moving", IN_FLIGHT),
+    ("striped", "left out", (T.SKIPPED, T.CANCELLED)),
+    ("grey", "not started", (T.PENDING,)),
+)
+
+
+def status_counts(deployment: Deployment) -> dict[str, int]:
+    """Count the devices of a deployment by status."""
+    return dict(
+        Target.objects.filter(deployment=deployment)
+        .values_list("status")
+        .annotate(number=Count("pk"))
+        .order_by()
+    )
+
+
+def is_over(deployment: Deployment) -> bool:
+    """Tell whether nothing will change any more by itself."""
+    return deployment.status not in ACTIVE_DEPLOYMENTS
+
+
+def live_context(deployment: Deployment) -> dict[str, Any]:
+    """Return all that the live page shows."""
+    now = timezone.now()
+    status = deployment_status(deployment, now)
+    progress = status["progress"]
+    over = is_over(deployment)
+    settled = progress["total"] - sum(
+        progress[camelize(each)] for each in (*IN_FLIGHT, T.PENDING, T.ROLLING_BACK)
+    )
+    return {
+        "pill": deployment_pill(deployment),
+        "live": status,
+        "is_over": over,
+        "now": now,
+        "counted_at": f"{now:%H:%M:%S} UTC",
+        "settled": settled,
+        "percent": int(100 * settled / progress["total"]) if progress["total"] else 0,
+        "segments": segments_of(progress),
+        "counts": [
+            {"pill": look_pill(TARGET_LOOKS, each), "number": progress[camelize(each)]}
+            for each in TARGET_LOOKS
+            if progress[camelize(each)]
+        ],
+        "stages": [_stage(stage, status, now) for stage in status["stages"]],
+        "waiting_for": _waiting_for(deployment, status, over),
+        "next_check": _until(deployment.next_check_at, now)
+        if deployment.status == D.RUNNING
+        else "",
+        "banner": _banner(deployment, progress),
+        "eta": age(status["estimatedCompletionAt"], now)
+        if status["estimatedCompletionAt"] and not _waits_for_the_unseen(status)
+        else "",
+        "started": age(deployment.started_at, now),
+        "finished": age(deployment.finished_at, now),
+        "scheduled": age(deployment.scheduled_at, now)
+        if deployment.scheduled_at and not deployment.started_at
+        else "",
+        "summary": _summary(deployment, status, settled),
+        "events": [
+            {"event": event, "look": LEVEL_LOOKS[event.level]}
+            for event in deployment.events.select_related("device").order_by("-id")[
+                :SHOWN_EVENTS
+            ]
+        ],
+        "rows": [
+            row | {"pill": look_pill(TARGET_LOOKS, row["status"])}
+            for row in _first_rows(deployment, now)
+        ],
+        "shown_devices": SHOWN_DEVICES,
+    }
+
+
+def segments_of(progress: dict[str, int]) -> list[dict[str, Any]]:
+    """Cut a bar into its colours, in percent of its width."""
+    total = progress["total"]
+    if not total:
+        return []
+    segments = []
+    for tone, word, statuses in SEGMENTS:
+        number = sum(progress[camelize(each)] for each in statuses)
+        if number:
+            width = f"{100 * number / total:.4f}"
+            segments.append(
+                {"tone": tone, "word": word, "number": number, "width": width}
+            )
+    return segments
+
+
+def _stage(
+    stage: dict[str, Any], status: dict[str, Any], now: datetime
+) -> dict[str, Any]:
+    exposed, succeeded = stage["exposed"], stage["success"]
+    actual = 100 * succeeded / exposed if exposed else None
+    threshold = status["healthThreshold"]
+    if actual is None:
+        tone = NOT_STARTED
+    elif actual >= threshold:
+        tone = DONE
+    elif stage["status"] == StageStatus.FAILED:
+        tone = FAILED
+    elif stage["status"] == "open" and stage["failed"] == stage["rollingBack"] == 0:
+        tone = MOVING
+    else:
+        tone = WAITS
+    return {
+        **stage,
+        "pill": look_pill(STAGE_LOOKS, stage["status"]),
+        "segments": segments_of(stage),
+        "actual": None if actual is None else f"{actual:.1f}",
+        "threshold": f"{threshold:g}",
+        "gate_tone": tone,
+        "opened": age(stage["openedAt"], now) if stage["openedAt"] else "",
+    }
+
+
+def _waits_for_the_unseen(status: dict[str, Any]) -> bool:
+    """Tell whether an open stage has only devices left that have not polled.
+
+    Nobody knows when they will, so there is no end to be named.
+    """
+    return any(
+        stage["status"] == StageStatus.OPEN
+        and stage["pending"]
+        and not any(stage[camelize(each)] for each in IN_FLIGHT)
+        for stage in status["stages"]
+    )
+
+
+def _until(at: datetime | None, now: datetime) -> str:
+    if at is None or at <= now:
+        return ""
+    return span_in_words((at - now).total_seconds())
+
+
+def _waiting_for(deployment: Deployment, status: dict[str, Any], over: bool) -> str:
+    # What a pause waits for is said by its banner.
+    if over or deployment.status == D.PAUSED:
+        return ""
+    if deployment.waiting_for:
+        return deployment.waiting_for
+    if deployment.status == D.SCHEDULED:
+        return "for its time to come"
+    return "for the next check" if status["stage"] else "for its first stage"
+
+
+def _banner(deployment: Deployment, progress: dict[str, int]) -> dict[str, str] | None:
+    """Say what went wrong or what waits for a person, and what to do next."""
+    has_failed = any(progress[camelize(each)] for each in (T.FAILED, *RETURNING))
+    match deployment.status:
+        case D.PAUSED:
+            look = "Look at the failed devices below. " if has_failed else ""
+            return {
+                "tone": "amber",
+                "icon": "pause",
+                "title": "Paused: it waits for a person",
+                "text": deployment.pause_detail or deployment.waiting_for,
+                "next": f"{look}Resume to go on, or roll back to return the devices "
+                "that have the new firmware.",
+            }
+        case D.ROLLING_BACK:
+            left = progress["rollingBack"]
+            return {
+                "tone": "red",
+                "icon": "undo",
+                "title": "Rolling back",
+                "text": deployment.rollback_reason,
+                "next": f"{left} devices are on their way back. Nothing needs to be "
+                "done while they report; look at the failed devices below for the "
+                "cause.",
+            }
+        case D.ROLLED_BACK:
+            return {
+                "tone": "red",
+                "icon": "settings_backup_restore",
+                "title": "Rolled back: every touched device is proven back",
+                "text": deployment.rollback_reason,
+                "next": "If devices failed, read why below, correct the firmware, and "
+                "upload it under a new version. Deprecate this one, so that nobody "
+                "deploys it again.",
+            }
+        case D.FAILED:
+            return {
+                "tone": "red",
+                "icon": "error",
+                "title": "Failed",
+                "text": deployment.failure_reason or deployment.rollback_reason,
+                "next": "Look at the devices below: those that failed or are not "
+                "proven back need a visit or a new deployment.",
+            }
+        case _:
+            return None
+
+
+def _summary(deployment: Deployment, status: dict[str, Any], settled: int) -> str:
+    """Say it in one sentence for those who listen; changes only with the facts."""
+    looks = DEPLOYMENT_LOOKS[D(deployment.status)]
+    stage = status["stage"]
+    where = f", stage {stage['number']} of {stage['of']}" if stage else ""
+    return (
+        f"{looks[2]}{where}: {settled} of {status['progress']['total']} devices are "
+        f"settled, {status['progress']['failed']} failed."
+    )
+
+
+def _first_rows(deployment: Deployment, now: datetime) -> list[dict[str, Any]]:
+    """Return the devices of most interest, filling up from the next kind."""
+    found: list[Target] = []
+    for statuses in ORDER_OF_INTEREST:
+        room = SHOWN_DEVICES - len(found)
+        if room <= 0:
+            break
+        found += (
+            Target.objects.select_related("device")
+            .filter(deployment=deployment, status__in=statuses)
+            .order_by("stage_number", "rank")[:room]
+        )
+    return [
+        row
+        | {
+            "url": reverse("admin:devices_device_change", args=[target.device_id]),
+            "went_along": target.status in RETURNING and not row["errorCode"],
+        }
+        for target, row in zip(found, target_rows(deployment, found, now), strict=True)
+    ]

@@ -1,0 +1,65 @@
+"""How the states of deployments look: one colour, one icon, one word each."""
+
+from typing import Any
+
+from django.utils.safestring import SafeString
+
+from deployments.choices import DeploymentStatus, StageStatus, TargetStatus
+from deployments.models import Deployment
+from hotswap.common.console import DONE, FAILED, MOVING, NOT_STARTED, WAITS, pill
+
+D = DeploymentStatus
+DEPLOYMENT_LOOKS = {
+    D.SCHEDULED: (NOT_STARTED, "schedule", "Scheduled"),
+    D.PREPARING: (MOVING, "hourglass_top", "Preparing"),
+    D.RUNNING: (MOVING, "play_arrow", "Running"),
+    D.PAUSED: (WAITS, "pause", "Paused"),
+    D.COMPLETED: (DONE, "check", "Completed"),
+    D.ROLLING_BACK: (FAILED, "undo", "Rolling back"),
+    D.ROLLED_BACK: (FAILED, "settings_backup_restore", "Rolled back"),
+    D.FAILED: (FAILED, "error", "Failed"),
+    D.CANCELLED: (NOT_STARTED, "block", "Cancelled"),
+}
+T = TargetStatus
+TARGET_LOOKS = {
+    T.SUCCESS: (DONE, "check", "Success"),
+    T.NOTIFIED: (MOVING, "notifications", "Notified"),
+    T.DOWNLOADING: (MOVING, "download", "Downloading"),
+    T.VERIFYING: (MOVING, "verified_user", "Verifying"),
+    T.INSTALLING: (MOVING, "install_mobile", "Installing"),
+    T.REBOOTING: (MOVING, "restart_alt", "Rebooting"),
+    T.CONFIRMING: (MOVING, "hourglass_top", "Confirming"),
+    T.ROLLING_BACK: (FAILED, "undo", "Rolling back"),
+    T.ROLLED_BACK: (FAILED, "settings_backup_restore", "Rolled back"),
+    T.FAILED: (FAILED, "error", "Failed"),
+    T.PENDING: (NOT_STARTED, "schedule", "Not started"),
+    T.SKIPPED: (NOT_STARTED, "skip_next", "Skipped"),
+    T.CANCELLED: (NOT_STARTED, "block", "Cancelled"),
+}
+STAGE_LOOKS = {
+    StageStatus.PENDING: (NOT_STARTED, "schedule", "Not started"),
+    StageStatus.OPEN: (MOVING, "play_arrow", "Open"),
+    StageStatus.PASSED: (DONE, "check", "Passed"),
+    StageStatus.FAILED: (FAILED, "error", "Failed"),
+}
+LEVEL_LOOKS = {
+    "INFO": (NOT_STARTED, "info", "Info"),
+    "WARNING": (WAITS, "warning", "Warning"),
+    "ERROR": (FAILED, "error", "Error"),
+}
+
+
+def look_pill(looks: dict[Any, tuple[str, str, str]], status: str) -> SafeString:
+    """Return the pill of a status."""
+    tone, icon, word = looks[status]
+    return pill(word, tone, icon)
+
+
+def deployment_pill(deployment: Deployment) -> SafeString:
+    """Return the pill of a deployment; one being cancelled says so."""
+    is_ending = (
+        deployment.cancel_requested_at is not None and deployment.finished_at is None
+    )
+    if is_ending:
+        return pill("Cancelling", NOT_STARTED, "block")
+    return look_pill(DEPLOYMENT_LOOKS, deployment.status)

@@ -1,0 +1,52 @@
+"""What can go wrong with deployments; each error has a stable code."""
+
+from hotswap.common.errors import (
+    ConflictError,
+    ForbiddenError,
+    ImpossibleError,
+    NotFoundError,
+)
+
+
+class DeploymentNotFoundError(NotFoundError):
+    code = "deployment_not_found"
+
+
+class UpdateNotFoundError(NotFoundError):
+    code = "update_not_found"
+
+
+class FirmwareNotDeployableError(ImpossibleError):
+    code = "firmware_not_approved"
+
+
+class NoEligibleDevicesError(ImpossibleError):
+    code = "no_eligible_devices"
+
+
+class IneligibleDevicesError(ImpossibleError):
+    code = "ineligible_devices"
+
+
+class TooManyDevicesError(ImpossibleError):
+    code = "too_many_devices"
+
+
+class TooManyDeploymentsError(ConflictError):
+    code = "too_many_deployments"
+
+
+class AudienceMovedError(ConflictError):
+    code = "audience_changed"
+
+
+class WrongStatusError(ConflictError):
+    code = "wrong_status"
+
+
+class UpdateClosedError(ConflictError):
+    code = "update_closed"
+
+
+class NoActiveUpdateError(ForbiddenError):
+    code = "no_active_update"

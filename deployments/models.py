@@ -1,0 +1,351 @@
+"""Deployments, their stages, the plan (targets) and the orders (updates).
+
+Rules:
+- A target is the plan: one device, its rank. An update is one order to one device.
+- At most one order of a device is open; the database sees to it.
+- Statuses move only along their tables; the database refuses anything else.
+- Reports and events are written once and never changed.
+"""
+
+import uuid
+from datetime import timedelta
+from typing import ClassVar
+
+import pgtrigger
+from django.conf import settings
+from django.contrib.postgres.fields import ArrayField
+from django.db import models
+from django.utils import timezone
+
+from deployments.choices import (
+    ACTIVE_DEPLOYMENTS,
+    DEPLOYMENT_MOVES,
+    TARGET_MOVES,
+    BusyDevices,
+    DeploymentStatus,
+    Level,
+    OfflineDevices,
+    OnWarning,
+    OrderKind,
+    PauseReason,
+    ReportStatus,
+    StageStatus,
+    Strategy,
+    TargetStatus,
+    UpdateStatus,
+)
+from deployments.criteria import HealthCriteria, RollbackThresholds
+from deployments.querysets import DeploymentQuerySet
+from devices.models import Device
+from firmware.models import Firmware, Manifest
+from hotswap.common.models import BaseModel
+
+
+class Deployment(BaseModel):
+    """A rollout of one firmware.
+
+    `open_rank` is the only thing that opening a stage changes: every target of this
+    rank or a lower one may be given its order.
+    """
+
+    name = models.CharField(max_length=128)
+    firmware = models.ForeignKey(Firmware, on_delete=models.PROTECT)
+    strategy = models.CharField(max_length=10, choices=Strategy.choices)
+    parameters = models.JSONField(default=dict)
+    selection = models.JSONField(default=dict)
+    health_criteria = models.JSONField(default=dict)
+    rollback_thresholds = models.JSONField(default=dict)
+    health_threshold = models.FloatField(help_text="percent")
+    on_warning = models.CharField(max_length=8, choices=OnWarning.choices)
+    offline_devices = models.CharField(max_length=8, choices=OfflineDevices.choices)
+    busy_devices = models.CharField(max_length=8, choices=BusyDevices.choices)
+    offline_deadline = models.DurationField()
+    device_timeout = models.DurationField()
+    max_attempts = models.PositiveSmallIntegerField(default=3)
+
+    status = models.CharField(max_length=12, choices=DeploymentStatus.choices)
+    pause_reasons = ArrayField(
+        models.CharField(max_length=10, choices=PauseReason.choices), default=list
+    )
+    pause_detail = models.TextField(blank=True)
+    cancel_requested_at = models.DateTimeField(null=True)
+    rollback_reason = models.TextField(blank=True)
+    failure_reason = models.TextField(blank=True)
+    open_rank = models.PositiveIntegerField(default=0)
+    target_count = models.PositiveIntegerField(default=0)
+    matched_count = models.PositiveIntegerField(default=0)
+    waiting_for = models.TextField(blank=True)
+    next_check_at = models.DateTimeField(null=True)
+    created_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True
+    )
+    scheduled_at = models.DateTimeField(null=True)
+    started_at = models.DateTimeField(null=True)
+    resumed_at = models.DateTimeField(null=True)
+    rollback_started_at = models.DateTimeField(null=True)
+    finished_at = models.DateTimeField(null=True)
+
+    objects = DeploymentQuerySet.as_manager()
+
+    class Meta:
+        indexes = [
+            models.Index(
+                fields=["created_at"],
+                name="deployment_active",
+                condition=models.Q(status__in=[str(s) for s in ACTIVE_DEPLOYMENTS]),
+            ),
+            models.Index(fields=["-created_at"], name="deployment_newest"),
+        ]
+        triggers: ClassVar[list[pgtrigger.Trigger]] = [
+            pgtrigger.FSM(
+                name="deployment_status_moves",
+                field="status",
+                transitions=[(str(a), str(b)) for a, b in DEPLOYMENT_MOVES],
+            )
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def criteria(self) -> HealthCriteria:
+        return HealthCriteria.from_json(self.health_criteria)
+
+    @property
+    def thresholds(self) -> RollbackThresholds:
+        return RollbackThresholds.from_json(self.rollback_thresholds)
+
+    @property
+    def heartbeat_interval(self) -> timedelta:
+        """What a watched device is told: often enough not to be taken for silent."""
+        at_most = self.thresholds.offline_after.total_seconds() / 2
+        return timedelta(
+            seconds=max(
+                1, int(min(self.criteria.heartbeat_interval.total_seconds(), at_most))
+            )
+        )
+
+    @property
+    def proof_patience(self) -> timedelta:
+        """How long after its claim a device may take to prove itself."""
+        criteria = self.criteria
+        beats = self.heartbeat_interval * criteria.heartbeats_required
+        return (
+            max(criteria.confirmation_duration, beats) + self.thresholds.offline_after
+        )
+
+    @property
+    def watch_after_claim(self) -> timedelta:
+        """How long after its claim a device is watched: at least until its proof."""
+        return max(self.criteria.watch_duration, self.proof_patience)
+
+
+class Stage(models.Model):
+    """A slice of a deployment: the ranks up to `boundary` no earlier stage has."""
+
+    deployment = models.ForeignKey(
+        Deployment, on_delete=models.CASCADE, related_name="stages"
+    )
+    number = models.PositiveSmallIntegerField()
+    name = models.CharField(max_length=64)
+    boundary = models.PositiveIntegerField()
+    size = models.PositiveIntegerField()
+    wait_seconds = models.FloatField()
+    status = models.CharField(
+        max_length=7, choices=StageStatus.choices, default=StageStatus.PENDING
+    )
+    opened_at = models.DateTimeField(null=True)
+    settled_at = models.DateTimeField(null=True)
+    passed_at = models.DateTimeField(null=True)
+    is_accepted = models.BooleanField(default=False)
+    warning = models.TextField(blank=True)
+
+    class Meta:
+        ordering = ("number",)
+        constraints = [
+            models.UniqueConstraint(
+                fields=["deployment", "number"], name="one_stage_a_number"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.number} {self.name}"
+
+
+class Target(models.Model):
+    """One device within a deployment."""
+
+    # Targets are written in the transaction of their deployment and never move to
+    # another, so the database need not look each of 100,000 rows up again; the unique
+    # constraint below is the index.
+    deployment = models.ForeignKey(
+        Deployment,
+        on_delete=models.CASCADE,
+        related_name="targets",
+        db_index=False,
+        db_constraint=False,
+    )
+    device = models.ForeignKey(Device, on_delete=models.CASCADE)
+    rank = models.PositiveIntegerField()
+    stage_number = models.PositiveSmallIntegerField()
+    status = models.CharField(
+        max_length=12, choices=TargetStatus.choices, default=TargetStatus.PENDING
+    )
+    attempt = models.PositiveSmallIntegerField(default=0)
+    rollback_attempt = models.PositiveSmallIntegerField(default=0)
+    from_version = models.CharField(max_length=64, blank=True)
+    from_checksum = models.CharField(max_length=64, blank=True)
+    from_firmware = models.ForeignKey(
+        Firmware,
+        on_delete=models.PROTECT,
+        null=True,
+        related_name="+",
+        db_index=False,
+    )
+    progress_percent = models.FloatField(null=True)
+    error_code = models.CharField(max_length=32, blank=True)
+    message = models.CharField(max_length=500, blank=True)
+    next_attempt_at = models.DateTimeField(null=True)
+    exposed_at = models.DateTimeField(null=True)
+    settled_at = models.DateTimeField(null=True)
+    returning_since = models.DateTimeField(
+        null=True, help_text="when it was decided that the device goes back"
+    )
+    updated_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["deployment", "device"], name="one_target_a_device"
+            )
+        ]
+        indexes = [
+            models.Index(
+                fields=["deployment", "stage_number", "status"], name="target_counts"
+            ),
+            models.Index(
+                fields=["device"],
+                name="target_offerable",
+                condition=models.Q(status__in=["pending", "rolling_back"]),
+            ),
+        ]
+        triggers: ClassVar[list[pgtrigger.Trigger]] = [
+            pgtrigger.FSM(
+                name="target_status_moves",
+                field="status",
+                transitions=[(str(a), str(b)) for a, b in TARGET_MOVES],
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.device_id} in {self.deployment_id}"
+
+
+class Update(models.Model):
+    """One order to one device: install, or go back. Written when it is offered."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    number = models.PositiveIntegerField(
+        unique=True,
+        db_default=models.expressions.RawSQL(
+            "nextval('deployments_update_number')", ()
+        ),
+        help_text="for device protocols that count in 32 bits",
+    )
+    target = models.ForeignKey(Target, on_delete=models.CASCADE, related_name="updates")
+    deployment = models.ForeignKey(Deployment, on_delete=models.CASCADE)
+    device = models.ForeignKey(Device, on_delete=models.CASCADE, related_name="updates")
+    kind = models.CharField(max_length=8, choices=OrderKind.choices)
+    firmware = models.ForeignKey(Firmware, on_delete=models.PROTECT)
+    manifest = models.ForeignKey(Manifest, on_delete=models.PROTECT)
+    attempt = models.PositiveSmallIntegerField()
+    status = models.CharField(
+        max_length=11, choices=UpdateStatus.choices, default=UpdateStatus.NOTIFIED
+    )
+    reboot_required = models.BooleanField()
+    boot_id_before = models.CharField(max_length=64, blank=True)
+    baseline = models.JSONField(default=dict)
+    exempt = ArrayField(models.CharField(max_length=10), default=list)
+    last_sequence = models.PositiveBigIntegerField(default=0)
+    offered_at = models.DateTimeField()
+    deadline = models.DateTimeField()
+    installing_at = models.DateTimeField(null=True)
+    rebooting_at = models.DateTimeField(null=True)
+    gave_up_at = models.DateTimeField(
+        null=True, help_text="when the device itself said that it failed"
+    )
+    claimed_at = models.DateTimeField(null=True)
+    closed_at = models.DateTimeField(null=True)
+    error_code = models.CharField(max_length=32, blank=True)
+    message = models.CharField(max_length=500, blank=True)
+    durations = models.JSONField(default=dict)
+    traceparent = models.CharField(max_length=64, blank=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["device"],
+                condition=models.Q(closed_at__isnull=True),
+                name="one_open_update_a_device",
+            )
+        ]
+        indexes = [
+            models.Index(
+                fields=["deployment"],
+                name="update_open",
+                condition=models.Q(closed_at__isnull=True),
+            ),
+            models.Index(fields=["device", "-offered_at"], name="update_newest"),
+            models.Index(
+                fields=["deployment", "status"],
+                name="update_succeeded",
+                condition=models.Q(status="success"),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.id}"
+
+
+class Report(models.Model):
+    """What a device said about an order, as it said it."""
+
+    update = models.ForeignKey(Update, on_delete=models.CASCADE, related_name="reports")
+    received_at = models.DateTimeField()
+    sequence = models.PositiveBigIntegerField()
+    status = models.CharField(max_length=11, choices=ReportStatus.choices)
+    was_applied = models.BooleanField()
+    body = models.JSONField()
+
+    class Meta:
+        indexes = [models.Index(fields=["update", "sequence"], name="report_sequence")]
+
+    def __str__(self) -> str:
+        return f"{self.sequence} {self.status}"
+
+
+class Event(models.Model):
+    """One line of a deployment's log."""
+
+    deployment = models.ForeignKey(
+        Deployment, on_delete=models.CASCADE, related_name="events"
+    )
+    at = models.DateTimeField()
+    level = models.CharField(max_length=7, choices=Level.choices)
+    event = models.CharField(max_length=40)
+    device = models.ForeignKey(Device, on_delete=models.SET_NULL, null=True)
+    stage_number = models.PositiveSmallIntegerField(null=True)
+    message = models.TextField()
+
+    class Meta:
+        indexes = [models.Index(fields=["deployment", "-id"], name="event_newest")]
+        triggers = [
+            # The device's key may be emptied when the device is erased.
+            pgtrigger.ReadOnly(
+                name="event_written_once",
+                fields=["deployment", "at", "level", "event", "message"],
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.at:%H:%M:%S} {self.event}"

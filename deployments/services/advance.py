@@ -1,0 +1,449 @@
+"""The tick: find what is due and move each deployment one step.
+
+Rules:
+- A tick recomputes everything from facts. Running it twice, late, or on three servers
+  at once changes nothing.
+- Each deployment moves in a short transaction of its own, under its lock; one that
+  another tick holds is left to it.
+"""
+
+import logging
+from datetime import datetime
+from uuid import UUID
+
+from django.db import transaction
+from django.db.models import F, QuerySet
+from django.utils import timezone
+
+from deployments.choices import (
+    UNFINISHED,
+    DeploymentStatus,
+    Level,
+    PauseReason,
+    StageStatus,
+    TargetStatus,
+    UpdateStatus,
+)
+from deployments.models import Deployment, Stage, Target, Update
+from deployments.services import sweeps
+from deployments.services.launch import launch_scheduled
+from deployments.services.log import log
+from deployments.services.offers import has_moved_on
+from deployments.services.progress import (
+    count_stages,
+    gate_of,
+    has_settled,
+    plan_of,
+    progress_of,
+)
+from deployments.strategies.decide import decide
+from deployments.strategies.types import (
+    Complete,
+    PassStage,
+    Pause,
+    RollBack,
+    StartStage,
+    Wait,
+)
+from health.services.watching import unwatch
+from hotswap.common import audit
+from hotswap.common.services import touch_clock
+
+logger = logging.getLogger(__name__)
+TICK_CLOCK = "deployments-tick"
+# One tick may pass a gate and open the next stage; more steps are left to the next.
+STEPS_A_TICK = 4
+
+
+def tick(*, now: datetime | None = None) -> int:
+    """Advance every active deployment; return how many were looked at."""
+    now = now or timezone.now()
+    awake_since = touch_clock(name=TICK_CLOCK, now=now)
+    looked_at = 0
+    ids = (
+        Deployment.objects.active().order_by("created_at").values_list("pk", flat=True)
+    )
+    for deployment_id in list(ids):
+        try:
+            looked_at += advance_deployment(deployment_id, now, awake_since)
+        except Exception:
+            # One deployment that cannot be advanced must not hold up the others; the
+            # next tick tries it again, and the log shouts every time.
+            logger.exception(
+                "Deployment could not be advanced",
+                extra={"deploymentId": str(deployment_id)},
+            )
+    return looked_at
+
+
+def advance_deployment(
+    deployment_id: UUID, now: datetime, awake_since: datetime
+) -> bool:
+    """Move one deployment as far as the facts allow.
+
+    Args:
+        awake_since: since when ticks have run without a gap. Every clock that measures
+            a device starts there at the earliest, so that an outage of the server is
+            not held against the fleet.
+
+    Returns:
+        False when another tick holds it or it has ended.
+    """
+    with transaction.atomic():
+        deployment = (
+            Deployment.objects.select_for_update(
+                skip_locked=True, of=("self",), no_key=True
+            )
+            .select_related("firmware__model")
+            .filter(pk=deployment_id)
+            .first()
+        )
+        if deployment is None:
+            return False
+        match deployment.status:
+            case DeploymentStatus.SCHEDULED:
+                if (
+                    deployment.scheduled_at is not None
+                    and deployment.scheduled_at <= now
+                ):
+                    launch_scheduled(deployment, now)
+            case DeploymentStatus.RUNNING | DeploymentStatus.PAUSED:
+                _advance_running(deployment, now, awake_since)
+            case DeploymentStatus.ROLLING_BACK:
+                _advance_rollback(deployment, now, awake_since)
+            case _:
+                return False
+    return True
+
+
+def _sweep_devices(
+    deployment: Deployment, now: datetime, awake_since: datetime
+) -> None:
+    sweeps.fail_breached(deployment, now)
+    sweeps.fail_fallen_back(deployment, now)
+    sweeps.prove(deployment, now)
+    sweeps.fail_timed_out(deployment, now, awake_since)
+    sweeps.fail_unproved(deployment, now, awake_since)
+    sweeps.recall_strays(deployment, now)
+    sweeps.give_up_returns(deployment, now, awake_since)
+
+
+def _advance_running(
+    deployment: Deployment, now: datetime, awake_since: datetime
+) -> None:
+    _sweep_devices(deployment, now, awake_since)
+    if deployment.cancel_requested_at is not None:
+        sweeps.stop_unstarted(deployment, now)
+        _finish_cancel(deployment, now)
+        return
+    damage = deployment.firmware.damage
+    if damage and deployment.status == DeploymentStatus.RUNNING:
+        stage = deployment.stages.filter(opened_at__isnull=False).last()
+        pause_for_health(
+            deployment,
+            f"the stored image of {deployment.firmware} is damaged: {damage}",
+            now,
+            stage_number=stage.number if stage else None,
+        )
+    if deployment.status == DeploymentStatus.RUNNING:
+        sweeps.skip_unseen(deployment, now, awake_since)
+        sweeps.fail_vanished(deployment, now, awake_since)
+    for _ in range(STEPS_A_TICK):
+        if not _step(deployment, now):
+            return
+
+
+def _step(deployment: Deployment, now: datetime) -> bool:
+    """Ask `decide` and apply its answer; tell whether to ask again at once."""
+    stages = list(deployment.stages.all())
+    gate = gate_of(deployment)
+    counts = count_stages(deployment)
+    progress = progress_of(stages, counts)
+    for stage, facts in zip(stages, progress, strict=True):
+        if (
+            stage.status == StageStatus.OPEN
+            and stage.settled_at is None
+            and has_settled(facts, gate)
+        ):
+            stage.settled_at = now
+            stage.save(update_fields=["settled_at"])
+            log(
+                deployment,
+                "stage.settled",
+                f"{facts.succeeded} of {facts.exposed} devices proved themselves",
+                now=now,
+                stage_number=stage.number,
+            )
+    decision = decide(plan_of(stages), gate, progress_of(stages, counts), now)
+    if isinstance(decision, RollBack):
+        begin_rollback(
+            deployment, reason=decision.reason, now=now, stage_number=decision.number
+        )
+        return False
+    if deployment.status == DeploymentStatus.PAUSED:
+        return False
+    match decision:
+        case StartStage(number):
+            _open_stage(deployment, stages[number - 1], now)
+            return True
+        case PassStage(number, warning):
+            _pass_stage(deployment, stages[number - 1], warning, now)
+            return True
+        case Pause(number, reason):
+            pause_for_health(deployment, reason, now, stage_number=number)
+            return False
+        case Complete():
+            _complete(deployment, now)
+            return False
+        case Wait(reason, until):
+            _note_wait(deployment, reason, until)
+            return False
+
+
+def _note_wait(deployment: Deployment, reason: str, until: datetime | None) -> None:
+    """Write down what a deployment waits for, if that is news."""
+    if (deployment.waiting_for, deployment.next_check_at) != (reason, until):
+        deployment.waiting_for = reason
+        deployment.next_check_at = until
+        deployment.save(update_fields=["waiting_for", "next_check_at"])
+
+
+def _open_stage(deployment: Deployment, stage: Stage, now: datetime) -> None:
+    stage.status = StageStatus.OPEN
+    stage.opened_at = now
+    stage.save(update_fields=["status", "opened_at"])
+    deployment.open_rank = stage.boundary
+    deployment.waiting_for = ""
+    deployment.next_check_at = None
+    deployment.updated_at = now
+    deployment.save()
+    log(
+        deployment,
+        "stage.opened",
+        f"stage {stage.number} ({stage.name}) is open for {stage.size} devices",
+        now=now,
+        stage_number=stage.number,
+    )
+
+
+def _pass_stage(
+    deployment: Deployment, stage: Stage, warning: str | None, now: datetime
+) -> None:
+    stage.status = StageStatus.PASSED
+    stage.passed_at = now
+    stage.warning = warning or ""
+    stage.save(update_fields=["status", "passed_at", "warning"])
+    if warning:
+        log(
+            deployment,
+            "stage.warning",
+            warning,
+            now=now,
+            level=Level.WARNING,
+            stage_number=stage.number,
+        )
+    log(
+        deployment,
+        "stage.passed",
+        f"the gate of stage {stage.number} opened",
+        now=now,
+        stage_number=stage.number,
+    )
+
+
+def pause_for_health(
+    deployment: Deployment, reason: str, now: datetime, *, stage_number: int | None
+) -> None:
+    """Pause because the evidence asks for a person; the caller holds the lock."""
+    deployment.status = DeploymentStatus.PAUSED
+    deployment.pause_reasons = [*deployment.pause_reasons, PauseReason.HEALTH]
+    deployment.pause_detail = reason
+    deployment.waiting_for = reason
+    deployment.next_check_at = None
+    deployment.updated_at = now
+    deployment.save()
+    log(
+        deployment,
+        "deployment.paused",
+        reason,
+        now=now,
+        level=Level.WARNING,
+        stage_number=stage_number,
+    )
+    _record(deployment, "paused", reason)
+
+
+def begin_rollback(
+    deployment: Deployment, *, reason: str, now: datetime, stage_number: int | None
+) -> None:
+    """Stop offering and order every exposed device back; the caller holds the lock.
+
+    Source: FR-FW-006; design, Two levels of rollback.
+    """
+    deployment.status = DeploymentStatus.ROLLING_BACK
+    deployment.rollback_reason = reason
+    deployment.rollback_started_at = now
+    deployment.finished_at = None
+    deployment.pause_reasons = []
+    deployment.waiting_for = "the devices to prove their former image"
+    deployment.next_check_at = None
+    deployment.updated_at = now
+    deployment.save()
+    Stage.objects.filter(deployment=deployment, status=StageStatus.OPEN).update(
+        status=StageStatus.FAILED
+    )
+    log(
+        deployment,
+        "rollback.started",
+        reason,
+        now=now,
+        level=Level.ERROR,
+        stage_number=stage_number,
+    )
+    _record(deployment, "rollback-started", reason)
+    count = sweeps.send_back(deployment, now)
+    log(
+        deployment,
+        "rollback.ordered",
+        f"{count} devices are ordered back to their former firmware",
+        now=now,
+        level=Level.WARNING,
+    )
+    logger.warning(
+        "Rollback started",
+        extra={"deploymentId": str(deployment.pk), "reason": reason},
+    )
+
+
+def _advance_rollback(
+    deployment: Deployment, now: datetime, awake_since: datetime
+) -> None:
+    sweeps.prove(deployment, now)
+    sweeps.fail_timed_out(deployment, now, awake_since)
+    sweeps.fail_unproved(deployment, now, awake_since)
+    sweeps.recall_strays(deployment, now)
+    sweeps.send_back(deployment, now)
+    sweeps.give_up_returns(deployment, now, awake_since)
+    targets = Target.objects.filter(deployment=deployment)
+    left = targets.filter(status__in=UNFINISHED).count()
+    if left:
+        _note_wait(
+            deployment,
+            f"{left} devices to prove their former image",
+            deployment.next_check_at,
+        )
+        return
+    # A device that failed and never left its former image has nothing to prove; one
+    # that failed otherwise is not where it should be.
+    exposed = targets.filter(exposed_at__isnull=False)
+    failed = exposed.filter(status=TargetStatus.FAILED)
+    left_alone = exposed.filter(
+        status=TargetStatus.SKIPPED, error_code="moved_on"
+    ) | failed.filter(has_moved_on(deployment))
+    lost = failed.exclude(pk__in=_on_former_image(deployment).values("pk")).exclude(
+        pk__in=left_alone.values("pk")
+    )
+    count = lost.count()
+    if count:
+        deployment.failure_reason = (
+            f"rollback_unconfirmed: {count} devices have not proved their former image"
+        )
+        _finish(deployment, DeploymentStatus.FAILED, deployment.failure_reason, now)
+        return
+    total, others = exposed.count(), left_alone.count()
+    _finish(
+        deployment,
+        DeploymentStatus.ROLLED_BACK,
+        f"{total - others} of {total} exposed devices run their former image; "
+        f"{others} were updated by a later deployment and are left alone"
+        if others
+        else f"all {total} exposed devices run their former image",
+        now,
+    )
+
+
+def _on_former_image(deployment: Deployment) -> QuerySet[Target]:
+    """Return the failed targets whose last heartbeat shows their former image."""
+    return (
+        Target.objects.filter(
+            deployment=deployment,
+            status=TargetStatus.FAILED,
+            device__state__firmware_checksum=F("from_checksum"),
+        )
+        .exclude(from_checksum="")
+        .exclude(error_code__in=["rollback_unconfirmed", "no_previous_image"])
+    )
+
+
+def _finish_cancel(deployment: Deployment, now: datetime) -> None:
+    left = Target.objects.filter(deployment=deployment, status__in=UNFINISHED).count()
+    if left:
+        _note_wait(
+            deployment,
+            f"{left} devices that are installing to finish",
+            deployment.next_check_at,
+        )
+        return
+    deployment.pause_reasons = []
+    _finish(deployment, DeploymentStatus.CANCELLED, "cancelled", now)
+
+
+def _complete(deployment: Deployment, now: datetime) -> None:
+    left = Target.objects.filter(deployment=deployment, status__in=UNFINISHED).count()
+    if left:
+        # Returns of single devices, or devices that appeared after their gate opened.
+        _note_wait(deployment, f"{left} devices to settle", deployment.next_check_at)
+        return
+    proved = Target.objects.filter(
+        deployment=deployment, status=TargetStatus.SUCCESS
+    ).count()
+    _finish(
+        deployment,
+        DeploymentStatus.COMPLETED,
+        f"{proved} of {deployment.target_count} devices proved that they run "
+        f"{deployment.firmware.version}",
+        now,
+    )
+
+
+def _finish(
+    deployment: Deployment, status: DeploymentStatus, message: str, now: datetime
+) -> None:
+    deployment.status = status
+    deployment.finished_at = now
+    deployment.waiting_for = ""
+    deployment.next_check_at = None
+    deployment.updated_at = now
+    deployment.save()
+    # An order that was given in the very moment of the end must not hold its device.
+    Update.objects.filter(deployment=deployment, closed_at__isnull=True).update(
+        status=UpdateStatus.SUPERSEDED, closed_at=now
+    )
+    names = {
+        DeploymentStatus.COMPLETED: "completed",
+        DeploymentStatus.ROLLED_BACK: "rolled_back",
+        DeploymentStatus.CANCELLED: "cancelled",
+        DeploymentStatus.FAILED: "failed",
+    }
+    is_failed = status == DeploymentStatus.FAILED
+    log(
+        deployment,
+        f"deployment.{names[status]}",
+        message,
+        now=now,
+        level=Level.ERROR if is_failed else Level.INFO,
+    )
+    _record(deployment, names[status].replace("_", "-"), message)
+    unwatch(
+        watch_ids=Update.objects.filter(deployment=deployment).values("pk"), now=now
+    )
+
+
+def _record(deployment: Deployment, verb: str, message: str) -> None:
+    audit.record(
+        actor=None,
+        verb=f"deployment.{verb}",
+        object_kind="deployment",
+        object_id=deployment.pk,
+        details={"message": message},
+    )

@@ -1,0 +1,390 @@
+"""Creating and launching deployments (FR-FW-003)."""
+
+import logging
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.db import connection, transaction
+from django.utils import timezone
+
+from deployments.choices import (
+    ACTIVE_DEPLOYMENTS,
+    DeploymentStatus,
+    Level,
+    OfflineDevices,
+)
+from deployments.criteria import HealthCriteria, RollbackThresholds
+from deployments.exceptions import (
+    AudienceMovedError,
+    FirmwareNotDeployableError,
+    IneligibleDevicesError,
+    NoEligibleDevicesError,
+    TooManyDeploymentsError,
+    TooManyDevicesError,
+)
+from deployments.models import Deployment
+from deployments.services.log import log
+from deployments.services.targeting import (
+    Audience,
+    Selection,
+    find_audience,
+    judged_devices,
+    too_many,
+    write_plan,
+)
+from deployments.strategies.registry import make_plan
+from deployments.strategies.types import Plan
+from devices.models import Device, DeviceGroup
+from firmware.choices import FirmwareStatus
+from firmware.models import Firmware
+from hotswap.common import audit
+from hotswap.common.errors import FieldError, HotSwapError, InvalidInputError
+from hotswap.common.models import User
+
+logger = logging.getLogger(__name__)
+LAUNCH_LOCK = 0x48535741
+WRITE_TRIES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class DeploymentRequest:
+    """All that a launch asks for; durations and percents are already checked."""
+
+    firmware_id: UUID
+    strategy: str
+    selection: Selection
+    parameters: dict[str, Any]
+    name: str = ""
+    health_criteria: HealthCriteria = field(default_factory=HealthCriteria)
+    rollback_thresholds: RollbackThresholds = field(default_factory=RollbackThresholds)
+    health_threshold: float = 99.0
+    on_warning: str = "proceed"
+    offline_devices: str | None = None
+    busy_devices: str = "wait"
+    offline_deadline: timedelta = timedelta(hours=24)
+    device_timeout: timedelta = timedelta(minutes=30)
+    max_attempts: int = 3
+    scheduled_at: datetime | None = None
+
+    @property
+    def offline_policy(self) -> str:
+        """A list means these very devices, now; a group means whoever is in it."""
+        if self.offline_devices is not None:
+            return self.offline_devices
+        is_list = bool(self.selection.device_ids)
+        return OfflineDevices.REJECT if is_list else OfflineDevices.WAIT
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What a launch would do; nothing is written."""
+
+    firmware: Firmware
+    audience: Audience
+    plan: Plan | None
+
+
+def _deployable(firmware_id: UUID) -> Firmware:
+    firmware = Firmware.objects.select_related("model").filter(pk=firmware_id).first()
+    if firmware is None:
+        raise FirmwareNotDeployableError(
+            "there is no such firmware", code="unknown_firmware"
+        )
+    if firmware.status != FirmwareStatus.APPROVED:
+        raise FirmwareNotDeployableError(
+            f"{firmware} is {firmware.status}: only Approved firmware is deployed"
+        )
+    if firmware.damaged_at is not None:
+        raise FirmwareNotDeployableError(
+            f"the stored image of {firmware} is damaged: {firmware.damage}",
+            code="image_damaged",
+        )
+    return firmware
+
+
+def _check_names(selection: Selection) -> None:
+    if selection.device_ids:
+        known = set(
+            Device.objects.filter(device_id__in=selection.device_ids).values_list(
+                "device_id", flat=True
+            )
+        )
+        missing = [
+            FieldError(
+                f"/targetDevices/{index}", "unknown_device", f"no device {name!r}"
+            )
+            for index, name in enumerate(selection.device_ids)
+            if name not in known
+        ]
+        if missing:
+            raise IneligibleDevicesError(
+                f"{len(missing)} of the named devices do not exist", errors=missing
+            )
+    if selection.group_ids:
+        found = set(
+            DeviceGroup.objects.filter(pk__in=selection.group_ids).values_list(
+                "pk", flat=True
+            )
+        )
+        lost = [
+            FieldError(f"/targetGroups/{index}", "unknown_group", "no such group")
+            for index, group_id in enumerate(selection.group_ids)
+            if group_id not in found
+        ]
+        if lost:
+            raise IneligibleDevicesError("a named group does not exist", errors=lost)
+
+
+def _refuse_ineligible(selection: Selection, audience: Audience) -> None:
+    """Refuse a list whole if one device of it does not fit, naming each."""
+    if not audience.excluded:
+        return
+    place = {name: index for index, name in enumerate(selection.device_ids)}
+    raise IneligibleDevicesError(
+        f"{audience.matched - audience.eligible} of {audience.matched} devices "
+        "cannot take part",
+        errors=[
+            FieldError(
+                f"/targetDevices/{place[left_out.device_id]}"
+                if left_out.device_id in place
+                else "",
+                left_out.code,
+                f"{left_out.device_id}: {left_out.detail}",
+            )
+            for left_out in audience.excluded
+        ],
+    )
+
+
+def _plan(request: DeploymentRequest, count: int) -> Plan | None:
+    if count == 0:
+        return None
+    try:
+        return make_plan(request.strategy, count, request.parameters)
+    except ValueError as error:
+        raise InvalidInputError(str(error)) from error
+
+
+def _judged(request: DeploymentRequest, firmware: Firmware, now: datetime) -> Any:
+    return judged_devices(
+        request.selection,
+        firmware,
+        offline=request.offline_policy,
+        busy=request.busy_devices,
+        now=now,
+    )
+
+
+def preview_deployment(*, request: DeploymentRequest, now: datetime) -> Preview:
+    """Say what a launch would do, without doing it."""
+    firmware = _deployable(request.firmware_id)
+    _check_names(request.selection)
+    audience = find_audience(_judged(request, firmware, now))
+    return Preview(firmware, audience, _plan(request, audience.eligible))
+
+
+def create_deployment(
+    *, actor: User, request: DeploymentRequest, now: datetime | None = None
+) -> tuple[Deployment, Audience]:
+    """Write a deployment; it runs at once unless it is scheduled for later.
+
+    All targets are written by one statement, in the same transaction, so that what is
+    answered exists as a whole.
+
+    Raises:
+        FirmwareNotDeployableError: not approved, or its stored image is damaged.
+        IneligibleDevicesError: a named device or group does not exist, or one of a
+            list of devices cannot take part.
+        NoEligibleDevicesError: nothing is left to update.
+        TooManyDevicesError: more than 100,000 devices.
+        TooManyDeploymentsError: 100 deployments are active already.
+
+    Source: FR-FW-003; Scalability.
+    """
+    now = now or timezone.now()
+    with transaction.atomic():
+        firmware = _deployable(request.firmware_id)
+        _check_names(request.selection)
+        # Serialises launches, so that two at once cannot both take the last place.
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [LAUNCH_LOCK])
+        active = Deployment.objects.filter(status__in=ACTIVE_DEPLOYMENTS).count()
+        if active >= settings.MAX_RUNNING_DEPLOYMENTS:
+            raise TooManyDeploymentsError(
+                f"{active} deployments are active, which is the most"
+            )
+        deployment = Deployment.objects.create(
+            name=request.name or f"{firmware} ({request.strategy})",
+            firmware=firmware,
+            strategy=request.strategy,
+            parameters=request.parameters,
+            selection=request.selection.to_json(),
+            health_criteria=request.health_criteria.to_json(),
+            rollback_thresholds=request.rollback_thresholds.to_json(),
+            health_threshold=request.health_threshold,
+            on_warning=request.on_warning,
+            offline_devices=request.offline_policy,
+            busy_devices=request.busy_devices,
+            offline_deadline=request.offline_deadline,
+            device_timeout=request.device_timeout,
+            max_attempts=request.max_attempts,
+            status=DeploymentStatus.SCHEDULED,
+            scheduled_at=request.scheduled_at,
+            created_by=actor,
+            created_at=now,
+            updated_at=now,
+        )
+        log(
+            deployment,
+            "deployment.created",
+            f"{request.strategy} of {firmware} created",
+            now=now,
+        )
+        audit.record(
+            actor=actor,
+            verb="deployment.created",
+            object_kind="deployment",
+            object_id=deployment.pk,
+            details={"firmware": str(firmware.pk), "strategy": request.strategy},
+        )
+        if request.scheduled_at is not None and request.scheduled_at > now:
+            audience = find_audience(_judged(request, firmware, now))
+            if request.selection.device_ids:
+                _refuse_ineligible(request.selection, audience)
+        else:
+            audience = _freeze(deployment, request, now)
+    logger.info(
+        "Deployment created successfully",
+        extra={
+            "deploymentId": str(deployment.pk),
+            "firmwareVersion": firmware.version,
+            "targetDeviceCount": audience.eligible,
+            "strategy": request.strategy,
+            "userId": str(actor.pseudonym),
+        },
+    )
+    return deployment, audience
+
+
+def _freeze(
+    deployment: Deployment, request: DeploymentRequest, now: datetime
+) -> Audience:
+    """Write the targets of a deployment and let it run."""
+    judged = _judged(request, deployment.firmware, now)
+    is_strict = bool(request.selection.device_ids) or OfflineDevices.REJECT in (
+        request.offline_policy,
+        request.busy_devices,
+    )
+    audience = find_audience(judged, show_all=bool(request.selection.device_ids))
+    if is_strict and request.selection.device_ids:
+        _refuse_ineligible(request.selection, audience)
+    elif is_strict:
+        refused = [x for x in audience.excluded if x.code in ("offline", "busy")]
+        if refused:
+            raise IneligibleDevicesError(
+                "devices are offline or busy, and the deployment asks to be refused "
+                "then",
+                errors=[
+                    FieldError("", x.code, f"{x.device_id}: {x.detail}")
+                    for x in refused
+                ],
+            )
+    if audience.eligible == 0:
+        raise NoEligibleDevicesError(
+            f"none of the {audience.matched} matching devices can take part",
+            errors=[
+                FieldError("", x.code, f"{x.device_id}: {x.detail}")
+                for x in audience.excluded
+            ],
+        )
+    if too_many(audience.eligible):
+        raise TooManyDevicesError(
+            f"{audience.eligible} devices are more than the "
+            f"{settings.MAX_DEVICES_PER_DEPLOYMENT} of one deployment"
+        )
+    plan, written = _write(deployment, request, judged, audience.eligible)
+    deployment.target_count = written
+    deployment.matched_count = audience.matched
+    deployment.started_at = now
+    deployment.updated_at = now
+    # Through Preparing, along the table, in one transaction: nobody sees it.
+    for status in (DeploymentStatus.PREPARING, DeploymentStatus.RUNNING):
+        deployment.status = status
+        deployment.save()
+    log(
+        deployment,
+        "deployment.started",
+        f"{written} devices in {len(plan.stages)} stages"
+        + (
+            f"; {audience.matched - audience.eligible} left out"
+            if audience.matched > audience.eligible
+            else ""
+        ),
+        now=now,
+    )
+    return Audience(audience.matched, audience.eligible, audience.excluded[:100])
+
+
+def _write(
+    deployment: Deployment, request: DeploymentRequest, judged: Any, count: int
+) -> tuple[Plan, int]:
+    """Plan for the devices that fit and write them.
+
+    A device may come to fit, or cease to, between the counting and the writing; the
+    plan is then made anew for the number that was found.
+    """
+    for _ in range(WRITE_TRIES):
+        plan = _plan(request, count)
+        if plan is None:
+            break
+        with transaction.atomic():
+            written = write_plan(deployment, plan, judged)
+            if written == count:
+                return plan, written
+            transaction.set_rollback(True)
+        count = written
+    raise AudienceMovedError("the devices kept changing while they were counted")
+
+
+def request_of(deployment: Deployment) -> DeploymentRequest:
+    """Rebuild the request of a deployment that waits for its time."""
+    return DeploymentRequest(
+        firmware_id=deployment.firmware_id,
+        strategy=deployment.strategy,
+        selection=Selection.from_json(deployment.selection),
+        parameters=deployment.parameters,
+        offline_devices=deployment.offline_devices,
+        busy_devices=deployment.busy_devices,
+    )
+
+
+def launch_scheduled(deployment: Deployment, now: datetime) -> None:
+    """Launch a deployment whose time has come; the caller holds its lock.
+
+    Everything is checked anew. What is no longer possible ends it as Failed, with the
+    reason.
+    """
+    try:
+        with transaction.atomic():
+            _deployable(deployment.firmware_id)
+            _freeze(deployment, request_of(deployment), now)
+    except AudienceMovedError:
+        # It will have settled by a later tick.
+        deployment.refresh_from_db()
+    except HotSwapError as error:
+        deployment.refresh_from_db()
+        deployment.status = DeploymentStatus.FAILED
+        deployment.failure_reason = error.detail
+        deployment.finished_at = now
+        deployment.updated_at = now
+        deployment.save()
+        log(
+            deployment,
+            "deployment.failed",
+            f"it could not be launched: {error.detail}",
+            now=now,
+            level=Level.ERROR,
+        )

@@ -1,0 +1,154 @@
+"""What operators do to a deployment: pause, resume, cancel, roll back.
+
+Each takes the lock, looks at the status, and acts; of two at once one wins and the
+other is told the new status (409).
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from uuid import UUID
+
+from django.db import transaction
+from django.utils import timezone
+
+from deployments.choices import (
+    CANCELLABLE,
+    PAUSABLE,
+    REVERSIBLE,
+    DeploymentStatus,
+    PauseReason,
+    StageStatus,
+)
+from deployments.exceptions import DeploymentNotFoundError, WrongStatusError
+from deployments.models import Deployment
+from deployments.services import sweeps
+from deployments.services.advance import begin_rollback
+from deployments.services.log import log
+from hotswap.common import audit
+from hotswap.common.models import User
+
+
+@contextmanager
+def _acting(
+    actor: User,
+    deployment_id: UUID,
+    allowed: tuple[DeploymentStatus, ...],
+    verb: str,
+    reason: str,
+) -> Iterator[Deployment]:
+    """Lock a deployment, check that the verb fits, and write down who did it."""
+    with transaction.atomic():
+        deployment = (
+            Deployment.objects.select_for_update(of=("self",), no_key=True)
+            .select_related("firmware__model")
+            .filter(pk=deployment_id)
+            .first()
+        )
+        if deployment is None:
+            raise DeploymentNotFoundError("there is no such deployment")
+        if deployment.status not in allowed:
+            raise WrongStatusError(
+                f"a deployment that is {deployment.status} cannot be {verb}"
+            )
+        if deployment.cancel_requested_at is not None:
+            raise WrongStatusError("this deployment is being cancelled")
+        yield deployment
+        audit.record(
+            actor=actor,
+            verb=f"deployment.{verb.replace(' ', '-')}",
+            object_kind="deployment",
+            object_id=deployment.pk,
+            details={"reason": reason},
+        )
+
+
+def pause_deployment(
+    *, actor: User, deployment_id: UUID, reason: str, now: datetime | None = None
+) -> Deployment:
+    """Stop giving new orders; devices at work go on.
+
+    Raises:
+        DeploymentNotFoundError, WrongStatusError.
+    """
+    now = now or timezone.now()
+    with _acting(actor, deployment_id, PAUSABLE, "paused", reason) as deployment:
+        deployment.status = DeploymentStatus.PAUSED
+        deployment.pause_reasons = [PauseReason.OPERATOR]
+        deployment.pause_detail = reason
+        deployment.waiting_for = f"paused by an operator: {reason}"
+        deployment.next_check_at = None
+        deployment.updated_at = now
+        deployment.save()
+        log(deployment, "deployment.paused", reason, now=now)
+    return deployment
+
+
+def resume_deployment(
+    *, actor: User, deployment_id: UUID, reason: str, now: datetime | None = None
+) -> Deployment:
+    """Go on after a pause by an operator or for health.
+
+    Resuming after a health pause accepts the warning of the stage: its gate opens on
+    the evidence there is. A rollback threshold cannot be accepted away.
+    """
+    now = now or timezone.now()
+    paused = (DeploymentStatus.PAUSED,)
+    with _acting(actor, deployment_id, paused, "resumed", reason) as deployment:
+        if PauseReason.HEALTH in deployment.pause_reasons:
+            deployment.stages.filter(status=StageStatus.OPEN).update(is_accepted=True)
+        deployment.status = (
+            DeploymentStatus.SCHEDULED
+            if deployment.started_at is None
+            else DeploymentStatus.RUNNING
+        )
+        deployment.pause_reasons = []
+        deployment.pause_detail = ""
+        deployment.waiting_for = ""
+        deployment.resumed_at = now
+        deployment.updated_at = now
+        deployment.save()
+        log(deployment, "deployment.resumed", reason, now=now)
+    return deployment
+
+
+def cancel_deployment(
+    *, actor: User, deployment_id: UUID, reason: str, now: datetime | None = None
+) -> Deployment:
+    """Stop what has not begun to install; what has finishes.
+
+    The status becomes Cancelled when the last device has settled.
+    """
+    now = now or timezone.now()
+    with _acting(actor, deployment_id, CANCELLABLE, "cancelled", reason) as deployment:
+        deployment.cancel_requested_at = now
+        deployment.updated_at = now
+        if deployment.started_at is None:
+            deployment.status = DeploymentStatus.CANCELLED
+            deployment.finished_at = now
+            deployment.pause_reasons = []
+            deployment.waiting_for = ""
+        else:
+            deployment.waiting_for = "devices that are installing to finish"
+        deployment.next_check_at = None
+        deployment.save()
+        stopped = sweeps.stop_unstarted(deployment, now)
+        log(
+            deployment,
+            "deployment.cancel_requested",
+            f"{reason}; {stopped} devices will not be updated",
+            now=now,
+        )
+    return deployment
+
+
+def rollback_deployment(
+    *, actor: User, deployment_id: UUID, reason: str, now: datetime | None = None
+) -> Deployment:
+    """Send every exposed device back to the firmware it ran before."""
+    now = now or timezone.now()
+    with _acting(actor, deployment_id, REVERSIBLE, "rolled back", reason) as deployment:
+        begin_rollback(
+            deployment, reason=f"by an operator: {reason}", now=now, stage_number=None
+        )
+    return deployment

@@ -1,0 +1,206 @@
+"""The facts of a deployment: counts by stage, read live and exact."""
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from django.db.models import Avg, Count, DurationField, ExpressionWrapper, F, Q
+
+from deployments.choices import StageStatus, TargetStatus
+from deployments.models import Deployment, Stage, Target
+from deployments.strategies import types
+
+T = TargetStatus
+JUDGED_FAILED = (T.FAILED, T.ROLLING_BACK, T.ROLLED_BACK)
+SETTLED = (T.SUCCESS, T.FAILED, T.ROLLED_BACK, T.SKIPPED, T.CANCELLED)
+# They never were evidence: these devices did not need the update, or cannot take it.
+NEUTRAL_CODES = (
+    "already_installed",
+    "disabled",
+    "moved_on",
+    "security_version",
+    "wrong_model",
+)
+_IS_NEUTRAL = Q(error_code__in=NEUTRAL_CODES, exposed_at__isnull=True)
+
+
+@dataclass(slots=True)
+class StageCounts:
+    """One stage in numbers."""
+
+    by_status: dict[str, int] = field(
+        default_factory=lambda: {str(status): 0 for status in TargetStatus}
+    )
+    exposed: int = 0
+    exposed_settled: int = 0
+    unexposed_pending: int = 0
+    neutral: int = 0
+
+    @property
+    def total(self) -> int:
+        return sum(self.by_status.values())
+
+    @property
+    def succeeded(self) -> int:
+        return self.by_status[T.SUCCESS]
+
+    @property
+    def failed(self) -> int:
+        return sum(self.by_status[status] for status in JUDGED_FAILED)
+
+    @property
+    def success_rate(self) -> float | None:
+        """Proved devices as a percent of those whose outcome is known."""
+        judged = self.succeeded + self.failed
+        return 100 * self.succeeded / judged if judged else None
+
+    @property
+    def percent_complete(self) -> float:
+        """Devices with nothing left to do as a percent of all."""
+        done = sum(self.by_status[status] for status in SETTLED)
+        return 100 * done / self.total if self.total else 0.0
+
+    def add(self, other: "StageCounts") -> None:
+        for status, count in other.by_status.items():
+            self.by_status[status] += count
+        self.exposed += other.exposed
+        self.exposed_settled += other.exposed_settled
+        self.unexposed_pending += other.unexposed_pending
+        self.neutral += other.neutral
+
+
+def count_stages(deployment: Deployment) -> dict[int, StageCounts]:
+    """Count the targets of each stage, by one statement."""
+    rows = (
+        Target.objects.filter(deployment=deployment)
+        .values("stage_number", "status")
+        .annotate(
+            number=Count("pk"),
+            exposed=Count("pk", filter=Q(exposed_at__isnull=False)),
+            neutral=Count("pk", filter=_IS_NEUTRAL),
+        )
+        .order_by()
+    )
+    stages: dict[int, StageCounts] = {}
+    for row in rows:
+        counts = stages.setdefault(row["stage_number"], StageCounts())
+        counts.by_status[row["status"]] += row["number"]
+        counts.exposed += row["exposed"]
+        if row["status"] in SETTLED:
+            counts.exposed_settled += row["exposed"]
+        if row["status"] == T.PENDING:
+            counts.unexposed_pending += row["number"] - row["exposed"]
+        if row["status"] == T.SKIPPED:
+            counts.neutral += row["neutral"]
+    return stages
+
+
+def total_of(stages: dict[int, StageCounts]) -> StageCounts:
+    """Add all stages up."""
+    total = StageCounts()
+    for counts in stages.values():
+        total.add(counts)
+    return total
+
+
+def plan_of(stages: list[Stage]) -> types.Plan:
+    """Read the plan back from its rows."""
+    return types.Plan(
+        tuple(
+            types.Stage(
+                stage.number,
+                stage.name,
+                stage.boundary,
+                timedelta(seconds=stage.wait_seconds),
+            )
+            for stage in stages
+        )
+    )
+
+
+def gate_of(deployment: Deployment) -> types.Gate:
+    """Return the thresholds that its stages must meet."""
+    thresholds = deployment.thresholds
+    return types.Gate(
+        health_threshold_percent=deployment.health_threshold,
+        rollback_threshold_percent=min(
+            thresholds.success_rate, deployment.health_threshold
+        ),
+        minimum_sample=thresholds.minimum_sample,
+        minimum_exposure_percent=thresholds.minimum_exposure,
+        pauses_on_warning=deployment.on_warning == "pause",
+    )
+
+
+def progress_of(
+    stages: list[Stage], counts: dict[int, StageCounts]
+) -> tuple[types.StageProgress, ...]:
+    """Put the facts into the form that `decide` reads."""
+    facts = []
+    for stage in stages:
+        count = counts.get(stage.number, StageCounts())
+        facts.append(
+            types.StageProgress(
+                number=stage.number,
+                size=count.total - count.neutral,
+                exposed=count.exposed,
+                succeeded=count.succeeded,
+                failed=count.failed,
+                settled=count.exposed_settled,
+                can_grow=count.unexposed_pending > 0,
+                opened_at=stage.opened_at,
+                settled_at=stage.settled_at,
+                passed_at=stage.passed_at,
+                is_accepted=stage.is_accepted,
+            )
+        )
+    return tuple(facts)
+
+
+def has_settled(progress: types.StageProgress, gate: types.Gate) -> bool:
+    """Tell whether the evidence of a stage is complete, before its wait."""
+    needed = progress.size * gate.minimum_exposure_percent / 100
+    enough = progress.exposed >= needed or (
+        progress.is_accepted and not progress.can_grow
+    )
+    return 0 < progress.exposed == progress.settled and enough
+
+
+def estimate_completion(
+    deployment: Deployment,
+    stages: list[Stage],
+    counts: dict[int, StageCounts],
+    now: datetime,
+) -> datetime | None:
+    """Estimate the end from how long devices really took, or None without evidence.
+
+    Each open or coming stage takes one mean device time plus its wait; the part of it
+    that has passed is taken off.
+    """
+    if deployment.status != "Running":
+        return None
+    total = total_of(counts)
+    if not total.succeeded:
+        return None
+    mean: timedelta | None = (
+        Target.objects.filter(deployment=deployment, status=T.SUCCESS)
+        .annotate(
+            took=ExpressionWrapper(
+                F("settled_at") - F("exposed_at"), output_field=DurationField()
+            )
+        )
+        .aggregate(mean=Avg("took"))["mean"]
+    )
+    if mean is None:
+        return None
+    end = now
+    for stage in stages:
+        if stage.status in (StageStatus.PASSED, StageStatus.FAILED):
+            continue
+        wait = timedelta(seconds=stage.wait_seconds)
+        if stage.opened_at is None:
+            end += mean + wait
+        elif stage.settled_at is not None:
+            end = max(end, stage.settled_at + wait)
+        else:
+            end = max(end, stage.opened_at + mean, now) + wait
+    return end

@@ -1,0 +1,219 @@
+"""Which devices a deployment gets, and why others are left out.
+
+Everything here is one statement, whatever the size of the fleet.
+"""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.db import connection
+from django.db.models import Case, CharField, Count, Exists, F, OuterRef, Q, Value, When
+from django.db.models.functions import Coalesce
+
+from deployments.choices import BusyDevices, OfflineDevices
+from deployments.models import Deployment, Stage, Update
+from deployments.strategies.types import Plan
+from devices.models import Device, GroupMembership
+from firmware.models import Firmware
+
+SHOWN_EXCLUSIONS = 100
+
+REASONS = {
+    "revoked": "the device is revoked",
+    "disabled": "the device is disabled for updates",
+    "wrong_model": "the device is of another model",
+    "already_installed": "the device runs this image already",
+    "security_version": "the device has proved a higher security version",
+    "offline": "the device is offline",
+    "busy": "another update of the device is under way",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Who is meant. Exactly one way of naming devices is used."""
+
+    device_ids: tuple[str, ...] = ()
+    group_ids: tuple[UUID, ...] = ()
+    regions: tuple[str, ...] = ()
+    everyone: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "device_ids": list(self.device_ids),
+            "group_ids": [str(group_id) for group_id in self.group_ids],
+            "regions": list(self.regions),
+            "everyone": self.everyone,
+        }
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> "Selection":
+        return cls(
+            tuple(data["device_ids"]),
+            tuple(UUID(text) for text in data["group_ids"]),
+            tuple(data["regions"]),
+            data["everyone"],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Exclusion:
+    device_id: str
+    code: str
+
+    @property
+    def detail(self) -> str:
+        return REASONS[self.code]
+
+
+@dataclass(frozen=True, slots=True)
+class Audience:
+    """How many devices were meant, how many fit, and the first hundred that do not."""
+
+    matched: int
+    eligible: int
+    excluded: tuple[Exclusion, ...] = field(default=())
+
+
+def matched_devices(selection: Selection) -> Any:
+    """Return the devices that a selection names, fitting or not."""
+    devices = Device.objects.all()
+    if selection.device_ids:
+        return devices.filter(device_id__in=selection.device_ids)
+    if selection.group_ids:
+        members = GroupMembership.objects.filter(
+            group_id__in=selection.group_ids, device=OuterRef("pk")
+        )
+        return devices.filter(Exists(members))
+    if selection.regions:
+        return devices.filter(region__in=selection.regions)
+    return devices if selection.everyone else devices.none()
+
+
+def judged_devices(
+    selection: Selection,
+    firmware: Firmware,
+    *,
+    offline: str,
+    busy: str,
+    now: datetime,
+) -> Any:
+    """Annotate each matched device with `exclusion`: the code, or empty if it fits.
+
+    Source: design, Eligible; FR-FW-003 (targets exist, are online, are compatible).
+    """
+    reasons = [
+        When(revoked_at__isnull=False, then=Value("revoked")),
+        When(enabled=False, then=Value("disabled")),
+        When(~Q(model_id=firmware.model_id), then=Value("wrong_model")),
+        When(firmware_checksum=firmware.sha256, then=Value("already_installed")),
+        When(
+            security_version__gt=firmware.security_version,
+            then=Value("security_version"),
+        ),
+    ]
+    if offline != OfflineDevices.WAIT:
+        reasons.append(
+            When(
+                Q(state__isnull=True) | Q(state__online_until__lte=now),
+                then=Value("offline"),
+            )
+        )
+    if busy != BusyDevices.WAIT:
+        open_update = Update.objects.filter(
+            device=OuterRef("pk"), closed_at__isnull=True
+        )
+        reasons.append(When(Exists(open_update), then=Value("busy")))
+    return matched_devices(selection).annotate(
+        exclusion=Case(*reasons, default=Value(""), output_field=CharField())
+    )
+
+
+def find_audience(judged: Any, *, show_all: bool = False) -> Audience:
+    """Count who fits and list who does not, by name."""
+    counts = judged.aggregate(
+        matched=Count("pk"), eligible=Count("pk", filter=Q(exclusion=""))
+    )
+    left_out = (
+        judged.exclude(exclusion="")
+        .order_by("device_id")
+        .values_list("device_id", "exclusion")
+    )
+    if not show_all:
+        left_out = left_out[:SHOWN_EXCLUSIONS]
+    return Audience(
+        counts["matched"],
+        counts["eligible"],
+        tuple(Exclusion(name, code) for name, code in left_out),
+    )
+
+
+def write_plan(deployment: Deployment, plan: Plan, judged: Any) -> int:
+    """Write the stages and, by one statement, all targets with their ranks.
+
+    The rank is a hash of the device salted with the deployment, so that the canaries
+    are not always the same devices, and the order is the same however often it is
+    computed.
+
+    Returns:
+        The number of targets.
+    """
+    earlier = 0
+    stages = []
+    for stage in plan.stages:
+        stages.append(
+            Stage(
+                deployment=deployment,
+                number=stage.number,
+                name=stage.name,
+                boundary=stage.boundary,
+                size=stage.boundary - earlier,
+                wait_seconds=stage.wait.total_seconds(),
+            )
+        )
+        earlier = stage.boundary
+    Stage.objects.bulk_create(stages)
+    chosen = (
+        judged.filter(exclusion="")
+        .order_by()
+        .annotate(version=Coalesce(F("firmware_version"), Value("")))
+        .values("id", "version", "firmware_checksum")
+    )
+    query, parameters = chosen.query.sql_with_params()
+    boundaries = [stage.boundary for stage in plan.stages]
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""
+            INSERT INTO deployments_target (
+                deployment_id, device_id, rank, stage_number, status, attempt,
+                rollback_attempt, from_version, from_checksum, error_code, message,
+                updated_at
+            )
+            SELECT %s, id, rank, width_bucket(rank::int - 1, %s::int[]) + 1,
+                   'pending', 0, 0, version, firmware_checksum, '', '', %s
+            FROM (
+                SELECT chosen.*, row_number() OVER (
+                    ORDER BY hashtextextended(id::text || %s, 0), id
+                ) AS rank
+                FROM ({query}) AS chosen
+            ) AS ranked
+            -- In the order of the indexes, which then fill from left to right.
+            ORDER BY id
+            """,
+            [
+                deployment.pk,
+                boundaries,
+                deployment.created_at,
+                str(deployment.pk),
+                *parameters,
+            ],
+        )
+        return cursor.rowcount
+
+
+def too_many(count: int) -> bool:
+    """Tell whether a deployment of so many devices exceeds the limit."""
+    return count > settings.MAX_DEVICES_PER_DEPLOYMENT

@@ -1,0 +1,118 @@
+"""One decision for every strategy: what does the evidence allow now?
+
+Rules, in this order:
+- A stage whose best rate still reachable is below the rollback threshold sends the
+  whole deployment back; stages that have passed are judged too, as their devices are
+  still watched.
+- A gate opens on complete evidence only: enough of the stage exposed, everything
+  exposed settled, the wait over. No data never opens a gate.
+- Between the rollback threshold and the health threshold it warns, then goes on or
+  pauses, as the deployment says.
+
+Pure: standard library, numbers and a clock that is passed in.
+"""
+
+from datetime import datetime
+
+from deployments.strategies.types import (
+    Complete,
+    Decision,
+    Gate,
+    PassStage,
+    Pause,
+    Plan,
+    RollBack,
+    Stage,
+    StageProgress,
+    StartStage,
+    Wait,
+)
+
+
+def decide(
+    plan: Plan, gate: Gate, progress: tuple[StageProgress, ...], now: datetime
+) -> Decision:
+    """Say the one next step.
+
+    Args:
+        plan: the stages, numbered from 1.
+        progress: the facts of each stage of the plan, in its order.
+
+    Source: FR-FW-003, FR-FW-006; Deployment Patterns.
+    """
+    opened = [stage for stage in progress if stage.opened_at is not None]
+    for stage in opened:
+        reason = _breach(stage, gate)
+        if reason is not None:
+            return RollBack(stage.number, reason)
+    waiting: Decision | None = None
+    in_flight = 0
+    for stage in opened:
+        if stage.passed_at is not None:
+            continue
+        answer = _gate(plan.stages[stage.number - 1], stage, gate, now)
+        if not isinstance(answer, Wait):
+            return answer
+        in_flight += 1
+        waiting = waiting or answer
+    if len(opened) < len(plan.stages) and in_flight < plan.in_flight:
+        return StartStage(len(opened) + 1)
+    return waiting or Complete()
+
+
+def success_percent(stage: StageProgress) -> float | None:
+    """Return proved / exposed as a percent, or None without anything exposed."""
+    return 100 * stage.succeeded / stage.exposed if stage.exposed else None
+
+
+def _breach(stage: StageProgress, gate: Gate) -> str | None:
+    judged = stage.succeeded + stage.failed
+    if stage.exposed == 0 or judged < gate.minimum_sample:
+        return None
+    best = 100 * (stage.exposed - stage.failed) / stage.exposed
+    if best >= gate.rollback_threshold_percent:
+        return None
+    return (
+        f"stage {stage.number}: {stage.failed} of {stage.exposed} devices failed, "
+        f"so at most {best:.1f} % can succeed; "
+        f"{gate.rollback_threshold_percent:g} % are required"
+    )
+
+
+def _gate(
+    planned: Stage, stage: StageProgress, gate: Gate, now: datetime
+) -> PassStage | Pause | Wait:
+    if stage.size == 0:
+        return PassStage(stage.number, None)
+    needed = stage.size * gate.minimum_exposure_percent / 100
+    if stage.exposed < needed or stage.exposed == 0:
+        missing = stage.size - stage.exposed
+        if stage.can_grow:
+            return Wait(f"{missing} of {stage.size} devices have not been seen yet")
+        if not stage.is_accepted:
+            return Pause(
+                stage.number,
+                f"only {stage.exposed} of {stage.size} devices were ever seen: "
+                "too little evidence to go on",
+            )
+        if stage.exposed == 0:
+            return Wait("no device of this stage was ever seen")
+    if stage.settled < stage.exposed:
+        left = stage.exposed - stage.settled
+        return Wait(f"{left} of {stage.exposed} devices are still at work")
+    if stage.settled_at is None:
+        return Wait("the stage has just settled", now)
+    over_at = stage.settled_at + planned.wait
+    if now < over_at:
+        return Wait("watching the devices before the next step", over_at)
+    rate = success_percent(stage)
+    assert rate is not None
+    if rate >= gate.health_threshold_percent:
+        return PassStage(stage.number, None)
+    warning = (
+        f"stage {stage.number}: {rate:.1f} % succeeded, below the health threshold of "
+        f"{gate.health_threshold_percent:g} %"
+    )
+    if gate.pauses_on_warning and not stage.is_accepted:
+        return Pause(stage.number, warning)
+    return PassStage(stage.number, warning)

@@ -1,0 +1,106 @@
+"""What planners make and what `decide` reads. Standard library only."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A slice of the fleet: the ranks up to `boundary` that no earlier stage has.
+
+    `wait` runs from the moment the stage has settled until its gate may open.
+    """
+
+    number: int
+    name: str
+    boundary: int
+    wait: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The stages in order; `in_flight` of them may be unfinished at once."""
+
+    stages: tuple[Stage, ...]
+    in_flight: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """When a stage may be followed by the next, in percent 0-100."""
+
+    health_threshold_percent: float
+    rollback_threshold_percent: float
+    minimum_sample: int
+    minimum_exposure_percent: float
+    pauses_on_warning: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StageProgress:
+    """The facts of one stage.
+
+    Attributes:
+        size: devices that can still be evidence (those that had the image already
+            are left out).
+        exposed: were given the order.
+        succeeded: proved.
+        failed: failed, on the way back, or back.
+        settled: exposed devices whose outcome is final.
+        can_grow: an unexposed device may still appear before the offline deadline.
+        opened_at, settled_at, passed_at: None as long as it has not happened.
+        is_accepted: an operator resumed in spite of the warning of this stage.
+    """
+
+    number: int
+    size: int
+    exposed: int
+    succeeded: int
+    failed: int
+    settled: int
+    can_grow: bool
+    opened_at: datetime | None
+    settled_at: datetime | None
+    passed_at: datetime | None
+    is_accepted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StartStage:
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class PassStage:
+    """The gate of a stage opens, with a warning if it opened below its threshold."""
+
+    number: int
+    warning: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Nothing to do; why, and until when if that is known."""
+
+    reason: str
+    until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    number: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RollBack:
+    number: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Complete:
+    pass
+
+
+Decision = StartStage | PassStage | Wait | Pause | RollBack | Complete

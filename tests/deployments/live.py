@@ -1,0 +1,150 @@
+"""Devices and people that speak to a running HotSwap over HTTP."""
+
+import secrets
+import uuid
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+
+from tests.live import LiveStack
+
+WORDS = ("downloading", "verifying", "installing", "rebooting")
+
+
+@dataclass
+class LiveAdmin:
+    """The first Admin of a stack, logged in."""
+
+    stack: LiveStack
+    client: httpx.Client = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.client = httpx.Client(
+            base_url=f"{self.stack.url}/api/v1",
+            timeout=30,
+            transport=httpx.HTTPTransport(retries=3),
+        )
+        answer = self.client.post(
+            "/auth/token",
+            json={
+                "username": self.stack.admin_username,
+                "password": self.stack.admin_password,
+            },
+        )
+        self.client.headers["Authorization"] = f"Bearer {answer.json()['access']}"
+
+    def get(self, path: str) -> Any:
+        answer = self.client.get(path)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def post(self, path: str, body: Any, status: int = 201) -> Any:
+        answer = self.client.post(path, json=body)
+        assert answer.status_code == status, answer.text
+        return answer.json()
+
+    def upload(self, model: str, version: str, content: bytes) -> dict[str, Any]:
+        """Upload an image and approve it."""
+        answer = self.client.post(
+            "/firmware",
+            files={"file": ("image", content)},
+            data={"model": model, "version": version},
+        )
+        assert answer.status_code == 201, answer.text
+        approved: dict[str, Any] = self.post(
+            f"/firmware/{answer.json()['id']}/approve", {"comment": "tested"}, 200
+        )
+        return approved
+
+    def register(self, model: str, count: int, runs: dict[str, Any]) -> list[Any]:
+        """Register devices under fresh names."""
+        prefix = f"live-{secrets.token_hex(3)}"
+        return [
+            LiveDevice(
+                self.stack,
+                f"{prefix}-{index}",
+                self.post(
+                    "/devices", {"deviceId": f"{prefix}-{index}", "model": model}
+                )["apiKey"],
+                runs["version"],
+                runs["checksum"],
+            )
+            for index in range(count)
+        ]
+
+
+@dataclass
+class LiveDevice:
+    """One device that does an honest step each time it is asked to."""
+
+    stack: LiveStack
+    name: str
+    api_key: str
+    version: str
+    checksum: str
+    boot_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    order: dict[str, Any] | None = None
+    sequence: int = 0
+    words: list[str] = field(default_factory=list)
+    orders_seen: list[str] = field(default_factory=list)
+    client: httpx.Client = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.client = httpx.Client(base_url=f"{self.stack.url}/api/v1", timeout=30)
+        answer = self.client.post(
+            "/auth/device-token", json={"deviceId": self.name, "apiKey": self.api_key}
+        )
+        self.client.headers["Authorization"] = f"Bearer {answer.json()['access']}"
+
+    def beat(self, error_rate: float = 0.0) -> None:
+        answer = self.client.post(
+            f"/devices/{self.name}/health",
+            json={
+                "cpuUsage": 3.0,
+                "memoryUsage": 10.0,
+                "uptime": 5,
+                "bootId": self.boot_id,
+                "firmwareVersion": self.version,
+                "firmwareChecksum": self.checksum,
+                "applicationMetrics": {"errorRate": error_rate},
+            },
+        )
+        assert answer.status_code == 200, answer.text
+
+    def poll(self) -> None:
+        answer = self.client.get(f"/devices/{self.name}/update")
+        assert answer.status_code in (200, 204), answer.text
+        if answer.status_code == 200:
+            order = answer.json()
+            if self.order is None or order["updateId"] != self.order["updateId"]:
+                self.order = order
+                self.sequence = 0
+                self.words = [*WORDS, "confirming"]
+                self.orders_seen.append(order["updateId"])
+
+    def report(self, status: str) -> int:
+        assert self.order is not None
+        self.sequence += 1
+        return self.client.post(
+            f"/devices/{self.name}/updates/{self.order['updateId']}/reports",
+            json={
+                "sequence": self.sequence,
+                "status": status,
+                "bootId": self.boot_id,
+            },
+        ).status_code
+
+    def step(self) -> None:
+        """Send a heartbeat, poll, and say the next word of the order at hand."""
+        self.beat()
+        self.poll()
+        if self.order is None or not self.words:
+            return
+        word = self.words.pop(0)
+        if word == "confirming":
+            self.boot_id = str(uuid.uuid4())
+            self.version = self.order["firmware"]["version"]
+            self.checksum = self.order["firmware"]["checksum"]
+            self.beat()
+        assert self.report(word) == 200

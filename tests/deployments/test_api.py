@@ -1,0 +1,429 @@
+"""The routes of deployments, and those of devices that need them."""
+
+import json
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from deployments.models import Deployment, Report, Target, Update
+from firmware.models import Firmware
+from tests.api import Caller, pointers, problem_of
+from tests.callers import PersonCaller
+from tests.deployments.world import ScriptedDevice, World
+from tests.devices.factories import device_token
+
+
+@pytest.fixture
+def old(world: World) -> Firmware:
+    return world.image("2.4.0")
+
+
+@pytest.fixture
+def new(world: World, old: Firmware) -> Firmware:
+    return world.image("2.5.0")
+
+
+def launch_body(firmware: Firmware, **changes: Any) -> dict[str, Any]:
+    """A canary over everyone; a change to None leaves the field out."""
+    body = {
+        "firmwareId": str(firmware.pk),
+        "strategy": "Canary",
+        "targetAll": True,
+        "initialPercentage": 10,
+        "increments": [30, 100],
+        "waitDuration": "PT1M",
+    } | changes
+    return {name: value for name, value in body.items() if value is not None}
+
+
+def as_device(device: ScriptedDevice) -> Caller:
+    return Caller(token=device_token(device.device))
+
+
+def test_a_launch_answers_with_its_targets_and_stages(
+    world: World, old: Firmware, new: Firmware, operator: PersonCaller
+) -> None:
+    world.fleet(10, old)
+
+    response = operator.post("/deployments", launch_body(new))
+
+    assert response.status_code == 201, response.content
+    body = response.json()
+    assert body["firmware"] == {"id": str(new.pk), "version": "2.5.0"}
+    assert body["targets"] == {"matched": 10, "eligible": 10, "excluded": []}
+    assert [(s["number"], s["name"], s["size"]) for s in body["stages"]] == [
+        (1, "10 %", 1),
+        (2, "30 %", 2),
+        (3, "100 %", 7),
+    ]
+    assert response["Location"] == f"/api/v1/deployments/{body['id']}"
+
+
+@pytest.mark.parametrize(
+    ("changes", "pointer", "code"),
+    [
+        ({"firmwareId": "not-a-uuid"}, "/firmwareId", "invalid"),
+        ({"firmwareId": None}, "/firmwareId", "required"),
+        ({"firmwareId": 7}, "/firmwareId", "invalid"),
+        ({"targetGroups": [7], "targetAll": None}, "/targetGroups/0", "invalid"),
+        ({"strategy": "BigBang"}, "/strategy", "invalid_choice"),
+        ({"targetAll": None}, "/targetDevices", "required"),
+        ({"targetDevices": ["a"]}, "/targetDevices", "conflict"),
+        ({"targetAll": "yes"}, "/targetAll", "invalid"),
+        ({"increments": [30, 20]}, "/increments", "invalid"),
+        ({"increments": [101]}, "/increments/0", "max_value"),
+        ({"increments": ["30"]}, "/increments/0", "invalid"),
+        ({"initialPercentage": 0}, "/initialPercentage", "min_value"),
+        ({"initialPercentage": 10.5}, "/initialPercentage", "invalid"),
+        ({"waitDuration": "1 hour"}, "/waitDuration", "invalid"),
+        ({"waitDuration": "P1M"}, "/waitDuration", "invalid"),
+        ({"waitDuration": "-PT1M"}, "/waitDuration", "invalid"),
+        ({"healthThreshold": 101}, "/healthThreshold", "max_value"),
+        ({"scheduledAt": "2020-01-01T00:00:00Z"}, "/scheduledAt", "invalid"),
+        ({"surprise": 1}, "/surprise", "unknown"),
+        (
+            {"healthCriteria": {"heartbeatsRequired": 0}},
+            "/healthCriteria/heartbeatsRequired",
+            "min_value",
+        ),
+        (
+            {"rollbackThresholds": {"errorRate": 10}},
+            "/rollbackThresholds/errorRate",
+            "max_value",
+        ),
+        (
+            {"rollbackThresholds": {"surprise": 10}},
+            "/rollbackThresholds/surprise",
+            "unknown",
+        ),
+        ({"maxAttempts": 0}, "/maxAttempts", "min_value"),
+        ({"offlineDevices": "panic"}, "/offlineDevices", "invalid_choice"),
+        ({"regions": ["ATLANTIS"], "targetAll": None}, "/regions/0", "invalid_choice"),
+        ({"targetDevices": [], "targetAll": None}, "/targetDevices", "min_length"),
+    ],
+)
+def test_a_bad_launch_names_the_field_and_writes_nothing(
+    world: World,
+    old: Firmware,
+    new: Firmware,
+    operator: PersonCaller,
+    changes: dict[str, Any],
+    pointer: str,
+    code: str,
+) -> None:
+    world.fleet(2, old)
+
+    response = operator.post("/deployments", launch_body(new, **changes))
+
+    document = problem_of(response, 400)
+    assert pointers(document).get(pointer) == code
+    assert not Deployment.objects.exists()
+
+
+def test_fields_of_another_strategy_are_refused(
+    new: Firmware, operator: PersonCaller
+) -> None:
+    response = operator.post("/deployments", launch_body(new, strategy="Direct"))
+
+    document = problem_of(response, 400)
+    assert set(pointers(document)) == {
+        "/initialPercentage",
+        "/increments",
+        "/waitDuration",
+    }
+
+
+def test_unapproved_firmware_and_a_wrong_model_are_impossible(
+    world: World, old: Firmware, operator: PersonCaller
+) -> None:
+    world.fleet(1, old)
+    draft = world.image("2.6.0", approved=False)
+    foreign = world.image("1.0.0", model="gateway-v1")
+
+    unapproved = operator.post("/deployments", launch_body(draft))
+    mismatched = operator.post(
+        "/deployments", launch_body(foreign, targetDevices=["d-000"], targetAll=None)
+    )
+
+    problem_of(unapproved, 422, "firmware_not_approved")
+    document = problem_of(mismatched, 422, "ineligible_devices")
+    assert pointers(document) == {"/targetDevices/0": "wrong_model"}
+    assert not Deployment.objects.exists()
+
+
+def test_a_preview_shows_the_plan_and_writes_nothing(
+    world: World, old: Firmware, new: Firmware, operator: PersonCaller
+) -> None:
+    world.fleet(10, old)
+
+    response = operator.post("/deployments/preview", launch_body(new))
+
+    assert response.status_code == 200
+    assert [s["exposedDevices"] for s in response.json()["stages"]] == [1, 3, 10]
+    assert not Deployment.objects.exists()
+
+
+def test_the_status_counts_exactly(
+    world: World, old: Firmware, new: Firmware, viewer: PersonCaller
+) -> None:
+    world.fleet(10, old)
+    deployment = world.launch(new, "Canary")
+    world.update_offered()
+
+    body = viewer.get(f"/deployments/{deployment.pk}/status").json()
+
+    assert body["status"] == "Running"
+    assert body["stage"]["number"] == 1
+    assert body["stage"]["of"] == 3
+    assert body["progress"]["total"] == 10
+    assert body["progress"]["success"] == 1
+    assert body["progress"]["pending"] == 9
+    assert body["percentComplete"] == 10
+    assert body["successRate"] == 100
+    assert body["estimatedCompletionAt"] is not None
+    assert set(body["progress"]) == {
+        "total", "pending", "notified", "downloading", "verifying", "installing",
+        "rebooting", "confirming", "success", "failed", "rollingBack", "rolledBack",
+        "skipped", "cancelled",
+    }  # fmt: skip
+
+
+def test_without_evidence_there_is_no_rate_and_no_estimate(
+    world: World, old: Firmware, new: Firmware, viewer: PersonCaller
+) -> None:
+    world.fleet(10, old)
+    deployment = world.launch(new, "Canary")
+
+    body = viewer.get(f"/deployments/{deployment.pk}/status").json()
+
+    assert body["successRate"] is None
+    assert body["estimatedCompletionAt"] is None
+
+
+def test_each_waiting_device_says_what_for(
+    world: World, old: Firmware, new: Firmware, viewer: PersonCaller
+) -> None:
+    world.fleet(10, old)
+    deployment = world.launch(new, "Canary")
+
+    rows = viewer.get(f"/deployments/{deployment.pk}/devices").json()["results"]
+
+    assert len(rows) == 10
+    assert [row["stage"] for row in rows] == [1] + [2] * 2 + [3] * 7
+    assert all(row["waitingFor"] for row in rows)
+    assert rows[1]["waitingFor"] == "stage 2 (30 %) to open"
+
+
+def test_logs_are_filtered_and_searched(
+    world: World, old: Firmware, new: Firmware, viewer: PersonCaller
+) -> None:
+    world.fleet(1, old)
+    deployment = world.launch(new)
+    world.update_offered()
+    logs = f"/deployments/{deployment.pk}/logs"
+
+    by_event = viewer.get(f"{logs}?event=stage.opened").json()["results"]
+    by_device = viewer.get(f"{logs}?deviceId=d-000").json()["results"]
+    by_text = viewer.get(f"{logs}?search=proved").json()["results"]
+    unknown = viewer.get(f"{logs}?colour=red")
+
+    assert [row["stage"] for row in by_event] == [1]
+    assert {row["deviceId"] for row in by_device} == {"d-000"}
+    assert "device.updated" in {row["event"] for row in by_text}
+    assert "deviceId" in problem_of(unknown, 400)["detail"]
+
+
+def test_a_verb_needs_a_reason_and_the_right_status(
+    world: World, old: Firmware, new: Firmware, operator: PersonCaller
+) -> None:
+    world.fleet(1, old)
+    deployment = world.launch(new)
+    path = f"/deployments/{deployment.pk}"
+
+    problem_of(operator.post(f"{path}/pause", {}), 400)
+    assert operator.post(f"{path}/pause", {"reason": "lunch"}).status_code == 200
+    problem_of(operator.post(f"{path}/pause", {"reason": "again"}), 409, "wrong_status")
+    problem_of(
+        operator.post(f"/deployments/{uuid4()}/pause", {"reason": "x"}),
+        404,
+        "deployment_not_found",
+    )
+
+
+def test_a_retried_launch_with_its_key_launches_once(
+    world: World, old: Firmware, new: Firmware, operator: PersonCaller
+) -> None:
+    world.fleet(3, old)
+    headers = {"Idempotency-Key": "launch-1"}
+
+    first = operator.post("/deployments", launch_body(new), headers=headers)
+    second = operator.post("/deployments", launch_body(new), headers=headers)
+
+    assert first.status_code == second.status_code == 201
+    assert first.json() == second.json()
+    assert Deployment.objects.count() == 1
+
+
+def test_an_order_goes_to_its_own_device_only(
+    world: World, old: Firmware, new: Firmware
+) -> None:
+    mine, other = world.fleet(2, old)
+    world.launch(new)
+    order = as_device(mine).get(f"/devices/{mine.name}/update").json()
+    report = {"sequence": 1, "status": "downloading"}
+    stranger = as_device(other)
+
+    problem_of(stranger.get(f"/devices/{mine.name}/update"), 403, "foreign_device")
+    problem_of(
+        stranger.post(
+            f"/devices/{mine.name}/updates/{order['updateId']}/reports", report
+        ),
+        403,
+        "foreign_device",
+    )
+    problem_of(
+        stranger.post(
+            f"/devices/{other.name}/updates/{order['updateId']}/reports", report
+        ),
+        404,
+        "update_not_found",
+    )
+    problem_of(stranger.get(f"/firmware/{new.pk}/download"), 403, "no_active_update")
+    assert not Report.objects.exists()
+
+
+def test_a_device_with_an_order_downloads_it_whole_and_in_ranges(
+    world: World, old: Firmware, new: Firmware
+) -> None:
+    (device,) = world.fleet(1, old)
+    world.launch(new)
+    caller = as_device(device)
+    order = caller.get(f"/devices/{device.name}/update").json()
+    path = f"/firmware/{order['firmware']['id']}/download"
+
+    whole = caller.get(path)
+    part = caller.get(path, headers={"Range": "bytes=3-7"})
+    beyond = caller.get(path, headers={"Range": "bytes=9999-"})
+
+    content = b"".join(whole.streaming_content)
+    assert content == b"image of sensor-v1 2.5.0"
+    assert whole["ETag"] == f'"{new.sha256}"'
+    assert part.status_code == 206
+    assert b"".join(part.streaming_content) == content[3:8]
+    assert part["Content-Range"] == f"bytes 3-7/{len(content)}"
+    assert beyond.status_code == 416
+
+
+def test_the_instruction_has_all_that_an_agent_needs(
+    world: World, old: Firmware, new: Firmware
+) -> None:
+    (device,) = world.fleet(1, old)
+    deployment = world.launch(new)
+
+    response = as_device(device).get(f"/devices/{device.name}/update")
+
+    assert int(response["Poll-Interval"]) > 0
+    body = response.json()
+    assert body["deploymentId"] == str(deployment.pk)
+    assert body["action"] == "install"
+    assert set(body) == {
+        "updateId", "deploymentId", "action", "firmware", "manifest",
+        "manifestSignature", "rebootRequired", "deadline", "confirmationSeconds",
+        "traceparent",
+    }  # fmt: skip
+    assert set(body["firmware"]) == {
+        "id", "version", "model", "size", "checksum", "signature",
+        "signatureAlgorithm", "keyId", "downloadUrl",
+    }  # fmt: skip
+    assert body["firmware"]["downloadUrl"].endswith(f"/firmware/{new.pk}/download")
+
+
+@pytest.mark.parametrize(
+    ("report", "pointer", "code"),
+    [
+        ({"status": "downloading"}, "/sequence", "required"),
+        ({"sequence": 0, "status": "downloading"}, "/sequence", "min_value"),
+        ({"sequence": True, "status": "downloading"}, "/sequence", "invalid"),
+        ({"sequence": 1, "status": "success"}, "/status", "invalid_choice"),
+        (
+            {"sequence": 1, "status": "downloading", "progressPercentage": 101},
+            "/progressPercentage",
+            "max_value",
+        ),
+        (
+            {"sequence": 1, "status": "failed", "errorCode": "So Bad!"},
+            "/errorCode",
+            "invalid",
+        ),
+        (
+            {"sequence": 1, "status": "downloading", "durations": {"download": -1}},
+            "/durations/download",
+            "min_value",
+        ),
+        (
+            {"sequence": 1, "status": "downloading", "firmwareChecksum": "ABC"},
+            "/firmwareChecksum",
+            "invalid",
+        ),
+    ],
+)
+def test_a_bad_report_names_the_field_and_changes_nothing(
+    world: World,
+    old: Firmware,
+    new: Firmware,
+    report: dict[str, Any],
+    pointer: str,
+    code: str,
+) -> None:
+    (device,) = world.fleet(1, old)
+    world.launch(new)
+    caller = as_device(device)
+    order = caller.get(f"/devices/{device.name}/update").json()
+
+    response = caller.post(
+        f"/devices/{device.name}/updates/{order['updateId']}/reports", report
+    )
+
+    assert pointers(problem_of(response, 400)) == {pointer: code}
+    assert Target.objects.get().status == "notified"
+    assert not Report.objects.exists()
+
+
+def test_a_repeated_report_is_acknowledged_and_a_closed_order_is_a_conflict(
+    world: World, old: Firmware, new: Firmware, operator: PersonCaller
+) -> None:
+    (device,) = world.fleet(1, old)
+    deployment = world.launch(new)
+    caller = as_device(device)
+    order = caller.get(f"/devices/{device.name}/update").json()
+    path = f"/devices/{device.name}/updates/{order['updateId']}/reports"
+    first = {"sequence": 1, "status": "downloading"}
+
+    assert caller.post(path, first).json() == {"applied": True}
+    assert caller.post(path, first).json() == {"applied": False}
+    operator.post(f"/deployments/{deployment.pk}/cancel", {"reason": "stop"})
+    assert caller.post(path, first).json() == {"applied": False}
+    closed = caller.post(path, {"sequence": 2, "status": "verifying"})
+
+    problem_of(closed, 409, "update_closed")
+    assert Update.objects.get().status == "cancelled"
+    assert Report.objects.count() == 4
+    assert json.dumps(Report.objects.order_by("pk")[0].body)
+
+
+def test_lists_of_deployments_cost_the_same_however_long(
+    world: World,
+    old: Firmware,
+    new: Firmware,
+    viewer: PersonCaller,
+    django_assert_max_num_queries: Any,
+) -> None:
+    world.fleet(4, old)
+    for _ in range(6):
+        deployment = world.launch(new, "Canary")
+
+    with django_assert_max_num_queries(6):
+        assert len(viewer.get("/deployments").json()["results"]) == 6
+    with django_assert_max_num_queries(10):
+        viewer.get(f"/deployments/{deployment.pk}/devices")

@@ -1,0 +1,279 @@
+"""A claim is not a proof."""
+
+from datetime import timedelta
+
+from deployments.models import Target, Update
+from deployments.selectors import target_rows
+from devices.models import Device
+from tests.deployments.world import World, events, statuses
+
+
+def test_direct_deployment_completes_when_the_device_has_proved_itself(
+    world: World,
+) -> None:
+    old, new = world.image("2.4.0"), world.image("2.5.0")
+    world.fleet(1, old)
+    deployment = world.launch(new)
+
+    world.update_offered()
+
+    deployment.refresh_from_db()
+    assert deployment.status == "Completed"
+    assert statuses(deployment) == {"success": 1}
+    assert Device.objects.get().firmware_version == "2.5.0"
+    assert Device.objects.get().previous_firmware_version == "2.4.0"
+
+
+def test_a_claim_alone_is_never_success(world: World) -> None:
+    old, new = world.image("2.4.0"), world.image("2.5.0")
+    (device,) = world.fleet(1, old)
+    deployment = world.launch(new)
+    device.poll()
+    device.work()
+    device.report("confirming")
+
+    world.tick(1)
+    world.tick(15)
+
+    assert statuses(deployment) == {"confirming": 1}
+
+
+def test_a_device_that_claims_but_runs_its_former_image_is_not_proved(
+    world: World,
+) -> None:
+    old, new = world.image("2.4.0"), world.image("2.5.0")
+    (device,) = world.fleet(1, old)
+    deployment = world.launch(new)
+    device.poll()
+    device.work()
+    device.boot += 1
+    device.report("confirming")
+
+    world.live_on(30)
+
+    assert statuses(deployment) == {"confirming": 1}
+    (row,) = target_rows(deployment, [device.target(deployment)], world.now)
+    assert row["waitingFor"] == "proof: it claims the update and runs 2.4.0"
+
+
+def test_a_later_true_claim_still_wins_after_a_contradiction(world: World) -> None:
+    old, new = world.image("2.4.0"), world.image("2.5.0")
+    (device,) = world.fleet(1, old)
+    deployment = world.launch(new)
+    device.poll()
+    device.work()
+    device.boot += 1
+    device.report("confirming")
+    world.live_on(30)
+
+    device.reboot_into(new)
+    device.beat()
+    device.report("confirming")
+    world.live_on(15)
+
+    deployment.refresh_from_db()
+    assert deployment.status == "Completed"
+
+
+def test_a_claim_without_proof_fails_as_not_proven(world: World) -> None:
+    old, new = world.image("2.4.0"), world.image("2.5.0")
+    (device,) = world.fleet(1, old)
+    deployment = world.launch(new, max_attempts=1)
+    device.poll()
+    device.work()
+    device.boot += 1
+    device.report("confirming")
+
+    world.live_on(69)
+    assert statuses(deployment) == {"confirming": 1}
+    world.live_on(10)
+
+    target = device.target(deployment)
+    assert (target.status, target.error_code) == ("failed", "not_proven")
+    assert "claims 2.5.0 and runs 2.4.0" in target.message
+
+
+def test_the_new_image_without_a_reboot_is_not_proof(world: World) -> None:
+    old, new = world.image("2.4.0"), world.image("2.5.0")
+    (device,) = world.fleet(1, old)
+    deployment = world.launch(new)
+    device.poll()
+    device.work()
+    device.runs = new
+    device.beat()
+    device.report("confirming")
+
+    world.live_on(30)
+
+    assert statuses(deployment) == {"confirming": 1}
+    (row,) = target_rows(deployment, [device.target(deployment)], world.now)
+    assert row["waitingFor"] == "proof: it has not rebooted"
+
+
+def test_firmware_that_needs_no_reboot_is_proved_by_the_image_alone(
+    world: World,
+) -> None:
+    old, new = world.image("2.4.0"), world.image("2.5.0", reboot_required=False)
+    (device,) = world.fleet(1, old)
+    deployment = world.launch(new)
+    device.poll()
+    device.work()
+    device.runs = new
+    device.beat()
+    device.report("confirming")
+
+    world.live_on(15)
+
+    deployment.refresh_from_db()
+    assert deployment.status == "Completed"
+
+
+def test_heartbeats_before_the_claim_do_not_count_as_proof(world: World) -> None:
+    old, new = world.image("2.4.0"), world.image("2.5.0")
+    (device,) = world.fleet(1, old)
+    deployment = world.launch(new)
+    device.poll()
+    device.work()
+    device.reboot_into(new)
+    world.live_on(40)
+
+    device.report("confirming")
+    world.tick()
+
+    assert statuses(deployment) == {"confirming": 1}
+
+
+def test_an_unhealthy_heartbeat_restarts_the_confirmation_window(world: World) -> None:
+    old, new = world.image("2.4.0"), world.image("2.5.0")
+    (device,) = world.fleet(1, old)
+    deployment = world.launch(new)
+    device.poll()
+    device.go_through()
+    world.live_on(5)
+
+    world.now += timedelta(seconds=4)
+    device.beat(cpu_usage=99.0)
+    world.live_on(10)
+    assert statuses(deployment) == {"confirming": 1}
+    world.live_on(5)
+
+    assert statuses(deployment) == {"success": 1}
+
+
+def test_a_repeated_claim_restarts_the_window(world: World) -> None:
+    old, new = world.image("2.4.0"), world.image("2.5.0")
+    (device,) = world.fleet(1, old)
+    deployment = world.launch(new)
+    device.poll()
+    device.go_through()
+    world.now += timedelta(seconds=9)
+    device.report("confirming")
+    device.beat()
+
+    world.live_on(5)
+
+    assert statuses(deployment) == {"confirming": 1}
+
+
+def test_reports_that_come_twice_late_or_out_of_order_change_nothing(
+    world: World,
+) -> None:
+    old, new = world.image("2.4.0"), world.image("2.5.0")
+    (device,) = world.fleet(1, old)
+    deployment = world.launch(new)
+    device.poll()
+    device.work()
+    before = Target.objects.values().get()
+
+    answers = [
+        device.report("downloading", sequence=1),
+        device.report("verifying", sequence=2),
+        device.report("rebooting", sequence=4),
+    ]
+
+    assert answers == [False, False, False]
+    assert Target.objects.values().get() == before
+    assert statuses(deployment) == {"rebooting": 1}
+    update = Update.objects.get()
+    assert update.reports.count() == 7
+    assert update.reports.filter(was_applied=True).count() == 4
+
+
+def test_a_restarted_agent_may_go_back_before_its_claim(world: World) -> None:
+    old, new = world.image("2.4.0"), world.image("2.5.0")
+    (device,) = world.fleet(1, old)
+    deployment = world.launch(new)
+    device.poll()
+    device.work()
+
+    assert device.report("downloading", progress_percent=12.0)
+
+    assert statuses(deployment) == {"downloading": 1}
+
+
+def test_working_words_after_the_claim_change_nothing(world: World) -> None:
+    old, new = world.image("2.4.0"), world.image("2.5.0")
+    (device,) = world.fleet(1, old)
+    deployment = world.launch(new)
+    device.poll()
+    device.go_through()
+
+    assert not device.report("downloading")
+
+    assert statuses(deployment) == {"confirming": 1}
+
+
+def test_a_poll_repeats_the_order_until_the_claim(world: World) -> None:
+    old, new = world.image("2.4.0"), world.image("2.5.0")
+    (device,) = world.fleet(1, old)
+    world.launch(new)
+
+    first, second = device.poll(), device.poll()
+    device.go_through()
+
+    assert first is not None
+    assert first == second
+    assert device.poll() is None
+    assert Update.objects.count() == 1
+
+
+def test_a_device_that_runs_the_image_already_is_skipped_at_the_offer(
+    world: World,
+) -> None:
+    old, new = world.image("2.4.0"), world.image("2.5.0")
+    first, second = world.fleet(2, old)
+    deployment = world.launch(new)
+    first.runs = new
+    first.beat()
+
+    assert first.poll() is None
+    second.poll()
+    second.go_through()
+    world.live_on(15)
+
+    deployment.refresh_from_db()
+    assert deployment.status == "Completed"
+    assert statuses(deployment) == {"skipped": 1, "success": 1}
+    assert first.target(deployment).error_code == "already_installed"
+
+
+def test_events_tell_the_story_of_one_device(world: World) -> None:
+    old, new = world.image("2.4.0"), world.image("2.5.0")
+    world.fleet(1, old)
+    deployment = world.launch(new)
+
+    world.update_offered()
+
+    assert events(deployment) == [
+        "deployment.created",
+        "deployment.started",
+        "stage.opened",
+        "device.notified",
+        "device.installing",
+        "device.rebooting",
+        "device.claimed",
+        "device.updated",
+        "stage.settled",
+        "stage.passed",
+        "deployment.completed",
+    ]

@@ -1,0 +1,519 @@
+"""Both levels of rollback: a device, and the whole deployment."""
+
+from datetime import timedelta
+
+import pytest
+
+from deployments.criteria import RollbackThresholds
+from deployments.exceptions import UpdateClosedError
+from deployments.models import Target, Update
+from deployments.services.operate import rollback_deployment
+from devices.models import Device
+from tests.deployments.world import World, events, statuses
+
+BAD = {"application_metrics": {"errorRate": 0.5}}
+TOLERANT = RollbackThresholds(
+    offline_after=timedelta(seconds=60),
+    cpu_duration=timedelta(seconds=20),
+    memory_duration=timedelta(seconds=20),
+    success_rate=10,
+)
+
+
+def test_a_breaching_canary_takes_the_whole_deployment_back(world: World) -> None:
+    old, bad = world.image("2.5.0"), world.image("2.6.0")
+    world.fleet(30, old)
+    deployment = world.launch(bad, "Canary")
+    took = [device for device in world.devices.values() if device.poll()]
+    for device in took:
+        device.go_through()
+
+    took[0].beat(**BAD)
+    world.tick(1)
+    deployment.refresh_from_db()
+    assert deployment.status == "RollingBack"
+    assert len(took) == 3
+    assert statuses(deployment) == {"rolling_back": 3, "cancelled": 27}
+    returned = world.update_offered()
+
+    deployment.refresh_from_db()
+    assert deployment.status == "RolledBack"
+    assert {device.name for device in returned} == {device.name for device in took}
+    assert statuses(deployment) == {"rolled_back": 3, "cancelled": 27}
+    assert set(Device.objects.values_list("firmware_version", flat=True)) == {"2.5.0"}
+
+
+def test_a_return_is_proved_like_an_update(world: World) -> None:
+    old, bad = world.image("2.5.0"), world.image("2.6.0")
+    (device,) = world.fleet(1, old)
+    deployment = world.launch(bad)
+    device.poll()
+    device.go_through()
+    device.beat(**BAD)
+    world.tick(1)
+
+    order = device.poll()
+    assert order is not None
+    assert order["action"] == "rollback"
+    assert order["firmware"]["version"] == "2.5.0"
+    device.work()
+    device.boot += 1
+    device.report("confirming")
+    world.live_on(15)
+    assert statuses(deployment) == {"rolling_back": 1}
+
+    device.reboot_into(old)
+    device.beat()
+    device.report("confirming")
+    world.live_on(15)
+
+    assert statuses(deployment) == {"rolled_back": 1}
+    deployment.refresh_from_db()
+    assert deployment.status == "RolledBack"
+
+
+def test_a_return_is_not_proved_by_what_the_bad_image_left_behind(
+    world: World,
+) -> None:
+    old, bad = world.image("2.5.0"), world.image("2.6.0")
+    (device,) = world.fleet(1, old)
+    deployment = world.launch(bad)
+    device.poll()
+    device.go_through()
+    device.beat(**BAD)
+    world.tick(1)
+    device.poll()
+    device.go_through()
+
+    for _ in range(4):
+        device.beat(**BAD)
+        world.tick(5)
+
+    assert statuses(deployment) == {"rolling_back": 1}
+
+
+def test_manifests_rise_so_that_no_old_order_can_be_replayed(world: World) -> None:
+    old, bad = world.image("2.5.0"), world.image("2.6.0")
+    (device,) = world.fleet(1, old)
+    world.launch(bad)
+    device.poll()
+    device.go_through()
+    device.beat(**BAD)
+    world.tick(1)
+    device.poll()
+
+    forth, back = Update.objects.order_by("offered_at")
+
+    assert (forth.kind, back.kind) == ("install", "rollback")
+    assert back.manifest_id > forth.manifest_id
+
+
+def test_one_bad_device_goes_back_alone_while_the_others_stay(world: World) -> None:
+    old, new = world.image("2.4.0"), world.image("2.5.0")
+    first, *others = world.fleet(10, old)
+    deployment = world.launch(new, rollback_thresholds=TOLERANT, health_threshold=80)
+    for device in world.devices.values():
+        device.poll()
+        device.go_through()
+    world.live_on(5)
+
+    first.beat(**BAD)
+    world.live_on(10, but=[first])
+    assert statuses(deployment) == {"success": 9, "rolling_back": 1}
+    first.poll()
+    first.go_through()
+    world.live_on(15)
+
+    deployment.refresh_from_db()
+    assert deployment.status == "Completed"
+    assert statuses(deployment) == {"success": 9, "rolled_back": 1}
+    assert first.target(deployment).error_code == "error_rate"
+    assert others[0].runs == new
+
+
+@pytest.mark.parametrize(
+    ("metrics", "code"),
+    [({"cpu_usage": 99.0}, "cpu"), ({"memory_usage": 95.0}, "memory")],
+)
+def test_a_limit_is_breached_only_after_its_whole_window(
+    world: World, metrics: dict[str, float], code: str
+) -> None:
+    old, new = world.image("2.4.0"), world.image("2.5.0")
+    (device,) = world.fleet(1, old)
+    deployment = world.launch(new)
+    device.poll()
+    device.go_through()
+
+    for _ in range(4):
+        device.beat(**metrics)
+        world.tick(5)
+    assert statuses(deployment) == {"confirming": 1}
+    device.beat(**metrics)
+    world.tick()
+
+    assert device.target(deployment).error_code == code
+
+
+def test_a_device_that_is_silent_after_its_reboot_is_ordered_back(world: World) -> None:
+    old, new = world.image("2.4.0"), world.image("2.5.0")
+    first, *_ = world.fleet(10, old)
+    deployment = world.launch(new, rollback_thresholds=TOLERANT, health_threshold=50)
+    first.poll()
+    first.work()
+
+    world.live_on(60, but=[first])
+    assert first.target(deployment).status == "rebooting"
+    world.live_on(10, but=[first])
+
+    target = first.target(deployment)
+    assert (target.status, target.error_code) == ("rolling_back", "offline")
+
+
+def test_a_slow_download_is_not_taken_for_silence(world: World) -> None:
+    old, new = world.image("2.4.0"), world.image("2.5.0")
+    (device,) = world.fleet(1, old)
+    deployment = world.launch(new)
+    device.poll()
+    device.report("downloading")
+
+    world.live_on(200, but=[device])
+
+    assert statuses(deployment) == {"downloading": 1}
+
+
+def test_an_outage_of_the_server_rolls_nothing_back(world: World) -> None:
+    old, new = world.image("2.4.0"), world.image("2.5.0")
+    (device,) = world.fleet(1, old)
+    deployment = world.launch(new)
+    device.poll()
+    device.work()
+    world.tick(5)
+
+    # Longer than any of the deployment's own times.
+    world.tick(600)
+    world.tick(5)
+    assert statuses(deployment) == {"rebooting": 1}
+    world.tick(20)
+    world.tick(20)
+    world.tick(20)
+
+    assert device.target(deployment).error_code == "offline"
+
+
+def test_a_device_that_was_bad_before_is_not_judged_by_that_trigger(
+    world: World,
+) -> None:
+    old, new = world.image("2.4.0"), world.image("2.5.0")
+    (device,) = world.fleet(1, old)
+    device.beat(memory_usage=97.0)
+    deployment = world.launch(new)
+    device.poll()
+    device.work()
+    device.reboot_into(new)
+    device.beat(memory_usage=97.0)
+    device.report("confirming")
+
+    for _ in range(8):
+        device.beat(memory_usage=97.0)
+        world.tick(5)
+
+    assert statuses(deployment) == {"success": 1}
+    assert Update.objects.get().exempt == ["memory"]
+
+
+def test_heartbeats_of_the_former_image_are_not_held_against_the_new_one(
+    world: World,
+) -> None:
+    old, new = world.image("2.4.0"), world.image("2.5.0")
+    (device,) = world.fleet(1, old)
+    deployment = world.launch(new)
+    device.poll()
+    device.report("downloading")
+    device.beat(**BAD)
+
+    device.go_through()
+    world.live_on(15)
+
+    assert statuses(deployment) == {"success": 1}
+
+
+def test_a_watched_device_that_goes_bad_after_its_success_still_counts(
+    world: World,
+) -> None:
+    old, new = world.image("2.4.0"), world.image("2.5.0")
+    world.fleet(10, old)
+    deployment = world.launch(new, "Canary", parameters={"wait_duration": 600.0})
+    (canary,) = world.update_offered()
+    assert statuses(deployment) == {"success": 1, "pending": 9}
+
+    world.now += timedelta(seconds=60)
+    canary.beat(**BAD)
+    world.tick()
+
+    deployment.refresh_from_db()
+    assert deployment.status == "RollingBack"
+    assert canary.target(deployment).error_code == "error_rate"
+
+
+def test_a_device_that_falls_back_by_itself_fails_and_stays(world: World) -> None:
+    old, new = world.image("2.4.0"), world.image("2.5.0")
+    first, *_ = world.fleet(10, old)
+    deployment = world.launch(new, rollback_thresholds=TOLERANT, health_threshold=50)
+    first.poll()
+    first.work()
+    first.boot += 2
+    first.beat()
+
+    first.report("failed", error_code="self_test_failed", message="it did not start")
+    world.live_on(10)
+
+    target = first.target(deployment)
+    assert (target.status, target.error_code) == ("failed", "self_test_failed")
+    assert "device.fell_back" in events(deployment)
+    assert first.poll() is None
+
+
+def test_a_fall_back_after_success_is_noticed(world: World) -> None:
+    old, new = world.image("2.4.0"), world.image("2.5.0")
+    first, *_ = world.fleet(10, old)
+    deployment = world.launch(
+        new, "Canary", rollback_thresholds=TOLERANT, health_threshold=50
+    )
+    (canary,) = world.update_offered()
+
+    canary.reboot_into(old)
+    world.live_on(5)
+
+    assert canary.target(deployment).error_code == "fell_back"
+    assert canary.target(deployment).status == "failed"
+    assert "device.fell_back" in events(deployment)
+    assert first.name
+
+
+def test_a_fall_back_after_completion_is_logged(world: World) -> None:
+    old, new = world.image("2.4.0"), world.image("2.5.0")
+    (device,) = world.fleet(1, old)
+    deployment = world.launch(new)
+    world.update_offered()
+
+    device.reboot_into(old)
+    device.beat()
+    device.beat()
+
+    assert events(deployment)[-1] == "device.fell_back"
+    assert events(deployment).count("device.fell_back") == 1
+
+
+def test_a_failure_that_may_pass_is_tried_again_with_a_delay(world: World) -> None:
+    old, new = world.image("2.4.0"), world.image("2.5.0")
+    (device,) = world.fleet(1, old)
+    deployment = world.launch(new, max_attempts=2)
+    first = device.poll()
+    device.report("failed", error_code="download_failed", message="cut off")
+    assert statuses(deployment) == {"pending": 1}
+    assert device.poll() is None
+
+    world.tick(11)
+    second = device.poll()
+    assert first is not None
+    assert second is not None
+    assert first["updateId"] != second["updateId"]
+    device.report("failed", error_code="download_failed", message="cut off again")
+    device.beat()
+    world.tick()
+    world.tick()
+
+    target = device.target(deployment)
+    assert (target.status, target.error_code) == ("failed", "download_failed")
+    deployment.refresh_from_db()
+    assert deployment.status == "RolledBack"
+
+
+def test_a_refused_image_is_not_tried_again(world: World) -> None:
+    old, new = world.image("2.4.0"), world.image("2.5.0")
+    (device,) = world.fleet(1, old)
+    deployment = world.launch(new)
+    device.poll()
+
+    device.report("failed", error_code="signature_invalid", message="bad signature")
+
+    assert statuses(deployment) == {"failed": 1}
+
+
+def test_a_device_cannot_speak_a_verdict_of_the_server(world: World) -> None:
+    old, new = world.image("2.4.0"), world.image("2.5.0")
+    (device,) = world.fleet(1, old)
+    deployment = world.launch(new, max_attempts=1)
+    device.poll()
+
+    device.report("failed", error_code="rollback_unconfirmed", message="trust me")
+
+    assert device.target(deployment).error_code == "device_rollback_unconfirmed"
+
+
+def test_an_order_without_a_claim_times_out(world: World) -> None:
+    old, new = world.image("2.4.0"), world.image("2.5.0")
+    (device,) = world.fleet(1, old)
+    deployment = world.launch(new, max_attempts=1)
+    device.poll()
+    device.report("downloading")
+
+    world.live_on(295)
+    assert statuses(deployment) == {"downloading": 1}
+    world.live_on(10)
+
+    assert device.target(deployment).error_code == "timeout"
+
+
+def test_a_device_that_installed_while_its_order_timed_out_is_proved_by_the_next(
+    world: World,
+) -> None:
+    old, new = world.image("2.4.0"), world.image("2.5.0")
+    (device,) = world.fleet(1, old)
+    deployment = world.launch(
+        new,
+        device_timeout=timedelta(seconds=30),
+        rollback_thresholds=RollbackThresholds(offline_after=timedelta(minutes=10)),
+    )
+    device.poll()
+    device.work()
+    world.live_on(60, but=[device])
+    device.reboot_into(new)
+    device.beat()
+    with pytest.raises(UpdateClosedError):
+        device.report("confirming")
+
+    order = device.poll()
+    assert order is not None
+    assert order["rebootRequired"] is False
+    device.report("confirming")
+    world.live_on(15)
+
+    assert statuses(deployment) == {"success": 1}
+
+
+def test_a_late_report_of_a_superseded_order_is_refused(world: World) -> None:
+    old, bad = world.image("2.5.0"), world.image("2.6.0")
+    first, second = world.fleet(2, old)
+    deployment = world.launch(bad)
+    for device in (first, second):
+        device.poll()
+    second.report("downloading")
+    first.go_through()
+    first.beat(**BAD)
+    world.tick(1)
+
+    with pytest.raises(UpdateClosedError):
+        second.report("verifying")
+
+    order = second.poll()
+    assert order is not None
+    assert order["action"] == "rollback"
+    second.report("confirming")
+    second.beat()
+    first.poll()
+    first.go_through()
+    world.live_on(15)
+    deployment.refresh_from_db()
+    assert deployment.status == "RolledBack"
+    assert statuses(deployment) == {"rolled_back": 2}
+
+
+def test_a_device_without_a_former_image_on_the_server_is_said_so(world: World) -> None:
+    unknown = world.image("1.0.0", content=b"from the factory", approved=False)
+    bad = world.image("2.6.0")
+    (device,) = world.fleet(1, unknown)
+    Device.objects.update(firmware_checksum="f" * 64)
+    deployment = world.launch(bad)
+    device.poll()
+    device.go_through()
+    device.beat(**BAD)
+
+    world.tick(1)
+    world.tick(1)
+
+    target = device.target(deployment)
+    assert target.status == "failed"
+    assert "former image is not on the server" in target.message
+    deployment.refresh_from_db()
+    assert deployment.status == "Failed"
+    assert deployment.failure_reason.startswith("rollback_unconfirmed")
+
+
+def test_a_return_that_nobody_proves_fails_within_an_hour(world: World) -> None:
+    old, bad = world.image("2.5.0"), world.image("2.6.0")
+    (device,) = world.fleet(1, old)
+    deployment = world.launch(bad)
+    device.poll()
+    device.go_through()
+    device.beat(**BAD)
+    world.tick(1)
+
+    world.live_on(3650, step=25, but=[device])
+
+    deployment.refresh_from_db()
+    assert deployment.status == "Failed"
+    assert device.target(deployment).error_code == "rollback_unconfirmed"
+
+
+def test_a_completed_deployment_can_be_rolled_back_by_hand(world: World) -> None:
+    old, new = world.image("2.4.0"), world.image("2.5.0")
+    world.fleet(3, old)
+    deployment = world.launch(new)
+    world.update_offered()
+    deployment.refresh_from_db()
+    assert deployment.status == "Completed"
+
+    rollback_deployment(
+        actor=world.admin,
+        deployment_id=deployment.pk,
+        reason="customers complain",
+        now=world.now,
+    )
+    returned = world.update_offered()
+
+    deployment.refresh_from_db()
+    assert deployment.status == "RolledBack"
+    assert len(returned) == 3
+    assert Target.objects.filter(status="rolled_back").count() == 3
+
+
+def test_a_device_that_gave_up_and_then_runs_the_new_image_is_ordered_back(
+    world: World,
+) -> None:
+    old, new = world.image("2.4.0"), world.image("2.5.0")
+    first, *others = world.fleet(10, old)
+    deployment = world.launch(
+        new, max_attempts=1, health_threshold=50, rollback_thresholds=TOLERANT
+    )
+    for device in (first, *others):
+        device.poll()
+    for status in ("downloading", "verifying", "installing"):
+        first.report(status)
+    first.beat()
+    first.report("failed", error_code="install_failed", message="disk full")
+    world.live_on(10)
+    assert first.target(deployment).status == "failed"
+
+    first.reboot_into(new)
+    world.live_on(5)
+
+    assert first.target(deployment).status == "rolling_back"
+
+
+def test_a_device_that_was_installing_when_its_time_ran_out_is_ordered_back(
+    world: World,
+) -> None:
+    old, new = world.image("2.4.0"), world.image("2.5.0")
+    first, *_ = world.fleet(10, old)
+    deployment = world.launch(new, max_attempts=1)
+    first.poll()
+    for status in ("downloading", "verifying", "installing"):
+        first.report(status)
+
+    world.live_on(305)
+
+    target = first.target(deployment)
+    assert (target.status, target.error_code) == ("rolling_back", "timeout")
+    deployment.refresh_from_db()
+    assert deployment.status == "RollingBack"
