@@ -1,0 +1,69 @@
+"""Make the database ready for the other programs: `python -m hotswap.stack.prepare`.
+
+One process for all of it, because most of its time is spent on starting. Prints one
+line of JSON: whether the first Admin was made, and how many migrations ran.
+"""
+
+import json
+import os
+import sys
+import time
+
+DATABASE_SECONDS = 30.0
+
+
+def wait_for_database() -> None:
+    """Wait until the database answers.
+
+    Raises:
+        SystemExit: it did not in time.
+    """
+    from django.db import OperationalError, connection
+
+    deadline = time.monotonic() + DATABASE_SECONDS
+    while True:
+        try:
+            connection.ensure_connection()
+        except OperationalError as error:
+            if time.monotonic() > deadline:
+                raise SystemExit(f"the database does not answer: {error}") from error
+            time.sleep(0.1)
+        else:
+            return
+
+
+def migrate() -> int:
+    """Apply what is missing and return how many migrations that were."""
+    from django.core.management import call_command
+    from django.db import connection
+    from django.db.migrations.executor import MigrationExecutor
+
+    executor = MigrationExecutor(connection)
+    missing = executor.migration_plan(executor.loader.graph.leaf_nodes())
+    if missing:
+        call_command("migrate", interactive=False, verbosity=0)
+    return len(missing)
+
+
+def main() -> None:
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "hotswap.settings.local")
+    import django
+
+    import hotswap.celery  # noqa: F401
+
+    django.setup()
+    from django.contrib.auth import get_user_model
+    from django.core.management import call_command
+
+    wait_for_database()
+    applied = migrate()
+    people = get_user_model()._default_manager
+    had_people = people.exists()
+    call_command("prepare")
+    made = not had_people and people.exists()
+    json.dump({"migrations": applied, "admin_created": made}, sys.stdout)
+    sys.stdout.write("\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,281 @@
+"""The whole of HotSwap on one machine: servers, web, worker and beat.
+
+Rules:
+- PostgreSQL and Redis are embedded, each unless its address is given in the
+  environment (`HOTSWAP_DATABASE_URL`, `HOTSWAP_REDIS_URL`).
+- Everything is kept below one data folder, which one stack at a time may use.
+- The same data folder starts again, however the last run ended.
+"""
+
+import contextlib
+import http.client
+import json
+import os
+import secrets
+import socket
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from hotswap.stack.errors import StackError
+from hotswap.stack.folder import StackFolder, is_port_free
+from hotswap.stack.postgres import PostgresServer
+from hotswap.stack.processes import Program, Supervisor
+from hotswap.stack.redis import RedisServer
+
+PROJECT_DIR = Path(__file__).resolve().parent.parent.parent
+HOST = "127.0.0.1"
+READY_SECONDS = 120.0
+PORT_SECONDS = 2.0
+DEFAULT_PORT = 8000
+
+
+class Stack:
+    """One running HotSwap, controlled from this process.
+
+        stack = Stack(data_dir=Path(".hotswap"), port=8000)
+        stack.start()
+        stack.wait_ready()
+        ...
+        stack.stop()
+
+    Args:
+        data_dir: where everything is kept; made if it is not there.
+        port: loopback port of the web server.
+        environment: variables for all programs, over those of this process.
+        on_event: told of restarts, one line each, from another thread.
+    """
+
+    def __init__(
+        self,
+        *,
+        data_dir: Path,
+        port: int = DEFAULT_PORT,
+        environment: Mapping[str, str] | None = None,
+        on_event: Callable[[str], None] | None = None,
+    ) -> None:
+        self.folder = StackFolder(data_dir)
+        self.port = port
+        self.url = f"http://{HOST}:{port}"
+        self.environment: dict[str, str] = {**os.environ, **(environment or {})}
+        self.embedded: list[str] = []
+        self.admin_username = ""
+        self.admin_password: str | None = None
+        self._generated_password = False
+        self._made_password = False
+        self._on_event = on_event
+        self._supervisor: Supervisor | None = None
+
+    # --- life -----------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start everything in the background.
+
+        Raises:
+            StackError: the folder or the port is in use, or a server is missing.
+        """
+        self.folder.create()
+        self.folder.lock()
+        try:
+            if not self._has_port():
+                raise StackError(
+                    f"port {self.port} is in use; choose another with HOTSWAP_PORT"
+                )
+            programs = self._programs()
+            for program in programs:
+                self.folder.rotate_log(program.name)
+            self._supervisor = Supervisor(
+                programs, on_event=self._on_event, on_start=self._write_state
+            )
+            self._write_state()
+            self._supervisor.start()
+        except BaseException:
+            self.folder.forget_state()
+            self.folder.unlock()
+            raise
+
+    def _has_port(self) -> bool:
+        """Tell whether the port is free, or soon is: the last run may be ending."""
+        deadline = time.monotonic() + PORT_SECONDS
+        while not is_port_free(self.port, HOST):
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.1)
+        return True
+
+    def wait_ready(self, seconds: float = READY_SECONDS) -> None:
+        """Wait until `/health/ready` answers 200.
+
+        Raises:
+            StackError: a program gave up, or the time is over.
+        """
+        deadline = time.monotonic() + seconds
+        self._running.wait_ready(seconds)
+        self._note_admin()
+        while not answers_ready(self.port):
+            if self._running.wait(0.05):
+                raise StackError(self.failure or "stopped before it was ready")
+            if time.monotonic() > deadline:
+                raise StackError(
+                    f"{self.url}/health/ready did not answer 200 within {seconds:.0f} "
+                    f"s; see {self.folder.logs / 'web.log'}"
+                )
+
+    def stop(self) -> None:
+        """Stop everything in order; afterwards no process is left."""
+        if self._supervisor is not None:
+            self._supervisor.stop()
+            self.folder.forget_state()
+            self.folder.unlock()
+
+    def hurry(self) -> None:
+        """Make a running `stop` kill what does not end by itself."""
+        self._running.hurry()
+
+    def wait(self, seconds: float | None = None) -> bool:
+        """Wait until the stack has stopped by itself; tell whether it has."""
+        return self._running.wait(seconds)
+
+    def _write_state(self) -> None:
+        """Let commands run by hand find the servers and the programs."""
+        self.folder.write_state(
+            {
+                "pid": os.getpid(),
+                "url": self.url,
+                "database_url": self.environment["HOTSWAP_DATABASE_URL"],
+                "redis_url": self.environment["HOTSWAP_REDIS_URL"],
+                "programs": self._running.pids(),
+            }
+        )
+
+    # --- what others ask ------------------------------------------------------
+
+    @property
+    def _running(self) -> Supervisor:
+        if self._supervisor is None:
+            raise StackError("the stack has not been started")
+        return self._supervisor
+
+    @property
+    def failure(self) -> str | None:
+        """Why the stack stopped by itself; None while it did not."""
+        return self._running.failure
+
+    @property
+    def made_admin_password(self) -> str | None:
+        """The first Admin's password, if this start created both; shown once."""
+        return self.admin_password if self._made_password else None
+
+    def pid(self, name: str) -> int | None:
+        """Return the process id of `web`, `worker`, `beat`, `redis` or `postgres`."""
+        return self._running.pid(name)
+
+    def restarts(self, name: str) -> int:
+        """Return how often a program was started again."""
+        return self._running.restarts(name)
+
+    # --- the programs ---------------------------------------------------------
+
+    def _programs(self) -> list[Program]:
+        programs: list[Program] = []
+        if not self.environment.get("HOTSWAP_DATABASE_URL"):
+            postgres = PostgresServer(self.folder)
+            programs.append(postgres.program())
+            self.environment["HOTSWAP_DATABASE_URL"] = postgres.url
+            self.embedded.append(f"PostgreSQL {postgres.version()}")
+        if not self.environment.get("HOTSWAP_REDIS_URL"):
+            redis = RedisServer(self.folder)
+            programs.append(redis.program())
+            self.environment["HOTSWAP_REDIS_URL"] = redis.url
+            self.embedded.append(f"Redis {redis.version()}")
+        servers = tuple(program.name for program in programs)
+
+        environment = self.environment
+        environment.setdefault("DJANGO_SETTINGS_MODULE", "hotswap.settings.local")
+        environment["HOTSWAP_DATA_DIR"] = str(self.folder.path)
+        environment["HOTSWAP_PORT"] = str(self.port)
+        environment["HOTSWAP_SUPERVISED"] = "1"
+        environment["PYTHONUNBUFFERED"] = "1"
+        self.admin_username = environment.setdefault("HOTSWAP_ADMIN_USERNAME", "admin")
+        self.admin_password = environment.pop("HOTSWAP_ADMIN_PASSWORD", None)
+        if not self.admin_password:
+            self.admin_password = secrets.token_urlsafe(12)
+            self._generated_password = True
+
+        def child(name: str, *arguments: str, **more: object) -> Program:
+            return Program(
+                name=name,
+                command=[sys.executable, "-m", *arguments],
+                log=self.folder.logs / f"{name}.log",
+                folder=PROJECT_DIR,
+                **{"environment": environment, "needs": (*servers, "prepare"), **more},  # type: ignore[arg-type]
+            )
+
+        threads = environment.get("HOTSWAP_WEB_THREADS", "16")
+        concurrency = environment.get("HOTSWAP_WORKER_THREADS", "4")
+        celery = ("celery", "-A", "hotswap.celery:app")
+        programs += [
+            child(
+                "prepare",
+                "hotswap.stack.prepare",
+                needs=(),
+                one_shot=True,
+                environment={
+                    **environment,
+                    "HOTSWAP_ADMIN_PASSWORD": self.admin_password or "",
+                },
+            ),
+            child(
+                "worker",
+                *(*celery, "worker", "--pool", "threads", "--concurrency", concurrency),
+                *("--loglevel", "INFO", "--without-mingle", "--without-gossip"),
+            ),
+            child(
+                "beat",
+                *(*celery, "beat", "--loglevel", "INFO", "--pidfile="),
+                # Its wish to end gets lost when the signal comes in the middle of a
+                # statement; it holds nothing that a kill could lose.
+                stop_seconds=2.0,
+            ),
+            child(
+                "web",
+                *("granian", "hotswap.wsgi:application", "--interface", "wsgi"),
+                *("--host", HOST, "--port", str(self.port), "--no-ws"),
+                *("--workers", "1", "--blocking-threads", threads),
+                *("--workers-kill-timeout", "5", "--log-level", "warning"),
+                environment={**environment, "HOTSWAP_DATABASE_POOL": "1"},
+                is_ready=lambda: accepts_connections(self.port),
+            ),
+        ]
+        return programs
+
+    def _note_admin(self) -> None:
+        """Read from `prepare` whether the first Admin is new."""
+        output = (self.folder.logs / "prepare.log").read_text(errors="replace")
+        for line in output.splitlines():
+            with contextlib.suppress(ValueError):
+                answer = json.loads(line)
+                if isinstance(answer, dict) and answer.get("admin_created"):
+                    self._made_password = self._generated_password
+
+
+def accepts_connections(port: int) -> bool:
+    """Tell whether something listens on a loopback port."""
+    try:
+        socket.create_connection((HOST, port), timeout=0.5).close()
+    except OSError:
+        return False
+    return True
+
+
+def answers_ready(port: int) -> bool:
+    """Tell whether the web server says that everything it needs is there."""
+    connection = http.client.HTTPConnection(HOST, port, timeout=5)
+    try:
+        connection.request("GET", "/health/ready")
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
