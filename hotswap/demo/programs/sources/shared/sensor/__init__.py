@@ -1,0 +1,1 @@
+"""A temperature sensor's firmware."""
