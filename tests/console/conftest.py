@@ -1,0 +1,87 @@
+"""People who are logged in to the console, and something to look at."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from deployments.models import Deployment
+from devices.models import Device, DeviceGroup
+from firmware.models import DeviceModel, Firmware
+from hotswap.common.models import User
+from hotswap.common.roles import Role
+from tests.common.factories import PersonFactory
+from tests.deployments.world import World
+from tests.devices.factories import GroupFactory
+
+
+class ConsoleClient(Client):
+    """A client that remembers who is logged in."""
+
+    person: User
+
+
+@pytest.fixture
+def log_in(db: None) -> Callable[..., ConsoleClient]:
+    """Log a new person of a role in."""
+
+    def log_in(role: Role, **options: Any) -> ConsoleClient:
+        client = ConsoleClient(**options)
+        client.person = PersonFactory.create(role=role)
+        client.force_login(client.person)
+        return client
+
+    return log_in
+
+
+@pytest.fixture
+def admin_client(log_in: Callable[..., ConsoleClient]) -> ConsoleClient:
+    return log_in(Role.ADMIN)
+
+
+@pytest.fixture
+def operator_client(log_in: Callable[..., ConsoleClient]) -> ConsoleClient:
+    return log_in(Role.OPERATOR)
+
+
+@pytest.fixture
+def viewer_client(log_in: Callable[..., ConsoleClient]) -> ConsoleClient:
+    return log_in(Role.VIEWER)
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """One of everything that has a page."""
+
+    world: World
+    draft: Firmware
+    approved: Firmware
+    model: DeviceModel
+    device: Device
+    group: DeviceGroup
+    deployment: Deployment
+    person: User
+
+
+@pytest.fixture
+def scene(db: None) -> Scene:
+    """Four devices, a running canary, a draft, a group and a person."""
+    world = World()
+    old, new = world.image("1.0.0"), world.image("1.1.0")
+    draft = world.image("1.2.0", approved=False)
+    world.fleet(4, old)
+    device = Device.objects.get(device_id="d-000")
+    group = GroupFactory.create(name="lab", members=[device])
+    deployment = world.launch(new, "Canary")
+    return Scene(
+        world=world,
+        draft=draft,
+        approved=new,
+        model=new.model,
+        device=device,
+        group=group,
+        deployment=deployment,
+        person=PersonFactory.create(),
+    )

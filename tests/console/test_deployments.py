@@ -1,0 +1,292 @@
+"""The live page and the launch form."""
+
+from typing import Any
+
+import pytest
+from django.utils import timezone
+
+from deployments.choices import DeploymentStatus
+from deployments.models import Deployment
+from deployments.services import operate
+from devices.services import registry
+from hotswap.common.models import AuditEvent
+from tests.console.conftest import ConsoleClient, Scene
+
+LAUNCH = "/admin/deployments/deployment/launch/"
+
+
+def url_of(deployment: Deployment, verb: str) -> str:
+    return f"/admin/deployments/deployment/{deployment.pk}/{verb}/"
+
+
+# --- The live page ---------------------------------
+
+
+def test_the_live_part_goes_on_while_it_runs(
+    viewer_client: ConsoleClient, scene: Scene
+) -> None:
+    page = viewer_client.get(url_of(scene.deployment, "change"))
+    part = viewer_client.get(url_of(scene.deployment, "live"))
+
+    assert b'hx-trigger="every 2s' in page.content
+    assert part.status_code == 200
+    text = part.content.decode()
+    assert 'role="progressbar"' in text
+    assert "0 / 4 settled" in text
+    assert "gate <b>99 %</b>" in text
+    assert "the device to poll" in text or "which is offline" in text
+    assert "deployment.started" in text
+
+
+def test_the_live_part_ends_with_286(
+    operator_client: ConsoleClient, scene: Scene
+) -> None:
+    operate.cancel_deployment(
+        actor=operator_client.person, deployment_id=scene.deployment.pk, reason="enough"
+    )
+    scene.world.tick()
+    scene.deployment.refresh_from_db()
+    assert scene.deployment.status == DeploymentStatus.CANCELLED
+
+    part = operator_client.get(url_of(scene.deployment, "live"))
+    page = operator_client.get(url_of(scene.deployment, "change"))
+
+    assert part.status_code == 286
+    assert b"every 2s" not in page.content
+
+
+def test_a_pause_says_why_and_what_to_do(
+    operator_client: ConsoleClient, scene: Scene
+) -> None:
+    refused = operator_client.post(url_of(scene.deployment, "pause"), {"reason": ""})
+    operator_client.post(url_of(scene.deployment, "pause"), {"reason": "lunch"})
+    part = operator_client.get(url_of(scene.deployment, "live")).content.decode()
+    operator_client.post(url_of(scene.deployment, "resume"), {"reason": "back"})
+
+    scene.deployment.refresh_from_db()
+    assert refused.status_code == 200
+    assert "waits for a person" in part
+    assert "lunch" in part
+    assert "Resume to go on" in part
+    assert scene.deployment.status == DeploymentStatus.RUNNING
+    verbs = AuditEvent.objects.filter(actor=operator_client.person.pseudonym)
+    assert list(verbs.order_by("id").values_list("verb", flat=True)) == [
+        "deployment.paused",
+        "deployment.resumed",
+    ]
+
+
+def test_the_cancel_dialog_is_honest(
+    operator_client: ConsoleClient, scene: Scene
+) -> None:
+    dialog = operator_client.get(url_of(scene.deployment, "cancel")).content.decode()
+
+    assert "4 devices are not started and never will be." in dialog
+    assert "0 have been told or are downloading, and stop." in dialog
+    assert "0 are installing or later, and will finish." in dialog
+
+
+def test_many_devices_are_typed_out(
+    operator_client: ConsoleClient, scene: Scene
+) -> None:
+    Deployment.objects.filter(pk=scene.deployment.pk).update(target_count=101)
+    url = url_of(scene.deployment, "cancel")
+
+    refused = operator_client.post(url, {"reason": "enough", "typed": "100"})
+    scene.deployment.refresh_from_db()
+    untouched = scene.deployment.cancel_requested_at
+    operator_client.post(url, {"reason": "enough", "typed": "101"})
+    scene.deployment.refresh_from_db()
+
+    assert b"101 devices are concerned" in refused.content
+    assert untouched is None
+    assert scene.deployment.cancel_requested_at is not None
+
+
+def test_rolling_back_says_its_reason(
+    operator_client: ConsoleClient, scene: Scene
+) -> None:
+    operator_client.post(url_of(scene.deployment, "rollback"), {"reason": "too warm"})
+
+    part = operator_client.get(url_of(scene.deployment, "live")).content.decode()
+
+    assert "too warm" in part
+
+
+def test_a_verb_that_came_too_late_says_so(
+    operator_client: ConsoleClient, scene: Scene
+) -> None:
+    answer = operator_client.post(
+        url_of(scene.deployment, "resume"), {"reason": "go on"}
+    )
+
+    assert b"cannot be resumed" in answer.content
+
+
+# --- The launch form ---------------------------------
+
+
+def form_for(scene: Scene, **changes: Any) -> dict[str, Any]:
+    return {
+        "firmwareId": str(scene.approved.pk),
+        "target": "all",
+        "strategy": "Canary",
+        "initialPercentage": "25",
+        "increments": "50, 100",
+        "waitDuration": "30",
+        "healthThreshold": "99",
+        "onWarning": "pause",
+        "rollbackThresholds_successRate": "90",
+        "healthCriteria_confirmationDuration": "PT10S",
+        "healthCriteria_heartbeatsRequired": "2",
+        "offlineDevices": "wait",
+        "busyDevices": "wait",
+        "maxAttempts": "2",
+    } | changes
+
+
+@pytest.fixture
+def free(scene: Scene) -> Scene:
+    """The scene without a deployment that holds its devices."""
+    operate.cancel_deployment(
+        actor=scene.world.admin, deployment_id=scene.deployment.pk, reason="enough"
+    )
+    scene.world.tick()
+    return scene
+
+
+def preview(client: ConsoleClient, form: dict[str, Any]) -> Any:
+    return client.post(LAUNCH, {**form, "preview": "1"})
+
+
+def launch_after(client: ConsoleClient, form: dict[str, Any], **more: Any) -> Any:
+    shown = preview(client, form).context
+    agreed = {
+        "fingerprint": shown["fingerprint"],
+        "eligible": shown["preview"]["targets"]["eligible"],
+    }
+    return client.post(LAUNCH, {**form, **agreed, **more, "launch": "1"})
+
+
+def test_preview_shows_who_takes_part_and_writes_nothing(
+    operator_client: ConsoleClient, free: Scene
+) -> None:
+    registry.change_device(
+        actor=free.world.admin, device_id="d-003", changes={"enabled": False}
+    )
+    before = Deployment.objects.count()
+
+    answer = preview(operator_client, form_for(free))
+
+    text = answer.content.decode()
+    assert "Launch canary on 3 devices" in text
+    assert "disabled for updates" in text
+    assert [stage["size"] for stage in answer.context["stages"]] == [1, 1, 1]
+    assert Deployment.objects.count() == before
+
+
+def test_launch_writes_what_the_form_says(
+    operator_client: ConsoleClient, free: Scene
+) -> None:
+    answer = launch_after(operator_client, form_for(free, name="spring"))
+
+    deployment = Deployment.objects.get(name="spring")
+    assert answer["Location"] == url_of(deployment, "change")
+    assert deployment.created_by == operator_client.person
+    assert deployment.parameters == {
+        "initial_percentage": 25,
+        "increments": [50, 100],
+        "wait_duration": 30.0,
+    }
+    assert deployment.on_warning == "pause"
+    assert deployment.max_attempts == 2
+    assert deployment.thresholds.success_rate == 90
+    assert deployment.criteria.confirmation_duration.total_seconds() == 10
+
+
+def test_every_way_of_naming_devices_launches(
+    operator_client: ConsoleClient, free: Scene
+) -> None:
+    ways: list[tuple[dict[str, Any], int]] = [
+        ({"target": "devices", "targetDevices": "d-000\nd-001, d-002"}, 3),
+        ({"target": "regions", "regions": ["US-EAST"]}, 4),
+        ({"target": "groups", "targetGroups": [str(free.group.pk)]}, 1),
+        ({"strategy": "Direct"}, 4),
+    ]
+
+    for number, (changes, count) in enumerate(ways):
+        name = f"way {number}"
+        launch_after(operator_client, form_for(free, name=name, **changes))
+        assert Deployment.objects.get(name=name).target_count == count
+
+
+def test_launching_asks_for_a_preview_of_the_same_form(
+    operator_client: ConsoleClient, free: Scene
+) -> None:
+    shown = preview(operator_client, form_for(free)).context
+    changed = form_for(free, strategy="Direct", name="other")
+    agreed = {"fingerprint": shown["fingerprint"], "eligible": 4, "launch": "1"}
+
+    without = operator_client.post(LAUNCH, {**form_for(free), "launch": "1"})
+    other = operator_client.post(LAUNCH, {**changed, **agreed})
+
+    assert b"has changed since its preview" in without.content
+    assert b"has changed since its preview" in other.content
+    assert Deployment.objects.count() == 1
+
+
+def test_launching_asks_again_when_the_devices_have_changed(
+    operator_client: ConsoleClient, free: Scene
+) -> None:
+    answer = launch_after(operator_client, form_for(free), eligible=3)
+
+    assert b"has changed to 4" in answer.content
+    assert Deployment.objects.count() == 1
+
+
+def test_the_form_says_what_the_api_says_and_keeps_the_input(
+    operator_client: ConsoleClient, free: Scene
+) -> None:
+    wrong = [
+        ({"target": "devices", "targetDevices": ""}, "Name at least one"),
+        ({"target": "devices", "targetDevices": "nobody"}, "do not exist"),
+        ({"target": "groups"}, "Choose at least one"),
+        ({"waitDuration": "soon"}, "ISO 8601 duration"),
+        ({"increments": "50, 20"}, "higher than the one before"),
+        ({"increments": "many"}, "valid integer"),
+        ({"healthThreshold": "101"}, "less than or equal to 100"),
+        ({"rollbackThresholds_successRate": "-1"}, "greater than or equal to 0"),
+        ({"healthCriteria_watchDuration": "P1Y"}, "no fixed length"),
+        ({"scheduledAt": "2001-01-01T00:00"}, "lies in the past"),
+        ({"strategy": "Sideways"}, "Select a valid choice"),
+    ]
+
+    for changes, said in wrong:
+        form = form_for(free, name="keep me", **changes)
+        answer = preview(operator_client, form)
+        text = answer.content.decode()
+        assert said in text, changes
+        assert "keep me" in text
+        assert "preview" not in answer.context
+
+
+def test_a_time_makes_it_scheduled(operator_client: ConsoleClient, free: Scene) -> None:
+    later = timezone.now().replace(year=timezone.now().year + 1, day=1)
+    form = form_for(free, name="later", scheduledAt=f"{later:%Y-%m-%dT%H:%M}")
+
+    launch_after(operator_client, form)
+
+    deployment = Deployment.objects.get(name="later")
+    assert deployment.status == DeploymentStatus.SCHEDULED
+    page = operator_client.get(url_of(deployment, "change"))
+    assert page.status_code == 200
+
+
+def test_only_approved_firmware_is_offered(
+    operator_client: ConsoleClient, free: Scene
+) -> None:
+    answer = operator_client.get(LAUNCH)
+
+    offered = dict(answer.context["form"].fields["firmwareId"].choices)
+    assert str(free.approved.pk) in offered
+    assert str(free.draft.pk) not in offered

@@ -1,0 +1,421 @@
+"""What people do on the pages of firmware, devices, groups and people."""
+
+from typing import Any
+
+import pytest
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.test import Client
+
+from devices.models import Device, DeviceGroup
+from firmware.choices import FirmwareStatus
+from firmware.models import DeviceModel, Firmware
+from health.models import DeviceState
+from hotswap.common.models import AuditEvent, User
+from hotswap.common.roles import Role
+from tests.common.factories import PASSWORD
+from tests.console.conftest import ConsoleClient, Scene
+from tests.firmware.factories import DeviceModelFactory, FirmwareFactory
+
+HTMX = {"HX-Request": "true"}
+UPLOAD = "/admin/firmware/firmware/upload/"
+
+
+def verb_url(firmware: Firmware, verb: str) -> str:
+    return f"/admin/firmware/firmware/{firmware.pk}/{verb}/"
+
+
+# --- Firmware ---------------------------------
+
+
+def test_approve_dialog_approves_on_post(admin_client: ConsoleClient) -> None:
+    firmware = FirmwareFactory.create()
+
+    piece = admin_client.get(verb_url(firmware, "approve"), headers=HTMX)
+    answer = admin_client.post(
+        verb_url(firmware, "approve"), {"comment": "seen in the lab"}, headers=HTMX
+    )
+
+    assert b"<html" not in piece.content
+    assert b"0 devices are of the model sensor-v1" in piece.content
+    assert answer.status_code == 204
+    assert answer["HX-Redirect"].endswith(f"/{firmware.pk}/change/")
+    firmware.refresh_from_db()
+    assert firmware.status == FirmwareStatus.APPROVED
+    assert firmware.approved_by == admin_client.person
+    assert firmware.status_comment == "seen in the lab"
+
+
+def test_own_upload_is_refused_under_four_eyes(
+    admin_client: ConsoleClient, settings: Any
+) -> None:
+    settings.FOUR_EYES = True
+    firmware = FirmwareFactory.create(actor=admin_client.person)
+
+    page = admin_client.get(f"/admin/firmware/firmware/{firmware.pk}/change/")
+    answer = admin_client.post(verb_url(firmware, "approve"), {"comment": ""})
+
+    assert b"you uploaded it" in page.content
+    assert answer.status_code == 200
+    assert b'role="alert"' in answer.content
+    firmware.refresh_from_db()
+    assert firmware.status == FirmwareStatus.DRAFT
+
+
+@pytest.mark.parametrize(
+    ("verb", "trait", "status"),
+    [
+        ("reject", {}, FirmwareStatus.REJECTED),
+        ("deprecate", {"approved": True}, FirmwareStatus.DEPRECATED),
+    ],
+)
+def test_reject_and_deprecate_want_a_reason(
+    admin_client: ConsoleClient, verb: str, trait: Any, status: str
+) -> None:
+    firmware = FirmwareFactory.create(**trait)
+    before = firmware.status
+
+    admin_client.post(verb_url(firmware, verb), {"reason": " "})
+    firmware.refresh_from_db()
+    unchanged = firmware.status
+    admin_client.post(verb_url(firmware, verb), {"reason": "too slow"})
+    firmware.refresh_from_db()
+
+    assert (unchanged, firmware.status) == (before, status)
+
+
+def test_a_lost_race_is_told_in_the_dialog(admin_client: ConsoleClient) -> None:
+    firmware = FirmwareFactory.create(approved=True)
+
+    answer = admin_client.post(verb_url(firmware, "approve"), {"comment": ""})
+
+    assert b"only Draft firmware can be approved" in answer.content
+
+
+def test_damaged_firmware_says_what_to_do(admin_client: ConsoleClient) -> None:
+    firmware = FirmwareFactory.create()
+    Firmware.objects.filter(pk=firmware.pk).update(
+        damaged_at=firmware.created_at, damage="frame 0 fails its tag"
+    )
+
+    page = admin_client.get(f"/admin/firmware/firmware/{firmware.pk}/change/")
+    listed = admin_client.get("/admin/firmware/firmware/?damaged=yes")
+
+    assert b"frame 0 fails its tag" in page.content
+    assert b"Restore the file from your backup" in page.content
+    assert b"Damaged" in listed.content
+
+
+def upload(client: Client, content: bytes, **fields: str) -> Any:
+    given = {"model": "sensor-v1", "version": "2.5.0", "rebootRequired": "on"}
+    file = SimpleUploadedFile("image.bin", content)
+    return client.post(UPLOAD, {**given, **fields, "file": file})
+
+
+def test_upload_stores_a_draft(admin_client: ConsoleClient) -> None:
+    DeviceModelFactory.create(name="sensor-v1")
+
+    answer = upload(admin_client, b"image" * 100_000, releaseNotes="Two\nlines")
+
+    firmware = Firmware.objects.get()
+    assert answer.status_code == 302
+    assert answer["Location"].endswith(f"/{firmware.pk}/change/")
+    assert (firmware.status, firmware.size) == (FirmwareStatus.DRAFT, 500_000)
+    assert firmware.uploaded_by == admin_client.person
+    assert firmware.reboot_required
+    assert firmware.release_notes.splitlines() == ["Two", "lines"]
+
+
+def test_an_unticked_box_means_no_reboot(admin_client: ConsoleClient) -> None:
+    DeviceModelFactory.create(name="sensor-v1")
+    fields = {"model": "sensor-v1", "version": "2.5.0", "securityVersion": "3"}
+
+    admin_client.post(UPLOAD, {**fields, "file": SimpleUploadedFile("a", b"image")})
+
+    firmware = Firmware.objects.get()
+    assert not firmware.reboot_required
+    assert firmware.security_version == 3
+
+
+def test_upload_takes_the_token_of_its_form(log_in: Any) -> None:
+    DeviceModelFactory.create(name="sensor-v1")
+    client = log_in(Role.ADMIN, enforce_csrf_checks=True)
+    client.get(UPLOAD)
+    token = client.cookies["csrftoken"].value
+
+    forged = upload(client, b"image")
+    answer = upload(client, b"image", csrfmiddlewaretoken=token)
+
+    assert (forged.status_code, answer.status_code) == (403, 302)
+    assert Firmware.objects.count() == 1
+
+
+def test_a_refused_upload_keeps_what_was_written(admin_client: ConsoleClient) -> None:
+    DeviceModelFactory.create(name="sensor-v1")
+
+    answer = upload(admin_client, b"image", version="two", releaseNotes="long notes")
+
+    assert answer.status_code == 200
+    assert b"long notes" in answer.content
+    assert b"semantic" in answer.content.lower()
+    assert not Firmware.objects.exists()
+
+
+def test_an_upload_without_a_file_names_the_field(admin_client: ConsoleClient) -> None:
+    DeviceModelFactory.create(name="sensor-v1")
+    fields = {"model": "sensor-v1", "version": "2.5.0"}
+    body = "".join(
+        f'--edge\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
+        for name, value in fields.items()
+    )
+
+    answer = admin_client.post(
+        UPLOAD,
+        f"{body}--edge--\r\n".encode(),
+        content_type="multipart/form-data; boundary=edge",
+        headers=HTMX,
+    )
+
+    assert b"Image: is missing" in answer.content
+
+
+def test_an_upload_over_the_limit_is_refused(
+    admin_client: ConsoleClient, settings: Any
+) -> None:
+    DeviceModelFactory.create(name="sensor-v1")
+    settings.FIRMWARE_MAX_BYTES = 1000
+
+    answer = upload(admin_client, b"x" * 5000)
+
+    assert b"1000 bytes at most" in answer.content
+    assert not Firmware.objects.exists()
+
+
+def test_a_device_model_is_added_once(admin_client: ConsoleClient) -> None:
+    url = "/admin/firmware/devicemodel/create/"
+
+    first = admin_client.post(url, {"name": "gateway-v2", "description": "At the gate"})
+    again = admin_client.post(url, {"name": "gateway-v2"})
+    wrong = admin_client.post(url, {"name": "no spaces"})
+
+    assert first.status_code == 302
+    assert b"already" in again.content
+    assert wrong.status_code == 200
+    assert DeviceModel.objects.count() == 1
+
+
+# --- Devices and groups ---------------------------------
+
+
+def test_registering_shows_the_key_once(operator_client: ConsoleClient) -> None:
+    DeviceModelFactory.create(name="sensor-v1")
+    given = {"deviceId": "s-1", "model": "sensor-v1", "region": "US-EAST", "tags": ""}
+
+    answer = operator_client.post("/admin/devices/device/register/", given)
+    again = operator_client.post("/admin/devices/device/register/", given)
+
+    device = Device.objects.get()
+    page = operator_client.get(f"/admin/devices/device/{device.pk}/change/")
+    assert b"hsd_" in answer.content
+    assert b"hotswap-agent --config agent.toml" in answer.content
+    assert "no-store" in answer["Cache-Control"]
+    assert b"already" in again.content
+    assert b"hsd_" not in page.content
+
+
+def test_registering_says_what_is_wrong(operator_client: ConsoleClient) -> None:
+    DeviceModelFactory.create(name="sensor-v1")
+    given = {"deviceId": "s-1", "model": "sensor-v1", "region": "US-EAST"}
+    wrong = [
+        ("deviceId", "no spaces", "does not match"),
+        ("deviceId", "import", "reserved"),
+        ("tags", "{", "malformed JSON"),
+        ("tags", '{"a": 1, "a": 2}', "twice"),
+        ("tags", "[]", "Write an object"),
+    ]
+
+    for field, value, said in wrong:
+        answer = operator_client.post(
+            "/admin/devices/device/register/", {**given, field: value}
+        )
+        assert said in answer.content.decode(), value
+    assert not Device.objects.exists()
+
+
+def test_a_device_is_edited_through_the_service(
+    operator_client: ConsoleClient, scene: Scene
+) -> None:
+    url = f"/admin/devices/device/{scene.device.pk}"
+
+    operator_client.post(
+        f"{url}/edit/",
+        {"region": "APAC", "tags": '{"site": "plant-7"}', "metadata": ""},
+    )
+    operator_client.post(f"{url}/disable/")
+
+    scene.device.refresh_from_db()
+    assert scene.device.region == "APAC"
+    assert scene.device.tags == {"site": "plant-7"}
+    assert not scene.device.enabled
+    acts = AuditEvent.objects.filter(
+        verb="device.changed", actor=operator_client.person.pseudonym
+    )
+    assert acts.count() == 2
+
+
+def test_revoking_takes_a_post(operator_client: ConsoleClient, scene: Scene) -> None:
+    operator_client.post(f"/admin/devices/device/{scene.device.pk}/revoke/")
+
+    scene.device.refresh_from_db()
+    assert scene.device.revoked_at is not None
+
+
+def test_the_list_of_devices_filters(
+    viewer_client: ConsoleClient, scene: Scene
+) -> None:
+    DeviceState.objects.update(online_until="2100-01-01T00:00Z")
+    shown = {
+        "q=d-00": True,
+        "status=online&region=US-EAST&model=sensor-v1&enabled=yes": True,
+        "status=revoked": False,
+        "status=offline": False,
+        "region=APAC": False,
+        "enabled=no": False,
+    }
+
+    for query, expected in shown.items():
+        answer = viewer_client.get(f"/admin/devices/device/?{query}")
+        assert (b"d-000" in answer.content) is expected, query
+
+
+def test_members_are_put_in_all_or_none(
+    operator_client: ConsoleClient, scene: Scene
+) -> None:
+    url = f"/admin/devices/devicegroup/{scene.group.pk}"
+
+    refused = operator_client.post(
+        f"{url}/add-devices/", {"device_ids": "d-001, nobody"}
+    )
+    before = scene.group.members.count()
+    operator_client.post(f"{url}/add-devices/", {"device_ids": "d-001\nd-002 d-001"})
+    operator_client.post(f"{url}/remove-devices/", {"device_ids": "d-000"})
+    operator_client.post(f"{url}/rename/", {"name": "bench", "description": ""})
+
+    scene.group.refresh_from_db()
+    assert b"nobody" in refused.content
+    assert before == 1
+    members = scene.group.members.values_list("device_id", flat=True)
+    assert sorted(members) == ["d-001", "d-002"]
+    assert scene.group.name == "bench"
+
+
+def test_a_group_is_made_and_removed(operator_client: ConsoleClient) -> None:
+    operator_client.post("/admin/devices/devicegroup/create/", {"name": "new"})
+    group = DeviceGroup.objects.get()
+
+    answer = operator_client.post(f"/admin/devices/devicegroup/{group.pk}/remove/")
+
+    assert answer["Location"] == "/admin/devices/devicegroup/"
+    assert not DeviceGroup.objects.exists()
+
+
+# --- People and audit ---------------------------------
+
+
+def test_a_person_is_made_with_a_role(admin_client: ConsoleClient) -> None:
+    given = {"username": "olive", "email": "", "role": "Operator"}
+    url = "/admin/common/user/create/"
+
+    weak = admin_client.post(url, {**given, "password": "12345"})
+    made = admin_client.post(url, {**given, "password": PASSWORD})
+
+    assert weak.status_code == 200
+    assert made.status_code == 302
+    assert User.objects.get(username="olive").role is Role.OPERATOR
+
+
+def test_a_disabled_person_is_out_at_once(
+    admin_client: ConsoleClient, operator_client: ConsoleClient
+) -> None:
+    url = f"/admin/common/user/{operator_client.person.pk}"
+
+    admin_client.post(f"{url}/disable/")
+    shut_out = operator_client.get("/admin/")
+    admin_client.post(f"{url}/enable/")
+    let_in = operator_client.get("/admin/")
+
+    assert shut_out.status_code == 302
+    assert let_in.status_code == 200
+
+
+def test_nobody_disables_themselves(admin_client: ConsoleClient) -> None:
+    url = f"/admin/common/user/{admin_client.person.pk}/disable/"
+
+    answer = admin_client.post(url)
+
+    admin_client.person.refresh_from_db()
+    assert b"cannot disable" in answer.content
+    assert admin_client.person.is_active
+
+
+def test_audit_names_people_and_leads_to_things(
+    admin_client: ConsoleClient, scene: Scene
+) -> None:
+    answer = admin_client.get("/admin/common/auditevent/?kind=device&who=person")
+
+    assert scene.world.admin.username in answer.content.decode()
+    assert f"/admin/devices/device/{scene.device.pk}/change/" in answer.content.decode()
+    assert b"deployment.created" not in answer.content
+
+
+def test_login_has_the_limit_of_the_api(settings: Any, db: None) -> None:
+    settings.LOGIN_FAILURES_PER_MINUTE = 3
+    client = Client()
+    given = {"username": "no-such-person", "password": "wrong"}
+
+    answers = [client.post("/admin/login/", given).content for _ in range(4)]
+
+    assert b"Too many failures" not in answers[2]
+    assert b"Too many failures" in answers[3]
+
+
+# --- The whole console ---------------------------------
+
+
+def test_the_index_counts_what_waits(
+    viewer_client: ConsoleClient, scene: Scene
+) -> None:
+    context = viewer_client.get("/admin/").context
+
+    numbers = {card["label"]: card["number"] for card in context["cards"]}
+    assert numbers["deployments under way"] == 1
+    assert numbers["firmware waiting for approval"] == 1
+    assert numbers["paused, waiting for a person"] == 0
+
+
+def test_a_demo_says_so_on_every_page(
+    viewer_client: ConsoleClient, settings: Any
+) -> None:
+    without = viewer_client.get("/admin/")
+    settings.DEMO_CLOCK = "60x"
+    with_label = viewer_client.get("/admin/devices/device/")
+
+    assert b"waits shortened" not in without.content
+    assert "Demo – waits shortened (60x)" in with_label.content.decode()
+
+
+def test_scripts_come_from_here_only(viewer_client: ConsoleClient) -> None:
+    console = viewer_client.get("/admin/")["Content-Security-Policy"]
+    elsewhere = Client().get("/health")["Content-Security-Policy"]
+
+    assert "script-src 'self' 'unsafe-eval'" in console
+    assert "unsafe-inline" not in console.split("script-src")[1]
+    assert elsewhere.startswith("default-src 'self';")
+    assert "unsafe-eval" not in elsewhere
+
+
+def test_search_finds_devices_by_their_id(
+    viewer_client: ConsoleClient, scene: Scene
+) -> None:
+    answer = viewer_client.get("/admin/search/?s=d-002&extended=1")
+
+    assert b"d-002" in answer.content
