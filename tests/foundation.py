@@ -1,0 +1,43 @@
+"""What every test that uses the database finds in it: roles and keys.
+
+Rules:
+- The rings of keys are made once a run (an RSA key takes longer than most tests).
+- A test with real transactions empties all tables at its end; the foundation is put
+  back afterwards. That the audit trail refuses to be emptied is set aside for this.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pgtrigger
+import pytest
+from django.contrib.auth.models import Group
+from django.test import TransactionTestCase
+
+from firmware.models import SigningKey, StorageKey
+from firmware.services.keys import ensure_firmware_keys
+from hotswap.common.models import KeyFingerprint
+from hotswap.common.services import ensure_groups
+
+FOUNDATION = (Group, KeyFingerprint, SigningKey, StorageKey)
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
+    """Lay the foundation in the new database and keep it there."""
+    with django_db_blocker.unblock():
+        ensure_groups()
+        ensure_firmware_keys()
+        kept = [row for model in FOUNDATION for row in model._default_manager.all()]
+    test_case: Any = TransactionTestCase
+    tear_down = test_case._fixture_teardown
+
+    def tear_down_and_lay_anew(case: Any) -> None:
+        with pgtrigger.ignore("common.AuditEvent:audit_no_truncate"):
+            tear_down(case)
+        for row in kept:
+            row.save(force_insert=True)
+
+    test_case._fixture_teardown = tear_down_and_lay_anew
+    yield
+    test_case._fixture_teardown = tear_down
