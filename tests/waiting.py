@@ -7,7 +7,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def wait_until(condition: Callable[[], T], *, seconds: float = 20, what: str = "") -> T:
+def wait_until(condition: Callable[[], T], *, seconds: float = 60, what: str = "") -> T:
     """Call the condition until it is truthy, and return what it gave.
 
     Raises:

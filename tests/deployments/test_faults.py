@@ -170,7 +170,7 @@ def test_any_other_part_may_be_killed_in_the_middle_of_a_stage(
 
 def _answers(stack: LiveStack) -> bool:
     try:
-        return httpx.get(f"{stack.url}/health/ready", timeout=5).status_code == 200
+        return httpx.get(f"{stack.url}/health/ready", timeout=30).status_code == 200
     except httpx.HTTPError:
         return False
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.devices.agent.protocol_server import API_KEY, MODEL, ProtocolServer
+from tests.waiting import wait_until
 
 REPOSITORY = Path(__file__).parents[3]
 
@@ -151,9 +152,10 @@ class DeviceProcess:
         return log.read_text().split() if log.exists() else []
 
     def application_pid(self) -> int:
-        return int(
-            json.loads((self.data / "run" / "application.json").read_text())["pid"]
-        )
+        """Give the pid that the agent notes once it has started the program."""
+        noted = self.data / "run" / "application.json"
+        wait_until(noted.exists, what="the note of the program's pid")
+        return int(json.loads(noted.read_text())["pid"])
 
     def state(self) -> dict[str, object]:
         content: dict[str, object] = json.loads((self.data / "state.json").read_text())

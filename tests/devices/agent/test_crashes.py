@@ -67,7 +67,7 @@ def template(
         device = DeviceProcess(folder / "device", server, keys)
         device.provision()
         server.order(device.device_id, FORMER, "2.0.0")
-        assert device.start("--once").wait(15) == 0
+        assert device.start("--once").wait(60) == 0
         yield device
 
 
@@ -86,7 +86,7 @@ class Tried:
         self.device.provision()
 
     def crash(self) -> None:
-        code = self.device.start(crash_at=self.point).wait(20)
+        code = self.device.start(crash_at=self.point).wait(60)
         assert code == -signal.SIGKILL, f"not killed but {code}"
 
     def check_disk(self, verified: set[str], *, may_be_bare: bool = False) -> None:
@@ -116,7 +116,7 @@ class Tried:
 
         self.device.start()
         try:
-            wait_until(has_settled, seconds=30, what="the right image")
+            wait_until(has_settled, what="the right image")
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self.device.log()}") from error
         assert self.device.current_sha256() == sha256(image)
