@@ -312,12 +312,12 @@ class RotateKey(KeyVerb):
             return super().serve(admin, request, obj)
         form = EmptyForm(request.POST)
         try:
-            key = credentials.rotate_key(device_id=obj.device_id, actor=user)
+            issued = credentials.rotate_key(device_id=obj.device_id, actor=user)
         except HotSwapError as error:
             form.is_valid()
             form.refuse(error)
             return self.show(admin, request, obj, form)
-        return self.show_key(admin, request, obj, key)
+        return self.show_key(admin, request, obj, issued.api_key)
 
 
 # --- The list of devices ---------------------------------

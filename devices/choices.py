@@ -12,5 +12,14 @@ class DeviceStatus(models.TextChoices):
     REVOKED = "revoked"
 
 
+class KeyStatus(models.TextChoices):
+    """How the current key of a device stands. Derived from the clock, never stored."""
+
+    VALID = "valid"
+    EXPIRING = "expiring"
+    EXPIRED = "expired"
+    NONE = "none"
+
+
 class GroupType(models.TextChoices):
     STATIC = "Static"

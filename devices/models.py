@@ -3,16 +3,19 @@
 Rules:
 - `id` is the pseudonym that appears in trails; `device_id` is the owner's own name.
 - What a device runs is written from what it reports, never from what it was sent.
-- An API key is stored as a peppered digest only.
+- An API key is stored as a peppered digest only. The newest is the current one; those
+  it supersedes end after an overlap, and are kept so that their reuse is noticed.
 """
 
 from datetime import datetime
+from functools import cached_property
 
+from django.conf import settings
 from django.db import models
 from django.utils import timezone
 
-from devices.choices import DeviceStatus, GroupType
-from devices.querysets import DeviceQuerySet
+from devices.choices import DeviceStatus, GroupType, KeyStatus
+from devices.querysets import DeviceKeyQuerySet, DeviceQuerySet
 from firmware.models import DeviceModel
 from hotswap.common.models import BaseModel
 
@@ -55,6 +58,25 @@ class Device(BaseModel):
         online = state.online_until > now
         return DeviceStatus.ONLINE if online else DeviceStatus.OFFLINE
 
+    @cached_property
+    def key_expires_at(self) -> datetime | None:
+        """When the current key ends; `with_key_expiry()` reads it for many at once."""
+        return (
+            self.keys.filter(superseded_at__isnull=True)
+            .values_list("expires_at", flat=True)
+            .first()
+        )
+
+    def key_status_at(self, now: datetime) -> KeyStatus:
+        """Tell how its current key stands."""
+        ends = self.key_expires_at
+        if ends is None:
+            return KeyStatus.NONE
+        if ends <= now:
+            return KeyStatus.EXPIRED
+        soon = now + settings.DEVICE_KEY_WARNING
+        return KeyStatus.EXPIRING if ends <= soon else KeyStatus.VALID
+
 
 class DeviceKey(models.Model):
     """One API key of a device; the newest is handed out, older ones overlap."""
@@ -63,6 +85,28 @@ class DeviceKey(models.Model):
     digest = models.CharField(max_length=64, unique=True)
     created_at = models.DateTimeField(default=timezone.now)
     expires_at = models.DateTimeField()
+    superseded_at = models.DateTimeField(
+        null=True, help_text="when a newer key or a revocation took its place"
+    )
+    first_used_at = models.DateTimeField(null=True)
+
+    objects = DeviceKeyQuerySet.as_manager()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["device"],
+                condition=models.Q(superseded_at__isnull=True),
+                name="one_current_key_a_device",
+            )
+        ]
+        indexes = [
+            models.Index(
+                fields=["expires_at"],
+                condition=models.Q(superseded_at__isnull=True),
+                name="device_key_current_expiry",
+            )
+        ]
 
     def __str__(self) -> str:
         return f"key of {self.device_id}, expires {self.expires_at:%Y-%m-%d}"

@@ -7,20 +7,39 @@ it is reached through the reverse relation, so that nothing here imports health.
 from datetime import datetime
 from typing import TYPE_CHECKING, Self
 
+from django.apps import apps
 from django.db import models
 
 from devices.choices import DeviceStatus
 
 if TYPE_CHECKING:
-    from devices.models import Device
+    from devices.models import Device, DeviceKey
 else:
-    Device = models.Model
+    Device = DeviceKey = models.Model
+
+
+class DeviceKeyQuerySet(models.QuerySet["DeviceKey"]):
+    def current(self) -> Self:
+        """The newest key of each device; a revoked device has none."""
+        return self.filter(superseded_at__isnull=True)
+
+    def live(self, now: datetime) -> Self:
+        """Those that open a device at this time."""
+        return self.filter(expires_at__gt=now)
 
 
 class DeviceQuerySet(models.QuerySet["Device"]):
     def updatable(self) -> Self:
         """Those that may be ordered to install something."""
         return self.filter(enabled=True, revoked_at__isnull=True)
+
+    def with_key_expiry(self) -> Self:
+        """Read with each when its current key ends, as `key_expires_at`."""
+        keys = DeviceKeyQuerySet(apps.get_model("devices", "DeviceKey"))
+        current = keys.current().filter(device=models.OuterRef("pk"))
+        return self.annotate(
+            key_expires_at=models.Subquery(current.values("expires_at"))
+        )
 
     def with_status(self, status: str, now: datetime) -> Self:
         """Those whose derived status is the given one."""

@@ -5,9 +5,10 @@ from typing import Any
 
 from django.conf import settings
 from django.utils import timezone
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from devices.choices import GroupType
+from devices.choices import GroupType, KeyStatus
 from devices.models import Device
 from firmware.api.serializers import VersionField
 from hotswap.common.api.serializers import (
@@ -118,6 +119,8 @@ class DeviceOutput(CamelSerializer):
     previous_firmware_version = serializers.CharField()
     status = serializers.SerializerMethodField(method_name="get_status")
     enabled = serializers.BooleanField()
+    key_expires_at = serializers.DateTimeField(allow_null=True)
+    key_status = serializers.SerializerMethodField(method_name="get_key_status")
     last_seen_at = serializers.DateTimeField(
         source="state.last_seen_at", default=None, allow_null=True
     )
@@ -127,6 +130,10 @@ class DeviceOutput(CamelSerializer):
     def get_status(self, device: Device) -> str:
         return device.status_at(timezone.now()).value
 
+    @extend_schema_field(serializers.ChoiceField(choices=KeyStatus.choices))
+    def get_key_status(self, device: Device) -> str:
+        return device.key_status_at(timezone.now()).value
+
 
 class RegisteredDeviceOutput(DeviceOutput):
     api_key = serializers.CharField(read_only=True)
@@ -134,6 +141,7 @@ class RegisteredDeviceOutput(DeviceOutput):
 
 class ApiKeyOutput(CamelSerializer):
     api_key = serializers.CharField()
+    expires_at = serializers.DateTimeField()
 
 
 class DeviceTokenInput(CamelSerializer):
@@ -144,6 +152,7 @@ class DeviceTokenInput(CamelSerializer):
 class DeviceTokenOutput(CamelSerializer):
     access = serializers.CharField()
     expires_in = serializers.IntegerField()
+    key_expires_at = serializers.DateTimeField()
 
 
 class GroupInput(CamelSerializer):

@@ -67,7 +67,13 @@ class DeviceTokenView(ApiView):
             )
         seconds = int(settings.DEVICE_TOKEN_LIFETIME.total_seconds())
         return Response(
-            {"access": token, "expiresIn": seconds},
+            DeviceTokenOutput(
+                {
+                    "access": token.access,
+                    "expires_in": seconds,
+                    "key_expires_at": token.key_expires_at,
+                }
+            ).data,
             headers={"Cache-Control": "no-store"},
         )
 
@@ -76,7 +82,7 @@ class DevicesView(ListView):
     """All devices by name; register on POST."""
 
     roles = {"GET": Role.VIEWER, "POST": Role.OPERATOR}
-    queryset = Device.objects.select_related("model", "state")
+    queryset = Device.objects.select_related("model", "state").with_key_expiry()
     filterset_class = DeviceFilter
     output_class = DeviceOutput
     ordering = "device_id"
@@ -177,7 +183,7 @@ class ApiKeyView(ApiView):
     @extend_schema(request=None, responses={201: ApiKeyOutput})
     @idempotent
     def post(self, request: Request, device_id: str) -> Response:
-        """Make a new API key; the older one stays valid for 24 hours."""
+        """Make a new API key; the older ones overlap with it for 24 hours."""
         self.validated(EmptyInput, request.data)
         actor: User | None = None
         caller: Any = request.user
@@ -187,7 +193,7 @@ class ApiKeyView(ApiView):
             actor = acting_person(request)
         key = credentials.rotate_key(device_id=device_id, actor=actor)
         return Response(
-            {"apiKey": key}, status=201, headers={"Cache-Control": "no-store"}
+            ApiKeyOutput(key).data, status=201, headers={"Cache-Control": "no-store"}
         )
 
 
@@ -259,8 +265,10 @@ class GroupMembersView(ListView):
         group_id = self.kwargs["group_id"]
         if not DeviceGroup.objects.filter(pk=group_id).exists():
             raise GroupNotFoundError("there is no such group")
-        return Device.objects.select_related("model", "state").filter(
-            groups__pk=group_id
+        return (
+            Device.objects.select_related("model", "state")
+            .with_key_expiry()
+            .filter(groups__pk=group_id)
         )
 
     @extend_schema(request=MembersInput, responses=GroupOutput)

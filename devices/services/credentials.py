@@ -2,12 +2,17 @@
 
 Rules:
 - A key is 256 random bits, told once, kept as a peppered HMAC.
-- A new key leaves the older ones valid for an overlap, so that a device which loses
-  the answer to its rotation is not shut out.
-- Revocation is looked up on every request.
+- A new key leaves the older ones valid for an overlap of 24 hours. After a rotation by
+  a person it runs from the rotation. After one by the device itself it runs from the
+  first use of the new key: a device that loses the answer, however often and for
+  however long, keeps the key it has until that key's own end.
+- A device has at most four keys that open it; what it demonstrably holds stays among
+  them.
+- Revocation is looked up on every request, and ends the keys as well.
 """
 
 import secrets
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.conf import settings
@@ -24,6 +29,23 @@ from hotswap.common.models import User
 from hotswap.common.tokens import DeviceToken
 
 KEY_OVERLAP = timedelta(hours=24)
+MAX_LIVE_KEYS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class IssuedKey:
+    """A new key, the only time it can be read."""
+
+    api_key: str
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class IssuedToken:
+    """An access token, and when the key that it was given for ends."""
+
+    access: str
+    key_expires_at: datetime
 
 
 def create_key(device: Device, *, now: datetime) -> str:
@@ -38,8 +60,8 @@ def create_key(device: Device, *, now: datetime) -> str:
     return key
 
 
-def rotate_key(*, device_id: str, actor: User | None) -> str:
-    """Make a new key; older ones end after an overlap of 24 hours.
+def rotate_key(*, device_id: str, actor: User | None) -> IssuedKey:
+    """Make a new key; the older ones overlap with it.
 
     Args:
         actor: the person, or None when the device rotates its own.
@@ -58,9 +80,10 @@ def rotate_key(*, device_id: str, actor: User | None) -> str:
             raise DeviceNotFoundError(f"there is no device {device_id!r}")
         if device.revoked_at is not None:
             raise DeviceRevokedError(f"{device_id} is revoked")
-        DeviceKey.objects.filter(device=device).update(
-            expires_at=Least(F("expires_at"), Value(now + KEY_OVERLAP))
-        )
+        DeviceKey.objects.current().filter(device=device).update(superseded_at=now)
+        if actor is not None:
+            _end_by(device, now + KEY_OVERLAP)
+        _end_surplus(device, now)
         key = create_key(device, now=now)
         if actor is None:
             audit.record_device_act(
@@ -73,10 +96,47 @@ def rotate_key(*, device_id: str, actor: User | None) -> str:
                 object_kind="device",
                 object_id=device.pk,
             )
-    return key
+    return IssuedKey(key, now + settings.DEVICE_KEY_LIFETIME)
 
 
-def issue_device_token(*, device_id: str, api_key: str, now: datetime) -> str | None:
+def _end_by(device: Device, moment: datetime, *, before: int | None = None) -> None:
+    """Let the keys of a device end at a moment, unless they end sooner.
+
+    Args:
+        before: only those made before the key of this id; None for all.
+    """
+    keys = DeviceKey.objects.filter(device=device, expires_at__gt=moment)
+    if before is not None:
+        keys = keys.filter(pk__lt=before)
+    keys.update(expires_at=Least(F("expires_at"), Value(moment)))
+
+
+def _end_surplus(device: Device, now: datetime) -> None:
+    """End the oldest keys, so that with the one to come there are four at most.
+
+    The key that was taken into use last stays: it is the one that the device holds,
+    if the answers with the others were lost.
+    """
+    live = list(DeviceKey.objects.live(now).filter(device=device).order_by("-pk"))
+    held = max(
+        (key for key in live if key.first_used_at is not None),
+        key=lambda key: (key.first_used_at, key.pk),
+        default=live[-1] if live else None,
+    )
+    others = [key for key in live if key is not held]
+    surplus = others[MAX_LIVE_KEYS - 2 :]
+    DeviceKey.objects.filter(pk__in=[key.pk for key in surplus]).update(expires_at=now)
+
+
+def end_keys(device: Device, *, now: datetime) -> None:
+    """End every key of a device that is being revoked, in the same transaction."""
+    DeviceKey.objects.current().filter(device=device).update(superseded_at=now)
+    _end_by(device, now)
+
+
+def issue_device_token(
+    *, device_id: str, api_key: str, now: datetime
+) -> IssuedToken | None:
     """Exchange an API key for an access token (60 minutes).
 
     Returns:
@@ -94,6 +154,20 @@ def issue_device_token(*, device_id: str, api_key: str, now: datetime) -> str | 
         key.device.device_id.encode(), device_id.encode("utf-8", "replace")
     ):
         return None
+    if key.first_used_at is None:
+        _take_into_use(key, now)
     token = DeviceToken()
     token["sub"] = str(key.device.pk)
-    return str(token)
+    return IssuedToken(str(token), key.expires_at)
+
+
+def _take_into_use(key: DeviceKey, now: datetime) -> None:
+    """Note the first use of a key; the overlap of the older ones begins."""
+    with transaction.atomic():
+        # The same lock as a rotation takes, so that the two cannot cross.
+        Device.objects.select_for_update(no_key=True).filter(pk=key.device_id).first()
+        is_first = DeviceKey.objects.filter(
+            pk=key.pk, first_used_at__isnull=True
+        ).update(first_used_at=now)
+        if is_first:
+            _end_by(key.device, now + KEY_OVERLAP, before=key.pk)

@@ -11,7 +11,7 @@ from django.utils.module_loading import import_string
 
 from devices.exceptions import DeviceExistsError, DeviceNotFoundError
 from devices.models import Device
-from devices.services.credentials import create_key
+from devices.services.credentials import create_key, end_keys
 from firmware.services.registry import device_model_named
 from hotswap.common import audit
 from hotswap.common.api.etags import check_match
@@ -129,6 +129,7 @@ def revoke_device(*, actor: User, device_id: str) -> Device:
             device.revoked_at = timezone.now()
             device.updated_at = device.revoked_at
             device.save(update_fields=["revoked_at", "updated_at"])
+            end_keys(device, now=device.revoked_at)
             audit.record(
                 actor=actor,
                 verb="device.revoked",

@@ -200,7 +200,11 @@ SPECTACULAR_SETTINGS = {
 PERSON_TOKEN_LIFETIME = timedelta(minutes=15)
 REFRESH_TOKEN_LIFETIME = timedelta(days=7)
 DEVICE_TOKEN_LIFETIME = timedelta(minutes=60)
-DEVICE_KEY_LIFETIME = timedelta(days=90)
+DEVICE_KEY_LIFETIME = timedelta(days=env.int("HOTSWAP_DEVICE_KEY_DAYS", default=90))
+# How long before its end a key counts as expiring.
+DEVICE_KEY_WARNING = timedelta(
+    days=env.int("HOTSWAP_DEVICE_KEY_WARNING_DAYS", default=14)
+)
 IDEMPOTENCY_KEY_LIFETIME = timedelta(hours=24)
 LOGIN_FAILURES_PER_MINUTE = env.int("HOTSWAP_LOGIN_FAILURES_PER_MINUTE", default=10)
 DEVICE_REQUESTS_PER_SECOND = env.int("HOTSWAP_DEVICE_REQUESTS_PER_SECOND", default=10)

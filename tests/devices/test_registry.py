@@ -20,7 +20,7 @@ from tests.firmware.factories import DeviceModelFactory
 FIELDS = {
     *("deviceId", "model", "region", "tags", "metadata", "firmwareVersion"),
     *("firmwareChecksum", "previousFirmwareVersion", "status", "enabled"),
-    *("lastSeenAt", "createdAt", "updatedAt"),
+    *("keyExpiresAt", "keyStatus", "lastSeenAt", "createdAt", "updatedAt"),
 }
 
 
