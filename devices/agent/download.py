@@ -2,7 +2,10 @@
 
 Rules:
 - What is on the medium counts: after a cut or a crash the next range begins there.
-- Resuming carries `If-Range`, so a changed image starts over instead of mixing.
+- Resuming carries `If-Range`, so a changed image starts over instead of mixing; on
+  another host, to which the server led, the digest of the whole alone decides.
+- Each range is asked of the server, so that a link that has expired is a new link at
+  the next try.
 - More bytes than the manifest states are never written.
 - A server that is away is waited for; only refusals and an end of patience fail.
 """

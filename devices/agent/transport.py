@@ -4,7 +4,10 @@ Rules:
 - Credentials go to the configured server only, never along a redirect or to a
   download address on another host.
 - Plain HTTP is refused off loopback unless it is allowed on purpose.
-- A 401 is answered by one new login; every other refusal is the caller's to judge.
+- A 401 of the server is answered by one new login; every other refusal is the
+  caller's to judge.
+- A validator belongs to the host that gave it: two stores name the same bytes
+  differently, so neither is it sent to another host nor kept from one.
 - Nothing is retried here: the caller owns the waiting.
 """
 
@@ -54,11 +57,17 @@ class UnavailableError(TransportError):
 
 
 class RefusedError(TransportError):
-    """The server answered with a refusal."""
+    """The server answered with a refusal.
 
-    def __init__(self, status: int, message: str) -> None:
+    `is_elsewhere`: another host did, to which a redirect led.
+    """
+
+    def __init__(
+        self, status: int, message: str, *, is_elsewhere: bool = False
+    ) -> None:
         super().__init__(message)
         self.status = status
+        self.is_elsewhere = is_elsewhere
 
 
 class OrderClosedError(TransportError):
@@ -180,7 +189,8 @@ class HttpTransport:
             headers["traceparent"] = traceparent
         is_own_server = _origin(address) == _origin(self.server)
         with self._open("GET", address, None, headers, is_own_server) as response:
-            yield _body(response)
+            is_elsewhere = _origin(response.url) != _origin(address)
+            yield _body(response, has_validator=not is_elsewhere)
 
     @property
     def _device_path(self) -> str:
@@ -224,7 +234,8 @@ class HttpTransport:
             try:
                 response = self._send(method, address, data, headers, with_token)
             except RefusedError as error:
-                if error.status != 401 or is_last or not with_token:
+                is_token_refused = error.status == 401 and not error.is_elsewhere
+                if not is_token_refused or is_last or not with_token:
                     raise
                 self._token = ""
                 continue
@@ -254,8 +265,9 @@ class HttpTransport:
                 request, timeout=self.read_timeout_seconds
             )
         except urllib.error.HTTPError as error:
+            is_elsewhere = _origin(error.url) != _origin(address)
             with error:
-                raise _refusal(error) from error
+                raise _refusal(error, is_elsewhere=is_elsewhere) from error
         except (OSError, http.client.HTTPException, ValueError) as error:
             reason = getattr(error, "reason", None) or error
             raise UnavailableError(f"{reason}") from error
@@ -365,7 +377,11 @@ class _RedirectHandler(urllib.request.HTTPRedirectHandler):
         if req.get_method() != "GET" or is_downgrade:
             return None
         self._check_address(newurl)
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
+        request = super().redirect_request(req, fp, code, msg, headers, newurl)
+        if request is not None and _origin(newurl) != _origin(req.full_url):
+            # As urllib spells it.
+            request.remove_header("If-range")
+        return request
 
 
 @cache
@@ -376,7 +392,7 @@ def _tls_context(certificate_authorities: Path | None) -> ssl.SSLContext:
     return ssl.create_default_context(cafile=path)
 
 
-def _body(response: http.client.HTTPResponse) -> Body:
+def _body(response: http.client.HTTPResponse, *, has_validator: bool) -> Body:
     first, total = 0, None
     if response.status == 206:
         first, total = _content_range(response.headers.get("Content-Range", ""))
@@ -387,7 +403,7 @@ def _body(response: http.client.HTTPResponse) -> Body:
         status=response.status,
         first=first,
         total_bytes=total,
-        etag=response.headers.get("ETag", ""),
+        etag=response.headers.get("ETag", "") if has_validator else "",
         blocks=_blocks(response),
     )
 
@@ -414,16 +430,20 @@ def _content_range(text: str) -> tuple[int, int | None]:
     return int(first), int(total) if total.isdigit() else None
 
 
-def _refusal(error: urllib.error.HTTPError) -> TransportError:
+def _refusal(error: urllib.error.HTTPError, *, is_elsewhere: bool) -> TransportError:
     message = f"HTTP {error.code}"
     code = _problem_code(error)
     if code:
         message = f"{message} {code}"
+    if is_elsewhere:
+        # The host alone: the rest of such an address opens the image for a while.
+        host = urllib.parse.urlsplit(error.url).hostname
+        message = f"{message} from {host}"
     if error.code >= 500 or error.code in TRANSIENT_STATUSES:
         return UnavailableError(
             message, retry_after_seconds=_retry_after(error.headers.get("Retry-After"))
         )
-    return RefusedError(error.code, message)
+    return RefusedError(error.code, message, is_elsewhere=is_elsewhere)
 
 
 def _problem_code(error: urllib.error.HTTPError) -> str:

@@ -71,6 +71,7 @@ class Faults:
             its connection is closed without an answer.
         refuse_with: answers by path fragment: a list of statuses, used up in order.
         retry_after: the value of `Retry-After` of these answers.
+        redirects_left: so many downloads are redirected, None for all.
     """
 
     cut_download_at: int | None = None
@@ -82,6 +83,8 @@ class Faults:
     retry_after: str | None = None
     ignore_ranges: bool = False
     redirect_downloads_to: str | None = None
+    redirect_status: int = 302
+    redirects_left: int | None = None
     block_bytes: int = 4096
     block_delay_seconds: float = 0.0
 
@@ -370,9 +373,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _download(self, image: bytes) -> None:
         faults = self.protocol.faults
-        if faults.redirect_downloads_to is not None:
+        if faults.redirect_downloads_to is not None and faults.redirects_left != 0:
+            if faults.redirects_left is not None:
+                faults.redirects_left -= 1
             location = faults.redirect_downloads_to + self.path
-            self._answer(302, None, {"Location": location})
+            self._answer(faults.redirect_status, None, {"Location": location})
             return
         etag = f'"{hashlib.sha256(image).hexdigest()}"'
         first, last, status = 0, len(image) - 1, 200
