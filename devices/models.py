@@ -43,6 +43,7 @@ class Device(BaseModel):
         indexes = [
             models.Index(fields=["model", "region"], name="device_model_region"),
             models.Index(fields=["region"], name="device_region"),
+            models.Index(fields=["firmware_checksum"], name="device_firmware"),
         ]
 
     def __str__(self) -> str:

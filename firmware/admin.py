@@ -22,6 +22,7 @@ from firmware.api.uploads import FILE_FIELD, receive_upload
 from firmware.choices import FirmwareStatus
 from firmware.models import DeviceModel, Firmware
 from firmware.services import registry
+from firmware.services.registry import UploadOutcome
 from firmware.storage import StagedImage
 from hotswap.common.console import (
     DONE,
@@ -50,9 +51,15 @@ FIRMWARE_LOOKS = {
     FirmwareStatus.DEPRECATED: (NOT_STARTED, "inventory_2"),
 }
 WHAT_TO_DO_ABOUT_DAMAGE = (
-    "It is offered to no device any more. Restore the file from your backup, or upload "
-    "the image again under a new version."
+    "It is offered to no device any more. Upload the same image again under the same "
+    "version, which repairs it; or restore the file from your backup and have it "
+    "checked."
 )
+SAID_OF_UPLOADS = {
+    UploadOutcome.NEW: "is uploaded and signed",
+    UploadOutcome.KNOWN: "is known: these are its bytes",
+    UploadOutcome.REPAIRED: "is repaired: its damaged image was replaced by this one",
+}
 
 
 def firmware_pill(firmware: Firmware) -> SafeString:
@@ -217,7 +224,7 @@ class UploadFirmware(Verb):
                 refusal = self._check_origin(request, fields)
                 if refusal is not None:
                     return refusal
-                firmware, is_new = self._register(user, fields, staged)
+                firmware, outcome = self._register(user, fields, staged)
         except ValidationError as error:
             errors = error.detail
         except HotSwapError as error:
@@ -225,8 +232,7 @@ class UploadFirmware(Verb):
         except APIException as error:
             problems = [str(error.detail)]
         else:
-            said = "uploaded and signed" if is_new else "known: these are its bytes"
-            messages.success(request, f"{firmware} is {said}.")
+            messages.success(request, f"{firmware} {SAID_OF_UPLOADS[outcome]}.")
             return go_to(request, admin.page_url(firmware))
         form = UploadForm(
             {**fields, "rebootRequired": fields.get("rebootRequired") == "true"}
@@ -271,7 +277,7 @@ class UploadFirmware(Verb):
     @staticmethod
     def _register(
         user: User, fields: dict[str, str], staged: StagedImage | None
-    ) -> tuple[Firmware, bool]:
+    ) -> tuple[Firmware, UploadOutcome]:
         # A box that is not ticked does not travel, and an empty number means none.
         fields["rebootRequired"] = str("rebootRequired" in fields).lower()
         if not fields.get("securityVersion"):

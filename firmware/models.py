@@ -3,6 +3,7 @@
 Rules:
 - What was signed never changes: the database refuses it.
 - Approval binds the checksum; the status moves only along its table.
+- SHA-1 and MD5 are kept for protocols that ask for them; nothing is decided by them.
 """
 
 from typing import ClassVar
@@ -67,11 +68,23 @@ class Firmware(BaseModel):
 
     model = models.ForeignKey(DeviceModel, on_delete=models.PROTECT)
     version = models.CharField(max_length=64)
+    precedence = models.CharField(
+        max_length=255,
+        default="",
+        db_collation="C",
+        help_text="sorts as the version does (SemVer 2)",
+    )
     status = models.CharField(
         max_length=10, choices=FirmwareStatus.choices, default=FirmwareStatus.DRAFT
     )
     size = models.PositiveIntegerField(help_text="bytes")
     sha256 = models.CharField(max_length=64)
+    sha1 = models.CharField(
+        max_length=40, blank=True, help_text="for other protocols; never for security"
+    )
+    md5 = models.CharField(
+        max_length=32, blank=True, help_text="for other protocols; never for security"
+    )
     signature = models.TextField(help_text="base64")
     key = models.ForeignKey(SigningKey, on_delete=models.PROTECT)
     storage_name = models.CharField(max_length=128, unique=True)
@@ -83,6 +96,9 @@ class Firmware(BaseModel):
         on_delete=models.SET_NULL,
         null=True,
         related_name="uploads",
+    )
+    request_comment = models.TextField(
+        blank=True, help_text="what the uploader says to the approver"
     )
     approved_by = models.ForeignKey(
         settings.AUTH_USER_MODEL,
@@ -114,7 +130,10 @@ class Firmware(BaseModel):
                 | models.Q(approved_sha256=models.F("sha256")),
             ),
         ]
-        indexes = [models.Index(fields=["sha256"], name="firmware_sha256")]
+        indexes = [
+            models.Index(fields=["sha256"], name="firmware_sha256"),
+            models.Index(fields=["model", "precedence"], name="firmware_precedence"),
+        ]
         triggers: ClassVar[list[pgtrigger.Trigger]] = [
             pgtrigger.FSM(
                 name="firmware_status_moves",
@@ -126,6 +145,7 @@ class Firmware(BaseModel):
                 fields=[
                     "model",
                     "version",
+                    "precedence",
                     "size",
                     "sha256",
                     "signature",
@@ -133,6 +153,19 @@ class Firmware(BaseModel):
                     # Signed with each manifest.
                     "security_version",
                 ],
+            ),
+            # Rows from before they were computed may get them once.
+            pgtrigger.Protect(
+                name="firmware_other_digests",
+                operation=pgtrigger.Update,
+                condition=(
+                    pgtrigger.Q(old__sha1__gt="")
+                    & pgtrigger.Q(old__sha1__df=pgtrigger.F("new__sha1"))
+                )
+                | (
+                    pgtrigger.Q(old__md5__gt="")
+                    & pgtrigger.Q(old__md5__df=pgtrigger.F("new__md5"))
+                ),
             ),
         ]
 

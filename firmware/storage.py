@@ -48,12 +48,43 @@ class KeyOf(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Digests:
+    """The digests of an image in lower hex; only SHA-256 is ever relied upon."""
+
+    sha256: str
+    sha1: str
+    md5: str
+
+
+class Digester:
+    """Compute all digests of an image in one pass."""
+
+    def __init__(self) -> None:
+        self._hashes = (
+            hashlib.sha256(),
+            hashlib.sha1(usedforsecurity=False),
+            hashlib.md5(usedforsecurity=False),
+        )
+
+    def update(self, data: bytes) -> None:
+        for each in self._hashes:
+            each.update(data)
+
+    def digests(self) -> Digests:
+        return Digests(*(each.hexdigest() for each in self._hashes))
+
+
+@dataclass(frozen=True, slots=True)
 class StagedImage:
     """A whole upload, encrypted in a local file, not yet in the store."""
 
     path: Path
     size: int
-    sha256: str
+    digests: Digests
+
+    @property
+    def sha256(self) -> str:
+        return self.digests.sha256
 
 
 class ImageReceiver:
@@ -69,7 +100,7 @@ class ImageReceiver:
         descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         self._file: BinaryIO = os.fdopen(descriptor, "wb")
         self._writer = FrameWriter(self._file, wrapping)
-        self._hash = hashlib.sha256()
+        self._digester = Digester()
         self._max_bytes = max_bytes
         self.size = 0
 
@@ -78,7 +109,7 @@ class ImageReceiver:
         self.size += len(data)
         if self.size > self._max_bytes:
             raise OverflowError
-        self._hash.update(data)
+        self._digester.update(data)
         self._writer.write(data)
 
     def finish(self) -> StagedImage:
@@ -87,7 +118,7 @@ class ImageReceiver:
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
-        return StagedImage(self.path, self.size, self._hash.hexdigest())
+        return StagedImage(self.path, self.size, self._digester.digests())
 
     def discard(self) -> None:
         """Leave nothing behind; harmless after the image went to the store."""

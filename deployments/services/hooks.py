@@ -1,11 +1,25 @@
 """What lower apps ask of this one; named by dotted path in the settings."""
 
 from datetime import datetime
+from uuid import UUID
 
-from deployments.choices import DeploymentStatus, Level
-from deployments.models import Event, Update
-from deployments.services.offers import offerable_targets, planned_targets
+from django.db.models import Count, Q
+
+from deployments.choices import (
+    CANCELLABLE,
+    DeploymentStatus,
+    Level,
+    OrderKind,
+    UpdateStatus,
+)
+from deployments.exceptions import WrongStatusError
+from deployments.models import Deployment, Event, Update
+from deployments.services.offers import is_withheld, offerable_targets, planned_targets
+from deployments.services.operate import cancel_deployment
 from devices.models import Device
+from firmware.models import Firmware
+from firmware.selectors import DeploymentUse, FirmwareUse
+from hotswap.common.models import User
 
 
 def is_update_available(*, device: Device, now: datetime) -> tuple[bool, bool]:
@@ -13,13 +27,14 @@ def is_update_available(*, device: Device, now: datetime) -> tuple[bool, bool]:
 
     The second is what makes a device report every 30 seconds.
     """
-    open_claims = list(
-        Update.objects.filter(device=device, closed_at__isnull=True).values_list(
-            "claimed_at", flat=True
-        )
+    order = (
+        Update.objects.select_related("firmware")
+        .only("kind", "claimed_at", "firmware__damaged_at")
+        .filter(device=device, closed_at__isnull=True)
+        .first()
     )
-    if open_claims:
-        return open_claims[0] is None, True
+    if order is not None:
+        return order.claimed_at is None and not is_withheld(order), True
     if offerable_targets(device, now).exists():
         return True, True
     return False, planned_targets(device).exists()
@@ -53,3 +68,62 @@ def note_running_firmware(*, device: Device, now: datetime) -> None:
         message=f"it runs {device.firmware_version} instead of "
         f"{last.firmware.version}, and nobody ordered that",
     )
+
+
+def firmware_use(*, firmware: Firmware) -> FirmwareUse:
+    """Count who runs a firmware, and list what is under way with it."""
+    ended = Update.objects.filter(firmware=firmware, kind=OrderKind.INSTALL).aggregate(
+        proved=Count("pk", filter=Q(status=UpdateStatus.SUCCESS)),
+        failed=Count("pk", filter=Q(status=UpdateStatus.FAILED)),
+    )
+    active = Deployment.objects.active().filter(firmware=firmware)
+    return FirmwareUse(
+        device_count=Device.objects.filter(
+            model=firmware.model_id, firmware_checksum=firmware.sha256
+        ).count(),
+        deployments=tuple(
+            DeploymentUse(
+                id=each.pk,
+                name=each.name,
+                status=each.status,
+                strategy=each.strategy,
+                device_count=each.target_count,
+                scheduled_at=each.scheduled_at,
+                is_cancellable=_is_cancellable(each),
+            )
+            for each in active.order_by("created_at", "pk")
+        ),
+        proved_count=ended["proved"],
+        failed_count=ended["failed"],
+    )
+
+
+def cancel_deployments_of(
+    *, firmware: Firmware, actor: User, reason: str
+) -> list[UUID]:
+    """Cancel the deployments of a firmware that is recalled, oldest first.
+
+    Returns:
+        Those that were cancelled. What had ended before its lock was taken, goes back
+        already or is being cancelled is left alone.
+    """
+    cancelled = []
+    active = Deployment.objects.active().filter(firmware=firmware)
+    for deployment in active.order_by("created_at", "pk"):
+        if not _is_cancellable(deployment):
+            continue
+        try:
+            cancel_deployment(
+                actor=actor,
+                deployment_id=deployment.pk,
+                reason=f"{firmware} was recalled: {reason}",
+            )
+        except WrongStatusError:
+            # Somebody was first: what is to be stopped has stopped.
+            continue
+        cancelled.append(deployment.pk)
+    return cancelled
+
+
+def _is_cancellable(deployment: Deployment) -> bool:
+    return deployment.status in CANCELLABLE and deployment.cancel_requested_at is None

@@ -87,8 +87,17 @@ class Preview:
     plan: Plan | None
 
 
-def _deployable(firmware_id: UUID) -> Firmware:
-    firmware = Firmware.objects.select_related("model").filter(pk=firmware_id).first()
+def _deployable(firmware_id: UUID, *, lock: bool = False) -> Firmware:
+    """Return a firmware that may be deployed.
+
+    Args:
+        lock: keep it so until the end of the transaction: a recall waits, and then
+            finds what was launched.
+    """
+    rows = Firmware.objects.select_related("model")
+    if lock:
+        rows = rows.select_for_update(of=("self",), no_key=True)
+    firmware = rows.filter(pk=firmware_id).first()
     if firmware is None:
         raise FirmwareNotDeployableError(
             "there is no such firmware", code="unknown_firmware"
@@ -206,7 +215,7 @@ def create_deployment(
     """
     now = now or timezone.now()
     with transaction.atomic():
-        firmware = _deployable(request.firmware_id)
+        firmware = _deployable(request.firmware_id, lock=True)
         _check_names(request.selection)
         # Serialises launches, so that two at once cannot both take the last place.
         with connection.cursor() as cursor:
@@ -369,7 +378,7 @@ def launch_scheduled(deployment: Deployment, now: datetime) -> None:
     """
     try:
         with transaction.atomic():
-            _deployable(deployment.firmware_id)
+            _deployable(deployment.firmware_id, lock=True)
             _freeze(deployment, request_of(deployment), now)
     except AudienceMovedError:
         # It will have settled by a later tick.

@@ -6,6 +6,8 @@ Rules:
 - Going back comes before going forward; of several deployments the older wins.
 - What a device runs is looked at again at the offer: it may have changed since the
   plan was frozen.
+- An image that lies damaged in the store is not offered, nor is an order for it
+  repeated, until it is repaired.
 """
 
 import secrets
@@ -62,9 +64,22 @@ def poll(*, device: Device, now: datetime, base_url: str) -> PollAnswer:
     interval = (
         settings.POLL_INTERVAL_DEPLOYING if is_deploying else settings.POLL_INTERVAL
     )
-    if update is None or update.claimed_at is not None:
+    if update is None or update.claimed_at is not None or is_withheld(update):
         return PollAnswer(None, interval)
     return PollAnswer(_instruction(update, base_url), interval)
+
+
+def is_withheld(update: Update) -> bool:
+    """Tell whether an open order is not repeated: its image lies damaged in the store.
+
+    A return is: devices keep the image that they go back to. What lies damaged leaves
+    the server in neither case.
+    """
+    return (
+        update.kind == OrderKind.INSTALL
+        and update.claimed_at is None
+        and update.firmware.damaged_at is not None
+    )
 
 
 def _open_update(device: Device) -> Update | None:

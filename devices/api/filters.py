@@ -39,6 +39,7 @@ class DeviceFilter(django_filters.FilterSet):
     )
     enabled = TruthFilter()
     firmwareVersion = VersionFilter("firmware_version")
+    firmwareChecksum = django_filters.CharFilter("firmware_checksum")
     group = django_filters.CharFilter(method="filter_group")
     tag = TagFilter()
     search = django_filters.CharFilter(method="filter_search")

@@ -7,6 +7,7 @@ from itertools import chain
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 
+from firmware.exceptions import ImageUnavailableError
 from firmware.models import Firmware
 from firmware.services.registry import stored_bytes
 
@@ -56,8 +57,13 @@ def image_response(request: HttpRequest, firmware: Firmware) -> HttpResponseBase
     a clear error; damage further in breaks the connection off short of its length.
 
     Raises:
-        ImageUnavailableError: the first frame does not verify.
+        ImageUnavailableError: the image is known to be damaged, or its first frame
+            does not verify.
     """
+    if firmware.damaged_at is not None:
+        raise ImageUnavailableError(
+            f"the stored image of {firmware} is damaged: {firmware.damage}"
+        )
     etag = f'"{firmware.sha256}"'
     wanted = requested_range(
         request.headers.get("Range"),

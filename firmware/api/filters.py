@@ -4,9 +4,12 @@ from typing import Any
 
 import django_filters
 from django import forms
+from django.db.models import Q, QuerySet
 
 from firmware.choices import FirmwareStatus
+from firmware.models import Firmware
 from firmware.versions import parse_version
+from hotswap.common.api.filters import TruthFilter
 
 
 class VersionFormField(forms.CharField):
@@ -28,7 +31,46 @@ class VersionFilter(django_filters.CharFilter):
     field_class = VersionFormField
 
 
+# By precedence, versions of equal precedence are in the order of their uploads.
+SORTS = {
+    "createdAt": ("created_at", "pk"),
+    "-createdAt": ("-created_at", "-pk"),
+    "version": ("precedence", "created_at", "pk"),
+    "-version": ("-precedence", "-created_at", "-pk"),
+}
+
+
 class FirmwareFilter(django_filters.FilterSet):
     model = django_filters.CharFilter("model__name")
     status = django_filters.ChoiceFilter(choices=FirmwareStatus.choices)
     version = VersionFilter()
+    checksum = django_filters.CharFilter("sha256")
+    damaged = TruthFilter("damaged_at__isnull", method="filter_damaged")
+    search = django_filters.CharFilter(method="filter_search")
+    sort = django_filters.ChoiceFilter(
+        choices=[(name, name) for name in SORTS], method="leave_to_the_pages"
+    )
+
+    def filter_damaged(
+        self, queryset: QuerySet[Firmware], name: str, value: str
+    ) -> QuerySet[Firmware]:
+        return queryset.filter(damaged_at__isnull=value == "false")
+
+    def filter_search(
+        self, queryset: QuerySet[Firmware], name: str, value: str
+    ) -> QuerySet[Firmware]:
+        """By a part of the version, the model or the notes, or a whole digest."""
+        digest = value.lower()
+        return queryset.filter(
+            Q(version__icontains=value)
+            | Q(model__name__icontains=value)
+            | Q(release_notes__icontains=value)
+            | Q(sha256=digest)
+            | Q(sha1=digest)
+            | Q(md5=digest)
+        )
+
+    def leave_to_the_pages(
+        self, queryset: QuerySet[Firmware], name: str, value: str
+    ) -> QuerySet[Firmware]:
+        return queryset

@@ -49,6 +49,7 @@ class FirmwareInput(CamelSerializer):
         min_value=0, max_value=2_147_483_647, required=False
     )
     reboot_required = serializers.BooleanField(required=False)
+    request_comment = StrictCharField(max_length=2000, required=False, allow_blank=True)
 
 
 class NotesInput(CamelSerializer):
@@ -69,6 +70,7 @@ class RejectInput(CamelSerializer):
 
 class DeprecationInput(CamelSerializer):
     reason = StrictCharField(max_length=2000)
+    cancel_deployments = serializers.BooleanField(required=False, default=False)
 
 
 class FirmwareOutput(CamelSerializer):
@@ -78,6 +80,8 @@ class FirmwareOutput(CamelSerializer):
     status = serializers.CharField()
     size = serializers.IntegerField()
     checksum = serializers.CharField(source="sha256")
+    sha1 = serializers.CharField(help_text="for other protocols; never for security")
+    md5 = serializers.CharField(help_text="for other protocols; never for security")
     signature = serializers.CharField()
     signature_algorithm = serializers.CharField(default=signing.ALGORITHM)
     key_id = serializers.CharField(source="key.key_id")
@@ -87,6 +91,7 @@ class FirmwareOutput(CamelSerializer):
     uploaded_by = serializers.CharField(
         source="uploaded_by.username", default=None, allow_null=True
     )
+    request_comment = serializers.CharField()
     approved_by = serializers.CharField(
         source="approved_by.username", default=None, allow_null=True
     )
@@ -96,6 +101,54 @@ class FirmwareOutput(CamelSerializer):
     damage = serializers.CharField()
     created_at = serializers.DateTimeField()
     updated_at = serializers.DateTimeField()
+
+
+class UploadOutput(FirmwareOutput):
+    """The firmware, and whether its damaged image was replaced by this upload."""
+
+    repaired = serializers.BooleanField()
+
+
+class DeprecationOutput(FirmwareOutput):
+    """The firmware, and the deployments of it that were cancelled."""
+
+    cancelled_deployments = serializers.ListField(child=serializers.UUIDField())
+
+
+class DeploymentUseOutput(CamelSerializer):
+    id = serializers.UUIDField()
+    name = serializers.CharField()
+    status = serializers.CharField()
+    strategy = serializers.CharField()
+    device_count = serializers.IntegerField()
+    scheduled_at = serializers.DateTimeField(allow_null=True)
+    is_cancellable = serializers.BooleanField()
+
+
+class FirmwareUseOutput(CamelSerializer):
+    """Counted at the time of the answer."""
+
+    device_count = serializers.IntegerField(
+        help_text="devices whose last report names this SHA-256"
+    )
+    devices_url = serializers.CharField()
+    deployments = DeploymentUseOutput(many=True)
+    proved_count = serializers.IntegerField(help_text="install orders, proved")
+    failed_count = serializers.IntegerField(help_text="install orders, failed")
+    success_rate = serializers.FloatField(
+        source="success_percent", allow_null=True, help_text="percent"
+    )
+
+
+class HistoryOutput(CamelSerializer):
+    """One decision about a firmware."""
+
+    at = serializers.DateTimeField()
+    verb = serializers.CharField()
+    actor_kind = serializers.CharField()
+    actor = serializers.CharField(source="actor_name", allow_null=True)
+    comment = serializers.CharField(source="details.comment", default="")
+    details = serializers.JSONField()
 
 
 class SigningKeyOutput(CamelSerializer):

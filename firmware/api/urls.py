@@ -23,5 +23,20 @@ urlpatterns = [
         views.DeprecateView.as_view(),
         name="firmware-deprecate",
     ),
+    path(
+        "firmware/<uuid:firmware_id>/verify",
+        views.VerifyView.as_view(),
+        name="firmware-verify",
+    ),
+    path(
+        "firmware/<uuid:firmware_id>/usage",
+        views.FirmwareUseView.as_view(),
+        name="firmware-usage",
+    ),
+    path(
+        "firmware/<uuid:firmware_id>/history",
+        views.FirmwareHistoryView.as_view(),
+        name="firmware-history",
+    ),
     path("signing-keys", views.SigningKeysView.as_view(), name="signing-keys"),
 ]

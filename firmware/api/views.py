@@ -2,33 +2,42 @@
 
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlencode
 from uuid import UUID
 
+from django.db.models import QuerySet
 from django.shortcuts import get_object_or_404
 from drf_spectacular.utils import extend_schema
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from firmware.api.filters import FirmwareFilter
+from firmware.api.filters import SORTS, FirmwareFilter
 from firmware.api.serializers import (
     CommentInput,
     DeprecationInput,
+    DeprecationOutput,
     DeviceModelInput,
     DeviceModelOutput,
     FirmwareInput,
     FirmwareOutput,
+    FirmwareUseOutput,
+    HistoryOutput,
     NotesInput,
     RejectInput,
     SigningKeyOutput,
+    UploadOutput,
 )
 from firmware.api.uploads import FILE_FIELD, receive_upload
 from firmware.models import DeviceModel, Firmware, SigningKey
+from firmware.selectors import firmware_history, firmware_use, name_actors
 from firmware.services import registry
+from firmware.services.registry import UploadOutcome
 from hotswap.common.api.base import ApiView, ListView, acting_person
 from hotswap.common.api.etags import etag_of, expected_etags
 from hotswap.common.api.idempotency import idempotent
 from hotswap.common.api.serializers import CamelSerializer
+from hotswap.common.models import AuditEvent
 from hotswap.common.roles import Role
 
 UPLOAD_SCHEMA = {
@@ -42,14 +51,20 @@ UPLOAD_SCHEMA = {
             "releaseNotes": {"type": "string"},
             "securityVersion": {"type": "integer", "minimum": 0},
             "rebootRequired": {"type": "boolean"},
+            "requestComment": {
+                "type": "string",
+                "description": "what the approver is told",
+            },
         },
     }
 }
 
 
-def firmware_response(firmware: Firmware, status: int = 200) -> Response:
+def firmware_response(
+    firmware: Firmware, status: int = 200, more: dict[str, Any] | None = None
+) -> Response:
     return Response(
-        FirmwareOutput(firmware).data,
+        FirmwareOutput(firmware).data | (more or {}),
         status=status,
         headers={"ETag": etag_of(firmware)},
     )
@@ -100,22 +115,40 @@ class FirmwareListView(ListView):
     output_class = FirmwareOutput
     ordering = "-created_at"
 
-    @extend_schema(request=UPLOAD_SCHEMA, responses={201: FirmwareOutput})
+    @property
+    def paginator(self) -> Any:
+        paginator = super().paginator
+        wanted = SORTS.get(self.request.query_params.get("sort", ""))
+        if wanted is not None:
+            paginator.ordering = wanted
+        return paginator
+
+    @extend_schema(
+        request=UPLOAD_SCHEMA, responses={200: UploadOutput, 201: UploadOutput}
+    )
     def post(self, request: Request) -> Response:
-        """Upload an image as a Draft; the same version and bytes again answer 200."""
+        """Upload an image as a Draft; the same version and bytes again answer 200.
+
+        Sending the bytes of an image that was found damaged in the store again
+        repairs it; `repaired` says so.
+        """
         with receive_upload(request) as (fields, staged):
             given = self.validated(FirmwareInput, fields)
             if staged is None:
                 raise ValidationError({FILE_FIELD: ["is missing"]}, code="required")
             if staged.size == 0:
                 raise ValidationError({FILE_FIELD: ["is empty"]}, code="empty")
-            firmware, is_new = registry.register_firmware(
+            firmware, outcome = registry.register_firmware(
                 actor=acting_person(request),
                 model_name=given.pop("model"),
                 staged=staged,
                 **given,
             )
-        return firmware_response(firmware, 201 if is_new else 200)
+        return firmware_response(
+            firmware,
+            201 if outcome is UploadOutcome.NEW else 200,
+            {"repaired": outcome is UploadOutcome.REPAIRED},
+        )
 
 
 class FirmwareView(ApiView):
@@ -160,13 +193,84 @@ class RejectView(ApiView):
 class DeprecateView(ApiView):
     roles = {"POST": Role.ADMIN}
 
-    @extend_schema(request=DeprecationInput, responses=FirmwareOutput)
+    @extend_schema(request=DeprecationInput, responses=DeprecationOutput)
     @idempotent
     def post(self, request: Request, firmware_id: Any) -> Response:
-        """Close an approved version to new deployments."""
-        return act(
-            self, request, firmware_id, DeprecationInput, registry.deprecate_firmware
+        """Close an approved version to new deployments.
+
+        With `cancelDeployments` it is recalled: deployments of it that wait or run
+        are cancelled too, also those of a version that was deprecated before.
+        """
+        given = self.validated(DeprecationInput, request.data)
+        firmware, cancelled = registry.deprecate_firmware(
+            actor=acting_person(request),
+            firmware_id=firmware_id,
+            expected=expected_etags(request),
+            **given,
         )
+        return firmware_response(
+            firmware, more={"cancelledDeployments": [str(pk) for pk in cancelled]}
+        )
+
+
+class VerifyView(ApiView):
+    roles = {"POST": Role.ADMIN}
+
+    @extend_schema(request=None, responses=FirmwareOutput)
+    def post(self, request: Request, firmware_id: Any) -> Response:
+        """Read the stored image and compare it with its checksum.
+
+        The answer is 200 either way: `damagedAt` says whether it is whole.
+        """
+        return firmware_response(
+            registry.verify_firmware(
+                actor=acting_person(request), firmware_id=firmware_id
+            )
+        )
+
+
+class FirmwareUseView(ApiView):
+    roles = {"GET": Role.VIEWER}
+
+    @extend_schema(responses=FirmwareUseOutput)
+    def get(self, request: Request, firmware_id: Any) -> Response:
+        """Say who runs it and which deployments of it wait or are at work."""
+        firmware = get_object_or_404(Firmware, pk=firmware_id)
+        query = urlencode(
+            {"model": firmware.model.name, "firmwareChecksum": firmware.sha256}
+        )
+        use = firmware_use(firmware)
+        devices_url = f"/api/v1/devices?{query}"
+        return Response(
+            FirmwareUseOutput(
+                {
+                    "device_count": use.device_count,
+                    "devices_url": devices_url,
+                    "deployments": use.deployments,
+                    "proved_count": use.proved_count,
+                    "failed_count": use.failed_count,
+                    "success_percent": use.success_percent,
+                }
+            ).data
+        )
+
+
+class FirmwareHistoryView(ListView):
+    """What people and the server decided about a firmware, newest first."""
+
+    roles = {"GET": Role.VIEWER}
+    queryset = AuditEvent.objects.all()
+    output_class = HistoryOutput
+    ordering = "-id"
+
+    def get_queryset(self) -> QuerySet[AuditEvent]:
+        firmware = get_object_or_404(
+            Firmware.objects.only("pk"), pk=self.kwargs["firmware_id"]
+        )
+        return firmware_history(firmware.pk)
+
+    def page_data(self, rows: Any) -> Any:
+        return super().page_data(name_actors(list(rows)))
 
 
 class SigningKeysView(ApiView):

@@ -4,12 +4,14 @@ import logging
 import secrets
 from collections.abc import Iterator
 from datetime import timedelta
+from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
 from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
+from django.utils.module_loading import import_string
 
 from firmware import signing, storage
 from firmware.choices import FirmwareStatus
@@ -28,13 +30,22 @@ from firmware.exceptions import (
 from firmware.frames import DamagedImageError
 from firmware.models import DeviceModel, Firmware, Manifest
 from firmware.services.keys import current_signer, storage_key
-from firmware.storage import StagedImage
+from firmware.storage import Digester, Digests, StagedImage
+from firmware.versions import precedence_key
 from hotswap.common import audit
 from hotswap.common.api.etags import check_match
 from hotswap.common.models import User
 
 logger = logging.getLogger(__name__)
 ORPHAN_AGE = timedelta(hours=1)
+
+
+class UploadOutcome(StrEnum):
+    """What became of an upload."""
+
+    NEW = "new"
+    KNOWN = "known"
+    REPAIRED = "repaired"
 
 
 def create_device_model(
@@ -82,14 +93,19 @@ def register_firmware(
     release_notes: str = "",
     security_version: int = 0,
     reboot_required: bool = True,
-) -> tuple[Firmware, bool]:
+    request_comment: str = "",
+) -> tuple[Firmware, UploadOutcome]:
     """Sign a staged image, put it into the store and write its row as a Draft.
 
     The same version with the same bytes is the same firmware: the row that is there
-    is returned, and the staged file is left to the caller to discard.
+    is returned, and the staged file is left to the caller to discard. If its stored
+    image was found damaged, the staged one takes its place.
+
+    Args:
+        request_comment: what the approver is told.
 
     Returns:
-        The firmware, and whether it is new.
+        The firmware, and what became of the upload.
 
     Raises:
         UnknownModelError: no such device model.
@@ -101,8 +117,9 @@ def register_firmware(
     """
     model = device_model_named(model_name)
     known = _same_firmware(model, version, staged)
-    if known is not None:
-        return known, False
+    if known is not None and known.damaged_at is None:
+        _fill_digests(known, staged.digests)
+        return known, UploadOutcome.KNOWN
     signer = current_signer()
     signature = signing.sign_digest(signer.private, bytes.fromhex(staged.sha256))
     name = f"{secrets.token_hex(16)}.hsf"
@@ -115,23 +132,31 @@ def register_firmware(
         raise StoreUnavailableError("the store of images does not answer") from error
     try:
         with transaction.atomic():
-            # The model's row is the lock: two uploads of one version wait here.
+            # The model's row is the lock: two uploads of one version wait here, and
+            # so do two that would both be the last of the thousand.
             DeviceModel.objects.select_for_update(no_key=True).get(pk=model.pk)
             known = _same_firmware(model, version, staged)
             if known is not None:
-                storage.withdraw(name)
-                return known, False
+                outcome = _repair(known.pk, actor, staged, name)
+                known.refresh_from_db()
+                if outcome is UploadOutcome.KNOWN:
+                    storage.withdraw(name)
+                return known, outcome
             firmware = Firmware.objects.create(
                 model=model,
                 version=version,
+                precedence=precedence_key(version),
                 size=staged.size,
                 sha256=staged.sha256,
+                sha1=staged.digests.sha1,
+                md5=staged.digests.md5,
                 signature=signature,
                 key_id=signer.row_id,
                 storage_name=name,
                 release_notes=release_notes,
                 security_version=security_version,
                 reboot_required=reboot_required,
+                request_comment=request_comment,
                 uploaded_by=actor,
             )
             audit.record(
@@ -144,6 +169,7 @@ def register_firmware(
                     "version": version,
                     "sha256": staged.sha256,
                     "size": staged.size,
+                    "comment": request_comment,
                 },
             )
     except BaseException:
@@ -153,7 +179,7 @@ def register_firmware(
         "Firmware uploaded",
         extra={"firmwareId": str(firmware.pk), "firmwareVersion": version},
     )
-    return firmware, True
+    return firmware, UploadOutcome.NEW
 
 
 def _same_firmware(
@@ -178,6 +204,104 @@ def _same_firmware(
             f"{model.name} has {versions} versions, which is the most"
         )
     return None
+
+
+def _repair(
+    firmware_id: UUID, actor: User | None, staged: StagedImage, name: str
+) -> UploadOutcome:
+    """Put a whole image in the place of a damaged one; what is whole stays.
+
+    The approval stands: it is bound to the checksum, and these bytes have it. The old
+    file goes with the next tidying, so that downloads of it end by themselves.
+    """
+    firmware = _locked(firmware_id)
+    _fill_digests(firmware, staged.digests)
+    if firmware.damaged_at is None:
+        return UploadOutcome.KNOWN
+    firmware.storage_name = name
+    _clear_damage(firmware, actor, "uploaded again")
+    return UploadOutcome.REPAIRED
+
+
+def _clear_damage(firmware: Firmware, actor: User | None, how: str) -> None:
+    """Write down that the stored image is whole again; the caller holds the lock."""
+    damage = firmware.damage
+    firmware.damaged_at = None
+    firmware.damage = ""
+    firmware.updated_at = timezone.now()
+    firmware.save(update_fields=["storage_name", "damaged_at", "damage", "updated_at"])
+    audit.record(
+        actor=actor,
+        verb="firmware.repaired",
+        object_kind="firmware",
+        object_id=firmware.pk,
+        details={"sha256": firmware.sha256, "damage": damage, "how": how},
+    )
+
+
+def _fill_digests(firmware: Firmware, digests: Digests) -> None:
+    """Note SHA-1 and MD5 of an image from before they were computed on arrival."""
+    if firmware.sha1 and firmware.md5:
+        return
+    firmware.sha1, firmware.md5 = digests.sha1, digests.md5
+    Firmware.objects.filter(pk=firmware.pk, sha1="").update(
+        sha1=digests.sha1, md5=digests.md5
+    )
+
+
+def verify_firmware(*, actor: User, firmware_id: UUID) -> Firmware:
+    """Read the stored image as a whole and compare it with its checksum.
+
+    What is found is written down: damage, or, where damage was noted before and the
+    file has been restored since, that it is whole again.
+
+    Returns:
+        The firmware; `damaged_at` is None if the image is whole.
+
+    Raises:
+        StoreUnavailableError: the store does not answer; nothing is known then.
+    """
+    firmware = Firmware.objects.filter(pk=firmware_id).first()
+    if firmware is None:
+        raise FirmwareNotFoundError("there is no such firmware")
+    name = firmware.storage_name
+    try:
+        digests = _read_digests(firmware)
+    except ImageUnavailableError:
+        digests = None
+    with transaction.atomic():
+        firmware = _locked(firmware_id)
+        if digests is not None:
+            _fill_digests(firmware, digests)
+            if firmware.damaged_at is not None and firmware.storage_name == name:
+                _clear_damage(firmware, actor, "found whole again")
+        audit.record(
+            actor=actor,
+            verb="firmware.verified",
+            object_kind="firmware",
+            object_id=firmware.pk,
+            details={"sha256": firmware.sha256, "damage": firmware.damage},
+        )
+    return firmware
+
+
+def _read_digests(firmware: Firmware) -> Digests:
+    """Read the whole stored image and return its digests.
+
+    Raises:
+        ImageUnavailableError: it is not what was uploaded; this is noted.
+        StoreUnavailableError: the store does not answer.
+    """
+    digester = Digester()
+    for piece in stored_bytes(firmware, 0, firmware.size):
+        digester.update(piece)
+    digests = digester.digests()
+    if digests.sha256 != firmware.sha256:
+        note_damage(firmware, "its bytes are not those of its checksum")
+        raise ImageUnavailableError(
+            f"the stored image of {firmware} is not the one that was uploaded"
+        )
+    return digests
 
 
 def _locked(firmware_id: UUID) -> Firmware:
@@ -239,13 +363,18 @@ def approve_firmware(
     # Outside the lock: reading 100 MB takes a while, and the bytes cannot change
     # without their tags failing at every later read too.
     try:
-        for _ in stored_bytes(firmware, 0, firmware.size):
-            pass
+        digests = _read_digests(firmware)
     except ImageUnavailableError as error:
         raise ImageChangedError(error.detail) from error
     with transaction.atomic():
         firmware = _locked(firmware_id)
         _check_approval(firmware, actor, expected)
+        _fill_digests(firmware, digests)
+        if firmware.damaged_at is not None:
+            raise ImageChangedError(
+                f"the stored image of {firmware} was found damaged: {firmware.damage}; "
+                "upload the same bytes again, or have the restored file checked"
+            )
         _move(
             firmware,
             actor,
@@ -300,24 +429,51 @@ def deprecate_firmware(
     actor: User,
     firmware_id: UUID,
     reason: str,
+    cancel_deployments: bool = False,
     expected: frozenset[str] | None = None,
-) -> Firmware:
-    """Close an approved version to new deployments.
+) -> tuple[Firmware, list[UUID]]:
+    """Close an approved version to new deployments, and recall it if asked to.
+
+    A recall also cancels the deployments of it that wait or run: what has not begun
+    to install stops, what has finishes. A version that is deprecated already can
+    still be recalled.
+
+    Returns:
+        The firmware, and the deployments that were cancelled.
 
     Raises:
-        WrongStatusError: not approved.
+        WrongStatusError: not approved (nor deprecated, for a recall).
     """
     with transaction.atomic():
         firmware = _locked(firmware_id)
         check_match(firmware, expected)
-        _require(firmware, FirmwareStatus.APPROVED, "deprecated")
-        _move(
-            firmware,
-            actor,
-            "deprecated",
-            {"status": FirmwareStatus.DEPRECATED, "status_comment": reason},
-        )
-    return firmware
+        if not (cancel_deployments and firmware.status == FirmwareStatus.DEPRECATED):
+            _require(firmware, FirmwareStatus.APPROVED, "deprecated")
+            _move(
+                firmware,
+                actor,
+                "deprecated",
+                {"status": FirmwareStatus.DEPRECATED, "status_comment": reason},
+            )
+        cancelled: list[UUID] = []
+        if cancel_deployments:
+            # The lock above keeps launches of this firmware waiting, so that none
+            # slips in between.
+            cancelled = import_string(settings.FIRMWARE_RECALLED_HOOK)(
+                firmware=firmware, actor=actor, reason=reason
+            )
+            audit.record(
+                actor=actor,
+                verb="firmware.recalled",
+                object_kind="firmware",
+                object_id=firmware.pk,
+                details={
+                    "sha256": firmware.sha256,
+                    "comment": reason,
+                    "deployments": [str(pk) for pk in cancelled],
+                },
+            )
+    return firmware, cancelled
 
 
 def change_release_notes(

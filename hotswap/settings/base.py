@@ -212,7 +212,9 @@ DEVICE_REQUESTS_BURST = env.int("HOTSWAP_DEVICE_REQUESTS_BURST", default=100)
 
 # --- Firmware (specification, Scalability and Firmware Security) -------------------
 FIRMWARE_MAX_BYTES = 100 * 1024 * 1024
-FIRMWARE_MAX_VERSIONS_PER_MODEL = 1000
+FIRMWARE_MAX_VERSIONS_PER_MODEL = env.int(
+    "HOTSWAP_MAX_VERSIONS_PER_MODEL", default=1000
+)
 FOUR_EYES = env.bool("HOTSWAP_FOUR_EYES", default=False)
 S3_BUCKET = env.str("HOTSWAP_S3_BUCKET", default="")
 S3_ENDPOINT = env.str("HOTSWAP_S3_ENDPOINT", default="")
@@ -255,6 +257,8 @@ PUBLIC_URL = env.str("HOTSWAP_PUBLIC_URL", default="")
 
 # What a lower app asks of a higher one, called in the same transaction.
 UPDATE_AVAILABLE_HOOK = "deployments.services.hooks.is_update_available"
+FIRMWARE_USE_HOOK = "deployments.services.hooks.firmware_use"
+FIRMWARE_RECALLED_HOOK = "deployments.services.hooks.cancel_deployments_of"
 RUNNING_FIRMWARE_CHANGED_HOOK = "deployments.services.hooks.note_running_firmware"
 
 # --- Background work: ticks that find what is due; running one twice changes nothing --

@@ -31,6 +31,9 @@ TABLE = """
     /firmware/<firmware>/approve                   POST   401 403 403 404 403
     /firmware/<firmware>/reject                    POST   401 403 403 400 403
     /firmware/<firmware>/deprecate                 POST   401 403 403 400 403
+    /firmware/<firmware>/verify                    POST   401 403 403 404 403
+    /firmware/<firmware>/usage                     GET    401 404 404 404 403
+    /firmware/<firmware>/history                   GET    401 404 404 404 403
     /firmware/<firmware>/download                  GET    401 403 403 403 403
     /signing-keys                                  GET    200 200 200 200 200
     /devices                                       GET    401 200 200 200 403

@@ -101,7 +101,7 @@ def test_damaged_firmware_says_what_to_do(admin_client: ConsoleClient) -> None:
     listed = admin_client.get("/admin/firmware/firmware/?damaged=yes")
 
     assert b"frame 0 fails its tag" in page.content
-    assert b"Restore the file from your backup" in page.content
+    assert b"Upload the same image again" in page.content
     assert b"Damaged" in listed.content
 
 

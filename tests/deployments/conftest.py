@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.callers import operator, viewer  # noqa: F401
+from tests.callers import admin, operator, viewer  # noqa: F401
 from tests.deployments.world import World
 
 

@@ -71,7 +71,7 @@ class FirmwareFactory(factory.Factory[Firmware]):
                 actor=other, firmware_id=firmware.pk, comment="not good"
             )
         if verbs["deprecated"]:
-            firmware = registry.deprecate_firmware(
+            firmware, _ = registry.deprecate_firmware(
                 actor=other, firmware_id=firmware.pk, reason="replaced"
             )
         return firmware

@@ -1,0 +1,82 @@
+"""What is asked about a firmware beyond its own row.
+
+Devices and deployments belong to apps above this one: they answer through the hook of
+the settings.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.db.models import QuerySet
+from django.utils.module_loading import import_string
+
+from firmware.models import Firmware
+from hotswap.common.models import AuditEvent, User
+
+HISTORY_KIND = "firmware"
+
+
+@dataclass(frozen=True, slots=True)
+class DeploymentUse:
+    """A deployment of the firmware that waits or is at work."""
+
+    id: UUID
+    name: str
+    status: str
+    strategy: str
+    device_count: int
+    scheduled_at: datetime | None
+    is_cancellable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FirmwareUse:
+    """Who runs a firmware and what still brings it to devices.
+
+    Attributes:
+        device_count: devices whose last report names the firmware's SHA-256.
+        deployments: all that wait or are at work, oldest first.
+        proved_count, failed_count: install orders that ended in proof, or failed.
+    """
+
+    device_count: int
+    deployments: tuple[DeploymentUse, ...]
+    proved_count: int
+    failed_count: int
+
+    @property
+    def success_percent(self) -> float | None:
+        """Share of the install orders that ended in proof; None before the first."""
+        settled = self.proved_count + self.failed_count
+        return round(100 * self.proved_count / settled, 2) if settled else None
+
+    @property
+    def cancellable(self) -> tuple[DeploymentUse, ...]:
+        return tuple(each for each in self.deployments if each.is_cancellable)
+
+
+def firmware_use(firmware: Firmware) -> FirmwareUse:
+    """Return who runs a firmware and what is under way with it, counted now."""
+    use: FirmwareUse = import_string(settings.FIRMWARE_USE_HOOK)(firmware=firmware)
+    return use
+
+
+def firmware_history(firmware_id: UUID) -> QuerySet[AuditEvent]:
+    """Return what people and the server decided about a firmware."""
+    return AuditEvent.objects.filter(
+        object_kind=HISTORY_KIND, object_id=str(firmware_id)
+    )
+
+
+def name_actors(rows: list[Any]) -> list[Any]:
+    """Add to audit rows the `actor_name`; None for the server and erased people."""
+    actors = {row.actor for row in rows if row.actor}
+    names = dict(
+        User.objects.filter(pseudonym__in=actors).values_list("pseudonym", "username")
+    )
+    for row in rows:
+        row.actor_name = names.get(row.actor)
+    return rows
