@@ -5,6 +5,7 @@ reached through the reverse relations, so that nothing here imports those apps.
 """
 
 import json
+from datetime import datetime
 from typing import Any, cast
 
 from django import forms
@@ -27,8 +28,9 @@ from devices.api.serializers import (
     GroupInput,
     MembersInput,
 )
-from devices.choices import DeviceStatus, GroupType
-from devices.models import Device, DeviceGroup, GroupMembership
+from devices.choices import DeviceStatus, GroupType, KeyStatus
+from devices.models import Device, DeviceGroup, DeviceKey, GroupMembership
+from devices.querysets import DeviceQuerySet
 from devices.services import credentials, groups, registry
 from firmware.models import DeviceModel
 from hotswap.common.api.parsers import parse_json
@@ -38,6 +40,7 @@ from hotswap.common.console import (
     MOVING,
     NOT_STARTED,
     WAITS,
+    CommentForm,
     ConsoleAdmin,
     ConsoleForm,
     EmptyForm,
@@ -53,6 +56,7 @@ SHOWN_MODELS = 50
 SHOWN_MEMBERS = 100
 SHOWN_ORDERS = 10
 SHOWN_EVENTS = 30
+SHOWN_KEYS = 6
 
 STATUS_LOOKS = {
     DeviceStatus.ONLINE: (DONE, "wifi"),
@@ -72,6 +76,12 @@ ORDER_LOOKS = {
     "cancelled": (NOT_STARTED, "block"),
     "superseded": (NOT_STARTED, "block"),
 }
+KEY_LOOKS = {
+    KeyStatus.VALID: (DONE, "key"),
+    KeyStatus.EXPIRING: (WAITS, "schedule"),
+    KeyStatus.EXPIRED: (FAILED, "key_off"),
+    KeyStatus.NONE: (NOT_STARTED, "key_off"),
+}
 LEVEL_TONES = {"INFO": NOT_STARTED, "WARNING": WAITS, "ERROR": FAILED}
 
 
@@ -79,6 +89,31 @@ def device_pill(device: Device) -> SafeString:
     status = device.status_at(timezone.now())
     tone, icon = STATUS_LOOKS[status]
     return pill(status.label.capitalize(), tone, icon)
+
+
+def key_pill(device: Device, now: datetime) -> SafeString:
+    """Show how the current key of a device stands, an alarm before all."""
+    if device.alarm_at is not None:
+        return pill("alarm", FAILED, "gpp_maybe", "a retired key was used")
+    status = device.key_status_at(now)
+    tone, icon = KEY_LOOKS[status]
+    ends = device.key_expires_at
+    word = status.label
+    if ends is not None and status in (KeyStatus.EXPIRING, KeyStatus.EXPIRED):
+        days = span_in_words(abs((ends - now).total_seconds()))
+        word = f"expires in {days}" if ends > now else f"expired {days} ago"
+    return pill(word, tone, icon, f"{ends:%Y-%m-%d %H:%M} UTC" if ends else "")
+
+
+def _key_look(key: DeviceKey, now: datetime) -> tuple[str, str, str]:
+    """Return word, tone and icon of one key."""
+    if key.expires_at <= now:
+        if key.is_retired_at(now):
+            return "retired", NOT_STARTED, "key_off"
+        return "expired", FAILED, "key_off"
+    if key.superseded_at is not None:
+        return "overlaps", WAITS, "history"
+    return "current", DONE, "key"
 
 
 # --- Verbs of a device ---------------------------------
@@ -203,6 +238,30 @@ class RevokeDevice(Verb):
     def act(self, user: User, obj: Device, given: dict[str, Any]) -> str:
         registry.revoke_device(actor=user, device_id=obj.device_id)
         return f"{obj} is revoked."
+
+
+class AcknowledgeAlarm(Verb):
+    name = "acknowledge"
+    label = "Acknowledge alarm"
+    icon = "notifications_off"
+    form_class = CommentForm
+
+    def applies(self, obj: Device) -> bool:
+        return obj.alarm_at is not None
+
+    def notes(self, obj: Device) -> tuple[str, ...]:
+        return (
+            (
+                "The alarm disappears from the device and the index; the audit trail "
+                "keeps it. If the retired key is used again, it comes back."
+            ),
+        )
+
+    def act(self, user: User, obj: Device, given: dict[str, Any]) -> str:
+        registry.acknowledge_alarm(
+            actor=user, device_id=obj.device_id, comment=given["comment"]
+        )
+        return f"The alarm of {obj} is acknowledged."
 
 
 class KeyVerb(Verb):
@@ -373,6 +432,20 @@ class EnabledFilter(RadioFilter):
         return queryset.filter(enabled=self.value() == "yes")
 
 
+class KeyFilter(RadioFilter):
+    title = "key"
+    parameter_name = "key"
+
+    def lookups(self, request: Any, model_admin: Any) -> list[tuple[str, str]]:
+        return [("expiring", "expires soon or has expired"), ("alarm", "alarm")]
+
+    def queryset(self, request: Any, queryset: QuerySet[Device]) -> QuerySet[Device]:
+        devices = cast(DeviceQuerySet, queryset)
+        if self.value() == "expiring":
+            return devices.with_expiring_key(timezone.now())
+        return devices.alarmed() if self.value() == "alarm" else devices
+
+
 @admin.register(Device)
 class DeviceAdmin(ConsoleAdmin):
     verbs = (
@@ -380,6 +453,7 @@ class DeviceAdmin(ConsoleAdmin):
         EditDevice,
         EnableDevice,
         DisableDevice,
+        AcknowledgeAlarm,
         RotateKey,
         RevokeDevice,
     )
@@ -391,15 +465,22 @@ class DeviceAdmin(ConsoleAdmin):
         "version",
         "contact",
         "takes_updates",
+        "key",
     )
-    list_filter = (DeviceStatusFilter, RegionFilter, ModelFilter, EnabledFilter)
+    list_filter = (
+        DeviceStatusFilter,
+        RegionFilter,
+        ModelFilter,
+        EnabledFilter,
+        KeyFilter,
+    )
     search_fields = ("device_id",)
     search_help_text = "Device id"
     ordering = ("device_id",)
     paginator = InfinitePaginator
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Device]:
-        return Device.objects.select_related("model", "state")
+        return Device.objects.select_related("model", "state").with_key_expiry()
 
     @display(description="Firmware", ordering="firmware_version")
     def version(self, device: Device) -> str:
@@ -419,6 +500,10 @@ class DeviceAdmin(ConsoleAdmin):
         if device.enabled:
             return pill("enabled", DONE, "check")
         return pill("disabled", NOT_STARTED, "pause")
+
+    @display(description="Key")
+    def key(self, device: Device) -> SafeString:
+        return key_pill(device, timezone.now())
 
     def page_context(self, request: HttpRequest, obj: Any) -> dict[str, Any]:
         now = timezone.now()
@@ -449,7 +534,13 @@ class DeviceAdmin(ConsoleAdmin):
                 for event in events[:SHOWN_EVENTS]
             ],
             "groups": obj.groups.all()[:SHOWN_MEMBERS],
-            "key": obj.keys.order_by("-created_at").first(),
+            "key": key_pill(obj, now),
+            "key_status": obj.key_status_at(now).value,
+            "keys": [
+                (key, pill(*_key_look(key, now)))
+                for key in obj.keys.order_by("-pk")[:SHOWN_KEYS]
+            ],
+            "alarm_since": age(obj.alarm_at, now),
             "tags": json.dumps(obj.tags, indent=2) if obj.tags else "",
             "metadata": json.dumps(obj.metadata, indent=2) if obj.metadata else "",
         }

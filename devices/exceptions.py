@@ -15,6 +15,10 @@ class DeviceRevokedError(ConflictError):
     code = "device_revoked"
 
 
+class NoAlarmError(ConflictError):
+    code = "no_alarm"
+
+
 class GroupNotFoundError(NotFoundError):
     code = "group_not_found"
 

@@ -33,6 +33,12 @@ class Device(BaseModel):
     firmware_version = models.CharField(max_length=64, blank=True)
     firmware_checksum = models.CharField(max_length=64, blank=True)
     previous_firmware_version = models.CharField(max_length=64, blank=True)
+    alarm_at = models.DateTimeField(
+        null=True, help_text="when a retired key was used; empty once acknowledged"
+    )
+    alarm_address = models.GenericIPAddressField(
+        null=True, help_text="from where the retired key was used"
+    )
     security_version = models.PositiveIntegerField(
         default=0, help_text="highest that it has proved to run"
     )
@@ -44,6 +50,11 @@ class Device(BaseModel):
             models.Index(fields=["model", "region"], name="device_model_region"),
             models.Index(fields=["region"], name="device_region"),
             models.Index(fields=["firmware_checksum"], name="device_firmware"),
+            models.Index(
+                fields=["alarm_at"],
+                condition=models.Q(alarm_at__isnull=False),
+                name="device_alarm",
+            ),
         ]
 
     def __str__(self) -> str:
@@ -90,6 +101,12 @@ class DeviceKey(models.Model):
         null=True, help_text="when a newer key or a revocation took its place"
     )
     first_used_at = models.DateTimeField(null=True)
+    expiry_told_at = models.DateTimeField(
+        null=True, help_text="when the audit trail said that it is about to expire"
+    )
+    reused_at = models.DateTimeField(
+        null=True, help_text="when its use after its retirement last raised an alarm"
+    )
 
     objects = DeviceKeyQuerySet.as_manager()
 
@@ -106,11 +123,29 @@ class DeviceKey(models.Model):
                 fields=["expires_at"],
                 condition=models.Q(superseded_at__isnull=True),
                 name="device_key_current_expiry",
-            )
+            ),
+            models.Index(
+                fields=["expires_at"],
+                condition=models.Q(
+                    superseded_at__isnull=True, expiry_told_at__isnull=True
+                ),
+                name="device_key_untold_expiry",
+            ),
         ]
 
     def __str__(self) -> str:
         return f"key of {self.device_id}, expires {self.expires_at:%Y-%m-%d}"
+
+    def is_retired_at(self, now: datetime) -> bool:
+        """Tell whether a newer key or a revocation has put it out of use.
+
+        A key that had expired before that is not retired: its device is late, and
+        nobody else need be suspected.
+        """
+        return (
+            self.superseded_at is not None
+            and self.superseded_at <= self.expires_at <= now
+        )
 
 
 class DeviceGroup(BaseModel):

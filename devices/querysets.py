@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Self
 
 from django.apps import apps
+from django.conf import settings
 from django.db import models
 
 from devices.choices import DeviceStatus
@@ -22,6 +23,10 @@ class DeviceKeyQuerySet(models.QuerySet["DeviceKey"]):
     def current(self) -> Self:
         """The newest key of each device; a revoked device has none."""
         return self.filter(superseded_at__isnull=True)
+
+    def expiring(self, now: datetime) -> Self:
+        """Current ones that have expired, or will within the time of the warning."""
+        return self.current().filter(expires_at__lte=now + settings.DEVICE_KEY_WARNING)
 
     def live(self, now: datetime) -> Self:
         """Those that open a device at this time."""
@@ -40,6 +45,22 @@ class DeviceQuerySet(models.QuerySet["Device"]):
         return self.annotate(
             key_expires_at=models.Subquery(current.values("expires_at"))
         )
+
+    def with_expiring_key(self, now: datetime, *, wanted: bool = True) -> Self:
+        """Those whose current key has expired or will within the warning time.
+
+        Args:
+            wanted: False for all others, those without a key among them.
+        """
+        keys = DeviceKeyQuerySet(apps.get_model("devices", "DeviceKey"))
+        is_expiring = models.Exists(
+            keys.expiring(now).filter(device=models.OuterRef("pk"))
+        )
+        return self.filter(is_expiring if wanted else ~is_expiring)
+
+    def alarmed(self) -> Self:
+        """Those with an alarm that nobody has acknowledged."""
+        return self.filter(alarm_at__isnull=False)
 
     def with_status(self, status: str, now: datetime) -> Self:
         """Those whose derived status is the given one."""

@@ -7,12 +7,13 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.templatetags.static import static
 from django.urls import reverse
+from django.utils import timezone
 from unfold.dataclasses import SearchResult
 
 from deployments.choices import DeploymentStatus
 from deployments.console.words import deployment_pill
 from deployments.models import Deployment
-from devices.models import Device
+from devices.models import Device, DeviceKey
 from firmware.choices import FirmwareStatus
 from firmware.models import Firmware
 from hotswap.common.models import User
@@ -165,6 +166,7 @@ def overview(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     drafts = Firmware.objects.filter(status=FirmwareStatus.DRAFT)
     deployments = reverse("admin:deployments_deployment_changelist")
     firmware = reverse("admin:firmware_firmware_changelist")
+    devices = reverse("admin:devices_device_changelist")
     context |= {
         "title": "HotSwap",
         "cards": [
@@ -191,6 +193,18 @@ def overview(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
                 "label": "firmware damaged in the store",
                 "tone": "red",
                 "url": f"{firmware}?damaged=yes",
+            },
+            {
+                "number": Device.objects.alarmed().count(),
+                "label": "devices whose retired key was used",
+                "tone": "red",
+                "url": f"{devices}?key=alarm",
+            },
+            {
+                "number": DeviceKey.objects.expiring(timezone.now()).count(),
+                "label": "device keys that expire soon",
+                "tone": "amber",
+                "url": f"{devices}?key=expiring",
             },
         ],
         "deployments": [

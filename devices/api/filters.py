@@ -42,7 +42,20 @@ class DeviceFilter(django_filters.FilterSet):
     firmwareChecksum = django_filters.CharFilter("firmware_checksum")
     group = django_filters.CharFilter(method="filter_group")
     tag = TagFilter()
+    keyExpiring = TruthFilter(method="filter_key_expiring")
+    alarm = TruthFilter(method="filter_alarm")
     search = django_filters.CharFilter(method="filter_search")
+
+    def filter_key_expiring(
+        self, queryset: QuerySet[Device], name: str, value: str
+    ) -> QuerySet[Device]:
+        devices = cast(DeviceQuerySet, queryset)
+        return devices.with_expiring_key(timezone.now(), wanted=value == "true")
+
+    def filter_alarm(
+        self, queryset: QuerySet[Device], name: str, value: str
+    ) -> QuerySet[Device]:
+        return queryset.filter(alarm_at__isnull=value != "true")
 
     def filter_status(
         self, queryset: QuerySet[Device], name: str, value: str

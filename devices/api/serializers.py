@@ -108,6 +108,14 @@ class DeviceInput(CamelSerializer):
     firmware_version = VersionField(required=False)
 
 
+class AlarmOutput(CamelSerializer):
+    """What a person should look into."""
+
+    code = serializers.CharField()
+    at = serializers.DateTimeField()
+    address = serializers.CharField(allow_null=True)
+
+
 class DeviceOutput(CamelSerializer):
     device_id = serializers.CharField()
     model = serializers.CharField(source="model.name")
@@ -121,6 +129,7 @@ class DeviceOutput(CamelSerializer):
     enabled = serializers.BooleanField()
     key_expires_at = serializers.DateTimeField(allow_null=True)
     key_status = serializers.SerializerMethodField(method_name="get_key_status")
+    alarm = serializers.SerializerMethodField(method_name="get_alarm")
     last_seen_at = serializers.DateTimeField(
         source="state.last_seen_at", default=None, allow_null=True
     )
@@ -129,6 +138,18 @@ class DeviceOutput(CamelSerializer):
 
     def get_status(self, device: Device) -> str:
         return device.status_at(timezone.now()).value
+
+    @extend_schema_field(AlarmOutput(allow_null=True))
+    def get_alarm(self, device: Device) -> Any:
+        if device.alarm_at is None:
+            return None
+        return AlarmOutput(
+            {
+                "code": "retired_key_used",
+                "at": device.alarm_at,
+                "address": device.alarm_address,
+            }
+        ).data
 
     @extend_schema_field(serializers.ChoiceField(choices=KeyStatus.choices))
     def get_key_status(self, device: Device) -> str:
@@ -142,6 +163,12 @@ class RegisteredDeviceOutput(DeviceOutput):
 class ApiKeyOutput(CamelSerializer):
     api_key = serializers.CharField()
     expires_at = serializers.DateTimeField()
+
+
+class AcknowledgementInput(CamelSerializer):
+    comment = StrictCharField(
+        max_length=2000, required=False, allow_blank=True, default=""
+    )
 
 
 class DeviceTokenInput(CamelSerializer):

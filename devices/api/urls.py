@@ -28,6 +28,11 @@ urlpatterns = [
         views.ApiKeyView.as_view(),
         name="device-api-key",
     ),
+    path(
+        "devices/<str:device_id>/acknowledge-alarm",
+        views.AcknowledgeAlarmView.as_view(),
+        name="device-acknowledge-alarm",
+    ),
     path("device-groups", views.GroupsView.as_view(), name="device-groups"),
     path(
         "device-groups/<uuid:group_id>", views.GroupView.as_view(), name="device-group"

@@ -13,6 +13,7 @@ from rest_framework.response import Response
 from devices.api.authentication import DevicePrincipal
 from devices.api.filters import DeviceFilter
 from devices.api.serializers import (
+    AcknowledgementInput,
     ApiKeyOutput,
     DeviceChangesInput,
     DeviceInput,
@@ -32,6 +33,7 @@ from devices.services import credentials, groups, registry
 from hotswap.common.api.base import ApiView, ListView, acting_person
 from hotswap.common.api.etags import etag_of, expected_etags
 from hotswap.common.api.idempotency import idempotent
+from hotswap.common.api.proxy import client_address
 from hotswap.common.api.serializers import EmptyInput
 from hotswap.common.api.throttling import guard_login
 from hotswap.common.models import User
@@ -59,7 +61,9 @@ class DeviceTokenView(ApiView):
         token = guard_login(
             request,
             f"device {given['device_id']}",
-            lambda: credentials.issue_device_token(**given, now=timezone.now()),
+            lambda: credentials.issue_device_token(
+                **given, address=client_address(request), now=timezone.now()
+            ),
         )
         if token is None:
             raise AuthenticationFailed(
@@ -174,6 +178,21 @@ class RevokeDeviceView(ApiView):
         self.validated(EmptyInput, request.data)
         return device_response(
             registry.revoke_device(actor=acting_person(request), device_id=device_id)
+        )
+
+
+class AcknowledgeAlarmView(ApiView):
+    roles = {"POST": Role.OPERATOR}
+
+    @extend_schema(request=AcknowledgementInput, responses=DeviceOutput)
+    @idempotent
+    def post(self, request: Request, device_id: str) -> Response:
+        """Say that the alarm of a device has been looked into."""
+        given = self.validated(AcknowledgementInput, request.data)
+        return device_response(
+            registry.acknowledge_alarm(
+                actor=acting_person(request), device_id=device_id, **given
+            )
         )
 
 

@@ -9,6 +9,8 @@ Rules:
 - A device has at most four keys that open it; what it demonstrably holds stays among
   them.
 - Revocation is looked up on every request, and ends the keys as well.
+- A key that was superseded or revoked and is used after its end answers as a wrong key
+  does, and raises an alarm.
 """
 
 import secrets
@@ -23,6 +25,7 @@ from django.utils import timezone
 
 from devices.exceptions import DeviceNotFoundError, DeviceRevokedError
 from devices.models import Device, DeviceKey
+from devices.services.alarms import raise_alarm
 from hotswap.common import audit
 from hotswap.common.keyring import peppered_digest
 from hotswap.common.models import User
@@ -135,9 +138,12 @@ def end_keys(device: Device, *, now: datetime) -> None:
 
 
 def issue_device_token(
-    *, device_id: str, api_key: str, now: datetime
+    *, device_id: str, api_key: str, address: str | None = None, now: datetime
 ) -> IssuedToken | None:
     """Exchange an API key for an access token (60 minutes).
+
+    Args:
+        address: of the caller; an alarm names it.
 
     Returns:
         The token, or None when the name and the key do not belong together, the key
@@ -145,10 +151,14 @@ def issue_device_token(
     """
     key = (
         DeviceKey.objects.select_related("device")
-        .filter(digest=peppered_digest(api_key), expires_at__gt=now)
+        .filter(digest=peppered_digest(api_key))
         .first()
     )
-    if key is None or key.device.revoked_at is not None:
+    if key is None:
+        return None
+    if key.is_retired_at(now):
+        raise_alarm(key=key, address=address, now=now)
+    if key.expires_at <= now or key.device.revoked_at is not None:
         return None
     if not secrets.compare_digest(
         key.device.device_id.encode(), device_id.encode("utf-8", "replace")

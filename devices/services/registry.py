@@ -9,7 +9,7 @@ from django.db import transaction
 from django.utils import timezone
 from django.utils.module_loading import import_string
 
-from devices.exceptions import DeviceExistsError, DeviceNotFoundError
+from devices.exceptions import DeviceExistsError, DeviceNotFoundError, NoAlarmError
 from devices.models import Device
 from devices.services.credentials import create_key, end_keys
 from firmware.services.registry import device_model_named
@@ -136,6 +136,30 @@ def revoke_device(*, actor: User, device_id: str) -> Device:
                 object_kind="device",
                 object_id=device.pk,
             )
+    return device
+
+
+def acknowledge_alarm(*, actor: User, device_id: str, comment: str = "") -> Device:
+    """Take the alarm of a device away: a person has looked into it.
+
+    Raises:
+        DeviceNotFoundError: there is no such device.
+        NoAlarmError: there is no alarm, or another person was first.
+    """
+    with transaction.atomic():
+        device = locked_device(device_id)
+        if device.alarm_at is None:
+            raise NoAlarmError(f"{device_id} has no alarm")
+        audit.record(
+            actor=actor,
+            verb="device.alarm-acknowledged",
+            object_kind="device",
+            object_id=device.pk,
+            details={"raisedAt": device.alarm_at, "comment": comment},
+        )
+        device.alarm_at = None
+        device.alarm_address = None
+        device.save(update_fields=["alarm_at", "alarm_address"])
     return device
 
 

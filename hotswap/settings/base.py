@@ -7,10 +7,12 @@ Rules:
 """
 
 from datetime import timedelta
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
 import environ
+from django.core.exceptions import ImproperlyConfigured
 from psycopg.conninfo import conninfo_to_dict
 
 from hotswap.settings.console import UNFOLD  # noqa: F401
@@ -147,6 +149,17 @@ def database_from_url(url: str, *, pool: bool = False) -> dict[str, Any]:
     return settings
 
 
+# --- The proxy in front (hotswap.common.api.proxy) ------------------------------
+PROXY_SECRET = env.str("HOTSWAP_PROXY_SECRET", default="")
+if PROXY_SECRET and len(PROXY_SECRET) < 16:
+    raise ImproperlyConfigured("HOTSWAP_PROXY_SECRET must have 16 characters at least")
+try:
+    PROXY_ADDRESSES = [
+        ip_network(text) for text in env.list("HOTSWAP_PROXY_ADDRESSES", default=[])
+    ]
+except ValueError as error:
+    raise ImproperlyConfigured(f"HOTSWAP_PROXY_ADDRESSES: {error}") from None
+
 DATABASE_POOL = env.bool("HOTSWAP_DATABASE_POOL", default=False)
 DATABASES = {
     "default": database_from_url(
@@ -205,6 +218,8 @@ DEVICE_KEY_LIFETIME = timedelta(days=env.int("HOTSWAP_DEVICE_KEY_DAYS", default=
 DEVICE_KEY_WARNING = timedelta(
     days=env.int("HOTSWAP_DEVICE_KEY_WARNING_DAYS", default=14)
 )
+# How long a key that was superseded is remembered, so that its reuse is noticed.
+RETIRED_KEY_MEMORY = timedelta(days=env.int("HOTSWAP_RETIRED_KEY_DAYS", default=365))
 IDEMPOTENCY_KEY_LIFETIME = timedelta(hours=24)
 LOGIN_FAILURES_PER_MINUTE = env.int("HOTSWAP_LOGIN_FAILURES_PER_MINUTE", default=10)
 DEVICE_REQUESTS_PER_SECOND = env.int("HOTSWAP_DEVICE_REQUESTS_PER_SECOND", default=10)
@@ -291,6 +306,16 @@ CELERY_BEAT_SCHEDULE = {
     },
     "firmware-tidy": {
         "task": "firmware.tasks.tidy_store",
+        "schedule": 3600.0,
+        "options": {"expires": 600},
+    },
+    "devices-keys": {
+        "task": "devices.tasks.sweep_keys",
+        "schedule": 60.0,
+        "options": {"expires": 30},
+    },
+    "devices-tidy": {
+        "task": "devices.tasks.tidy_keys",
         "schedule": 3600.0,
         "options": {"expires": 600},
     },

@@ -45,6 +45,7 @@ TABLE = """
     /devices/<device>/disable                      POST   401 403 200 200 403
     /devices/<device>/revoke                       POST   401 403 200 200 403
     /devices/<device>/api-key                      POST   401 403 201 201 201
+    /devices/<device>/acknowledge-alarm            POST   401 403 409 409 403
     /devices/<device>/health                       GET    401 200 200 200 403
     /devices/<device>/health                       POST   401 403 403 403 400
     /devices/<device>/update                       GET    401 403 403 403 204

@@ -280,6 +280,8 @@ def test_the_list_of_devices_filters(
         "status=offline": False,
         "region=APAC": False,
         "enabled=no": False,
+        "key=expiring": False,
+        "key=alarm": False,
     }
 
     for query, expected in shown.items():
@@ -390,6 +392,8 @@ def test_the_index_counts_what_waits(
     assert numbers["deployments under way"] == 1
     assert numbers["firmware waiting for approval"] == 1
     assert numbers["paused, waiting for a person"] == 0
+    assert numbers["devices whose retired key was used"] == 0
+    assert numbers["device keys that expire soon"] == 0
 
 
 def test_a_demo_says_so_on_every_page(

@@ -20,7 +20,8 @@ from tests.firmware.factories import DeviceModelFactory
 FIELDS = {
     *("deviceId", "model", "region", "tags", "metadata", "firmwareVersion"),
     *("firmwareChecksum", "previousFirmwareVersion", "status", "enabled"),
-    *("keyExpiresAt", "keyStatus", "lastSeenAt", "createdAt", "updatedAt"),
+    *("keyExpiresAt", "keyStatus", "alarm"),
+    *("lastSeenAt", "createdAt", "updatedAt"),
 }
 
 

@@ -15,6 +15,8 @@ from redis.exceptions import RedisError
 from rest_framework.exceptions import Throttled
 from rest_framework.request import Request
 
+from hotswap.common.api.proxy import client_address
+
 Result = TypeVar("Result")
 WINDOW_SECONDS = 10
 LOGIN_WINDOW_SECONDS = 60
@@ -69,7 +71,7 @@ def guard_login(
         Throttled: too many failures in the current minute.
     """
     number, remaining = _window(LOGIN_WINDOW_SECONDS)
-    address = request.META.get("REMOTE_ADDR", "")
+    address = client_address(request)
     key = f"login:{hash_key(account)}:{address}:{number}"
     if _read(key) >= settings.LOGIN_FAILURES_PER_MINUTE:
         raise Throttled(wait=remaining)
