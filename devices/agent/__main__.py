@@ -21,11 +21,14 @@ from devices.agent.agent import Agent, Device, Ending
 from devices.agent.application import ProcessApplication
 from devices.agent.clock import StoppableClock, StopRequested
 from devices.agent.config import Config, ConfigError, load_config
+from devices.agent.corruption import SpoilingStaging
 from devices.agent.download import FileStaging
 from devices.agent.installer import InstallError, SlotInstaller
 from devices.agent.logs import LOG_FORMATS, set_up_logging
 from devices.agent.provisioning import provision
+from devices.agent.secure_boot import read_secure_boot
 from devices.agent.store import FileStateStore
+from devices.agent.tls import TlsFiles
 from devices.agent.transport import HttpTransport, InsecureAddressError
 from devices.agent.verify import TrustedKeys, load_trusted_keys
 
@@ -82,7 +85,7 @@ def _set_up_and_run(options: argparse.Namespace, clock: StoppableClock) -> ExitC
         )
         return ExitCode.ALREADY_RUNNING
     with lock:
-        return _run(config, keys, transport, clock, once=options.once)
+        return _run(config, keys, transport, clock, options)
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -93,6 +96,11 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--once", action="store_true", help="work off one poll, then exit"
     )
+    parser.add_argument(
+        "--corrupt",
+        action="store_true",
+        help="flip a bit of every download, to see it refused (for trying out)",
+    )
     parser.add_argument("--log-format", choices=LOG_FORMATS)
     return parser.parse_args(arguments)
 
@@ -102,8 +110,7 @@ def _run(
     keys: TrustedKeys,
     transport: HttpTransport,
     clock: StoppableClock,
-    *,
-    once: bool,
+    options: argparse.Namespace,
 ) -> ExitCode:
     installer = SlotInstaller(config.data_dir)
     installer.prepare()
@@ -126,20 +133,26 @@ def _run(
         boot_id=_boot_id(config),
         self_test_seconds=config.self_test_seconds,
         limits=config.limits,
+        secure_boot=read_secure_boot(config.secure_boot_command),
     )
+    downloads = config.data_dir / "downloads"
+    staging = FileStaging(downloads)
+    if options.corrupt:
+        logger.warning("every download is corrupted on purpose")
+        staging = SpoilingStaging(downloads)
     while True:
         agent = Agent(
             device=device,
             transport=transport,
             installer=installer,
-            staging=FileStaging(config.data_dir / "downloads"),
+            staging=staging,
             store=FileStateStore(config.data_dir / "state.json"),
             application=application,
             keys=keys,
             clock=clock,
             uptime_seconds=_kernel_uptime if config.boot_id == "kernel" else None,
         )
-        match agent.run(once=once):
+        match agent.run(once=options.once):
             case Ending.REBOOT:
                 _reboot(config, clock)
             case Ending.DONE:
@@ -184,7 +197,11 @@ def _transport(config: Config) -> HttpTransport:
         connect_timeout_seconds=config.limits.connect_timeout_seconds,
         read_timeout_seconds=config.limits.read_timeout_seconds,
         allow_insecure_http=config.allow_insecure_http,
-        certificate_authorities=config.certificate_authorities,
+        tls=TlsFiles(
+            certificate_authorities=config.certificate_authorities,
+            client_certificate=config.client_certificate,
+            client_key=config.client_key,
+        ),
     )
 
 

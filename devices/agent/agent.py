@@ -10,6 +10,7 @@ Rules:
 - A server that is away is never an error, only a wait.
 """
 
+import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -21,7 +22,13 @@ from devices.agent.application import Application, ApplicationError
 from devices.agent.backoff import Backoff
 from devices.agent.clock import Clock
 from devices.agent.crashpoints import reach
-from devices.agent.download import Downloader, DownloadError, StagedImage, Staging
+from devices.agent.download import (
+    Downloader,
+    DownloadError,
+    Pace,
+    StagedImage,
+    Staging,
+)
 from devices.agent.files import read_blocks
 from devices.agent.heartbeat import UNKNOWN_IMAGE, Heart
 from devices.agent.installer import (
@@ -38,18 +45,23 @@ from devices.agent.protocol import (
     Order,
     PollAnswer,
     ProtocolError,
-    Report,
     Status,
     parse_order,
 )
+from devices.agent.reporting import Reporter, report_backoff
+from devices.agent.secure_boot import SecureBoot
 from devices.agent.states import DROPPABLE, AgentState, Failure, Phase
-from devices.agent.store import StateDamagedError, StateStore
+from devices.agent.store import (
+    SavedState,
+    StateDamagedError,
+    StateNotSavedError,
+    StateStore,
+)
+from devices.agent.supervision import Supervisor
 from devices.agent.transport import (
     OrderClosedError,
-    RefusedError,
     Transport,
     TransportError,
-    UnavailableError,
 )
 from devices.agent.verify import (
     Floor,
@@ -91,6 +103,7 @@ class Device:
     boot_id: str
     self_test_seconds: float
     limits: Limits = field(default_factory=Limits)
+    secure_boot: SecureBoot = "unknown"
 
 
 @dataclass(slots=True)
@@ -107,15 +120,14 @@ class Agent:
     clock: Clock
     uptime_seconds: Callable[[], float] | None = None
     random: Random = field(default_factory=Random)
-    state: AgentState = field(init=False, default_factory=AgentState)
-    _running: ImageRecord | None = field(init=False, default=None)
+    on_tick: Callable[[], None] = field(default=lambda: None)
+    _saved: SavedState = field(init=False)
     _heart: Heart = field(init=False)
+    _reporter: Reporter = field(init=False)
+    _supervisor: Supervisor = field(init=False)
     _poll_backoff: Backoff = field(init=False)
+    _save_backoff: Backoff = field(init=False)
     _poll_seconds: float = field(init=False)
-    _restart_backoff: Backoff = field(init=False)
-    _restart_at: float | None = field(init=False, default=None)
-    _restarts: int = field(init=False, default=0)
-    _is_supervised: bool = field(init=False, default=False)
     _progress_at: float = field(init=False, default=0.0)
     _has_failed: bool = field(init=False, default=False)
 
@@ -125,8 +137,17 @@ class Agent:
         started_at = self.clock.monotonic()
         self._poll_seconds = limits.poll_seconds
         self._poll_backoff = self._new_backoff()
-        self._restart_backoff = Backoff(
-            limits.restart_first_seconds, limits.restart_ceiling_seconds, self.random
+        self._save_backoff = self._new_backoff()
+        self._saved = SavedState(self.store)
+        self._supervisor = Supervisor(
+            application=self.application,
+            installer=self.installer,
+            clock=self.clock,
+            backoff=Backoff(
+                limits.restart_first_seconds,
+                limits.restart_ceiling_seconds,
+                self.random,
+            ),
         )
         self._heart = Heart(
             transport=self.transport,
@@ -136,11 +157,28 @@ class Agent:
             interval_seconds=limits.heartbeat_seconds,
             stale_metrics_seconds=limits.stale_metrics_seconds,
             backoff=self._new_backoff(),
-            running=lambda: self._running,
-            restarts=lambda: self._restarts,
+            running=lambda: self._supervisor.running,
+            restarts=lambda: self._supervisor.restarts,
+            secure_boot=self.device.secure_boot,
             uptime_seconds=self.uptime_seconds
             or (lambda: self.clock.monotonic() - started_at),
         )
+        self._reporter = Reporter(
+            transport=self.transport,
+            saved=self._saved,
+            clock=self.clock,
+            backoff=report_backoff(limits, self.random),
+            boot_id=self.device.boot_id,
+            running=lambda: (
+                self._supervisor.running or self.installer.current() or UNKNOWN_IMAGE
+            ),
+            wait=self._wait,
+        )
+
+    @property
+    def state(self) -> AgentState:
+        """Give the state in hand."""
+        return self._saved.value
 
     def run(self, *, once: bool = False) -> Ending:
         """Work until a reboot is due or, with `once`, one poll is worked off.
@@ -156,27 +194,26 @@ class Agent:
         except RebootRequested:
             return Ending.REBOOT
         finally:
-            self._is_supervised = False
-            self.application.stop()
+            self._supervisor.stop()
 
     # The loop
 
     def _start(self) -> None:
-        self.state = self._load()
+        self._saved.value = self._load()
         if self.state.phase is not Phase.IDLE:
             logger.info("resuming an order", extra={"phase": self.state.phase.value})
         if self.state.phase is Phase.CLAIMING:
             # The claim names the boot it is made in, and this is another one.
             self._save(states.renew_pending(self.state))
         if self.state.phase not in {Phase.SWITCHING, Phase.TRYING, Phase.REVERTING}:
-            self._start_application()
+            self._supervisor.start()
             self._heart.beat_if_due()
 
     def _work(self, once: bool) -> Ending:
         is_cycle_over = self.state.phase is not Phase.IDLE
         while True:
             while self.state.phase is not Phase.IDLE:
-                self._advance()
+                self._advance_or_wait()
             if once and is_cycle_over:
                 return Ending.ORDER_FAILED if self._has_failed else Ending.DONE
             # The server must know this boot before it gives an order.
@@ -192,6 +229,23 @@ class Agent:
             is_cycle_over = True
             if self.state.phase is Phase.IDLE and not once:
                 self._wait_for_poll(answer)
+
+    def _advance_or_wait(self) -> None:
+        """Do the work that the phase names, or leave it for later.
+
+        Nothing is done that was not saved before, so a medium that takes no state
+        stops the order and nothing else: what runs goes on.
+        """
+        try:
+            self._advance()
+        except StateNotSavedError as error:
+            wait = self._save_backoff.next_seconds()
+            logger.error("state cannot be saved", extra={"reason": str(error)})
+            with contextlib.suppress(OrderClosedError):
+                # It is found closed again when its next report is sent.
+                self._wait(wait)
+        else:
+            self._save_backoff.reset()
 
     def _advance(self) -> None:
         """Do the work that the phase names."""
@@ -243,6 +297,9 @@ class Agent:
                 self._consider(parse_order(answer.instruction))
             except ProtocolError as error:
                 logger.error("order not understood", extra={"reason": str(error)})
+            except StateNotSavedError as error:
+                # Not taken, as nothing could be remembered of it; offered again.
+                logger.error("state cannot be saved", extra={"reason": str(error)})
         return answer
 
     def _consider(self, order: Order) -> None:
@@ -274,7 +331,7 @@ class Agent:
         logger.info("manifest accepted", extra={"sequence": manifest.sequence})
         self.staging.clear(keep_sha256=manifest.sha256)
         # Coming back to what runs needs no reboot; installing it anew is proved by one.
-        is_fulfilled = self._is_running(manifest.sha256) and (
+        is_fulfilled = self._supervisor.is_running(manifest.sha256) and (
             order.action is Action.ROLLBACK or not order.reboot_required
         )
         if is_fulfilled:
@@ -296,7 +353,7 @@ class Agent:
                 "size_bytes": order.firmware.size_bytes,
             },
         )
-        self._report(Status.DOWNLOADING, progress=self._percent(staged.length_bytes()))
+        self._on_progress(staged.length_bytes())
         started_at = self.clock.monotonic()
         limits = self.device.limits
         downloader = Downloader(
@@ -307,6 +364,11 @@ class Agent:
             wait=self._wait,
             on_block=self._on_block,
             on_retry=self._on_progress,
+            pace=Pace(
+                max_bytes_per_second=limits.max_bytes_per_second,
+                min_bytes_per_second=limits.min_bytes_per_second,
+                window_seconds=limits.min_rate_window_seconds,
+            ),
             monotonic=self.clock.monotonic,
         )
         try:
@@ -319,7 +381,7 @@ class Agent:
 
     def _verify(self) -> None:
         order = self.state.open_order()
-        self._report(Status.VERIFYING)
+        self._reporter.post(Status.VERIFYING)
         started_at = self.clock.monotonic()
         held = self._held_image(order.firmware.sha256)
         staged = self.staging.open(order.firmware.sha256)
@@ -347,7 +409,7 @@ class Agent:
 
     def _announce(self) -> None:
         """Install only what the server knows is being installed."""
-        if self._deliver(Status.INSTALLING):
+        if self._reporter.deliver(Status.INSTALLING):
             reach("announce.acknowledged")
             self._save(states.announced(self.state))
         else:
@@ -375,7 +437,7 @@ class Agent:
                 )
                 return
             except InstallError as error:
-                self._fail(ErrorCode.INSTALL_FAILED, str(error))
+                self._fail(error.code, str(error))
                 return
         self._note_duration("install", started_at)
         self._save(
@@ -394,13 +456,13 @@ class Agent:
             if self.state.reboot_requests >= self.device.limits.reboot_attempts:
                 self._fall_back(ErrorCode.INSTALL_FAILED, "The device does not reboot.")
                 return
-            self._report(Status.REBOOTING)
+            self._reporter.post(Status.REBOOTING)
             reach("switch.reported")
-        self._stop_application()
+        self._supervisor.stop()
         try:
             self.installer.activate(order.firmware.sha256)
         except InstallError as error:
-            self._start_application()
+            self._supervisor.start()
             self._fail(ErrorCode.INSTALL_FAILED, str(error))
             return
         logger.info("slot switched", extra={"version": order.firmware.version})
@@ -426,7 +488,7 @@ class Agent:
         reach("try.passed")
         logger.info("self test passed")
         self._note_duration("selfTest", started_at)
-        self._is_supervised = True
+        self._supervisor.keep()
         self._save(states.passed(self.state))
 
     def _self_test(self) -> str:
@@ -436,10 +498,9 @@ class Agent:
             return "The new slot is damaged."
         logger.info("trying the image", extra={"version": image.record.version})
         try:
-            self.application.start(image)
+            self._supervisor.try_image(image)
         except ApplicationError as error:
             return str(error)
-        self._running = image.record
         started_at = self.clock.monotonic()
         alive_at = started_at + self.device.self_test_seconds
         # A slow start is not a failure: the first metrics have a time of their own.
@@ -459,13 +520,15 @@ class Agent:
             # Until the program works there is nothing true to say about it.
             if has_reported:
                 self._heart.beat_if_due()
+            self._reporter.flush_if_due()
+            self.on_tick()
 
     def _claim(self) -> None:
-        if not self._is_running(self.state.open_manifest().sha256):
+        if not self._supervisor.is_running(self.state.open_manifest().sha256):
             # Damaged between its self test and this start: another image runs now.
             self._fail(ErrorCode.SELF_TEST_FAILED, "The new image does not run.")
             return
-        if self._deliver(Status.CONFIRMING):
+        if self._reporter.deliver(Status.CONFIRMING):
             logger.info("update claimed")
         else:
             logger.warning("claim refused: the order is closed")
@@ -475,7 +538,7 @@ class Agent:
         self._heart.beat_soon()
 
     def _revert(self) -> None:
-        self._stop_application()
+        self._supervisor.stop()
         current = self.installer.current()
         if current is None or current.sha256 != self.state.previous_sha256:
             try:
@@ -490,12 +553,12 @@ class Agent:
             self._save(states.reboot_requested(self.state))
             raise RebootRequested
         self._save(states.fail(self.state))
-        self._start_application()
+        self._supervisor.start()
         self._heart.beat_soon()
 
     def _report_failure(self) -> None:
         self._has_failed = True
-        if not self._deliver(Status.FAILED):
+        if not self._reporter.deliver(Status.FAILED):
             logger.warning("failure not wanted: the order is closed")
         reach("failure.acknowledged")
         self._close()
@@ -508,7 +571,7 @@ class Agent:
 
     def _fall_back(self, code: ErrorCode, message: str) -> None:
         logger.error("falling back", extra={"code": code.value, "reason": message})
-        self._stop_application()
+        self._supervisor.stop()
         failure = Failure(code, message)
         self._save(states.fall_back(self.state, failure, boot_id=self.device.boot_id))
 
@@ -518,83 +581,6 @@ class Agent:
 
     # Reports
 
-    def _report(self, status: Status, *, progress: int | None = None) -> None:
-        """Send a report that may be lost.
-
-        Raises:
-            OrderClosedError: the order is closed, and can still be dropped.
-        """
-        self._save(states.next_report(self.state))
-        self._progress_at = self.clock.monotonic()
-        order = self.state.open_order()
-        report = self._make_report(status, self.state.report_sequence, progress)
-        try:
-            self.transport.send_report(
-                order.update_id, report, traceparent=order.traceparent
-            )
-        except OrderClosedError:
-            if self.state.phase in DROPPABLE:
-                raise
-        except TransportError as error:
-            logger.warning(
-                "report lost", extra={"status": status.value, "reason": str(error)}
-            )
-        else:
-            logger.info("reported", extra={"status": status.value, "percent": progress})
-
-    def _deliver(self, status: Status) -> bool:
-        """Send the pending report until it is acknowledged.
-
-        Returns:
-            Whether the order is still open.
-        """
-        backoff = self._new_backoff()
-        order = self.state.open_order()
-        report = self._make_report(status, self.state.pending_sequence, None)
-        while True:
-            retry_after = None
-            try:
-                self.transport.send_report(
-                    order.update_id, report, traceparent=order.traceparent
-                )
-            except OrderClosedError:
-                return False
-            except UnavailableError as error:
-                reason, retry_after = str(error), error.retry_after_seconds
-            except RefusedError as error:
-                if error.status not in {401, 403}:
-                    # The same bytes will be refused for ever: do not hang on it.
-                    logger.error("report refused", extra={"reason": str(error)})
-                    return False
-                reason = str(error)
-            else:
-                logger.info("acknowledged", extra={"status": status.value})
-                return True
-            logger.warning(
-                "report not acknowledged",
-                extra={"status": status.value, "reason": reason},
-            )
-            self._wait(backoff.next_seconds(retry_after))
-
-    def _make_report(
-        self, status: Status, sequence: int, progress: int | None
-    ) -> Report:
-        running = self._running or self.installer.current() or UNKNOWN_IMAGE
-        failure = self.state.failure if status is Status.FAILED else None
-        is_final = status in {Status.CONFIRMING, Status.FAILED}
-        return Report(
-            sequence=sequence,
-            status=status,
-            boot_id=self.device.boot_id,
-            firmware_version=running.version,
-            firmware_checksum=running.sha256,
-            occurred_at=self.clock.now().isoformat(),
-            progress_percentage=progress,
-            error_code=failure.code if failure else None,
-            message=failure.message if failure else "",
-            durations_seconds=self.state.durations_seconds if is_final else (),
-        )
-
     def _on_block(self, held_bytes: int) -> None:
         self._tick()
         due_at = self._progress_at + self.device.limits.progress_seconds
@@ -602,67 +588,19 @@ class Agent:
             self._on_progress(held_bytes)
 
     def _on_progress(self, held_bytes: int) -> None:
-        self._report(Status.DOWNLOADING, progress=self._percent(held_bytes))
+        self._progress_at = self.clock.monotonic()
+        self._reporter.post(Status.DOWNLOADING, progress=self._percent(held_bytes))
 
     def _percent(self, held_bytes: int) -> int:
         return min(100, held_bytes * 100 // self.state.open_order().firmware.size_bytes)
 
-    # The application
-
-    def _start_application(self) -> None:
-        """Start the current image or, if it is damaged, the other one."""
-        image = self.installer.bootable()
-        if image is None:
-            try:
-                self.installer.revert()
-            except InstallError as error:
-                # The agent stays: an update is the only way out.
-                logger.error("no image can be started", extra={"reason": str(error)})
-                self._running = None
-                self._restart_at = None
-                return
-            logger.error("current slot is damaged, started the other one")
-            image = self.installer.bootable()
-        if image is None:
-            return
-        try:
-            self.application.start(image)
-        except ApplicationError as error:
-            logger.error("application not started", extra={"reason": str(error)})
-        else:
-            logger.info("application started", extra={"version": image.record.version})
-        self._running = image.record
-        self._is_supervised = True
-        self._restart_at = None
-
-    def _stop_application(self) -> None:
-        self._is_supervised = False
-        self.application.stop()
-
-    def _supervise(self) -> None:
-        """Restart an application that has ended by itself, ever more slowly."""
-        if not self._is_supervised or self.application.is_running():
-            return
-        now = self.clock.monotonic()
-        if self._restart_at is None:
-            wait = self._restart_backoff.next_seconds()
-            self._restart_at = now + wait
-            logger.error(
-                "application ended",
-                extra={
-                    "reason": self.application.exit_message(),
-                    "restart_seconds": round(wait, 1),
-                },
-            )
-        elif now >= self._restart_at:
-            self._restarts += 1
-            self._start_application()
-
     # Time
 
     def _tick(self) -> None:
-        self._supervise()
+        self.on_tick()
+        self._supervisor.tick()
         self._heart.beat_if_due()
+        self._reporter.flush_if_due()
 
     def _wait(self, seconds: float, until: Callable[[], bool] | None = None) -> None:
         """Wait, keeping the application and the heartbeat alive meanwhile."""
@@ -709,15 +647,11 @@ class Agent:
         )
 
     def _save(self, state: AgentState) -> None:
-        self.store.save(state)
-        self.state = state
+        self._saved.save(state)
 
     def _note_duration(self, name: str, started_at: float) -> None:
         seconds = self.clock.monotonic() - started_at
-        self.state = states.add_duration(self.state, name, seconds)
-
-    def _is_running(self, sha256: str) -> bool:
-        return self._running is not None and self._running.sha256 == sha256
+        self._saved.note(states.add_duration(self.state, name, seconds))
 
     def _held_image(self, sha256: str) -> Image | None:
         """Give an undamaged image with this digest from a slot."""

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from devices.agent.crashpoints import reach
+from devices.agent.environment import child_environment
 from devices.agent.installer import Image
 
 logger = logging.getLogger(__name__)
@@ -217,13 +218,8 @@ class ProcessApplication:
         return round(max(0.0, time.time() - written_at), 1)
 
     def _environment(self, image: Image) -> dict[str, str]:
-        inherited = {
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith("HOTSWAP_")
-        }
         return {
-            **inherited,
+            **child_environment(),
             **self.environment,
             METRICS_VARIABLE: str(self._metrics_path),
             "HOTSWAP_FIRMWARE_VERSION": image.record.version,

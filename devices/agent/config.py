@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from devices.agent.limits import Limits
+from devices.agent.limits import MAX_REPORT_CEILING_SECONDS, Limits
 from devices.agent.logs import LOG_FORMATS, LogFormat
 
 BootIdSource = Literal["process", "kernel"]
@@ -53,6 +53,9 @@ class Config:
     memory_bytes: int = DEFAULT_MEMORY_BYTES
     allow_insecure_http: bool = False
     certificate_authorities: Path | None = None
+    client_certificate: Path | None = None
+    client_key: Path | None = None
+    secure_boot_command: tuple[str, ...] = ()
     log_format: LogFormat = "plain"
     application: ApplicationConfig = field(default_factory=ApplicationConfig)
     limits: Limits = field(default_factory=Limits)
@@ -102,6 +105,9 @@ def parse_config(content: Mapping[str, Any], *, folder: Path) -> Config:
         memory_bytes=reader.count("memory_bytes", DEFAULT_MEMORY_BYTES),
         allow_insecure_http=reader.flag("allow_insecure_http"),
         certificate_authorities=reader.path("certificate_authorities", required=False),
+        client_certificate=reader.path("client_certificate", required=False),
+        client_key=reader.path("client_key", required=False),
+        secure_boot_command=reader.texts("secure_boot_command", default=()),
         log_format=cast("LogFormat", reader.choice("log_format", LOG_FORMATS, "plain")),
         application=_parse_application(reader.table("application"), folder),
         limits=parse_limits(reader.table("limits"), folder),
@@ -111,6 +117,8 @@ def parse_config(content: Mapping[str, Any], *, folder: Path) -> Config:
         raise ConfigError("trusted_keys: at least one key expected")
     if factory_image is not None and not config.factory_version:
         raise ConfigError("factory_version: expected beside factory_image")
+    if config.client_key is not None and config.client_certificate is None:
+        raise ConfigError("client_certificate: expected beside client_key")
     if config.boot_id == "kernel" and not config.reboot_command:
         raise ConfigError("reboot_command: expected with boot_id = 'kernel'")
     return config
@@ -127,11 +135,23 @@ def parse_limits(content: Mapping[str, Any], folder: Path = Path()) -> Limits:
     for each in fields(Limits):
         default = getattr(Limits(), each.name)
         if isinstance(default, int):
-            values[each.name] = reader.count(each.name, default)
+            # A default of 0 means "no limit", which may be said as well.
+            least = min(1, default)
+            values[each.name] = reader.count(each.name, default, least=least)
         else:
             values[each.name] = reader.seconds(each.name, default)
     reader.refuse_unknown()
-    return Limits(**values)
+    limits = Limits(**values)
+    if limits.report_ceiling_seconds > MAX_REPORT_CEILING_SECONDS:
+        raise ConfigError(
+            "limits.report_ceiling_seconds: at most "
+            f"{MAX_REPORT_CEILING_SECONDS:g} expected"
+        )
+    if 0 < limits.max_bytes_per_second <= limits.min_bytes_per_second:
+        raise ConfigError(
+            "limits.min_bytes_per_second: less than max_bytes_per_second expected"
+        )
+    return limits
 
 
 def _parse_application(content: Mapping[str, Any], folder: Path) -> ApplicationConfig:
@@ -194,10 +214,10 @@ class _Reader:
             raise self._wrong(key, "true or false")
         return value
 
-    def count(self, key: str, default: int) -> int:
+    def count(self, key: str, default: int, *, least: int = 1) -> int:
         value = self._get(key, default)
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise self._wrong(key, "a whole number of 1 or more")
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            raise self._wrong(key, f"a whole number of {least} or more")
         return value
 
     def seconds(self, key: str, default: float) -> float:

@@ -8,10 +8,13 @@ Rules:
   the next try.
 - More bytes than the manifest states are never written.
 - A server that is away is waited for; only refusals and an end of patience fail.
+- Bytes are taken no faster than allowed; a connection that brings them too slowly is
+  dropped, and the next one goes on from there.
 """
 
 import contextlib
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -20,7 +23,12 @@ from typing import Protocol
 
 from devices.agent.backoff import Backoff
 from devices.agent.crashpoints import reach
-from devices.agent.files import read_blocks, sync_directory, write_atomically
+from devices.agent.files import (
+    is_no_space,
+    read_blocks,
+    sync_directory,
+    write_atomically,
+)
 from devices.agent.protocol import ErrorCode, Order
 from devices.agent.transport import (
     Body,
@@ -49,6 +57,9 @@ class StagedImage(Protocol):
 
     def etag(self) -> str:
         """Give the validator these bytes came with, "" if none."""
+
+    def free_bytes(self) -> int:
+        """Say how many more bytes there is room for."""
 
     def begin(self, etag: str) -> None:
         """Drop all bytes and note the validator of those to come."""
@@ -92,6 +103,10 @@ class StagedFile:
             return self._etag_path.read_text(encoding="utf-8")
         except (FileNotFoundError, UnicodeDecodeError):
             return ""
+
+    def free_bytes(self) -> int:
+        """See `StagedImage`."""
+        return shutil.disk_usage(self.path.parent).free
 
     def begin(self, etag: str) -> None:
         """See `StagedImage`."""
@@ -144,6 +159,50 @@ class FileStaging:
 
 
 @dataclass(slots=True)
+class Pace:
+    """Says how long to hold back, and when a connection is too slow to go on with.
+
+    Rates are bytes per second, 0 for no limit; the lower one is an average over
+    `window_seconds` of one connection, not counting the time held back.
+    """
+
+    max_bytes_per_second: int = 0
+    min_bytes_per_second: int = 0
+    window_seconds: float = 30.0
+    _free_at: float = field(init=False, default=0.0)
+    _window_began_at: float = field(init=False, default=0.0)
+    _window_bytes: int = field(init=False, default=0)
+
+    def begin(self, now: float) -> None:
+        """Begin with a new connection."""
+        self._window_began_at = now
+        self._window_bytes = 0
+
+    def hold_back_seconds(self, block_bytes: int, now: float) -> float:
+        """Say how long to wait after a block, 0 or more."""
+        if not self.max_bytes_per_second:
+            return 0.0
+        self._free_at = (
+            max(now, self._free_at) + block_bytes / self.max_bytes_per_second
+        )
+        return self._free_at - now
+
+    def held_back(self, seconds: float) -> None:
+        """Leave the time just waited out of the account: it was not the server's."""
+        self._window_began_at += seconds
+
+    def is_too_slow(self, block_bytes: int, now: float) -> bool:
+        """Say whether the window that ends with this block brought too few bytes."""
+        self._window_bytes += block_bytes
+        elapsed = now - self._window_began_at
+        if not self.min_bytes_per_second or elapsed < self.window_seconds:
+            return False
+        is_slow = self._window_bytes < self.min_bytes_per_second * elapsed
+        self.begin(now)
+        return is_slow
+
+
+@dataclass(slots=True)
 class Downloader:
     """Fetches one image.
 
@@ -160,6 +219,7 @@ class Downloader:
     wait: Callable[[float], None]
     on_block: Callable[[int], None]
     on_retry: Callable[[int], None]
+    pace: Pace = field(default_factory=Pace)
     monotonic: Callable[[], float] = time.monotonic
     _refusals: int = field(init=False, default=0)
 
@@ -168,9 +228,18 @@ class Downloader:
 
         Raises:
             DownloadError: `download_failed` after too many refusals or too long
-                without a byte; `size_mismatch` if the server has another size.
+                without a byte; `size_mismatch` if the server has another size;
+                `device_storage_full` if there is no room for it.
         """
         size_bytes = order.firmware.size_bytes
+        missing_bytes = size_bytes - staged.length_bytes()
+        if staged.free_bytes() < missing_bytes:
+            # Better than to fill the disk under everything else on the device.
+            _drop(staged)
+            raise DownloadError(
+                ErrorCode.DEVICE_STORAGE_FULL,
+                f"{missing_bytes} bytes are missing, {staged.free_bytes()} are free.",
+            )
         last_progress_at = self.monotonic()
         while (held := staged.length_bytes()) != size_bytes:
             if held > size_bytes:
@@ -186,11 +255,8 @@ class Downloader:
                 reason = str(error)
                 self._refuse(error, staged)
             except OSError as error:
-                # On a full disk even the state could not be saved beside these bytes.
-                with contextlib.suppress(OSError):
-                    staged.begin("")
-                message = f"The image cannot be written: {error.strerror}."
-                raise DownloadError(ErrorCode.DOWNLOAD_FAILED, message) from error
+                _drop(staged)
+                raise _not_written(error) from error
             else:
                 reason = "The answer was empty."
             if staged.length_bytes() > held:
@@ -219,14 +285,25 @@ class Downloader:
             traceparent=order.traceparent,
         ) as body:
             self._place(body, first, staged, size_bytes)
+            self.pace.begin(self.monotonic())
             try:
                 for block in body.blocks:
                     if staged.length_bytes() + len(block) > size_bytes:
                         raise _size_mismatch("more", size_bytes)
                     staged.append(block)
                     self.on_block(staged.length_bytes())
+                    self._keep_pace(len(block))
             finally:
                 staged.sync()
+
+    def _keep_pace(self, block_bytes: int) -> None:
+        now = self.monotonic()
+        if self.pace.is_too_slow(block_bytes, now):
+            raise UnavailableError("The download is slower than allowed.")
+        seconds = self.pace.hold_back_seconds(block_bytes, now)
+        if seconds > 0:
+            self.wait(seconds)
+            self.pace.held_back(self.monotonic() - now)
 
     def _place(
         self, body: Body, first: int, staged: StagedImage, size_bytes: int
@@ -247,6 +324,21 @@ class Downloader:
         self._refusals += 1
         if self._refusals >= MAX_REFUSALS:
             raise DownloadError(ErrorCode.DOWNLOAD_FAILED, str(error)) from error
+
+
+def _drop(staged: StagedImage) -> None:
+    """Give back the room, as even the state could not be saved beside these bytes."""
+    with contextlib.suppress(OSError):
+        staged.begin("")
+
+
+def _not_written(error: OSError) -> DownloadError:
+    code = (
+        ErrorCode.DEVICE_STORAGE_FULL
+        if is_no_space(error)
+        else ErrorCode.DOWNLOAD_FAILED
+    )
+    return DownloadError(code, f"The image cannot be written: {error.strerror}.")
 
 
 def _size_mismatch(seen: str, size_bytes: int) -> DownloadError:

@@ -5,6 +5,7 @@ Rules:
 - A rename counts only once its folder is flushed too.
 """
 
+import errno
 import hashlib
 import os
 from collections.abc import Iterator
@@ -13,6 +14,12 @@ from pathlib import Path
 from devices.agent.crashpoints import reach
 
 BLOCK_BYTES = 64 * 1024
+_NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+def is_no_space(error: OSError) -> bool:
+    """Say whether a write failed for want of space: disk, quota or size limit."""
+    return error.errno in _NO_SPACE
 
 
 def sync_directory(folder: Path) -> None:

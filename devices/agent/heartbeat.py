@@ -17,6 +17,7 @@ from devices.agent.application import Application
 from devices.agent.backoff import Backoff
 from devices.agent.clock import Clock
 from devices.agent.installer import ImageRecord
+from devices.agent.secure_boot import SecureBoot
 from devices.agent.transport import RefusedError, Transport, UnavailableError
 
 logger = logging.getLogger(__name__)
@@ -47,6 +48,7 @@ class Heart:
     running: Callable[[], ImageRecord | None]
     restarts: Callable[[], int]
     uptime_seconds: Callable[[], float]
+    secure_boot: SecureBoot = "unknown"
     update_is_available: bool = False
     has_been_heard: bool = False
     _due_at: float = field(init=False, default=0.0)
@@ -111,5 +113,5 @@ class Heart:
             "firmwareVersion": image.version,
             "firmwareChecksum": image.sha256,
             "applicationMetrics": metrics,
-            "secureBoot": "unknown",
+            "secureBoot": self.secure_boot,
         }

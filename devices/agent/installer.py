@@ -19,11 +19,13 @@ from typing import Protocol
 
 from devices.agent.crashpoints import reach
 from devices.agent.files import (
+    is_no_space,
     point_link,
     sha256_of,
     sync_directory,
     write_atomically,
 )
+from devices.agent.protocol import ErrorCode
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +33,15 @@ SLOTS = ("a", "b")
 
 
 class InstallError(Exception):
-    """An image could not be installed or activated."""
+    """An image could not be installed or activated; `code` is what is reported."""
+
+    code = ErrorCode.INSTALL_FAILED
+
+
+class StorageFullError(InstallError):
+    """There is no room for the image."""
+
+    code = ErrorCode.DEVICE_STORAGE_FULL
 
 
 class ContentChangedError(InstallError):
@@ -71,6 +81,9 @@ class Installer(Protocol):
 
     def previous_image(self) -> Image | None:
         """Check the other slot's image and give it, None if damaged or absent."""
+
+    def recover(self) -> Image | None:
+        """Boot the other slot because the current one is damaged, None if both are."""
 
     def install(self, blocks: Iterable[bytes], record: ImageRecord) -> None:
         """Put an image into the slot that does not boot. May be repeated.
@@ -133,13 +146,24 @@ class SlotInstaller:
         """See `Installer`."""
         return self._checked(self._other_slot())
 
+    def recover(self) -> Image | None:
+        """See `Installer`."""
+        try:
+            self.revert()
+        except InstallError as error:
+            logger.error("no slot can be booted", extra={"reason": str(error)})
+            return None
+        logger.error("current slot is damaged, switched to the other one")
+        return self.bootable()
+
     def install(self, blocks: Iterable[bytes], record: ImageRecord) -> None:
         """See `Installer`."""
         slot = self._other_slot()
         try:
             self._write(self._folder(slot), blocks, record)
         except OSError as error:
-            raise InstallError(f"Slot {slot} cannot be written: {error}.") from error
+            kind = StorageFullError if is_no_space(error) else InstallError
+            raise kind(f"Slot {slot} cannot be written: {error}.") from error
 
     def activate(self, sha256: str) -> None:
         """See `Installer`."""

@@ -2,13 +2,22 @@
 
 from dataclasses import dataclass
 
+MAX_REPORT_CEILING_SECONDS = 30.0
+"""Every step is reported within this time of a server that answers (FR-FW-004)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Sizes, times and counts; the server's own intervals come before these."""
+    """Sizes, times and counts; the server's own intervals come before these.
+
+    A rate of 0 bytes per second is no limit.
+    """
 
     max_image_bytes: int = 100 * 1024 * 1024
     chunk_bytes: int = 1024 * 1024
+    max_bytes_per_second: int = 0
+    min_bytes_per_second: int = 0
+    min_rate_window_seconds: float = 30.0
     connect_timeout_seconds: float = 10.0
     read_timeout_seconds: float = 30.0
     fetch_attempts: int = 3
@@ -21,6 +30,7 @@ class Limits:
     progress_seconds: float = 2.0
     retry_first_seconds: float = 1.0
     retry_ceiling_seconds: float = 60.0
+    report_ceiling_seconds: float = 20.0
     poll_seconds: float = 60.0
     heartbeat_seconds: float = 60.0
     restart_first_seconds: float = 1.0

@@ -52,6 +52,7 @@ class ErrorCode(StrEnum):
     SIGNATURE_INVALID = "signature_invalid"
     INSTALL_FAILED = "install_failed"
     SELF_TEST_FAILED = "self_test_failed"
+    DEVICE_STORAGE_FULL = "device_storage_full"
 
 
 @dataclass(frozen=True, slots=True)

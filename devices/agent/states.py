@@ -6,14 +6,14 @@ Rules:
 - `announcing` is the last phase in which an order can be dropped. From `installing`
   on the order goes to its end: a claim, or a fall back and a failure report.
 - Report sequences only grow within an order. A report that must arrive keeps its
-  sequence in `pending_sequence` until it is acknowledged.
+  sequence in `pending_sequence` until it is acknowledged; the others wait in `queued`.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from devices.agent.protocol import ErrorCode, Order
+from devices.agent.protocol import ErrorCode, Order, Report, Status
 from devices.agent.verify import Floor, Manifest
 
 
@@ -52,6 +52,7 @@ DROPPABLE = frozenset({Phase.DOWNLOADING, Phase.VERIFYING, Phase.ANNOUNCING})
 
 
 NO_FLOOR = Floor()
+MAX_QUEUED = 16
 
 
 class TransitionError(ValueError):
@@ -80,6 +81,7 @@ class AgentState:
     floor: Floor = NO_FLOOR
     report_sequence: int = 0
     pending_sequence: int = 0
+    queued: tuple[Report, ...] = ()
     failure: Failure | None = None
     fetches: int = 0
     boot_attempts: int = 0
@@ -232,6 +234,27 @@ def close(state: AgentState) -> AgentState:
 def next_report(state: AgentState) -> AgentState:
     """Use up one report sequence, for a report that may be lost."""
     return replace(state, report_sequence=state.report_sequence + 1)
+
+
+def queue_report(state: AgentState, report: Report) -> AgentState:
+    """Let a report wait for the server, in place of an older one on the download."""
+    is_progress = report.status is Status.DOWNLOADING
+    kept = [
+        each
+        for each in state.queued
+        if not (is_progress and each.status is Status.DOWNLOADING)
+    ]
+    return replace(state, queued=(*kept, report)[-MAX_QUEUED:])
+
+
+def forget_first_queued(state: AgentState) -> AgentState:
+    """Drop the report that has waited longest: it was sent or refused."""
+    return replace(state, queued=state.queued[1:])
+
+
+def forget_queued(state: AgentState) -> AgentState:
+    """Drop all waiting reports: nobody wants them any more."""
+    return replace(state, queued=())
 
 
 def renew_pending(state: AgentState) -> AgentState:

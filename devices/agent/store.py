@@ -6,12 +6,19 @@ Rules:
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from devices.agent.files import write_atomically
-from devices.agent.protocol import ErrorCode, ProtocolError, order_to_wire, parse_order
+from devices.agent.protocol import (
+    ErrorCode,
+    ProtocolError,
+    Report,
+    Status,
+    order_to_wire,
+    parse_order,
+)
 from devices.agent.states import AgentState, Failure, Phase
 from devices.agent.verify import Floor, Manifest
 
@@ -20,6 +27,10 @@ FORMAT = 1
 
 class StateDamagedError(ValueError):
     """The stored state cannot be read."""
+
+
+class StateNotSavedError(Exception):
+    """The medium does not take the state: full, worn out or gone."""
 
 
 class StateStore(Protocol):
@@ -65,6 +76,30 @@ class FileStateStore:
         )
 
 
+@dataclass(slots=True)
+class SavedState:
+    """The state in hand and the place where it is kept."""
+
+    store: StateStore
+    value: AgentState = field(default_factory=AgentState)
+
+    def save(self, state: AgentState) -> None:
+        """Save a state; it is the one in hand only once it is on the medium.
+
+        Raises:
+            StateNotSavedError: the medium does not take it.
+        """
+        try:
+            self.store.save(state)
+        except OSError as error:
+            raise StateNotSavedError(str(error)) from error
+        self.value = state
+
+    def note(self, state: AgentState) -> None:
+        """Take a state in hand that may be lost; the next `save` keeps it."""
+        self.value = state
+
+
 def encode(state: AgentState) -> bytes:
     """Give the JSON form of a state."""
     fields = asdict(state)
@@ -86,6 +121,7 @@ def decode(content: bytes) -> AgentState:
     order = fields.pop("order")
     manifest = fields.pop("manifest")
     failure = fields.pop("failure")
+    queued = fields.pop("queued", [])
     try:
         return AgentState(
             phase=Phase(fields.pop("phase")),
@@ -96,7 +132,20 @@ def decode(content: bytes) -> AgentState:
             if failure
             else None,
             durations_seconds=tuple(fields.pop("durations_seconds").items()),
+            queued=tuple(_decode_report(each) for each in queued),
             **fields,
         )
     except ProtocolError as error:
         raise ValueError(str(error)) from error
+
+
+def _decode_report(fields: dict[str, Any]) -> Report:
+    code = fields.pop("error_code")
+    return Report(
+        status=Status(fields.pop("status")),
+        error_code=ErrorCode(code) if code else None,
+        durations_seconds=tuple(
+            (name, seconds) for name, seconds in fields.pop("durations_seconds")
+        ),
+        **fields,
+    )

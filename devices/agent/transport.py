@@ -2,7 +2,7 @@
 
 Rules:
 - Credentials go to the configured server only, never along a redirect or to a
-  download address on another host.
+  download address on another host. A client certificate is a credential.
 - Plain HTTP is refused off loopback unless it is allowed on purpose.
 - A 401 of the server is answered by one new login; every other refusal is the
   caller's to judge.
@@ -14,7 +14,6 @@ Rules:
 import http.client
 import ipaddress
 import json
-import ssl
 import time
 import urllib.error
 import urllib.parse
@@ -25,8 +24,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.message import Message
 from email.utils import parsedate_to_datetime
-from functools import cache
-from pathlib import Path
 from typing import IO, Any, Protocol
 
 from devices.agent.protocol import (
@@ -35,7 +32,9 @@ from devices.agent.protocol import (
     Report,
     parse_heartbeat_answer,
 )
+from devices.agent.tls import TlsFiles, shared_contexts
 
+NO_TLS_FILES = TlsFiles()
 MAX_ANSWER_BYTES = 1024 * 1024
 READ_BYTES = 16 * 1024
 TRANSIENT_STATUSES = frozenset({408, 425, 429})
@@ -132,7 +131,7 @@ class HttpTransport:
     connect_timeout_seconds: float = 10.0
     read_timeout_seconds: float = 30.0
     allow_insecure_http: bool = False
-    certificate_authorities: Path | None = None
+    tls: TlsFiles = NO_TLS_FILES
     monotonic: Callable[[], float] = time.monotonic
     _opener: urllib.request.OpenerDirector = field(init=False, repr=False)
     _token: str = field(init=False, default="", repr=False)
@@ -144,9 +143,7 @@ class HttpTransport:
         self._check_address(self.server)
         self._opener = urllib.request.build_opener(
             _HttpHandler(self.connect_timeout_seconds),
-            _HttpsHandler(
-                self.connect_timeout_seconds, _tls_context(self.certificate_authorities)
-            ),
+            _HttpsHandler(self.connect_timeout_seconds, self.server, self.tls),
             _RedirectHandler(self._check_address),
         )
 
@@ -340,10 +337,18 @@ class _HttpHandler(urllib.request.HTTPHandler):
 
 
 class _HttpsHandler(urllib.request.HTTPSHandler):
-    def __init__(self, connect_timeout_seconds: float, context: ssl.SSLContext) -> None:
-        super().__init__(context=context)
+    """Show the client certificate to the configured server and to nobody else."""
+
+    def __init__(
+        self, connect_timeout_seconds: float, server: str, files: TlsFiles
+    ) -> None:
+        self._own_contexts = shared_contexts(files)
+        self._other_contexts = shared_contexts(
+            TlsFiles(certificate_authorities=files.certificate_authorities)
+        )
+        self._own_origin = _origin(server)
+        super().__init__(context=self._own_contexts.current())
         self._connect_timeout_seconds = connect_timeout_seconds
-        self._tls = context
 
     def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
         def connection(host: str, **options: Any) -> _HttpsConnection:
@@ -351,7 +356,9 @@ class _HttpsHandler(urllib.request.HTTPSHandler):
             made.connect_timeout_seconds = self._connect_timeout_seconds
             return made
 
-        return self.do_open(connection, req, context=self._tls)
+        is_own = _origin(req.full_url) == self._own_origin
+        contexts = self._own_contexts if is_own else self._other_contexts
+        return self.do_open(connection, req, context=contexts.current())
 
 
 class _RedirectHandler(urllib.request.HTTPRedirectHandler):
@@ -382,14 +389,6 @@ class _RedirectHandler(urllib.request.HTTPRedirectHandler):
             # As urllib spells it.
             request.remove_header("If-range")
         return request
-
-
-@cache
-def _tls_context(certificate_authorities: Path | None) -> ssl.SSLContext:
-    # Shared, as it holds every authority of the system and a simulator has many
-    # transports.
-    path = str(certificate_authorities) if certificate_authorities else None
-    return ssl.create_default_context(cafile=path)
 
 
 def _body(response: http.client.HTTPResponse, *, has_validator: bool) -> Body:

@@ -8,6 +8,7 @@ Rules:
 
 import hashlib
 import logging
+import sys
 import tempfile
 import threading
 from collections.abc import Iterable
@@ -69,6 +70,10 @@ class MemoryImage:
         """See `StagedImage`."""
         return self._etag
 
+    def free_bytes(self) -> int:
+        """See `StagedImage`; memory is the pool's concern."""
+        return sys.maxsize
+
     def begin(self, etag: str) -> None:
         """See `StagedImage`."""
         self._content.clear()
@@ -125,6 +130,15 @@ class MemoryInstaller:
     def previous_image(self) -> Image | None:
         """See `Installer`."""
         return self._checked(self.previous())
+
+    def recover(self) -> Image | None:
+        """See `Installer`."""
+        try:
+            self.revert()
+        except InstallError as error:
+            logger.error("no slot can be booted", extra={"reason": str(error)})
+            return None
+        return self.bootable()
 
     def install(self, blocks: Iterable[bytes], record: ImageRecord) -> None:
         """See `Installer`."""

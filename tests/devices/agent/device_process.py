@@ -67,6 +67,7 @@ class DeviceProcess:
     reboot_command: list[str] = field(default_factory=list)
     self_test_seconds: float = 0.25
     limits: dict[str, float] = field(default_factory=dict)
+    settings: dict[str, str | list[str] | bool] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
 
     def provision(self) -> None:
@@ -97,6 +98,7 @@ class DeviceProcess:
             f"boot_id = {json.dumps(self.boot_id)}",
             f"reboot_command = {json.dumps(self.reboot_command)}",
             f"self_test_seconds = {self.self_test_seconds}",
+            *(f"{name} = {json.dumps(value)}" for name, value in self.settings.items()),
             "[limits]",
             *(f"{name} = {value}" for name, value in limits.items()),
         ]
@@ -110,13 +112,24 @@ class DeviceProcess:
     def data(self) -> Path:
         return self.folder / "data"
 
-    def start(self, *options: str, crash_at: str = "") -> subprocess.Popen[bytes]:
+    def start(
+        self, *options: str, crash_at: str = "", max_file_bytes: int = 0
+    ) -> subprocess.Popen[bytes]:
+        """Switch the device on.
+
+        Args:
+            options: for the command line of the agent.
+            crash_at: the crash point at which it kills itself.
+            max_file_bytes: how large its files may grow: stands for a full disk.
+        """
         environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
         if crash_at:
             environment["HOTSWAP_AGENT_CRASH_AT"] = crash_at
         with (self.folder / "agent.log").open("ab") as log:
+            limit = ["prlimit", f"--fsize={max_file_bytes}"] if max_file_bytes else []
             self.process = subprocess.Popen(
                 [
+                    *limit,
                     sys.executable,
                     "-m",
                     "devices.agent",

@@ -8,6 +8,7 @@ import base64
 import hashlib
 import json
 import re
+import ssl
 import sys
 import threading
 import time
@@ -70,6 +71,7 @@ class Faults:
         lose_answers_to: for each entry one report with that status is recorded, then
             its connection is closed without an answer.
         refuse_with: answers by path fragment: a list of statuses, used up in order.
+        busy_for: for each entry one report with that status gets 503.
         retry_after: the value of `Retry-After` of these answers.
         redirects_left: so many downloads are redirected, None for all.
     """
@@ -79,6 +81,7 @@ class Faults:
     flip_at: int = 100
     close_on: str | None = None
     lose_answers_to: list[str] = field(default_factory=list)
+    busy_for: list[str] = field(default_factory=list)
     refuse_with: dict[str, list[int]] = field(default_factory=dict)
     retry_after: str | None = None
     ignore_ranges: bool = False
@@ -92,7 +95,9 @@ class Faults:
 class ProtocolServer:
     """Serves any number of devices; orders are given per device."""
 
-    def __init__(self, signer: Signer | None = None) -> None:
+    def __init__(
+        self, signer: Signer | None = None, *, tls: ssl.SSLContext | None = None
+    ) -> None:
         self.signer = signer or Signer()
         self.faults = Faults()
         self.images: dict[str, bytes] = {}
@@ -108,7 +113,9 @@ class ProtocolServer:
         self._lock = threading.RLock()
         handler = type("BoundHandler", (_Handler,), {"protocol": self})
         self._http = _QuietServer(("127.0.0.1", 0), handler)
-        self.url = f"http://127.0.0.1:{self._http.server_port}"
+        self._http.tls = tls
+        scheme = "https" if tls else "http"
+        self.url = f"{scheme}://127.0.0.1:{self._http.server_port}"
         self._thread = threading.Thread(
             target=self._http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
         )
@@ -261,6 +268,9 @@ class ProtocolServer:
         """Record a report and give the status of the answer, 0 for none at all."""
         with self._lock:
             status = body["status"]
+            if status in self.faults.busy_for:
+                self.faults.busy_for.remove(status)
+                return 503
             known = [each["sequence"] for each in self.reports_of(update_id)]
             is_repeated = body["sequence"] in known
             open_order = self.orders.get(device_id)
@@ -294,6 +304,15 @@ class ProtocolServer:
 class _QuietServer(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
+    tls: ssl.SSLContext | None = None
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        # In the thread of this connection: a handshake must not hold up the others.
+        if self.tls is not None:
+            with self.tls.wrap_socket(request, server_side=True) as secured:
+                super().finish_request(secured, client_address)
+        else:
+            super().finish_request(request, client_address)
 
     def handle_error(self, request: object, client_address: object) -> None:
         # Devices are killed in the middle of requests here; that is no news.
@@ -438,9 +457,11 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serving(signer: Signer | None = None) -> Iterator[ProtocolServer]:
+def serving(
+    signer: Signer | None = None, *, tls: ssl.SSLContext | None = None
+) -> Iterator[ProtocolServer]:
     """Run a server for the length of a block."""
-    server = ProtocolServer(signer)
+    server = ProtocolServer(signer, tls=tls)
     server.start()
     try:
         yield server

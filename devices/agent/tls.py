@@ -1,0 +1,127 @@
+"""Make the TLS side of every connection.
+
+Rules:
+- The server's certificate and name are always checked; nothing here turns that off.
+- TLS 1.2 is the floor; both ends choose 1.3 where they can.
+- Files that are renewed on disk count from the next connection on. Files that cannot
+  be used then (half of a renewal) leave those before in use, and the log says so.
+"""
+
+import logging
+import ssl
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+logger = logging.getLogger(__name__)
+
+Stamp = tuple[tuple[int, int, int], ...]
+
+
+class TlsFilesError(ValueError):
+    """A certificate or key file cannot be used."""
+
+
+@dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """Which files TLS is made of; None stands for the system's or for none.
+
+    `client_key` may be left out when `client_certificate` holds the key too.
+    """
+
+    certificate_authorities: Path | None = None
+    client_certificate: Path | None = None
+    client_key: Path | None = None
+
+
+@dataclass(slots=True)
+class TlsContexts:
+    """Gives the context for the next connection, made anew when a file changes."""
+
+    files: TlsFiles
+    _context: ssl.SSLContext = field(init=False)
+    _stamp: Stamp = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Read the files.
+
+        Raises:
+            TlsFilesError: they cannot be used.
+        """
+        self._stamp = _stamp(self.files)
+        self._context = make_context(self.files)
+
+    def current(self) -> ssl.SSLContext:
+        """Give the context that the files on disk make now."""
+        stamp = _stamp(self.files)
+        if stamp != self._stamp:
+            # Noted in either case: the same unusable files are not read at each call.
+            self._stamp = stamp
+            try:
+                self._context = make_context(self.files)
+            except TlsFilesError as error:
+                logger.error("renewed TLS files not used", extra={"reason": str(error)})
+            else:
+                logger.info("TLS files read again")
+        return self._context
+
+
+@cache
+def shared_contexts(files: TlsFiles) -> TlsContexts:
+    """Give the contexts of these files, one for all transports of the process.
+
+    A context holds every authority of the system, and a simulator has many transports.
+
+    Raises:
+        TlsFilesError: the files cannot be used.
+    """
+    return TlsContexts(files)
+
+
+def make_context(files: TlsFiles) -> ssl.SSLContext:
+    """Give a client's context with every check on.
+
+    Raises:
+        TlsFilesError: a file cannot be used; the message names its key.
+    """
+    authorities = files.certificate_authorities
+    try:
+        context = ssl.create_default_context(
+            cafile=str(authorities) if authorities else None
+        )
+    except (OSError, ValueError) as error:
+        raise TlsFilesError(f"certificate_authorities: {error}") from error
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if files.client_certificate is not None:
+        try:
+            context.load_cert_chain(
+                files.client_certificate,
+                files.client_key,
+                password=_refuse_passphrase,
+            )
+        except (OSError, ValueError) as error:
+            raise TlsFilesError(f"client_certificate, client_key: {error}") from error
+    return context
+
+
+def _refuse_passphrase() -> str:
+    # Without this OpenSSL would ask a terminal that nobody sits at.
+    raise ValueError("the key needs a passphrase, and nobody is there to type it")
+
+
+def _stamp(files: TlsFiles) -> Stamp:
+    """Give what changes whenever one of the files does."""
+    stamp = []
+    for path in (
+        files.certificate_authorities,
+        files.client_certificate,
+        files.client_key,
+    ):
+        try:
+            found = path.stat() if path else None
+        except OSError:
+            found = None
+        stamp.append(
+            (found.st_ino, found.st_mtime_ns, found.st_size) if found else (0, 0, 0)
+        )
+    return tuple(stamp)
