@@ -11,8 +11,7 @@ from typing import Any, cast
 from django import forms
 from django.conf import settings
 from django.contrib import admin
-from django.db.models import Count, OuterRef, QuerySet, Subquery
-from django.db.models.functions import Coalesce
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 from django.utils.html import format_html
@@ -29,8 +28,9 @@ from devices.api.serializers import (
     MembersInput,
 )
 from devices.choices import DeviceStatus, GroupType, KeyStatus
-from devices.models import Device, DeviceGroup, DeviceKey, GroupMembership
+from devices.models import Device, DeviceGroup, DeviceKey
 from devices.querysets import DeviceQuerySet
+from devices.selectors import count_members, devices_of, groups_of, rule_of
 from devices.services import credentials, groups, registry
 from firmware.models import DeviceModel
 from hotswap.common.api.parsers import parse_json
@@ -533,7 +533,7 @@ class DeviceAdmin(ConsoleAdmin):
                 {"event": event, "tone": LEVEL_TONES[event.level]}
                 for event in events[:SHOWN_EVENTS]
             ],
-            "groups": obj.groups.all()[:SHOWN_MEMBERS],
+            "groups": groups_of(obj)[:SHOWN_MEMBERS],
             "key": key_pill(obj, now),
             "key_status": obj.key_status_at(now).value,
             "keys": [
@@ -615,7 +615,9 @@ class RenameGroup(Verb):
         return GroupForm(request.POST or None, initial=start)
 
     def act(self, user: User, obj: DeviceGroup, given: dict[str, Any]) -> str:
-        group = groups.change_group(actor=user, group_id=obj.pk, type=obj.type, **given)
+        group = groups.change_group(
+            actor=user, group_id=obj.pk, rule=rule_of(obj), **given
+        )
         return f"The group is called {group}."
 
 
@@ -690,15 +692,10 @@ class DeviceGroupAdmin(ConsoleAdmin):
     search_fields = ("name", "description")
     ordering = ("name",)
 
-    def get_queryset(self, request: HttpRequest) -> QuerySet[DeviceGroup]:
-        sizes = (
-            GroupMembership.objects.filter(group=OuterRef("pk"))
-            .order_by()
-            .values("group")
-            .annotate(size=Count("pk"))
-            .values("size")
-        )
-        return DeviceGroup.objects.annotate(device_count=Coalesce(Subquery(sizes), 0))
+    def complete(self, rows: list[Any]) -> None:
+        counts = count_members(rows)
+        for group in rows:
+            group.device_count = counts[group.pk]
 
     @display(description="Devices")
     def size(self, group: Any) -> str:
@@ -709,9 +706,9 @@ class DeviceGroupAdmin(ConsoleAdmin):
         return age(group.created_at)
 
     def page_context(self, request: HttpRequest, obj: Any) -> dict[str, Any]:
-        members = obj.members.select_related("model", "state").order_by("device_id")
+        members = devices_of(obj).select_related("model", "state").order_by("device_id")
         return {
-            "count": obj.device_count,
+            "count": count_members([obj])[obj.pk],
             "members": [
                 {"device": device, "pill": device_pill(device)}
                 for device in members[:SHOWN_MEMBERS]

@@ -22,4 +22,7 @@ class KeyStatus(models.TextChoices):
 
 
 class GroupType(models.TextChoices):
+    """A static group has a list of members; a dynamic one has a rule."""
+
     STATIC = "Static"
+    DYNAMIC = "Dynamic"

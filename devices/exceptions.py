@@ -27,5 +27,13 @@ class GroupExistsError(ConflictError):
     code = "group_exists"
 
 
+class GroupIsDynamicError(ConflictError):
+    code = "group_is_dynamic"
+
+
+class GroupHasMembersError(ConflictError):
+    code = "group_has_members"
+
+
 class UnknownDevicesError(ImpossibleError):
     code = "unknown_devices"

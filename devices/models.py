@@ -5,12 +5,15 @@ Rules:
 - What a device runs is written from what it reports, never from what it was sent.
 - An API key is stored as a peppered digest only. The newest is the current one; those
   it supersedes end after an overlap, and are kept so that their reuse is noticed.
+- Who is in a dynamic group is never stored: it is asked by query, so that a changed
+  device is in or out at once.
 """
 
 from datetime import datetime
 from functools import cached_property
 
 from django.conf import settings
+from django.contrib.postgres.indexes import GinIndex
 from django.db import models
 from django.utils import timezone
 
@@ -18,6 +21,16 @@ from devices.choices import DeviceStatus, GroupType, KeyStatus
 from devices.querysets import DeviceKeyQuerySet, DeviceQuerySet
 from firmware.models import DeviceModel
 from hotswap.common.models import BaseModel
+
+
+class PrecedenceKey(models.Func):
+    """`firmware.versions.precedence_key`, made by the database; empty if there is none.
+
+    The function is that of migration 0005.
+    """
+
+    function = "hotswap_precedence_key"
+    output_field = models.TextField(db_collation="C")
 
 
 class Device(BaseModel):
@@ -31,6 +44,13 @@ class Device(BaseModel):
     enabled = models.BooleanField(default=True)
     revoked_at = models.DateTimeField(null=True)
     firmware_version = models.CharField(max_length=64, blank=True)
+    # Sorts as SemVer 2 does, and is empty where there is no semantic version. The
+    # database makes it, so that no writer of versions can forget it.
+    version_key = models.GeneratedField(
+        expression=PrecedenceKey("firmware_version"),
+        output_field=models.TextField(db_collation="C"),
+        db_persist=True,
+    )
     firmware_checksum = models.CharField(max_length=64, blank=True)
     previous_firmware_version = models.CharField(max_length=64, blank=True)
     alarm_at = models.DateTimeField(
@@ -55,6 +75,8 @@ class Device(BaseModel):
                 condition=models.Q(alarm_at__isnull=False),
                 name="device_alarm",
             ),
+            models.Index(fields=["version_key"], name="device_version"),
+            GinIndex(fields=["tags"], name="device_tags", opclasses=["jsonb_path_ops"]),
         ]
 
     def __str__(self) -> str:
@@ -149,7 +171,10 @@ class DeviceKey(models.Model):
 
 
 class DeviceGroup(BaseModel):
-    """A named set of devices that deployments can target."""
+    """A named set of devices that deployments can target.
+
+    A static group has members; a dynamic one has a rule, in the JSON form of the API.
+    """
 
     name = models.CharField(max_length=128, unique=True)
     description = models.CharField(max_length=500, blank=True)
@@ -160,8 +185,17 @@ class DeviceGroup(BaseModel):
         Device, through="GroupMembership", related_name="groups"
     )
 
+    rule = models.JSONField(null=True)
+
     class Meta:
         ordering = ("name",)
+        constraints = [
+            models.CheckConstraint(
+                condition=models.Q(type=GroupType.STATIC, rule__isnull=True)
+                | models.Q(type=GroupType.DYNAMIC, rule__isnull=False),
+                name="a_rule_for_dynamic_groups_alone",
+            )
+        ]
 
     def __str__(self) -> str:
         return self.name

@@ -16,7 +16,8 @@ from django.db.models.functions import Coalesce
 from deployments.choices import BusyDevices, OfflineDevices
 from deployments.models import Deployment, Stage, Update
 from deployments.strategies.types import Plan
-from devices.models import Device, GroupMembership
+from devices.models import Device, DeviceGroup
+from devices.selectors import devices_of
 from firmware.models import Firmware
 
 SHOWN_EXCLUSIONS = 100
@@ -84,10 +85,7 @@ def matched_devices(selection: Selection) -> Any:
     if selection.device_ids:
         return devices.filter(device_id__in=selection.device_ids)
     if selection.group_ids:
-        members = GroupMembership.objects.filter(
-            group_id__in=selection.group_ids, device=OuterRef("pk")
-        )
-        return devices.filter(Exists(members))
+        return devices_of(*DeviceGroup.objects.filter(pk__in=selection.group_ids))
     if selection.regions:
         return devices.filter(region__in=selection.regions)
     return devices if selection.everyone else devices.none()

@@ -4,36 +4,51 @@ import contextlib
 from typing import Any, cast
 
 import django_filters
+from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db.models import Q, QuerySet
 from django.utils import timezone
 from rest_framework import serializers
 
 from devices.choices import DeviceStatus
-from devices.models import Device, DeviceGroup, GroupMembership
+from devices.models import Device, DeviceGroup
 from devices.querysets import DeviceQuerySet
-from firmware.api.filters import VersionFilter
-from hotswap.common.api.filters import TruthFilter
+from devices.selectors import group_condition
+from firmware.api.filters import ModelFilter, VersionFilter
+from hotswap.common.api.filters import RepeatableFilter, TruthFilter
 
 
-class TagFilter(django_filters.CharFilter):
-    """`tag=site:plant-7`: the tag has this value."""
+class TagFilter(RepeatableFilter):
+    """`tag=site:plant-7`: the tag has this value; given twice, both must hold."""
+
+    def filter(self, qs: QuerySet[Any], value: list[str]) -> QuerySet[Any]:
+        for text in value:
+            name, colon, wanted = text.partition(":")
+            if not (name and colon):
+                raise serializers.ValidationError(
+                    {"tag": ["must be a name and a value, as in site:plant-7"]},
+                    code="invalid",
+                )
+            qs = qs.filter(tags__contains={name: wanted})
+        return qs
+
+
+class RegionFilter(django_filters.CharFilter):
+    """One of the regions of this installation; any other is refused."""
 
     def filter(self, qs: QuerySet[Any], value: str) -> QuerySet[Any]:
-        if not value:
-            return qs
-        name, colon, wanted = value.partition(":")
-        if not (name and colon):
+        if value and value not in settings.REGIONS:
+            names = ", ".join(settings.REGIONS)
             raise serializers.ValidationError(
-                {"tag": ["must be a name and a value, as in site:plant-7"]},
-                code="invalid",
+                {"region": [f"there is no region {value!r}; known are: {names}"]},
+                code="unknown_region",
             )
-        return qs.filter(tags__contains={name: wanted})
+        return super().filter(qs, value)
 
 
 class DeviceFilter(django_filters.FilterSet):
-    model = django_filters.CharFilter("model__name")
-    region = django_filters.CharFilter()
+    model = ModelFilter()
+    region = RegionFilter()
     status = django_filters.ChoiceFilter(
         choices=DeviceStatus.choices, method="filter_status"
     )
@@ -69,9 +84,12 @@ class DeviceFilter(django_filters.FilterSet):
         wanted = Q(name=value)
         with contextlib.suppress(ValidationError):
             wanted |= Q(pk=DeviceGroup._meta.pk.to_python(value))
-        groups = DeviceGroup.objects.filter(wanted)
-        members = GroupMembership.objects.filter(group__in=groups)
-        return queryset.filter(pk__in=members.values("device"))
+        groups = list(DeviceGroup.objects.filter(wanted))
+        if not groups:
+            raise serializers.ValidationError(
+                {"group": [f"there is no group {value!r}"]}, code="unknown_group"
+            )
+        return queryset.filter(group_condition(groups))
 
     def filter_search(
         self, queryset: QuerySet[Device], name: str, value: str

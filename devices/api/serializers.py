@@ -1,6 +1,7 @@
 """What comes in and goes out about devices."""
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 from django.conf import settings
@@ -10,7 +11,10 @@ from rest_framework import serializers
 
 from devices.choices import GroupType, KeyStatus
 from devices.models import Device
+from devices.rules import Rule
+from devices.services.groups import RulePreview
 from firmware.api.serializers import VersionField
+from firmware.versions import is_lower
 from hotswap.common.api.serializers import (
     CamelSerializer,
     StrictBooleanField,
@@ -23,6 +27,10 @@ RESERVED_IDS = frozenset({"import"})
 MAX_TAGS = 50
 MAX_METADATA_BYTES = 16 * 1024
 MAX_IDS_A_REQUEST = 10_000
+MAX_MODELS_A_RULE = 50
+MAX_TAGS_A_RULE = 20
+MAX_VALUES_A_TAG = 100
+MAX_VERSIONS_A_RULE = 100
 
 
 class DeviceIdField(StrictRegexField):
@@ -39,6 +47,21 @@ class DeviceIdField(StrictRegexField):
         return super().to_internal_value(data)
 
 
+def check_tag_names(names: Iterable[str]) -> None:
+    """Refuse names that a filter `name:value` could not find.
+
+    Raises:
+        ValidationError: too short, too long, with a colon, or with a space at an end.
+    """
+    for name in names:
+        if not 1 <= len(name) <= 64 or ":" in name or name != name.strip():
+            raise serializers.ValidationError(
+                f"the tag name {name[:70]!r} must have 1 to 64 characters, no colon "
+                "and no space at its ends",
+                code="invalid",
+            )
+
+
 class TagsField(serializers.DictField):
     """Up to 50 tags: names of 64 characters, values of 256."""
 
@@ -50,13 +73,7 @@ class TagsField(serializers.DictField):
             raise serializers.ValidationError(
                 f"a device has {MAX_TAGS} tags at most", code="too_many"
             )
-        for name in tags:
-            if not 1 <= len(name) <= 64 or ":" in name:
-                raise serializers.ValidationError(
-                    f"the tag name {name[:70]!r} must have 1 to 64 characters "
-                    "and no colon",
-                    code="invalid",
-                )
+        check_tag_names(tags)
         return tags
 
 
@@ -182,12 +199,117 @@ class DeviceTokenOutput(CamelSerializer):
     key_expires_at = serializers.DateTimeField()
 
 
+class UniqueListField(serializers.ListField):
+    """At least one value, none of them twice."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(min_length=1, **kwargs)
+
+    def to_internal_value(self, data: Any) -> list[Any]:
+        values: list[Any] = super().to_internal_value(data)
+        repeated = {
+            str(index): [
+                serializers.ErrorDetail(f"{value!r} is there twice", "duplicate")
+            ]
+            for index, value in enumerate(values)
+            if value in values[:index]
+        }
+        if repeated:
+            raise serializers.ValidationError(repeated)
+        return values
+
+
+class RuleTagsField(serializers.DictField):
+    """Tags by name, each with the values that will do."""
+
+    child = UniqueListField(
+        child=StrictCharField(max_length=256, allow_blank=True),
+        max_length=MAX_VALUES_A_TAG,
+    )
+
+    def to_internal_value(self, data: Any) -> dict[str, list[str]]:
+        tags: dict[str, list[str]] = super().to_internal_value(data)
+        if len(tags) > MAX_TAGS_A_RULE:
+            raise serializers.ValidationError(
+                f"a rule has {MAX_TAGS_A_RULE} tags at most", code="too_many"
+            )
+        check_tag_names(tags)
+        return tags
+
+
+class VersionConditionInput(CamelSerializer):
+    """At least one of these; all that are given must hold."""
+
+    at_least = VersionField(required=False)
+    below = VersionField(required=False)
+    # `is` is a word of the language; see get_fields.
+    is_one_of = UniqueListField(
+        child=VersionField(), max_length=MAX_VERSIONS_A_RULE, required=False
+    )
+
+    def get_fields(self) -> dict[str, Any]:
+        fields = super().get_fields()
+        fields["is"] = fields.pop("isOneOf")
+        return fields
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if not attrs:
+            raise serializers.ValidationError(
+                "give at least one of atLeast, below, is", code="required"
+            )
+        lowest, limit = attrs.get("at_least"), attrs.get("below")
+        if lowest and limit and not is_lower(lowest, limit):
+            raise serializers.ValidationError(
+                {"below": ["must be higher than atLeast"]}, code="invalid"
+            )
+        return attrs
+
+
+class RuleInput(CamelSerializer):
+    """All conditions that are given must hold; of a list any value will do."""
+
+    region = UniqueListField(child=RegionField(), max_length=100, required=False)
+    model = UniqueListField(
+        child=StrictCharField(max_length=64),
+        max_length=MAX_MODELS_A_RULE,
+        required=False,
+    )
+    tags = RuleTagsField(required=False)
+    firmware_version = VersionConditionInput(required=False)
+
+
+def to_rule(given: dict[str, Any]) -> Rule:
+    """Turn a validated rule into that of the service."""
+    version = given.get("firmware_version", {})
+    return Rule(
+        regions=tuple(given.get("region", ())),
+        models=tuple(given.get("model", ())),
+        tags=tuple((n, tuple(values)) for n, values in given.get("tags", {}).items()),
+        below=version.get("below", ""),
+        at_least=version.get("at_least", ""),
+        versions=tuple(version.get("is_one_of", ())),
+    )
+
+
+class RuleField(RuleInput):
+    """The rule of a group, for the service."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        return to_rule(super().to_internal_value(data))
+
+
 class GroupInput(CamelSerializer):
     name = StrictCharField(max_length=128)
     description = StrictCharField(
         max_length=500, required=False, allow_blank=True, default=""
     )
-    type = serializers.ChoiceField(choices=GroupType.choices, default=GroupType.STATIC)
+    type = serializers.ChoiceField(choices=GroupType.choices, required=False)
+    rule = RuleField(required=False, allow_null=True)
+
+
+class RulePreviewInput(CamelSerializer):
+    type = serializers.ChoiceField(choices=[GroupType.DYNAMIC.value], required=False)
+    rule = RuleField()
 
 
 class GroupOutput(CamelSerializer):
@@ -195,9 +317,20 @@ class GroupOutput(CamelSerializer):
     name = serializers.CharField()
     description = serializers.CharField()
     type = serializers.CharField()
+    rule = serializers.DictField(allow_null=True)
     device_count = serializers.IntegerField()
     created_at = serializers.DateTimeField()
     updated_at = serializers.DateTimeField()
+
+
+class RulePreviewOutput(CamelSerializer):
+    rule = serializers.SerializerMethodField(method_name="get_rule")
+    in_words = serializers.CharField(source="rule.in_words")
+    count = serializers.IntegerField()
+    sample = DeviceOutput(many=True)
+
+    def get_rule(self, preview: RulePreview) -> dict[str, Any]:
+        return preview.rule.to_json()
 
 
 class MembersInput(CamelSerializer):

@@ -35,6 +35,11 @@ urlpatterns = [
     ),
     path("device-groups", views.GroupsView.as_view(), name="device-groups"),
     path(
+        "device-groups/preview",
+        views.GroupPreviewView.as_view(),
+        name="device-group-preview",
+    ),
+    path(
         "device-groups/<uuid:group_id>", views.GroupView.as_view(), name="device-group"
     ),
     path(

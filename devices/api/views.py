@@ -3,13 +3,13 @@
 from typing import Any
 
 from django.conf import settings
-from django.db.models import Count
 from django.utils import timezone
 from drf_spectacular.utils import extend_schema
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from devices import selectors
 from devices.api.authentication import DevicePrincipal
 from devices.api.filters import DeviceFilter
 from devices.api.serializers import (
@@ -25,6 +25,8 @@ from devices.api.serializers import (
     GroupOutput,
     MembersInput,
     RegisteredDeviceOutput,
+    RulePreviewInput,
+    RulePreviewOutput,
 )
 from devices.exceptions import DeviceNotFoundError, GroupNotFoundError
 from devices.models import Device, DeviceGroup
@@ -216,12 +218,17 @@ class ApiKeyView(ApiView):
         )
 
 
+def group_rows(rows: list[DeviceGroup]) -> Any:
+    """Show groups, each with the number of devices that are in it now."""
+    counts = selectors.count_members(rows)
+    for group in rows:
+        group.__dict__["device_count"] = counts[group.pk]
+    return GroupOutput(rows, many=True).data
+
+
 def group_response(group: DeviceGroup, status: int = 200) -> Response:
-    counted = DeviceGroup.objects.annotate(device_count=Count("members")).get(
-        pk=group.pk
-    )
     return Response(
-        GroupOutput(counted).data, status=status, headers={"ETag": etag_of(counted)}
+        group_rows([group])[0], status=status, headers={"ETag": etag_of(group)}
     )
 
 
@@ -230,16 +237,38 @@ class GroupsView(ListView):
 
     roles = {"GET": Role.VIEWER, "POST": Role.OPERATOR}
     output_class = GroupOutput
-    queryset = DeviceGroup.objects.annotate(device_count=Count("members"))
+    queryset = DeviceGroup.objects.all()
     ordering = "name"
+
+    def page_data(self, rows: list[DeviceGroup]) -> Any:
+        return group_rows(rows)
 
     @extend_schema(request=GroupInput, responses={201: GroupOutput})
     @idempotent
     def post(self, request: Request) -> Response:
+        """Make a group: an empty static one, or a dynamic one by its rule."""
         given = self.validated(GroupInput, request.data)
         return group_response(
             groups.create_group(actor=acting_person(request), **given), 201
         )
+
+
+class GroupPreviewView(ApiView):
+    roles = {"POST": Role.OPERATOR}
+
+    @extend_schema(request=RulePreviewInput, responses=RulePreviewOutput)
+    def post(self, request: Request) -> Response:
+        """Say whom a rule means now, without writing anything."""
+        given = self.validated(RulePreviewInput, request.data)
+        preview = groups.preview_rule(rule=given["rule"])
+        return Response(RulePreviewOutput(preview).data)
+
+
+def _found_group(group_id: Any) -> DeviceGroup:
+    group = DeviceGroup.objects.filter(pk=group_id).first()
+    if group is None:
+        raise GroupNotFoundError("there is no such group")
+    return group
 
 
 class GroupView(ApiView):
@@ -249,10 +278,7 @@ class GroupView(ApiView):
 
     @extend_schema(responses=GroupOutput)
     def get(self, request: Request, group_id: Any) -> Response:
-        group = DeviceGroup.objects.filter(pk=group_id).first()
-        if group is None:
-            raise GroupNotFoundError("there is no such group")
-        return group_response(group)
+        return group_response(_found_group(group_id))
 
     @extend_schema(request=GroupInput, responses=GroupOutput)
     def put(self, request: Request, group_id: Any) -> Response:
@@ -281,13 +307,11 @@ class GroupMembersView(ListView):
     ordering = "device_id"
 
     def get_queryset(self) -> Any:
-        group_id = self.kwargs["group_id"]
-        if not DeviceGroup.objects.filter(pk=group_id).exists():
-            raise GroupNotFoundError("there is no such group")
+        group = _found_group(self.kwargs["group_id"])
         return (
-            Device.objects.select_related("model", "state")
+            selectors.devices_of(group)
+            .select_related("model", "state")
             .with_key_expiry()
-            .filter(groups__pk=group_id)
         )
 
     @extend_schema(request=MembersInput, responses=GroupOutput)

@@ -5,9 +5,10 @@ from typing import Any
 import django_filters
 from django import forms
 from django.db.models import Q, QuerySet
+from rest_framework import serializers
 
 from firmware.choices import FirmwareStatus
-from firmware.models import Firmware
+from firmware.models import DeviceModel, Firmware
 from firmware.versions import parse_version
 from hotswap.common.api.filters import TruthFilter
 
@@ -31,6 +32,21 @@ class VersionFilter(django_filters.CharFilter):
     field_class = VersionFormField
 
 
+class ModelFilter(django_filters.CharFilter):
+    """By the name of a model of the catalogue; any other name is refused."""
+
+    def filter(self, qs: QuerySet[Any], value: str) -> QuerySet[Any]:
+        if not value:
+            return qs
+        model = DeviceModel.objects.filter(name=value).first()
+        if model is None:
+            raise serializers.ValidationError(
+                {"model": [f"there is no device model {value!r}"]},
+                code="unknown_model",
+            )
+        return qs.filter(model=model)
+
+
 # By precedence, versions of equal precedence are in the order of their uploads.
 SORTS = {
     "createdAt": ("created_at", "pk"),
@@ -41,7 +57,7 @@ SORTS = {
 
 
 class FirmwareFilter(django_filters.FilterSet):
-    model = django_filters.CharFilter("model__name")
+    model = ModelFilter()
     status = django_filters.ChoiceFilter(choices=FirmwareStatus.choices)
     version = VersionFilter()
     checksum = django_filters.CharFilter("sha256")

@@ -57,7 +57,13 @@ DEVICE = {
     "metadata": {"rack": 7},
     "enabled": True,
 }
-GROUP = {"name": "g", "description": "", "type": "Static"}
+RULE = {
+    "region": ["EU"],
+    "model": ["sensor-v1"],
+    "tags": {"site": ["plant-7"]},
+    "firmwareVersion": {"below": "2.0.0", "atLeast": "1.0.0", "is": ["1.5.0"]},
+}
+GROUP = {"name": "g", "description": "", "type": "Dynamic", "rule": RULE}
 # A body of each route that would be taken (where what it names exists).
 EXAMPLES: dict[str, dict[str, Any]] = {
     "auth/token": {"username": "a", "password": "b"},
@@ -94,6 +100,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     },
     "device-groups": GROUP,
     "device-groups/<uuid:group_id>": GROUP,
+    "device-groups/preview": {"type": "Dynamic", "rule": RULE},
     "device-groups/<uuid:group_id>/devices": {"deviceIds": ["table-device"]},
     "deployments": DEPLOYMENT,
     "deployments/preview": DEPLOYMENT,

@@ -52,6 +52,7 @@ TABLE = """
     /devices/<device>/updates/<update>/reports     POST   401 403 403 403 400
     /device-groups                                 GET    401 200 200 200 403
     /device-groups                                 POST   401 403 400 400 403
+    /device-groups/preview                         POST   401 403 400 400 403
     /device-groups/<group>                         GET    401 404 404 404 403
     /device-groups/<group>                         PUT    401 403 400 400 403
     /device-groups/<group>                         DELETE 401 403 404 404 403

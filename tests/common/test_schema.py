@@ -69,7 +69,7 @@ def test_lists_describe_their_filters_and_pages(document: Any) -> None:
 
     assert names == {
         *("cursor", "pageSize", "count", "model", "region", "status", "enabled"),
-        *("firmwareVersion", "group", "tag", "search"),
+        *("firmwareVersion", "firmwareChecksum", "group", "tag", "search"),
     }
 
 

@@ -18,6 +18,7 @@ from deployments.models import Deployment, Target
 from deployments.services.launch import DeploymentRequest, preview_deployment
 from deployments.services.targeting import Selection
 from devices.models import Device
+from devices.rules import Rule
 from devices.services.groups import add_members, create_group
 from firmware.services.registry import deprecate_firmware, note_damage
 from tests.deployments.world import World, statuses
@@ -56,6 +57,25 @@ def test_groups_and_regions_target_their_members(world: World) -> None:
 
     assert names(by_group) == {"east-000"}
     assert names(by_region) == {"west-000", "west-001"}
+
+
+def test_a_dynamic_group_targets_whom_its_rule_means_at_the_launch(
+    world: World,
+) -> None:
+    old, new = world.image("2.4.0"), world.image("2.5.0")
+    world.fleet(2, old, prefix="east")
+    world.fleet(2, old, prefix="west", region="US-WEST")
+    west = create_group(
+        actor=world.admin, name="west", type="Dynamic", rule=Rule(regions=("US-WEST",))
+    )
+    lab = create_group(actor=world.admin, name="lab")
+    add_members(actor=world.admin, group_id=lab.pk, device_ids=["east-000"])
+
+    deployment = world.launch(new, selection=Selection(group_ids=(west.pk, lab.pk)))
+    world.fleet(1, old, prefix="late", region="US-WEST")
+    world.tick()
+
+    assert names(deployment) == {"east-000", "west-000", "west-001"}
 
 
 def test_an_unknown_device_of_a_list_is_named(world: World) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import factory
 
 from devices.models import Device, DeviceGroup
+from devices.rules import Rule
 from devices.services import groups, registry
 from health.services.heartbeats import record_heartbeat
 from hotswap.common.tokens import DeviceToken
@@ -62,7 +63,7 @@ class DeviceFactory(factory.Factory[Device]):
 
 
 class GroupFactory(factory.Factory[DeviceGroup]):
-    """A static group with the given devices."""
+    """A static group with the given devices, or a dynamic one by its `rule`."""
 
     class Meta:
         model = DeviceGroup
@@ -75,6 +76,9 @@ class GroupFactory(factory.Factory[DeviceGroup]):
     @classmethod
     def _create(cls, model_class: Any, *args: Any, **kwargs: Any) -> DeviceGroup:
         members = kwargs.pop("members")
+        if "rule" in kwargs:
+            rule = Rule.from_json(kwargs["rule"])
+            kwargs |= {"rule": rule, "type": "Dynamic"}
         group = groups.create_group(**kwargs)
         if members:
             groups.add_members(

@@ -9,7 +9,11 @@ from rest_framework.response import Response
 from rest_framework.serializers import Serializer
 from rest_framework.views import APIView
 
-from hotswap.common.api.filters import PAGE_PARAMETERS, check_parameters
+from hotswap.common.api.filters import (
+    PAGE_PARAMETERS,
+    RepeatableFilter,
+    check_parameters,
+)
 from hotswap.common.api.permissions import RolePermission
 from hotswap.common.errors import LengthRequiredError
 from hotswap.common.models import User
@@ -51,7 +55,9 @@ class ApiView(APIView):
         ):
             # Without a length, WSGI shows the body as empty.
             raise LengthRequiredError("send the body with its Content-Length")
-        check_parameters(request, self.known_parameters(request))
+        check_parameters(
+            request, self.known_parameters(request), self.repeatable_parameters()
+        )
 
     def get_authenticate_header(self, request: Request) -> str:
         """Answer 401 also where a login fails, on routes without authentication."""
@@ -60,6 +66,10 @@ class ApiView(APIView):
     def known_parameters(self, request: Request) -> set[str]:
         """Return the query parameters of this route and method."""
         return set(self.query_parameters)
+
+    def repeatable_parameters(self) -> set[str]:
+        """Return the query parameters that may be given more than once."""
+        return set()
 
     @staticmethod
     def validated(serializer_class: type[Serializer[Any]], data: Any) -> dict[str, Any]:
@@ -94,6 +104,14 @@ class ListView(ApiView, GenericAPIView):
             return set()
         filters = self.filterset_class.base_filters if self.filterset_class else {}
         return set(PAGE_PARAMETERS) | set(filters)
+
+    def repeatable_parameters(self) -> set[str]:
+        filters = self.filterset_class.base_filters if self.filterset_class else {}
+        return {
+            name
+            for name, found in filters.items()
+            if isinstance(found, RepeatableFilter)
+        }
 
     def get_serializer_class(self) -> type[Serializer[Any]]:
         return self.output_class

@@ -3,6 +3,7 @@
 from typing import Any
 
 import django_filters
+from django import forms
 from django_filters.rest_framework import DjangoFilterBackend
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema_field
@@ -12,6 +13,7 @@ from rest_framework.request import Request
 from hotswap.common.api.parsers import check_text
 
 PAGE_PARAMETERS = ("pageSize", "cursor", "count")
+MAX_REPEATS = 20
 
 
 class StrictFilterBackend(DjangoFilterBackend):
@@ -30,7 +32,25 @@ class TruthFilter(django_filters.ChoiceFilter):
         return qs.filter(**{self.field_name: value == "true"}) if value else qs
 
 
-def check_parameters(request: Request, known: set[str]) -> None:
+class RepeatableField(forms.Field):
+    """Texts of a parameter that may be given more than once."""
+
+    widget = forms.SelectMultiple
+
+    def to_python(self, value: Any) -> list[str]:
+        return [text.strip() for text in value or ()]
+
+
+@extend_schema_field({"type": "array", "items": {"type": "string"}})
+class RepeatableFilter(django_filters.Filter):
+    """A parameter that may be given more than once; all that are given must hold."""
+
+    field_class = RepeatableField
+
+
+def check_parameters(
+    request: Request, known: set[str], repeatable: set[str] | None = None
+) -> None:
     """Refuse query parameters that the route does not have, or that appear twice.
 
     Raises:
@@ -46,5 +66,9 @@ def check_parameters(request: Request, known: set[str]) -> None:
     for name, values in request.query_params.lists():
         for value in values:
             check_text(value)
-        if len(values) > 1:
+        if len(values) > MAX_REPEATS:
+            raise ValidationError(
+                {name: [f"given more than {MAX_REPEATS} times"]}, code="too_many"
+            )
+        if len(values) > 1 and name not in (repeatable or ()):
             raise ValidationError({name: ["given twice"]}, code="duplicate")
