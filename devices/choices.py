@@ -2,6 +2,8 @@
 
 from django.db import models
 
+MAX_TAGS = 50
+
 
 class DeviceStatus(models.TextChoices):
     """What the list shows. Derived, never stored: it changes by silence."""
@@ -26,3 +28,30 @@ class GroupType(models.TextChoices):
 
     STATIC = "Static"
     DYNAMIC = "Dynamic"
+
+
+class EnrolmentStatus(models.TextChoices):
+    """How far a device has come that registers itself."""
+
+    PENDING = "Pending"
+    APPROVED = "Approved"
+    REJECTED = "Rejected"
+    COMPLETED = "Completed"
+
+
+OPEN_ENROLMENTS = (EnrolmentStatus.PENDING, EnrolmentStatus.APPROVED)
+ENROLMENT_MOVES = (
+    (EnrolmentStatus.PENDING, EnrolmentStatus.APPROVED),
+    (EnrolmentStatus.PENDING, EnrolmentStatus.REJECTED),
+    (EnrolmentStatus.APPROVED, EnrolmentStatus.REJECTED),
+    (EnrolmentStatus.APPROVED, EnrolmentStatus.COMPLETED),
+)
+
+
+class TokenStatus(models.TextChoices):
+    """Whether an enrolment token lets devices in. Derived, never stored."""
+
+    ACTIVE = "active"
+    EXPIRED = "expired"
+    USED_UP = "used_up", "used up"
+    REVOKED = "revoked"

@@ -1,6 +1,11 @@
 """What can go wrong with devices; each error has a stable code."""
 
-from hotswap.common.errors import ConflictError, ImpossibleError, NotFoundError
+from hotswap.common.errors import (
+    ConflictError,
+    ForbiddenError,
+    ImpossibleError,
+    NotFoundError,
+)
 
 
 class DeviceNotFoundError(NotFoundError):
@@ -37,3 +42,37 @@ class GroupHasMembersError(ConflictError):
 
 class UnknownDevicesError(ImpossibleError):
     code = "unknown_devices"
+
+
+class EnrolmentTokenNotFoundError(NotFoundError):
+    code = "enrolment_token_not_found"
+
+
+class EnrolmentNotFoundError(NotFoundError):
+    code = "enrolment_not_found"
+
+
+class EnrolmentDecidedError(ConflictError):
+    """It was decided before, or the device is in already."""
+
+    code = "wrong_status"
+
+
+class EnrolmentConflictError(ConflictError):
+    """Another device, or another try of this one, asks under the same id."""
+
+    code = "enrolment_conflict"
+
+
+class AlreadyEnrolledError(ConflictError):
+    code = "already_enrolled"
+
+
+class EnrolmentRejectedError(ForbiddenError):
+    code = "enrolment_rejected"
+
+
+class NotAllowedByTokenError(ImpossibleError):
+    """The enrolment token is for other devices."""
+
+    code = "not_allowed_by_token"

@@ -11,16 +11,26 @@ Rules:
 
 from datetime import datetime
 from functools import cached_property
+from typing import ClassVar
 
+import pgtrigger
 from django.conf import settings
 from django.contrib.postgres.indexes import GinIndex
 from django.db import models
 from django.utils import timezone
 
-from devices.choices import DeviceStatus, GroupType, KeyStatus
+from devices.choices import (
+    ENROLMENT_MOVES,
+    OPEN_ENROLMENTS,
+    DeviceStatus,
+    EnrolmentStatus,
+    GroupType,
+    KeyStatus,
+    TokenStatus,
+)
 from devices.querysets import DeviceKeyQuerySet, DeviceQuerySet
 from firmware.models import DeviceModel
-from hotswap.common.models import BaseModel
+from hotswap.common.models import BaseModel, User
 
 
 class PrecedenceKey(models.Func):
@@ -216,3 +226,94 @@ class GroupMembership(models.Model):
 
     def __str__(self) -> str:
         return f"{self.device} in {self.group}"
+
+
+class EnrolmentToken(BaseModel):
+    """A secret with which devices register themselves; only its digest is kept."""
+
+    name = models.CharField(max_length=128)
+    digest = models.CharField(max_length=64, unique=True)
+    model = models.ForeignKey(DeviceModel, null=True, on_delete=models.PROTECT)
+    region = models.CharField(max_length=32, blank=True)
+    tags = models.JSONField(default=dict, blank=True)
+    needs_approval = models.BooleanField(default=True)
+    max_uses = models.PositiveIntegerField(null=True)
+    uses = models.PositiveIntegerField(
+        default=0, help_text="devices that have asked with it, rejected ones included"
+    )
+    expires_at = models.DateTimeField()
+    revoked_at = models.DateTimeField(null=True)
+    created_by = models.ForeignKey(
+        User, null=True, on_delete=models.SET_NULL, related_name="+"
+    )
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                condition=models.Q(max_uses__isnull=True)
+                | models.Q(uses__lte=models.F("max_uses")),
+                name="enrolment_token_uses_within_limit",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def status_at(self, now: datetime) -> TokenStatus:
+        """Tell whether it lets further devices in."""
+        if self.revoked_at is not None:
+            return TokenStatus.REVOKED
+        if self.expires_at <= now:
+            return TokenStatus.EXPIRED
+        if self.max_uses is not None and self.uses >= self.max_uses:
+            return TokenStatus.USED_UP
+        return TokenStatus.ACTIVE
+
+
+class EnrolmentRequest(BaseModel):
+    """A device that asks to be registered, and what became of it."""
+
+    token = models.ForeignKey(EnrolmentToken, on_delete=models.PROTECT)
+    device_id = models.CharField(max_length=128)
+    model = models.ForeignKey(DeviceModel, on_delete=models.PROTECT)
+    region = models.CharField(max_length=32)
+    tags = models.JSONField(default=dict, blank=True)
+    firmware_version = models.CharField(max_length=64, blank=True)
+    secret_digest = models.CharField(max_length=64)
+    status = models.CharField(
+        max_length=16,
+        choices=EnrolmentStatus.choices,
+        default=EnrolmentStatus.PENDING,
+    )
+    comment = models.CharField(max_length=2000, blank=True)
+    decided_by = models.ForeignKey(
+        User, null=True, on_delete=models.SET_NULL, related_name="+"
+    )
+    decided_at = models.DateTimeField(null=True)
+    completed_at = models.DateTimeField(null=True)
+    registered = models.ForeignKey(Device, null=True, on_delete=models.CASCADE)
+
+    class Meta:
+        verbose_name = "enrolment"
+        constraints = [
+            models.UniqueConstraint(
+                fields=["device_id"],
+                condition=models.Q(status__in=[str(s) for s in OPEN_ENROLMENTS]),
+                name="one_open_enrolment_a_device",
+            )
+        ]
+        indexes = [
+            models.Index(fields=["status", "created_at"], name="enrolment_status"),
+            models.Index(fields=["-created_at"], name="enrolment_newest"),
+            models.Index(fields=["device_id"], name="enrolment_device_id"),
+        ]
+        triggers: ClassVar[list[pgtrigger.Trigger]] = [
+            pgtrigger.FSM(
+                name="enrolment_status_moves",
+                field="status",
+                transitions=[(str(a), str(b)) for a, b in ENROLMENT_MOVES],
+            )
+        ]
+
+    def __str__(self) -> str:
+        return self.device_id

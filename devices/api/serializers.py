@@ -9,7 +9,7 @@ from django.utils import timezone
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from devices.choices import GroupType, KeyStatus
+from devices.choices import MAX_TAGS, GroupType, KeyStatus
 from devices.models import Device
 from devices.rules import Rule
 from devices.services.groups import RulePreview
@@ -24,7 +24,6 @@ from hotswap.common.api.serializers import (
 
 DEVICE_ID = r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}\Z"
 RESERVED_IDS = frozenset({"import"})
-MAX_TAGS = 50
 MAX_METADATA_BYTES = 16 * 1024
 MAX_IDS_A_REQUEST = 10_000
 MAX_MODELS_A_RULE = 50

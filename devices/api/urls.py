@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from devices.api import views
+from devices.api import enrolments, views
 
 urlpatterns = [
     path("auth/device-token", views.DeviceTokenView.as_view(), name="device-token"),
@@ -46,5 +46,26 @@ urlpatterns = [
         "device-groups/<uuid:group_id>/devices",
         views.GroupMembersView.as_view(),
         name="device-group-devices",
+    ),
+    path(
+        "enrolment-tokens",
+        enrolments.EnrolmentTokensView.as_view(),
+        name="enrolment-tokens",
+    ),
+    path(
+        "enrolment-tokens/<uuid:token_id>/revoke",
+        enrolments.RevokeEnrolmentTokenView.as_view(),
+        name="enrolment-token-revoke",
+    ),
+    path("enrolments", enrolments.EnrolmentsView.as_view(), name="enrolments"),
+    path(
+        "enrolments/<uuid:enrolment_id>/approve",
+        enrolments.DecideEnrolmentView.as_view(is_approval=True),
+        name="enrolment-approve",
+    ),
+    path(
+        "enrolments/<uuid:enrolment_id>/reject",
+        enrolments.DecideEnrolmentView.as_view(is_approval=False),
+        name="enrolment-reject",
     ),
 ]

@@ -63,6 +63,25 @@ def create_key(device: Device, *, now: datetime) -> str:
     return key
 
 
+def replace_unused_keys(device: Device, *, now: datetime) -> str | None:
+    """Make a first key anew, because the answer that held it was lost.
+
+    The keys that nobody has used yet are dropped: one of them may lie in a lost
+    answer.
+
+    Returns:
+        The new key, or None when the device has used one of its keys.
+    """
+    with transaction.atomic():
+        # The same lock as a first use takes, so that the two cannot cross.
+        Device.objects.select_for_update(no_key=True).filter(pk=device.pk).first()
+        keys = DeviceKey.objects.filter(device=device)
+        if keys.filter(first_used_at__isnull=False).exists():
+            return None
+        keys.delete()
+        return create_key(device, now=now)
+
+
 def rotate_key(*, device_id: str, actor: User | None) -> IssuedKey:
     """Make a new key; the older ones overlap with it.
 

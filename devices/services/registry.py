@@ -29,8 +29,12 @@ def register_device(
     tags: dict[str, str] | None = None,
     metadata: dict[str, Any] | None = None,
     firmware_version: str = "",
+    origin: dict[str, str] | None = None,
 ) -> tuple[Device, str]:
     """Add a device and make its first API key.
+
+    Args:
+        origin: what let it in, for the audit trail: `{"enrolment": id}`.
 
     Returns:
         The device and its key, which is not kept and cannot be read again.
@@ -61,7 +65,7 @@ def register_device(
             verb="device.registered",
             object_kind="device",
             object_id=device.pk,
-            details={"model": model_name, "region": device.region},
+            details={"model": model_name, "region": device.region, **(origin or {})},
         )
     return device, api_key
 

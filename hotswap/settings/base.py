@@ -220,6 +220,9 @@ DEVICE_KEY_WARNING = timedelta(
 )
 # How long a key that was superseded is remembered, so that its reuse is noticed.
 RETIRED_KEY_MEMORY = timedelta(days=env.int("HOTSWAP_RETIRED_KEY_DAYS", default=365))
+ENROLMENT_TOKEN_LIFETIME = timedelta(days=30)
+# How long a device waits before it asks again whether it was approved.
+ENROLMENT_RETRY = timedelta(seconds=env.int("HOTSWAP_ENROLMENT_SECONDS", default=30))
 IDEMPOTENCY_KEY_LIFETIME = timedelta(hours=24)
 LOGIN_FAILURES_PER_MINUTE = env.int("HOTSWAP_LOGIN_FAILURES_PER_MINUTE", default=10)
 DEVICE_REQUESTS_PER_SECOND = env.int("HOTSWAP_DEVICE_REQUESTS_PER_SECOND", default=10)

@@ -102,6 +102,26 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "device-groups/<uuid:group_id>": GROUP,
     "device-groups/preview": {"type": "Dynamic", "rule": RULE},
     "device-groups/<uuid:group_id>/devices": {"deviceIds": ["table-device"]},
+    "enrolment-tokens": {
+        "name": "n",
+        "model": "sensor-v1",
+        "region": "EU",
+        "tags": {"site": "plant-7"},
+        "needsApproval": True,
+        "maxUses": 5,
+        "expiresAt": "2099-01-01T00:00:00Z",
+    },
+    "enrolments": {
+        "enrolmentToken": "hse_x",
+        "deviceId": "d",
+        "model": "sensor-v1",
+        "region": "EU",
+        "tags": {"site": "plant-7"},
+        "firmwareVersion": "1.0.0",
+        "secret": "s" * 40,
+    },
+    "enrolments/<uuid:enrolment_id>/approve": {"comment": "c"},
+    "enrolments/<uuid:enrolment_id>/reject": {"comment": "c"},
     "deployments": DEPLOYMENT,
     "deployments/preview": DEPLOYMENT,
 }
@@ -171,6 +191,8 @@ def test_no_body_makes_the_server_fail(
         .replace("<uuid:group_id>", str(group.pk))
         .replace("<uuid:update_id>", NOBODY)
         .replace("<uuid:deployment_id>", NOBODY)
+        .replace("<uuid:token_id>", NOBODY)
+        .replace("<uuid:enrolment_id>", NOBODY)
     )
     is_for_devices = address.endswith(("/health", "/reports"))
     caller = Caller(token=device_token(device)) if is_for_devices else admin

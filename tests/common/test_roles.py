@@ -1,5 +1,6 @@
 """Who may call what: one table of role x route -> status."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -59,6 +60,13 @@ TABLE = """
     /device-groups/<group>/devices                 GET    401 404 404 404 403
     /device-groups/<group>/devices                 POST   401 403 400 400 403
     /device-groups/<group>/devices                 DELETE 401 403 400 400 403
+    /enrolment-tokens                              GET    401 403 403 200 403
+    /enrolment-tokens                              POST   401 403 403 400 403
+    /enrolment-tokens/<token>/revoke               POST   401 403 403 404 403
+    /enrolments                                    GET    401 200 200 200 403
+    /enrolments                                    POST   400 400 400 400 400
+    /enrolments/<enrolment>/approve                POST   401 403 404 404 403
+    /enrolments/<enrolment>/reject                 POST   401 403 404 404 403
     /deployments                                   GET    401 200 200 200 403
     /deployments                                   POST   401 403 400 400 403
     /deployments/preview                           POST   401 403 400 400 403
@@ -80,6 +88,8 @@ PLACES = {
     "<update>": "<uuid:update_id>",
     "<group>": "<uuid:group_id>",
     "<deployment>": "<uuid:deployment_id>",
+    "<token>": "<uuid:token_id>",
+    "<enrolment>": "<uuid:enrolment_id>",
 }
 
 
@@ -135,11 +145,8 @@ def test_each_role_gets_the_status_of_the_table(
     row: list[str], device: object, request: pytest.FixtureRequest
 ) -> None:
     address, method, *expected = row
-    path = "/" + address.replace("<str:device_id>", "table-device").replace(
-        "<uuid:firmware_id>", NOBODY
-    ).replace("<uuid:update_id>", NOBODY).replace("<uuid:group_id>", NOBODY).replace(
-        "<uuid:deployment_id>", NOBODY
-    )
+    path = "/" + address.replace("<str:device_id>", "table-device")
+    path = re.sub("<uuid:[a-z_]+>", NOBODY, path)
 
     found = {}
     # The device calls first: it may be revoked by those that come after it.

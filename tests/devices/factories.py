@@ -6,9 +6,9 @@ from typing import Any
 
 import factory
 
-from devices.models import Device, DeviceGroup
+from devices.models import Device, DeviceGroup, EnrolmentToken
 from devices.rules import Rule
-from devices.services import groups, registry
+from devices.services import enrolment, groups, registry
 from health.services.heartbeats import record_heartbeat
 from hotswap.common.tokens import DeviceToken
 from tests.common.factories import PersonFactory
@@ -87,6 +87,27 @@ class GroupFactory(factory.Factory[DeviceGroup]):
                 device_ids=[device.device_id for device in members],
             )
         return group
+
+
+class EnrolmentTokenFactory(factory.Factory[EnrolmentToken]):
+    """An enrolment token; `value_of` gives its value."""
+
+    class Meta:
+        model = EnrolmentToken
+
+    name = factory.Sequence(lambda number: f"line {number}")
+    actor = factory.SubFactory(PersonFactory, admin=True)
+
+    @classmethod
+    def _create(cls, model_class: Any, *args: Any, **kwargs: Any) -> EnrolmentToken:
+        token, value = enrolment.create_enrolment_token(**kwargs)
+        token.__dict__["value"] = value
+        return token
+
+
+def value_of(token: EnrolmentToken) -> str:
+    """Return the value that was told when the factory made the token."""
+    return str(token.__dict__["value"])
 
 
 def key_of(device: Device) -> str:
