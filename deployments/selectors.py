@@ -140,6 +140,8 @@ def _pending(
         return f"the deployment, which is paused: {deployment.pause_detail}"
     if stage.status == StageStatus.PENDING:
         return f"stage {stage.number} ({stage.name}) to open"
+    if deployment.firmware.signature_revoked_at is not None:
+        return "the image to be signed again: the key that signed it was revoked"
     if busy_with is not None:
         return f"its update by the deployment {busy_with!r}"
     if target.next_attempt_at is not None and target.next_attempt_at > now:

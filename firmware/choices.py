@@ -18,6 +18,40 @@ FIRMWARE_MOVES = (
 
 
 class KeyStatus(models.TextChoices):
+    """Where a key of a ring stands.
+
+    A storage key is never Next or Revoked: it is Retiring while images are still
+    wrapped by it, and Retired when none is.
+    """
+
+    # Published, so that devices learn it; signs after the next rotation.
+    NEXT = "Next"
+    # Signs or wraps what is new.
     ACTIVE = "Active"
+    # Still trusted until its end; signs only for devices that know no newer one.
+    RETIRING = "Retiring"
+    # Signs no more; what it signed stays true.
     RETIRED = "Retired"
+    # Not to be trusted, nor what it signed.
     REVOKED = "Revoked"
+
+
+# Devices may trust these: what `GET /signing-keys` lists.
+PUBLISHED_KEYS = (KeyStatus.NEXT, KeyStatus.ACTIVE, KeyStatus.RETIRING)
+# What these have signed proves that an image is the one that was uploaded.
+SOUND_KEYS = (KeyStatus.ACTIVE, KeyStatus.RETIRING, KeyStatus.RETIRED)
+
+SIGNING_KEY_MOVES = (
+    (KeyStatus.NEXT, KeyStatus.ACTIVE),
+    (KeyStatus.NEXT, KeyStatus.RETIRED),
+    (KeyStatus.NEXT, KeyStatus.REVOKED),
+    (KeyStatus.ACTIVE, KeyStatus.RETIRING),
+    (KeyStatus.ACTIVE, KeyStatus.REVOKED),
+    (KeyStatus.RETIRING, KeyStatus.RETIRED),
+    (KeyStatus.RETIRING, KeyStatus.REVOKED),
+    (KeyStatus.RETIRED, KeyStatus.REVOKED),
+)
+STORAGE_KEY_MOVES = (
+    (KeyStatus.ACTIVE, KeyStatus.RETIRING),
+    (KeyStatus.RETIRING, KeyStatus.RETIRED),
+)

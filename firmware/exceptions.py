@@ -34,6 +34,30 @@ class WrongStatusError(ConflictError):
     code = "wrong_status"
 
 
+class UnknownKeyError(NotFoundError):
+    code = "unknown_key"
+
+
+class KeyStatusError(ConflictError):
+    """The key is not in a state that allows this."""
+
+    code = "wrong_key_status"
+
+
+class LastKeyError(ConflictError):
+    """Nothing could be signed or stored any more."""
+
+    code = "last_key"
+
+
+class NextKeyExistsError(ConflictError):
+    code = "next_key_exists"
+
+
+class KeyInUseError(ConflictError):
+    code = "key_in_use"
+
+
 class OwnUploadError(ForbiddenError):
     code = "four_eyes"
 

@@ -6,6 +6,7 @@ Rules:
 - SHA-1 and MD5 are kept for protocols that ask for them; nothing is decided by them.
 """
 
+from datetime import datetime
 from typing import ClassVar
 
 import pgtrigger
@@ -14,8 +15,14 @@ from django.db import models
 from django.utils import timezone
 
 from firmware import signing
-from firmware.choices import FIRMWARE_MOVES, FirmwareStatus, KeyStatus
-from firmware.querysets import FirmwareQuerySet
+from firmware.choices import (
+    FIRMWARE_MOVES,
+    SIGNING_KEY_MOVES,
+    STORAGE_KEY_MOVES,
+    FirmwareStatus,
+    KeyStatus,
+)
+from firmware.querysets import FirmwareQuerySet, SigningKeyQuerySet
 from hotswap.common.models import BaseModel
 
 
@@ -39,15 +46,52 @@ class SigningKey(BaseModel):
     key_id = models.CharField(max_length=16, unique=True)
     algorithm = models.CharField(max_length=32, default=signing.ALGORITHM)
     public_key = models.TextField(help_text="PEM")
-    sealed_private_key = models.BinaryField()
+    sealed_private_key = models.BinaryField(
+        help_text="erased when the key signs no more"
+    )
     status = models.CharField(
         max_length=8, choices=KeyStatus.choices, default=KeyStatus.ACTIVE
     )
+    status_comment = models.TextField(blank=True, help_text="why it was revoked")
     not_before = models.DateTimeField(default=timezone.now)
     not_after = models.DateTimeField(null=True)
 
+    objects = SigningKeyQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = "signing key"
+        constraints = [
+            models.UniqueConstraint(
+                fields=["status"],
+                name="one_signing_key_active",
+                condition=models.Q(status__in=["Active", "Next"]),
+            ),
+            models.CheckConstraint(
+                name="retiring_has_an_end",
+                condition=~models.Q(status=KeyStatus.RETIRING)
+                | models.Q(not_after__isnull=False),
+            ),
+        ]
+        triggers: ClassVar[list[pgtrigger.Trigger]] = [
+            pgtrigger.FSM(
+                name="signing_key_status_moves",
+                field="status",
+                transitions=[(str(a), str(b)) for a, b in SIGNING_KEY_MOVES],
+            ),
+            pgtrigger.ReadOnly(
+                name="signing_key_public_half",
+                fields=["key_id", "algorithm", "public_key"],
+            ),
+        ]
+
     def __str__(self) -> str:
         return self.key_id
+
+    def may_sign(self, now: datetime) -> bool:
+        """Tell whether it may sign; one whose time is over may not, noted or not."""
+        return self.status in (KeyStatus.ACTIVE, KeyStatus.RETIRING) and (
+            self.not_after is None or self.not_after > now
+        )
 
 
 class StorageKey(BaseModel):
@@ -58,6 +102,24 @@ class StorageKey(BaseModel):
     status = models.CharField(
         max_length=8, choices=KeyStatus.choices, default=KeyStatus.ACTIVE
     )
+
+    class Meta:
+        verbose_name = "storage key"
+        constraints = [
+            models.UniqueConstraint(
+                fields=["status"],
+                name="one_storage_key_active",
+                condition=models.Q(status=KeyStatus.ACTIVE),
+            )
+        ]
+        triggers: ClassVar[list[pgtrigger.Trigger]] = [
+            pgtrigger.FSM(
+                name="storage_key_status_moves",
+                field="status",
+                transitions=[(str(a), str(b)) for a, b in STORAGE_KEY_MOVES],
+            ),
+            pgtrigger.ReadOnly(name="storage_key_name", fields=["key_id"]),
+        ]
 
     def __str__(self) -> str:
         return self.key_id
@@ -115,6 +177,9 @@ class Firmware(BaseModel):
         null=True, help_text="when the stored image was found to be damaged"
     )
     damage = models.CharField(max_length=200, blank=True)
+    signature_revoked_at = models.DateTimeField(
+        null=True, help_text="since when no signature of it can be trusted"
+    )
 
     objects = FirmwareQuerySet.as_manager()
 
@@ -171,6 +236,51 @@ class Firmware(BaseModel):
 
     def __str__(self) -> str:
         return f"{self.model} {self.version}"
+
+
+class ImageSignature(models.Model):
+    """A signature of an image under a later key than the one of its upload."""
+
+    firmware = models.ForeignKey(
+        Firmware, on_delete=models.PROTECT, related_name="later_signatures"
+    )
+    key = models.ForeignKey(SigningKey, on_delete=models.PROTECT)
+    signature = models.TextField(help_text="base64")
+    created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["firmware", "key"], name="one_signature_a_key"
+            )
+        ]
+        triggers: ClassVar[list[pgtrigger.Trigger]] = [
+            pgtrigger.Protect(
+                name="image_signature_stays",
+                operation=pgtrigger.Update | pgtrigger.Delete,
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.firmware} by {self.key}"
+
+
+class WrappedKey(models.Model):
+    """The key of one stored image, wrapped by a storage key.
+
+    It lies here and not in the file alone, so that a rotation of storage keys writes a
+    row for each image and never touches a file. A file's header keeps the wrapping of
+    its upload, which counts only where there is no row. It belongs to the file and not
+    to the firmware: while a damaged file is replaced, both are being read.
+    """
+
+    storage_name = models.CharField(max_length=128, primary_key=True)
+    storage_key = models.ForeignKey(StorageKey, on_delete=models.PROTECT)
+    wrapped = models.BinaryField(help_text="nonce, then the sealed key")
+    created_at = models.DateTimeField(default=timezone.now)
+
+    def __str__(self) -> str:
+        return f"key of {self.storage_name}"
 
 
 class Manifest(models.Model):

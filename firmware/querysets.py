@@ -1,18 +1,45 @@
 """Chainable filters over firmware."""
 
+from datetime import datetime
 from typing import TYPE_CHECKING, Self
 
 from django.db import models
+from django.db.models import Q
 
-from firmware.choices import FirmwareStatus
+from firmware.choices import PUBLISHED_KEYS, FirmwareStatus, KeyStatus
 
 if TYPE_CHECKING:
-    from firmware.models import Firmware
+    from firmware.models import Firmware, SigningKey
 else:
     Firmware = models.Model
+    SigningKey = models.Model
 
 
 class FirmwareQuerySet(models.QuerySet["Firmware"]):
     def deployable(self) -> Self:
-        """Those that a deployment may install: approved and whole."""
-        return self.filter(status=FirmwareStatus.APPROVED, damaged_at__isnull=True)
+        """Those that a deployment may install: approved, whole, soundly signed."""
+        return self.filter(
+            status=FirmwareStatus.APPROVED,
+            damaged_at__isnull=True,
+            signature_revoked_at__isnull=True,
+        )
+
+
+class SigningKeyQuerySet(models.QuerySet["SigningKey"]):
+    def published(self, now: datetime) -> Self:
+        """Those that a device may trust now, whatever the periodic work has seen."""
+        return self.filter(
+            Q(not_after__isnull=True) | Q(not_after__gt=now), status__in=PUBLISHED_KEYS
+        )
+
+    def signing(self, now: datetime) -> Self:
+        """Those that may sign now, the preferred one first."""
+        return (
+            self.published(now)
+            .exclude(status=KeyStatus.NEXT)
+            .order_by(
+                # Active comes before Retiring.
+                "status",
+                "-not_after",
+            )
+        )

@@ -11,8 +11,9 @@ Standard library and `cryptography` only.
 
 import hashlib
 import json
-from base64 import b64encode
+from base64 import b64decode, b64encode
 
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
@@ -48,6 +49,22 @@ def sign_digest(private: rsa.RSAPrivateKey, sha256_digest: bytes) -> str:
         sha256_digest, padding.PKCS1v15(), Prehashed(hashes.SHA256())
     )
     return b64encode(signature).decode()
+
+
+def is_signed(public_key_pem: str, sha256_digest: bytes, signature: str) -> bool:
+    """Tell whether a key has signed a SHA-256 digest of 32 bytes."""
+    public = serialization.load_pem_public_key(public_key_pem.encode())
+    assert isinstance(public, rsa.RSAPublicKey)
+    try:
+        public.verify(
+            b64decode(signature),
+            sha256_digest,
+            padding.PKCS1v15(),
+            Prehashed(hashes.SHA256()),
+        )
+    except (InvalidSignature, ValueError):
+        return False
+    return True
 
 
 def sign_message(private: rsa.RSAPrivateKey, message: bytes) -> str:

@@ -11,7 +11,7 @@ import hashlib
 import os
 import secrets
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
@@ -31,8 +31,8 @@ from firmware.frames import (
     DamagedImageError,
     FrameKey,
     FrameWriter,
+    check_header,
     read_frames,
-    wrapping_key_name,
 )
 
 # What a store raises when it cannot be reached or refuses.
@@ -42,9 +42,9 @@ S3_TRANSFERS = TransferConfig(max_concurrency=2)
 
 
 class KeyOf(Protocol):
-    """Looks up a storage key by name."""
+    """Finds the key of a stored file, of which it gets the header."""
 
-    def __call__(self, name: str) -> FrameKey: ...
+    def __call__(self, header: bytes) -> bytes: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +81,7 @@ class StagedImage:
     path: Path
     size: int
     digests: Digests
+    key: bytes = field(repr=False)
 
     @property
     def sha256(self) -> str:
@@ -118,7 +119,9 @@ class ImageReceiver:
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
-        return StagedImage(self.path, self.size, self._digester.digests())
+        return StagedImage(
+            self.path, self.size, self._digester.digests(), self._writer.key
+        )
 
     def discard(self) -> None:
         """Leave nothing behind; harmless after the image went to the store."""
@@ -273,6 +276,22 @@ def _open(name: str) -> IO[bytes]:
     return open(store.path(name), "rb")
 
 
+def read_header(name: str) -> bytes:
+    """Return the header of a stored file.
+
+    Raises:
+        DamagedImageError: the file is gone, or has no such header.
+        STORE_ERRORS: the store does not answer.
+    """
+    try:
+        with contextlib.closing(_open(name)) as file:
+            header = file.read(HEADER.size)
+    except FileNotFoundError:
+        raise DamagedImageError("the stored file is gone") from None
+    check_header(header)
+    return header
+
+
 def read_image(
     name: str, key_of: KeyOf, *, size: int, start: int, end: int
 ) -> Iterator[bytes]:
@@ -285,9 +304,10 @@ def read_image(
     try:
         with contextlib.closing(_open(name)) as file:
             header = file.read(HEADER.size)
-            wrapping = key_of(wrapping_key_name(header))
+            check_header(header)
+            key = key_of(header)
             yield from read_frames(
-                cast(BinaryIO, file), header, wrapping, size=size, start=start, end=end
+                cast(BinaryIO, file), header, key, size=size, start=start, end=end
             )
     except FileNotFoundError:
         raise DamagedImageError("the stored file is gone") from None

@@ -31,6 +31,7 @@ from deployments.models import Deployment, Event, Target
 from deployments.services import launch, offers, operate, reports
 from devices.permissions import calling_device
 from firmware.api.downloads import image_response
+from firmware.api.trust import TRUSTED_KEYS, trusted_keys
 from hotswap.common.api.base import ApiView, ListView, acting_person
 from hotswap.common.api.idempotency import idempotent
 from hotswap.common.errors import NotFoundError
@@ -219,7 +220,9 @@ class OperateView(ApiView):
 class DeviceUpdateView(ApiView):
     roles = {"GET": Role.DEVICE}
 
-    @extend_schema(responses={200: OpenApiTypes.OBJECT, 204: None})
+    @extend_schema(
+        parameters=[TRUSTED_KEYS], responses={200: OpenApiTypes.OBJECT, 204: None}
+    )
     def get(self, request: Request, device_id: str) -> Response:
         """Ask for work: 204, or 200 with the instruction."""
         device = calling_device(request, device_id)
@@ -228,6 +231,7 @@ class DeviceUpdateView(ApiView):
             now=timezone.now(),
             base_url=settings.PUBLIC_URL.rstrip("/")
             or request.build_absolute_uri("/").rstrip("/"),
+            trusted=trusted_keys(request),
         )
         response = Response(
             answer.instruction, status=204 if answer.instruction is None else 200

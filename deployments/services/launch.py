@@ -111,6 +111,11 @@ def _deployable(firmware_id: UUID, *, lock: bool = False) -> Firmware:
             f"the stored image of {firmware} is damaged: {firmware.damage}",
             code="image_damaged",
         )
+    if firmware.signature_revoked_at is not None:
+        raise FirmwareNotDeployableError(
+            f"the key that signed {firmware} was revoked: sign the image again",
+            code="signature_revoked",
+        )
     return firmware
 
 

@@ -8,6 +8,8 @@ Rules:
   plan was frozen.
 - An image that lies damaged in the store is not offered, nor is an order for it
   repeated, until it is repaired.
+- Manifest and image are signed by one key: the active one, or a retiring one for a
+  device that has pinned that alone. An order under a revoked key gets a manifest anew.
 """
 
 import secrets
@@ -34,6 +36,7 @@ from devices.models import Device
 from firmware import signing
 from firmware.choices import FirmwareStatus
 from firmware.models import Firmware
+from firmware.services.keys import image_signature
 from firmware.services.registry import manifest_for
 from health.models import DeviceState
 from health.services.heartbeats import note_contact
@@ -50,23 +53,37 @@ class PollAnswer:
     interval: timedelta
 
 
-def poll(*, device: Device, now: datetime, base_url: str) -> PollAnswer:
+def poll(
+    *,
+    device: Device,
+    now: datetime,
+    base_url: str,
+    trusted: frozenset[str] | None = None,
+) -> PollAnswer:
     """Answer a device that asks for work.
 
     Args:
         base_url: scheme and host for the download address.
+        trusted: names of the signing keys that the device has pinned; None where it
+            does not say.
     """
     note_contact(device=device, now=now)
     update = _open_update(device)
     if update is None:
-        update = _offer(device, now)
+        update = _offer(device, now, trusted)
     is_deploying = update is not None or planned_targets(device).exists()
     interval = (
         settings.POLL_INTERVAL_DEPLOYING if is_deploying else settings.POLL_INTERVAL
     )
     if update is None or update.claimed_at is not None or is_withheld(update):
         return PollAnswer(None, interval)
-    return PollAnswer(_instruction(update, base_url), interval)
+    if update.firmware.signature_revoked_at is not None:
+        return PollAnswer(None, interval)
+    _renew_manifest(update, trusted, now)
+    signature = image_signature(update.firmware, update.manifest.key)
+    if signature is None:
+        return PollAnswer(None, interval)
+    return PollAnswer(_instruction(update, signature, base_url), interval)
 
 
 def is_withheld(update: Update) -> bool:
@@ -85,11 +102,26 @@ def is_withheld(update: Update) -> bool:
 def _open_update(device: Device) -> Update | None:
     return (
         Update.objects.select_related(
-            "firmware__model", "firmware__key", "manifest", "deployment"
+            "firmware__model", "firmware__key", "manifest__key", "deployment"
         )
         .filter(device=device, closed_at__isnull=True)
         .first()
     )
+
+
+def _renew_manifest(
+    update: Update, trusted: frozenset[str] | None, now: datetime
+) -> None:
+    """Sign an open order anew if its key is out of use, or unknown to the device."""
+    key = update.manifest.key
+    if key.may_sign(now) and (trusted is None or key.key_id in trusted):
+        return
+    manifest = manifest_for(
+        update.firmware, above=update.manifest_id - 1, trusted=trusted
+    )
+    if manifest.pk != update.manifest_id:
+        Update.objects.filter(pk=update.pk).update(manifest=manifest)
+        update.manifest = manifest
 
 
 def planned_targets(device: Device) -> Any:
@@ -107,7 +139,11 @@ def planned_targets(device: Device) -> Any:
 
 def offerable_targets(device: Device, now: datetime) -> Any:
     """Targets that this device may be given an order for now, the first one first."""
-    returning = Q(status=TargetStatus.ROLLING_BACK, from_firmware__isnull=False)
+    returning = Q(
+        status=TargetStatus.ROLLING_BACK,
+        from_firmware__isnull=False,
+        from_firmware__signature_revoked_at__isnull=True,
+    )
     installing = Q(
         status=TargetStatus.PENDING,
         deployment__status=DeploymentStatus.RUNNING,
@@ -118,6 +154,7 @@ def offerable_targets(device: Device, now: datetime) -> Any:
             FirmwareStatus.DEPRECATED,
         ],
         deployment__firmware__damaged_at__isnull=True,
+        deployment__firmware__signature_revoked_at__isnull=True,
     ) & (Q(next_attempt_at__isnull=True) | Q(next_attempt_at__lte=now))
     return (
         Target.objects.filter(device=device)
@@ -152,7 +189,9 @@ def has_moved_on(deployment: Deployment) -> Exists:
     )
 
 
-def _offer(device: Device, now: datetime) -> Update | None:
+def _offer(
+    device: Device, now: datetime, trusted: frozenset[str] | None
+) -> Update | None:
     """Write the next order of a device, if there is one to give."""
     if device.revoked_at is not None:
         return None
@@ -162,7 +201,7 @@ def _offer(device: Device, now: datetime) -> Update | None:
             return None
         try:
             with transaction.atomic():
-                update = _offer_target(device, first, now)
+                update = _offer_target(device, first, now, trusted)
         except IntegrityError:
             # Another poll of the same device was first: its order is the answer.
             return _open_update(device)
@@ -171,7 +210,9 @@ def _offer(device: Device, now: datetime) -> Update | None:
     return None
 
 
-def _offer_target(device: Device, target_id: int, now: datetime) -> Update | None:
+def _offer_target(
+    device: Device, target_id: int, now: datetime, trusted: frozenset[str] | None
+) -> Update | None:
     """Write an order for one target, or find that it needs none."""
     target = (
         Target.objects.select_for_update(of=("self",), no_key=True)
@@ -190,7 +231,7 @@ def _offer_target(device: Device, target_id: int, now: datetime) -> Update | Non
         firmware = target.from_firmware
         if firmware is None:
             return None
-        return _write_order(device, target, firmware, OrderKind.ROLLBACK, now)
+        return _write_order(device, target, firmware, OrderKind.ROLLBACK, now, trusted)
     # Read again under the lock: a pause or a cancel may have come in between.
     if (
         deployment.status != DeploymentStatus.RUNNING
@@ -219,7 +260,7 @@ def _offer_target(device: Device, target_id: int, now: datetime) -> Update | Non
         target.from_version = device.firmware_version
         target.from_checksum = device.firmware_checksum
         target.from_firmware = _running_image(device)
-    return _write_order(device, target, firmware, OrderKind.INSTALL, now)
+    return _write_order(device, target, firmware, OrderKind.INSTALL, now, trusted)
 
 
 def _running_image(device: Device) -> Firmware | None:
@@ -264,7 +305,12 @@ def _set_aside(target: Target, code: str, message: str, now: datetime) -> None:
 
 
 def _write_order(
-    device: Device, target: Target, firmware: Firmware, kind: OrderKind, now: datetime
+    device: Device,
+    target: Target,
+    firmware: Firmware,
+    kind: OrderKind,
+    now: datetime,
+    trusted: frozenset[str] | None,
 ) -> Update:
     deployment = target.deployment
     thresholds = deployment.thresholds
@@ -291,7 +337,7 @@ def _write_order(
         device=device,
         kind=kind,
         firmware=firmware,
-        manifest=manifest_for(firmware, above=above),
+        manifest=manifest_for(firmware, above=above, trusted=trusted),
         attempt=target.attempt if is_install else target.rollback_attempt,
         offered_at=now,
         deadline=now + deployment.device_timeout,
@@ -379,7 +425,7 @@ def _traceparent(deployment: Deployment) -> str:
     return f"00-{deployment.pk.hex}-{span}-01"
 
 
-def _instruction(update: Update, base_url: str) -> dict[str, Any]:
+def _instruction(update: Update, signature: str, base_url: str) -> dict[str, Any]:
     firmware = update.firmware
     return {
         "updateId": str(update.pk),
@@ -391,9 +437,9 @@ def _instruction(update: Update, base_url: str) -> dict[str, Any]:
             "model": firmware.model.name,
             "size": firmware.size,
             "checksum": firmware.sha256,
-            "signature": firmware.signature,
+            "signature": signature,
             "signatureAlgorithm": signing.ALGORITHM,
-            "keyId": firmware.key.key_id,
+            "keyId": update.manifest.key.key_id,
             "downloadUrl": f"{base_url}/api/v1/firmware/{firmware.pk}/download",
         },
         "manifest": b64encode(bytes(update.manifest.body)).decode(),
@@ -411,7 +457,12 @@ def downloadable_firmware(*, device: Device, firmware_id: UUID) -> Firmware | No
     """Return a firmware if the device has an open order for it."""
     update = (
         Update.objects.select_related("firmware")
-        .filter(device=device, firmware_id=firmware_id, closed_at__isnull=True)
+        .filter(
+            device=device,
+            firmware_id=firmware_id,
+            firmware__signature_revoked_at__isnull=True,
+            closed_at__isnull=True,
+        )
         .first()
     )
     return None if update is None else update.firmware

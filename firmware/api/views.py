@@ -1,5 +1,7 @@
 """Routes of firmware: the catalogue, uploads, approval, public keys."""
 
+import hashlib
+import json
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlencode
@@ -7,6 +9,7 @@ from uuid import UUID
 
 from django.db.models import QuerySet
 from django.shortcuts import get_object_or_404
+from django.utils import timezone
 from drf_spectacular.utils import extend_schema
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
@@ -34,12 +37,14 @@ from firmware.selectors import firmware_history, firmware_use, name_actors
 from firmware.services import registry
 from firmware.services.registry import UploadOutcome
 from hotswap.common.api.base import ApiView, ListView, acting_person
-from hotswap.common.api.etags import etag_of, expected_etags
+from hotswap.common.api.etags import etag_of, expected_etags, knows
 from hotswap.common.api.idempotency import idempotent
 from hotswap.common.api.serializers import CamelSerializer
 from hotswap.common.models import AuditEvent
 from hotswap.common.roles import Role
 
+# A revocation reaches everyone within 5 s, whatever stands in between.
+CACHE_KEYS = "public, max-age=5, must-revalidate"
 UPLOAD_SCHEMA = {
     "multipart/form-data": {
         "type": "object",
@@ -274,15 +279,23 @@ class FirmwareHistoryView(ListView):
 
 
 class SigningKeysView(ApiView):
-    """The public halves of the signing keys."""
+    """The public halves of the signing keys that devices may trust."""
 
     roles = {"GET": Role.ANYONE}
     authentication_classes = []
 
     @extend_schema(responses=SigningKeyOutput(many=True))
     def get(self, request: Request) -> Response:
-        keys = SigningKey.objects.order_by("created_at")
-        return Response(
-            SigningKeyOutput(keys, many=True).data,
-            headers={"Cache-Control": "public, max-age=60"},
-        )
+        """List the next, the active and the retiring signing keys.
+
+        Retired and revoked ones are left out, so that what is listed may be pinned. A
+        copy is good for 5 s, after which it is asked again whether it has changed.
+        """
+        keys = SigningKey.objects.published(timezone.now()).order_by("created_at")
+        shown = SigningKeyOutput(keys, many=True).data
+        digest = hashlib.sha256(json.dumps(shown, default=str).encode()).hexdigest()
+        etag = f'"{digest[:32]}"'
+        headers = {"Cache-Control": CACHE_KEYS, "ETag": etag}
+        if knows(request, etag):
+            return Response(status=304, headers=headers)
+        return Response(shown, headers=headers)

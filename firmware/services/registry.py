@@ -5,11 +5,13 @@ import secrets
 from collections.abc import Iterator
 from datetime import timedelta
 from enum import StrEnum
+from functools import partial
 from typing import Any
 from uuid import UUID
 
 from django.conf import settings
 from django.db import transaction
+from django.db.models import Exists, OuterRef
 from django.utils import timezone
 from django.utils.module_loading import import_string
 
@@ -28,8 +30,15 @@ from firmware.exceptions import (
     WrongStatusError,
 )
 from firmware.frames import DamagedImageError
-from firmware.models import DeviceModel, Firmware, Manifest
-from firmware.services.keys import current_signer, storage_key
+from firmware.models import DeviceModel, Firmware, Manifest, WrappedKey
+from firmware.services.keys import (
+    current_signer,
+    file_key,
+    hold_rings,
+    keep_file_key,
+    signer_of,
+    signing_key_for,
+)
 from firmware.storage import Digester, Digests, StagedImage
 from firmware.versions import precedence_key
 from hotswap.common import audit
@@ -120,8 +129,6 @@ def register_firmware(
     if known is not None and known.damaged_at is None:
         _fill_digests(known, staged.digests)
         return known, UploadOutcome.KNOWN
-    signer = current_signer()
-    signature = signing.sign_digest(signer.private, bytes.fromhex(staged.sha256))
     name = f"{secrets.token_hex(16)}.hsf"
     # Before the transaction: a distant store may take longer than the database lets
     # a transaction idle.
@@ -135,6 +142,7 @@ def register_firmware(
             # The model's row is the lock: two uploads of one version wait here, and
             # so do two that would both be the last of the thousand.
             DeviceModel.objects.select_for_update(no_key=True).get(pk=model.pk)
+            hold_rings()
             known = _same_firmware(model, version, staged)
             if known is not None:
                 outcome = _repair(known.pk, actor, staged, name)
@@ -142,6 +150,10 @@ def register_firmware(
                 if outcome is UploadOutcome.KNOWN:
                     storage.withdraw(name)
                 return known, outcome
+            signer = current_signer()
+            signature = signing.sign_digest(
+                signer.private, bytes.fromhex(staged.sha256)
+            )
             firmware = Firmware.objects.create(
                 model=model,
                 version=version,
@@ -159,6 +171,7 @@ def register_firmware(
                 request_comment=request_comment,
                 uploaded_by=actor,
             )
+            keep_file_key(name, staged.key)
             audit.record(
                 actor=actor,
                 verb="firmware.uploaded",
@@ -219,6 +232,7 @@ def _repair(
     if firmware.damaged_at is None:
         return UploadOutcome.KNOWN
     firmware.storage_name = name
+    keep_file_key(name, staged.key)
     _clear_damage(firmware, actor, "uploaded again")
     return UploadOutcome.REPAIRED
 
@@ -507,7 +521,7 @@ def stored_bytes(firmware: Firmware, start: int, end: int) -> Iterator[bytes]:
     try:
         yield from storage.read_image(
             firmware.storage_name,
-            storage_key,
+            partial(file_key, firmware.storage_name),
             size=firmware.size,
             start=start,
             end=end,
@@ -542,28 +556,35 @@ def note_damage(firmware: Firmware, damage: str) -> None:
     )
 
 
-def manifest_for(firmware: Firmware, *, above: int) -> Manifest:
+def manifest_for(
+    firmware: Firmware, *, above: int, trusted: frozenset[str] | None = None
+) -> Manifest:
     """Return a signed manifest whose sequence is higher than the given one.
 
     The newest manifest of the firmware serves every device that has not seen a higher
     sequence; a device that has (it went back and comes again) gets a new one.
+
+    Args:
+        trusted: names of the signing keys that the device has pinned, where it says;
+            see `signing_key_for`.
     """
+    now = timezone.now()
+    key = signing_key_for(trusted, now=now)
     newest = (
-        Manifest.objects.filter(firmware=firmware, sequence__gt=above)
+        Manifest.objects.select_related("key")
+        .filter(firmware=firmware, key=key, sequence__gt=above)
         .order_by("-sequence")
         .first()
     )
     if newest is not None:
         return newest
-    signer = current_signer()
-    now = timezone.now()
     with transaction.atomic():
+        hold_rings()
+        # Again: the ring may have changed before it was held.
+        key = signing_key_for(trusted, now=now)
+        signer = signer_of(key)
         manifest = Manifest.objects.create(
-            firmware=firmware,
-            body=b"",
-            signature="",
-            key_id=signer.row_id,
-            issued_at=now,
+            firmware=firmware, body=b"", signature="", key=key, issued_at=now
         )
         manifest.body = signing.build_manifest(
             model=firmware.model.name,
@@ -606,4 +627,6 @@ def tidy_store() -> int:
         if store.get_modified_time(name) < oldest:
             store.delete(name)
             removed += 1
+    in_use = Firmware.objects.filter(storage_name=OuterRef("storage_name"))
+    WrappedKey.objects.filter(created_at__lt=oldest).exclude(Exists(in_use)).delete()
     return removed

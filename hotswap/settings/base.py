@@ -233,6 +233,10 @@ FIRMWARE_MAX_BYTES = 100 * 1024 * 1024
 FIRMWARE_MAX_VERSIONS_PER_MODEL = env.int(
     "HOTSWAP_MAX_VERSIONS_PER_MODEL", default=1000
 )
+# How long devices that have not learned the new signing key are served with the old.
+SIGNING_KEY_OVERLAP = timedelta(
+    days=env.int("HOTSWAP_SIGNING_KEY_OVERLAP_DAYS", default=90)
+)
 FOUR_EYES = env.bool("HOTSWAP_FOUR_EYES", default=False)
 S3_BUCKET = env.str("HOTSWAP_S3_BUCKET", default="")
 S3_ENDPOINT = env.str("HOTSWAP_S3_ENDPOINT", default="")
@@ -321,6 +325,11 @@ CELERY_BEAT_SCHEDULE = {
         "task": "devices.tasks.tidy_keys",
         "schedule": 3600.0,
         "options": {"expires": 600},
+    },
+    "firmware-tend-keys": {
+        "task": "firmware.tasks.tend_keys",
+        "schedule": 30.0,
+        "options": {"expires": 30},
     },
     "common-tidy": {
         "task": "hotswap.common.tasks.tidy",

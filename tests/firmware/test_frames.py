@@ -13,6 +13,7 @@ from firmware.frames import (
     DamagedImageError,
     FrameKey,
     FrameWriter,
+    key_in_header,
     read_frames,
     wrapping_key_name,
 )
@@ -37,7 +38,12 @@ def opened(stored: bytes, *, size: int, start: int = 0, end: int | None = None):
     assert wrapping_key_name(header) == KEY.name
     return b"".join(
         read_frames(
-            file, header, KEY, size=size, start=start, end=size if end is None else end
+            file,
+            header,
+            key_in_header(header, KEY),
+            size=size,
+            start=start,
+            end=size if end is None else end,
         )
     )
 
@@ -157,7 +163,9 @@ def test_the_frames_before_a_damaged_one_are_given_and_none_after() -> None:
     stored[HEADER.size + SEALED_FRAME + 7] ^= 1
     file = io.BytesIO(bytes(stored))
     header = file.read(HEADER.size)
-    pieces = read_frames(file, header, KEY, size=size, start=0, end=size)
+    pieces = read_frames(
+        file, header, key_in_header(header, KEY), size=size, start=0, end=size
+    )
 
     assert next(pieces) == pattern(size)[:FRAME_BYTES]
     with pytest.raises(DamagedImageError, match="frame 1"):

@@ -28,7 +28,7 @@ from firmware.exceptions import (
 from firmware.frames import FRAME_BYTES
 from firmware.models import Firmware, Manifest, SigningKey
 from firmware.services import registry
-from firmware.services.keys import create_signing_key, create_storage_key
+from firmware.services.rings import create_signing_key
 from firmware.storage import image_store, incoming_folder
 from hotswap.common.models import AuditEvent
 from tests.api import Caller, pointers, problem_of
@@ -130,28 +130,6 @@ def test_the_published_keys_hold_nothing_private(anonymous: Caller, db: None) ->
     }
     assert "PRIVATE" not in key["publicKey"]
     assert b"PRIVATE" not in bytes(SigningKey.objects.get().sealed_private_key)
-
-
-def test_a_new_signing_key_signs_and_the_older_one_stays_published(
-    anonymous: Caller, db: None
-) -> None:
-    before = FirmwareFactory.create()
-
-    create_signing_key()
-    after = FirmwareFactory.create()
-
-    published = [key["keyId"] for key in anonymous.get("/signing-keys").json()]
-    assert published == [before.key.key_id, after.key.key_id]
-    assert before.key.key_id != after.key.key_id
-
-
-def test_images_of_an_older_storage_key_stay_readable(db: None) -> None:
-    before = FirmwareFactory.create(content=b"before")
-    create_storage_key()
-    after = FirmwareFactory.create(content=b"after")
-
-    assert read(before) == b"before"
-    assert read(after) == b"after"
 
 
 def test_a_manifest_serves_until_a_device_has_seen_a_higher_one(db: None) -> None:
@@ -403,7 +381,7 @@ def test_the_database_refuses_changes_of_what_was_signed(
 
 def test_the_database_refuses_another_model_and_another_key(db: None) -> None:
     row = Firmware.objects.filter(pk=FirmwareFactory.create().pk)
-    model, key = DeviceModelFactory.create(), create_signing_key()
+    model, key = DeviceModelFactory.create(), create_signing_key(actor=None)
 
     refused_by_the_database(lambda: row.update(model=model))
     refused_by_the_database(lambda: row.update(key=key))

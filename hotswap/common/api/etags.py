@@ -42,6 +42,16 @@ def expected_etags(request: Request | HttpRequest) -> frozenset[str] | None:
     return frozenset(ETAG.findall(header))
 
 
+def knows(request: Request | HttpRequest, etag: str) -> bool:
+    """Tell whether `If-None-Match` names the ETag: then 304 is the answer.
+
+    Source: RFC 9110, section 13.1.2; a malformed header counts as none.
+    """
+    header = request.headers.get("If-None-Match", "").strip()
+    known = {each.removeprefix("W/") for each in ETAG.findall(header)}
+    return header == "*" or etag in known
+
+
 def check_match(row: Stamped, expected: frozenset[str] | None) -> None:
     """Compare under the lock of the row.
 
