@@ -13,11 +13,12 @@ import random
 import threading
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from devices.agent.agent import Agent, Device
+from devices.agent.application import Application
 from devices.agent.backoff import Backoff
 from devices.agent.clock import StoppableClock, StopRequested
 from devices.agent.limits import Limits
@@ -74,6 +75,10 @@ class FleetConfig:
     limits: Limits = field(default_factory=Limits)
 
 
+MakeApplication = Callable[[SimulatedDeviceConfig], Application]
+"""Gives the program that a device runs its images with."""
+
+
 @dataclass(frozen=True, slots=True)
 class DeviceSnapshot:
     """What one device is doing now."""
@@ -96,8 +101,10 @@ class SimulatedDevice:
         keys: TrustedKeys,
         pool: ImagePool,
         clock: StoppableClock,
+        make_application: MakeApplication | None,
     ) -> None:
         self._config = config
+        self._make_application = make_application
         self._fleet = fleet
         self._keys = keys
         self._clock = clock
@@ -176,26 +183,39 @@ class SimulatedDevice:
             installer=self._installer,
             staging=self._staging,
             store=self._store,
-            application=InProcessApplication(self._fleet.memory_bytes),
+            application=self._application(),
             keys=self._keys,
             clock=self._clock,
         )
         agent.run()
 
+    def _application(self) -> Application:
+        if self._make_application is None:
+            return InProcessApplication(self._fleet.memory_bytes)
+        return self._make_application(self._config)
+
 
 class Fleet:
-    """Many devices that are started and stopped together."""
+    """Many devices that are started and stopped together.
+
+    Args:
+        make_application: by default a device runs the code of its image.
+    """
 
     def __init__(
         self,
         devices: Sequence[SimulatedDeviceConfig],
         config: FleetConfig,
         keys: TrustedKeys,
+        *,
+        make_application: MakeApplication | None = None,
     ) -> None:
         self._clock = StoppableClock()
         self._pool = ImagePool()
         self._devices = [
-            SimulatedDevice(each, config, keys, self._pool, self._clock)
+            SimulatedDevice(
+                each, config, keys, self._pool, self._clock, make_application
+            )
             for each in devices
         ]
 

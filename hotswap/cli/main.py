@@ -3,6 +3,9 @@
 Rules:
 - A command imports what it needs when it runs, so that `hotswap --help` is quick.
 - Values come from options, else from the variable named beside them.
+- Exit codes: 0 done; 1 the server refused, or a part was refused; 2 options, files or
+  settings are wrong; 3 the server does not answer, or cannot now; 4 nobody is logged
+  in, or the role does not allow it.
 """
 
 import sys
@@ -10,6 +13,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from hotswap.cli import devices, firmware, groups
+from hotswap.cli.client import CliError
+from hotswap.cli.login import login, logout
+from hotswap.cli.output import print_error
+from hotswap.cli.simulate import simulate
 
 PROJECT_DIR = Path(__file__).resolve().parent.parent.parent
 
@@ -20,6 +29,13 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+app.add_typer(firmware.app, name="firmware")
+app.add_typer(devices.app, name="device")
+app.add_typer(groups.app, name="group")
+app.command()(login)
+app.command()(logout)
+app.command()(simulate)
 
 Port = Annotated[
     int,
@@ -112,7 +128,12 @@ def version() -> None:
 
 
 def main() -> None:
-    app()
+    """Run a command; what a person can put right is said in a few lines."""
+    try:
+        app()
+    except CliError as error:
+        print_error(error)
+        sys.exit(error.exit_code)
 
 
 if __name__ == "__main__":

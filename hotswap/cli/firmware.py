@@ -1,0 +1,192 @@
+"""`hotswap firmware ...`: what a build pipeline needs to publish an image."""
+
+import hashlib
+from pathlib import Path
+from typing import Annotated, Any
+from uuid import UUID
+
+import typer
+
+from hotswap.cli.client import Api, RefusedError, UsageError
+from hotswap.cli.login import open_api
+from hotswap.cli.options import Json, Limit, Server, TokenFile
+from hotswap.cli.output import byte_progress, print_document, print_rows, say
+
+app = typer.Typer(help="Upload, approve and retire firmware.", no_args_is_help=True)
+COLUMNS = ("id", "model", "version", "status", "size", "uploadedBy", "createdAt")
+
+Reference = Annotated[
+    str,
+    typer.Argument(
+        metavar="FIRMWARE", help="Its id, or MODEL:VERSION as in sensor-v1:2.5.0."
+    ),
+]
+
+
+@app.command()
+def upload(
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, readable=True)],
+    model: Annotated[str, typer.Option(help="The device model it is built for.")],
+    version: Annotated[str, typer.Option(help="Its semantic version.")],
+    *,
+    notes: Annotated[str, typer.Option(help="Release notes.")] = "",
+    notes_file: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="File of the release notes."),
+    ] = None,
+    security_version: Annotated[
+        int | None,
+        typer.Option(min=0, help="Devices never go back below a proved one."),
+    ] = None,
+    reboot: Annotated[
+        bool, typer.Option(help="Whether the device must reboot to run it.")
+    ] = True,
+    server: Server = None,
+    token_file: TokenFile = None,
+    as_json: Json = False,
+) -> None:
+    """Upload an image as a Draft; the same image again changes nothing."""
+    if notes and notes_file is not None:
+        raise UsageError("--notes and --notes-file cannot be given together")
+    if notes_file is not None:
+        notes = notes_file.read_text(encoding="utf-8")
+    fields = {"model": model, "version": version, "rebootRequired": str(reboot).lower()}
+    if notes:
+        fields["releaseNotes"] = notes
+    if security_version is not None:
+        fields["securityVersion"] = str(security_version)
+    api = open_api(server, token_file)
+    with file.open("rb") as image:
+        checksum = hashlib.file_digest(image, "sha256").hexdigest()
+    with (
+        byte_progress() as progress,
+        progress.open(file, "rb", description=f"Uploading {file.name}") as image,
+    ):
+        answer = api.request(
+            "POST",
+            "/firmware",
+            data=fields,
+            files={"file": (file.name, image)},
+        )
+    firmware = answer.json()
+    if firmware["checksum"] != checksum:
+        raise RefusedError(
+            f"the server holds {firmware['checksum']}, the file is {checksum}"
+        )
+    print_document(firmware, as_json=as_json)
+    if answer.status_code == 200:
+        say("It was there already, with the same bytes.")
+
+
+@app.command("list")
+def list_firmware(
+    *,
+    model: Annotated[str | None, typer.Option(help="Of this model only.")] = None,
+    status: Annotated[
+        str | None, typer.Option(help="Draft, Approved, Deprecated or Rejected.")
+    ] = None,
+    limit: Limit = None,
+    server: Server = None,
+    token_file: TokenFile = None,
+    as_json: Json = False,
+) -> None:
+    """List firmware."""
+    api = open_api(server, token_file)
+    rows = api.results("/firmware", limit=limit, model=model, status=status)
+    print_rows(rows, COLUMNS, as_json=as_json)
+
+
+@app.command()
+def show(
+    firmware: Reference,
+    *,
+    server: Server = None,
+    token_file: TokenFile = None,
+    as_json: Json = False,
+) -> None:
+    """Show one firmware."""
+    api = open_api(server, token_file)
+    print_document(find_firmware(api, firmware), as_json=as_json)
+
+
+@app.command()
+def approve(
+    firmware: Reference,
+    *,
+    comment: Annotated[str, typer.Option(help="Why it may be deployed.")] = "",
+    checksum: Annotated[
+        str | None,
+        typer.Option(help="Approve only if this is the SHA-256 of the image."),
+    ] = None,
+    server: Server = None,
+    token_file: TokenFile = None,
+    as_json: Json = False,
+) -> None:
+    """Approve a Draft, so that it can be deployed."""
+    api = open_api(server, token_file)
+    found = find_firmware(api, firmware)
+    if checksum is not None and checksum.lower() != found["checksum"]:
+        raise RefusedError(f"the image is {found['checksum']}, not {checksum}")
+    _act(api, found, "approve", {"comment": comment}, as_json=as_json)
+
+
+@app.command()
+def reject(
+    firmware: Reference,
+    *,
+    comment: Annotated[str, typer.Option(help="Why it must not be deployed.")],
+    server: Server = None,
+    token_file: TokenFile = None,
+    as_json: Json = False,
+) -> None:
+    """Reject a Draft, for good."""
+    api = open_api(server, token_file)
+    found = find_firmware(api, firmware)
+    _act(api, found, "reject", {"comment": comment}, as_json=as_json)
+
+
+@app.command()
+def deprecate(
+    firmware: Reference,
+    *,
+    reason: Annotated[str, typer.Option(help="Why nobody should deploy it any more.")],
+    server: Server = None,
+    token_file: TokenFile = None,
+    as_json: Json = False,
+) -> None:
+    """Close an approved firmware to new deployments."""
+    api = open_api(server, token_file)
+    found = find_firmware(api, firmware)
+    _act(api, found, "deprecate", {"reason": reason}, as_json=as_json)
+
+
+def find_firmware(api: Api, reference: str) -> dict[str, Any]:
+    """Return a firmware by its id or by model and version.
+
+    Raises:
+        RefusedError: there is none.
+        UsageError: the reference is neither.
+    """
+    try:
+        return dict(api.get(f"/firmware/{UUID(reference)}"))
+    except ValueError:
+        pass
+    model, colon, version = reference.partition(":")
+    if not (model and colon and version):
+        raise UsageError(f"{reference!r} is neither an id nor MODEL:VERSION")
+    for row in api.results("/firmware", model=model, version=version):
+        return row
+    raise RefusedError(f"there is no firmware {version} of {model}")
+
+
+def _act(
+    api: Api,
+    firmware: dict[str, Any],
+    verb: str,
+    body: dict[str, Any],
+    *,
+    as_json: bool,
+) -> None:
+    print_document(
+        api.post(f"/firmware/{firmware['id']}/{verb}", body), as_json=as_json
+    )
