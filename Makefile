@@ -5,12 +5,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo demo-check serve test lint format browser lock clean
+.PHONY: help demo demo-check serve agent test lint format browser lock clean
 
 help:
 	@echo "make demo        HotSwap with a fleet that takes a good and then a bad update"
 	@echo "make demo-check  the same without a person; fails if the story goes wrong"
 	@echo "make serve       HotSwap alone"
+	@echo "make agent       the agent as a wheel of its own, for devices"
 	@echo "make test        checks and the whole test suite"
 	@echo "make lint        style, types and imports"
 	@echo "make clean       remove the environment and caches (data folders stay)"
@@ -23,6 +24,13 @@ demo-check: $(VENV)/.ready
 
 serve: $(VENV)/.ready
 	@exec $(BIN)/hotswap serve $(ARGS)
+
+agent: $(VENV)/.ready
+	@rm -rf build/agent && mkdir -p build/agent
+	@cp -r devices/agent build/agent/source
+	@$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps \
+		--no-build-isolation --wheel-dir build/agent build/agent/source
+	@ls build/agent/*.whl
 
 test: lint browser
 	$(BIN)/python -m coverage erase
