@@ -15,17 +15,21 @@ from collections.abc import Sequence
 from enum import IntEnum
 from pathlib import Path
 from types import FrameType
-from typing import IO
+from typing import IO, Any
 
 from devices.agent.agent import Agent, Device, Ending
 from devices.agent.application import ProcessApplication
+from devices.agent.backoff import Backoff
 from devices.agent.clock import StoppableClock, StopRequested
 from devices.agent.config import Config, ConfigError, load_config
 from devices.agent.corruption import SpoilingStaging
+from devices.agent.credentials import KeyFile
 from devices.agent.download import FileStaging
+from devices.agent.enrolment import TokenEnrolment
 from devices.agent.installer import InstallError, SlotInstaller
 from devices.agent.logs import LOG_FORMATS, set_up_logging
 from devices.agent.provisioning import provision
+from devices.agent.rotation import KeyRotation
 from devices.agent.secure_boot import read_secure_boot
 from devices.agent.store import FileStateStore
 from devices.agent.tls import TlsFiles
@@ -48,6 +52,8 @@ class ExitCode(IntEnum):
     ALREADY_RUNNING = 4
     PROVISIONING_FAILED = 5
     SERVER_UNREACHABLE = 6
+    ENROLMENT_REFUSED = 7
+    ENROLMENT_PENDING = 8
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -73,8 +79,9 @@ def _set_up_and_run(options: argparse.Namespace, clock: StoppableClock) -> ExitC
     try:
         config = load_config(options.config)
         set_up_logging(options.log_format or config.log_format)
-        keys = load_trusted_keys(config.trusted_keys)
-        transport = _transport(config)
+        trusted = load_trusted_keys(config.trusted_keys)
+        keys = _key_file(config)
+        transport = _transport(config, keys)
     except (ConfigError, OSError, ValueError, InsecureAddressError) as error:
         sys.stderr.write(f"hotswap-agent: {error}\n")
         return ExitCode.BAD_CONFIGURATION
@@ -85,7 +92,7 @@ def _set_up_and_run(options: argparse.Namespace, clock: StoppableClock) -> ExitC
         )
         return ExitCode.ALREADY_RUNNING
     with lock:
-        return _run(config, keys, transport, clock, options)
+        return _run(config, trusted, keys, transport, clock, options)
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -107,7 +114,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def _run(
     config: Config,
-    keys: TrustedKeys,
+    trusted: TrustedKeys,
+    keys: KeyFile,
     transport: HttpTransport,
     clock: StoppableClock,
     options: argparse.Namespace,
@@ -140,6 +148,7 @@ def _run(
     if options.corrupt:
         logger.warning("every download is corrupted on purpose")
         staging = SpoilingStaging(downloads)
+    rotation = _rotation(config, keys, transport)
     while True:
         agent = Agent(
             device=device,
@@ -148,8 +157,9 @@ def _run(
             staging=staging,
             store=FileStateStore(config.data_dir / "state.json"),
             application=application,
-            keys=keys,
+            keys=trusted,
             clock=clock,
+            when_idle=rotation.rotate_if_due if config.rotates_key else _nothing,
             uptime_seconds=_kernel_uptime if config.boot_id == "kernel" else None,
         )
         match agent.run(once=options.once):
@@ -160,7 +170,23 @@ def _run(
             case Ending.ORDER_FAILED:
                 return ExitCode.ORDER_FAILED
             case Ending.SERVER_UNREACHABLE:
-                return ExitCode.SERVER_UNREACHABLE
+                return _unreachable(keys)
+
+
+def _unreachable(keys: KeyFile) -> ExitCode:
+    """Tell a server that is away from one that has yet to let the device in."""
+    outcome = keys.enrolment.outcome if keys.enrolment else ""
+    match outcome:
+        case "pending":
+            return ExitCode.ENROLMENT_PENDING
+        case "refused":
+            return ExitCode.ENROLMENT_REFUSED
+        case _:
+            return ExitCode.SERVER_UNREACHABLE
+
+
+def _nothing() -> None:
+    pass
 
 
 def _reboot(config: Config, clock: StoppableClock) -> None:
@@ -183,17 +209,37 @@ def _reboot(config: Config, clock: StoppableClock) -> None:
         logger.error("reboot command did nothing")
 
 
-def _transport(config: Config) -> HttpTransport:
-    try:
-        api_key = config.api_key_file.read_text(encoding="utf-8").strip()
-    except OSError as error:
-        raise ConfigError(f"api_key_file: {error}") from error
-    if not api_key:
-        raise ConfigError("api_key_file: the file is empty")
+def _key_file(config: Config) -> KeyFile:
+    enrolment = None
+    if config.enrolment is not None:
+        enrolment = TokenEnrolment(
+            token_file=config.enrolment.token_file,
+            secret_file=config.data_dir / "enrolment-secret",
+            facts=lambda: _facts(config),
+        )
+    keys = KeyFile(config.api_key_file, enrolment)
+    if enrolment is None and not keys.keys():
+        raise ConfigError(f"api_key_file: {config.api_key_file} holds no key")
+    return keys
+
+
+def _facts(config: Config) -> dict[str, Any]:
+    """Give what the server is told of a device that enrols."""
+    facts: dict[str, Any] = {"model": config.model}
+    if config.enrolment and config.enrolment.region:
+        facts["region"] = config.enrolment.region
+    if config.enrolment and config.enrolment.tags:
+        facts["tags"] = dict(config.enrolment.tags)
+    if config.factory_version:
+        facts["firmwareVersion"] = config.factory_version
+    return facts
+
+
+def _transport(config: Config, keys: KeyFile) -> HttpTransport:
     return HttpTransport(
         server=config.server,
         device_id=config.device_id,
-        api_key=api_key,
+        credentials=keys,
         connect_timeout_seconds=config.limits.connect_timeout_seconds,
         read_timeout_seconds=config.limits.read_timeout_seconds,
         allow_insecure_http=config.allow_insecure_http,
@@ -201,6 +247,19 @@ def _transport(config: Config) -> HttpTransport:
             certificate_authorities=config.certificate_authorities,
             client_certificate=config.client_certificate,
             client_key=config.client_key,
+        ),
+    )
+
+
+def _rotation(config: Config, keys: KeyFile, transport: HttpTransport) -> KeyRotation:
+    limits = config.limits
+    return KeyRotation(
+        keys=keys,
+        server=transport,
+        device_id=config.device_id,
+        before_seconds=limits.rotate_key_before_seconds,
+        backoff=Backoff(
+            limits.rotate_retry_first_seconds, limits.rotate_retry_ceiling_seconds
         ),
     )
 

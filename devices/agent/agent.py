@@ -108,7 +108,12 @@ class Device:
 
 @dataclass(slots=True)
 class Agent:
-    """One boot of one device; made anew after each reboot."""
+    """One boot of one device; made anew after each reboot.
+
+    Attributes:
+        when_idle: called before each poll, while there is no order.
+        on_tick: called about every second, also during downloads and waits.
+    """
 
     device: Device
     transport: Transport
@@ -120,6 +125,7 @@ class Agent:
     clock: Clock
     uptime_seconds: Callable[[], float] | None = None
     random: Random = field(default_factory=Random)
+    when_idle: Callable[[], None] = field(default=lambda: None)
     on_tick: Callable[[], None] = field(default=lambda: None)
     _saved: SavedState = field(init=False)
     _heart: Heart = field(init=False)
@@ -223,6 +229,7 @@ class Agent:
                     return Ending.SERVER_UNREACHABLE
                 self._wait(self._heart.seconds_until_due())
             self._heart.beat_if_due()
+            self.when_idle()
             answer = self._poll()
             if once and answer is None:
                 return Ending.SERVER_UNREACHABLE

@@ -36,6 +36,15 @@ class ApplicationConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class EnrolmentConfig:
+    """How the device gets its first key; `region` "" leaves it to the server."""
+
+    token_file: Path
+    region: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """Everything the agent is told at provisioning."""
 
@@ -56,6 +65,8 @@ class Config:
     client_certificate: Path | None = None
     client_key: Path | None = None
     secure_boot_command: tuple[str, ...] = ()
+    rotates_key: bool = True
+    enrolment: EnrolmentConfig | None = None
     log_format: LogFormat = "plain"
     application: ApplicationConfig = field(default_factory=ApplicationConfig)
     limits: Limits = field(default_factory=Limits)
@@ -108,6 +119,12 @@ def parse_config(content: Mapping[str, Any], *, folder: Path) -> Config:
         client_certificate=reader.path("client_certificate", required=False),
         client_key=reader.path("client_key", required=False),
         secure_boot_command=reader.texts("secure_boot_command", default=()),
+        rotates_key=reader.flag("rotates_key", default=True),
+        enrolment=_parse_enrolment(
+            reader.path("enrolment_token_file", required=False),
+            reader.table("enrolment"),
+            folder,
+        ),
         log_format=cast("LogFormat", reader.choice("log_format", LOG_FORMATS, "plain")),
         application=_parse_application(reader.table("application"), folder),
         limits=parse_limits(reader.table("limits"), folder),
@@ -154,15 +171,26 @@ def parse_limits(content: Mapping[str, Any], folder: Path = Path()) -> Limits:
     return limits
 
 
+def _parse_enrolment(
+    token_file: Path | None, content: Mapping[str, Any], folder: Path
+) -> EnrolmentConfig | None:
+    if token_file is None:
+        if content:
+            raise ConfigError("enrolment_token_file: expected beside [enrolment]")
+        return None
+    reader = _Reader(content, "enrolment.", folder)
+    config = EnrolmentConfig(
+        token_file, reader.text("region", default=""), reader.words("tags")
+    )
+    reader.refuse_unknown()
+    return config
+
+
 def _parse_application(content: Mapping[str, Any], folder: Path) -> ApplicationConfig:
     reader = _Reader(content, "application.", folder)
-    environment = reader.table("environment")
-    for name, value in environment.items():
-        if not isinstance(value, str):
-            raise ConfigError(f"application.environment.{name}: a string expected")
     config = ApplicationConfig(
         command=reader.texts("command", default=DEFAULT_COMMAND),
-        environment=environment,
+        environment=reader.words("environment"),
         keeps_output=reader.flag("keeps_output"),
     )
     reader.refuse_unknown()
@@ -208,8 +236,16 @@ class _Reader:
             raise self._wrong(key, " or ".join(choices))
         return value
 
-    def flag(self, key: str) -> bool:
-        value = self._get(key, False)
+    def words(self, key: str) -> Mapping[str, str]:
+        """Give a table of strings."""
+        found = self.table(key)
+        for name, value in found.items():
+            if not isinstance(value, str):
+                raise self._wrong(f"{key}.{name}", "a string")
+        return found
+
+    def flag(self, key: str, *, default: bool = False) -> bool:
+        value = self._get(key, default)
         if not isinstance(value, bool):
             raise self._wrong(key, "true or false")
         return value

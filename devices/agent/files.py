@@ -35,6 +35,7 @@ def write_atomically(
     path: Path,
     content: bytes,
     *,
+    is_private: bool = False,
     written: str = "",
     renamed: str = "",
     synced: str = "",
@@ -44,12 +45,17 @@ def write_atomically(
     Args:
         path: the file; its folder exists.
         content: all of the new content.
+        is_private: whether only the owner may read it.
         written: crash point passed after the temporary file is flushed.
         renamed: crash point passed after the rename.
         synced: crash point passed after the folder is flushed.
     """
     temporary = path.with_name(path.name + ".new")
-    with temporary.open("wb") as file:
+    mode = 0o600 if is_private else 0o666
+    # Made anew, as a file that is there keeps the mode it has.
+    temporary.unlink(missing_ok=True)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with os.fdopen(descriptor, "wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())

@@ -31,6 +31,9 @@ class Limits:
     retry_first_seconds: float = 1.0
     retry_ceiling_seconds: float = 60.0
     report_ceiling_seconds: float = 20.0
+    rotate_key_before_seconds: float = 14 * 86400.0
+    rotate_retry_first_seconds: float = 60.0
+    rotate_retry_ceiling_seconds: float = 3600.0
     poll_seconds: float = 60.0
     heartbeat_seconds: float = 60.0
     restart_first_seconds: float = 1.0

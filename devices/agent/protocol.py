@@ -7,7 +7,7 @@ Rules:
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -132,6 +132,21 @@ class Report:
         if self.durations_seconds:
             wire["durations"] = dict(self.durations_seconds)
         return wire
+
+
+@dataclass(frozen=True, slots=True)
+class EnrolmentAnswer:
+    """What the server answers to an enrolment.
+
+    `api_key` is "" while a person has yet to approve the device.
+    """
+
+    api_key: str
+    retry_after_seconds: float | None
+
+
+EnrolmentCall = Callable[[Mapping[str, Any]], EnrolmentAnswer]
+"""Sends the JSON object of an enrolment."""
 
 
 def parse_order(instruction: Mapping[str, Any]) -> Order:

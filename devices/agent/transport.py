@@ -26,7 +26,9 @@ from email.message import Message
 from email.utils import parsedate_to_datetime
 from typing import IO, Any, Protocol
 
+from devices.agent.credentials import Credentials, FixedKey, NoKeyError
 from devices.agent.protocol import (
+    EnrolmentAnswer,
     HeartbeatAnswer,
     PollAnswer,
     Report,
@@ -127,18 +129,27 @@ class HttpTransport:
 
     server: str
     device_id: str
-    api_key: str = field(repr=False)
+    credentials: Credentials | str = field(repr=False)
     connect_timeout_seconds: float = 10.0
     read_timeout_seconds: float = 30.0
     allow_insecure_http: bool = False
     tls: TlsFiles = NO_TLS_FILES
     monotonic: Callable[[], float] = time.monotonic
     _opener: urllib.request.OpenerDirector = field(init=False, repr=False)
+    _keys: Credentials = field(init=False, repr=False)
     _token: str = field(init=False, default="", repr=False)
     _token_expires_at: float = field(init=False, default=0.0)
 
     def __post_init__(self) -> None:
-        """Check the address and prepare the opener."""
+        """Check the address and prepare the opener.
+
+        `credentials` may be a bare API key, for a device whose key never changes.
+        """
+        self._keys = (
+            FixedKey(self.credentials)
+            if isinstance(self.credentials, str)
+            else self.credentials
+        )
         self.server = self.server.rstrip("/")
         self._check_address(self.server)
         self._opener = urllib.request.build_opener(
@@ -188,6 +199,37 @@ class HttpTransport:
         with self._open("GET", address, None, headers, is_own_server) as response:
             is_elsewhere = _origin(response.url) != _origin(address)
             yield _body(response, has_validator=not is_elsewhere)
+
+    def log_in(self) -> None:
+        """Log in with the first key that the server takes.
+
+        Without any key the device is enrolled first, if it can be.
+
+        Raises:
+            RefusedError: no key is taken.
+        """
+        if not self._keys.keys():
+            try:
+                self._keys.obtain(self._enrol)
+            except NoKeyError as error:
+                raise RefusedError(401, str(error)) from error
+        keys = self._keys.keys()
+        for key in keys:
+            try:
+                self._log_in_with(key)
+            except RefusedError as error:
+                if error.status != 401 or key == keys[-1]:
+                    raise
+            else:
+                return
+
+    def ask_for_key(self) -> str:
+        """Have a new API key made and give it."""
+        _, _, answer = self._call("POST", f"{self._device_path}/api-key", {})
+        key = (answer or {}).get("apiKey")
+        if not isinstance(key, str) or not key:
+            raise UnavailableError("The answer holds no API key.")
+        return key
 
     @property
     def _device_path(self) -> str:
@@ -272,20 +314,39 @@ class HttpTransport:
 
     def _fresh_token(self) -> str:
         if not self._token or self.monotonic() >= self._token_expires_at:
-            asked_at = self.monotonic()
-            _, _, answer = self._call(
-                "POST",
-                "/auth/device-token",
-                {"deviceId": self.device_id, "apiKey": self.api_key},
-                with_token=False,
-            )
-            token = (answer or {}).get("access")
-            expires = (answer or {}).get("expiresIn")
-            if not isinstance(token, str) or not isinstance(expires, int | float):
-                raise UnavailableError("The login answer holds no token.")
-            self._token = token
-            self._token_expires_at = asked_at + expires * (1 - TOKEN_MARGIN_RATIO)
+            self.log_in()
         return self._token
+
+    def _log_in_with(self, key: str) -> None:
+        asked_at = self.monotonic()
+        _, headers, answer = self._call(
+            "POST",
+            "/auth/device-token",
+            {"deviceId": self.device_id, "apiKey": key},
+            with_token=False,
+        )
+        found = answer or {}
+        token, expires = found.get("access"), found.get("expiresIn")
+        if not isinstance(token, str) or not isinstance(expires, int | float):
+            raise UnavailableError("The login answer holds no token.")
+        self._token = token
+        self._token_expires_at = asked_at + expires * (1 - TOKEN_MARGIN_RATIO)
+        self._keys.accepted(
+            key, _remaining_seconds(found.get("keyExpiresAt"), headers.get("Date"))
+        )
+
+    def _enrol(self, request: Mapping[str, Any]) -> EnrolmentAnswer:
+        _, headers, answer = self._call(
+            "POST",
+            "/enrolments",
+            {"deviceId": self.device_id, **request},
+            with_token=False,
+        )
+        key = (answer or {}).get("apiKey", "")
+        return EnrolmentAnswer(
+            api_key=key if isinstance(key, str) else "",
+            retry_after_seconds=_retry_after(headers.get("Retry-After")),
+        )
 
     def _check_address(self, address: str) -> None:
         try:
@@ -474,6 +535,16 @@ def _seconds(text: str | None) -> float | None:
         return None
     # Rejects nan as well.
     return seconds if seconds is not None and 0 <= seconds < 1e9 else None
+
+
+def _remaining_seconds(expires_at: object, server_date: str | None) -> float | None:
+    """Say how long a key lasts by the server's own clock, None if it is not said."""
+    try:
+        ends_at = datetime.fromisoformat(str(expires_at))
+        now = parsedate_to_datetime(server_date) if server_date else datetime.now(UTC)
+        return (ends_at - now).total_seconds()
+    except (TypeError, ValueError):
+        return None
 
 
 def _parse_answer(raw: bytes) -> dict[str, Any] | None:

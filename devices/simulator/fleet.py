@@ -114,7 +114,7 @@ class SimulatedDevice:
         self._transport = HttpTransport(
             server=fleet.server,
             device_id=config.device_id,
-            api_key=config.api_key,
+            credentials=config.api_key,
             connect_timeout_seconds=fleet.limits.connect_timeout_seconds,
             read_timeout_seconds=fleet.limits.read_timeout_seconds,
             allow_insecure_http=fleet.allow_insecure_http,

@@ -68,11 +68,16 @@ class DeviceProcess:
     self_test_seconds: float = 0.25
     limits: dict[str, float] = field(default_factory=dict)
     settings: dict[str, str | list[str] | bool] = field(default_factory=dict)
+    enrols: bool = False
     process: subprocess.Popen[bytes] | None = None
 
     def provision(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / "api-key").write_text(API_KEY)
+        if self.enrols:
+            self.settings["enrolment_token_file"] = "token"
+            (self.folder / "token").write_text("token-of-many")
+        else:
+            self.key_file.write_text(API_KEY)
         (self.folder / "factory.py").write_bytes(self.factory)
         limits = {
             "chunk_bytes": 8192,
@@ -107,6 +112,10 @@ class DeviceProcess:
     @property
     def config(self) -> Path:
         return self.folder / "agent.toml"
+
+    @property
+    def key_file(self) -> Path:
+        return self.folder / "api-key"
 
     @property
     def data(self) -> Path:

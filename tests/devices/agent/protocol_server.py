@@ -16,6 +16,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,9 @@ class Faults:
         flip_downloads: so many downloads get one byte flipped.
         flip_at: which byte is flipped.
         close_on: reports with this status get 409 and the order is withdrawn.
+        answer_enrolments: the statuses of the next enrolments, used up in order; 201
+            when there are none left.
+        lose_key_answers: so many new keys are made and their answers lost.
         lose_answers_to: for each entry one report with that status is recorded, then
             its connection is closed without an answer.
         refuse_with: answers by path fragment: a list of statuses, used up in order.
@@ -81,6 +85,8 @@ class Faults:
     flip_at: int = 100
     close_on: str | None = None
     lose_answers_to: list[str] = field(default_factory=list)
+    answer_enrolments: list[int] = field(default_factory=list)
+    lose_key_answers: int = 0
     busy_for: list[str] = field(default_factory=list)
     refuse_with: dict[str, list[int]] = field(default_factory=dict)
     retry_after: str | None = None
@@ -108,6 +114,12 @@ class ProtocolServer:
         self.heartbeat_seconds = 0.2
         self.poll_seconds = 0.2
         self.expires_in = 900
+        self.key_ends_in_seconds: float | None = None
+        self.new_key_ends_in_seconds = 90 * 86400.0
+        self.enrolments: list[dict[str, Any]] = []
+        self._keys: dict[str, list[str]] = {}
+        self._secrets: dict[str, str] = {}
+        self._used: set[str] = set()
         self._token = uuid.uuid4().hex
         self._sequence = 0
         self._lock = threading.RLock()
@@ -290,6 +302,64 @@ class ProtocolServer:
                 return 0
             return 200
 
+    def keys_of(self, device_id: str) -> list[str]:
+        """Give the keys that open a device, the newest last."""
+        with self._lock:
+            return self._keys.setdefault(device_id, [API_KEY])
+
+    def log_in(self, body: dict[str, Any]) -> dict[str, Any] | None:
+        with self._lock:
+            keys = self.keys_of(body["deviceId"])
+            if body["apiKey"] not in keys:
+                return None
+            self._used.add(body["deviceId"])
+            # Harder than the real server, which lets the former keys overlap: the first
+            # use of a key ends those before it.
+            del keys[: keys.index(body["apiKey"])]
+            answer: dict[str, Any] = {
+                "access": self.token(),
+                "expiresIn": self.expires_in,
+            }
+            ends_in_seconds = (
+                self.key_ends_in_seconds
+                if body["apiKey"] == API_KEY
+                else self.new_key_ends_in_seconds
+            )
+            if ends_in_seconds is not None:
+                answer["keyExpiresAt"] = _in_seconds(ends_in_seconds)
+            return answer
+
+    def make_key(self, device_id: str) -> dict[str, Any]:
+        with self._lock:
+            key = f"key-{uuid.uuid4().hex}"
+            self.keys_of(device_id).append(key)
+            expires_at = _in_seconds(self.new_key_ends_in_seconds)
+            return {"apiKey": key, "expiresAt": expires_at}
+
+    def enrol(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        with self._lock:
+            self.enrolments.append(body)
+            device_id, secret = body["deviceId"], body["secret"]
+            scripted = self.faults.answer_enrolments
+            status = scripted.pop(0) if scripted else 201
+            if self._secrets.setdefault(device_id, secret) != secret:
+                return 409, {"code": "enrolment_conflict"}
+            if status == 202:
+                return 202, {"status": "Pending"}
+            if status != 201:
+                return status, {"code": "enrolment_rejected"}
+            if device_id in self._used:
+                return 409, {"code": "already_enrolled"}
+            # A repeated call voids the key of the answer that was lost.
+            key = f"key-{uuid.uuid4().hex}"
+            self._keys[device_id] = [key]
+            return 201, {
+                "status": "Completed",
+                "deviceId": device_id,
+                "apiKey": key,
+                "keyExpiresAt": _in_seconds(90 * 86400),
+            }
+
     def is_token(self, header: str | None) -> bool:
         return header == f"Bearer {self._token}"
 
@@ -299,6 +369,11 @@ class ProtocolServer:
     def change_token(self) -> None:
         """Make every token given so far worthless."""
         self._token = uuid.uuid4().hex
+
+
+def _in_seconds(seconds: float) -> str:
+    moment = datetime.now(UTC) + timedelta(seconds=seconds)
+    return moment.isoformat().replace("+00:00", "Z")
 
 
 class _QuietServer(ThreadingHTTPServer):
@@ -357,12 +432,13 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(refusal, {"code": "scripted"}, headers)
             return
         if self.path == "/api/v1/auth/device-token":
-            if body is None or body.get("apiKey") != API_KEY:
-                self._answer(401, {"code": "bad_credentials"})
-                return
-            self._answer(
-                200, {"access": server.token(), "expiresIn": server.expires_in}
-            )
+            token = server.log_in(body or {})
+            self._answer(200 if token else 401, token or {"code": "bad_credentials"})
+            return
+        if self.path == "/api/v1/enrolments":
+            status, answer = server.enrol(body or {})
+            headers = {"Retry-After": "1"} if status == 202 else {}
+            self._answer(status, answer, headers)
             return
         if not server.is_token(self.headers.get("Authorization")):
             self._answer(401, {"code": "no_token"})
@@ -385,6 +461,13 @@ class _Handler(BaseHTTPRequestHandler):
                 self.close_connection = True
                 return
             self._answer(status, {"code": "closed"} if status == 409 else {})
+        elif found := re.fullmatch(r"/api/v1/devices/([^/]+)/api-key", self.path):
+            key = server.make_key(found[1])
+            if server.faults.lose_key_answers:
+                server.faults.lose_key_answers -= 1
+                self.close_connection = True
+                return
+            self._answer(201, key)
         elif found := re.fullmatch(r"/api/v1/firmware/([0-9a-f]+)/download", self.path):
             self._download(server.images[found[1]])
         else:

@@ -104,6 +104,12 @@ def test_configuration_takes_paths_relative_to_its_file(tmp_path: Path) -> None:
         ({"limits": {"chunks": 1}}, "limits.chunks: unknown key"),
         ({"application": {"command": []}}, "application.command: at least one word"),
         ({"application": {"environment": {"A": 1}}}, "application.environment.A"),
+        ({"client_key": "a"}, "client_certificate: expected beside client_key"),
+        ({"enrolment": {"region": "EU"}}, "enrolment_token_file: expected beside"),
+        (
+            {"enrolment_token_file": "t", "enrolment": {"tags": {"site": 7}}},
+            "enrolment.tags.site: a string expected",
+        ),
         ({"colour": "red"}, "colour: unknown key"),
     ],
 )
