@@ -283,6 +283,43 @@ class WrappedKey(models.Model):
         return f"key of {self.storage_name}"
 
 
+class ImageCopy(models.Model):
+    """One image at one place: a bucket, by its name in the settings.
+
+    A row that is stored says: these bytes were read or written there and were right.
+    One that is not is work to do; the database is the queue.
+    """
+
+    storage_name = models.CharField(max_length=128)
+    place = models.CharField(max_length=64)
+    stored_at = models.DateTimeField(
+        null=True, help_text="when the bytes there were last known to be right"
+    )
+    due_at = models.DateTimeField(
+        default=timezone.now, help_text="when the next try is due, until it is stored"
+    )
+    attempts = models.PositiveIntegerField(default=0)
+    failure = models.CharField(max_length=200, blank=True)
+
+    class Meta:
+        verbose_name_plural = "image copies"
+        constraints = [
+            models.UniqueConstraint(
+                fields=["storage_name", "place"], name="one_copy_a_place"
+            )
+        ]
+        indexes = [
+            models.Index(
+                fields=["due_at"],
+                name="image_copy_due",
+                condition=models.Q(stored_at__isnull=True),
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.storage_name} at {self.place}"
+
+
 class Manifest(models.Model):
     """A signed statement that a firmware may be installed, and since when.
 

@@ -1,31 +1,38 @@
-"""Where images lie: a folder or a bucket, always as encrypted frames.
+"""Images at their places: a folder or buckets.
 
 Rules:
-- An upload is written to a local file first, already encrypted; it reaches the store
+- An upload is written to a local file first, already encrypted; it reaches a place
   only when it is whole. What goes wrong before leaves nothing behind.
-- Readers get verified bytes or an error, never a silent short answer.
+- A place holds an image as encrypted frames, or, if the settings leave encryption to
+  the bucket, as its plain bytes; its name says which. Plain bytes never touch the
+  disk of this server.
+- Readers of frames get verified bytes or an error, never a silent short answer.
+- A place that does not answer is given up after seconds; the next one is asked.
 """
 
 import contextlib
 import hashlib
+import io
+import logging
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
-from typing import IO, BinaryIO, Protocol, cast
+from typing import IO, Any, BinaryIO, Protocol, cast
 
 from boto3.exceptions import Boto3Error
 from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from django.conf import settings
-from django.core.files import File
 from django.core.files.storage import FileSystemStorage, Storage
 from storages.backends.s3 import S3Storage
 
+from firmware import places
 from firmware.frames import (
     HEADER,
     DamagedImageError,
@@ -34,11 +41,20 @@ from firmware.frames import (
     check_header,
     read_frames,
 )
+from firmware.places import Bucket
+from firmware.reachability import reachability
+
+logger = logging.getLogger(__name__)
 
 # What a store raises when it cannot be reached or refuses.
 STORE_ERRORS = (OSError, Boto3Error, BotoCoreError, ClientError)
-# The library's own ten transfers at once hold ten parts of 8 MiB in memory.
-S3_TRANSFERS = TransferConfig(max_concurrency=2)
+# The smallest part that Amazon takes: of an upload, so many lie in memory.
+PART_BYTES = 5 * 1024 * 1024
+PLAIN_BYTES = 256 * 1024
+CONNECT_SECONDS = 3
+READ_SECONDS = 15
+FRAMES_SUFFIX = ".hsf"
+PLAIN_SUFFIX = ".bin"
 
 
 class KeyOf(Protocol):
@@ -136,82 +152,231 @@ def incoming_folder() -> Path:
     return folder
 
 
-def image_store() -> Storage:
-    """Return the store of the settings: a bucket if one is named, else a folder."""
-    if not settings.S3_BUCKET:
+def new_name() -> str:
+    """Return a name for a new image, which also says how it is stored."""
+    suffix = PLAIN_SUFFIX if places.encrypts_by_store() else FRAMES_SUFFIX
+    return f"{secrets.token_hex(16)}{suffix}"
+
+
+def is_plain(name: str) -> bool:
+    """Say whether an image is stored as its plain bytes (and given out by link)."""
+    return name.endswith(PLAIN_SUFFIX)
+
+
+def image_store(place: str = "") -> Storage:
+    """Return the store behind a place; of the first place if none is named."""
+    place = place or places.place_names()[0]
+    if place == places.FOLDER:
         return FileSystemStorage(
             location=Path(settings.FIRMWARE_DIR) / "images",
             file_permissions_mode=0o600,
             directory_permissions_mode=0o700,
         )
-    return _bucket(
-        settings.S3_BUCKET,
-        settings.S3_ENDPOINT,
-        settings.S3_REGION,
-        settings.S3_ACCESS_KEY,
-        settings.S3_SECRET_KEY,
-        settings.S3_CHECKSUMS,
-    )
+    return _s3(place)
 
 
-@lru_cache(maxsize=4)
-def _bucket(
-    name: str,
-    endpoint: str,
-    region: str,
-    access_key: str,
-    secret_key: str,
-    checksums: str,
-) -> S3Storage:
+def _s3(place: str) -> S3Storage:
+    return _open_bucket(places.bucket_named(place), settings.S3_CHECKSUMS)
+
+
+@lru_cache(maxsize=16)
+def _open_bucket(bucket: Bucket, checksums: str) -> S3Storage:
     """Open a bucket once: a new client takes longer than reading most images.
 
     Each thread has a connection of its own inside.
     """
     return S3Storage(
-        bucket_name=name,
-        endpoint_url=endpoint or None,
-        region_name=region or None,
-        access_key=access_key or None,
-        secret_key=secret_key or None,
+        bucket_name=bucket.bucket,
+        endpoint_url=bucket.endpoint or None,
+        region_name=bucket.region or None,
+        access_key=bucket.access_key or None,
+        secret_key=bucket.secret_key or None,
         file_overwrite=False,
         querystring_auth=True,
         default_acl=None,
-        transfer_config=S3_TRANSFERS,
         client_config=Config(
             request_checksum_calculation=checksums,
             response_checksum_validation=checksums,
-            connect_timeout=5,
-            read_timeout=30,
-            retries={"max_attempts": 3},
+            connect_timeout=CONNECT_SECONDS,
+            read_timeout=READ_SECONDS,
+            retries={"total_max_attempts": 2},
             s3={"addressing_style": "path"},
         ),
     )
 
 
-def publish(staged: StagedImage, name: str) -> None:
-    """Move a staged image into the store under its name, as a whole.
+def publish(staged: StagedImage, name: str) -> str:
+    """Bring a staged image to the first place that takes it, as a whole.
+
+    Returns:
+        The name of that place.
 
     Raises:
-        STORE_ERRORS: the store did not take it.
+        STORE_ERRORS: no place took it.
+        DamagedImageError: the staged file is not what was written.
     """
-    store = image_store()
-    if isinstance(store, FileSystemStorage):
+    refusals: list[Exception] = []
+    for place in _by_reachability(places.place_names()):
+        try:
+            _put(place, staged, name)
+        except STORE_ERRORS as error:
+            refusals.append(error)
+            _note_failure(place, error)
+        else:
+            return place
+    raise refusals[-1]
+
+
+def _put(place: str, staged: StagedImage, name: str) -> None:
+    if place == places.FOLDER:
+        store = cast(FileSystemStorage, image_store(place))
         target = Path(store.path(name))
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         staged.path.replace(target)
         _sync_folder(target.parent)
         return
     with open(staged.path, "rb") as file:
-        saved = store.save(name, File(file))
-    if saved != name:
-        store.delete(saved)
-        raise FileExistsError(name)
+        if is_plain(name):
+            header = file.read(HEADER.size)
+            pieces = read_frames(
+                file,
+                header,
+                staged.key,
+                size=staged.size,
+                start=0,
+                end=staged.size,
+            )
+            _upload(place, name, _Stream(checked(pieces, staged.sha256)))
+        else:
+            _upload(place, name, file)
     staged.path.unlink(missing_ok=True)
 
 
-def withdraw(name: str) -> None:
-    """Remove an image that no row speaks of."""
-    image_store().delete(name)
+def _upload(place: str, name: str, file: Any) -> None:
+    """Send a file to a bucket, in parts if it is large; a broken one is aborted."""
+    extra = {"ContentType": "application/octet-stream"}
+    if is_plain(name):
+        extra["ServerSideEncryption"] = (
+            settings.S3_ENCRYPTION if places.encrypts_by_store() else "AES256"
+        )
+        if settings.S3_KMS_KEY and extra["ServerSideEncryption"] == "aws:kms":
+            extra["SSEKMSKeyId"] = settings.S3_KMS_KEY
+    _object(place, name).upload_fileobj(file, ExtraArgs=extra, Config=_transfers())
+    reachability.note_success(_address(place))
+
+
+def _transfers() -> TransferConfig:
+    """Keep memory flat: the library's own ten transfers would hold ten parts."""
+    config = TransferConfig(max_concurrency=2, multipart_chunksize=PART_BYTES)
+    # Of a stream, which cannot be read again, parts wait in memory.
+    config.max_in_memory_upload_chunks = 2
+    return config
+
+
+def _object(place: str, name: str) -> Any:
+    store = _s3(place)
+    return store.bucket.Object(store._normalize_name(name))
+
+
+def checked(pieces: Iterable[bytes], sha256: str) -> Iterator[bytes]:
+    """Pass the bytes of an image on, and fail at the end if they are others.
+
+    Raises:
+        DamagedImageError: the digest differs.
+    """
+    digest = hashlib.sha256()
+    for piece in pieces:
+        digest.update(piece)
+        yield piece
+    if digest.hexdigest() != sha256:
+        raise DamagedImageError("the bytes are not those of the checksum")
+
+
+class _Pieces(io.RawIOBase):
+    """An iterator of bytes as a file that is read once."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces = pieces
+        self._rest = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._rest:
+            piece = next(self._pieces, None)
+            if piece is None:
+                return 0
+            self._rest = piece
+        taken = min(len(buffer), len(self._rest))
+        buffer[:taken] = self._rest[:taken]
+        self._rest = self._rest[taken:]
+        return taken
+
+
+class _Stream(io.BufferedReader):
+    """Pieces as a file whose reads are never short: a part must have its full size."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        super().__init__(_Pieces(pieces), buffer_size=256 * 1024)
+
+
+def copy_image(name: str, source: str, target: str) -> None:
+    """Copy a stored image from one place to another, as it is.
+
+    Raises:
+        STORE_ERRORS: one of the two does not answer, or the source has no such image.
+    """
+    reader = _RangedObject(_s3(source), name)
+    _upload(target, name, _Stream(iter(lambda: reader.read(1024 * 1024), b"")))
+
+
+def check_copy(name: str, place: str, key_of: KeyOf, *, size: int, sha256: str) -> None:
+    """Read the image at one place and compare it with its checksum.
+
+    Raises:
+        DamagedImageError: it is gone, or is not what was uploaded.
+        STORE_ERRORS: the place does not answer.
+    """
+    pieces = _read_at(place, name, key_of, size=size, start=0, end=size)
+    for _ in checked(pieces, sha256):
+        pass
+
+
+def withdraw(name: str, place: str) -> None:
+    """Remove an image that no row speaks of from one place."""
+    image_store(place).delete(name)
+
+
+def abort_unfinished(place: str, *, before: datetime) -> int:
+    """Drop the parts of uploads that were begun before and never ended.
+
+    Returns:
+        How many uploads were dropped.
+
+    Raises:
+        STORE_ERRORS: the bucket does not answer, or cannot list them.
+    """
+    if place == places.FOLDER:
+        return 0
+    store = _s3(place)
+    client = store.connection.meta.client
+    pages = client.get_paginator("list_multipart_uploads").paginate(
+        Bucket=store.bucket_name
+    )
+    try:
+        begun = [upload for page in pages for upload in page.get("Uploads", [])]
+    except ClientError as error:
+        # What some servers say instead of an empty list.
+        if error.response.get("Error", {}).get("Code") == "NoSuchUpload":
+            return 0
+        raise
+    old = [upload for upload in begun if upload["Initiated"] < before]
+    for upload in old:
+        client.abort_multipart_upload(
+            Bucket=store.bucket_name, Key=upload["Key"], UploadId=upload["UploadId"]
+        )
+    return len(old)
 
 
 def _sync_folder(folder: Path) -> None:
@@ -220,6 +385,24 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _address(place: str) -> str:
+    if place == places.FOLDER:
+        return place
+    return places.bucket_named(place).address
+
+
+def _by_reachability(names: Iterable[str]) -> list[str]:
+    return sorted(names, key=lambda name: reachability.has_failed(_address(name)))
+
+
+def _note_failure(place: str, error: Exception) -> None:
+    reachability.note_failure(_address(place))
+    logger.warning(
+        "Place of images does not answer",
+        extra={"place": place, "reason": f"{type(error).__name__}: {error}"},
+    )
 
 
 class _RangedObject:
@@ -269,40 +452,97 @@ class _RangedObject:
         self._buffer.close()
 
 
-def _open(name: str) -> IO[bytes]:
-    store = image_store()
-    if isinstance(store, S3Storage):
-        return cast(IO[bytes], _RangedObject(store, name))
-    return open(store.path(name), "rb")
+def _open(place: str, name: str) -> IO[bytes]:
+    if place == places.FOLDER:
+        return open(cast(FileSystemStorage, image_store(place)).path(name), "rb")
+    return cast(IO[bytes], _RangedObject(_s3(place), name))
 
 
 def read_header(name: str) -> bytes:
-    """Return the header of a stored file.
+    """Return the header of a stored file, from the first place that has it.
 
     Raises:
-        DamagedImageError: the file is gone, or has no such header.
-        STORE_ERRORS: the store does not answer.
+        DamagedImageError: the file is gone everywhere, or has no such header.
+        STORE_ERRORS: a place that may have it does not answer.
     """
-    try:
-        with contextlib.closing(_open(name)) as file:
-            header = file.read(HEADER.size)
-    except FileNotFoundError:
-        raise DamagedImageError("the stored file is gone") from None
-    check_header(header)
-    return header
+    failure: Exception | None = None
+    for place in _by_reachability(places.place_names()):
+        try:
+            with contextlib.closing(_open(place, name)) as file:
+                header = file.read(HEADER.size)
+            check_header(header)
+        except FileNotFoundError:
+            failure = failure or DamagedImageError("the stored file is gone")
+        except DamagedImageError as error:
+            failure = failure or error
+        except STORE_ERRORS as error:
+            _note_failure(place, error)
+            failure = error
+        else:
+            return header
+    assert failure is not None
+    raise failure
 
 
 def read_image(
-    name: str, key_of: KeyOf, *, size: int, start: int, end: int
+    name: str,
+    key_of: KeyOf,
+    *,
+    size: int,
+    start: int,
+    end: int,
+    at: Sequence[str],
+    on_damage: Callable[[str, str], None],
 ) -> Iterator[bytes]:
-    """Yield the bytes [start, end) of a stored image, verified frame by frame.
+    """Yield the bytes [start, end) of a stored image.
+
+    Frames are verified one by one; of plain bytes only their number is certain. Where
+    one place stops in the middle, the next goes on at that byte.
+
+    Args:
+        at: the places to ask, in order, one or more.
+        on_damage: told the place and the damage of each damaged copy.
+
+    Raises:
+        DamagedImageError: no place has it as it was written.
+        STORE_ERRORS: a place that may have it does not answer.
+    """
+    position = start
+    failure: Exception | None = None
+    for place in _by_reachability(at):
+        try:
+            for piece in _read_at(
+                place, name, key_of, size=size, start=position, end=end
+            ):
+                position += len(piece)
+                yield piece
+        except DamagedImageError as error:
+            on_damage(place, str(error))
+            # What does not answer may yet have it: damage is the weaker news.
+            failure = failure or error
+        except STORE_ERRORS as error:
+            _note_failure(place, error)
+            failure = error
+        else:
+            return
+    assert failure is not None
+    raise failure
+
+
+def _read_at(
+    place: str, name: str, key_of: KeyOf, *, size: int, start: int, end: int
+) -> Iterator[bytes]:
+    """Yield the bytes [start, end) from one place.
 
     Raises:
         DamagedImageError: the file is gone or is not what was written.
-        STORE_ERRORS: the store does not answer.
+        STORE_ERRORS: the place does not answer.
     """
     try:
-        with contextlib.closing(_open(name)) as file:
+        with contextlib.closing(_open(place, name)) as file:
+            if is_plain(name):
+                yield from _read_plain(file, start, end)
+                return
             header = file.read(HEADER.size)
             check_header(header)
             key = key_of(header)
@@ -311,3 +551,14 @@ def read_image(
             )
     except FileNotFoundError:
         raise DamagedImageError("the stored file is gone") from None
+
+
+def _read_plain(file: IO[bytes], start: int, end: int) -> Iterator[bytes]:
+    file.seek(start)
+    position = start
+    while position < end:
+        piece = file.read(min(PLAIN_BYTES, end - position))
+        if not piece:
+            raise DamagedImageError("the stored file is too short")
+        yield piece
+        position += len(piece)

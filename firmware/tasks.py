@@ -3,7 +3,7 @@
 from celery import shared_task
 from django.utils import timezone
 
-from firmware.services import registry, rings
+from firmware.services import copies, registry, rings
 
 
 @shared_task
@@ -16,3 +16,9 @@ def tidy_store() -> None:
 def tend_keys() -> None:
     """Retire, sign and wrap what the rotations of keys have left to do."""
     rings.tend(now=timezone.now())
+
+
+@shared_task
+def complete_copies() -> None:
+    """Bring images to the buckets that do not hold them yet."""
+    copies.complete_copies()

@@ -9,7 +9,7 @@ from django.db.models import QuerySet
 from django.http.response import HttpResponseBase
 from django.utils import timezone
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import extend_schema
+from drf_spectacular.utils import OpenApiResponse, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -260,7 +260,14 @@ class UpdateReportsView(ApiView):
 class DownloadView(ApiView):
     roles = {"GET": Role.DEVICE}
 
-    @extend_schema(responses={(200, "application/octet-stream"): OpenApiTypes.BINARY})
+    @extend_schema(
+        responses={
+            (200, "application/octet-stream"): OpenApiTypes.BINARY,
+            307: OpenApiResponse(
+                description="the image lies at this Location for a minute at most"
+            ),
+        }
+    )
     def get(self, request: Request, firmware_id: Any) -> HttpResponseBase:
         """Download an image that this device was ordered to install."""
         device = calling_device(request)
@@ -269,4 +276,4 @@ class DownloadView(ApiView):
             raise NoActiveUpdateError(
                 "this device has no active update to this firmware"
             )
-        return image_response(request._request, firmware)
+        return image_response(request._request, firmware, region=device.region)

@@ -454,13 +454,16 @@ class _RedirectHandler(urllib.request.HTTPRedirectHandler):
 
 def _body(response: http.client.HTTPResponse, *, has_validator: bool) -> Body:
     first, total = 0, None
-    if response.status == 206:
-        first, total = _content_range(response.headers.get("Content-Range", ""))
+    status, content_range = response.status, response.headers.get("Content-Range", "")
+    # Some stores (rclone's among them) say 200 over a part; its range is what counts.
+    if status == 206 or content_range:
+        status = 206
+        first, total = _content_range(content_range)
     else:
         length = response.headers.get("Content-Length", "")
         total = int(length) if length.isdigit() else None
     return Body(
-        status=response.status,
+        status=status,
         first=first,
         total_bytes=total,
         etag=response.headers.get("ETag", "") if has_validator else "",

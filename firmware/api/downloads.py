@@ -1,4 +1,9 @@
-"""Giving out an image: single ranges, a strong ETag, nothing unverified."""
+"""Giving out an image: through the server, or by a short-lived link to its store.
+
+Frames come through the server: single ranges, a strong ETag, nothing unverified. Plain
+images are fetched from the store; ranges and ETags are the store's, and the device
+compares the digest.
+"""
 
 import re
 from collections.abc import Iterator
@@ -9,7 +14,7 @@ from django.http.response import HttpResponseBase
 
 from firmware.exceptions import ImageUnavailableError
 from firmware.models import Firmware
-from firmware.services.registry import stored_bytes
+from firmware.services.registry import download_link, stored_bytes
 
 RANGE = re.compile(r"bytes=(\d*)-(\d*)", re.ASCII | re.IGNORECASE)
 MAX_DIGITS = 18
@@ -50,19 +55,30 @@ def _number(digits: str) -> int:
     return int(digits) if len(digits) <= MAX_DIGITS else 10**MAX_DIGITS
 
 
-def image_response(request: HttpRequest, firmware: Firmware) -> HttpResponseBase:
-    """Stream an image or one range of it.
+def image_response(
+    request: HttpRequest, firmware: Firmware, *, region: str
+) -> HttpResponseBase:
+    """Answer with an image or one range of it, or lead to the store that has it.
 
     The first frame is verified before the status goes out, so that a damaged image is
     a clear error; damage further in breaks the connection off short of its length.
 
+    Args:
+        region: the device's; its places are asked first.
+
     Raises:
         ImageUnavailableError: the image is known to be damaged, or its first frame
             does not verify.
+        StoreUnavailableError: no place that holds it answers.
     """
     if firmware.damaged_at is not None:
         raise ImageUnavailableError(
             f"the stored image of {firmware} is damaged: {firmware.damage}"
+        )
+    link = download_link(firmware, region=region)
+    if link is not None:
+        return HttpResponse(
+            status=307, headers={"Location": link, "Cache-Control": "no-store"}
         )
     etag = f'"{firmware.sha256}"'
     wanted = requested_range(
@@ -76,7 +92,7 @@ def image_response(request: HttpRequest, firmware: Firmware) -> HttpResponseBase
             status=416, headers={"Content-Range": f"bytes */{firmware.size}"}
         )
     start, end = wanted if isinstance(wanted, tuple) else (0, firmware.size)
-    pieces: Iterator[bytes] = iter(stored_bytes(firmware, start, end))
+    pieces: Iterator[bytes] = iter(stored_bytes(firmware, start, end, region=region))
     first = next(pieces, b"")
     response = StreamingHttpResponse(
         chain((first,), pieces),

@@ -26,7 +26,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import connection, transaction
 from django.utils import timezone
 
-from firmware import signing
+from firmware import signing, storage
 from firmware.choices import SOUND_KEYS, KeyStatus
 from firmware.frames import (
     KEY_BYTES,
@@ -301,7 +301,12 @@ def current_storage_key() -> FrameKey:
 
 
 def keep_file_key(storage_name: str, file_key: bytes) -> None:
-    """Write down the key of a stored file, wrapped; call it holding the rings."""
+    """Write down the key of a stored file, wrapped; call it holding the rings.
+
+    What a bucket encrypts by itself has no key here.
+    """
+    if storage.is_plain(storage_name):
+        return
     current = active_storage_key()
     WrappedKey.objects.create(
         storage_name=storage_name,

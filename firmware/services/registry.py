@@ -1,9 +1,8 @@
 """Registering, approving and retiring firmware (FR-FW-001)."""
 
 import logging
-import secrets
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import partial
 from typing import Any
@@ -15,7 +14,7 @@ from django.db.models import Exists, OuterRef
 from django.utils import timezone
 from django.utils.module_loading import import_string
 
-from firmware import signing, storage
+from firmware import links, places, signing, storage
 from firmware.choices import FirmwareStatus
 from firmware.exceptions import (
     FirmwareNotFoundError,
@@ -31,6 +30,7 @@ from firmware.exceptions import (
 )
 from firmware.frames import DamagedImageError
 from firmware.models import DeviceModel, Firmware, Manifest, WrappedKey
+from firmware.services import copies
 from firmware.services.keys import (
     current_signer,
     file_key,
@@ -129,11 +129,11 @@ def register_firmware(
     if known is not None and known.damaged_at is None:
         _fill_digests(known, staged.digests)
         return known, UploadOutcome.KNOWN
-    name = f"{secrets.token_hex(16)}.hsf"
+    name = storage.new_name()
     # Before the transaction: a distant store may take longer than the database lets
     # a transaction idle.
     try:
-        storage.publish(staged, name)
+        copies.publish(staged, name)
     except storage.STORE_ERRORS as error:
         logger.exception("Store refused an image")
         raise StoreUnavailableError("the store of images does not answer") from error
@@ -148,7 +148,7 @@ def register_firmware(
                 outcome = _repair(known.pk, actor, staged, name)
                 known.refresh_from_db()
                 if outcome is UploadOutcome.KNOWN:
-                    storage.withdraw(name)
+                    copies.withdraw(name)
                 return known, outcome
             signer = current_signer()
             signature = signing.sign_digest(
@@ -186,7 +186,7 @@ def register_firmware(
                 },
             )
     except BaseException:
-        storage.withdraw(name)
+        copies.withdraw(name)
         raise
     logger.info(
         "Firmware uploaded",
@@ -306,6 +306,7 @@ def _read_digests(firmware: Firmware) -> Digests:
         ImageUnavailableError: it is not what was uploaded; this is noted.
         StoreUnavailableError: the store does not answer.
     """
+    copies.check_copies(firmware)
     digester = Digester()
     for piece in stored_bytes(firmware, 0, firmware.size):
         digester.update(piece)
@@ -510,22 +511,41 @@ def change_release_notes(
     return firmware
 
 
-def stored_bytes(firmware: Firmware, start: int, end: int) -> Iterator[bytes]:
+def stored_bytes(
+    firmware: Firmware, start: int, end: int, *, region: str = ""
+) -> Iterator[bytes]:
     """Yield the bytes [start, end) of the image, each verified before it leaves.
 
+    Of an image that its store encrypts, only the whole can be verified, at its end.
+
+    Args:
+        region: whose places are asked first.
+
     Raises:
-        ImageUnavailableError: the stored image is damaged. This is noted on the
-            firmware, so that nobody is offered it again.
+        ImageUnavailableError: the stored image is damaged at every place that holds
+            it. This is noted on the firmware, so that nobody is offered it again.
         StoreUnavailableError: the store does not answer; nothing is known of the image.
     """
+    name = firmware.storage_name
+    held = copies.holders(name, region=region)
+
+    def set_aside(place: str, damage: str) -> None:
+        if len(held) > 1:
+            copies.set_aside(firmware, place, damage)
+
     try:
-        yield from storage.read_image(
-            firmware.storage_name,
-            partial(file_key, firmware.storage_name),
+        pieces = storage.read_image(
+            name,
+            partial(file_key, name),
             size=firmware.size,
             start=start,
             end=end,
+            at=held,
+            on_damage=set_aside,
         )
+        if storage.is_plain(name) and (start, end) == (0, firmware.size):
+            pieces = storage.checked(pieces, firmware.sha256)
+        yield from pieces
     except DamagedImageError as error:
         note_damage(firmware, str(error))
         raise ImageUnavailableError(
@@ -533,6 +553,29 @@ def stored_bytes(firmware: Firmware, start: int, end: int) -> Iterator[bytes]:
         ) from error
     except storage.STORE_ERRORS as error:
         logger.exception("Store does not give an image")
+        raise StoreUnavailableError("the store of images does not answer") from error
+
+
+def download_link(firmware: Firmware, *, region: str) -> str | None:
+    """Return a short-lived address of the image; None if it goes through the server.
+
+    Who may have it is decided before. Within the life of the address, a minute at
+    most, whoever holds it can fetch this one image, also after a revocation.
+
+    Raises:
+        StoreUnavailableError: no place that holds it answers.
+    """
+    name = firmware.storage_name
+    if not storage.is_plain(name):
+        return None
+    try:
+        return links.link_to(
+            name,
+            held_by=copies.holders(name, region=region),
+            region=region,
+            on_missing=lambda place: copies.set_aside(firmware, place, "gone"),
+        )
+    except links.NoPlaceAnswersError as error:
         raise StoreUnavailableError("the store of images does not answer") from error
 
 
@@ -601,23 +644,41 @@ def manifest_for(
     return manifest
 
 
-def tidy_store() -> int:
+def tidy_store(*, now: datetime | None = None) -> int:
     """Remove what interrupted uploads left: files that no row speaks of, an hour old.
 
+    A copy that has vanished from its bucket is noted, so that it is made again. A
+    place that does not answer is left for the next time.
+
     Returns:
-        How many files were removed.
+        How many files and unfinished uploads were removed.
     """
+    now = now or timezone.now()
+    oldest = now - ORPHAN_AGE
     removed = 0
-    oldest = timezone.now() - ORPHAN_AGE
     for part in storage.incoming_folder().glob("*.part"):
         if part.stat().st_mtime < oldest.timestamp():
             part.unlink(missing_ok=True)
             removed += 1
-    store = storage.image_store()
+    for place in places.place_names():
+        try:
+            removed += _tidy_place(place, oldest)
+        except storage.STORE_ERRORS:
+            logger.warning("Place is not tidied", extra={"place": place}, exc_info=True)
+    copies.forget_strays(before=oldest)
+    in_use = Firmware.objects.filter(storage_name=OuterRef("storage_name"))
+    WrappedKey.objects.filter(created_at__lt=oldest).exclude(Exists(in_use)).delete()
+    return removed
+
+
+def _tidy_place(place: str, oldest: datetime) -> int:
+    removed = 0
+    store = storage.image_store(place)
+    began_at = timezone.now()
     try:
         names = set(store.listdir("")[1])
     except FileNotFoundError:
-        return removed
+        names = set()
     known = set(
         Firmware.objects.filter(storage_name__in=names).values_list(
             "storage_name", flat=True
@@ -627,6 +688,5 @@ def tidy_store() -> int:
         if store.get_modified_time(name) < oldest:
             store.delete(name)
             removed += 1
-    in_use = Firmware.objects.filter(storage_name=OuterRef("storage_name"))
-    WrappedKey.objects.filter(created_at__lt=oldest).exclude(Exists(in_use)).delete()
-    return removed
+    copies.note_vanished(place, present=names, before=began_at)
+    return removed + storage.abort_unfinished(place, before=oldest)

@@ -492,8 +492,10 @@ def _take_over_from_headers() -> list[str]:
     """
     unreadable = []
     known = WrappedKey.objects.filter(pk=OuterRef("storage_name"))
-    names = Firmware.objects.exclude(Exists(known)).values_list(
-        "storage_name", flat=True
+    names = (
+        Firmware.objects.exclude(Exists(known))
+        .exclude(storage_name__endswith=storage.PLAIN_SUFFIX)
+        .values_list("storage_name", flat=True)
     )
     for name in list(names):
         try:

@@ -6,6 +6,7 @@ Rules:
 - The database is the only truth: Redis may vanish at any time (design, section 1).
 """
 
+import json
 from datetime import timedelta
 from ipaddress import ip_network
 from pathlib import Path
@@ -149,6 +150,22 @@ def database_from_url(url: str, *, pool: bool = False) -> dict[str, Any]:
     return settings
 
 
+def json_object(name: str) -> dict[str, Any]:
+    """Read a variable that holds a JSON object; an empty one if it is not set.
+
+    Raises:
+        ImproperlyConfigured: names the variable.
+    """
+    text = env.str(name, default="") or "{}"
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise ImproperlyConfigured(f"{name} is not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise ImproperlyConfigured(f"{name} must be a JSON object")
+    return value
+
+
 # --- The proxy in front (hotswap.common.api.proxy) ------------------------------
 PROXY_SECRET = env.str("HOTSWAP_PROXY_SECRET", default="")
 if PROXY_SECRET and len(PROXY_SECRET) < 16:
@@ -159,6 +176,7 @@ try:
     ]
 except ValueError as error:
     raise ImproperlyConfigured(f"HOTSWAP_PROXY_ADDRESSES: {error}") from None
+
 
 DATABASE_POOL = env.bool("HOTSWAP_DATABASE_POOL", default=False)
 DATABASES = {
@@ -248,6 +266,17 @@ S3_CHECKSUMS = env.str(
     "HOTSWAP_S3_CHECKSUMS",
     default="when_required" if S3_ENDPOINT else "when_supported",
 )
+# `frames`: encrypted here, given out through the server. `AES256`, `aws:kms`: left to
+# the bucket, given out by links that live for a minute at most.
+S3_ENCRYPTION = env.str("HOTSWAP_S3_ENCRYPTION", default="frames")
+S3_KMS_KEY = env.str("HOTSWAP_S3_KMS_KEY", default="")
+# The address that devices use, if it is not the server's: a link is signed for a host.
+S3_PUBLIC_ENDPOINT = env.str("HOTSWAP_S3_PUBLIC_ENDPOINT", default="")
+S3_LINK_SECONDS = env.int("HOTSWAP_S3_LINK_SECONDS", default=60)
+# Further buckets by name, and addresses in front of them by region; JSON objects.
+S3_BUCKETS = json_object("HOTSWAP_S3_BUCKETS")
+DOWNLOAD_BASES = json_object("HOTSWAP_DOWNLOAD_BASES")
+DOWNLOAD_SECRET = env.str("HOTSWAP_DOWNLOAD_SECRET", default="")
 FIRMWARE_DIR = DATA_DIR / "firmware"
 
 # --- Devices ------------------------------------------------------------------------
@@ -330,6 +359,11 @@ CELERY_BEAT_SCHEDULE = {
         "task": "firmware.tasks.tend_keys",
         "schedule": 30.0,
         "options": {"expires": 30},
+    },
+    "firmware-copies": {
+        "task": "firmware.tasks.complete_copies",
+        "schedule": 10.0,
+        "options": {"expires": 10},
     },
     "common-tidy": {
         "task": "hotswap.common.tasks.tidy",

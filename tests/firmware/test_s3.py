@@ -15,9 +15,9 @@ from firmware.storage import image_store, incoming_folder
 from hotswap.common.models import AuditEvent
 from tests.api import problem_of
 from tests.callers import PersonCaller
-from tests.conftest import S3Server
 from tests.firmware.factories import DeviceModelFactory, FirmwareFactory
 from tests.firmware.forms import upload
+from tests.s3 import S3Server
 
 # More than one part of a multipart transfer, and no round number.
 LARGE = 9 * 1024 * 1024 + 7

@@ -21,6 +21,7 @@ class ObjectHost:
     Attributes:
         refusals: statuses of the next answers, used up in order.
         cut_at: the answers that hold this byte end before it, once.
+        part_status: the status over a part of the image.
         etags: the ETag of each answer, the last one for ever; another copy has
             another.
     """
@@ -39,6 +40,8 @@ class ObjectHost:
             target=self._http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
         )
         self._thread.start()
+
+        self.part_status = 206
 
     def close(self) -> None:
         self._http.shutdown()
@@ -70,7 +73,7 @@ class _Handler(BaseHTTPRequestHandler):
         if span and self.headers.get("If-Range", etag) == etag:
             first, last, status = int(span[1]), int(span[2]), 206
         content = host.image[first : last + 1]
-        self.send_response(status)
+        self.send_response(host.part_status if status == 206 else status)
         self.send_header("ETag", etag)
         self.send_header("Content-Length", str(len(content)))
         if status == 206:
@@ -128,6 +131,20 @@ def test_cut_download_resumes_from_another_copy_with_another_etag(
     assert elsewhere.ranges() == ["bytes=0-59999", "bytes=30000-59999"]
     assert all("If-Range" not in headers for _, headers in elsewhere.seen)
     assert device.current_sha256() == sha256(image)
+
+
+def test_part_under_the_status_of_a_whole_is_taken_for_a_part(
+    device: DeviceProcess, elsewhere: ObjectHost, image: bytes
+) -> None:
+    device.limits["chunk_bytes"] = 25_000
+    device.provision()
+    elsewhere.part_status = 200
+    device.start()
+
+    claim = order_and_wait(device, image, "2.0.0")
+
+    assert claim["status"] == "confirming"
+    assert elsewhere.ranges()[1:] == ["bytes=25000-49999", "bytes=50000-59999"]
 
 
 def test_download_goes_on_when_the_server_gives_the_bytes_itself_again(
