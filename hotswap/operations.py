@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, connection
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from drf_spectacular.utils import extend_schema
@@ -38,6 +39,8 @@ def readiness(request: HttpRequest) -> JsonResponse:
             )
         }
         token_keys()
+    except ImproperlyConfigured:
+        return JsonResponse({"status": "unavailable", "keys": "unusable"}, status=503)
     except DatabaseError:
         return JsonResponse({"status": "unavailable", "database": "down"}, status=503)
     return JsonResponse({"status": "ready", "database": "ok", **ages})

@@ -82,6 +82,11 @@ def _ignore(done: int) -> None:
 
 def _signing_key(key_id: str) -> SigningKey:
     key = SigningKey.objects.filter(key_id=key_id).first()
+    if key is None and StorageKey.objects.filter(key_id=key_id).exists():
+        raise UnknownKeyError(
+            f"{key_id} is a storage key, no signing key: rotate that ring; a storage "
+            "key retires when nothing is wrapped by it"
+        )
     if key is None:
         raise UnknownKeyError(f"there is no signing key {key_id!r}")
     return key
@@ -272,8 +277,20 @@ def _without_signature_of(keys: QuerySet[SigningKey]) -> QuerySet[Firmware]:
     )
 
 
-def held_back_if_revoked(key: SigningKey) -> int:
-    """Count the images that no other sound key has signed."""
+def images_held_back() -> QuerySet[Firmware]:
+    """Return the images that wait to be signed again, after a revocation."""
+    return Firmware.objects.filter(signature_revoked_at__isnull=False).exclude(
+        status=FirmwareStatus.REJECTED
+    )
+
+
+def held_back_if_revoked(*, key_id: str) -> int:
+    """Count the images that no other sound key has signed.
+
+    Raises:
+        UnknownKeyError: there is no such key.
+    """
+    key = _signing_key(key_id)
     others = SigningKey.objects.filter(status__in=SOUND_KEYS).exclude(pk=key.pk)
     return _without_signature_of(others).count()
 
@@ -350,10 +367,7 @@ def sign_held_back(
     """
     signed = 0
     refused: dict[UUID, str] = {}
-    waiting = Firmware.objects.filter(signature_revoked_at__isnull=False).exclude(
-        status=FirmwareStatus.REJECTED
-    )
-    for firmware in waiting.order_by("created_at"):
+    for firmware in images_held_back().order_by("created_at"):
         digest = hashlib.sha256()
         try:
             for piece in stored_bytes(firmware, 0, firmware.size):

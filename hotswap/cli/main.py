@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from hotswap.cli import devices, firmware, groups
+from hotswap.cli import devices, firmware, groups, keys
 from hotswap.cli.client import CliError
 from hotswap.cli.login import login, logout
 from hotswap.cli.output import print_error
@@ -36,6 +36,7 @@ app.add_typer(groups.app, name="group")
 app.command()(login)
 app.command()(logout)
 app.command()(simulate)
+app.add_typer(keys.app)
 
 Port = Annotated[
     int,

@@ -10,10 +10,12 @@ Files, all of mode 0600 below `KEYS_DIR`:
 import hashlib
 import hmac
 import secrets
+import time
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -23,6 +25,8 @@ from django.core.exceptions import ImproperlyConfigured
 from hotswap.common.secret_files import read_or_create_secret, write_secret_file
 
 NONCE_BYTES = 12
+# Fingerprints of token keys are named `tokens/<name of the key>`.
+TOKENS = "tokens/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,18 +38,71 @@ class TokenKey:
     public: ec.EllipticCurvePublicKey
 
 
+SECRET_BYTES = 32
+# What becomes of an installation that loses the file for good.
+LOSSES = {
+    "master": "the signing and storage keys, and so every stored image, stay closed",
+    "pepper": "no device can log in until each has a new key",
+    "tokens": "every person and device has to log in again",
+}
+
+
+def key_file(name: str) -> Path:
+    """Return where the file of a secret lies."""
+    return Path(settings.KEYS_DIR) / f"{name}.key"
+
+
+def _advice(name: str) -> str:
+    return (
+        f"restore it from your backup and start again (without it, {LOSSES[name]}; "
+        "docs/firmware.md, Key files)"
+    )
+
+
 def _secret(name: str) -> bytes:
-    path = Path(settings.KEYS_DIR) / f"{name}.key"
+    path = key_file(name)
     try:
-        return bytes.fromhex(path.read_text().strip())
+        secret = bytes.fromhex(path.read_text().strip())
     except FileNotFoundError:
         raise ImproperlyConfigured(
-            f"the key file {path} is missing: restore it from your backup"
+            f"the key file {path} is missing: {_advice(name)}"
+        ) from None
+    except OSError as error:
+        raise ImproperlyConfigured(
+            f"the key file {path} cannot be read ({error.strerror}): let the user that "
+            "runs HotSwap read it"
         ) from None
     except ValueError:
+        secret = b""
+    if len(secret) != SECRET_BYTES:
         raise ImproperlyConfigured(
-            f"the key file {path} does not hold hexadecimal digits"
-        ) from None
+            f"the key file {path} does not hold {2 * SECRET_BYTES} hexadecimal digits: "
+            f"{_advice(name)}"
+        )
+    return secret
+
+
+def wrong_file(name: str) -> str:
+    """Say that a key file is another one than the database was made with.
+
+    Args:
+        name: of its fingerprint.
+    """
+    is_token = name.startswith(TOKENS)
+    path = Path(settings.KEYS_DIR) / f"{name}.pem" if is_token else key_file(name)
+    return (
+        f"the key file {path} is not the one this database was made with: "
+        f"{_advice('tokens' if is_token else name)}"
+    )
+
+
+def strange_tokens(known: list[str]) -> str:
+    """Say that none of the token keys that the database knows is there."""
+    files = ", ".join(str(Path(settings.KEYS_DIR) / f"{name}.pem") for name in known)
+    return (
+        f"the key files of this database are missing ({files}) and others are in their "
+        f"place: {_advice('tokens')}"
+    )
 
 
 @lru_cache(maxsize=1)
@@ -63,16 +120,36 @@ def pepper() -> bytes:
 @lru_cache(maxsize=1)
 def token_keys() -> tuple[TokenKey, ...]:
     """Return the token keys, the signing one last."""
-    folder = Path(settings.KEYS_DIR) / "tokens"
+    folder = tokens_folder()
     keys = []
     for path in sorted(folder.glob("*.pem")):
-        private = serialization.load_pem_private_key(path.read_bytes(), password=None)
+        try:
+            private = serialization.load_pem_private_key(
+                path.read_bytes(), password=None
+            )
+        except OSError as error:
+            raise ImproperlyConfigured(
+                f"the key file {path} cannot be read ({error.strerror}): let the user "
+                "that runs HotSwap read it"
+            ) from None
+        except (ValueError, TypeError, UnsupportedAlgorithm):
+            raise ImproperlyConfigured(
+                f"the key file {path} does not hold a private key in PEM form: "
+                f"{_advice('tokens')}"
+            ) from None
         if not isinstance(private, ec.EllipticCurvePrivateKey):
             raise ImproperlyConfigured(f"{path} is not an elliptic curve key")
         keys.append(TokenKey(path.stem, private, private.public_key()))
     if not keys:
-        raise ImproperlyConfigured(f"there is no token key in {folder}")
+        raise ImproperlyConfigured(
+            f"there is no token key in {folder} (*.pem): {_advice('tokens')}"
+        )
     return tuple(keys)
+
+
+def tokens_folder() -> Path:
+    """Return the folder of the files that sign tokens."""
+    return Path(settings.KEYS_DIR) / "tokens"
 
 
 def forget_keys() -> None:
@@ -83,27 +160,43 @@ def forget_keys() -> None:
 
 def create_key_files() -> None:
     """Make every key file that is missing. Two processes may do this at once."""
-    folder = Path(settings.KEYS_DIR)
     for name in ("master", "pepper"):
-        read_or_create_secret(folder / f"{name}.key")
-    tokens = folder / "tokens"
-    if not list(tokens.glob("*.pem")):
-        private = ec.generate_private_key(ec.SECP256R1())
-        pem = private.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-        write_secret_file(tokens / f"token-{secrets.token_hex(4)}.pem", pem)
+        read_or_create_secret(key_file(name))
+    if not list(tokens_folder().glob("*.pem")):
+        create_token_key()
     forget_keys()
 
 
+def create_token_key() -> str:
+    """Make a file that signs tokens from the next start on; return its key's name."""
+    # Names rise with time: the last one signs.
+    name = f"token-{time.time_ns() // 1_000_000:013}-{secrets.token_hex(2)}"
+    private = ec.generate_private_key(ec.SECP256R1())
+    pem = private.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    write_secret_file(tokens_folder() / f"{name}.pem", pem)
+    return name
+
+
 def fingerprints() -> dict[str, str]:
-    """Return a check value of each secret that reveals nothing of it."""
-    return {
+    """Return a check value of each secret that reveals nothing of it.
+
+    Raises:
+        ImproperlyConfigured: a file is missing or holds no key.
+    """
+    found = {
         name: hmac.new(key, b"hotswap fingerprint", hashlib.sha256).hexdigest()
         for name, key in (("master", master_key()), ("pepper", pepper()))
     }
+    for key in token_keys():
+        public = key.public.public_bytes(
+            serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+        found[f"{TOKENS}{key.kid}"] = hashlib.sha256(public).hexdigest()
+    return found
 
 
 def seal(plain: bytes, *, purpose: str) -> bytes:

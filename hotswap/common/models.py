@@ -145,7 +145,7 @@ class RememberedAnswer(models.Model):
 class KeyFingerprint(models.Model):
     """A check value of each key file, so that a lost or swapped file is noticed."""
 
-    name = models.CharField(max_length=32, primary_key=True)
+    name = models.CharField(max_length=300, primary_key=True)
     fingerprint = models.CharField(max_length=64)
 
     def __str__(self) -> str:

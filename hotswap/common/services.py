@@ -1,5 +1,6 @@
 """What an installation needs before its first request."""
 
+import logging
 from datetime import datetime, timedelta
 
 from django.conf import settings
@@ -22,31 +23,97 @@ from hotswap.common.roles import PEOPLE, Role
 CLOCK_GAP = timedelta(seconds=30)
 
 
+logger = logging.getLogger(__name__)
+
+
 class OwnAccountError(ConflictError):
     code = "own_account"
+
+
+class TokenKeysPresentError(ConflictError):
+    code = "token_keys_present"
 
 
 def ensure_keys() -> None:
     """Make the key files at the first start; later, check that they are the same.
 
+    A token key may be added, and taken away once another one is known: that ends the
+    sessions it signed and nothing else.
+
     Raises:
         ImproperlyConfigured: a key file is gone or another one is in its place. What
             it protects could not be read any more, so nothing starts.
     """
-    known = dict(KeyFingerprint.objects.values_list("name", "fingerprint"))
+    known = _known_fingerprints()
     if not known:
         keyring.create_key_files()
-    for name, fingerprint in keyring.fingerprints().items():
+    found = keyring.fingerprints()
+    _compare(known, found)
+    for name, fingerprint in found.items():
         if name not in known:
             KeyFingerprint.objects.get_or_create(
                 name=name, defaults={"fingerprint": fingerprint}
             )
-        elif known[name] != fingerprint:
-            raise ImproperlyConfigured(
-                f"the key file {settings.KEYS_DIR}/{name}.key is not the one this "
-                "database was made with: restore it from your backup"
-            )
-    keyring.token_keys()
+    gone = [name for name in known if name not in found]
+    if gone:
+        logger.warning("Token keys were taken away", extra={"keys": gone})
+        KeyFingerprint.objects.filter(name__in=gone).delete()
+
+
+def check_keys() -> None:
+    """Check that the key files are those of the database; make and change nothing.
+
+    Raises:
+        ImproperlyConfigured: they are not, or the database has never been prepared.
+    """
+    known = _known_fingerprints()
+    if not known:
+        raise ImproperlyConfigured(
+            "this database has no keys yet: start HotSwap once, or run "
+            "`hotswap manage prepare`"
+        )
+    _compare(known, keyring.fingerprints())
+
+
+def _known_fingerprints() -> dict[str, str]:
+    return dict(KeyFingerprint.objects.values_list("name", "fingerprint"))
+
+
+def _compare(known: dict[str, str], found: dict[str, str]) -> None:
+    for name, fingerprint in known.items():
+        if name in found and found[name] != fingerprint:
+            raise ImproperlyConfigured(keyring.wrong_file(name))
+    tokens = [name for name in known if name.startswith(keyring.TOKENS)]
+    if tokens and not any(name in found for name in tokens):
+        raise ImproperlyConfigured(keyring.strange_tokens(tokens))
+
+
+def replace_token_keys(*, actor: User | None) -> str:
+    """Make a token key where those that the database knows are lost; return its name.
+
+    Everybody has to log in again; devices do so by themselves.
+
+    Raises:
+        TokenKeysPresentError: they are not lost.
+    """
+    known = {name for name in _known_fingerprints() if name.startswith(keyring.TOKENS)}
+    present = {
+        f"{keyring.TOKENS}{path.stem}" for path in keyring.tokens_folder().glob("*.pem")
+    }
+    if not known or known & present:
+        raise TokenKeysPresentError("the token keys that the database knows are there")
+    name = keyring.create_token_key()
+    keyring.forget_keys()
+    with transaction.atomic():
+        KeyFingerprint.objects.filter(name__in=known).delete()
+        audit.record(
+            actor=actor,
+            verb="token-key.replaced",
+            object_kind="token-key",
+            object_id=name,
+        )
+    ensure_keys()
+    return name
 
 
 def ensure_groups() -> None:

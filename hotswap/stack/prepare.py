@@ -53,13 +53,17 @@ def main() -> None:
 
     django.setup()
     from django.contrib.auth import get_user_model
-    from django.core.management import call_command
+    from django.core.management import CommandError, call_command
 
     wait_for_database()
     applied = migrate()
     people = get_user_model()._default_manager
     had_people = people.exists()
-    call_command("prepare")
+    try:
+        call_command("prepare")
+    except CommandError as error:
+        # The end of this program's output is what `hotswap serve` shows.
+        raise SystemExit(f"HotSwap does not start: {error}") from None
     made = not had_people and people.exists()
     json.dump({"migrations": applied, "admin_created": made}, sys.stdout)
     sys.stdout.write("\n")

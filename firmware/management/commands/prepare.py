@@ -3,7 +3,8 @@
 import os
 from typing import Any
 
-from django.core.management.base import BaseCommand
+from django.core.exceptions import ImproperlyConfigured
+from django.core.management.base import BaseCommand, CommandError
 
 from firmware.services.keys import ensure_firmware_keys
 from hotswap.common import services
@@ -13,9 +14,12 @@ class Command(BaseCommand):
     help = "Create or check the key files, the roles, the first Admin, the signing key."
 
     def handle(self, *args: Any, **options: Any) -> None:
-        services.ensure_keys()
+        try:
+            services.ensure_keys()
+            ensure_firmware_keys()
+        except ImproperlyConfigured as error:
+            raise CommandError(str(error)) from None
         services.ensure_groups()
-        ensure_firmware_keys()
         password = os.environ.get("HOTSWAP_ADMIN_PASSWORD")
         if password:
             services.ensure_first_admin(
