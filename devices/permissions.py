@@ -1,5 +1,6 @@
 """A device may only speak of itself."""
 
+from collections.abc import Callable
 from typing import cast
 
 from rest_framework.request import Request
@@ -22,3 +23,9 @@ def calling_device(request: Request, device_id: str | None = None) -> Device:
         raise ForbiddenError("a device may only speak of itself", code="foreign_device")
     check_device_rate("device", device.pk)
     return device
+
+
+def still_admitted(request: Request) -> Callable[[], bool]:
+    """Return what tells, later on, whether the calling device is still let in."""
+    principal = cast(DevicePrincipal, request.user)
+    return principal.is_admitted

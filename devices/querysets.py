@@ -34,6 +34,10 @@ class DeviceKeyQuerySet(models.QuerySet["DeviceKey"]):
 
 
 class DeviceQuerySet(models.QuerySet["Device"]):
+    def admitted(self) -> Self:
+        """Those that may call: not revoked. Being disabled is about updates alone."""
+        return self.filter(revoked_at__isnull=True)
+
     def updatable(self) -> Self:
         """Those that may be ordered to install something."""
         return self.filter(enabled=True, revoked_at__isnull=True)

@@ -89,3 +89,9 @@ class ImageUnavailableError(HotSwapError):
     status = 503
     title = "Image unavailable"
     code = "image_damaged"
+
+
+class DownloadEndedError(ForbiddenError):
+    """Who receives an image has been shut out meanwhile."""
+
+    code = "download_ended"

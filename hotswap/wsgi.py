@@ -10,6 +10,8 @@ import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from hotswap.sockets import WithLittleUnsent
+
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication
 
@@ -70,7 +72,7 @@ def make_application() -> "WSGIApplication":
         from hotswap.telemetry import trace_requests
 
         trace_requests()
-    return WithoutProcessEnvironment(get_wsgi_application())
+    return WithLittleUnsent(WithoutProcessEnvironment(get_wsgi_application()))
 
 
 application = make_application()

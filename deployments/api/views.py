@@ -29,7 +29,7 @@ from deployments.choices import DeploymentStatus, Level, Strategy, TargetStatus
 from deployments.exceptions import DeploymentNotFoundError, NoActiveUpdateError
 from deployments.models import Deployment, Event, Target
 from deployments.services import launch, offers, operate, reports
-from devices.permissions import calling_device
+from devices.permissions import calling_device, still_admitted
 from firmware.api.downloads import image_response
 from firmware.api.trust import TRUSTED_KEYS, trusted_keys
 from hotswap.common.api.base import ApiView, ListView, acting_person
@@ -276,4 +276,9 @@ class DownloadView(ApiView):
             raise NoActiveUpdateError(
                 "this device has no active update to this firmware"
             )
-        return image_response(request._request, firmware, region=device.region)
+        return image_response(
+            request._request,
+            firmware,
+            region=device.region,
+            is_admitted=still_admitted(request),
+        )

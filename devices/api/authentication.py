@@ -28,6 +28,10 @@ class DevicePrincipal:
     def pk(self) -> uuid.UUID:
         return self.device.pk
 
+    def is_admitted(self) -> bool:
+        """Look up whether the device is still there and not revoked."""
+        return Device.objects.admitted().filter(pk=self.device.pk).exists()
+
 
 class DeviceAuthentication(BearerAuthentication):
     """Accept the token of a device that exists and is not revoked."""
@@ -36,10 +40,10 @@ class DeviceAuthentication(BearerAuthentication):
 
     def principal(self, claims: RingToken) -> DevicePrincipal:
         try:
-            device = Device.objects.filter(pk=claims["sub"]).first()
+            device = Device.objects.admitted().filter(pk=claims["sub"]).first()
         except (ValidationError, ValueError):
             device = None
-        if device is None or device.revoked_at is not None:
+        if device is None:
             raise AuthenticationFailed(
                 "the device is revoked or gone", code="token_revoked"
             )

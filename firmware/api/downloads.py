@@ -6,18 +6,21 @@ compares the digest.
 """
 
 import re
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from itertools import chain
 
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 
-from firmware.exceptions import ImageUnavailableError
+from firmware.exceptions import DownloadEndedError, ImageUnavailableError
 from firmware.models import Firmware
 from firmware.services.registry import download_link, stored_bytes
 
 RANGE = re.compile(r"bytes=(\d*)-(\d*)", re.ASCII | re.IGNORECASE)
 MAX_DIGITS = 18
+# With what the network still holds, a revocation takes effect within 5 s.
+RECHECK_SECONDS = 2.0
 
 
 def requested_range(
@@ -55,8 +58,32 @@ def _number(digits: str) -> int:
     return int(digits) if len(digits) <= MAX_DIGITS else 10**MAX_DIGITS
 
 
+def while_admitted(
+    pieces: Iterator[bytes],
+    is_admitted: Callable[[], bool],
+    *,
+    clock: Callable[[], float] = time.monotonic,
+) -> Iterator[bytes]:
+    """Pass pieces on for as long as their receiver is admitted, asked every 2 s.
+
+    Raises:
+        DownloadEndedError: it is not admitted any more. The connection breaks off.
+    """
+    asked_at = clock()
+    for piece in pieces:
+        if clock() - asked_at >= RECHECK_SECONDS:
+            if not is_admitted():
+                raise DownloadEndedError("the receiver has been shut out")
+            asked_at = clock()
+        yield piece
+
+
 def image_response(
-    request: HttpRequest, firmware: Firmware, *, region: str
+    request: HttpRequest,
+    firmware: Firmware,
+    *,
+    region: str,
+    is_admitted: Callable[[], bool],
 ) -> HttpResponseBase:
     """Answer with an image or one range of it, or lead to the store that has it.
 
@@ -65,6 +92,8 @@ def image_response(
 
     Args:
         region: the device's; its places are asked first.
+        is_admitted: asked while the image is being sent; once it says no, the
+            connection breaks off.
 
     Raises:
         ImageUnavailableError: the image is known to be damaged, or its first frame
@@ -95,7 +124,7 @@ def image_response(
     pieces: Iterator[bytes] = iter(stored_bytes(firmware, start, end, region=region))
     first = next(pieces, b"")
     response = StreamingHttpResponse(
-        chain((first,), pieces),
+        while_admitted(chain((first,), pieces), is_admitted),
         status=206 if isinstance(wanted, tuple) else 200,
         content_type="application/octet-stream",
     )

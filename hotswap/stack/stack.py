@@ -244,6 +244,8 @@ class Stack:
                 *("--host", HOST, "--port", str(self.port), "--no-ws"),
                 *("--workers", "1", "--blocking-threads", threads),
                 *("--workers-kill-timeout", "5", "--log-level", "warning"),
+                # Little is to lie between a download and its receiver.
+                *("--http1-buffer-size", "65536"),
                 environment={**environment, "HOTSWAP_DATABASE_POOL": "1"},
                 is_ready=lambda: accepts_connections(self.port),
             ),

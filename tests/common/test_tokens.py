@@ -22,7 +22,7 @@ from devices.services.credentials import (
     issue_device_token,
     rotate_key,
 )
-from devices.services.registry import revoke_device
+from devices.services.registry import change_device, revoke_device
 from hotswap.common.keyring import token_keys
 from hotswap.common.models import RefreshToken
 from hotswap.common.services import tidy
@@ -498,25 +498,72 @@ def test_a_device_rotates_its_own_key_and_no_other(
     assert exchange(own.json()["apiKey"]).status_code == 200
 
 
+# Every route that a device gets further on than to its role.
 DEVICE_ROUTES = [
     (address, method)
     for address, method, *statuses in ROWS
-    if statuses[0] == "401" and statuses[3] == "403"
+    if statuses[0] == "401" and (statuses[4] != "403" or address.endswith("/download"))
 ]
+
+
+def path_of(address: str, device_id: str) -> str:
+    return "/" + address.replace("<str:device_id>", device_id).replace(
+        "<uuid:firmware_id>", NOBODY
+    ).replace("<uuid:update_id>", NOBODY)
+
+
+def test_the_routes_of_devices_are_all_there() -> None:
+    assert sorted(address.rpartition("/")[2] for address, _ in DEVICE_ROUTES) == [
+        *("api-key", "download", "health", "reports", "update")
+    ]
 
 
 @pytest.mark.parametrize(("address", "method"), DEVICE_ROUTES)
 def test_a_revoked_device_is_shut_out_of_every_device_route_at_once(
     device: Device, device_caller: Caller, address: str, method: str
 ) -> None:
-    path = "/" + address.replace("<str:device_id>", device.device_id).replace(
-        "<uuid:firmware_id>", NOBODY
-    ).replace("<uuid:update_id>", NOBODY)
+    path = path_of(address, device.device_id)
     assert device_caller.request(method, path, {}).status_code != 401
 
     revoke_device(actor=PersonFactory.create(operator=True), device_id=device.device_id)
 
     problem_of(device_caller.request(method, path, {}), 401, "token_revoked")
+
+
+@pytest.mark.parametrize(("address", "method"), DEVICE_ROUTES)
+def test_a_device_that_is_gone_is_shut_out_of_every_device_route_at_once(
+    device: Device, device_caller: Caller, address: str, method: str
+) -> None:
+    device.delete()
+
+    answer = device_caller.request(method, path_of(address, device.device_id), {})
+
+    problem_of(answer, 401, "token_revoked")
+
+
+@pytest.mark.parametrize(("address", "method"), DEVICE_ROUTES)
+def test_a_disabled_device_still_speaks_on_every_device_route(
+    device: Device, device_caller: Caller, address: str, method: str
+) -> None:
+    path = path_of(address, device.device_id)
+    before = device_caller.request(method, path, {}).status_code
+
+    change_device(
+        actor=PersonFactory.create(operator=True),
+        device_id=device.device_id,
+        changes={"enabled": False},
+    )
+
+    assert device_caller.request(method, path, {}).status_code == before
+
+
+def test_a_disabled_device_gets_a_token_and_a_key(exchange, operator) -> None:
+    device = DeviceFactory.create(disabled=True)
+
+    rotation = operator.post(f"/devices/{device.device_id}/api-key")
+
+    assert exchange(key_of(device), device.device_id).status_code == 200
+    assert rotation.status_code == 201
 
 
 def test_a_revoked_device_gets_no_token_and_no_key(
@@ -545,9 +592,7 @@ def test_a_device_may_not_speak_of_another(
     device_caller: Caller, address: str, method: str
 ) -> None:
     other = DeviceFactory.create()
-    path = "/" + address.replace("<str:device_id>", other.device_id).replace(
-        "<uuid:update_id>", NOBODY
-    )
+    path = path_of(address, other.device_id)
 
     problem_of(device_caller.request(method, path, {}), 403, "foreign_device")
 

@@ -1,12 +1,16 @@
 """Downloads over the API: ranges, ETags, and images that are not whole."""
 
+import contextlib
 import secrets
 from pathlib import Path
 from typing import Any
 
 import pytest
+from django.utils import timezone
 
 from devices.models import Device
+from firmware.api.downloads import while_admitted
+from firmware.exceptions import DownloadEndedError
 from firmware.frames import FRAME_BYTES, HEADER
 from firmware.models import Firmware
 from firmware.storage import image_store
@@ -145,3 +149,49 @@ def test_another_device_or_image_is_refused(ordered: tuple[Caller, Firmware]) ->
 
     problem_of(foreign_image, 403, "no_active_update")
     problem_of(foreign_device, 403, "no_active_update")
+
+
+# --- A receiver that is shut out meanwhile ---------------------------------
+
+
+def sent(answers: list[bool], times: list[float], count: int) -> list[bytes]:
+    """Return what leaves of `count` pieces; the clock and the answers are given."""
+    moments, admitted = iter(times), iter(answers)
+    received: list[bytes] = []
+    pieces = while_admitted(
+        (bytes([number]) for number in range(count)),
+        lambda: next(admitted),
+        clock=lambda: next(moments),
+    )
+    with contextlib.suppress(DownloadEndedError):
+        received.extend(pieces)
+    return received
+
+
+def test_the_receiver_is_asked_about_every_two_seconds() -> None:
+    times = [0, 0.5, 1.9, 2.0, 2.0, 3.9, 4.1, 4.1]
+
+    assert len(sent([True, True], times, 5)) == 5
+
+
+def test_no_piece_leaves_after_the_answer_no() -> None:
+    assert sent([False], [0, 0.5, 1.9, 2.1], 5) == [b"\x00", b"\x01"]
+
+
+def test_a_receiver_that_stalled_gets_no_piece_when_it_comes_back() -> None:
+    assert sent([False], [0, 0.1, 3600], 5) == [b"\x00"]
+
+
+def test_a_download_breaks_off_once_its_device_is_revoked(
+    ordered: tuple[Caller, Firmware], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("firmware.api.downloads.RECHECK_SECONDS", 0)
+    response = download(ordered)
+    pieces = iter(response.streaming_content)
+    received = [next(pieces)]
+
+    Device.objects.update(revoked_at=timezone.now())
+
+    with pytest.raises(DownloadEndedError):
+        received.extend(pieces)
+    assert b"".join(received) == CONTENT[:FRAME_BYTES]
