@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Self
 
 from django.db import models
 
-from deployments.choices import ACTIVE_DEPLOYMENTS
+from deployments.choices import ACTIVE_DEPLOYMENTS, DeploymentStatus
 
 if TYPE_CHECKING:
     from deployments.models import Deployment
@@ -16,3 +16,19 @@ class DeploymentQuerySet(models.QuerySet["Deployment"]):
     def active(self) -> Self:
         """Those that a tick still moves."""
         return self.filter(status__in=ACTIVE_DEPLOYMENTS)
+
+    def waiting(self) -> Self:
+        """Those whose time has yet to come, first ones first; nobody is a target yet.
+
+        One that was paused while it waited goes on waiting when it is resumed.
+        """
+        paused = models.Q(
+            status=DeploymentStatus.PAUSED,
+            started_at__isnull=True,
+            cancel_requested_at__isnull=True,
+        )
+        return (
+            self.select_related("firmware")
+            .filter(models.Q(status=DeploymentStatus.SCHEDULED) | paused)
+            .order_by("scheduled_at", "pk")
+        )

@@ -40,6 +40,16 @@ class GroupHasMembersError(ConflictError):
     code = "group_has_members"
 
 
+class GroupInUseError(ConflictError):
+    code = "group_in_use"
+
+
+class AudienceChangesError(ConflictError):
+    """Deployments to come would reach other devices, and nobody has agreed."""
+
+    code = "audience_changes"
+
+
 class UnknownDevicesError(ImpossibleError):
     code = "unknown_devices"
 

@@ -38,6 +38,7 @@ from deployments.services.targeting import (
 from deployments.strategies.registry import make_plan
 from deployments.strategies.types import Plan
 from devices.models import Device, DeviceGroup
+from devices.services.groups import hold_groups
 from firmware.choices import FirmwareStatus
 from firmware.models import Firmware
 from hotswap.common import audit
@@ -221,6 +222,7 @@ def create_deployment(
     now = now or timezone.now()
     with transaction.atomic():
         firmware = _deployable(request.firmware_id, lock=True)
+        hold_groups(request.selection.group_ids)
         _check_names(request.selection)
         # Serialises launches, so that two at once cannot both take the last place.
         with connection.cursor() as cursor:
@@ -384,7 +386,9 @@ def launch_scheduled(deployment: Deployment, now: datetime) -> None:
     try:
         with transaction.atomic():
             _deployable(deployment.firmware_id, lock=True)
-            _freeze(deployment, request_of(deployment), now)
+            request = request_of(deployment)
+            hold_groups(request.selection.group_ids)
+            _freeze(deployment, request, now)
     except AudienceMovedError:
         # It will have settled by a later tick.
         deployment.refresh_from_db()

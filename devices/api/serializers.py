@@ -20,6 +20,7 @@ from hotswap.common.api.serializers import (
     StrictBooleanField,
     StrictCharField,
     StrictRegexField,
+    StrictUUIDField,
 )
 
 DEVICE_ID = r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}\Z"
@@ -172,6 +173,22 @@ class DeviceOutput(CamelSerializer):
         return device.key_status_at(timezone.now()).value
 
 
+class AudienceChangeOutput(CamelSerializer):
+    """A deployment to come that reaches other devices by a change."""
+
+    id = serializers.UUIDField()
+    name = serializers.CharField()
+    scheduled_at = serializers.DateTimeField(allow_null=True)
+    before = serializers.IntegerField()
+    after = serializers.IntegerField()
+    added = serializers.IntegerField()
+    removed = serializers.IntegerField()
+
+
+class ChangedDeviceOutput(DeviceOutput):
+    affected_deployments = AudienceChangeOutput(many=True, read_only=True)
+
+
 class RegisteredDeviceOutput(DeviceOutput):
     api_key = serializers.CharField(read_only=True)
 
@@ -309,6 +326,7 @@ class GroupInput(CamelSerializer):
 class RulePreviewInput(CamelSerializer):
     type = serializers.ChoiceField(choices=[GroupType.DYNAMIC.value], required=False)
     rule = RuleField()
+    group_id = StrictUUIDField(required=False)
 
 
 class GroupOutput(CamelSerializer):
@@ -322,11 +340,27 @@ class GroupOutput(CamelSerializer):
     updated_at = serializers.DateTimeField()
 
 
+class ChangedGroupOutput(GroupOutput):
+    affected_deployments = AudienceChangeOutput(many=True, read_only=True)
+
+
 class RulePreviewOutput(CamelSerializer):
     rule = serializers.SerializerMethodField(method_name="get_rule")
     in_words = serializers.CharField(source="rule.in_words")
     count = serializers.IntegerField()
     sample = DeviceOutput(many=True)
+    added = serializers.IntegerField(
+        source="difference.added", required=False, help_text="with groupId only"
+    )
+    removed = serializers.IntegerField(
+        source="difference.removed", required=False, help_text="with groupId only"
+    )
+    affects_deployments = AudienceChangeOutput(
+        many=True,
+        source="difference.affected",
+        required=False,
+        help_text="with groupId only",
+    )
 
     def get_rule(self, preview: RulePreview) -> dict[str, Any]:
         return preview.rule.to_json()

@@ -1,11 +1,12 @@
 """Routes of devices: registry, credentials, groups."""
 
+from collections.abc import Callable
 from typing import Any
 
 from django.conf import settings
 from django.utils import timezone
-from drf_spectacular.utils import extend_schema
-from rest_framework.exceptions import AuthenticationFailed
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework.exceptions import AuthenticationFailed, ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -15,6 +16,9 @@ from devices.api.filters import DeviceFilter
 from devices.api.serializers import (
     AcknowledgementInput,
     ApiKeyOutput,
+    AudienceChangeOutput,
+    ChangedDeviceOutput,
+    ChangedGroupOutput,
     DeviceChangesInput,
     DeviceInput,
     DeviceOutput,
@@ -32,6 +36,7 @@ from devices.exceptions import DeviceNotFoundError, GroupNotFoundError
 from devices.models import Device, DeviceGroup
 from devices.permissions import calling_device
 from devices.services import credentials, groups, registry
+from devices.services.audiences import AudienceChange
 from hotswap.common.api.base import ApiView, ListView, acting_person
 from hotswap.common.api.etags import etag_of, expected_etags
 from hotswap.common.api.idempotency import idempotent
@@ -50,6 +55,40 @@ def _changes(given: dict[str, Any]) -> dict[str, Any]:
     if "model" in given:
         given["model_name"] = given.pop("model")
     return given
+
+
+ACKNOWLEDGE = OpenApiParameter(
+    "acknowledge",
+    enum=["audience"],
+    description="Change what deployments to come would reach, knowingly; without it "
+    "such a change is refused as `audience_changes` (409).",
+)
+
+
+class AudienceView(ApiView):
+    """A view whose changes may reach into deployments that have yet to start."""
+
+    def known_parameters(self, request: Request) -> set[str]:
+        known = super().known_parameters(request)
+        return known if request.method in ("GET", "HEAD") else known | {"acknowledge"}
+
+    @staticmethod
+    def is_acknowledged(request: Request) -> bool:
+        """Tell whether the caller knows.
+
+        Raises:
+            ValidationError: it says that it knows something else.
+        """
+        said = request.query_params.get("acknowledge")
+        if said not in (None, "audience"):
+            raise ValidationError(
+                {"acknowledge": ["must be audience"]}, code="invalid_choice"
+            )
+        return said is not None
+
+
+def audience_rows(affected: tuple[AudienceChange, ...]) -> dict[str, Any]:
+    return {"affectedDeployments": AudienceChangeOutput(affected, many=True).data}
 
 
 class DeviceTokenView(ApiView):
@@ -112,7 +151,7 @@ class DevicesView(ListView):
         )
 
 
-class DeviceView(ApiView):
+class DeviceView(AudienceView):
     """One device."""
 
     roles = {"GET": Role.VIEWER, "PUT": Role.OPERATOR, "PATCH": Role.OPERATOR}
@@ -128,12 +167,20 @@ class DeviceView(ApiView):
             raise DeviceNotFoundError(f"there is no device {device_id!r}")
         return device_response(device)
 
-    @extend_schema(request=DeviceReplacementInput, responses=DeviceOutput)
+    @extend_schema(
+        request=DeviceReplacementInput,
+        responses=ChangedDeviceOutput,
+        parameters=[ACKNOWLEDGE],
+    )
     def put(self, request: Request, device_id: str) -> Response:
         given = self.validated(DeviceReplacementInput, request.data)
         return self._change(request, device_id, given)
 
-    @extend_schema(request=DeviceChangesInput, responses=DeviceOutput)
+    @extend_schema(
+        request=DeviceChangesInput,
+        responses=ChangedDeviceOutput,
+        parameters=[ACKNOWLEDGE],
+    )
     def patch(self, request: Request, device_id: str) -> Response:
         given = self.validated(DeviceChangesInput, request.data)
         return self._change(request, device_id, given)
@@ -141,14 +188,16 @@ class DeviceView(ApiView):
     def _change(
         self, request: Request, device_id: str, given: dict[str, Any]
     ) -> Response:
-        return device_response(
-            registry.change_device(
-                actor=acting_person(request),
-                device_id=device_id,
-                changes=_changes(given),
-                expected=expected_etags(request),
-            )
+        change = registry.change_device(
+            actor=acting_person(request),
+            device_id=device_id,
+            changes=_changes(given),
+            expected=expected_etags(request),
+            acknowledged=self.is_acknowledged(request),
         )
+        response = device_response(change.device)
+        response.data |= audience_rows(change.affected)
+        return response
 
 
 class EnableDeviceView(ApiView):
@@ -160,14 +209,13 @@ class EnableDeviceView(ApiView):
     def post(self, request: Request, device_id: str) -> Response:
         """Let a device take part in updates, or not."""
         self.validated(EmptyInput, request.data)
-        return device_response(
-            registry.change_device(
-                actor=acting_person(request),
-                device_id=device_id,
-                changes={"enabled": self.enabled},
-                expected=expected_etags(request),
-            )
+        change = registry.change_device(
+            actor=acting_person(request),
+            device_id=device_id,
+            changes={"enabled": self.enabled},
+            expected=expected_etags(request),
         )
+        return device_response(change.device)
 
 
 class RevokeDeviceView(ApiView):
@@ -232,6 +280,12 @@ def group_response(group: DeviceGroup, status: int = 200) -> Response:
     )
 
 
+def changed_group_response(change: groups.GroupChange) -> Response:
+    response = group_response(change.group)
+    response.data |= audience_rows(change.affected)
+    return response
+
+
 class GroupsView(ListView):
     """All groups by name."""
 
@@ -258,9 +312,15 @@ class GroupPreviewView(ApiView):
 
     @extend_schema(request=RulePreviewInput, responses=RulePreviewOutput)
     def post(self, request: Request) -> Response:
-        """Say whom a rule means now, without writing anything."""
+        """Say whom a rule means now, without writing anything.
+
+        With `groupId` also how that differs from what the group means now, and which
+        deployments to come would reach other devices.
+        """
         given = self.validated(RulePreviewInput, request.data)
-        preview = groups.preview_rule(rule=given["rule"])
+        preview = groups.preview_rule(
+            rule=given["rule"], group_id=given.get("group_id")
+        )
         return Response(RulePreviewOutput(preview).data)
 
 
@@ -271,7 +331,7 @@ def _found_group(group_id: Any) -> DeviceGroup:
     return group
 
 
-class GroupView(ApiView):
+class GroupView(AudienceView):
     """One group."""
 
     roles = {"GET": Role.VIEWER, "PUT": Role.OPERATOR, "DELETE": Role.OPERATOR}
@@ -280,25 +340,35 @@ class GroupView(ApiView):
     def get(self, request: Request, group_id: Any) -> Response:
         return group_response(_found_group(group_id))
 
-    @extend_schema(request=GroupInput, responses=GroupOutput)
+    @extend_schema(
+        request=GroupInput, responses=ChangedGroupOutput, parameters=[ACKNOWLEDGE]
+    )
     def put(self, request: Request, group_id: Any) -> Response:
+        """Rename, describe or redefine a group."""
         given = self.validated(GroupInput, request.data)
-        return group_response(
-            groups.change_group(
-                actor=acting_person(request),
-                group_id=group_id,
-                expected=expected_etags(request),
-                **given,
-            )
+        change = groups.change_group(
+            actor=acting_person(request),
+            group_id=group_id,
+            expected=expected_etags(request),
+            acknowledged=self.is_acknowledged(request),
+            **given,
+        )
+        return changed_group_response(change)
+
+    def known_parameters(self, request: Request) -> set[str]:
+        # Deleting is refused whatever the caller knows.
+        return (
+            set() if request.method == "DELETE" else super().known_parameters(request)
         )
 
     @extend_schema(responses={204: None})
     def delete(self, request: Request, group_id: Any) -> Response:
+        """Remove a group that no deployment to come names; its devices stay."""
         groups.delete_group(actor=acting_person(request), group_id=group_id)
         return Response(status=204)
 
 
-class GroupMembersView(ListView):
+class GroupMembersView(AudienceView, ListView):
     """The devices of a group."""
 
     roles = {"GET": Role.VIEWER, "POST": Role.OPERATOR, "DELETE": Role.OPERATOR}
@@ -314,21 +384,33 @@ class GroupMembersView(ListView):
             .with_key_expiry()
         )
 
-    @extend_schema(request=MembersInput, responses=GroupOutput)
+    @extend_schema(
+        request=MembersInput, responses=ChangedGroupOutput, parameters=[ACKNOWLEDGE]
+    )
     @idempotent
     def post(self, request: Request, group_id: Any) -> Response:
-        """Add devices, all or none."""
-        given = self.validated(MembersInput, request.data)
-        return group_response(
-            groups.add_members(actor=acting_person(request), group_id=group_id, **given)
-        )
+        """Add devices to a static group, all or none."""
+        return self._change(groups.add_members, request, group_id)
 
-    @extend_schema(request=MembersInput, responses=GroupOutput)
+    @extend_schema(
+        request=MembersInput, responses=ChangedGroupOutput, parameters=[ACKNOWLEDGE]
+    )
     def delete(self, request: Request, group_id: Any) -> Response:
-        """Remove devices, all or none."""
+        """Remove devices from a static group, all or none."""
+        return self._change(groups.remove_members, request, group_id)
+
+    def _change(
+        self,
+        service: Callable[..., groups.GroupChange],
+        request: Request,
+        group_id: Any,
+    ) -> Response:
         given = self.validated(MembersInput, request.data)
-        return group_response(
-            groups.remove_members(
-                actor=acting_person(request), group_id=group_id, **given
+        return changed_group_response(
+            service(
+                actor=acting_person(request),
+                group_id=group_id,
+                acknowledged=self.is_acknowledged(request),
+                **given,
             )
         )

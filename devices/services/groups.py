@@ -1,23 +1,32 @@
 """Static and dynamic groups (FR-FW-008)."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 from django.db import IntegrityError, connection, transaction
+from django.db.models import Q
 from django.utils import timezone
 
 from devices.choices import GroupType
 from devices.exceptions import (
     GroupExistsError,
     GroupHasMembersError,
+    GroupInUseError,
     GroupIsDynamicError,
     GroupNotFoundError,
     UnknownDevicesError,
 )
 from devices.models import Device, DeviceGroup, GroupMembership
 from devices.rules import Rule
-from devices.selectors import rule_condition, rule_of
+from devices.selectors import group_condition, rule_condition, rule_of
+from devices.services.audiences import (
+    AudienceChange,
+    changed_by_group,
+    naming_group,
+    refuse_unawares,
+)
 from firmware.exceptions import UnknownModelError
 from firmware.models import DeviceModel
 from hotswap.common import audit
@@ -35,6 +44,24 @@ class RulePreview:
     rule: Rule
     count: int
     sample: tuple[Device, ...]
+    difference: "Difference | None" = None
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """How a rule differs from what a group means now, in devices."""
+
+    added: int
+    removed: int
+    affected: tuple[AudienceChange, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GroupChange:
+    """A changed group, and the deployments to come that reach other devices by that."""
+
+    group: DeviceGroup
+    affected: tuple[AudienceChange, ...] = ()
 
 
 def _check_rule(type: str, rule: Rule | None) -> None:  # noqa: A002
@@ -106,16 +133,34 @@ def create_group(
     return group
 
 
-def preview_rule(*, rule: Rule) -> RulePreview:
+def preview_rule(*, rule: Rule, group_id: UUID | None = None) -> RulePreview:
     """Say whom a rule means now; nothing is written.
+
+    Args:
+        group_id: the group that would get the rule; what would change is said too.
 
     Raises:
         InvalidInputError, UnknownModelError: as for a group of this rule.
+        GroupNotFoundError: there is no group of that id.
     """
     _check_rule(GroupType.DYNAMIC, rule)
-    meant = Device.objects.filter(rule_condition(rule))
-    sample = meant.select_related("model", "state").order_by("device_id")
-    return RulePreview(rule, meant.count(), tuple(sample[:SAMPLE_SIZE]))
+    after = rule_condition(rule)
+    difference = None
+    if group_id is not None:
+        group = DeviceGroup.objects.filter(pk=group_id).first()
+        if group is None:
+            raise GroupNotFoundError("there is no such group")
+        before = group_condition([group])
+        difference = Difference(
+            added=Device.objects.filter(after & ~before).count(),
+            removed=Device.objects.filter(before & ~after).count(),
+            affected=changed_by_group(group, before, after),
+        )
+    meant = Device.objects.filter(after)
+    sample = (
+        meant.select_related("model", "state").with_key_expiry().order_by("device_id")
+    )
+    return RulePreview(rule, meant.count(), tuple(sample[:SAMPLE_SIZE]), difference)
 
 
 def _record(
@@ -128,6 +173,17 @@ def _record(
         object_id=group.pk,
         details=details,
     )
+
+
+def hold_groups(group_ids: Iterable[UUID]) -> None:
+    """Keep groups as they are until the end of the transaction.
+
+    Whoever reads a group in order to start a deployment waits for a change that is
+    under way, and the change finds the deployment: neither passes the other unseen.
+    """
+    # In one order, so that two of these never wait for each other.
+    held = DeviceGroup.objects.select_for_update(no_key=True).order_by("pk")
+    list(held.filter(pk__in=group_ids))
 
 
 def _locked(group_id: UUID) -> DeviceGroup:
@@ -148,7 +204,8 @@ def change_group(
     type: str | None = None,  # noqa: A002
     rule: Rule | None = None,
     expected: frozenset[str] | None = None,
-) -> DeviceGroup:
+    acknowledged: bool = False,
+) -> GroupChange:
     """Rename, describe or redefine a group.
 
     Without a `type` it keeps its own. A dynamic group that becomes static keeps the
@@ -159,13 +216,22 @@ def change_group(
         GroupNotFoundError, GroupExistsError, PreconditionFailedError.
         GroupHasMembersError: it is static, has members and is to become dynamic.
         InvalidInputError, UnknownModelError: the rule does not fit.
+        AudienceChangesError: deployments to come would reach other devices, and the
+            caller has not `acknowledged` that.
     """
+    affected: tuple[AudienceChange, ...] = ()
     try:
         with transaction.atomic():
             group = _locked(group_id)
             check_match(group, expected)
             new_type = type or group.type
             _check_rule(new_type, rule)
+            # A dynamic group that becomes static means the same devices.
+            if rule is not None and rule != rule_of(group):
+                affected = changed_by_group(
+                    group, group_condition([group]), rule_condition(rule)
+                )
+                refuse_unawares(affected, acknowledged=acknowledged)
             _change_type(group, new_type)
             group.name = name
             group.description = description
@@ -176,7 +242,7 @@ def change_group(
             _record(actor, group, "changed", {"name": name, "rule": group.rule})
     except IntegrityError:
         raise GroupExistsError(f"there is a group {name!r} already") from None
-    return group
+    return GroupChange(group, affected)
 
 
 def _change_type(group: DeviceGroup, new_type: str) -> None:
@@ -201,9 +267,23 @@ def _change_type(group: DeviceGroup, new_type: str) -> None:
 
 
 def delete_group(*, actor: User, group_id: UUID) -> None:
-    """Remove a group; its devices stay."""
+    """Remove a group; its devices stay.
+
+    Raises:
+        GroupNotFoundError: there is no such group.
+        GroupInUseError: deployments that have yet to start name it.
+    """
     with transaction.atomic():
         group = _locked(group_id)
+        users = naming_group(group, group_condition([group]), group_condition([]))
+        if users:
+            raise GroupInUseError(
+                f"deployments that have yet to start name {group}: cancel them first",
+                errors=[
+                    FieldError("", "group_in_use", f"{user.name} (id {user.id})")
+                    for user in users
+                ],
+            )
         _record(actor, group, "deleted", {"name": group.name})
         group.delete()
 
@@ -232,34 +312,56 @@ def _locked_static(group_id: UUID) -> DeviceGroup:
     return group
 
 
-def add_members(*, actor: User, group_id: UUID, device_ids: list[str]) -> DeviceGroup:
+def add_members(
+    *,
+    actor: User,
+    group_id: UUID,
+    device_ids: list[str],
+    acknowledged: bool = False,
+) -> GroupChange:
     """Put devices into a static group, all or none; those already in it stay.
 
     Raises:
         GroupNotFoundError, GroupIsDynamicError, UnknownDevicesError.
+        AudienceChangesError: deployments to come would reach other devices, and the
+            caller has not `acknowledged` that.
     """
     with transaction.atomic():
         group = _locked_static(group_id)
+        devices = _known(device_ids)
+        before = group_condition([group])
+        after = before | Q(pk__in=[device.pk for device in devices])
+        affected = changed_by_group(group, before, after)
+        refuse_unawares(affected, acknowledged=acknowledged)
         GroupMembership.objects.bulk_create(
-            [GroupMembership(group=group, device=d) for d in _known(device_ids)],
+            [GroupMembership(group=group, device=device) for device in devices],
             ignore_conflicts=True,
         )
         _record(actor, group, "members-added", {"count": len(device_ids)})
-    return group
+    return GroupChange(group, affected)
 
 
 def remove_members(
-    *, actor: User, group_id: UUID, device_ids: list[str]
-) -> DeviceGroup:
+    *,
+    actor: User,
+    group_id: UUID,
+    device_ids: list[str],
+    acknowledged: bool = False,
+) -> GroupChange:
     """Take devices out of a static group, all or none.
 
     Raises:
         GroupNotFoundError, GroupIsDynamicError, UnknownDevicesError.
+        AudienceChangesError: deployments to come would reach other devices, and the
+            caller has not `acknowledged` that.
     """
     with transaction.atomic():
         group = _locked_static(group_id)
-        GroupMembership.objects.filter(
-            group=group, device__in=_known(device_ids)
-        ).delete()
+        devices = _known(device_ids)
+        before = group_condition([group])
+        after = before & ~Q(pk__in=[device.pk for device in devices])
+        affected = changed_by_group(group, before, after)
+        refuse_unawares(affected, acknowledged=acknowledged)
+        GroupMembership.objects.filter(group=group, device__in=devices).delete()
         _record(actor, group, "members-removed", {"count": len(device_ids)})
-    return group
+    return GroupChange(group, affected)

@@ -1,6 +1,7 @@
 """Registering and changing devices (FR-FW-002)."""
 
 import logging
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -11,6 +12,7 @@ from django.utils.module_loading import import_string
 
 from devices.exceptions import DeviceExistsError, DeviceNotFoundError, NoAlarmError
 from devices.models import Device
+from devices.services import audiences
 from devices.services.credentials import create_key, end_keys
 from firmware.services.registry import device_model_named
 from hotswap.common import audit
@@ -18,6 +20,16 @@ from hotswap.common.api.etags import check_match
 from hotswap.common.models import User
 
 logger = logging.getLogger(__name__)
+# What rules, regions and models of deployments look at.
+AUDIENCE_FIELDS = frozenset({"model", "region", "tags"})
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceChange:
+    """A changed device, and the deployments to come that it joined or left by that."""
+
+    device: Device
+    affected: tuple[audiences.AudienceChange, ...] = ()
 
 
 def register_device(
@@ -93,14 +105,17 @@ def change_device(
     device_id: str,
     changes: dict[str, Any],
     expected: frozenset[str] | None = None,
-) -> Device:
+    acknowledged: bool = False,
+) -> DeviceChange:
     """Change the named fields of a device and write down which.
 
     Args:
         changes: any of `model_name`, `region`, `tags`, `metadata`, `enabled`.
+        acknowledged: the caller knows that deployments to come reach other devices.
 
     Raises:
         DeviceNotFoundError, UnknownModelError, PreconditionFailedError.
+        AudienceChangesError: they would, and the caller has not said so.
     """
     fields = dict(changes)
     if "model_name" in fields:
@@ -110,11 +125,20 @@ def change_device(
         check_match(device, expected)
         changed = [name for name in fields if getattr(device, name) != fields[name]]
         if not changed:
-            return device
-        for name in changed:
-            setattr(device, name, fields[name])
-        device.updated_at = timezone.now()
-        device.save(update_fields=[*changed, "updated_at"])
+            return DeviceChange(device)
+
+        def apply() -> None:
+            for name in changed:
+                setattr(device, name, fields[name])
+            device.updated_at = timezone.now()
+            device.save(update_fields=[*changed, "updated_at"])
+
+        affected: tuple[audiences.AudienceChange, ...] = ()
+        if AUDIENCE_FIELDS.isdisjoint(changed):
+            apply()
+        else:
+            affected = audiences.changed_by_device(device, apply)
+            audiences.refuse_unawares(affected, acknowledged=acknowledged)
         audit.record(
             actor=actor,
             verb="device.changed",
@@ -122,7 +146,7 @@ def change_device(
             object_id=device.pk,
             details={"fields": sorted(changed)},
         )
-    return device
+    return DeviceChange(device, affected)
 
 
 def revoke_device(*, actor: User, device_id: str) -> Device:

@@ -311,6 +311,8 @@ UPDATE_AVAILABLE_HOOK = "deployments.services.hooks.is_update_available"
 FIRMWARE_USE_HOOK = "deployments.services.hooks.firmware_use"
 FIRMWARE_RECALLED_HOOK = "deployments.services.hooks.cancel_deployments_of"
 RUNNING_FIRMWARE_CHANGED_HOOK = "deployments.services.hooks.note_running_firmware"
+GROUP_AUDIENCES_HOOK = "deployments.services.audiences.changed_by_group"
+DEVICE_AUDIENCES_HOOK = "deployments.services.audiences.changed_by_device"
 
 # --- Background work: ticks that find what is due; running one twice changes nothing --
 CELERY_BROKER_URL = REDIS_URL
