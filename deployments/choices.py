@@ -184,6 +184,7 @@ SERVER_ERRORS = frozenset(
         "timeout",
         "fell_back",
         "disabled",
+        "secure_boot_required",
         "offline",
         "cpu",
         "memory",

@@ -17,7 +17,11 @@ from rest_framework.request import Request
 from unfold.contrib.filters.admin import RadioFilter
 from unfold.decorators import display
 
-from firmware.api.serializers import DeviceModelInput, FirmwareInput
+from firmware.api.serializers import (
+    DeviceModelChangesInput,
+    DeviceModelInput,
+    FirmwareInput,
+)
 from firmware.api.uploads import FILE_FIELD, receive_upload
 from firmware.choices import FirmwareStatus
 from firmware.models import DeviceModel, Firmware
@@ -374,16 +378,34 @@ class FirmwareAdmin(ConsoleAdmin):
         }
 
 
+SECURE_BOOT_HELP = "Updates go only to devices whose last heartbeat reports it"
+
+
 class DeviceModelForm(ConsoleForm):
     name = forms.CharField(
         max_length=64, help_text="Letters, digits, dot, hyphen, underscore"
     )
     description = forms.CharField(max_length=500, required=False)
+    requiresSecureBoot = forms.BooleanField(
+        label="Requires secure boot", required=False, help_text=SECURE_BOOT_HELP
+    )
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
         if "name" in cleaned:
             self.check_with(DeviceModelInput, cleaned)
+        return cleaned
+
+
+class DeviceModelChangesForm(ConsoleForm):
+    description = forms.CharField(max_length=500, required=False)
+    requiresSecureBoot = forms.BooleanField(
+        label="Requires secure boot", required=False, help_text=SECURE_BOOT_HELP
+    )
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or {}
+        self.check_with(DeviceModelChangesInput, cleaned)
         return cleaned
 
 
@@ -398,16 +420,53 @@ class CreateDeviceModel(Verb):
 
     def act(self, user: User, obj: Any, given: dict[str, Any]) -> str:
         model = registry.create_device_model(
-            actor=user, name=given["name"], description=given["description"]
+            actor=user,
+            name=given["name"],
+            description=given["description"],
+            requires_secure_boot=given["requiresSecureBoot"],
         )
         return f"The device model {model} is in the catalogue."
 
 
+class ChangeDeviceModel(Verb):
+    name = "edit"
+    label = "Edit"
+    icon = "edit"
+    role = Role.ADMIN
+    form_class = DeviceModelChangesForm
+
+    def make_form(self, request: HttpRequest, obj: DeviceModel) -> ConsoleForm:
+        start = {
+            "description": obj.description,
+            "requiresSecureBoot": obj.requires_secure_boot,
+        }
+        return DeviceModelChangesForm(request.POST or None, initial=start)
+
+    def notes(self, obj: DeviceModel) -> tuple[str, ...]:
+        return (
+            (
+                "A requirement of secure boot counts from the next launch and the next "
+                "offer on. Devices that have their order already finish it."
+            ),
+        )
+
+    def act(self, user: User, obj: DeviceModel, given: dict[str, Any]) -> str:
+        model = registry.change_device_model(
+            actor=user,
+            model_id=obj.pk,
+            changes={
+                "description": given["description"],
+                "requires_secure_boot": given["requiresSecureBoot"],
+            },
+        )
+        return f"The device model {model} is changed."
+
+
 @admin.register(DeviceModel)
 class DeviceModelAdmin(ConsoleAdmin):
-    verbs = (CreateDeviceModel,)
-    list_display = ("name", "description", "versions", "since")
-    list_display_links = None
+    verbs = (CreateDeviceModel, ChangeDeviceModel)
+    page_template = "console/device_model.html"
+    list_display = ("name", "description", "versions", "secure_boot", "since")
     search_fields = ("name", "description")
     ordering = ("name",)
 
@@ -419,6 +478,15 @@ class DeviceModelAdmin(ConsoleAdmin):
         count: int = model.version_count
         return count
 
+    @display(description="Secure boot")
+    def secure_boot(self, model: DeviceModel) -> SafeString:
+        if model.requires_secure_boot:
+            return pill("required", WAITS, "verified_user")
+        return pill("not required", NOT_STARTED, "shield")
+
     @display(description="Added")
     def since(self, model: DeviceModel) -> SafeString:
         return age(model.created_at)
+
+    def page_context(self, request: HttpRequest, obj: Any) -> dict[str, Any]:
+        return {"secure_boot": self.secure_boot(obj), "added": age(obj.created_at)}

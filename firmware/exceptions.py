@@ -18,6 +18,10 @@ class UnknownModelError(ImpossibleError):
     code = "unknown_model"
 
 
+class ModelNotFoundError(NotFoundError):
+    code = "model_not_found"
+
+
 class ModelExistsError(ConflictError):
     code = "model_exists"
 

@@ -31,6 +31,9 @@ class DeviceModel(BaseModel):
 
     name = models.CharField(max_length=64, unique=True)
     description = models.CharField(max_length=500, blank=True)
+    requires_secure_boot = models.BooleanField(
+        default=False, help_text="updates go only to devices that report secure boot"
+    )
 
     class Meta:
         verbose_name = "device model"

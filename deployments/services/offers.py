@@ -6,6 +6,8 @@ Rules:
 - Going back comes before going forward; of several deployments the older wins.
 - What a device runs is looked at again at the offer: it may have changed since the
   plan was frozen.
+- A device that does not report secure boot, where its model requires it, gets no
+  install; its way back stays open.
 - An image that lies damaged in the store is not offered, nor is an order for it
   repeated, until it is repaired.
 - Manifest and image are signed by one key: the active one, or a retiring one for a
@@ -39,7 +41,7 @@ from firmware.models import Firmware
 from firmware.services.keys import image_signature
 from firmware.services.registry import manifest_for
 from health.models import DeviceState
-from health.services.heartbeats import note_contact
+from health.services.heartbeats import has_secure_boot, note_contact
 from health.services.watching import Watch, limits_to_json, watch
 
 MAX_SKIPS = 20
@@ -250,6 +252,14 @@ def _offer_target(
             target,
             "security_version",
             "the device has proved a higher security version",
+            now,
+        )
+        return None
+    if firmware.model.requires_secure_boot and not has_secure_boot(device.pk):
+        _set_aside(
+            target,
+            "secure_boot_required",
+            "its model requires secure boot, and its last report is not that it is on",
             now,
         )
         return None

@@ -17,6 +17,7 @@ NEUTRAL_CODES = (
     "already_installed",
     "disabled",
     "moved_on",
+    "secure_boot_required",
     "security_version",
     "wrong_model",
 )

@@ -19,6 +19,7 @@ from deployments.strategies.types import Plan
 from devices.models import Device, DeviceGroup
 from devices.selectors import devices_of
 from firmware.models import Firmware
+from health.choices import SecureBoot
 
 SHOWN_EXCLUSIONS = 100
 
@@ -28,6 +29,9 @@ REASONS = {
     "wrong_model": "the device is of another model",
     "already_installed": "the device runs this image already",
     "security_version": "the device has proved a higher security version",
+    "secure_boot_required": (
+        "its model requires secure boot, and the device has not reported it as enabled"
+    ),
     "offline": "the device is offline",
     "busy": "another update of the device is under way",
 }
@@ -113,6 +117,13 @@ def judged_devices(
             then=Value("security_version"),
         ),
     ]
+    if firmware.model.requires_secure_boot:
+        reasons.append(
+            When(
+                Q(state__isnull=True) | ~Q(state__secure_boot=SecureBoot.ENABLED),
+                then=Value("secure_boot_required"),
+            )
+        )
     if offline != OfflineDevices.WAIT:
         reasons.append(
             When(

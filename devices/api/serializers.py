@@ -147,6 +147,7 @@ class DeviceOutput(CamelSerializer):
     key_expires_at = serializers.DateTimeField(allow_null=True)
     key_status = serializers.SerializerMethodField(method_name="get_key_status")
     alarm = serializers.SerializerMethodField(method_name="get_alarm")
+    secure_boot = serializers.SerializerMethodField(method_name="get_secure_boot")
     last_seen_at = serializers.DateTimeField(
         source="state.last_seen_at", default=None, allow_null=True
     )
@@ -155,6 +156,13 @@ class DeviceOutput(CamelSerializer):
 
     def get_status(self, device: Device) -> str:
         return device.status_at(timezone.now()).value
+
+    @extend_schema_field(
+        serializers.ChoiceField(choices=["enabled", "disabled", "unknown"])
+    )
+    def get_secure_boot(self, device: Device) -> str:
+        state = getattr(device, "state", None)
+        return "unknown" if state is None else str(state.secure_boot)
 
     @extend_schema_field(AlarmOutput(allow_null=True))
     def get_alarm(self, device: Device) -> Any:

@@ -8,6 +8,7 @@ from firmware import signing
 from firmware.versions import parse_version
 from hotswap.common.api.serializers import (
     CamelSerializer,
+    StrictBooleanField,
     StrictCharField,
     StrictRegexField,
 )
@@ -28,12 +29,21 @@ class VersionField(StrictCharField):
 class DeviceModelInput(CamelSerializer):
     name = StrictRegexField(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
     description = StrictCharField(max_length=500, required=False, allow_blank=True)
+    requires_secure_boot = StrictBooleanField(required=False)
+
+
+class DeviceModelChangesInput(CamelSerializer):
+    """PATCH: any of these."""
+
+    description = StrictCharField(max_length=500, required=False, allow_blank=True)
+    requires_secure_boot = StrictBooleanField(required=False)
 
 
 class DeviceModelOutput(CamelSerializer):
     id = serializers.UUIDField()
     name = serializers.CharField()
     description = serializers.CharField()
+    requires_secure_boot = serializers.BooleanField()
     created_at = serializers.DateTimeField()
 
 

@@ -6,6 +6,11 @@ from firmware.api import views
 
 urlpatterns = [
     path("device-models", views.DeviceModelsView.as_view(), name="device-models"),
+    path(
+        "device-models/<uuid:model_id>",
+        views.DeviceModelView.as_view(),
+        name="device-model",
+    ),
     path("firmware", views.FirmwareListView.as_view(), name="firmware-list"),
     path("firmware/<uuid:firmware_id>", views.FirmwareView.as_view(), name="firmware"),
     path(

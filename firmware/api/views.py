@@ -20,6 +20,7 @@ from firmware.api.serializers import (
     CommentInput,
     DeprecationInput,
     DeprecationOutput,
+    DeviceModelChangesInput,
     DeviceModelInput,
     DeviceModelOutput,
     FirmwareInput,
@@ -93,6 +94,12 @@ def act(
     return firmware_response(firmware)
 
 
+def model_response(model: DeviceModel, status: int = 200) -> Response:
+    return Response(
+        DeviceModelOutput(model).data, status=status, headers={"ETag": etag_of(model)}
+    )
+
+
 class DeviceModelsView(ListView):
     """The catalogue of device models."""
 
@@ -106,7 +113,29 @@ class DeviceModelsView(ListView):
     def post(self, request: Request) -> Response:
         given = self.validated(DeviceModelInput, request.data)
         model = registry.create_device_model(actor=acting_person(request), **given)
-        return Response(DeviceModelOutput(model).data, status=201)
+        return model_response(model, 201)
+
+
+class DeviceModelView(ApiView):
+    """One device model."""
+
+    roles = {"GET": Role.VIEWER, "PATCH": Role.ADMIN}
+
+    @extend_schema(responses=DeviceModelOutput)
+    def get(self, request: Request, model_id: UUID) -> Response:
+        return model_response(registry.found_device_model(model_id))
+
+    @extend_schema(request=DeviceModelChangesInput, responses=DeviceModelOutput)
+    def patch(self, request: Request, model_id: UUID) -> Response:
+        given = self.validated(DeviceModelChangesInput, request.data)
+        return model_response(
+            registry.change_device_model(
+                actor=acting_person(request),
+                model_id=model_id,
+                changes=given,
+                expected=expected_etags(request),
+            )
+        )
 
 
 class FirmwareListView(ListView):

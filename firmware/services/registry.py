@@ -21,6 +21,7 @@ from firmware.exceptions import (
     ImageChangedError,
     ImageUnavailableError,
     ModelExistsError,
+    ModelNotFoundError,
     OwnUploadError,
     StoreUnavailableError,
     TooManyVersionsError,
@@ -58,16 +59,27 @@ class UploadOutcome(StrEnum):
 
 
 def create_device_model(
-    *, actor: User | None, name: str, description: str = ""
+    *,
+    actor: User | None,
+    name: str,
+    description: str = "",
+    requires_secure_boot: bool = False,
 ) -> DeviceModel:
     """Add a kind of device to the catalogue.
+
+    Args:
+        requires_secure_boot: give updates only to devices that report secure boot.
 
     Raises:
         ModelExistsError: the name is taken.
     """
     with transaction.atomic():
         model, is_new = DeviceModel.objects.get_or_create(
-            name=name, defaults={"description": description}
+            name=name,
+            defaults={
+                "description": description,
+                "requires_secure_boot": requires_secure_boot,
+            },
         )
         if not is_new:
             raise ModelExistsError(f"there is a device model {name!r} already")
@@ -76,7 +88,66 @@ def create_device_model(
             verb="device-model.created",
             object_kind="device-model",
             object_id=model.pk,
-            details={"name": name},
+            details={"name": name, "requiresSecureBoot": requires_secure_boot},
+        )
+    return model
+
+
+def found_device_model(model_id: UUID) -> DeviceModel:
+    """Return a model of the catalogue by its id.
+
+    Raises:
+        ModelNotFoundError: there is none.
+    """
+    model = DeviceModel.objects.filter(pk=model_id).first()
+    if model is None:
+        raise ModelNotFoundError("there is no such device model")
+    return model
+
+
+def change_device_model(
+    *,
+    actor: User,
+    model_id: UUID,
+    changes: dict[str, Any],
+    expected: frozenset[str] | None = None,
+) -> DeviceModel:
+    """Change what the catalogue says of a kind of device.
+
+    A requirement of secure boot counts from the next launch and the next offer on;
+    orders that devices have already go on.
+
+    Args:
+        changes: any of `description`, `requires_secure_boot`.
+
+    Raises:
+        ModelNotFoundError, PreconditionFailedError.
+    """
+    with transaction.atomic():
+        model = (
+            DeviceModel.objects.select_for_update(no_key=True)
+            .filter(pk=model_id)
+            .first()
+        )
+        if model is None:
+            raise ModelNotFoundError("there is no such device model")
+        check_match(model, expected)
+        changed = [name for name in changes if getattr(model, name) != changes[name]]
+        if not changed:
+            return model
+        for name in changed:
+            setattr(model, name, changes[name])
+        model.updated_at = timezone.now()
+        model.save(update_fields=[*changed, "updated_at"])
+        audit.record(
+            actor=actor,
+            verb="device-model.changed",
+            object_kind="device-model",
+            object_id=model.pk,
+            details={
+                "fields": sorted(changed),
+                "requiresSecureBoot": model.requires_secure_boot,
+            },
         )
     return model
 

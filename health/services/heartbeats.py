@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 from django.conf import settings
 from django.db import transaction
@@ -10,7 +11,7 @@ from django.utils.module_loading import import_string
 
 from devices.models import Device
 from devices.services.registry import record_running_firmware
-from health.choices import Verdict
+from health.choices import SecureBoot, Verdict
 from health.evaluation import Limits, Sample, Suffering, judge
 from health.models import DeviceState
 from health.services.watching import clean_slate, limits_from_json, locked_state
@@ -164,6 +165,13 @@ def note_contact(*, device: Device, now: datetime) -> None:
             last_seen_at=now,
             online_until=now + max(settings.ONLINE_FLOOR, interval * 2.5),
         )
+
+
+def has_secure_boot(device_id: UUID) -> bool:
+    """Tell whether the last heartbeat of a device said that secure boot is on."""
+    return DeviceState.objects.filter(
+        device_id=device_id, secure_boot=SecureBoot.ENABLED
+    ).exists()
 
 
 def latest_health(device: Device, now: datetime) -> dict[str, Any]:

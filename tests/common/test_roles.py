@@ -25,6 +25,8 @@ TABLE = """
     /audit-events                                  GET    401 403 403 200 403
     /device-models                                 GET    401 200 200 200 403
     /device-models                                 POST   401 403 403 400 403
+    /device-models/<model>                         GET    401 404 404 404 403
+    /device-models/<model>                         PATCH  401 403 403 404 403
     /firmware                                      GET    401 200 200 200 403
     /firmware                                      POST   401 403 403 415 403
     /firmware/<firmware>                           GET    401 404 404 404 403
@@ -85,6 +87,7 @@ TABLE = """
 PLACES = {
     "<device>": "<str:device_id>",
     "<firmware>": "<uuid:firmware_id>",
+    "<model>": "<uuid:model_id>",
     "<update>": "<uuid:update_id>",
     "<group>": "<uuid:group_id>",
     "<deployment>": "<uuid:deployment_id>",

@@ -21,7 +21,7 @@ FIELDS = {
     *("deviceId", "model", "region", "tags", "metadata", "firmwareVersion"),
     *("firmwareChecksum", "previousFirmwareVersion", "status", "enabled"),
     *("keyExpiresAt", "keyStatus", "alarm"),
-    *("lastSeenAt", "createdAt", "updatedAt"),
+    *("secureBoot", "lastSeenAt", "createdAt", "updatedAt"),
 }
 
 

@@ -527,3 +527,15 @@ def test_the_settings_of_the_specification_hold() -> None:
     assert timedelta(minutes=5) == django_settings.HEARTBEAT_INTERVAL
     assert timedelta(seconds=30) == django_settings.HEARTBEAT_INTERVAL_DEPLOYING
     assert timedelta(seconds=60) == django_settings.HEARTBEAT_INTERVAL_AFTER
+
+
+def test_the_device_shows_what_it_last_said_of_secure_boot(
+    device: Device, device_caller: Caller, viewer: PersonCaller, path: str
+) -> None:
+    before = viewer.get(f"/devices/{device.device_id}").json()["secureBoot"]
+    device_caller.post(path, BODY | {"secureBoot": "enabled"})
+    enabled = viewer.get(f"/devices/{device.device_id}").json()["secureBoot"]
+    device_caller.post(path, BODY)
+    silent = viewer.get(f"/devices/{device.device_id}").json()["secureBoot"]
+
+    assert (before, enabled, silent) == ("unknown", "enabled", "unknown")
