@@ -7,10 +7,10 @@ when no other has an answer.
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 FAILED_SECONDS = 30.0
-SEEN_SECONDS = 10.0
+SEEN_SECONDS = 5.0
 
 
 class Reachability:
@@ -41,10 +41,6 @@ class Reachability:
         """Say whether it answered so lately that it need not be asked again."""
         with self._lock:
             return self._seen_until.get(name, 0.0) > self._monotonic()
-
-    def sorted(self, names: Iterable[str]) -> list[str]:
-        """Put those that failed lately behind the others; else keep the order."""
-        return sorted(names, key=self.has_failed)
 
     def forget(self) -> None:
         with self._lock:

@@ -6,7 +6,8 @@ import secrets
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -84,3 +85,63 @@ def serving_s3(folder: Path) -> Iterator[S3Server]:
         yield server
     finally:
         server.kill()
+
+
+class TrippingProxy:
+    """Passes bytes between clients and a server until something is to happen."""
+
+    def __init__(self, port: int) -> None:
+        self._target_port = port
+        self._lock = threading.Lock()
+        self._left: int | None = None
+        self._action: Callable[[], None] = lambda: None
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.endpoint = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def arm(self, after_bytes: int, action: Callable[[], None]) -> None:
+        """Do something when so many more bytes have passed, both ways together."""
+        with self._lock:
+            self._left, self._action = after_bytes, action
+
+    @property
+    def has_tripped(self) -> bool:
+        return self._left is not None and self._left < 0
+
+    def close(self) -> None:
+        self._listener.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            try:
+                server = socket.create_connection(("127.0.0.1", self._target_port))
+            except OSError:
+                client.close()
+                continue
+            for source, target in ((client, server), (server, client)):
+                threading.Thread(
+                    target=self._pass_on, args=(source, target), daemon=True
+                ).start()
+
+    def _pass_on(self, source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(64 * 1024):
+                self._count(len(data))
+                target.sendall(data)
+        # Both ends of the pair: a half that is cut is a whole that is cut.
+        for end in (source, target):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+
+    def _count(self, length: int) -> None:
+        with self._lock:
+            if self._left is None or self._left < 0:
+                return
+            self._left -= length
+            if self._left < 0:
+                self._action()
