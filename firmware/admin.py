@@ -8,6 +8,7 @@ from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.db.models import Count, QuerySet
 from django.http import HttpRequest, HttpResponse, QueryDict
+from django.urls import reverse
 from django.utils.datastructures import MultiValueDict
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -17,6 +18,7 @@ from rest_framework.request import Request
 from unfold.contrib.filters.admin import RadioFilter
 from unfold.decorators import display
 
+import firmware.admin_keys  # noqa: F401  (registers the pages of keys)
 from firmware.api.serializers import (
     DeviceModelChangesInput,
     DeviceModelInput,
@@ -338,10 +340,15 @@ class FirmwareAdmin(ConsoleAdmin):
     ordering = ("-created_at",)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Firmware]:
-        return Firmware.objects.select_related(*self.list_select_related)
+        return Firmware.objects.select_related(
+            *self.list_select_related
+        ).prefetch_related("later_signatures__key")
 
     @display(description="Status")
     def state(self, firmware: Firmware) -> SafeString:
+        if firmware.damaged_at is None and firmware.signature_revoked_at is not None:
+            held = pill("Held back", FAILED, "block", "its signing key was revoked")
+            return format_html("{} {}", firmware_pill(firmware), held)
         if firmware.damaged_at is None:
             return firmware_pill(firmware)
         return format_html(
@@ -357,7 +364,8 @@ class FirmwareAdmin(ConsoleAdmin):
 
     @display(description="Signed with")
     def signed(self, firmware: Firmware) -> SafeString:
-        return format_html('<code class="hs-code">{}</code>', firmware.key.key_id)
+        key, _ = firmware.best_signature()
+        return format_html('<code class="hs-code">{}</code>', key.key_id)
 
     @display(description="Uploaded by")
     def uploader(self, firmware: Firmware) -> str:
@@ -368,7 +376,13 @@ class FirmwareAdmin(ConsoleAdmin):
         return age(firmware.created_at)
 
     def page_context(self, request: HttpRequest, obj: Firmware) -> dict[str, Any]:
+        key, signature = obj.best_signature()
         return {
+            "signature": signature,
+            "signing_key": key,
+            "signing_key_url": reverse(
+                "admin:firmware_signingkey_change", args=[key.pk]
+            ),
             "status": firmware_pill(obj),
             "of_model": _of_model(obj),
             "size": f"{in_bytes(obj.size)} ({obj.size:,} bytes)",

@@ -40,6 +40,8 @@ class KeyStatus(models.TextChoices):
 PUBLISHED_KEYS = (KeyStatus.NEXT, KeyStatus.ACTIVE, KeyStatus.RETIRING)
 # What these have signed proves that an image is the one that was uploaded.
 SOUND_KEYS = (KeyStatus.ACTIVE, KeyStatus.RETIRING, KeyStatus.RETIRED)
+# The order in which the signatures of an image are shown.
+CURRENT_FIRST = (*SOUND_KEYS, KeyStatus.REVOKED, KeyStatus.NEXT)
 
 SIGNING_KEY_MOVES = (
     (KeyStatus.NEXT, KeyStatus.ACTIVE),

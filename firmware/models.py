@@ -16,6 +16,7 @@ from django.utils import timezone
 
 from firmware import signing
 from firmware.choices import (
+    CURRENT_FIRST,
     FIRMWARE_MOVES,
     SIGNING_KEY_MOVES,
     STORAGE_KEY_MOVES,
@@ -239,6 +240,14 @@ class Firmware(BaseModel):
 
     def __str__(self) -> str:
         return f"{self.model} {self.version}"
+
+    def best_signature(self) -> tuple[SigningKey, str]:
+        """Return the most current key that has signed the image, and its signature."""
+        signatures = [(self.key, self.signature)]
+        signatures += [
+            (later.key, later.signature) for later in self.later_signatures.all()
+        ]
+        return min(signatures, key=lambda each: CURRENT_FIRST.index(each[0].status))
 
 
 class ImageSignature(models.Model):

@@ -16,6 +16,7 @@ from deployments.models import Deployment
 from devices.models import Device, DeviceKey
 from firmware.choices import FirmwareStatus
 from firmware.models import Firmware
+from firmware.services.rings import images_held_back
 from hotswap.common.models import User
 from hotswap.common.roles import Role
 
@@ -128,6 +129,18 @@ def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
                     "firmware_devicemodel_changelist",
                     "developer_board",
                 ),
+            ],
+        },
+        {
+            "title": "Keys",
+            "items": [
+                entry(
+                    "Signing keys",
+                    "firmware_signingkey_changelist",
+                    "key",
+                    **_badge(images_held_back().count(), "danger"),
+                ),
+                entry("Storage keys", "firmware_storagekey_changelist", "lock"),
             ],
         },
         {

@@ -5,6 +5,7 @@ from typing import Any
 from rest_framework import serializers
 
 from firmware import signing
+from firmware.models import Firmware
 from firmware.versions import parse_version
 from hotswap.common.api.serializers import (
     CamelSerializer,
@@ -92,9 +93,12 @@ class FirmwareOutput(CamelSerializer):
     checksum = serializers.CharField(source="sha256")
     sha1 = serializers.CharField(help_text="for other protocols; never for security")
     md5 = serializers.CharField(help_text="for other protocols; never for security")
-    signature = serializers.CharField()
+    signature = serializers.CharField(help_text="base64, by the most current key")
     signature_algorithm = serializers.CharField(default=signing.ALGORITHM)
     key_id = serializers.CharField(source="key.key_id")
+    signature_revoked_at = serializers.DateTimeField(
+        allow_null=True, help_text="held back since: no key to be trusted has signed it"
+    )
     release_notes = serializers.CharField()
     security_version = serializers.IntegerField()
     reboot_required = serializers.BooleanField()
@@ -111,6 +115,11 @@ class FirmwareOutput(CamelSerializer):
     damage = serializers.CharField()
     created_at = serializers.DateTimeField()
     updated_at = serializers.DateTimeField()
+
+    def to_representation(self, instance: Firmware) -> Any:
+        key, signature = instance.best_signature()
+        shown = super().to_representation(instance)
+        return shown | {"signature": signature, "keyId": key.key_id}
 
 
 class UploadOutput(FirmwareOutput):

@@ -144,7 +144,7 @@ class FirmwareListView(ListView):
     roles = {"GET": Role.VIEWER, "POST": Role.ADMIN}
     queryset = Firmware.objects.select_related(
         "model", "key", "uploaded_by", "approved_by"
-    )
+    ).prefetch_related("later_signatures__key")
     filterset_class = FirmwareFilter
     output_class = FirmwareOutput
     ordering = "-created_at"

@@ -14,6 +14,7 @@ Rules:
 
 import hashlib
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -355,19 +356,28 @@ class SignedAgain:
 
 
 def sign_held_back(
-    *, actor: User | None, on_progress: Progress = _ignore
+    *,
+    actor: User | None,
+    within: timedelta | None = None,
+    on_progress: Progress = _ignore,
 ) -> SignedAgain:
     """Sign again what was signed by revoked keys alone, after reading each image.
 
     The signature proves nothing any more, so that the stored image itself is compared
     with the checksum of its upload, which approval has bound.
 
+    Args:
+        within: begin no further image after this time; None does all.
+
     Raises:
         StoreUnavailableError: the store does not answer; what was signed stays signed.
     """
     signed = 0
     refused: dict[UUID, str] = {}
+    begun = time.monotonic()
     for firmware in images_held_back().order_by("created_at"):
+        if within is not None and time.monotonic() - begun > within.total_seconds():
+            break
         digest = hashlib.sha256()
         try:
             for piece in stored_bytes(firmware, 0, firmware.size):

@@ -9,7 +9,7 @@ from django.test import Client
 
 from deployments.models import Deployment
 from devices.models import Device, DeviceGroup
-from firmware.models import DeviceModel, Firmware
+from firmware.models import DeviceModel, Firmware, SigningKey, StorageKey
 from hotswap.common.models import User
 from hotswap.common.roles import Role
 from tests.common.factories import PersonFactory
@@ -63,6 +63,8 @@ class Scene:
     group: DeviceGroup
     deployment: Deployment
     person: User
+    signing_key: SigningKey
+    storage_key: StorageKey
 
 
 @pytest.fixture
@@ -84,4 +86,6 @@ def scene(db: None) -> Scene:
         group=group,
         deployment=deployment,
         person=PersonFactory.create(),
+        signing_key=SigningKey.objects.get(),
+        storage_key=StorageKey.objects.get(),
     )

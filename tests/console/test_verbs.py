@@ -23,6 +23,8 @@ SHOWN = {
     "DeviceGroup": "group",
     "Deployment": "deployment",
     "User": "person",
+    "SigningKey": "signing_key",
+    "StorageKey": "storage_key",
 }
 ADMIN_ONLY = {"User", "AuditEvent"}
 

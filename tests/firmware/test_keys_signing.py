@@ -25,6 +25,7 @@ from firmware.services.keys import image_signature, signing_key_for
 from firmware.storage import image_store
 from hotswap.common.models import AuditEvent
 from tests.api import Caller
+from tests.callers import PersonCaller
 from tests.common.factories import PersonFactory
 from tests.firmware.factories import FirmwareFactory
 
@@ -372,3 +373,22 @@ def test_published_keys_may_be_kept_for_a_moment_and_asked_again(
     assert again["ETag"] == etag
     assert changed.status_code == 200
     assert changed["ETag"] != etag
+
+
+def test_the_api_shows_the_signature_of_the_most_current_key(
+    admin: PersonCaller,
+) -> None:
+    old = active()
+    firmware = FirmwareFactory.create()
+    before = admin.get(f"/firmware/{firmware.pk}").json()
+    new = rings.rotate_signing_key(actor=None)
+    rings.sign_missing()
+
+    after = admin.get(f"/firmware/{firmware.pk}").json()
+    (listed,) = admin.get("/firmware").json()["results"]
+
+    digest = bytes.fromhex(firmware.sha256)
+    assert before["keyId"] == old.key_id
+    assert after["keyId"] == listed["keyId"] == new.key_id
+    assert signing.is_signed(new.public_key, digest, after["signature"])
+    assert after["signatureRevokedAt"] is None

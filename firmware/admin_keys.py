@@ -1,0 +1,390 @@
+"""The console's pages of the key rings. Everybody may look, Admins act."""
+
+from datetime import timedelta
+from typing import Any
+
+from django import forms
+from django.conf import settings
+from django.contrib import admin
+from django.db.models import Count, Exists, OuterRef, Q, QuerySet
+from django.http import HttpRequest
+from django.utils import timezone
+from django.utils.safestring import SafeString
+from unfold.decorators import display
+
+from firmware.choices import KeyStatus
+from firmware.models import Firmware, ImageSignature, SigningKey, StorageKey
+from firmware.services import rings
+from hotswap.common.console import (
+    DONE,
+    FAILED,
+    MOVING,
+    NOT_STARTED,
+    WAITS,
+    ConsoleAdmin,
+    ConsoleForm,
+    EmptyForm,
+    ReasonForm,
+    Verb,
+    age,
+    pill,
+)
+from hotswap.common.models import User
+from hotswap.common.roles import Role
+
+KEY_LOOKS = {
+    KeyStatus.NEXT: (WAITS, "schedule"),
+    KeyStatus.ACTIVE: (DONE, "check"),
+    KeyStatus.RETIRING: (MOVING, "hourglass_bottom"),
+    KeyStatus.RETIRED: (NOT_STARTED, "inventory_2"),
+    KeyStatus.REVOKED: (FAILED, "block"),
+}
+# Reading images takes a request's time; what is left waits for the next press.
+SIGNING_TIME = timedelta(seconds=15)
+
+
+def key_pill(key: SigningKey | StorageKey) -> SafeString:
+    tone, icon = KEY_LOOKS[KeyStatus(key.status)]
+    return pill(key.status, tone, icon)
+
+
+def _signed_again(done: rings.SignedAgain) -> str:
+    left = rings.images_held_back().count()
+    said = f"{done.signed} images were compared and signed again."
+    if done.refused:
+        said += f" {len(done.refused)} are damaged in the store and stay held back."
+    if left > len(done.refused):
+        said += f" {left - len(done.refused)} still wait: press again."
+    return said
+
+
+# --- Signing keys ------------------------------------------------------------------
+
+
+class CreateSigningKey(Verb):
+    name = "create"
+    label = "Publish next key"
+    icon = "key"
+    role = Role.ADMIN
+    is_of_list = True
+    form_class = EmptyForm
+
+    def obstacle(self, user: User, obj: Any) -> str:
+        known = SigningKey.objects.filter(status=KeyStatus.NEXT).first()
+        return f"{known} is published as the next key already" if known else ""
+
+    def notes(self, obj: Any) -> tuple[str, ...]:
+        return (
+            (
+                "A key is made and published, so that devices can pin it. It signs "
+                "nothing before the ring is rotated."
+            ),
+        )
+
+    def act(self, user: User, obj: Any, given: dict[str, Any]) -> str:
+        key = rings.create_signing_key(actor=user)
+        return f"{key} is published: pin it on the devices, then rotate."
+
+
+class OverlapForm(ConsoleForm):
+    overlap = forms.IntegerField(
+        label="Overlap in days",
+        min_value=0,
+        max_value=3650,
+        help_text="How long the former key stays trusted. 0 retires it at once.",
+    )
+
+
+class RotateSigningKeys(Verb):
+    name = "rotate"
+    label = "Rotate"
+    icon = "autorenew"
+    tone = "primary"
+    role = Role.ADMIN
+    is_of_list = True
+    form_class = OverlapForm
+
+    def make_form(self, request: HttpRequest, obj: Any) -> ConsoleForm:
+        return OverlapForm(
+            request.POST if request.method == "POST" else None,
+            initial={"overlap": settings.SIGNING_KEY_OVERLAP.days},
+        )
+
+    def heading(self, obj: Any) -> str:
+        return "Rotate the signing key"
+
+    def notes(self, obj: Any) -> tuple[str, ...]:
+        following = SigningKey.objects.filter(status=KeyStatus.NEXT).first()
+        comes = (
+            f"The published key {following} signs from now on."
+            if following
+            else "A new key is made and signs from now on. No device has pinned it: "
+            "where devices pin keys ahead, publish the next key first."
+        )
+        return (
+            comes,
+            (
+                "Until the overlap is over, devices that say that they have pinned the "
+                "former key alone get orders that it has signed. Images are signed "
+                "again within a minute."
+            ),
+        )
+
+    def act(self, user: User, obj: Any, given: dict[str, Any]) -> str:
+        key = rings.rotate_signing_key(
+            actor=user, overlap=timedelta(days=given["overlap"])
+        )
+        return f"{key} signs now."
+
+
+class SignHeldBack(Verb):
+    name = "sign-again"
+    label = "Sign held images again"
+    icon = "draw"
+    role = Role.ADMIN
+    is_of_list = True
+    form_class = EmptyForm
+
+    def obstacle(self, user: User, obj: Any) -> str:
+        return "" if rings.images_held_back().exists() else "no image is held back"
+
+    def notes(self, obj: Any) -> tuple[str, ...]:
+        return (
+            (
+                f"{rings.images_held_back().count()} images are offered to no device, "
+                "because no key that can be trusted has signed them."
+            ),
+            (
+                "Each stored image is read and compared with the checksum of its "
+                "upload, to which its approval is bound, and then signed under the "
+                "active key."
+            ),
+        )
+
+    def act(self, user: User, obj: Any, given: dict[str, Any]) -> str:
+        return _signed_again(rings.sign_held_back(actor=user, within=SIGNING_TIME))
+
+
+class RetireSigningKey(Verb):
+    name = "retire"
+    label = "Retire"
+    icon = "inventory_2"
+    tone = "danger"
+    role = Role.ADMIN
+    form_class = EmptyForm
+
+    def applies(self, obj: SigningKey) -> bool:
+        return obj.status not in (KeyStatus.RETIRED, KeyStatus.REVOKED)
+
+    def obstacle(self, user: User, obj: SigningKey) -> str:
+        is_active = obj.status == KeyStatus.ACTIVE
+        return "it signs: rotate the ring first" if is_active else ""
+
+    def notes(self, obj: SigningKey) -> tuple[str, ...]:
+        return (
+            (
+                "It leaves the published keys now and its private half is erased. What "
+                "it has signed stays true."
+            ),
+            "Devices that have pinned it alone accept no update any more.",
+        )
+
+    def act(self, user: User, obj: SigningKey, given: dict[str, Any]) -> str:
+        rings.retire_signing_key(actor=user, key_id=obj.key_id)
+        return f"{obj} is retired."
+
+
+class RevokeForm(ReasonForm):
+    sign_again = forms.BooleanField(
+        label="Compare and sign again what only this key has signed",
+        required=False,
+    )
+    key_id = forms.CharField(label="Type the id of the key to confirm")
+
+    field_order = ("key_id", "reason", "sign_again")
+
+
+class RevokeSigningKey(Verb):
+    name = "revoke"
+    label = "Revoke"
+    icon = "block"
+    tone = "danger"
+    role = Role.ADMIN
+    form_class = RevokeForm
+
+    def applies(self, obj: SigningKey) -> bool:
+        return obj.status != KeyStatus.REVOKED
+
+    def obstacle(self, user: User, obj: SigningKey) -> str:
+        if obj.status != KeyStatus.ACTIVE:
+            return ""
+        has_next = SigningKey.objects.filter(status=KeyStatus.NEXT).exists()
+        return "" if has_next else "it signs and has no successor: publish the next key"
+
+    def notes(self, obj: SigningKey) -> tuple[str, ...]:
+        count = rings.held_back_if_revoked(key_id=obj.key_id)
+        return (
+            (
+                "This cannot be undone. The key leaves the published keys at once; "
+                "open orders that it has signed come again under the active key."
+            ),
+            (
+                f"{count} images that no other key has signed are offered to no device "
+                "until they are signed again."
+            ),
+        )
+
+    def act(self, user: User, obj: SigningKey, given: dict[str, Any]) -> str:
+        done = rings.revoke_signing_key(
+            actor=user, key_id=obj.key_id, reason=given["reason"]
+        )
+        said = f"{obj} is revoked; {done.active} signs."
+        if given["sign_again"]:
+            again = rings.sign_held_back(actor=user, within=SIGNING_TIME)
+            return f"{said} {_signed_again(again)}"
+        return said
+
+    def make_form(self, request: HttpRequest, obj: Any) -> ConsoleForm:
+        form = super().make_form(request, obj)
+        form.fields["key_id"].validators.append(_must_be(obj.key_id))
+        return form
+
+
+def _must_be(key_id: str) -> Any:
+    def check(given: str) -> None:
+        if given.strip() != key_id:
+            raise forms.ValidationError(f"Type {key_id}.")
+
+    return check
+
+
+@admin.register(SigningKey)
+class SigningKeyAdmin(ConsoleAdmin):
+    verbs = (
+        *(CreateSigningKey, RotateSigningKeys, SignHeldBack),
+        *(RetireSigningKey, RevokeSigningKey),
+    )
+    page_template = "console/signing_key.html"
+    list_display = ("key_id", "state", "signed", "trusted", "since")
+    ordering = ("-created_at",)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[SigningKey]:
+        return SigningKey.objects.all()
+
+    def complete(self, rows: list[Any]) -> None:
+        for key in rows:
+            key.images = _images_signed_by(key)
+
+    @display(description="Status")
+    def state(self, key: SigningKey) -> SafeString:
+        return key_pill(key)
+
+    @display(description="Images signed")
+    def signed(self, key: Any) -> str:
+        return f"{key.images:,}"
+
+    @display(description="Trusted until")
+    def trusted(self, key: SigningKey) -> SafeString:
+        return age(key.not_after)
+
+    @display(description="Made", ordering="created_at")
+    def since(self, key: SigningKey) -> SafeString:
+        return age(key.created_at)
+
+    def page_context(self, request: HttpRequest, obj: SigningKey) -> dict[str, Any]:
+        return {
+            "status": key_pill(obj),
+            "images": _images_signed_by(obj),
+            "made": age(obj.created_at),
+            "not_after": age(obj.not_after),
+            "is_over": obj.not_after is not None and obj.not_after <= timezone.now(),
+            "held_back": rings.images_held_back().count(),
+        }
+
+
+def _images_signed_by(key: SigningKey) -> int:
+    later = ImageSignature.objects.filter(firmware=OuterRef("pk"), key=key)
+    return Firmware.objects.filter(Q(key=key) | Q(Exists(later))).count()
+
+
+# --- Storage keys ------------------------------------------------------------------
+
+
+class RotateStorageKeys(Verb):
+    name = "rotate"
+    label = "Rotate"
+    icon = "autorenew"
+    tone = "primary"
+    role = Role.ADMIN
+    is_of_list = True
+    form_class = EmptyForm
+
+    def heading(self, obj: Any) -> str:
+        return "Rotate the storage key"
+
+    def notes(self, obj: Any) -> tuple[str, ...]:
+        return (
+            (
+                "A new key is made. Within a minute the keys of all stored images are "
+                "wrapped under it; no stored file changes, and images stay readable."
+            ),
+            (
+                "The former key is retired when nothing is wrapped by it, and may then "
+                "be deleted."
+            ),
+        )
+
+    def act(self, user: User, obj: Any, given: dict[str, Any]) -> str:
+        return f"{rings.rotate_storage_key(actor=user)} wraps what is stored now."
+
+
+class DeleteStorageKey(Verb):
+    name = "remove"
+    label = "Delete"
+    icon = "delete"
+    tone = "danger"
+    role = Role.ADMIN
+    form_class = EmptyForm
+
+    def obstacle(self, user: User, obj: StorageKey) -> str:
+        return "" if obj.status == KeyStatus.RETIRED else f"it is {obj.status}"
+
+    def notes(self, obj: StorageKey) -> tuple[str, ...]:
+        return ("No image is wrapped by it any more. This cannot be undone.",)
+
+    def act(self, user: User, obj: StorageKey, given: dict[str, Any]) -> str:
+        rings.delete_storage_key(actor=user, key_id=obj.key_id)
+        return f"{obj} is deleted."
+
+    def next_url(self, admin: ConsoleAdmin, obj: Any) -> str:
+        return admin.list_url()
+
+
+@admin.register(StorageKey)
+class StorageKeyAdmin(ConsoleAdmin):
+    verbs = (RotateStorageKeys, DeleteStorageKey)
+    page_template = "console/storage_key.html"
+    list_display = ("key_id", "state", "wrapped", "since")
+    ordering = ("-created_at",)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[StorageKey]:
+        return StorageKey.objects.annotate(images=Count("wrappedkey"))
+
+    @display(description="Status")
+    def state(self, key: StorageKey) -> SafeString:
+        return key_pill(key)
+
+    @display(description="Images wrapped")
+    def wrapped(self, key: Any) -> str:
+        return f"{key.images:,}"
+
+    @display(description="Made", ordering="created_at")
+    def since(self, key: StorageKey) -> SafeString:
+        return age(key.created_at)
+
+    def page_context(self, request: HttpRequest, obj: Any) -> dict[str, Any]:
+        return {
+            "status": key_pill(obj),
+            "images": obj.images,
+            "made": age(obj.created_at),
+        }
