@@ -24,14 +24,22 @@ from unfold.paginator import InfinitePaginator
 from devices.api.serializers import (
     DeviceChangesInput,
     DeviceInput,
-    GroupInput,
-    MembersInput,
 )
 from devices.choices import DeviceStatus, GroupType, KeyStatus
+from devices.console.audiences import TICK, KnowingForm
+from devices.console.groups import (
+    AddMembers,
+    CreateDynamicGroup,
+    CreateGroup,
+    DeleteGroup,
+    EditRule,
+    RemoveMembers,
+    RenameGroup,
+)
 from devices.models import Device, DeviceGroup, DeviceKey
 from devices.querysets import DeviceQuerySet
 from devices.selectors import count_members, devices_of, groups_of, rule_of
-from devices.services import credentials, groups, registry
+from devices.services import credentials, registry
 from firmware.models import DeviceModel
 from hotswap.common.api.parsers import parse_json
 from hotswap.common.console import (
@@ -146,7 +154,7 @@ def _regions() -> list[tuple[str, str]]:
     return [(region, region) for region in settings.REGIONS]
 
 
-class DeviceForm(ConsoleForm):
+class DeviceForm(KnowingForm):
     region = forms.ChoiceField(choices=_regions)
     tags = JsonField(required=False, help_text='Object of texts: {"site": "plant-7"}')
     metadata = JsonField(required=False, help_text="Any object of at most 16 KiB")
@@ -154,7 +162,7 @@ class DeviceForm(ConsoleForm):
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
         if not self.errors:
-            self.check_with(DeviceChangesInput, cleaned)
+            self.check_with(DeviceChangesInput, self.said)
         return cleaned
 
 
@@ -169,7 +177,13 @@ class EditDevice(Verb):
         return DeviceForm(request.POST or None, initial=start)
 
     def act(self, user: User, obj: Device, given: dict[str, Any]) -> str:
-        registry.change_device(actor=user, device_id=obj.device_id, changes=given)
+        is_ticked = given.pop(TICK, False)
+        registry.change_device(
+            actor=user,
+            device_id=obj.device_id,
+            changes=given,
+            acknowledged=is_ticked,
+        )
         return f"{obj} is changed."
 
 
@@ -580,115 +594,26 @@ def _health(state: Any, now: Any) -> list[tuple[str, Any]]:
 # --- Groups ---------------------------------
 
 
-class GroupForm(ConsoleForm):
-    name = forms.CharField(max_length=128)
-    description = forms.CharField(max_length=500, required=False)
-
-    def clean(self) -> dict[str, Any]:
-        cleaned = super().clean() or {}
-        if not self.errors:
-            self.check_with(GroupInput, cleaned)
-        return cleaned
-
-
-class CreateGroup(Verb):
-    name = "create"
-    label = "Add group"
-    icon = "add"
-    tone = "primary"
-    is_of_list = True
-    form_class = GroupForm
-
-    def act(self, user: User, obj: Any, given: dict[str, Any]) -> str:
-        group = groups.create_group(actor=user, type=GroupType.STATIC, **given)
-        return f"The group {group} is there; open it to put devices in."
-
-
-class RenameGroup(Verb):
-    name = "rename"
-    label = "Rename"
-    icon = "edit"
-    form_class = GroupForm
-
-    def make_form(self, request: HttpRequest, obj: DeviceGroup) -> ConsoleForm:
-        start = {"name": obj.name, "description": obj.description}
-        return GroupForm(request.POST or None, initial=start)
-
-    def act(self, user: User, obj: DeviceGroup, given: dict[str, Any]) -> str:
-        group = groups.change_group(
-            actor=user, group_id=obj.pk, rule=rule_of(obj), **given
-        )
-        return f"The group is called {group}."
-
-
-class MembersForm(ConsoleForm):
-    device_ids = forms.CharField(
-        label="Device ids",
-        widget=forms.Textarea(attrs={"rows": 8, "spellcheck": "false"}),
-        help_text="One a line, or separated by spaces or commas",
-    )
-
-    def clean_device_ids(self) -> list[str]:
-        text: str = self.cleaned_data["device_ids"]
-        names = list(dict.fromkeys(text.replace(",", " ").split()))
-        serializer = MembersInput(data={"deviceIds": names})
-        if not serializer.is_valid():
-            self.take_errors(serializer.errors)
-        return names
-
-
-class AddMembers(Verb):
-    name = "add-devices"
-    label = "Add devices"
-    icon = "add"
-    tone = "primary"
-    form_class = MembersForm
-
-    def act(self, user: User, obj: DeviceGroup, given: dict[str, Any]) -> str:
-        groups.add_members(actor=user, group_id=obj.pk, device_ids=given["device_ids"])
-        return f"{len(given['device_ids'])} devices are in {obj}."
-
-
-class RemoveMembers(Verb):
-    name = "remove-devices"
-    label = "Remove devices"
-    icon = "remove"
-    form_class = MembersForm
-
-    def notes(self, obj: DeviceGroup) -> tuple[str, ...]:
-        return ("The devices stay; deployments that have started keep them.",)
-
-    def act(self, user: User, obj: DeviceGroup, given: dict[str, Any]) -> str:
-        groups.remove_members(
-            actor=user, group_id=obj.pk, device_ids=given["device_ids"]
-        )
-        return f"{len(given['device_ids'])} devices are out of {obj}."
-
-
-class DeleteGroup(Verb):
-    name = "remove"
-    label = "Remove group"
-    icon = "delete"
-    tone = "danger"
-    form_class = EmptyForm
-
-    def notes(self, obj: DeviceGroup) -> tuple[str, ...]:
-        return ("Its devices stay. Deployments that have started are not affected.",)
-
-    def act(self, user: User, obj: DeviceGroup, given: dict[str, Any]) -> str:
-        groups.delete_group(actor=user, group_id=obj.pk)
-        return f"The group {obj} is gone."
-
-    def next_url(self, admin: ConsoleAdmin, obj: Any) -> str:
-        return admin.list_url()
+def _group_pill(group: DeviceGroup) -> SafeString:
+    if group.type == GroupType.DYNAMIC:
+        return pill("Dynamic", NOT_STARTED, "rule", "its rule says who is in it")
+    return pill("Static", NOT_STARTED, "list", "people say who is in it")
 
 
 @admin.register(DeviceGroup)
 class DeviceGroupAdmin(ConsoleAdmin):
     list_name = "Groups"
-    verbs = (CreateGroup, AddMembers, RemoveMembers, RenameGroup, DeleteGroup)
+    verbs = (
+        CreateDynamicGroup,
+        CreateGroup,
+        EditRule,
+        AddMembers,
+        RemoveMembers,
+        RenameGroup,
+        DeleteGroup,
+    )
     page_template = "console/group.html"
-    list_display = ("name", "description", "size", "since")
+    list_display = ("name", "kind", "meaning", "size", "since")
     search_fields = ("name", "description")
     ordering = ("name",)
 
@@ -696,6 +621,15 @@ class DeviceGroupAdmin(ConsoleAdmin):
         counts = count_members(rows)
         for group in rows:
             group.device_count = counts[group.pk]
+
+    @display(description="Type")
+    def kind(self, group: DeviceGroup) -> SafeString:
+        return _group_pill(group)
+
+    @display(description="Whom it means")
+    def meaning(self, group: DeviceGroup) -> str:
+        rule = rule_of(group)
+        return group.description if rule is None else rule.in_words()
 
     @display(description="Devices")
     def size(self, group: Any) -> str:
@@ -707,7 +641,10 @@ class DeviceGroupAdmin(ConsoleAdmin):
 
     def page_context(self, request: HttpRequest, obj: Any) -> dict[str, Any]:
         members = devices_of(obj).select_related("model", "state").order_by("device_id")
+        rule = rule_of(obj)
         return {
+            "status": _group_pill(obj),
+            "rule": rule.in_words() if rule else "",
             "count": count_members([obj])[obj.pk],
             "members": [
                 {"device": device, "pill": device_pill(device)}

@@ -99,9 +99,7 @@ def _check_rule(type: str, rule: Rule | None) -> None:  # noqa: A002
 
 
 def _wrong_rule(code: str, detail: str) -> InvalidInputError:
-    return InvalidInputError(
-        f"rule: {detail}", errors=[FieldError("/rule", code, detail)]
-    )
+    return InvalidInputError(detail, errors=[FieldError("/rule", code, detail)])
 
 
 def create_group(
