@@ -9,7 +9,17 @@ from django.db import models
 
 class Strategy(models.TextChoices):
     DIRECT = "Direct"
+    REGIONAL = "Regional"
     CANARY = "Canary"
+    BLUE_GREEN = "BlueGreen", "Blue-green"
+    ROLLING = "Rolling"
+
+
+class LiveFleet(models.TextChoices):
+    """Which half of a blue-green deployment serves."""
+
+    BLUE = "blue"
+    GREEN = "green"
 
 
 class DeploymentStatus(models.TextChoices):

@@ -24,6 +24,7 @@ from deployments.choices import (
     BusyDevices,
     DeploymentStatus,
     Level,
+    LiveFleet,
     OfflineDevices,
     OnWarning,
     OrderKind,
@@ -68,6 +69,9 @@ class Deployment(BaseModel):
         models.CharField(max_length=10, choices=PauseReason.choices), default=list
     )
     pause_detail = models.TextField(blank=True)
+    live_fleet = models.CharField(
+        max_length=5, choices=LiveFleet.choices, blank=True, help_text="blue-green only"
+    )
     cancel_requested_at = models.DateTimeField(null=True)
     rollback_reason = models.TextField(blank=True)
     failure_reason = models.TextField(blank=True)

@@ -59,7 +59,7 @@ def deployment_status(deployment: Deployment, now: datetime) -> dict[str, Any]:
         "cancelRequestedAt": deployment.cancel_requested_at,
         "strategy": deployment.strategy,
         "firmwareVersion": deployment.firmware.version,
-        "liveFleet": None,
+        "liveFleet": deployment.live_fleet or None,
         "stage": None
         if stage is None
         else {

@@ -3,6 +3,7 @@
 from datetime import timedelta
 from typing import Any
 
+from django.conf import settings
 from django.utils import timezone
 from rest_framework import serializers
 
@@ -19,6 +20,7 @@ from deployments.services.launch import DeploymentRequest, Preview
 from deployments.services.reports import DeviceReport
 from deployments.services.targeting import Audience, Selection
 from deployments.strategies.registry import STRATEGIES, make_plan
+from deployments.strategies.types import Fleet, ParameterError
 from devices.api.serializers import MAX_IDS_A_REQUEST, RegionField
 from firmware.api.serializers import VersionField
 from health.api.serializers import BootIdField, ChecksumField
@@ -34,6 +36,7 @@ from hotswap.common.api.serializers import (
 )
 
 SECOND = timedelta(seconds=1)
+ONE_DEVICE = Fleet(1, (("", 1),))
 SELECTORS = ("target_devices", "target_groups", "regions", "target_all")
 
 
@@ -84,6 +87,16 @@ class DeploymentInput(CamelSerializer):
         required=False,
     )
     wait_duration = DurationField(required=False)
+    pause_duration = DurationField(required=False)
+    health_check_threshold = StrictFloatField(
+        min_value=0, max_value=100, required=False
+    )
+    verification_duration = DurationField(required=False)
+    batch_size = StrictIntegerField(min_value=1, max_value=100_000, required=False)
+    batch_wait_duration = DurationField(required=False)
+    max_concurrent_batches = StrictIntegerField(
+        min_value=1, max_value=100, required=False
+    )
     health_threshold = StrictFloatField(min_value=0, max_value=100, required=False)
     scheduled_at = serializers.DateTimeField(required=False)
     health_criteria = HealthCriteriaInput(required=False)
@@ -99,17 +112,42 @@ class DeploymentInput(CamelSerializer):
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         self._check_selectors(attrs)
+        self._choose_threshold(attrs)
         attrs["parameters"] = self._parameters(attrs)
         if "scheduled_at" in attrs and attrs["scheduled_at"] < timezone.now():
             raise serializers.ValidationError(
                 {"scheduledAt": ["lies in the past"]}, code="invalid"
             )
-        listed = attrs.get("target_devices", [])
-        if len(set(listed)) != len(listed):
-            raise serializers.ValidationError(
-                {"targetDevices": ["names a device twice"]}, code="duplicate"
-            )
+        for name, noun in (("target_devices", "device"), ("regions", "region")):
+            listed = attrs.get(name, [])
+            if len(set(listed)) != len(listed):
+                raise serializers.ValidationError(
+                    {camelize(name): [f"names a {noun} twice"]}, code="duplicate"
+                )
         return attrs
+
+    @staticmethod
+    def _choose_threshold(attrs: dict[str, Any]) -> None:
+        """Take the gate by its name in the strategy, else the usual one."""
+        strategy = attrs["strategy"]
+        own = attrs.pop("health_check_threshold", None)
+        if own is not None:
+            if strategy != Strategy.REGIONAL:
+                raise serializers.ValidationError(
+                    {
+                        "healthCheckThreshold": [
+                            f"is not a field of the strategy {strategy}"
+                        ]
+                    },
+                    code="foreign",
+                )
+            if attrs.setdefault("health_threshold", own) != own:
+                raise serializers.ValidationError(
+                    {"healthCheckThreshold": ["healthThreshold says something else"]},
+                    code="conflict",
+                )
+        usual = STRATEGIES[strategy].health_threshold_percent
+        attrs.setdefault("health_threshold", usual)
 
     @staticmethod
     def _check_selectors(attrs: dict[str, Any]) -> None:
@@ -153,11 +191,13 @@ class DeploymentInput(CamelSerializer):
         if "increments" in own and parameters["increments"] is own["increments"]:
             first = parameters["initial_percentage"]
             parameters["increments"] = [s for s in own["increments"] if s > first]
+        if strategy == Strategy.REGIONAL:
+            parameters["regions"] = list(attrs.get("regions") or settings.REGIONS)
         try:
-            make_plan(strategy, 1, parameters)
-        except ValueError as error:
+            make_plan(strategy, ONE_DEVICE, parameters)
+        except ParameterError as error:
             raise serializers.ValidationError(
-                {"increments": [str(error)]}, code="invalid"
+                {error.field: [str(error)]}, code="invalid"
             ) from None
         return parameters
 

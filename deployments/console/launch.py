@@ -1,4 +1,4 @@
-"""The launch form: Canary and Direct on one page, with a dry run.
+"""The launch form: all strategies on one page, with a dry run.
 
 Rules:
 - The form only gathers; what is allowed is said by the API's `DeploymentInput`, so the
@@ -48,6 +48,19 @@ NAMED = {
     "regions": ("regions", "Choose at least one region."),
     "devices": ("targetDevices", "Name at least one device."),
 }
+STRATEGY_ORDER = (
+    Strategy.CANARY,
+    Strategy.REGIONAL,
+    Strategy.ROLLING,
+    Strategy.BLUE_GREEN,
+    Strategy.DIRECT,
+)
+OWN_FIELDS: dict[str, tuple[str, ...]] = {
+    Strategy.CANARY: ("initialPercentage", "increments", "waitDuration"),
+    Strategy.REGIONAL: ("regionOrder", "pauseDuration"),
+    Strategy.ROLLING: ("batchSize", "batchWaitDuration", "maxConcurrentBatches"),
+    Strategy.BLUE_GREEN: ("verificationDuration",),
+}
 DURATION_HELP = "Seconds, or an ISO 8601 duration such as PT30M"
 
 
@@ -66,6 +79,11 @@ class DurationText(forms.CharField):
 def _demo(quick: str, usual: str) -> str:
     """Return a start value: short on a demo stack, whose waits are all shortened."""
     return quick if settings.DEMO_CLOCK else usual
+
+
+def _words(text: str) -> list[str]:
+    """Split what was typed with commas, spaces or lines between."""
+    return text.replace(",", " ").split()
 
 
 class LaunchForm(ConsoleForm):
@@ -95,9 +113,7 @@ class LaunchForm(ConsoleForm):
         choices=lambda: [(each, each) for each in settings.REGIONS],
     )
     strategy = forms.ChoiceField(
-        choices=[
-            (each.value, each.label) for each in (Strategy.CANARY, Strategy.DIRECT)
-        ],
+        choices=[(each.value, each.label) for each in STRATEGY_ORDER],
         widget=forms.RadioSelect,
         initial=Strategy.CANARY.value,
     )
@@ -108,11 +124,25 @@ class LaunchForm(ConsoleForm):
         help_text="Rising, separated by commas; 100 is added at the end",
     )
     waitDuration = DurationText(label="Wait between stages", help_text=DURATION_HELP)
+    regionOrder = forms.CharField(
+        label="Order of the regions",
+        required=False,
+        help_text="Separated by commas; regions that are left out come last",
+    )
+    pauseDuration = DurationText(label="Pause between regions", help_text=DURATION_HELP)
+    verificationDuration = DurationText(
+        label="Verify each half for", help_text=DURATION_HELP
+    )
+    batchSize = forms.IntegerField(label="Devices in a batch", required=False)
+    batchWaitDuration = DurationText(
+        label="Verify each batch for", help_text=DURATION_HELP
+    )
+    maxConcurrentBatches = forms.IntegerField(label="Batches at once", required=False)
     healthThreshold = forms.FloatField(
         label="Gate: devices proven, %",
         required=False,
-        initial=99,
-        help_text="Share of a stage that must succeed before the next one opens",
+        help_text="Share of a stage that must succeed before the next one opens; "
+        "empty: 99, for blue-green 99.5",
     )
     onWarning = forms.ChoiceField(
         label="Below the gate",
@@ -188,10 +218,17 @@ class LaunchForm(ConsoleForm):
             for pk, name in DeviceGroup.objects.values_list("pk", "name")
         ]
         canary = STRATEGIES[Strategy.CANARY].defaults
+        rolling = STRATEGIES[Strategy.ROLLING].defaults
         self.initial = {
             "initialPercentage": canary["initial_percentage"],
             "increments": ", ".join(str(step) for step in canary["increments"]),
             "waitDuration": _demo("PT10S", "PT1H"),
+            "regionOrder": ", ".join(settings.REGIONS),
+            "pauseDuration": _demo("PT10S", "PT30M"),
+            "verificationDuration": _demo("PT10S", "PT2H"),
+            "batchSize": rolling["batch_size"],
+            "batchWaitDuration": _demo("PT10S", "PT15M"),
+            "maxConcurrentBatches": rolling["max_concurrent_batches"],
             "rollbackThresholds_memoryDuration": _demo("PT10S", "PT5M"),
             "rollbackThresholds_cpuDuration": _demo("PT10S", "PT5M"),
             "rollbackThresholds_offlineAfter": _demo("PT30S", "PT2M"),
@@ -206,8 +243,12 @@ class LaunchForm(ConsoleForm):
     # What stands together on the page
 
     @property
-    def canary_fields(self) -> list[Any]:
-        return [self[n] for n in ("initialPercentage", "increments", "waitDuration")]
+    def strategy_fields(self) -> list[tuple[str, list[Any]]]:
+        """The fields of each strategy that has some."""
+        return [
+            (name, [self[field] for field in fields])
+            for name, fields in OWN_FIELDS.items()
+        ]
 
     @property
     def gate_fields(self) -> list[Any]:
@@ -240,6 +281,14 @@ class LaunchForm(ConsoleForm):
         return [self[name] for name in names]
 
     # What is sent
+
+    def clean_regionOrder(self) -> str:  # noqa: N802 - named after its field
+        text: str = self.cleaned_data["regionOrder"]
+        for name in _words(text):
+            if name not in settings.REGIONS:
+                known = ", ".join(settings.REGIONS)
+                raise forms.ValidationError(f"{name} is no region; known are {known}")
+        return text
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
@@ -274,12 +323,16 @@ class LaunchForm(ConsoleForm):
     def _body(self, cleaned: dict[str, Any]) -> dict[str, Any]:
         """Write the body that the API would get."""
         body: dict[str, Any] = {}
-        own = ("target", "targetDevices", "targetGroups", "regions", "increments")
-        is_canary = cleaned["strategy"] == Strategy.CANARY
+        own = OWN_FIELDS.get(cleaned["strategy"], ())
+        foreign = {field for fields in OWN_FIELDS.values() for field in fields}
+        written_below = {
+            *("target", "targetDevices", "targetGroups", "regions"),
+            *("increments", "regionOrder"),
+        }
         for name, value in cleaned.items():
-            if name in own or value in ("", None):
+            if name in written_below or value in ("", None):
                 continue
-            if name in ("initialPercentage", "waitDuration") and not is_canary:
+            if name in foreign and name not in own:
                 continue
             outer, _, inner = name.partition("_")
             if inner:
@@ -288,23 +341,31 @@ class LaunchForm(ConsoleForm):
                 body[name] = value.replace(tzinfo=UTC).isoformat()
             else:
                 body[name] = value
-        if is_canary and cleaned.get("increments"):
+        if "increments" in own and cleaned.get("increments"):
             body["increments"] = [
                 int(part) if part.isdigit() else part
-                for part in cleaned["increments"].replace(",", " ").split()
+                for part in _words(cleaned["increments"])
             ]
         match cleaned["target"]:
             case "devices":
-                text = cleaned["targetDevices"]
-                body["targetDevices"] = list(
-                    dict.fromkeys(text.replace(",", " ").split())
-                )
+                names = _words(cleaned["targetDevices"])
+                body["targetDevices"] = list(dict.fromkeys(names))
             case "groups":
                 body["targetGroups"] = cleaned["targetGroups"]
             case "regions":
                 body["regions"] = cleaned["regions"]
             case _:
                 body["targetAll"] = True
+        order = _words(cleaned.get("regionOrder") or "") if "regionOrder" in own else []
+        if order and "regions" in body:
+            # Those ticked, in the order named.
+            body["regions"].sort(
+                key=lambda name: order.index(name) if name in order else len(order)
+            )
+        elif order and "targetAll" in body:
+            del body["targetAll"]
+            rest = [name for name in settings.REGIONS if name not in order]
+            body["regions"] = [*order, *rest]
         return body
 
     def fingerprint(self) -> str:
@@ -387,7 +448,7 @@ class Launch(Verb):
 
 
 def _blast(form: LaunchForm, eligible: int) -> str:
-    strategy = form.cleaned_data["strategy"].lower()
+    strategy = Strategy(form.cleaned_data["strategy"]).label.lower()
     noun = "device" if eligible == 1 else "devices"
     verb = "Schedule" if form.cleaned_data.get("scheduledAt") else "Launch"
     return f"{verb} {strategy} on {eligible} {noun}"

@@ -19,6 +19,7 @@ from deployments.choices import (
     UNFINISHED,
     DeploymentStatus,
     Level,
+    LiveFleet,
     PauseReason,
     StageStatus,
     TargetStatus,
@@ -36,7 +37,9 @@ from deployments.services.progress import (
     plan_of,
     progress_of,
 )
+from deployments.strategies.blue_green import GREEN_STAGE
 from deployments.strategies.decide import decide
+from deployments.strategies.registry import STRATEGIES
 from deployments.strategies.types import (
     Complete,
     PassStage,
@@ -51,8 +54,8 @@ from hotswap.common.services import touch_clock
 
 logger = logging.getLogger(__name__)
 TICK_CLOCK = "deployments-tick"
-# One tick may pass a gate and open the next stage; more steps are left to the next.
-STEPS_A_TICK = 4
+# One tick may pass every gate that is due and open as many stages.
+STEPS_A_STAGE_IN_FLIGHT = 4
 
 
 def tick(*, now: datetime | None = None) -> int:
@@ -148,7 +151,8 @@ def _advance_running(
     if deployment.status == DeploymentStatus.RUNNING:
         sweeps.skip_unseen(deployment, now, awake_since)
         sweeps.fail_vanished(deployment, now, awake_since)
-    for _ in range(STEPS_A_TICK):
+    in_flight = STRATEGIES[deployment.strategy].in_flight(deployment.parameters)
+    for _ in range(STEPS_A_STAGE_IN_FLIGHT * in_flight):
         if not _step(deployment, now):
             return
 
@@ -174,7 +178,9 @@ def _step(deployment: Deployment, now: datetime) -> bool:
                 now=now,
                 stage_number=stage.number,
             )
-    decision = decide(plan_of(stages), gate, progress_of(stages, counts), now)
+    decision = decide(
+        plan_of(deployment, stages), gate, progress_of(stages, counts), now
+    )
     if isinstance(decision, RollBack):
         begin_rollback(
             deployment, reason=decision.reason, now=now, stage_number=decision.number
@@ -249,6 +255,21 @@ def _pass_stage(
         now=now,
         stage_number=stage.number,
     )
+    if deployment.live_fleet == LiveFleet.BLUE and stage.number == GREEN_STAGE:
+        _switch(deployment, LiveFleet.GREEN, "deployment.switched", now)
+
+
+def _switch(
+    deployment: Deployment, fleet: LiveFleet, event: str, now: datetime
+) -> None:
+    """Change the fleet that serves, in the caller's transaction.
+
+    Source: Deployment Patterns 4 (instant switchover).
+    """
+    deployment.live_fleet = fleet
+    deployment.updated_at = now
+    deployment.save(update_fields=["live_fleet", "updated_at"])
+    log(deployment, event, f"the {fleet} fleet serves from now on", now=now)
 
 
 def pause_for_health(
@@ -301,6 +322,8 @@ def begin_rollback(
         stage_number=stage_number,
     )
     _record(deployment, "rollback-started", reason)
+    if deployment.live_fleet == LiveFleet.GREEN:
+        _switch(deployment, LiveFleet.BLUE, "deployment.switched_back", now)
     count = sweeps.send_back(deployment, now)
     log(
         deployment,

@@ -14,7 +14,9 @@ from deployments.choices import (
     ACTIVE_DEPLOYMENTS,
     DeploymentStatus,
     Level,
+    LiveFleet,
     OfflineDevices,
+    Strategy,
 )
 from deployments.criteria import HealthCriteria, RollbackThresholds
 from deployments.exceptions import (
@@ -30,13 +32,14 @@ from deployments.services.log import log
 from deployments.services.targeting import (
     Audience,
     Selection,
+    count_regions,
     find_audience,
     judged_devices,
     too_many,
     write_plan,
 )
 from deployments.strategies.registry import make_plan
-from deployments.strategies.types import Plan
+from deployments.strategies.types import Fleet, ParameterError, Plan
 from devices.models import Device, DeviceGroup
 from devices.services.groups import hold_groups
 from firmware.choices import FirmwareStatus
@@ -174,13 +177,25 @@ def _refuse_ineligible(selection: Selection, audience: Audience) -> None:
     )
 
 
-def _plan(request: DeploymentRequest, count: int) -> Plan | None:
-    if count == 0:
+def _plan(request: DeploymentRequest, fleet: Fleet) -> Plan | None:
+    if fleet.device_count == 0:
         return None
     try:
-        return make_plan(request.strategy, count, request.parameters)
-    except ValueError as error:
-        raise InvalidInputError(str(error)) from error
+        return make_plan(request.strategy, fleet, request.parameters)
+    except ParameterError as error:
+        raise InvalidInputError(
+            str(error), errors=[FieldError(f"/{error.field}", "invalid", str(error))]
+        ) from error
+
+
+def _region_order(request: DeploymentRequest) -> tuple[str, ...]:
+    """Return the regions in the order of their stages; empty if that is no matter."""
+    return tuple(request.parameters.get("regions", ()))
+
+
+def _fleet(request: DeploymentRequest, audience: Audience, judged: Any) -> Fleet:
+    order = _region_order(request)
+    return count_regions(judged, order) if order else Fleet(audience.eligible)
 
 
 def _judged(request: DeploymentRequest, firmware: Firmware, now: datetime) -> Any:
@@ -197,8 +212,10 @@ def preview_deployment(*, request: DeploymentRequest, now: datetime) -> Preview:
     """Say what a launch would do, without doing it."""
     firmware = _deployable(request.firmware_id)
     _check_names(request.selection)
-    audience = find_audience(_judged(request, firmware, now))
-    return Preview(firmware, audience, _plan(request, audience.eligible))
+    judged = _judged(request, firmware, now)
+    audience = find_audience(judged)
+    plan = _plan(request, _fleet(request, audience, judged))
+    return Preview(firmware, audience, plan)
 
 
 def create_deployment(
@@ -247,6 +264,9 @@ def create_deployment(
             offline_deadline=request.offline_deadline,
             device_timeout=request.device_timeout,
             max_attempts=request.max_attempts,
+            live_fleet=LiveFleet.BLUE
+            if request.strategy == Strategy.BLUE_GREEN
+            else "",
             status=DeploymentStatus.SCHEDULED,
             scheduled_at=request.scheduled_at,
             created_by=actor,
@@ -321,7 +341,8 @@ def _freeze(
             f"{audience.eligible} devices are more than the "
             f"{settings.MAX_DEVICES_PER_DEPLOYMENT} of one deployment"
         )
-    plan, written = _write(deployment, request, judged, audience.eligible)
+    fleet = _fleet(request, audience, judged)
+    plan, written = _write(deployment, request, judged, fleet)
     deployment.target_count = written
     deployment.matched_count = audience.matched
     deployment.started_at = now
@@ -345,23 +366,23 @@ def _freeze(
 
 
 def _write(
-    deployment: Deployment, request: DeploymentRequest, judged: Any, count: int
+    deployment: Deployment, request: DeploymentRequest, judged: Any, fleet: Fleet
 ) -> tuple[Plan, int]:
     """Plan for the devices that fit and write them.
 
     A device may come to fit, or cease to, between the counting and the writing; the
-    plan is then made anew for the number that was found.
+    plan is then made anew for what is found.
     """
     for _ in range(WRITE_TRIES):
-        plan = _plan(request, count)
+        plan = _plan(request, fleet)
         if plan is None:
             break
         with transaction.atomic():
-            written = write_plan(deployment, plan, judged)
-            if written == count:
-                return plan, written
+            written = write_plan(deployment, plan, judged, _region_order(request))
+            if written == fleet:
+                return plan, fleet.device_count
             transaction.set_rollback(True)
-        count = written
+        fleet = written
     raise AudienceMovedError("the devices kept changing while they were counted")
 
 

@@ -8,6 +8,7 @@ from django.db.models import Avg, Count, DurationField, ExpressionWrapper, F, Q
 from deployments.choices import StageStatus, TargetStatus
 from deployments.models import Deployment, Stage, Target
 from deployments.strategies import types
+from deployments.strategies.registry import STRATEGIES
 
 T = TargetStatus
 JUDGED_FAILED = (T.FAILED, T.ROLLING_BACK, T.ROLLED_BACK)
@@ -103,8 +104,9 @@ def total_of(stages: dict[int, StageCounts]) -> StageCounts:
     return total
 
 
-def plan_of(stages: list[Stage]) -> types.Plan:
+def plan_of(deployment: Deployment, stages: list[Stage]) -> types.Plan:
     """Read the plan back from its rows."""
+    in_flight = STRATEGIES[deployment.strategy].in_flight(deployment.parameters)
     return types.Plan(
         tuple(
             types.Stage(
@@ -114,7 +116,8 @@ def plan_of(stages: list[Stage]) -> types.Plan:
                 timedelta(seconds=stage.wait_seconds),
             )
             for stage in stages
-        )
+        ),
+        in_flight,
     )
 
 
@@ -175,7 +178,7 @@ def estimate_completion(
     """Estimate the end from how long devices really took, or None without evidence.
 
     Each open or coming stage takes one mean device time plus its wait; the part of it
-    that has passed is taken off.
+    that has passed is taken off. Stages that run side by side share their time.
     """
     if deployment.status != "Running":
         return None
@@ -193,13 +196,14 @@ def estimate_completion(
     )
     if mean is None:
         return None
+    in_flight = plan_of(deployment, stages).in_flight
     end = now
     for stage in stages:
         if stage.status in (StageStatus.PASSED, StageStatus.FAILED):
             continue
         wait = timedelta(seconds=stage.wait_seconds)
         if stage.opened_at is None:
-            end += mean + wait
+            end += (mean + wait) / in_flight
         elif stage.settled_at is not None:
             end = max(end, stage.settled_at + wait)
         else:

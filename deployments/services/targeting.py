@@ -14,8 +14,8 @@ from django.db.models import Case, CharField, Count, Exists, F, OuterRef, Q, Val
 from django.db.models.functions import Coalesce
 
 from deployments.choices import BusyDevices, OfflineDevices
-from deployments.models import Deployment, Stage, Update
-from deployments.strategies.types import Plan
+from deployments.models import Deployment, Stage, Target, Update
+from deployments.strategies.types import Fleet, Plan
 from devices.models import Device, DeviceGroup
 from devices.selectors import devices_of
 from firmware.models import Firmware
@@ -160,15 +160,32 @@ def find_audience(judged: Any, *, show_all: bool = False) -> Audience:
     )
 
 
-def write_plan(deployment: Deployment, plan: Plan, judged: Any) -> int:
+def count_regions(judged: Any, regions: tuple[str, ...]) -> Fleet:
+    """Count the devices that fit, by region in this order."""
+    rows = judged.filter(exclusion="").order_by().values_list("region")
+    return _in_order(dict(rows.annotate(Count("pk"))), regions)
+
+
+def _in_order(counts: dict[str, int], regions: tuple[str, ...]) -> Fleet:
+    # A region that is not in the order comes after those that are.
+    order = [*regions, *sorted(set(counts) - set(regions))]
+    return Fleet(
+        sum(counts.values()),
+        tuple((region, counts[region]) for region in order if region in counts),
+    )
+
+
+def write_plan(
+    deployment: Deployment, plan: Plan, judged: Any, regions: tuple[str, ...] = ()
+) -> Fleet:
     """Write the stages and, by one statement, all targets with their ranks.
 
     The rank is a hash of the device salted with the deployment, so that the canaries
     are not always the same devices, and the order is the same however often it is
-    computed.
+    computed. Regions come before that, where their order matters.
 
     Returns:
-        The number of targets.
+        What was written, to be compared with what was planned for.
     """
     earlier = 0
     stages = []
@@ -189,10 +206,11 @@ def write_plan(deployment: Deployment, plan: Plan, judged: Any) -> int:
         judged.filter(exclusion="")
         .order_by()
         .annotate(version=Coalesce(F("firmware_version"), Value("")))
-        .values("id", "version", "firmware_checksum")
+        .values("id", "version", "firmware_checksum", "region")
     )
     query, parameters = chosen.query.sql_with_params()
     boundaries = [stage.boundary for stage in plan.stages]
+    first = "array_position(%s::varchar[], region), region," if regions else ""
     with connection.cursor() as cursor:
         cursor.execute(
             f"""
@@ -205,7 +223,7 @@ def write_plan(deployment: Deployment, plan: Plan, judged: Any) -> int:
                    'pending', 0, 0, version, firmware_checksum, '', '', %s
             FROM (
                 SELECT chosen.*, row_number() OVER (
-                    ORDER BY hashtextextended(id::text || %s, 0), id
+                    ORDER BY {first} hashtextextended(id::text || %s, 0), id
                 ) AS rank
                 FROM ({query}) AS chosen
             ) AS ranked
@@ -216,11 +234,17 @@ def write_plan(deployment: Deployment, plan: Plan, judged: Any) -> int:
                 deployment.pk,
                 boundaries,
                 deployment.created_at,
+                *([list(regions)] if regions else []),
                 str(deployment.pk),
                 *parameters,
             ],
         )
-        return cursor.rowcount
+        written = cursor.rowcount
+    if not regions:
+        return Fleet(written)
+    targets = Target.objects.filter(deployment=deployment).order_by()
+    rows = targets.values_list("device__region").annotate(Count("pk"))
+    return _in_order(dict(rows), regions)
 
 
 def too_many(count: int) -> bool:

@@ -4,7 +4,13 @@ from dataclasses import dataclass
 from datetime import timedelta
 from itertools import pairwise
 
-from deployments.strategies.types import Plan, Stage
+from deployments.strategies.types import (
+    Fleet,
+    ParameterError,
+    Plan,
+    Stage,
+    nothing_after_the_last,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,9 +27,11 @@ class CanaryParameters:
     def __post_init__(self) -> None:
         steps = (self.initial_percentage, *self.increments)
         if any(not 1 <= step <= 100 for step in steps):
-            raise ValueError("percentages lie between 1 and 100")
+            raise ParameterError("increments", "percentages lie between 1 and 100")
         if any(later <= earlier for earlier, later in pairwise(steps)):
-            raise ValueError("each percentage must be higher than the one before")
+            raise ParameterError(
+                "increments", "each percentage must be higher than the one before"
+            )
 
     @property
     def steps(self) -> tuple[int, ...]:
@@ -32,31 +40,26 @@ class CanaryParameters:
         return steps if steps[-1] == 100 else (*steps, 100)
 
 
-def plan_canary(device_count: int, parameters: CanaryParameters) -> Plan:
+def plan_canary(fleet: Fleet, parameters: CanaryParameters) -> Plan:
     """Cut the fleet into cumulative percentage stages.
 
-    Args:
-        device_count: eligible devices, 1 or more.
-
     Returns:
-        Cumulative boundaries that end at device_count. Shares round up: 10 % of 3
-        devices is 1. A stage that would add no device vanishes. The last stage has
-        nothing to wait for.
+        Cumulative boundaries that end at the number of devices. Shares round up: 10 %
+        of 3 devices is 1. A stage that would add no device vanishes. The last stage
+        has nothing to wait for.
 
     Raises:
         ValueError: no device.
 
     Source: specification, Deployment Patterns 3; FR-FW-003.
     """
-    if device_count < 1:
-        raise ValueError("a plan needs at least one device")
+    fleet.check()
     stages: list[Stage] = []
     reached = 0
     for percent in parameters.steps:
-        boundary = -(-device_count * percent // 100)
+        boundary = -(-fleet.device_count * percent // 100)
         if boundary == reached:
             continue
         reached = boundary
-        wait = timedelta(0) if boundary == device_count else parameters.wait
-        stages.append(Stage(len(stages) + 1, f"{percent} %", boundary, wait))
-    return Plan(tuple(stages))
+        stages.append(Stage(len(stages) + 1, f"{percent} %", boundary, parameters.wait))
+    return Plan(nothing_after_the_last(stages))

@@ -2,15 +2,14 @@
 
 from datetime import timedelta
 
-from deployments.strategies.types import Plan, Stage
+from deployments.strategies.types import Fleet, Plan, Stage
 
 
-def plan_direct(device_count: int) -> Plan:
+def plan_direct(fleet: Fleet) -> Plan:
     """Put all devices into one stage.
 
     Raises:
         ValueError: no device.
     """
-    if device_count < 1:
-        raise ValueError("a plan needs at least one device")
-    return Plan((Stage(1, "all devices", device_count, timedelta(0)),))
+    fleet.check()
+    return Plan((Stage(1, "all devices", fleet.device_count, timedelta(0)),))

@@ -5,24 +5,32 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from deployments.strategies.blue_green import plan_blue_green
 from deployments.strategies.canary import CanaryParameters, plan_canary
 from deployments.strategies.direct import plan_direct
-from deployments.strategies.types import Plan
+from deployments.strategies.regional import plan_regional
+from deployments.strategies.rolling import RollingParameters, plan_rolling
+from deployments.strategies.types import Fleet, Plan
 
 Parameters = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class StrategyEntry:
-    """One strategy: its fields with their defaults, and its planner."""
+    """One strategy: its fields with their defaults, its planner, its usual gate.
+
+    `in_flight` tells how many stages may be unfinished at once.
+    """
 
     defaults: Parameters
-    plan: Callable[[int, Parameters], Plan]
+    plan: Callable[[Fleet, Parameters], Plan]
+    health_threshold_percent: float = 99.0
+    in_flight: Callable[[Parameters], int] = lambda _: 1
 
 
-def _canary(device_count: int, parameters: Parameters) -> Plan:
+def _canary(fleet: Fleet, parameters: Parameters) -> Plan:
     return plan_canary(
-        device_count,
+        fleet,
         CanaryParameters(
             parameters["initial_percentage"],
             tuple(parameters["increments"]),
@@ -31,9 +39,31 @@ def _canary(device_count: int, parameters: Parameters) -> Plan:
     )
 
 
+def _regional(fleet: Fleet, parameters: Parameters) -> Plan:
+    return plan_regional(fleet, pause=timedelta(seconds=parameters["pause_duration"]))
+
+
+def _blue_green(fleet: Fleet, parameters: Parameters) -> Plan:
+    return plan_blue_green(
+        fleet, verification=timedelta(seconds=parameters["verification_duration"])
+    )
+
+
+def _rolling(fleet: Fleet, parameters: Parameters) -> Plan:
+    return plan_rolling(
+        fleet,
+        RollingParameters(
+            parameters["batch_size"],
+            timedelta(seconds=parameters["batch_wait_duration"]),
+            parameters["max_concurrent_batches"],
+        ),
+    )
+
+
 # Durations are seconds. The defaults are the samples of the specification.
 STRATEGIES: dict[str, StrategyEntry] = {
-    "Direct": StrategyEntry({}, lambda count, _: plan_direct(count)),
+    "Direct": StrategyEntry({}, lambda fleet, _: plan_direct(fleet)),
+    "Regional": StrategyEntry({"pause_duration": 1800.0}, _regional),
     "Canary": StrategyEntry(
         {
             "initial_percentage": 10,
@@ -42,13 +72,26 @@ STRATEGIES: dict[str, StrategyEntry] = {
         },
         _canary,
     ),
+    "BlueGreen": StrategyEntry(
+        {"verification_duration": 7200.0}, _blue_green, health_threshold_percent=99.5
+    ),
+    "Rolling": StrategyEntry(
+        {
+            "batch_size": 100,
+            "batch_wait_duration": 900.0,
+            "max_concurrent_batches": 3,
+        },
+        _rolling,
+        in_flight=lambda parameters: int(parameters["max_concurrent_batches"]),
+    ),
 }
 
 
-def make_plan(strategy: str, device_count: int, parameters: Parameters) -> Plan:
-    """Cut a fleet of this size into the stages of the strategy.
+def make_plan(strategy: str, fleet: Fleet, parameters: Parameters) -> Plan:
+    """Cut a fleet into the stages of the strategy.
 
     Raises:
-        ValueError: the parameters do not make sense, or there is no device.
+        ParameterError: a parameter does not make sense, alone or for this fleet.
+        ValueError: there is no device.
     """
-    return STRATEGIES[strategy].plan(device_count, parameters)
+    return STRATEGIES[strategy].plan(fleet, parameters)

@@ -1,7 +1,37 @@
 """What planners make and what `decide` reads. Standard library only."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+
+
+class ParameterError(ValueError):
+    """A field of a strategy that does not make sense; `field` is its name there."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """The devices to be planned for, in numbers.
+
+    `by_region` has the regions in the order in which they are to be updated; its
+    counts add up to `device_count`.
+    """
+
+    device_count: int
+    by_region: tuple[tuple[str, int], ...] = ()
+
+    def check(self) -> None:
+        """Refuse to plan for nobody.
+
+        Raises:
+            ValueError: no device.
+        """
+        if self.device_count < 1:
+            raise ValueError("a plan needs at least one device")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +53,11 @@ class Plan:
 
     stages: tuple[Stage, ...]
     in_flight: int = 1
+
+
+def nothing_after_the_last(stages: Sequence[Stage]) -> tuple[Stage, ...]:
+    """Take the wait off the last stage: no stage comes that it could hold back."""
+    return (*stages[:-1], replace(stages[-1], wait=timedelta(0)))
 
 
 @dataclass(frozen=True, slots=True)

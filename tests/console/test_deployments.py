@@ -220,6 +220,57 @@ def test_every_way_of_naming_devices_launches(
         assert Deployment.objects.get(name=name).target_count == count
 
 
+def test_each_strategy_is_launched_with_its_own_fields(
+    operator_client: ConsoleClient, free: Scene
+) -> None:
+    fields = {
+        "regionOrder": "APAC, US-EAST",
+        "pauseDuration": "60",
+        "verificationDuration": "120",
+        "batchSize": "3",
+        "batchWaitDuration": "30",
+        "maxConcurrentBatches": "2",
+    }
+    ways = {
+        "Regional": {
+            "pause_duration": 60.0,
+            "regions": ["APAC", "US-EAST", "US-WEST", "EU-CENTRAL", "EU"],
+        },
+        "BlueGreen": {"verification_duration": 120.0},
+        "Rolling": {
+            "batch_size": 3,
+            "batch_wait_duration": 30.0,
+            "max_concurrent_batches": 2,
+        },
+    }
+
+    for strategy, parameters in ways.items():
+        form = form_for(free, name=strategy, strategy=strategy, **fields)
+        launch_after(operator_client, form)
+        deployment = Deployment.objects.get(name=strategy)
+        page = operator_client.get(url_of(deployment, "live")).content.decode()
+        assert deployment.parameters == parameters
+        assert ("<b>blue</b> serves" in page) == (strategy == "BlueGreen")
+
+
+def test_ticked_regions_are_taken_in_the_order_named(
+    operator_client: ConsoleClient, free: Scene
+) -> None:
+    form = form_for(
+        free,
+        name="two",
+        strategy="Regional",
+        target="regions",
+        regions=["US-EAST", "APAC"],
+        regionOrder="APAC US-EAST",
+    )
+
+    launch_after(operator_client, form)
+
+    parameters = Deployment.objects.get(name="two").parameters
+    assert parameters["regions"] == ["APAC", "US-EAST"]
+
+
 def test_launching_asks_for_a_preview_of_the_same_form(
     operator_client: ConsoleClient, free: Scene
 ) -> None:
@@ -259,6 +310,8 @@ def test_the_form_says_what_the_api_says_and_keeps_the_input(
         ({"healthCriteria_watchDuration": "P1Y"}, "no fixed length"),
         ({"scheduledAt": "2001-01-01T00:00"}, "lies in the past"),
         ({"strategy": "Sideways"}, "Select a valid choice"),
+        ({"strategy": "Regional", "regionOrder": "ATLANTIS"}, "is no region"),
+        ({"strategy": "Rolling", "batchSize": "0"}, "greater than or equal to 1"),
     ]
 
     for changes, said in wrong:

@@ -134,6 +134,130 @@ def test_fields_of_another_strategy_are_refused(
     }
 
 
+@pytest.mark.parametrize(
+    ("body", "stages", "threshold"),
+    [
+        (
+            {
+                "strategy": "Regional",
+                "regions": ["APAC", "US-EAST"],
+                "pauseDuration": "PT30M",
+                "healthCheckThreshold": 98.5,
+            },
+            [("APAC", 1, 1800), ("US-EAST", 3, 0)],
+            98.5,
+        ),
+        (
+            {"strategy": "Regional", "targetAll": True},
+            [("US-EAST", 3, 1800), ("APAC", 1, 0)],
+            99,
+        ),
+        (
+            {
+                "strategy": "BlueGreen",
+                "targetAll": True,
+                "verificationDuration": "PT1H",
+            },
+            [("green", 2, 3600), ("blue", 2, 3600)],
+            99.5,
+        ),
+        (
+            {
+                "strategy": "Rolling",
+                "targetAll": True,
+                "batchSize": 3,
+                "batchWaitDuration": "PT1M",
+                "maxConcurrentBatches": 2,
+            },
+            [("batch 1", 3, 60), ("batch 2", 1, 60)],
+            99,
+        ),
+    ],
+)
+def test_each_strategy_takes_the_fields_of_the_specification(
+    world: World,
+    old: Firmware,
+    new: Firmware,
+    operator: PersonCaller,
+    body: dict[str, Any],
+    stages: list[tuple[str, int, int]],
+    threshold: float,
+) -> None:
+    world.fleet(3, old, region="US-EAST", prefix="east")
+    world.fleet(1, old, region="APAC", prefix="apac")
+    request = {"firmwareId": str(new.pk), **body}
+
+    preview = operator.post("/deployments/preview", request)
+    made = operator.post("/deployments", request)
+
+    assert made.status_code == 201, made.content
+    deployment = Deployment.objects.get(pk=made.json()["id"])
+    assert deployment.health_threshold == threshold
+    assert [
+        (stage["name"], stage["size"], stage["waitSeconds"])
+        for stage in preview.json()["stages"]
+    ] == stages
+    assert [
+        (stage.name, stage.size, stage.wait_seconds)
+        for stage in deployment.stages.all()
+    ] == stages
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer", "code"),
+    [
+        ({"strategy": "Regional", "batchSize": 1}, "/batchSize", "foreign"),
+        (
+            {"strategy": "Canary", "healthCheckThreshold": 99},
+            "/healthCheckThreshold",
+            "foreign",
+        ),
+        (
+            {
+                "strategy": "Regional",
+                "healthCheckThreshold": 99,
+                "healthThreshold": 98,
+            },
+            "/healthCheckThreshold",
+            "conflict",
+        ),
+        (
+            {"strategy": "Regional", "regions": ["APAC", "APAC"], "targetAll": None},
+            "/regions",
+            "duplicate",
+        ),
+        ({"strategy": "Rolling", "batchSize": 0}, "/batchSize", "min_value"),
+        (
+            {"strategy": "Rolling", "maxConcurrentBatches": 0},
+            "/maxConcurrentBatches",
+            "min_value",
+        ),
+        (
+            {"strategy": "BlueGreen", "verificationDuration": "2 hours"},
+            "/verificationDuration",
+            "invalid",
+        ),
+    ],
+)
+def test_a_field_that_does_not_fit_its_strategy_is_named(
+    world: World,
+    old: Firmware,
+    new: Firmware,
+    operator: PersonCaller,
+    body: dict[str, Any],
+    pointer: str,
+    code: str,
+) -> None:
+    world.fleet(1, old)
+    request = {"firmwareId": str(new.pk), "targetAll": True, **body}
+    request = {name: value for name, value in request.items() if value is not None}
+
+    response = operator.post("/deployments", request)
+
+    assert pointers(problem_of(response, 400)).get(pointer) == code
+    assert not Deployment.objects.exists()
+
+
 def test_unapproved_firmware_and_a_wrong_model_are_impossible(
     world: World, old: Firmware, operator: PersonCaller
 ) -> None:

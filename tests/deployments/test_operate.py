@@ -19,6 +19,7 @@ from deployments.services.operate import (
     rollback_deployment,
 )
 from deployments.strategies.registry import make_plan
+from deployments.strategies.types import Fleet
 from hotswap.common.models import AuditEvent
 from tests.deployments.world import World, events, statuses
 
@@ -325,4 +326,4 @@ def test_a_cancel_and_ticks_never_lock_up_with_devices_that_poll() -> None:
 
 
 def test_plans_need_no_database() -> None:
-    assert make_plan("Direct", 7, {}).stages[0].boundary == 7
+    assert make_plan("Direct", Fleet(7), {}).stages[0].boundary == 7

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deployments.strategies.canary import CanaryParameters, plan_canary
+from deployments.strategies.types import Fleet
 
 HOUR = timedelta(hours=1)
 STEPS = st.lists(st.integers(1, 100), min_size=1, max_size=8, unique=True).map(sorted)
@@ -26,7 +27,7 @@ STEPS = st.lists(st.integers(1, 100), min_size=1, max_size=8, unique=True).map(s
 def test_boundaries_are_rounded_up_and_end_at_the_fleet(
     count: int, initial: int, increments: tuple[int, ...], boundaries: list[int]
 ) -> None:
-    plan = plan_canary(count, CanaryParameters(initial, increments, HOUR))
+    plan = plan_canary(Fleet(count), CanaryParameters(initial, increments, HOUR))
 
     assert [stage.boundary for stage in plan.stages] == boundaries
 
@@ -37,7 +38,7 @@ def test_each_device_is_in_exactly_one_stage_and_no_share_is_exceeded(
 ) -> None:
     parameters = CanaryParameters(steps[0], tuple(steps[1:]), HOUR)
 
-    plan = plan_canary(count, parameters)
+    plan = plan_canary(Fleet(count), parameters)
 
     boundaries = [stage.boundary for stage in plan.stages]
     assert boundaries == sorted(set(boundaries))
@@ -51,7 +52,7 @@ def test_each_device_is_in_exactly_one_stage_and_no_share_is_exceeded(
 
 
 def test_only_the_last_stage_has_nothing_to_wait_for() -> None:
-    plan = plan_canary(100, CanaryParameters(10, (30, 100), HOUR))
+    plan = plan_canary(Fleet(100), CanaryParameters(10, (30, 100), HOUR))
 
     assert [stage.wait for stage in plan.stages] == [HOUR, HOUR, timedelta(0)]
 
@@ -69,4 +70,4 @@ def test_percentages_that_do_not_rise_within_1_and_100_are_refused(
 
 def test_a_fleet_of_none_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one"):
-        plan_canary(0, CanaryParameters(10, (), HOUR))
+        plan_canary(Fleet(0), CanaryParameters(10, (), HOUR))

@@ -12,6 +12,7 @@ from deployments.strategies.decide import decide
 from deployments.strategies.direct import plan_direct
 from deployments.strategies.types import (
     Complete,
+    Fleet,
     Gate,
     PassStage,
     Pause,
@@ -168,7 +169,7 @@ def test_all_stages_passed_completes() -> None:
 
 def test_the_canary_of_the_specification_goes_on_with_a_warning_at_98_8() -> None:
     """1000 devices: 100, 300, 500, 1000; hour 3 shows 98.8 % and goes on."""
-    plan = plan_canary(1000, CanaryParameters(10, (30, 50, 100), HOUR))
+    plan = plan_canary(Fleet(1000), CanaryParameters(10, (30, 50, 100), HOUR))
     third = stage(
         3, size=200, exposed=200, succeeded=197, failed=3, settled=200,
         settled_at=NOW - HOUR,
@@ -232,7 +233,7 @@ GATES = st.builds(
 def test_a_gate_never_opens_without_complete_evidence(
     facts: StageProgress, gate: Gate
 ) -> None:
-    plan = plan_direct(50)
+    plan = plan_direct(Fleet(50))
 
     answer = decide(plan, gate, (facts,), NOW)
 
@@ -246,7 +247,7 @@ def test_a_gate_never_opens_without_complete_evidence(
 @settings(max_examples=400)
 @given(facts=FACTS, gate=GATES)
 def test_going_back_wins_over_everything_else(facts: StageProgress, gate: Gate) -> None:
-    answer = decide(plan_direct(50), gate, (facts,), NOW)
+    answer = decide(plan_direct(Fleet(50)), gate, (facts,), NOW)
 
     judged = facts.succeeded + facts.failed
     if facts.opened_at and facts.exposed and judged >= gate.minimum_sample:
@@ -261,7 +262,7 @@ def test_going_back_wins_over_everything_else(facts: StageProgress, gate: Gate) 
 def test_a_simulated_rollout_always_ends_and_never_exceeds_its_share(
     count: int, outcomes: list[bool]
 ) -> None:
-    plan = plan_canary(count, CanaryParameters(10, (30, 100), HOUR))
+    plan = plan_canary(Fleet(count), CanaryParameters(10, (30, 100), HOUR))
     now = NOW
     opened: dict[int, datetime] = {}
     settled_at: dict[int, datetime] = {}
