@@ -42,8 +42,9 @@ class S3Server:
         return name
 
     def start(self) -> None:
-        """Start it and wait until it listens."""
-        assert self._process is None
+        """Start it and wait until it listens; harmless if it runs."""
+        if self._process is not None:
+            return
         log = self.folder.with_name(f"{self.folder.name}.log")
         with log.open("ab") as output:
             self._process = subprocess.Popen(
@@ -94,6 +95,7 @@ class TrippingProxy:
         self._target_port = port
         self._lock = threading.Lock()
         self._left: int | None = None
+        self.passed_bytes = 0
         self._action: Callable[[], None] = lambda: None
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.endpoint = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
@@ -140,6 +142,7 @@ class TrippingProxy:
 
     def _count(self, length: int) -> None:
         with self._lock:
+            self.passed_bytes += length
             if self._left is None or self._left < 0:
                 return
             self._left -= length

@@ -1,9 +1,5 @@
 """A running stack whose parts are killed, emptied and damaged."""
 
-import json
-import secrets
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -14,20 +10,21 @@ import httpx
 import pytest
 import redis
 
+from tests.deployments.agents import (
+    QUICK_CRITERIA,
+    AgentDevice,
+    StartAgent,
+    direct,
+    new_model,
+    program,
+    running_agents,
+)
 from tests.deployments.live import LiveAdmin, LiveDevice
-from tests.devices.agent.device_process import GOOD_PROGRAM, REPOSITORY
 from tests.live import LiveStack, running_stack
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.stack
 
-QUICK_CRITERIA = {
-    "healthCriteria": {
-        "confirmationDuration": "PT1S",
-        "heartbeatsRequired": 1,
-        "watchDuration": "PT1H",
-    }
-}
 WAIT_SECONDS = 2
 FINAL = ("Completed", "RolledBack", "Failed", "Cancelled")
 
@@ -42,12 +39,6 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveStack]:
 @pytest.fixture(scope="module")
 def admin(stack: LiveStack) -> LiveAdmin:
     return LiveAdmin(stack)
-
-
-def new_model(admin: LiveAdmin) -> str:
-    name = f"model-{secrets.token_hex(3)}"
-    admin.post("/device-models", {"name": name})
-    return name
 
 
 def canary(admin: LiveAdmin, model: str, count: int) -> tuple[str, list[LiveDevice]]:
@@ -175,96 +166,15 @@ def _answers(stack: LiveStack) -> bool:
         return False
 
 
-class AgentDevice:
-    """A real agent process that is provisioned for a running stack."""
-
-    def __init__(self, folder: Path, admin: LiveAdmin, model: str, image: bytes):
-        self.folder = folder
-        self.name = f"agent-{secrets.token_hex(3)}"
-        folder.mkdir()
-        (folder / "factory.py").write_bytes(image)
-        registered = admin.post("/devices", {"deviceId": self.name, "model": model})
-        key_file = folder / "api-key"
-        key_file.write_text(registered["apiKey"])
-        key_file.chmod(0o600)
-        keys = []
-        for key in admin.get("/signing-keys"):
-            path = folder / f"{key['keyId']}.pem"
-            path.write_text(key["publicKey"])
-            keys.append(str(path))
-        lines = [
-            f"server = {json.dumps(admin.stack.url)}",
-            f"device_id = {json.dumps(self.name)}",
-            f"model = {json.dumps(model)}",
-            'api_key_file = "api-key"',
-            'data_dir = "data"',
-            f"trusted_keys = {json.dumps(keys)}",
-            'factory_image = "factory.py"',
-            'factory_version = "1.0.0"',
-            "self_test_seconds = 0.25",
-            "[limits]",
-            "poll_seconds = 0.3",
-            "heartbeat_seconds = 0.3",
-            "retry_first_seconds = 0.1",
-            "retry_ceiling_seconds = 0.5",
-            "download_patience_seconds = 3",
-        ]
-        self.config = folder / "agent.toml"
-        self.config.write_text("\n".join(lines))
-
-    def running_image(self) -> bytes:
-        return (self.folder / "data/current/image").read_bytes()
-
-
 @pytest.fixture
-def agents() -> Iterator[Any]:
+def agents() -> Iterator[StartAgent]:
     """Start agents, and end them afterwards."""
-    running: list[subprocess.Popen[bytes]] = []
-
-    def start(device: AgentDevice) -> None:
-        with (device.folder / "agent.log").open("ab") as log:
-            running.append(
-                subprocess.Popen(
-                    [sys.executable, "-m", "devices.agent", "--config", device.config],
-                    cwd=REPOSITORY,
-                    stderr=log,
-                    stdout=log,
-                )
-            )
-
-    yield start
-    for process in running:
-        process.terminate()
-    for process in running:
-        process.wait(20)
-
-
-def program(version: str, size_bytes: int) -> bytes:
-    text = GOOD_PROGRAM.replace("VERSION", version)
-    return (text + "#" * (size_bytes - len(text))).encode()
-
-
-def direct(admin: LiveAdmin, firmware: dict[str, Any], device: str) -> str:
-    wait_until(
-        lambda: admin.get(f"/devices/{device}")["status"] == "online",
-        what="the agent is heard",
-    )
-    launched = admin.post(
-        "/deployments",
-        {
-            "firmwareId": firmware["id"],
-            "strategy": "Direct",
-            "targetDevices": [device],
-            "maxAttempts": 1,
-            **QUICK_CRITERIA,
-        },
-    )
-    found: str = launched["id"]
-    return found
+    with running_agents() as start:
+        yield start
 
 
 def test_a_real_agent_updates_against_a_real_server(
-    admin: LiveAdmin, agents: Any, tmp_path: Path
+    admin: LiveAdmin, agents: StartAgent, tmp_path: Path
 ) -> None:
     model = new_model(admin)
     old, new = program("1.0.0", 20_000), program("2.0.0", 300_000)
@@ -287,7 +197,7 @@ def test_a_real_agent_updates_against_a_real_server(
 
 
 def test_a_flipped_byte_in_the_stored_image_is_refused_and_shown(
-    stack: LiveStack, admin: LiveAdmin, agents: Any, tmp_path: Path
+    stack: LiveStack, admin: LiveAdmin, agents: StartAgent, tmp_path: Path
 ) -> None:
     model = new_model(admin)
     old, new = program("1.0.0", 20_000), program("2.0.0", 300_000)

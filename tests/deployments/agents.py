@@ -1,0 +1,129 @@
+"""Real agents for devices of a running HotSwap, and what they are ordered to do."""
+
+import contextlib
+import json
+import secrets
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from tests.deployments.live import LiveAdmin
+from tests.devices.agent.device_process import GOOD_PROGRAM, REPOSITORY
+from tests.waiting import wait_until
+
+QUICK_CRITERIA = {
+    "healthCriteria": {
+        "confirmationDuration": "PT1S",
+        "heartbeatsRequired": 1,
+        "watchDuration": "PT1H",
+    }
+}
+
+
+def new_model(admin: LiveAdmin) -> str:
+    name = f"model-{secrets.token_hex(3)}"
+    admin.post("/device-models", {"name": name})
+    return name
+
+
+class AgentDevice:
+    """A real agent process that is provisioned for a running stack."""
+
+    def __init__(
+        self,
+        folder: Path,
+        admin: LiveAdmin,
+        model: str,
+        image: bytes,
+        *,
+        patience_seconds: float = 3,
+    ) -> None:
+        self.folder = folder
+        self.name = f"agent-{secrets.token_hex(3)}"
+        folder.mkdir()
+        (folder / "factory.py").write_bytes(image)
+        registered = admin.post("/devices", {"deviceId": self.name, "model": model})
+        key_file = folder / "api-key"
+        key_file.write_text(registered["apiKey"])
+        key_file.chmod(0o600)
+        keys = []
+        for key in admin.get("/signing-keys"):
+            path = folder / f"{key['keyId']}.pem"
+            path.write_text(key["publicKey"])
+            keys.append(str(path))
+        lines = [
+            f"server = {json.dumps(admin.stack.url)}",
+            f"device_id = {json.dumps(self.name)}",
+            f"model = {json.dumps(model)}",
+            'api_key_file = "api-key"',
+            'data_dir = "data"',
+            f"trusted_keys = {json.dumps(keys)}",
+            'factory_image = "factory.py"',
+            'factory_version = "1.0.0"',
+            "self_test_seconds = 0.25",
+            "[limits]",
+            "poll_seconds = 0.3",
+            "heartbeat_seconds = 0.3",
+            "retry_first_seconds = 0.1",
+            "retry_ceiling_seconds = 0.5",
+            f"download_patience_seconds = {patience_seconds}",
+        ]
+        self.config = folder / "agent.toml"
+        self.config.write_text("\n".join(lines))
+
+    def running_image(self) -> bytes:
+        return (self.folder / "data/current/image").read_bytes()
+
+
+StartAgent = Callable[[AgentDevice], None]
+
+
+@contextlib.contextmanager
+def running_agents() -> Iterator[StartAgent]:
+    """Give a function that starts an agent; end all of them afterwards."""
+    running: list[subprocess.Popen[bytes]] = []
+
+    def start(device: AgentDevice) -> None:
+        with (device.folder / "agent.log").open("ab") as log:
+            running.append(
+                subprocess.Popen(
+                    [sys.executable, "-m", "devices.agent", "--config", device.config],
+                    cwd=REPOSITORY,
+                    stderr=log,
+                    stdout=log,
+                )
+            )
+
+    try:
+        yield start
+    finally:
+        for process in running:
+            process.terminate()
+        for process in running:
+            process.wait(20)
+
+
+def program(version: str, size_bytes: int) -> bytes:
+    text = GOOD_PROGRAM.replace("VERSION", version)
+    return (text + "#" * (size_bytes - len(text))).encode()
+
+
+def direct(admin: LiveAdmin, firmware: dict[str, Any], device: str) -> str:
+    wait_until(
+        lambda: admin.get(f"/devices/{device}")["status"] == "online",
+        what="the agent is heard",
+    )
+    launched = admin.post(
+        "/deployments",
+        {
+            "firmwareId": firmware["id"],
+            "strategy": "Direct",
+            "targetDevices": [device],
+            "maxAttempts": 1,
+            **QUICK_CRITERIA,
+        },
+    )
+    found: str = launched["id"]
+    return found
