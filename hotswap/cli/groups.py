@@ -33,6 +33,13 @@ IdsFile = Annotated[
         "--file", exists=True, dir_okay=False, help="A file with one device id a line."
     ),
 ]
+Acknowledge = Annotated[
+    bool,
+    typer.Option(
+        "--acknowledge-audience",
+        help="Change whom deployments to come reach, where it does.",
+    ),
+]
 
 
 @app.command("list")
@@ -114,11 +121,13 @@ def add(
     device_ids: DeviceIds = None,
     *,
     file: IdsFile = None,
+    acknowledge_audience: Acknowledge = False,
     server: Server = None,
     token_file: TokenFile = None,
 ) -> None:
     """Put devices into a static group."""
-    _members("POST", group, device_ids, file, server, token_file)
+    names = _names(device_ids, file)
+    _members("POST", group, names, acknowledge_audience, server, token_file)
 
 
 @app.command()
@@ -127,11 +136,13 @@ def remove(
     device_ids: DeviceIds = None,
     *,
     file: IdsFile = None,
+    acknowledge_audience: Acknowledge = False,
     server: Server = None,
     token_file: TokenFile = None,
 ) -> None:
     """Take devices out of a static group."""
-    _members("DELETE", group, device_ids, file, server, token_file)
+    names = _names(device_ids, file)
+    _members("DELETE", group, names, acknowledge_audience, server, token_file)
 
 
 @app.command()
@@ -182,24 +193,29 @@ def parse_rule(text: str) -> dict[str, Any]:
     return rule
 
 
-def _members(
-    method: str,
-    group: str,
-    device_ids: list[str] | None,
-    file: Path | None,
-    server: str | None,
-    token_file: Path | None,
-) -> None:
+def _names(device_ids: list[str] | None, file: Path | None) -> list[str]:
     names = list(device_ids or [])
     if file is not None:
         lines = file.read_text(encoding="utf-8").splitlines()
         names += [line.strip() for line in lines if line.strip()]
     if not names:
         raise UsageError("name the devices, or a --file of their ids")
+    return names
+
+
+def _members(
+    method: str,
+    group: str,
+    names: list[str],
+    is_acknowledged: bool,
+    server: str | None,
+    token_file: Path | None,
+) -> None:
     api = open_api(server, token_file)
     found = find_group(api, group)
     path = f"/device-groups/{found['id']}/devices"
+    known = {"acknowledge": "audience"} if is_acknowledged else {}
     for start in range(0, len(names), IDS_A_REQUEST):
         part = names[start : start + IDS_A_REQUEST]
-        found = api.request(method, path, json={"deviceIds": part}).json()
+        found = api.request(method, path, json={"deviceIds": part}, params=known).json()
     say(f"{found['name']} has {found['deviceCount']} devices.")

@@ -230,7 +230,9 @@ def test_groups_are_made_filled_and_removed(admin: Run, model: str) -> None:
 
     made = answer(admin("group", "create", name, "--json"))
     added = admin("group", "add", name, f"{model}-0", f"{model}-1")
-    removed = admin("group", "remove", made["id"], f"{model}-0")
+    removed = admin(
+        "group", "remove", made["id"], f"{model}-0", "--acknowledge-audience"
+    )
     members = answer(admin("group", "devices", name, "--json"))
     unknown = admin("group", "add", name, "no-such-device")
     gone = admin("group", "delete", name, "--yes")
