@@ -55,3 +55,32 @@ class TokenStatus(models.TextChoices):
     EXPIRED = "expired"
     USED_UP = "used_up", "used up"
     REVOKED = "revoked"
+
+
+class ImportFormat(models.TextChoices):
+    CSV = "csv", "CSV"
+    NDJSON = "ndjson", "NDJSON"
+
+
+class ImportStatus(models.TextChoices):
+    """How far an import has come. Rejected lines do not make it Failed."""
+
+    PENDING = "Pending"
+    RUNNING = "Running"
+    COMPLETED = "Completed"
+    FAILED = "Failed"
+
+
+OPEN_IMPORTS = (ImportStatus.PENDING, ImportStatus.RUNNING)
+IMPORT_MOVES = (
+    (ImportStatus.PENDING, ImportStatus.RUNNING),
+    (ImportStatus.RUNNING, ImportStatus.COMPLETED),
+    (ImportStatus.RUNNING, ImportStatus.FAILED),
+)
+
+
+class LineOutcome(models.TextChoices):
+    """What became of a line; empty while nobody has looked at it."""
+
+    CREATED = "created"
+    REJECTED = "rejected"

@@ -3,8 +3,11 @@
 from hotswap.common.errors import (
     ConflictError,
     ForbiddenError,
+    GoneError,
     ImpossibleError,
+    InvalidInputError,
     NotFoundError,
+    TooLargeError,
 )
 
 
@@ -86,3 +89,25 @@ class NotAllowedByTokenError(ImpossibleError):
     """The enrolment token is for other devices."""
 
     code = "not_allowed_by_token"
+
+
+class ImportNotFoundError(NotFoundError):
+    code = "import_not_found"
+
+
+class EmptyImportError(InvalidInputError):
+    code = "empty"
+
+
+class TooManyLinesError(TooLargeError):
+    code = "too_many_lines"
+
+
+class ImportNotFinishedError(ConflictError):
+    code = "import_not_finished"
+
+
+class KeysGoneError(GoneError):
+    """The keys were delivered, or nobody fetched them in time."""
+
+    code = "keys_gone"

@@ -21,11 +21,16 @@ from django.utils import timezone
 
 from devices.choices import (
     ENROLMENT_MOVES,
+    IMPORT_MOVES,
     OPEN_ENROLMENTS,
+    OPEN_IMPORTS,
     DeviceStatus,
     EnrolmentStatus,
     GroupType,
+    ImportFormat,
+    ImportStatus,
     KeyStatus,
+    LineOutcome,
     TokenStatus,
 )
 from devices.querysets import DeviceKeyQuerySet, DeviceQuerySet
@@ -317,3 +322,110 @@ class EnrolmentRequest(BaseModel):
 
     def __str__(self) -> str:
         return self.device_id
+
+
+class DeviceImport(BaseModel):
+    """A file of devices to register, worked off in chunks of lines.
+
+    The row is the lock of a chunk; the lease only keeps a second worker from waiting
+    at it.
+    """
+
+    format = models.CharField(max_length=8, choices=ImportFormat.choices)
+    columns = models.JSONField(default=list, help_text="header of a CSV file")
+    status = models.CharField(
+        max_length=16, choices=ImportStatus.choices, default=ImportStatus.PENDING
+    )
+    total = models.PositiveIntegerField(default=0)
+    created = models.PositiveIntegerField(default=0)
+    rejected = models.PositiveIntegerField(default=0)
+    done_through = models.PositiveIntegerField(
+        default=0, help_text="the last line that was worked off"
+    )
+    attempts = models.PositiveSmallIntegerField(
+        default=0, help_text="workers that tried the chunk that is next"
+    )
+    leased_by = models.UUIDField(null=True)
+    leased_until = models.DateTimeField(null=True)
+    finished_at = models.DateTimeField(null=True)
+    failure = models.CharField(max_length=500, blank=True)
+    requested_by = models.ForeignKey(
+        User, null=True, on_delete=models.SET_NULL, related_name="+"
+    )
+    keys_fetched_at = models.DateTimeField(
+        null=True, help_text="when the keys were first downloaded"
+    )
+    keys_erased_at = models.DateTimeField(null=True)
+
+    class Meta:
+        indexes = [
+            models.Index(
+                fields=["created_at"],
+                condition=models.Q(status__in=[str(s) for s in OPEN_IMPORTS]),
+                name="device_import_open",
+            ),
+            models.Index(fields=["-created_at"], name="device_import_newest"),
+        ]
+        triggers: ClassVar[list[pgtrigger.Trigger]] = [
+            pgtrigger.FSM(
+                name="device_import_status_moves",
+                field="status",
+                transitions=[(str(a), str(b)) for a, b in IMPORT_MOVES],
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"import of {self.created_at:%Y-%m-%d %H:%M:%S}"
+
+    @property
+    def keys_end_at(self) -> datetime | None:
+        """When its keys are erased; None while it runs and when they are gone."""
+        if self.finished_at is None or self.keys_erased_at is not None:
+            return None
+        ends = self.finished_at + settings.IMPORT_KEYS_KEPT
+        if self.keys_fetched_at is not None:
+            ends = min(ends, self.keys_fetched_at + settings.IMPORT_KEYS_AGAIN)
+        return ends
+
+
+class DeviceImportLine(models.Model):
+    """One line of the file; its text is dropped when its outcome is known."""
+
+    batch = models.ForeignKey(
+        DeviceImport, on_delete=models.CASCADE, related_name="lines", db_index=False
+    )
+    line = models.PositiveIntegerField()
+    raw = models.BinaryField(null=True)
+    outcome = models.CharField(max_length=8, choices=LineOutcome.choices, blank=True)
+    device_id = models.CharField(max_length=128, blank=True)
+    code = models.CharField(max_length=64, blank=True)
+    detail = models.CharField(max_length=500, blank=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["batch", "line"], name="one_row_a_line_of_an_import"
+            )
+        ]
+        indexes = [
+            models.Index(
+                fields=["batch", "line"],
+                condition=models.Q(outcome=LineOutcome.REJECTED.value),
+                name="device_import_rejected",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"line {self.line}"
+
+
+class DeviceImportKeys(models.Model):
+    """The keys that a chunk of an import made, sealed until they are delivered."""
+
+    batch = models.ForeignKey(
+        DeviceImport, on_delete=models.CASCADE, related_name="key_chunks"
+    )
+    sealed = models.BinaryField()
+
+    def __str__(self) -> str:
+        return f"keys of {self.batch_id}"

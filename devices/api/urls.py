@@ -2,11 +2,23 @@
 
 from django.urls import path
 
-from devices.api import enrolments, views
+from devices.api import enrolments, imports, views
 
 urlpatterns = [
     path("auth/device-token", views.DeviceTokenView.as_view(), name="device-token"),
     path("devices", views.DevicesView.as_view(), name="devices"),
+    path("devices/import", imports.ImportDevicesView.as_view(), name="devices-import"),
+    path("device-imports", imports.ImportsView.as_view(), name="device-imports"),
+    path(
+        "device-imports/<uuid:import_id>",
+        imports.ImportView.as_view(),
+        name="device-import",
+    ),
+    path(
+        "device-imports/<uuid:import_id>/keys",
+        imports.ImportKeysView.as_view(),
+        name="device-import-keys",
+    ),
     path("devices/<str:device_id>", views.DeviceView.as_view(), name="device"),
     path(
         "devices/<str:device_id>/enable",

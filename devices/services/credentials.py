@@ -14,8 +14,10 @@ Rules:
 """
 
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from uuid import UUID
 
 from django.conf import settings
 from django.db import transaction
@@ -27,6 +29,7 @@ from devices.exceptions import DeviceNotFoundError, DeviceRevokedError
 from devices.models import Device, DeviceKey
 from devices.services.alarms import raise_alarm
 from hotswap.common import audit
+from hotswap.common.copying import copy_rows
 from hotswap.common.keyring import peppered_digest
 from hotswap.common.models import User
 from hotswap.common.tokens import DeviceToken
@@ -53,7 +56,7 @@ class IssuedToken:
 
 def create_key(device: Device, *, now: datetime) -> str:
     """Make a key for a device and return it, the only time it can be read."""
-    key = f"hsd_{secrets.token_urlsafe(32)}"
+    key = _new_key()
     DeviceKey.objects.create(
         device=device,
         digest=peppered_digest(key),
@@ -61,6 +64,25 @@ def create_key(device: Device, *, now: datetime) -> str:
         expires_at=now + settings.DEVICE_KEY_LIFETIME,
     )
     return key
+
+
+def create_keys(devices: Sequence[UUID], *, now: datetime) -> list[str]:
+    """Make the first keys of many new devices, given by their ids, in that order."""
+    keys = [_new_key() for _ in devices]
+    ends = now + settings.DEVICE_KEY_LIFETIME
+    copy_rows(
+        DeviceKey,
+        ("device_id", "digest", "created_at", "expires_at"),
+        (
+            (device, peppered_digest(key), now, ends)
+            for device, key in zip(devices, keys, strict=True)
+        ),
+    )
+    return keys
+
+
+def _new_key() -> str:
+    return f"hsd_{secrets.token_urlsafe(32)}"
 
 
 def replace_unused_keys(device: Device, *, now: datetime) -> str | None:

@@ -1,9 +1,11 @@
 """Registering and changing devices (FR-FW-002)."""
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
+from uuid import UUID, uuid4
 
 from django.conf import settings
 from django.db import transaction
@@ -13,10 +15,14 @@ from django.utils.module_loading import import_string
 from devices.exceptions import DeviceExistsError, DeviceNotFoundError, NoAlarmError
 from devices.models import Device
 from devices.services import audiences
-from devices.services.credentials import create_key, end_keys
+from devices.services.credentials import create_key, create_keys, end_keys
+from firmware.exceptions import UnknownModelError
+from firmware.models import DeviceModel
 from firmware.services.registry import device_model_named
 from hotswap.common import audit
 from hotswap.common.api.etags import check_match
+from hotswap.common.copying import copy_rows
+from hotswap.common.errors import HotSwapError
 from hotswap.common.models import User
 
 logger = logging.getLogger(__name__)
@@ -80,6 +86,99 @@ def register_device(
             details={"model": model_name, "region": device.region, **(origin or {})},
         )
     return device, api_key
+
+
+@dataclass(frozen=True, slots=True)
+class NewDevice:
+    """What is said of a device that is to be registered."""
+
+    device_id: str
+    model_name: str
+    region: str | None = None
+    tags: dict[str, str] = field(default_factory=dict)
+    metadata: dict[str, Any] = field(default_factory=dict)
+    firmware_version: str = ""
+
+
+def register_devices(
+    *, actor: User | None, devices: Sequence[NewDevice], origin: dict[str, str]
+) -> list[str | HotSwapError]:
+    """Add many devices, each by itself, as `register_device` adds one.
+
+    Call it in a transaction. Of two with one id, the first that can be is added.
+
+    Args:
+        origin: what let them in, for the audit trail: `{"import": id}`.
+
+    Returns:
+        For each device its key, or why it was not added.
+
+    Raises:
+        IntegrityError: one of the names was taken at the same time; nothing was
+            added, and another try finds it taken.
+    """
+    models = dict(
+        DeviceModel.objects.filter(
+            name__in={each.model_name for each in devices}
+        ).values_list("name", "pk")
+    )
+    taken = set(
+        Device.objects.filter(
+            device_id__in=[each.device_id for each in devices]
+        ).values_list("device_id", flat=True)
+    )
+    answers: list[str | HotSwapError] = []
+    added: dict[int, UUID] = {}
+    for number, each in enumerate(devices):
+        answers.append("")
+        if each.model_name not in models:
+            answers[number] = UnknownModelError(
+                f"there is no device model {each.model_name!r}"
+            )
+        elif each.device_id in taken:
+            answers[number] = DeviceExistsError(
+                f"there is a device {each.device_id!r} already"
+            )
+        else:
+            taken.add(each.device_id)
+            added[number] = uuid4()
+    copy_rows(
+        Device,
+        (
+            *("id", "device_id", "model_id", "region"),
+            *("tags", "metadata", "firmware_version"),
+        ),
+        (
+            (
+                added[number],
+                devices[number].device_id,
+                models[devices[number].model_name],
+                devices[number].region or settings.DEFAULT_REGION,
+                devices[number].tags,
+                devices[number].metadata,
+                devices[number].firmware_version,
+            )
+            # By name, so that two of these never wait for each other.
+            for number in sorted(added, key=lambda number: devices[number].device_id)
+        ),
+    )
+    keys = create_keys(list(added.values()), now=timezone.now())
+    for number, key in zip(added, keys, strict=True):
+        answers[number] = key
+    audit.record_each(
+        actor=actor,
+        verb="device.registered",
+        object_kind="device",
+        details={
+            pk: {
+                "model": devices[number].model_name,
+                "region": devices[number].region or settings.DEFAULT_REGION,
+                **origin,
+            }
+            for number, pk in added.items()
+        },
+    )
+    return answers
 
 
 def locked_device(device_id: str) -> Device:

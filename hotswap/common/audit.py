@@ -1,10 +1,12 @@
 """The one way to write to the audit trail."""
 
+from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
 from django.utils import timezone
 
+from hotswap.common.copying import copy_rows
 from hotswap.common.models import AuditEvent, User
 
 
@@ -35,6 +37,32 @@ def record(
         object_kind=object_kind,
         object_id=str(object_id),
         details=details or {},
+    )
+
+
+def record_each(
+    *,
+    actor: User | None,
+    verb: str,
+    object_kind: str,
+    details: Mapping[UUID, dict[str, Any]],
+) -> None:
+    """Append one row for each of many objects, as `record` does for one.
+
+    Args:
+        details: by the id of each object.
+    """
+    kinds = AuditEvent.ActorKind
+    kind = kinds.SERVER if actor is None else kinds.PERSON
+    now = timezone.now()
+    by = None if actor is None else actor.pseudonym
+    copy_rows(
+        AuditEvent,
+        ("at", "actor_kind", "actor", "verb", "object_kind", "object_id", "details"),
+        (
+            (now, kind, by, verb, object_kind, str(object_id), each)
+            for object_id, each in details.items()
+        ),
     )
 
 

@@ -73,6 +73,14 @@ class ConflictError(HotSwapError):
     code = "conflict"
 
 
+class GoneError(HotSwapError):
+    """It was there, and will not be again (410)."""
+
+    status = 410
+    title = "Gone"
+    code = "gone"
+
+
 class LengthRequiredError(HotSwapError):
     """The body comes in chunks without saying how long it is (411)."""
 

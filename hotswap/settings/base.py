@@ -284,6 +284,13 @@ DEFAULT_REGION = env.str("HOTSWAP_DEFAULT_REGION", default="US-EAST")
 REGIONS = env.list(
     "HOTSWAP_REGIONS", default=["US-EAST", "US-WEST", "EU-CENTRAL", "EU", "APAC"]
 )
+IMPORT_MAX_BYTES = env.int("HOTSWAP_IMPORT_MAX_BYTES", default=64 * 1024 * 1024)
+IMPORT_MAX_LINES = env.int("HOTSWAP_IMPORT_MAX_LINES", default=500_000)
+# How long the keys of an import wait to be fetched, and how long they can be fetched
+# again after that: a download may break off.
+IMPORT_KEYS_KEPT = timedelta(hours=24)
+IMPORT_KEYS_AGAIN = timedelta(minutes=15)
+IMPORT_RESULTS_KEPT = timedelta(days=30)
 POLL_INTERVAL = timedelta(seconds=env.int("HOTSWAP_POLL_SECONDS", default=60))
 POLL_INTERVAL_DEPLOYING = timedelta(
     seconds=env.int("HOTSWAP_POLL_SECONDS_DEPLOYING", default=30)
@@ -351,6 +358,11 @@ CELERY_BEAT_SCHEDULE = {
         "task": "devices.tasks.sweep_keys",
         "schedule": 60.0,
         "options": {"expires": 30},
+    },
+    "devices-imports": {
+        "task": "devices.tasks.run_imports",
+        "schedule": 5.0,
+        "options": {"expires": 5},
     },
     "devices-tidy": {
         "task": "devices.tasks.tidy_keys",

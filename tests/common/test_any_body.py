@@ -193,6 +193,7 @@ def test_no_body_makes_the_server_fail(
         .replace("<uuid:update_id>", NOBODY)
         .replace("<uuid:deployment_id>", NOBODY)
         .replace("<uuid:token_id>", NOBODY)
+        .replace("<uuid:import_id>", NOBODY)
         .replace("<uuid:enrolment_id>", NOBODY)
     )
     is_for_devices = address.endswith(("/health", "/reports"))

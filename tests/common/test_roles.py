@@ -41,6 +41,11 @@ TABLE = """
     /signing-keys                                  GET    200 200 200 200 200
     /devices                                       GET    401 200 200 200 403
     /devices                                       POST   401 403 400 400 403
+    /devices/import                                POST   401 403 403 415 403
+    /device-imports                                GET    401 403 403 200 403
+    /device-imports/<import>                       GET    401 403 403 404 403
+    /device-imports/<import>/keys                  GET    401 403 403 404 403
+    /device-imports/<import>/keys                  DELETE 401 403 403 404 403
     /devices/<device>                              GET    401 200 200 200 403
     /devices/<device>                              PUT    401 403 400 400 403
     /devices/<device>                              PATCH  401 403 200 200 403
@@ -91,6 +96,7 @@ PLACES = {
     "<update>": "<uuid:update_id>",
     "<group>": "<uuid:group_id>",
     "<deployment>": "<uuid:deployment_id>",
+    "<import>": "<uuid:import_id>",
     "<token>": "<uuid:token_id>",
     "<enrolment>": "<uuid:enrolment_id>",
 }

@@ -79,19 +79,21 @@ def _escaped(key: object) -> str:
     return str(key).replace("~", "~0").replace("/", "~1")
 
 
-def _flat(detail: Any, pointer: str = "") -> list[Error]:
+def flat_errors(detail: Any, pointer: str = "") -> list[Error]:
     """Walk nested errors; each gets the JSON pointer (RFC 6901) of its place."""
     if isinstance(detail, dict):
         found = []
         for key, value in detail.items():
             is_whole = key == api_settings.NON_FIELD_ERRORS_KEY
-            found += _flat(value, pointer if is_whole else f"{pointer}/{_escaped(key)}")
+            found += flat_errors(
+                value, pointer if is_whole else f"{pointer}/{_escaped(key)}"
+            )
         return found
     if isinstance(detail, list):
         found = []
         for index, value in enumerate(detail):
             is_text = isinstance(value, exceptions.ErrorDetail)
-            found += _flat(value, pointer if is_text else f"{pointer}/{index}")
+            found += flat_errors(value, pointer if is_text else f"{pointer}/{index}")
         return found
     return [Error(detail.code, str(detail), pointer)]
 
@@ -100,7 +102,7 @@ class ProblemFormatter(ExceptionFormatter):
     """Turn DRF's nested validation errors into pointers, codes and sentences."""
 
     def get_errors(self) -> list[Error]:
-        return _flat(self.exc.detail)
+        return flat_errors(self.exc.detail)
 
     def format_error_response(self, error_response: ErrorResponse) -> Any:
         status = self.exc.status_code

@@ -1,0 +1,316 @@
+"""Routes of imports: a file of devices in, results and keys out."""
+
+import hashlib
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import IO, Any
+
+from django.conf import settings
+from django.http import HttpResponse, UnreadablePostError
+from django.utils import timezone
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework import serializers
+from rest_framework.exceptions import ParseError, UnsupportedMediaType, ValidationError
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from devices.api.lines import MAX_LINE_BYTES, read_header
+from devices.choices import ImportFormat, ImportStatus, LineOutcome
+from devices.exceptions import EmptyImportError, ImportNotFoundError, TooManyLinesError
+from devices.models import DeviceImport, DeviceImportLine
+from devices.services import imports
+from hotswap.common.api.base import ApiView, ListView, acting_person
+from hotswap.common.api.filters import PAGE_PARAMETERS
+from hotswap.common.api.idempotency import idempotent
+from hotswap.common.api.pagination import KeysetPagination
+from hotswap.common.api.parsers import drain
+from hotswap.common.api.serializers import CamelSerializer
+from hotswap.common.errors import TooLargeError
+from hotswap.common.models import User
+from hotswap.common.roles import Role
+
+FORMATS = {
+    "text/csv": ImportFormat.CSV,
+    "application/x-ndjson": ImportFormat.NDJSON,
+}
+PIECE_BYTES = 256 * 1024
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+# --- Receiving ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedFile:
+    """A whole body on disk."""
+
+    file: IO[bytes]
+    format: ImportFormat
+    digest: str
+
+
+def _format_of(request: Request) -> ImportFormat:
+    said = request.META.get("CONTENT_TYPE", "")
+    media_type, *parameters = (part.strip().lower() for part in said.split(";"))
+    others = {part.replace('"', "") for part in parameters} - {"charset=utf-8", ""}
+    coding = request.headers.get("Content-Encoding", "identity").lower()
+    if media_type not in FORMATS or others or coding != "identity":
+        raise UnsupportedMediaType(
+            said,
+            detail="send text/csv or application/x-ndjson, in UTF-8 and not compressed",
+        )
+    return FORMATS[media_type]
+
+
+@contextmanager
+def received_file(request: Request) -> Iterator[ReceivedFile]:
+    """Take the body in while it arrives; the file is gone when the block ends.
+
+    It lies on disk first, so that a slow sender holds no transaction open.
+
+    Raises:
+        UnsupportedMediaType: neither CSV nor NDJSON in UTF-8 (415).
+        TooLargeError: more than the installation takes (413).
+        ParseError: the body ended before it was complete.
+    """
+    file_format = _format_of(request)
+    limit = settings.IMPORT_MAX_BYTES
+    expected = int(request.META.get("CONTENT_LENGTH") or 0)
+    digest = hashlib.sha256()
+    stream: Any = request._request
+    with tempfile.TemporaryFile(prefix="hotswap-import-") as file:
+        received = 0
+        try:
+            while received <= limit and expected <= limit:
+                piece = stream.read(PIECE_BYTES)
+                if not piece:
+                    break
+                received += len(piece)
+                digest.update(piece)
+                file.write(piece)
+            else:
+                drain(stream)
+                raise TooLargeError(f"a file may have {limit} bytes at most")
+        except UnreadablePostError:
+            received = -1
+        if received < expected:
+            raise ParseError("the body ended before it was complete", code="incomplete")
+        file.seek(0)
+        yield ReceivedFile(file, file_format, digest.hexdigest())
+
+
+def lines_of(file: IO[bytes]) -> Iterator[tuple[int, bytes | None]]:
+    """Give number and bytes of each line that is not empty, without its end.
+
+    None stands for the bytes of a line that is too long.
+    """
+    number = 0
+    while True:
+        raw: bytes | None = file.readline(MAX_LINE_BYTES + 2)
+        if not raw:
+            return
+        number += 1
+        if number == 1:
+            raw = raw.removeprefix(BYTE_ORDER_MARK)
+        if not raw.endswith(b"\n") and len(raw) > MAX_LINE_BYTES:
+            rest = raw
+            while rest and not rest.endswith(b"\n"):
+                rest = file.readline(PIECE_BYTES)
+            raw = None
+        else:
+            raw = raw.rstrip(b"\r\n")
+            if not raw.strip():
+                continue
+        yield number, raw
+
+
+def _at_most(
+    limit: int, lines: Iterator[tuple[int, bytes | None]]
+) -> Iterator[tuple[int, bytes | None]]:
+    for count, line in enumerate(lines, 1):
+        if count > limit:
+            raise TooManyLinesError(f"a file may have {limit} devices at most")
+        yield line
+
+
+def take_file_in(*, actor: User, received: ReceivedFile) -> DeviceImport:
+    """Read the header of a file and hand its lines over.
+
+    Raises:
+        InvalidInputError: the header is wrong, or there is no line.
+        TooManyLinesError: 413.
+    """
+    lines = lines_of(received.file)
+    columns: list[str] = []
+    if received.format is ImportFormat.CSV:
+        first = next(lines, None)
+        if first is None:
+            raise EmptyImportError("the file is empty")
+        columns = read_header(first[1])
+    return imports.begin_import(
+        actor=actor,
+        file_format=received.format,
+        columns=columns,
+        lines=_at_most(settings.IMPORT_MAX_LINES, lines),
+    )
+
+
+# --- Serializers -------------------------------------------------------------------
+
+
+class ImportLineOutput(CamelSerializer):
+    line = serializers.IntegerField()
+    device_id = serializers.SerializerMethodField(method_name="get_device_id")
+    outcome = serializers.ChoiceField(choices=LineOutcome.choices)
+    code = serializers.CharField(required=False)
+    detail = serializers.CharField(required=False)
+
+    def get_device_id(self, line: DeviceImportLine) -> str | None:
+        return line.device_id or None
+
+    def to_representation(self, instance: DeviceImportLine) -> Any:
+        shown = super().to_representation(instance)
+        if instance.outcome != LineOutcome.REJECTED:
+            del shown["code"], shown["detail"]
+        return shown
+
+
+class ImportOutput(CamelSerializer):
+    id = serializers.UUIDField()
+    format = serializers.ChoiceField(choices=ImportFormat.choices)
+    status = serializers.ChoiceField(choices=ImportStatus.choices)
+    total = serializers.IntegerField(help_text="lines that are not empty")
+    created = serializers.IntegerField()
+    rejected = serializers.IntegerField()
+    failure = serializers.CharField(help_text="why it is Failed")
+    created_at = serializers.DateTimeField()
+    finished_at = serializers.DateTimeField(allow_null=True)
+    keys_end_at = serializers.DateTimeField(
+        allow_null=True, help_text="until when the keys can be fetched; null: not"
+    )
+
+
+class ImportResultsOutput(ImportOutput):
+    next = serializers.URLField(allow_null=True)
+    previous = serializers.URLField(allow_null=True)
+    results = ImportLineOutput(many=True)
+
+
+# --- Views -------------------------------------------------------------------------
+
+
+class ImportDevicesView(ApiView):
+    roles = {"POST": Role.ADMIN}
+
+    @extend_schema(
+        request=dict.fromkeys(FORMATS, OpenApiTypes.STR),
+        responses={202: ImportOutput},
+    )
+    def post(self, request: Request) -> Response:
+        """Register the devices of a file, each line by itself, in the background.
+
+        CSV: the first line names the columns `deviceId, model, region,
+        firmwareVersion, tags, metadata, tag:NAME`. NDJSON: each line is a body of
+        `POST /devices`.
+        """
+        with received_file(request) as received:
+            self.body_digest = received.digest
+            return self._begin(request, received)
+
+    @idempotent
+    def _begin(self, request: Request, received: ReceivedFile) -> Response:
+        batch = take_file_in(actor=acting_person(request), received=received)
+        return Response(
+            ImportOutput(batch).data,
+            status=202,
+            headers={"Location": f"/api/v1/device-imports/{batch.pk}"},
+        )
+
+    post.is_idempotent = True  # type: ignore[attr-defined]
+
+
+class ImportsView(ListView):
+    """All imports of the last 30 days, newest first."""
+
+    roles = {"GET": Role.ADMIN}
+    queryset = DeviceImport.objects.all()
+    output_class = ImportOutput
+    ordering = "-created_at"
+
+
+class LinesPagination(KeysetPagination):
+    ordering = ("line",)
+
+
+class ImportView(ApiView):
+    """How far an import has come, and what became of each line so far."""
+
+    roles = {"GET": Role.ADMIN}
+    query_parameters = frozenset({*PAGE_PARAMETERS, "outcome"})
+
+    @extend_schema(
+        responses=ImportResultsOutput,
+        parameters=[
+            OpenApiParameter("outcome", enum=LineOutcome.values),
+            OpenApiParameter("cursor"),
+            OpenApiParameter("pageSize", type=int),
+            OpenApiParameter("count", type=bool),
+        ],
+    )
+    def get(self, request: Request, import_id: Any) -> Response:
+        batch = DeviceImport.objects.filter(pk=import_id).first()
+        if batch is None:
+            raise ImportNotFoundError("there is no such import")
+        outcome = request.query_params.get("outcome")
+        if outcome not in (None, *LineOutcome.values):
+            raise ValidationError(
+                {"outcome": [f"must be one of {', '.join(LineOutcome.values)}"]},
+                code="invalid_choice",
+            )
+        lines = DeviceImportLine.objects.filter(batch=batch)
+        if outcome is None:
+            lines = lines.filter(line__lte=batch.done_through)
+        else:
+            lines = lines.filter(outcome=outcome)
+        paginator = LinesPagination()
+        page = paginator.paginate_queryset(lines, request, self) or []
+        results = paginator.get_paginated_response(
+            ImportLineOutput(page, many=True).data
+        )
+        return Response({**ImportOutput(batch).data, **results.data})
+
+
+class ImportKeysView(ApiView):
+    roles = {"GET": Role.ADMIN, "DELETE": Role.ADMIN}
+
+    @extend_schema(responses={(200, "text/csv"): OpenApiTypes.STR})
+    def get(self, request: Request, import_id: Any) -> HttpResponse:
+        """Fetch the keys of the devices that were created, as a CSV file.
+
+        A download may break off: for 15 minutes after the first they can be fetched
+        again, then they are erased. DELETE erases them at once.
+        """
+        return keys_file(acting_person(request), import_id)
+
+    @extend_schema(responses={204: None})
+    def delete(self, request: Request, import_id: Any) -> Response:
+        """Erase the keys, because they have arrived."""
+        imports.erase_keys(actor=acting_person(request), import_id=import_id)
+        return Response(status=204)
+
+
+def keys_file(actor: User, import_id: Any) -> HttpResponse:
+    """Give the keys of an import as a file to keep."""
+    keys = imports.fetch_keys(actor=actor, import_id=import_id, now=timezone.now())
+    name = f"device-keys-{import_id}.csv"
+    return HttpResponse(
+        keys,
+        content_type="text/csv; charset=utf-8",
+        headers={
+            "Cache-Control": "no-store",
+            "Content-Disposition": f'attachment; filename="{name}"',
+        },
+    )

@@ -1,0 +1,437 @@
+"""Registering many devices from a file (FR-FW-002).
+
+Rules:
+- The file lies in the database, line by line, before the request is answered. From
+  then on the database is the queue: a worker takes a chunk of lines, and its devices,
+  keys, outcomes and counts are committed together or not at all. A worker that dies
+  loses the chunk it was at, and the next one does it again.
+- Each line stands alone. What the API would refuse is refused here, by the same rules
+  and with the same codes; the other lines do not suffer.
+- Keys are kept sealed until they are delivered. A download may break off, so they can
+  be fetched again for a while, until the caller says that it has them.
+"""
+
+import logging
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Protocol
+from uuid import UUID
+
+from celery import current_app
+from django.conf import settings
+from django.db import IntegrityError, connection, transaction
+from django.db.models import Q
+from django.utils import timezone
+
+from devices.choices import OPEN_IMPORTS, ImportFormat, ImportStatus, LineOutcome
+from devices.exceptions import (
+    DeviceExistsError,
+    EmptyImportError,
+    ImportNotFinishedError,
+    ImportNotFoundError,
+    KeysGoneError,
+)
+from devices.models import DeviceImport, DeviceImportKeys, DeviceImportLine
+from devices.services.registry import NewDevice, register_devices
+from hotswap.common import audit
+from hotswap.common.errors import HotSwapError
+from hotswap.common.keyring import seal, unseal
+from hotswap.common.models import User
+
+logger = logging.getLogger(__name__)
+
+TASK = "devices.tasks.run_imports"
+PURPOSE = "device-import-keys"
+CHUNK_LINES = 2000
+# A worker that died is replaced after this; a chunk takes a fraction of it.
+LEASE = timedelta(seconds=10)
+# So often may a chunk stop its worker before the import is given up.
+MAX_ATTEMPTS = 5
+# So often is a chunk tried again because a name was taken at the same time.
+MAX_RACES = 5
+KEYS_HEADER = b"deviceId,apiKey\r\n"
+
+
+@dataclass(frozen=True, slots=True)
+class ReadLine:
+    """What a line says: a device, or why it is none."""
+
+    device: NewDevice | None
+    device_id: str = ""
+    code: str = ""
+    detail: str = ""
+
+
+class Reader(Protocol):
+    """Reads a line by the rules of the API; None stands for one that is too long."""
+
+    def read(self, raw: bytes | None) -> ReadLine: ...
+
+
+ReaderOf = Callable[[str, list[str]], Reader]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a line."""
+
+    line: int
+    outcome: LineOutcome
+    device_id: str
+    code: str = ""
+    detail: str = ""
+
+
+# --- Taking a file in --------------------------------------------------------------
+
+
+def begin_import(
+    *,
+    actor: User,
+    file_format: ImportFormat,
+    columns: list[str],
+    lines: Iterable[tuple[int, bytes | None]],
+) -> DeviceImport:
+    """Keep a file and have it worked off.
+
+    Args:
+        columns: the header of a CSV file; nothing for NDJSON.
+        lines: number and bytes of each line that is not empty; None for the bytes of
+            one that is too long.
+
+    Raises:
+        EmptyImportError: there is no line (400).
+    """
+    with transaction.atomic():
+        batch = DeviceImport.objects.create(
+            format=file_format, columns=columns, requested_by=actor
+        )
+        batch.total = _keep_lines(batch, lines)
+        if batch.total == 0:
+            raise EmptyImportError("the file holds no devices")
+        batch.save(update_fields=["total"])
+        audit.record(
+            actor=actor,
+            verb="device-import.started",
+            object_kind="device-import",
+            object_id=batch.pk,
+            details={"lines": batch.total},
+        )
+        transaction.on_commit(_wake_a_worker, robust=True)
+    return batch
+
+
+def _keep_lines(batch: DeviceImport, lines: Iterable[tuple[int, bytes | None]]) -> int:
+    count = 0
+    with (
+        connection.cursor() as cursor,
+        cursor.copy(
+            "COPY devices_deviceimportline "
+            "(batch_id, line, raw, outcome, device_id, code, detail) FROM STDIN"
+        ) as copy,
+    ):
+        for number, raw in lines:
+            copy.write_row((batch.pk, number, raw, "", "", "", ""))
+            count += 1
+    return count
+
+
+def _wake_a_worker() -> None:
+    """Say that there is work. Without Redis it is found by the next sweep."""
+    current_app.send_task(TASK, retry=False, ignore_result=True)
+
+
+# --- Working it off ----------------------------------------------------------------
+
+
+def run_imports(
+    *, reader_of: ReaderOf, clock: Callable[[], datetime] = timezone.now
+) -> None:
+    """Work off every import that nobody else is at."""
+    runner = uuid.uuid4()
+    while (batch := _lease(runner, clock)) is not None:
+        reader = reader_of(batch.format, batch.columns)
+        while _work_off_chunk(batch.pk, runner, reader, clock):
+            pass
+
+
+def _lease(runner: UUID, clock: Callable[[], datetime]) -> DeviceImport | None:
+    """Take the oldest open import that has no worker, and count the attempt."""
+    while True:
+        now = clock()
+        with transaction.atomic():
+            batch = (
+                DeviceImport.objects.select_for_update(skip_locked=True)
+                .filter(
+                    Q(leased_until__isnull=True) | Q(leased_until__lte=now),
+                    status__in=OPEN_IMPORTS,
+                )
+                .order_by("created_at")
+                .first()
+            )
+            if batch is None:
+                return None
+            if batch.attempts >= MAX_ATTEMPTS:
+                _give_up(batch, now)
+                continue
+            batch.attempts += 1
+            batch.status = ImportStatus.RUNNING
+            batch.leased_by = runner
+            batch.leased_until = now + LEASE
+            batch.save(
+                update_fields=["attempts", "status", "leased_by", "leased_until"]
+            )
+            return batch
+
+
+def _give_up(batch: DeviceImport, now: datetime) -> None:
+    batch.failure = (
+        f"the server failed {batch.attempts} times at the lines after "
+        f"{batch.done_through}; they were not registered, and can be sent again"
+    )
+    logger.error("Device import failed", extra={"importId": str(batch.pk)})
+    _finish(batch, ImportStatus.FAILED, now)
+
+
+def _finish(batch: DeviceImport, status: ImportStatus, now: datetime) -> None:
+    batch.status = status
+    batch.finished_at = batch.updated_at = now
+    batch.leased_by = batch.leased_until = None
+    batch.save()
+    # What was not looked at is not kept either.
+    DeviceImportLine.objects.filter(batch=batch, line__gt=batch.done_through).delete()
+    audit.record(
+        actor=None,
+        verb=f"device-import.{status.value.lower()}",
+        object_kind="device-import",
+        object_id=batch.pk,
+        details={
+            "total": batch.total,
+            "created": batch.created,
+            "rejected": batch.rejected,
+        },
+    )
+
+
+def _work_off_chunk(
+    batch_id: UUID, runner: UUID, reader: Reader, clock: Callable[[], datetime]
+) -> bool:
+    """Register the next lines; tell whether there may be more for this worker."""
+    for is_last_try in (*[False] * MAX_RACES, True):
+        try:
+            with transaction.atomic():
+                return _register_lines(batch_id, runner, reader, clock())
+        except IntegrityError:
+            # A device of the chunk was registered elsewhere at the same time.
+            if is_last_try:
+                raise
+    return False
+
+
+def _register_lines(
+    batch_id: UUID, runner: UUID, reader: Reader, now: datetime
+) -> bool:
+    batch = (
+        DeviceImport.objects.select_for_update(of=("self",))
+        .select_related("requested_by")
+        .filter(pk=batch_id, leased_by=runner, status=ImportStatus.RUNNING)
+        .first()
+    )
+    if batch is None:
+        # Another worker took over, because this one was too slow.
+        return False
+    lines = [
+        (number, None if raw is None else bytes(raw))
+        for number, raw in DeviceImportLine.objects.filter(
+            batch=batch, line__gt=batch.done_through
+        )
+        .order_by("line")
+        .values_list("line", "raw")[:CHUNK_LINES]
+    ]
+    if not lines:
+        _finish(batch, ImportStatus.COMPLETED, now)
+        return False
+    outcomes, keys = _outcomes(batch, lines, reader)
+    _keep_outcomes(batch, outcomes)
+    if keys:
+        DeviceImportKeys.objects.create(
+            batch=batch, sealed=seal("".join(keys).encode(), purpose=PURPOSE)
+        )
+    batch.created += len(keys)
+    batch.rejected += len(outcomes) - len(keys)
+    batch.done_through = lines[-1][0]
+    # This lease is the first attempt at the next chunk.
+    batch.attempts = 1
+    batch.leased_until = now + LEASE
+    batch.save(
+        update_fields=[
+            *("created", "rejected", "done_through", "attempts", "leased_until")
+        ]
+    )
+    return True
+
+
+def _outcomes(
+    batch: DeviceImport, lines: Sequence[tuple[int, bytes | None]], reader: Reader
+) -> tuple[list[Outcome], list[str]]:
+    """Register what can be; give the outcome of each line, and the keys as CSV."""
+    read = [(number, reader.read(raw)) for number, raw in lines]
+    good = [(number, said.device) for number, said in read if said.device is not None]
+    answers = register_devices(
+        actor=batch.requested_by,
+        devices=[device for _, device in good],
+        origin={"import": str(batch.pk)},
+    )
+    outcomes = [
+        Outcome(number, LineOutcome.REJECTED, said.device_id, said.code, said.detail)
+        for number, said in read
+        if said.device is None
+    ]
+    keys: list[str] = []
+    # The line at which this file brought a device in.
+    here: dict[str, int] = {}
+    refused: list[tuple[int, str, HotSwapError]] = []
+    for (number, device), answer in zip(good, answers, strict=True):
+        name = device.device_id
+        if isinstance(answer, HotSwapError):
+            refused.append((number, name, answer))
+        else:
+            here[name] = number
+            keys.append(f"{name},{answer}\r\n")
+            outcomes.append(Outcome(number, LineOutcome.CREATED, name))
+    exist = [
+        name
+        for _, name, error in refused
+        if isinstance(error, DeviceExistsError) and name not in here
+    ]
+    if exist:
+        here |= dict(
+            DeviceImportLine.objects.filter(
+                batch=batch, outcome=LineOutcome.CREATED, device_id__in=exist
+            ).values_list("device_id", "line")
+        )
+    for number, name, error in refused:
+        code, detail = error.code, error.detail
+        if isinstance(error, DeviceExistsError) and name in here:
+            code = "duplicate_in_file"
+            detail = f"line {here[name]} of this file has the same deviceId"
+        outcomes.append(Outcome(number, LineOutcome.REJECTED, name, code, detail))
+    return outcomes, keys
+
+
+def _keep_outcomes(batch: DeviceImport, outcomes: list[Outcome]) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            UPDATE devices_deviceimportline AS row SET
+                raw = NULL, outcome = found.outcome, device_id = found.device_id,
+                code = found.code, detail = found.detail
+            FROM unnest(%s::int[], %s::text[], %s::text[], %s::text[], %s::text[])
+                AS found (line, outcome, device_id, code, detail)
+            WHERE row.batch_id = %s AND row.line = found.line
+            """,
+            [
+                [each.line for each in outcomes],
+                [each.outcome.value for each in outcomes],
+                [each.device_id for each in outcomes],
+                [each.code for each in outcomes],
+                [each.detail[:500] for each in outcomes],
+                batch.pk,
+            ],
+        )
+
+
+# --- Delivering the keys -----------------------------------------------------------
+
+
+def _finished(import_id: UUID) -> DeviceImport:
+    batch = DeviceImport.objects.select_for_update().filter(pk=import_id).first()
+    if batch is None:
+        raise ImportNotFoundError("there is no such import")
+    if batch.status in OPEN_IMPORTS:
+        raise ImportNotFinishedError(
+            f"the import is {batch.status}: its keys can be fetched when it is done"
+        )
+    return batch
+
+
+def fetch_keys(*, actor: User, import_id: UUID, now: datetime) -> bytes:
+    """Return the keys of the devices that an import made, as CSV with a header.
+
+    From the first time on they can be fetched again for 15 minutes.
+
+    Raises:
+        ImportNotFoundError, ImportNotFinishedError.
+        KeysGoneError: they were delivered, or not fetched within 24 hours (410).
+    """
+    with transaction.atomic():
+        batch = _finished(import_id)
+        ends = batch.keys_end_at
+        if ends is None or ends <= now:
+            raise KeysGoneError(
+                "the keys of this import were delivered or have expired: "
+                "make a device a new one with POST /devices/{deviceId}/api-key"
+            )
+        if batch.keys_fetched_at is None:
+            batch.keys_fetched_at = now
+            batch.save(update_fields=["keys_fetched_at"])
+        chunks = batch.key_chunks.order_by("pk").values_list("sealed", flat=True)
+        keys = b"".join(unseal(bytes(sealed), purpose=PURPOSE) for sealed in chunks)
+        audit.record(
+            actor=actor,
+            verb="device-import.keys-fetched",
+            object_kind="device-import",
+            object_id=batch.pk,
+            details={"keys": batch.created},
+        )
+    return KEYS_HEADER + keys
+
+
+def erase_keys(*, actor: User, import_id: UUID) -> DeviceImport:
+    """Erase the keys of an import, because the caller has them.
+
+    Raises:
+        ImportNotFoundError, ImportNotFinishedError.
+    """
+    with transaction.atomic():
+        batch = _finished(import_id)
+        if batch.keys_erased_at is None:
+            _erase(batch, actor, timezone.now())
+    return batch
+
+
+def _erase(batch: DeviceImport, actor: User | None, now: datetime) -> None:
+    DeviceImportKeys.objects.filter(batch=batch).delete()
+    batch.keys_erased_at = now
+    batch.save(update_fields=["keys_erased_at"])
+    audit.record(
+        actor=actor,
+        verb="device-import.keys-erased",
+        object_kind="device-import",
+        object_id=batch.pk,
+        details={"wereFetched": batch.keys_fetched_at is not None},
+    )
+
+
+def tidy_imports(*, now: datetime) -> None:
+    """Erase keys that have had their time, and forget imports of long ago."""
+    finished = DeviceImport.objects.filter(finished_at__isnull=False)
+    due = finished.filter(
+        Q(finished_at__lte=now - settings.IMPORT_KEYS_KEPT)
+        | Q(keys_fetched_at__lte=now - settings.IMPORT_KEYS_AGAIN),
+        keys_erased_at__isnull=True,
+    )
+    with transaction.atomic():
+        for batch in due.select_for_update(skip_locked=True):
+            _erase(batch, None, now)
+    old = finished.filter(
+        finished_at__lte=now - settings.IMPORT_RESULTS_KEPT,
+        keys_erased_at__isnull=False,
+    )
+    for batch in old:
+        with transaction.atomic():
+            # One statement for all of its lines, which nothing else refers to.
+            DeviceImportLine.objects.filter(batch=batch)._raw_delete("default")
+            batch.delete()
