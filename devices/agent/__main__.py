@@ -18,27 +18,38 @@ from types import FrameType
 from typing import IO, Any
 
 from devices.agent.agent import Agent, Device, Ending
-from devices.agent.application import ProcessApplication
+from devices.agent.application import Application, ProcessApplication
 from devices.agent.backoff import Backoff
 from devices.agent.clock import StoppableClock, StopRequested
 from devices.agent.config import Config, ConfigError, load_config
 from devices.agent.corruption import SpoilingStaging
+from devices.agent.crashpoints import reach
 from devices.agent.credentials import KeyFile
 from devices.agent.download import FileStaging
 from devices.agent.enrolment import TokenEnrolment
-from devices.agent.installer import InstallError, SlotInstaller
+from devices.agent.health_check import HealthCheck
+from devices.agent.hook_installer import HookInstaller
+from devices.agent.hooks import HookRunner
+from devices.agent.installer import (
+    UNKNOWN_IMAGE,
+    ImageRecord,
+    Installer,
+    InstallError,
+    SlotInstaller,
+)
 from devices.agent.logs import LOG_FORMATS, set_up_logging
 from devices.agent.provisioning import provision
 from devices.agent.rotation import KeyRotation
 from devices.agent.secure_boot import read_secure_boot
 from devices.agent.store import FileStateStore
+from devices.agent.system import SystemApplication
+from devices.agent.systemd import Notifier
 from devices.agent.tls import TlsFiles
 from devices.agent.transport import HttpTransport, InsecureAddressError
 from devices.agent.verify import TrustedKeys, load_trusted_keys
 
 logger = logging.getLogger("devices.agent")
 
-_KERNEL_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _KERNEL_UPTIME = Path("/proc/uptime")
 
 
@@ -120,22 +131,13 @@ def _run(
     clock: StoppableClock,
     options: argparse.Namespace,
 ) -> ExitCode:
-    installer = SlotInstaller(config.data_dir)
-    installer.prepare()
-    application = ProcessApplication(
-        command=config.application.command,
-        run_dir=config.data_dir / "run",
-        memory_bytes=config.memory_bytes,
-        environment=config.application.environment,
-        keeps_output=config.application.keeps_output,
-    )
-    application.end_leftover()
-    if config.factory_image is not None:
-        try:
-            provision(installer, config.factory_image, config.factory_version)
-        except InstallError as error:
-            logger.error("not provisioned", extra={"reason": str(error)})
-            return ExitCode.PROVISIONING_FAILED
+    runner = HookRunner(config.installer.hooks, config.data_dir / "run")
+    try:
+        installer = _installer(config, runner)
+    except InstallError as error:
+        logger.error("not provisioned", extra={"reason": str(error)})
+        return ExitCode.PROVISIONING_FAILED
+    application = _application(config)
     device = Device(
         model=config.model,
         boot_id=_boot_id(config),
@@ -149,6 +151,7 @@ def _run(
         logger.warning("every download is corrupted on purpose")
         staging = SpoilingStaging(downloads)
     rotation = _rotation(config, keys, transport)
+    notifier = Notifier()
     while True:
         agent = Agent(
             device=device,
@@ -159,18 +162,66 @@ def _run(
             application=application,
             keys=trusted,
             clock=clock,
+            health_check=HealthCheck(runner),
             when_idle=rotation.rotate_if_due if config.rotates_key else _nothing,
+            on_tick=notifier.alive,
             uptime_seconds=_kernel_uptime if config.boot_id == "kernel" else None,
         )
-        match agent.run(once=options.once):
+        runner.while_waiting = agent.keep_alive
+        try:
+            ending = agent.run(once=options.once)
+        except StopRequested:
+            notifier.stopping()
+            raise
+        runner.while_waiting = notifier.alive
+        match ending:
             case Ending.REBOOT:
-                _reboot(config, clock)
+                _reboot(config, runner, clock)
             case Ending.DONE:
                 return ExitCode.OK
             case Ending.ORDER_FAILED:
                 return ExitCode.ORDER_FAILED
             case Ending.SERVER_UNREACHABLE:
                 return _unreachable(keys)
+
+
+def _installer(config: Config, runner: HookRunner) -> Installer:
+    """Give the place for images, with what was there before the first update.
+
+    Raises:
+        InstallError: the factory image cannot be installed.
+    """
+    if config.installer.kind == "hooks":
+        hooks = HookInstaller(
+            config.data_dir / "hooks",
+            runner,
+            factory=ImageRecord(
+                version=config.factory_version or UNKNOWN_IMAGE.version,
+                sha256=config.installer.factory_sha256 or UNKNOWN_IMAGE.sha256,
+                size_bytes=0,
+            ),
+        )
+        hooks.prepare()
+        return hooks
+    slots = SlotInstaller(config.data_dir)
+    slots.prepare()
+    if config.factory_image is not None:
+        provision(slots, config.factory_image, config.factory_version)
+    return slots
+
+
+def _application(config: Config) -> Application:
+    if not config.application.command:
+        return SystemApplication(config.application.metrics_file)
+    application = ProcessApplication(
+        command=config.application.command,
+        run_dir=config.data_dir / "run",
+        memory_bytes=config.memory_bytes,
+        environment=config.application.environment,
+        keeps_output=config.application.keeps_output,
+    )
+    application.end_leftover()
+    return application
 
 
 def _unreachable(keys: KeyFile) -> ExitCode:
@@ -189,9 +240,20 @@ def _nothing() -> None:
     pass
 
 
-def _reboot(config: Config, clock: StoppableClock) -> None:
+def _reboot(config: Config, runner: HookRunner, clock: StoppableClock) -> None:
     """Reboot; returning means that it did not happen."""
     logger.info("rebooting")
+    if runner.has("reboot"):
+        try:
+            runner.run("reboot")
+        except InstallError as error:
+            logger.error("reboot hook failed", extra={"reason": str(error)})
+            clock.wait(config.limits.retry_first_seconds)
+        else:
+            reach("hooks.reboot_asked")
+            clock.wait(config.limits.reboot_timeout_seconds)
+            logger.error("reboot hook did nothing")
+        return
     if not config.reboot_command:
         sys.stderr.flush()
         # The process is the device: same pid, new boot. A signal must not fall into
@@ -266,7 +328,7 @@ def _rotation(config: Config, keys: KeyFile, transport: HttpTransport) -> KeyRot
 
 def _boot_id(config: Config) -> str:
     if config.boot_id == "kernel":
-        return _KERNEL_BOOT_ID.read_text(encoding="ascii").strip()
+        return config.boot_id_file.read_text(encoding="ascii").strip()
     return str(uuid.uuid4())
 
 

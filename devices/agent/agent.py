@@ -15,6 +15,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
+from pathlib import Path
 from random import Random
 
 from devices.agent import states
@@ -30,13 +31,14 @@ from devices.agent.download import (
     Staging,
 )
 from devices.agent.files import read_blocks
-from devices.agent.heartbeat import UNKNOWN_IMAGE, Heart
+from devices.agent.heartbeat import Heart
 from devices.agent.installer import (
+    UNKNOWN_IMAGE,
     ContentChangedError,
-    Image,
     ImageRecord,
     Installer,
     InstallError,
+    InstallLaterError,
 )
 from devices.agent.limits import Limits
 from devices.agent.protocol import (
@@ -111,6 +113,8 @@ class Agent:
     """One boot of one device; made anew after each reboot.
 
     Attributes:
+        health_check: the owner's last word on an image on trial: gives what is wrong
+            with it, "" if nothing is.
         when_idle: called before each poll, while there is no order.
         on_tick: called about every second, also during downloads and waits.
     """
@@ -125,6 +129,7 @@ class Agent:
     clock: Clock
     uptime_seconds: Callable[[], float] | None = None
     random: Random = field(default_factory=Random)
+    health_check: Callable[[ImageRecord], str] = field(default=lambda _: "")
     when_idle: Callable[[], None] = field(default=lambda: None)
     on_tick: Callable[[], None] = field(default=lambda: None)
     _saved: SavedState = field(init=False)
@@ -133,6 +138,8 @@ class Agent:
     _supervisor: Supervisor = field(init=False)
     _poll_backoff: Backoff = field(init=False)
     _save_backoff: Backoff = field(init=False)
+    _later_backoff: Backoff = field(init=False)
+    _later_since: float | None = field(init=False, default=None)
     _poll_seconds: float = field(init=False)
     _progress_at: float = field(init=False, default=0.0)
     _has_failed: bool = field(init=False, default=False)
@@ -144,6 +151,7 @@ class Agent:
         self._poll_seconds = limits.poll_seconds
         self._poll_backoff = self._new_backoff()
         self._save_backoff = self._new_backoff()
+        self._later_backoff = self._new_backoff()
         self._saved = SavedState(self.store)
         self._supervisor = Supervisor(
             application=self.application,
@@ -335,6 +343,13 @@ class Agent:
             failure = Failure(error.code, str(error))
             self._save(states.refuse(self.state, order, failure))
             return
+        if self.installer.switches_at_boot and self.installer.current() is None:
+            # A fall back from here could not be told from a success.
+            failure = Failure(
+                ErrorCode.DEVICE_STATE_UNKNOWN, "It is not known what runs now."
+            )
+            self._save(states.refuse(self.state, order, failure))
+            return
         logger.info("manifest accepted", extra={"sequence": manifest.sequence})
         self.staging.clear(keep_sha256=manifest.sha256)
         # Coming back to what runs needs no reboot; installing it anew is proved by one.
@@ -348,7 +363,7 @@ class Agent:
 
     def _download(self) -> None:
         order = self.state.open_order()
-        if self._held_image(order.firmware.sha256) is not None:
+        if self._held_file(order.firmware.sha256) is not None:
             logger.info("image is already in a slot")
             self._save(states.downloaded(self.state))
             return
@@ -390,10 +405,10 @@ class Agent:
         order = self.state.open_order()
         self._reporter.post(Status.VERIFYING)
         started_at = self.clock.monotonic()
-        held = self._held_image(order.firmware.sha256)
+        held = self._held_file(order.firmware.sha256)
         staged = self.staging.open(order.firmware.sha256)
         try:
-            blocks = read_blocks(held.path) if held else staged.blocks()
+            blocks = read_blocks(held) if held else staged.blocks()
             check_image(blocks, order, self.keys)
         except VerificationError as error:
             self._judge_bad_bytes(error, staged)
@@ -434,7 +449,7 @@ class Agent:
         )
         started_at = self.clock.monotonic()
         logger.info("installing", extra={"version": record.version})
-        if self._held_image(record.sha256) is None:
+        if self._held_file(record.sha256) is None:
             staged = self.staging.open(record.sha256)
             try:
                 self.installer.install(staged.blocks(), record)
@@ -442,6 +457,9 @@ class Agent:
                 self._judge_bad_bytes(
                     VerificationError(ErrorCode.CHECKSUM_MISMATCH, str(error)), staged
                 )
+                return
+            except InstallLaterError as error:
+                self._try_later(error)
                 return
             except InstallError as error:
                 self._fail(error.code, str(error))
@@ -459,6 +477,9 @@ class Agent:
     def _switch(self) -> None:
         order = self.state.open_order()
         is_reboot_due = states.reboot_is_due(self.state, self.device.boot_id)
+        if self._is_decided_at_boot() and not is_reboot_due:
+            self._look_after_boot()
+            return
         if is_reboot_due:
             if self.state.reboot_requests >= self.device.limits.reboot_attempts:
                 self._fall_back(ErrorCode.INSTALL_FAILED, "The device does not reboot.")
@@ -468,6 +489,10 @@ class Agent:
         self._supervisor.stop()
         try:
             self.installer.activate(order.firmware.sha256)
+        except InstallLaterError as error:
+            self._supervisor.start()
+            self._try_later(error)
+            return
         except InstallError as error:
             self._supervisor.start()
             self._fail(ErrorCode.INSTALL_FAILED, str(error))
@@ -478,6 +503,33 @@ class Agent:
             raise RebootRequested
         self._save(states.switched(self.state))
 
+    def _is_decided_at_boot(self) -> bool:
+        """Say whether only the boot that follows the switch tells what came of it."""
+        return self.installer.switches_at_boot and (
+            self.state.open_order().reboot_required
+        )
+
+    def _look_after_boot(self) -> None:
+        """See which image the boot loader has started."""
+        current = self.installer.current()
+        if current is not None and (
+            current.sha256 == self.state.open_manifest().sha256
+        ):
+            self._save(states.switched(self.state))
+        elif self.state.reboot_requests == 0:
+            # The boot came before the switch was noted: it may not have been made.
+            self._save(states.switch_again(self.state, self.device.boot_id))
+        else:
+            self._note_fallen_back(current)
+
+    def _note_fallen_back(self, current: ImageRecord | None) -> None:
+        """Take it that the boot loader went back by itself, or that nobody can tell."""
+        if current is None:
+            code, what = ErrorCode.DEVICE_STATE_UNKNOWN, "an image that is not known"
+        else:
+            code, what = ErrorCode.DEVICE_FELL_BACK, current.version
+        self._fall_back(code, f"The device came up with {what}.")
+
     def _try_image(self) -> None:
         """Start the new image and see whether it stays alive and works."""
         if self.state.boot_attempts >= self.device.limits.max_boot_attempts:
@@ -486,9 +538,15 @@ class Agent:
                 f"The image did not come up in {self.state.boot_attempts} starts.",
             )
             return
+        current = self.installer.current()
+        if self._is_decided_at_boot() and (
+            current is None or current.sha256 != self.state.open_manifest().sha256
+        ):
+            self._note_fallen_back(current)
+            return
         self._save(states.boot_attempted(self.state))
         started_at = self.clock.monotonic()
-        problem = self._self_test()
+        problem = self._self_test() or self._confirm()
         if problem:
             self._fall_back(ErrorCode.SELF_TEST_FAILED, problem)
             return
@@ -521,7 +579,7 @@ class Agent:
                 return self.application.exit_message()
             now = self.clock.monotonic()
             if has_reported and now >= alive_at:
-                return ""
+                return self.health_check(image.record)
             if now >= metrics_at:
                 return "The application wrote no metrics during its self test."
             # Until the program works there is nothing true to say about it.
@@ -530,10 +588,24 @@ class Agent:
             self._reporter.flush_if_due()
             self.on_tick()
 
+    def _confirm(self) -> str:
+        """Keep the image that has passed; give what is wrong, "" if nothing is."""
+        try:
+            self.installer.confirm(self.state.open_manifest().sha256)
+        except InstallError as error:
+            return str(error)
+        return ""
+
     def _claim(self) -> None:
         if not self._supervisor.is_running(self.state.open_manifest().sha256):
-            # Damaged between its self test and this start: another image runs now.
-            self._fail(ErrorCode.SELF_TEST_FAILED, "The new image does not run.")
+            # Another image runs now: the new one was damaged, or the boot loader went
+            # back by itself, between the self test and this start.
+            code = (
+                ErrorCode.DEVICE_FELL_BACK
+                if self.installer.switches_at_boot
+                else ErrorCode.SELF_TEST_FAILED
+            )
+            self._fail(code, "The new image does not run.")
             return
         if self._reporter.deliver(Status.CONFIRMING):
             logger.info("update claimed")
@@ -546,15 +618,17 @@ class Agent:
 
     def _revert(self) -> None:
         self._supervisor.stop()
-        current = self.installer.current()
-        if current is None or current.sha256 != self.state.previous_sha256:
-            try:
-                self.installer.revert()
-                logger.warning("fell back to the previous image")
-            except InstallError as error:
-                logger.error("cannot fall back", extra={"reason": str(error)})
+        try:
+            self.installer.revert(self.state.previous_sha256)
+        except InstallLaterError as error:
+            if self._try_later(error, gives_up=False):
+                return
+        except InstallError as error:
+            logger.error("cannot fall back", extra={"reason": str(error)})
+        else:
+            logger.warning("fell back to the previous image")
         if (
-            states.reboot_is_due(self.state, self.device.boot_id)
+            self._is_reboot_due_to_revert()
             and self.state.reboot_requests < self.device.limits.reboot_attempts
         ):
             self._save(states.reboot_requested(self.state))
@@ -563,12 +637,34 @@ class Agent:
         self._supervisor.start()
         self._heart.beat_soon()
 
+    def _is_reboot_due_to_revert(self) -> bool:
+        if not self.installer.switches_at_boot:
+            return states.reboot_is_due(self.state, self.device.boot_id)
+        # The boot loader may have gone back by itself, or a boot may have come between.
+        current = self.installer.current()
+        previous = self.state.previous_sha256
+        return bool(previous) and (current is None or current.sha256 != previous)
+
     def _report_failure(self) -> None:
         self._has_failed = True
         if not self._reporter.deliver(Status.FAILED):
             logger.warning("failure not wanted: the order is closed")
         reach("failure.acknowledged")
         self._close()
+
+    def _try_later(self, error: InstallLaterError, *, gives_up: bool = True) -> bool:
+        """Wait before the same phase is tried again; give whether it is worth it."""
+        now = self.clock.monotonic()
+        if self._later_since is None:
+            self._later_since = now
+        if now - self._later_since > self.device.limits.hook_patience_seconds:
+            self._later_since = None
+            if gives_up:
+                self._fail(error.code, str(error))
+            return False
+        logger.warning("left for later", extra={"reason": str(error)})
+        self._wait(self._later_backoff.next_seconds())
+        return True
 
     # Ends of an order
 
@@ -583,6 +679,8 @@ class Agent:
         self._save(states.fall_back(self.state, failure, boot_id=self.device.boot_id))
 
     def _close(self) -> None:
+        self._later_since = None
+        self._later_backoff.reset()
         self._save(states.close(self.state))
         self.staging.clear()
 
@@ -602,6 +700,10 @@ class Agent:
         return min(100, held_bytes * 100 // self.state.open_order().firmware.size_bytes)
 
     # Time
+
+    def keep_alive(self) -> None:
+        """Do what must go on while something long is under way."""
+        self._tick()
 
     def _tick(self) -> None:
         self.on_tick()
@@ -660,14 +762,15 @@ class Agent:
         seconds = self.clock.monotonic() - started_at
         self._saved.note(states.add_duration(self.state, name, seconds))
 
-    def _held_image(self, sha256: str) -> Image | None:
-        """Give an undamaged image with this digest from a slot."""
+    def _held_file(self, sha256: str) -> Path | None:
+        """Give the file of an undamaged image with this digest from a slot."""
         for record, check in (
             (self.installer.current(), self.installer.bootable),
             (self.installer.previous(), self.installer.previous_image),
         ):
             if record is not None and record.sha256 == sha256:
-                return check()
+                image = check()
+                return image.path if image else None
         return None
 
     def _sha256_to_return_to(self, sha256: str) -> str:

@@ -20,7 +20,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from devices.agent.crashpoints import reach
 from devices.agent.environment import child_environment
@@ -56,7 +56,13 @@ class Measurement:
 
 
 class Application(Protocol):
-    """The program that the device exists for."""
+    """The program that the device exists for.
+
+    Attributes:
+        is_own: it is the agent that runs it, and knows when it ends.
+    """
+
+    is_own: ClassVar[bool]
 
     def start(self, image: Image) -> None:
         """Start the program from an image that was just checked.
@@ -90,6 +96,7 @@ class ProcessApplication:
         run_dir: holds the pid file and the metrics file.
     """
 
+    is_own: ClassVar[bool] = True
     command: Sequence[str]
     run_dir: Path
     memory_bytes: int

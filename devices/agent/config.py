@@ -12,27 +12,60 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, cast
 
+from devices.agent.files import is_sha256
+from devices.agent.hooks import Hook, HookName
 from devices.agent.limits import MAX_REPORT_CEILING_SECONDS, Limits
 from devices.agent.logs import LOG_FORMATS, LogFormat
+from devices.agent.reader import ConfigError, Reader
 
+KERNEL_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 BootIdSource = Literal["process", "kernel"]
 BOOT_ID_SOURCES: tuple[BootIdSource, ...] = ("process", "kernel")
 DEFAULT_COMMAND = ("{python}", "{image}")
+InstallerKind = Literal["slots", "hooks"]
+INSTALLER_KINDS: tuple[InstallerKind, ...] = ("slots", "hooks")
+HOOK_SECONDS: Mapping[HookName, float] = {
+    "current": 30.0,
+    "pre_install": 60.0,
+    "install": 1800.0,
+    "activate": 60.0,
+    "reboot": 60.0,
+    "health_check": 60.0,
+    "confirm": 60.0,
+    "revert": 60.0,
+}
+"""Every hook, and how long it may take unless said otherwise."""
+REQUIRED_HOOKS: tuple[HookName, ...] = (
+    "current",
+    "install",
+    "activate",
+    "reboot",
+    "revert",
+)
 DEFAULT_SELF_TEST_SECONDS = 10.0
 DEFAULT_MEMORY_BYTES = 64 * 1024 * 1024
 
 
-class ConfigError(ValueError):
-    """The configuration cannot be used; the message names the key."""
-
-
 @dataclass(frozen=True, slots=True)
 class ApplicationConfig:
-    """How the image is run."""
+    """How the image is run; with an empty command something else runs it.
+
+    `metrics_file` is what is read then, None for no metrics.
+    """
 
     command: tuple[str, ...] = DEFAULT_COMMAND
     environment: Mapping[str, str] = field(default_factory=dict)
     keeps_output: bool = False
+    metrics_file: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class InstallerConfig:
+    """Where images go; `slots` knows no hook but `health_check`."""
+
+    kind: InstallerKind = "slots"
+    hooks: Mapping[HookName, Hook] = field(default_factory=dict)
+    factory_sha256: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +90,7 @@ class Config:
     factory_image: Path | None = None
     factory_version: str = ""
     boot_id: BootIdSource = "process"
+    boot_id_file: Path = KERNEL_BOOT_ID
     reboot_command: tuple[str, ...] = ()
     self_test_seconds: float = DEFAULT_SELF_TEST_SECONDS
     memory_bytes: int = DEFAULT_MEMORY_BYTES
@@ -69,6 +103,7 @@ class Config:
     enrolment: EnrolmentConfig | None = None
     log_format: LogFormat = "plain"
     application: ApplicationConfig = field(default_factory=ApplicationConfig)
+    installer: InstallerConfig = field(default_factory=InstallerConfig)
     limits: Limits = field(default_factory=Limits)
 
 
@@ -95,8 +130,10 @@ def parse_config(content: Mapping[str, Any], *, folder: Path) -> Config:
     Raises:
         ConfigError: a key is missing, unknown or wrong.
     """
-    reader = _Reader(content, "", folder)
+    reader = Reader(content, "", folder)
     factory_image = reader.path("factory_image", required=False)
+    installer = _parse_installer(reader.table("installer"), folder)
+    has_hooks = installer.kind == "hooks"
     config = Config(
         server=reader.text("server"),
         device_id=reader.text("device_id"),
@@ -107,8 +144,12 @@ def parse_config(content: Mapping[str, Any], *, folder: Path) -> Config:
         factory_image=factory_image,
         factory_version=reader.text("factory_version", default=""),
         boot_id=cast(
-            "BootIdSource", reader.choice("boot_id", BOOT_ID_SOURCES, "process")
+            "BootIdSource",
+            reader.choice(
+                "boot_id", BOOT_ID_SOURCES, "kernel" if has_hooks else "process"
+            ),
         ),
+        boot_id_file=reader.path("boot_id_file", required=False) or KERNEL_BOOT_ID,
         reboot_command=reader.texts("reboot_command", default=()),
         self_test_seconds=reader.seconds(
             "self_test_seconds", DEFAULT_SELF_TEST_SECONDS
@@ -126,7 +167,10 @@ def parse_config(content: Mapping[str, Any], *, folder: Path) -> Config:
             folder,
         ),
         log_format=cast("LogFormat", reader.choice("log_format", LOG_FORMATS, "plain")),
-        application=_parse_application(reader.table("application"), folder),
+        application=_parse_application(
+            reader.table("application"), folder, has_slots=not has_hooks
+        ),
+        installer=installer,
         limits=parse_limits(reader.table("limits"), folder),
     )
     reader.refuse_unknown()
@@ -134,6 +178,9 @@ def parse_config(content: Mapping[str, Any], *, folder: Path) -> Config:
         raise ConfigError("trusted_keys: at least one key expected")
     if factory_image is not None and not config.factory_version:
         raise ConfigError("factory_version: expected beside factory_image")
+    if has_hooks:
+        _check_hooks(config)
+        return config
     if config.client_key is not None and config.client_certificate is None:
         raise ConfigError("client_certificate: expected beside client_key")
     if config.boot_id == "kernel" and not config.reboot_command:
@@ -147,7 +194,7 @@ def parse_limits(content: Mapping[str, Any], folder: Path = Path()) -> Limits:
     Raises:
         ConfigError: a key is unknown or wrong.
     """
-    reader = _Reader(content, "limits.", folder)
+    reader = Reader(content, "limits.", folder)
     values: dict[str, Any] = {}
     for each in fields(Limits):
         default = getattr(Limits(), each.name)
@@ -178,7 +225,7 @@ def _parse_enrolment(
         if content:
             raise ConfigError("enrolment_token_file: expected beside [enrolment]")
         return None
-    reader = _Reader(content, "enrolment.", folder)
+    reader = Reader(content, "enrolment.", folder)
     config = EnrolmentConfig(
         token_file, reader.text("region", default=""), reader.words("tags")
     )
@@ -186,99 +233,56 @@ def _parse_enrolment(
     return config
 
 
-def _parse_application(content: Mapping[str, Any], folder: Path) -> ApplicationConfig:
-    reader = _Reader(content, "application.", folder)
+def _check_hooks(config: Config) -> None:
+    """Refuse what makes no sense where hooks install and reboot."""
+    if config.factory_image is not None:
+        raise ConfigError("factory_image: installer.factory_sha256 expected instead")
+    if config.reboot_command:
+        raise ConfigError("reboot_command: installer.reboot expected instead")
+    if config.boot_id != "kernel":
+        # A restarted agent would pass for a rebooted device.
+        raise ConfigError("boot_id: 'kernel' expected with installer.kind = 'hooks'")
+
+
+def _parse_installer(content: Mapping[str, Any], folder: Path) -> InstallerConfig:
+    reader = Reader(content, "installer.", folder)
+    kind = cast("InstallerKind", reader.choice("kind", INSTALLER_KINDS, "slots"))
+    seconds = Reader(
+        reader.table("timeout_seconds"), "installer.timeout_seconds.", folder
+    )
+    hooks: dict[HookName, Hook] = {}
+    for name, default in HOOK_SECONDS.items():
+        timeout = seconds.seconds(name, default)
+        command = reader.texts(name, default=())
+        if command:
+            hooks[name] = Hook(command, timeout)
+        elif kind == "hooks" and name in REQUIRED_HOOKS:
+            raise ConfigError(f"installer.{name}: missing")
+        if command and kind == "slots" and name != "health_check":
+            raise ConfigError(f"installer.{name}: only with kind = 'hooks'")
+    factory_sha256 = reader.text("factory_sha256", default="")
+    reader.refuse_unknown()
+    seconds.refuse_unknown()
+    if factory_sha256 and not is_sha256(factory_sha256):
+        raise ConfigError("installer.factory_sha256: 64 lower-case hex digits expected")
+    return InstallerConfig(kind, hooks, factory_sha256)
+
+
+def _parse_application(
+    content: Mapping[str, Any], folder: Path, *, has_slots: bool
+) -> ApplicationConfig:
+    reader = Reader(content, "application.", folder)
     config = ApplicationConfig(
-        command=reader.texts("command", default=DEFAULT_COMMAND),
+        command=reader.texts("command", default=DEFAULT_COMMAND if has_slots else ()),
         environment=reader.words("environment"),
         keeps_output=reader.flag("keeps_output"),
+        metrics_file=reader.path("metrics_file", required=False),
     )
     reader.refuse_unknown()
-    if not config.command:
+    if has_slots and not config.command:
         raise ConfigError("application.command: at least one word expected")
+    if not has_slots and any("{image}" in word for word in config.command):
+        raise ConfigError("application.command: {image} is for slots only")
+    if config.command and config.metrics_file is not None:
+        raise ConfigError("application.metrics_file: only with an empty command")
     return config
-
-
-class _Reader:
-    """Take typed values out of one table and remember which were asked for."""
-
-    def __init__(self, content: Mapping[str, Any], prefix: str, folder: Path) -> None:
-        self._content = content
-        self._prefix = prefix
-        self._folder = folder
-        self._asked: set[str] = set()
-
-    def text(self, key: str, *, default: str | None = None) -> str:
-        value = self._get(key, default)
-        if not isinstance(value, str) or (default is None and not value):
-            raise self._wrong(key, "a string")
-        return value
-
-    def texts(
-        self, key: str, *, default: tuple[str, ...] | None = None
-    ) -> tuple[str, ...]:
-        value = self._get(key, default)
-        is_list = isinstance(value, list | tuple)
-        if not is_list or not all(isinstance(each, str) for each in value):
-            raise self._wrong(key, "a list of strings")
-        return tuple(value)
-
-    def path(self, key: str, *, required: bool) -> Path | None:
-        value = self.text(key, default=None if required else "")
-        return self._folder / value if value else None
-
-    def required_path(self, key: str) -> Path:
-        return self._folder / self.text(key)
-
-    def choice(self, key: str, choices: tuple[str, ...], default: str) -> str:
-        value = self.text(key, default=default)
-        if value not in choices:
-            raise self._wrong(key, " or ".join(choices))
-        return value
-
-    def words(self, key: str) -> Mapping[str, str]:
-        """Give a table of strings."""
-        found = self.table(key)
-        for name, value in found.items():
-            if not isinstance(value, str):
-                raise self._wrong(f"{key}.{name}", "a string")
-        return found
-
-    def flag(self, key: str, *, default: bool = False) -> bool:
-        value = self._get(key, default)
-        if not isinstance(value, bool):
-            raise self._wrong(key, "true or false")
-        return value
-
-    def count(self, key: str, default: int, *, least: int = 1) -> int:
-        value = self._get(key, default)
-        if not isinstance(value, int) or isinstance(value, bool) or value < least:
-            raise self._wrong(key, f"a whole number of {least} or more")
-        return value
-
-    def seconds(self, key: str, default: float) -> float:
-        value = self._get(key, default)
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not is_number or not 0 < value < 1e9:
-            raise self._wrong(key, "a number of seconds above 0")
-        return float(value)
-
-    def table(self, key: str) -> Mapping[str, Any]:
-        value = self._get(key, {})
-        if not isinstance(value, dict):
-            raise self._wrong(key, "a table")
-        return value
-
-    def refuse_unknown(self) -> None:
-        unknown = sorted(set(self._content) - self._asked)
-        if unknown:
-            raise ConfigError(f"{self._prefix}{unknown[0]}: unknown key")
-
-    def _get(self, key: str, default: Any) -> Any:
-        self._asked.add(key)
-        if key not in self._content and default is None:
-            raise ConfigError(f"{self._prefix}{key}: missing")
-        return self._content.get(key, default)
-
-    def _wrong(self, key: str, expected: str) -> ConfigError:
-        return ConfigError(f"{self._prefix}{key}: {expected} expected")

@@ -73,6 +73,24 @@ POINTS: tuple[str, ...] = (
     "enrol.key_synced",
     "enrol.secret_removed",
     "enrol.settled",
+    "hooks.image_written",
+    "hooks.image_renamed",
+    "hooks.image_synced",
+    "hooks.pre_install_done",
+    *(
+        f"hooks.{what}_{step}"
+        for what in ("kept", "installed")
+        for step in ("written", "renamed", "synced")
+    ),
+    "hooks.image_checked",
+    "hooks.install_done",
+    "hooks.image_removed",
+    "hooks.folder_synced",
+    "hooks.activate_done",
+    "hooks.reboot_asked",
+    "hooks.health_check_done",
+    "hooks.confirm_done",
+    "hooks.revert_done",
 )
 """Every point by name; a test walks this table."""
 

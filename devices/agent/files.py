@@ -94,3 +94,8 @@ def sha256_of(path: Path) -> str | None:
     except OSError:
         return None
     return digest.hexdigest()
+
+
+def is_sha256(text: str) -> bool:
+    """Say whether this is a SHA-256 in lower-case hex."""
+    return len(text) == 64 and all(c in "0123456789abcdef" for c in text)

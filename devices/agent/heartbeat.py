@@ -16,7 +16,7 @@ from typing import Any
 from devices.agent.application import Application
 from devices.agent.backoff import Backoff
 from devices.agent.clock import Clock
-from devices.agent.installer import ImageRecord
+from devices.agent.installer import UNKNOWN_IMAGE, ImageRecord
 from devices.agent.secure_boot import SecureBoot
 from devices.agent.transport import RefusedError, Transport, UnavailableError
 
@@ -24,8 +24,6 @@ logger = logging.getLogger(__name__)
 
 MIN_INTERVAL_SECONDS = 0.2
 MAX_INTERVAL_SECONDS = 3600.0
-UNKNOWN_IMAGE = ImageRecord(version="0.0.0-unknown", sha256="0" * 64, size_bytes=0)
-"""Stands for "nothing runs"; a semantic version, since the server takes no other."""
 
 
 @dataclass(slots=True)
@@ -101,8 +99,9 @@ class Heart:
         hangs = age is not None and age > self.stale_metrics_seconds
         if hangs or not is_running:
             metrics["errorRate"] = 1.0
-        metrics["applicationRunning"] = int(is_running)
-        metrics["applicationRestarts"] = self.restarts()
+        if self.application.is_own:
+            metrics["applicationRunning"] = int(is_running)
+            metrics["applicationRestarts"] = self.restarts()
         if age is not None:
             metrics["metricsAgeSeconds"] = age
         return {

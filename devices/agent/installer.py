@@ -15,7 +15,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from devices.agent.crashpoints import reach
 from devices.agent.files import (
@@ -44,6 +44,16 @@ class StorageFullError(InstallError):
     code = ErrorCode.DEVICE_STORAGE_FULL
 
 
+class StateUnknownError(InstallError):
+    """It cannot be told what runs now."""
+
+    code = ErrorCode.DEVICE_STATE_UNKNOWN
+
+
+class InstallLaterError(InstallError):
+    """Not now, but the same is worth trying again."""
+
+
 class ContentChangedError(InstallError):
     """The bytes handed over are not those that were verified; fetch them again."""
 
@@ -59,16 +69,30 @@ class ImageRecord:
     security_version: int = 0
 
 
+UNKNOWN_IMAGE = ImageRecord(version="0.0.0-unknown", sha256="0" * 64, size_bytes=0)
+"""Stands for "not known"; a semantic version, since the server takes no other."""
+
+
 @dataclass(frozen=True, slots=True)
 class Image:
-    """An image whose digest was just checked, and where it can be run from."""
+    """An image that may be run, and its file, whose digest was just checked.
+
+    Without a file it is the system's image, which the boot loader has started.
+    """
 
     record: ImageRecord
-    path: Path
+    path: Path | None
 
 
 class Installer(Protocol):
-    """What the agent needs of a place for images."""
+    """What the agent needs of a place for images.
+
+    Attributes:
+        switches_at_boot: `activate` and `revert` count from the next boot on, and a
+            boot loader may go back by itself. Then `current` tells what runs.
+    """
+
+    switches_at_boot: ClassVar[bool]
 
     def current(self) -> ImageRecord | None:
         """Give the record of the slot that boots, None if it has none."""
@@ -100,11 +124,18 @@ class Installer(Protocol):
             InstallError: no slot holds this image undamaged.
         """
 
-    def revert(self) -> None:
-        """Make the other slot the one that boots.
+    def confirm(self, sha256: str) -> None:
+        """Keep booting this image, which has passed its trial. May be repeated.
 
         Raises:
-            InstallError: the other slot holds no undamaged image.
+            InstallError: it cannot be kept.
+        """
+
+    def revert(self, sha256: str) -> None:
+        """Make the image from before, this one, boot again. May be repeated.
+
+        Raises:
+            InstallError: it is not there undamaged.
         """
 
 
@@ -115,6 +146,7 @@ class SlotInstaller:
     `root/slots/{a,b}/image`, `root/slots/{a,b}/record.json`, `root/current` -> slot.
     """
 
+    switches_at_boot: ClassVar[bool] = False
     root: Path
 
     def prepare(self) -> None:
@@ -149,7 +181,7 @@ class SlotInstaller:
     def recover(self) -> Image | None:
         """See `Installer`."""
         try:
-            self.revert()
+            self._point_at_other()
         except InstallError as error:
             logger.error("no slot can be booted", extra={"reason": str(error)})
             return None
@@ -176,8 +208,16 @@ class SlotInstaller:
                 return
         raise InstallError(f"No undamaged slot holds {sha256[:16]}.")
 
-    def revert(self) -> None:
+    def confirm(self, sha256: str) -> None:
+        """See `Installer`; a slot that boots goes on doing so."""
+
+    def revert(self, sha256: str) -> None:
         """See `Installer`."""
+        current = self.current()
+        if current is None or current.sha256 != sha256:
+            self._point_at_other()
+
+    def _point_at_other(self) -> None:
         slot = self._other_slot()
         if self._checked(slot) is None:
             raise InstallError("The other slot holds no undamaged image.")

@@ -24,6 +24,7 @@ class Limits:
     max_boot_attempts: int = 3
     first_metrics_seconds: float = 30.0
     stale_metrics_seconds: float = 30.0
+    hook_patience_seconds: float = 3600.0
     reboot_attempts: int = 3
     reboot_timeout_seconds: float = 120.0
     download_patience_seconds: float = 86400.0

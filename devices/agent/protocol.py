@@ -53,6 +53,8 @@ class ErrorCode(StrEnum):
     INSTALL_FAILED = "install_failed"
     SELF_TEST_FAILED = "self_test_failed"
     DEVICE_STORAGE_FULL = "device_storage_full"
+    DEVICE_STATE_UNKNOWN = "device_state_unknown"
+    DEVICE_FELL_BACK = "device_fell_back"
 
 
 @dataclass(frozen=True, slots=True)

@@ -181,6 +181,11 @@ def reboot_requested(state: AgentState) -> AgentState:
     return replace(state, reboot_requests=state.reboot_requests + 1)
 
 
+def switch_again(state: AgentState, boot_id: str) -> AgentState:
+    """Switch once more: a reboot came before the switch was noted."""
+    return replace(state, switch_boot_id=boot_id)
+
+
 def switched(state: AgentState) -> AgentState:
     """Go on to try the new image."""
     return _to(state, Phase.TRYING)

@@ -21,6 +21,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa, utils
 
+from devices.agent.files import is_sha256
 from devices.agent.protocol import SIGNATURE_ALGORITHM, ErrorCode, Order
 
 MAX_MANIFEST_BYTES = 64 * 1024
@@ -157,7 +158,7 @@ def check_manifest(
     stated = (manifest.model, manifest.version, manifest.sha256, manifest.size_bytes)
     if stated != (offer.model, offer.version, offer.sha256, offer.size_bytes):
         raise _refused("The order and its manifest name different images.")
-    if not _is_sha256(manifest.sha256):
+    if not is_sha256(manifest.sha256):
         raise _refused("The manifest's sha256 is not lower-case hex.")
     if offer.signature_algorithm != SIGNATURE_ALGORITHM:
         raise _refused("The signature algorithm is not known.")
@@ -262,7 +263,3 @@ def _number(fields: Mapping[str, Any], key: str) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
         raise _refused(f"The manifest lacks {key}.")
     return value
-
-
-def _is_sha256(text: str) -> bool:
-    return len(text) == 64 and all(c in "0123456789abcdef" for c in text)

@@ -14,6 +14,7 @@ import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 from devices.agent.download import StagedImage
 from devices.agent.files import sha256_of
@@ -111,6 +112,7 @@ class MemoryStaging:
 class MemoryInstaller:
     """Two slots of one device; see `Installer`."""
 
+    switches_at_boot: ClassVar[bool] = False
     pool: ImagePool
     _slots: list[ImageRecord | None] = field(default_factory=lambda: [None, None])
     _current: int | None = None
@@ -134,7 +136,7 @@ class MemoryInstaller:
     def recover(self) -> Image | None:
         """See `Installer`."""
         try:
-            self.revert()
+            self._point_at_other()
         except InstallError as error:
             logger.error("no slot can be booted", extra={"reason": str(error)})
             return None
@@ -161,8 +163,16 @@ class MemoryInstaller:
                 return
         raise InstallError(f"No undamaged slot holds {sha256[:16]}.")
 
-    def revert(self) -> None:
+    def confirm(self, sha256: str) -> None:
+        """See `Installer`; a slot that boots goes on doing so."""
+
+    def revert(self, sha256: str) -> None:
         """See `Installer`."""
+        current = self.current()
+        if current is None or current.sha256 != sha256:
+            self._point_at_other()
+
+    def _point_at_other(self) -> None:
         if self._checked(self._slots[self._other]) is None:
             raise InstallError("The other slot holds no undamaged image.")
         self._current = self._other

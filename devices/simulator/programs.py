@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Protocol, cast
+from typing import Any, ClassVar, Protocol, cast
 
 from devices.agent.application import ApplicationError, Measurement, clean_metrics
 from devices.agent.installer import Image
@@ -81,6 +81,7 @@ class InProcessApplication:
     keeps: its process is shared, so the system cannot tell.
     """
 
+    is_own: ClassVar[bool] = True
     memory_bytes: int
     monotonic: Callable[[], float] = time.monotonic
     _program: Program | None = field(init=False, default=None)
@@ -94,6 +95,8 @@ class InProcessApplication:
     def start(self, image: Image) -> None:
         """See `Application`."""
         self.stop()
+        if image.path is None:
+            raise ApplicationError("The image has no file.")
         loaded = load_program(image.path, image.record.sha256)
         self._step_seconds = loaded.step_seconds
         self._program_time = self._measured_at = self.monotonic()

@@ -54,6 +54,19 @@ def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+def is_alive(pid: int) -> bool:
+    """Say whether a process is there and not merely waiting to be reaped."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"
+
+
 @dataclass
 class DeviceProcess:
     """One provisioned device."""
@@ -69,6 +82,9 @@ class DeviceProcess:
     limits: dict[str, float] = field(default_factory=dict)
     settings: dict[str, str | list[str] | bool] = field(default_factory=dict)
     enrols: bool = False
+    tables: str = ""
+    """More of the configuration, as it stands: the tables of an installer."""
+    has_slots: bool = True
     process: subprocess.Popen[bytes] | None = None
 
     def provision(self) -> None:
@@ -98,7 +114,7 @@ class DeviceProcess:
             'api_key_file = "api-key"',
             'data_dir = "data"',
             f"trusted_keys = {json.dumps([str(path) for path in self.keys])}",
-            'factory_image = "factory.py"',
+            *(['factory_image = "factory.py"'] if self.has_slots else []),
             'factory_version = "1.0.0"',
             f"boot_id = {json.dumps(self.boot_id)}",
             f"reboot_command = {json.dumps(self.reboot_command)}",
@@ -106,6 +122,7 @@ class DeviceProcess:
             *(f"{name} = {json.dumps(value)}" for name, value in self.settings.items()),
             "[limits]",
             *(f"{name} = {value}" for name, value in limits.items()),
+            self.tables,
         ]
         self.config.write_text("\n".join(lines))
 

@@ -15,6 +15,7 @@ from tests.devices.agent.device_process import (
     GOOD_PROGRAM,
     REPOSITORY,
     DeviceProcess,
+    is_alive,
     program,
     sha256,
 )
@@ -40,14 +41,6 @@ def order_and_wait(
     """Order an image and give the claim or the failure."""
     update_id = device.server.order(device.device_id, image, version, **order)
     return device.server.wait_for(update_id, "confirming", "failed")
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
 
 
 # The good way

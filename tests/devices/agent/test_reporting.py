@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from devices.agent import states
-from devices.agent.heartbeat import UNKNOWN_IMAGE
+from devices.agent.installer import UNKNOWN_IMAGE
 from devices.agent.limits import Limits
 from devices.agent.protocol import (
     HeartbeatAnswer,
