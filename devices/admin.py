@@ -36,10 +36,11 @@ from devices.console.groups import (
     RemoveMembers,
     RenameGroup,
 )
-from devices.models import Device, DeviceGroup, DeviceKey
+from devices.models import Device, DeviceCertificate, DeviceGroup, DeviceKey
 from devices.querysets import DeviceQuerySet
 from devices.selectors import count_members, devices_of, groups_of, rule_of
-from devices.services import credentials, registry
+from devices.services import certificates, credentials, registry
+from devices.services.certificates import MAX_PEM_CHARACTERS
 from firmware.models import DeviceModel
 from hotswap.common.api.parsers import parse_json
 from hotswap.common.console import (
@@ -122,6 +123,15 @@ def _key_look(key: DeviceKey, now: datetime) -> tuple[str, str, str]:
     if key.superseded_at is not None:
         return "overlaps", WAITS, "history"
     return "current", DONE, "key"
+
+
+def _certificate_look(each: DeviceCertificate, now: datetime) -> tuple[str, str, str]:
+    """Return word, tone and icon of one certificate."""
+    if each.not_after <= now:
+        return "expired", FAILED, "gpp_bad"
+    if each.not_before > now:
+        return "not yet valid", NOT_STARTED, "schedule"
+    return "valid", DONE, "verified_user"
 
 
 # --- Verbs of a device ---------------------------------
@@ -276,6 +286,63 @@ class AcknowledgeAlarm(Verb):
             actor=user, device_id=obj.device_id, comment=given["comment"]
         )
         return f"The alarm of {obj} is acknowledged."
+
+
+class CertificateForm(ConsoleForm):
+    certificate = forms.CharField(
+        max_length=MAX_PEM_CHARACTERS,
+        widget=forms.Textarea(
+            attrs={"class": "hs-input hs-json", "rows": 8, "spellcheck": "false"}
+        ),
+        help_text="One certificate in PEM, without its chain and its private key",
+    )
+
+
+class AddCertificate(Verb):
+    name = "add-certificate"
+    label = "Add certificate"
+    icon = "verified_user"
+    form_class = CertificateForm
+
+    def applies(self, obj: Device) -> bool:
+        return settings.DEVICE_CERTIFICATES != "off" and obj.revoked_at is None
+
+    def act(self, user: User, obj: Device, given: dict[str, Any]) -> str:
+        added = certificates.add_certificate(
+            actor=user, device_id=obj.device_id, certificate=given["certificate"]
+        )
+        return f"{obj} may call with {added}."
+
+
+class CertificateChoiceForm(ConsoleForm):
+    fingerprint = forms.ChoiceField(label="Certificate")
+
+    def __init__(self, device: Device, *args: Any) -> None:
+        super().__init__(*args)
+        cast(forms.ChoiceField, self.fields["fingerprint"]).choices = [
+            (each.fingerprint, str(each)) for each in device.certificates.all()
+        ]
+
+
+class RemoveCertificate(Verb):
+    name = "remove-certificate"
+    label = "Remove certificate"
+    icon = "remove_moderator"
+
+    def applies(self, obj: Device) -> bool:
+        return obj.certificates.exists()
+
+    def notes(self, obj: Device) -> tuple[str, ...]:
+        return ("It is shut out within seconds, with the tokens it was given.",)
+
+    def make_form(self, request: HttpRequest, obj: Device) -> ConsoleForm:
+        return CertificateChoiceForm(obj, request.POST or None)
+
+    def act(self, user: User, obj: Device, given: dict[str, Any]) -> str:
+        certificates.remove_certificate(
+            actor=user, device_id=obj.device_id, fingerprint=given["fingerprint"]
+        )
+        return f"The certificate of {obj} is removed."
 
 
 class KeyVerb(Verb):
@@ -468,6 +535,8 @@ class DeviceAdmin(ConsoleAdmin):
         EnableDevice,
         DisableDevice,
         AcknowledgeAlarm,
+        AddCertificate,
+        RemoveCertificate,
         RotateKey,
         RevokeDevice,
     )
@@ -553,6 +622,10 @@ class DeviceAdmin(ConsoleAdmin):
             "keys": [
                 (key, pill(*_key_look(key, now)))
                 for key in obj.keys.order_by("-pk")[:SHOWN_KEYS]
+            ],
+            "certificates": [
+                (each, pill(*_certificate_look(each, now)))
+                for each in obj.certificates.order_by("-pk")
             ],
             "alarm_since": age(obj.alarm_at, now),
             "tags": json.dumps(obj.tags, indent=2) if obj.tags else "",

@@ -23,6 +23,26 @@ class DeviceRevokedError(ConflictError):
     code = "device_revoked"
 
 
+class CertificateInvalidError(InvalidInputError):
+    code = "certificate_invalid"
+
+
+class CertificateExistsError(ConflictError):
+    code = "certificate_exists"
+
+
+class CertificateExpiredError(ImpossibleError):
+    code = "certificate_expired"
+
+
+class TooManyCertificatesError(ImpossibleError):
+    code = "too_many_certificates"
+
+
+class CertificateNotFoundError(NotFoundError):
+    code = "certificate_not_found"
+
+
 class NoAlarmError(ConflictError):
     code = "no_alarm"
 

@@ -33,7 +33,11 @@ from devices.choices import (
     LineOutcome,
     TokenStatus,
 )
-from devices.querysets import DeviceKeyQuerySet, DeviceQuerySet
+from devices.querysets import (
+    DeviceCertificateQuerySet,
+    DeviceKeyQuerySet,
+    DeviceQuerySet,
+)
 from firmware.models import DeviceModel
 from hotswap.common.models import BaseModel, User
 
@@ -183,6 +187,26 @@ class DeviceKey(models.Model):
             self.superseded_at is not None
             and self.superseded_at <= self.expires_at <= now
         )
+
+
+class DeviceCertificate(models.Model):
+    """A client certificate that a device may show to the proxy instead of a key."""
+
+    device = models.ForeignKey(
+        Device, on_delete=models.CASCADE, related_name="certificates"
+    )
+    fingerprint = models.CharField(
+        max_length=64, unique=True, help_text="SHA-256 of the DER, in hexadecimal"
+    )
+    subject = models.CharField(max_length=256)
+    not_before = models.DateTimeField()
+    not_after = models.DateTimeField()
+    created_at = models.DateTimeField(default=timezone.now)
+
+    objects = DeviceCertificateQuerySet.as_manager()
+
+    def __str__(self) -> str:
+        return f"{self.subject} ({self.fingerprint[:16]}...)"
 
 
 class DeviceGroup(BaseModel):

@@ -14,9 +14,17 @@ from django.db import models
 from devices.choices import DeviceStatus
 
 if TYPE_CHECKING:
-    from devices.models import Device, DeviceKey
+    from devices.models import Device, DeviceCertificate, DeviceKey
 else:
-    Device = DeviceKey = models.Model
+    Device = DeviceCertificate = DeviceKey = models.Model
+
+
+class DeviceCertificateQuerySet(models.QuerySet["DeviceCertificate"]):
+    def valid(self, now: datetime) -> Self:
+        """Those in their time, of devices that are not revoked."""
+        return self.filter(
+            not_before__lte=now, not_after__gt=now, device__revoked_at__isnull=True
+        )
 
 
 class DeviceKeyQuerySet(models.QuerySet["DeviceKey"]):

@@ -1,22 +1,33 @@
-"""Tokens of devices; the device is looked up on every request."""
+"""Tokens and certificates of devices; the device is looked up on every request."""
 
 import uuid
 from dataclasses import dataclass
+from typing import Any
 
+from django.conf import settings
 from django.core.exceptions import ValidationError
+from django.utils import timezone
+from rest_framework.authentication import BaseAuthentication, get_authorization_header
 from rest_framework.exceptions import AuthenticationFailed
+from rest_framework.request import Request
 
-from devices.models import Device
-from hotswap.common.api.authentication import BearerAuthentication
+from devices.api.certificates import presented_certificate, required_certificate
+from devices.models import Device, DeviceCertificate
+from hotswap.common.api.authentication import REALM, BearerAuthentication
 from hotswap.common.roles import Role
 from hotswap.common.tokens import DeviceToken, RingToken
 
 
 @dataclass(frozen=True, slots=True)
 class DevicePrincipal:
-    """The caller of a device route."""
+    """The caller of a device route.
+
+    Attributes:
+        certificates: fingerprints of those that it owes its admission to.
+    """
 
     device: Device
+    certificates: tuple[str, ...] = ()
     role: Role = Role.DEVICE
     is_authenticated: bool = True
 
@@ -29,8 +40,14 @@ class DevicePrincipal:
         return self.device.pk
 
     def is_admitted(self) -> bool:
-        """Look up whether the device is still there and not revoked."""
-        return Device.objects.admitted().filter(pk=self.device.pk).exists()
+        """Look up whether the device and its certificates are still let in."""
+        wanted = set(self.certificates)
+        if not wanted:
+            return Device.objects.admitted().filter(pk=self.device.pk).exists()
+        valid = DeviceCertificate.objects.valid(timezone.now()).filter(
+            device=self.device, fingerprint__in=wanted
+        )
+        return valid.count() == len(wanted)
 
 
 class DeviceAuthentication(BearerAuthentication):
@@ -38,13 +55,45 @@ class DeviceAuthentication(BearerAuthentication):
 
     token_class = DeviceToken
 
+    def authenticate(self, request: Request) -> tuple[Any, Any] | None:
+        found = super().authenticate(request)
+        if found is None:
+            return None
+        principal, claims = found
+        beside = required_certificate(request, principal.device.device_id)
+        if beside is not None:
+            principal = DevicePrincipal(
+                principal.device, (*principal.certificates, beside.fingerprint)
+            )
+        return principal, claims
+
     def principal(self, claims: RingToken) -> DevicePrincipal:
+        fingerprint = claims.get("certificate")
         try:
             device = Device.objects.admitted().filter(pk=claims["sub"]).first()
         except (ValidationError, ValueError):
             device = None
-        if device is None:
-            raise AuthenticationFailed(
-                "the device is revoked or gone", code="token_revoked"
-            )
-        return DevicePrincipal(device)
+        if device is not None:
+            found = DevicePrincipal(device, (fingerprint,) if fingerprint else ())
+            if not fingerprint or found.is_admitted():
+                return found
+        raise AuthenticationFailed(
+            "the device is revoked or gone", code="token_revoked"
+        )
+
+
+class CertificateAuthentication(BaseAuthentication):
+    """Accept a certificate instead of a token, where certificates are optional."""
+
+    def authenticate(self, request: Request) -> tuple[Any, Any] | None:
+        if settings.DEVICE_CERTIFICATES != "optional":
+            return None
+        if get_authorization_header(request):
+            return None
+        found = presented_certificate(request)
+        if found is None:
+            return None
+        return DevicePrincipal(found.device, (found.fingerprint,)), found
+
+    def authenticate_header(self, request: Request) -> str:
+        return REALM

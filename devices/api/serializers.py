@@ -12,6 +12,7 @@ from rest_framework import serializers
 from devices.choices import MAX_TAGS, GroupType, KeyStatus
 from devices.models import Device
 from devices.rules import Rule
+from devices.services.certificates import MAX_PEM_CHARACTERS
 from devices.services.groups import RulePreview
 from firmware.api.serializers import VersionField
 from firmware.versions import is_lower
@@ -212,15 +213,29 @@ class AcknowledgementInput(CamelSerializer):
     )
 
 
+class CertificateInput(CamelSerializer):
+    certificate = StrictCharField(max_length=MAX_PEM_CHARACTERS)
+
+
+class CertificateOutput(CamelSerializer):
+    fingerprint = serializers.CharField()
+    subject = serializers.CharField()
+    not_before = serializers.DateTimeField()
+    not_after = serializers.DateTimeField()
+    created_at = serializers.DateTimeField()
+
+
 class DeviceTokenInput(CamelSerializer):
+    """The key may be left out by a device that shows its certificate to the proxy."""
+
     device_id = StrictCharField(max_length=128)
-    api_key = StrictCharField(max_length=128)
+    api_key = StrictCharField(max_length=128, required=False)
 
 
 class DeviceTokenOutput(CamelSerializer):
     access = serializers.CharField()
     expires_in = serializers.IntegerField()
-    key_expires_at = serializers.DateTimeField()
+    key_expires_at = serializers.DateTimeField(allow_null=True)
 
 
 class UniqueListField(serializers.ListField):

@@ -45,6 +45,16 @@ urlpatterns = [
         views.AcknowledgeAlarmView.as_view(),
         name="device-acknowledge-alarm",
     ),
+    path(
+        "devices/<str:device_id>/certificates",
+        views.CertificatesView.as_view(),
+        name="device-certificates",
+    ),
+    path(
+        "devices/<str:device_id>/certificates/<str:fingerprint>",
+        views.CertificateView.as_view(),
+        name="device-certificate",
+    ),
     path("device-groups", views.GroupsView.as_view(), name="device-groups"),
     path(
         "device-groups/preview",

@@ -12,11 +12,14 @@ from rest_framework.response import Response
 
 from devices import selectors
 from devices.api.authentication import DevicePrincipal
+from devices.api.certificates import presented_certificate, required_certificate
 from devices.api.filters import DeviceFilter
 from devices.api.serializers import (
     AcknowledgementInput,
     ApiKeyOutput,
     AudienceChangeOutput,
+    CertificateInput,
+    CertificateOutput,
     ChangedDeviceOutput,
     ChangedGroupOutput,
     DeviceChangesInput,
@@ -33,9 +36,9 @@ from devices.api.serializers import (
     RulePreviewOutput,
 )
 from devices.exceptions import DeviceNotFoundError, GroupNotFoundError
-from devices.models import Device, DeviceGroup
+from devices.models import Device, DeviceCertificate, DeviceGroup
 from devices.permissions import calling_device
-from devices.services import credentials, groups, registry
+from devices.services import certificates, credentials, groups, registry
 from devices.services.audiences import AudienceChange
 from hotswap.common.api.base import ApiView, ListView, acting_person
 from hotswap.common.api.etags import etag_of, expected_etags
@@ -97,15 +100,19 @@ class DeviceTokenView(ApiView):
 
     @extend_schema(request=DeviceTokenInput, responses=DeviceTokenOutput)
     def post(self, request: Request) -> Response:
-        """Exchange a device's API key for an access token."""
+        """Exchange a device's API key, or its certificate, for an access token."""
         given = self.validated(DeviceTokenInput, request.data)
-        token = guard_login(
-            request,
-            f"device {given['device_id']}",
-            lambda: credentials.issue_device_token(
-                **given, address=client_address(request), now=timezone.now()
-            ),
-        )
+        required_certificate(request, given["device_id"])
+        if "api_key" in given:
+            token = guard_login(
+                request,
+                f"device {given['device_id']}",
+                lambda: credentials.issue_device_token(
+                    **given, address=client_address(request), now=timezone.now()
+                ),
+            )
+        else:
+            token = self._for_certificate(request, given["device_id"])
         if token is None:
             raise AuthenticationFailed(
                 "the device id or the API key is wrong", code="login_failed"
@@ -120,6 +127,21 @@ class DeviceTokenView(ApiView):
                 }
             ).data,
             headers={"Cache-Control": "no-store"},
+        )
+
+    @staticmethod
+    def _for_certificate(
+        request: Request, device_id: str
+    ) -> credentials.IssuedToken | None:
+        found = None
+        if settings.DEVICE_CERTIFICATES == "optional":
+            found = presented_certificate(request)
+        if found is None:
+            raise ValidationError(
+                {"apiKey": ["this field is required"]}, code="required"
+            )
+        return credentials.issue_certificate_token(
+            device_id=device_id, certificate=found
         )
 
 
@@ -244,6 +266,51 @@ class AcknowledgeAlarmView(ApiView):
                 actor=acting_person(request), device_id=device_id, **given
             )
         )
+
+
+class CertificatesView(ListView):
+    """The client certificates that a device may call with."""
+
+    roles = {"GET": Role.VIEWER, "POST": Role.OPERATOR}
+    output_class = CertificateOutput
+    queryset = DeviceCertificate.objects.all()
+    ordering = "fingerprint"
+
+    def get_queryset(self) -> Any:
+        device_id = self.kwargs["device_id"]
+        if not Device.objects.filter(device_id=device_id).exists():
+            raise DeviceNotFoundError(f"there is no device {device_id!r}")
+        return DeviceCertificate.objects.filter(device__device_id=device_id)
+
+    @extend_schema(request=CertificateInput, responses={201: CertificateOutput})
+    @idempotent
+    def post(self, request: Request, device_id: str) -> Response:
+        """Register a certificate, given in PEM."""
+        given = self.validated(CertificateInput, request.data)
+        added = certificates.add_certificate(
+            actor=acting_person(request), device_id=device_id, **given
+        )
+        return Response(
+            CertificateOutput(added).data,
+            status=201,
+            headers={
+                "Location": (
+                    f"/api/v1/devices/{device_id}/certificates/{added.fingerprint}"
+                )
+            },
+        )
+
+
+class CertificateView(ApiView):
+    roles = {"DELETE": Role.OPERATOR}
+
+    @extend_schema(responses={204: None})
+    def delete(self, request: Request, device_id: str, fingerprint: str) -> Response:
+        """Shut a certificate out at once."""
+        certificates.remove_certificate(
+            actor=acting_person(request), device_id=device_id, fingerprint=fingerprint
+        )
+        return Response(status=204)
 
 
 class ApiKeyView(ApiView):

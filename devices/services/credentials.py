@@ -26,7 +26,7 @@ from django.db.models.functions import Least
 from django.utils import timezone
 
 from devices.exceptions import DeviceNotFoundError, DeviceRevokedError
-from devices.models import Device, DeviceKey
+from devices.models import Device, DeviceCertificate, DeviceKey
 from devices.services.alarms import raise_alarm
 from hotswap.common import audit
 from hotswap.common.copying import copy_rows
@@ -48,10 +48,14 @@ class IssuedKey:
 
 @dataclass(frozen=True, slots=True)
 class IssuedToken:
-    """An access token, and when the key that it was given for ends."""
+    """An access token, and when the key that it was given for ends.
+
+    Attributes:
+        key_expires_at: None where a certificate took the place of the key.
+    """
 
     access: str
-    key_expires_at: datetime
+    key_expires_at: datetime | None
 
 
 def create_key(device: Device, *, now: datetime) -> str:
@@ -210,6 +214,22 @@ def issue_device_token(
     token = DeviceToken()
     token["sub"] = str(key.device.pk)
     return IssuedToken(str(token), key.expires_at)
+
+
+def issue_certificate_token(
+    *, device_id: str, certificate: DeviceCertificate
+) -> IssuedToken | None:
+    """Give an access token for a certificate; it ends with the certificate.
+
+    Returns:
+        The token, or None when the certificate is not that of the named device.
+    """
+    if certificate.device.device_id != device_id:
+        return None
+    token = DeviceToken()
+    token["sub"] = str(certificate.device.pk)
+    token["certificate"] = certificate.fingerprint
+    return IssuedToken(str(token), None)
 
 
 def _take_into_use(key: DeviceKey, now: datetime) -> None:

@@ -178,6 +178,25 @@ except ValueError as error:
     raise ImproperlyConfigured(f"HOTSWAP_PROXY_ADDRESSES: {error}") from None
 
 
+# Client certificates of devices, which the proxy verifies (devices.api.certificates).
+DEVICE_CERTIFICATES = env.str("HOTSWAP_DEVICE_CERTIFICATES", default="off")
+CERTIFICATE_HEADER = env.str("HOTSWAP_CERTIFICATE_HEADER", default="X-Client-Cert")
+CERTIFICATE_FORMAT = env.str("HOTSWAP_CERTIFICATE_FORMAT", default="pem")
+VERIFIED_HEADER = env.str("HOTSWAP_VERIFIED_HEADER", default="X-Client-Verify")
+for _name, _value, _known in (
+    ("DEVICE_CERTIFICATES", DEVICE_CERTIFICATES, ("off", "optional", "required")),
+    ("CERTIFICATE_FORMAT", CERTIFICATE_FORMAT, ("pem", "sha256")),
+):
+    if _value not in _known:
+        raise ImproperlyConfigured(
+            f"HOTSWAP_{_name} must be one of {', '.join(_known)}, not {_value!r}"
+        )
+if DEVICE_CERTIFICATES != "off" and not (PROXY_SECRET or PROXY_ADDRESSES):
+    raise ImproperlyConfigured(
+        "HOTSWAP_DEVICE_CERTIFICATES needs HOTSWAP_PROXY_SECRET or "
+        "HOTSWAP_PROXY_ADDRESSES: without them anyone could write the header"
+    )
+
 DATABASE_POOL = env.bool("HOTSWAP_DATABASE_POOL", default=False)
 DATABASES = {
     "default": database_from_url(
@@ -202,6 +221,7 @@ REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
         "hotswap.common.api.authentication.PersonAuthentication",
         "devices.api.authentication.DeviceAuthentication",
+        "devices.api.authentication.CertificateAuthentication",
     ],
     "DEFAULT_PERMISSION_CLASSES": ["hotswap.common.api.permissions.DenyAll"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],

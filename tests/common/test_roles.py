@@ -54,6 +54,9 @@ TABLE = """
     /devices/<device>/revoke                       POST   401 403 200 200 403
     /devices/<device>/api-key                      POST   401 403 201 201 201
     /devices/<device>/acknowledge-alarm            POST   401 403 409 409 403
+    /devices/<device>/certificates                 GET    401 200 200 200 403
+    /devices/<device>/certificates                 POST   401 403 400 400 403
+    /devices/<device>/certificates/<fingerprint>   DELETE 401 403 404 404 403
     /devices/<device>/health                       GET    401 200 200 200 403
     /devices/<device>/health                       POST   401 403 403 403 400
     /devices/<device>/update                       GET    401 403 403 403 204
@@ -91,6 +94,7 @@ TABLE = """
 """
 PLACES = {
     "<device>": "<str:device_id>",
+    "<fingerprint>": "<str:fingerprint>",
     "<firmware>": "<uuid:firmware_id>",
     "<model>": "<uuid:model_id>",
     "<update>": "<uuid:update_id>",
@@ -156,6 +160,7 @@ def test_each_role_gets_the_status_of_the_table(
     address, method, *expected = row
     path = "/" + address.replace("<str:device_id>", "table-device")
     path = re.sub("<uuid:[a-z_]+>", NOBODY, path)
+    path = path.replace("<str:fingerprint>", "0" * 64)
 
     found = {}
     # The device calls first: it may be revoked by those that come after it.

@@ -17,6 +17,8 @@ from hotswap.common.tokens import (
     token_type,
 )
 
+REALM = 'Bearer realm="hotswap"'
+
 
 class BearerAuthentication(BaseAuthentication):
     """Verify a token of one class; leave other kinds to the next authenticator."""
@@ -56,7 +58,7 @@ class BearerAuthentication(BaseAuthentication):
         raise AuthenticationFailed("the token is not valid", code="token_invalid")
 
     def authenticate_header(self, request: Request) -> str:
-        return 'Bearer realm="hotswap"'
+        return REALM
 
 
 class PersonAuthentication(BearerAuthentication):

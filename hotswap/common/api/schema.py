@@ -16,6 +16,7 @@ from hotswap.common.roles import Role
 
 PERSON_SCHEME = "personToken"
 DEVICE_SCHEME = "deviceToken"
+CERTIFICATE_SCHEME = "deviceCertificate"
 IDEMPOTENCY_KEY = OpenApiParameter(
     "Idempotency-Key",
     location=OpenApiParameter.HEADER,
@@ -65,6 +66,17 @@ class DeviceTokenScheme(PersonTokenScheme):
     name = DEVICE_SCHEME
 
 
+class DeviceCertificateScheme(OpenApiAuthenticationExtension):
+    target_class = "devices.api.authentication.CertificateAuthentication"
+    name = CERTIFICATE_SCHEME
+
+    def get_security_definition(self, auto_schema: AutoSchema) -> dict[str, Any]:
+        return {
+            "type": "mutualTLS",
+            "description": "Where certificates are optional; checked by the proxy.",
+        }
+
+
 class DurationExtension(OpenApiSerializerFieldExtension):
     target_class = "hotswap.common.api.serializers.DurationField"
 
@@ -100,7 +112,9 @@ class HotSwapSchema(AutoSchema):
 
     def get_auth(self) -> list[dict[str, Any]]:
         roles = set(self._roles())
-        wanted = {DEVICE_SCHEME} if Role.DEVICE in roles else set()
+        wanted = set()
+        if Role.DEVICE in roles:
+            wanted = {DEVICE_SCHEME, CERTIFICATE_SCHEME}
         if roles - {Role.DEVICE, Role.ANYONE}:
             wanted.add(PERSON_SCHEME)
         return [scheme for scheme in super().get_auth() if set(scheme) & wanted]
