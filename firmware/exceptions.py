@@ -77,6 +77,14 @@ class ImageChangedError(ConflictError):
     keeps_findings = True
 
 
+class UploadStalledError(HotSwapError):
+    """The client sends too slowly, or has stopped (408); nothing was kept."""
+
+    status = 408
+    title = "Request timeout"
+    code = "upload_stalled"
+
+
 class StoreUnavailableError(HotSwapError):
     """The store of images does not answer; nothing was kept."""
 

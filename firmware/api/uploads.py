@@ -1,22 +1,23 @@
 """Receiving an image: multipart, hashed and encrypted while it arrives.
 
-Nothing of a body that is too large, cut short or wrongly framed is kept.
+Nothing of a body that is too large, too slow, cut short or wrongly framed is kept.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, cast
 
 from django.conf import settings
 from django.core.exceptions import RequestDataTooBig, SuspiciousOperation
 from django.core.files.uploadedfile import UploadedFile
 from django.core.files.uploadhandler import FileUploadHandler, StopUpload
-from django.http import HttpRequest, UnreadablePostError
+from django.http import UnreadablePostError
 from django.http.multipartparser import MultiPartParser, MultiPartParserError
 from rest_framework.exceptions import ParseError, UnsupportedMediaType, ValidationError
 from rest_framework.request import Request
 
-from firmware.exceptions import FirmwareTooLargeError
+from firmware.api.patience import Body, PatientBody
+from firmware.exceptions import FirmwareTooLargeError, UploadStalledError
 from firmware.services.keys import current_storage_key
 from firmware.storage import ImageReceiver, StagedImage
 from hotswap.common.api.parsers import check_text
@@ -61,13 +62,13 @@ class _WatchedStream:
 
     TAIL_BYTES = 256
 
-    def __init__(self, request: HttpRequest) -> None:
-        self._request = request
+    def __init__(self, body: Body) -> None:
+        self._body = body
         self.received = 0
         self.tail = b""
 
     def read(self, size: int) -> bytes:
-        piece: bytes = self._request.read(size)
+        piece = self._body.read(size)
         self.received += len(piece)
         self.tail = (self.tail + piece[-self.TAIL_BYTES :])[-self.TAIL_BYTES :]
         return piece
@@ -85,6 +86,7 @@ def receive_upload(
         UnsupportedMediaType: not multipart/form-data (415).
         ParseError: malformed, or ended before its closing boundary.
         FirmwareTooLargeError: the image exceeds 100 MiB (413).
+        UploadStalledError: the client has stopped, or sends too slowly (408).
         ValidationError: a file under another name, or a field twice.
     """
     content_type = request.META.get("CONTENT_TYPE", "")
@@ -93,26 +95,42 @@ def receive_upload(
     receiver = ImageReceiver(
         current_storage_key(), max_bytes=settings.FIRMWARE_MAX_BYTES
     )
+    body = PatientBody(
+        request._request,
+        address=request.META.get("REMOTE_ADDR", ""),
+        size=_length(request),
+        piece_seconds=settings.UPLOAD_STALL_SECONDS,
+        total_seconds=settings.UPLOAD_MAX_SECONDS,
+    )
     try:
-        yield _read(request, receiver)
+        yield _read(request, receiver, body)
     finally:
         receiver.discard()
 
 
+def _length(request: Request) -> int:
+    """Return the length that the body is said to have; 0 for none, or nonsense."""
+    text = request.META.get("CONTENT_LENGTH") or "0"
+    return int(text) if text.isascii() and text.isdigit() else 0
+
+
 def _drain(stream: _WatchedStream) -> None:
-    while stream.read(64 * 1024):
-        pass
+    """Read the rest of a refused body, so that the answer arrives."""
+    with suppress(UploadStalledError, UnreadablePostError):
+        while stream.read(64 * 1024):
+            pass
 
 
 def _read(
-    request: Request, receiver: ImageReceiver
+    request: Request, receiver: ImageReceiver, body: Body
 ) -> tuple[dict[str, str], StagedImage | None]:
     handler = _ImageHandler(receiver)
-    stream = _WatchedStream(request._request)
+    stream = _WatchedStream(body)
     try:
         parser = MultiPartParser(request.META, cast(Any, stream), [handler], "utf-8")
         posted, _ = parser.parse()
     except MultiPartParserError as error:
+        _drain(stream)
         raise ParseError(
             f"malformed multipart body: {error}", code="malformed"
         ) from None
@@ -126,6 +144,10 @@ def _read(
         raise ParseError(
             "the body ended before it was complete", code="incomplete"
         ) from None
+    except UploadStalledError:
+        # Of an image that is too large, the rest is read for politeness only.
+        if not handler.is_too_large:
+            raise
     if handler.is_too_large:
         raise FirmwareTooLargeError(
             f"an image may have {settings.FIRMWARE_MAX_BYTES} bytes at most"
@@ -135,10 +157,11 @@ def _read(
             {handler.refused: ["send exactly one file, in the field `file`"]},
             code="unknown",
         )
-    _drain(stream)
+    while stream.read(64 * 1024):
+        pass
     boundary = parser._boundary  # type: ignore[attr-defined]
     is_whole = stream.tail.rstrip(b"\r\n").endswith(b"--" + boundary + b"--")
-    if not is_whole or stream.received < int(request.META.get("CONTENT_LENGTH") or 0):
+    if not is_whole or stream.received < _length(request):
         raise ParseError("the body ended before it was complete", code="incomplete")
     fields: dict[str, str] = {}
     for name, values in posted.lists():

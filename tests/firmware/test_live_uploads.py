@@ -10,13 +10,15 @@ import httpx
 import psutil
 import pytest
 
-from tests.firmware.forms import CONTENT_TYPE, form, parts_of
+from tests.firmware.forms import BOUNDARY, CONTENT_TYPE, form, parts_of
 from tests.live import LiveStack
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.stack
 MIB = 1024 * 1024
 CAP = 100 * MIB
+# Of the embedded stack (`hotswap.stack`).
+WEB_THREADS = 16
 MODEL = "live-uploads"
 PIECE = bytes(range(256)) * 256
 
@@ -131,6 +133,14 @@ def answer_of(connection: socket.socket) -> bytes:
     return answer
 
 
+def problem_on(connection: socket.socket) -> bytes:
+    """Read a problem document, also where the server keeps the connection open."""
+    answer = b""
+    while not answer.endswith(b"}") and (piece := connection.recv(65536)):
+        answer += piece
+    return answer
+
+
 def test_an_image_of_100_mib_is_taken_within_32_mib_of_memory(
     live_stack: LiveStack, http: httpx.Client
 ) -> None:
@@ -201,6 +211,80 @@ def test_a_client_that_goes_away_leaves_nothing(
     wait_until(lambda: kept() == before, what="nothing is left of it")
 
 
+def test_as_many_stalled_uploads_as_threads_are_told_and_hold_none(
+    live_stack: LiveStack, http: httpx.Client, kept: Callable[[], tuple[int, int]]
+) -> None:
+    before = kept()
+    head, _ = framing("1.0.9")
+    stalled = [raw_request(live_stack, http, MIB) for _ in range(WEB_THREADS)]
+    for connection in stalled:
+        connection.sendall(head + PIECE)
+
+    answers = [problem_on(connection) for connection in stalled]
+
+    assert all(answer.startswith(b"HTTP/1.1 408") for answer in answers), answers
+    assert all(b'"code":"upload_stalled"' in answer for answer in answers)
+    # They are still connected, and still say nothing.
+    assert kept() == before
+    for connection in stalled:
+        connection.close()
+
+
+def test_a_length_over_the_body_is_408_when_the_client_waits_for_an_answer(
+    live_stack: LiveStack, http: httpx.Client, kept: Callable[[], tuple[int, int]]
+) -> None:
+    before = kept()
+    body = form(parts_of(b"image", {"model": MODEL, "version": "1.0.10"}))
+    connection = raw_request(live_stack, http, len(body) + 100)
+    connection.sendall(body)
+
+    answer = problem_on(connection)
+    connection.close()
+
+    assert answer.startswith(b"HTTP/1.1 408")
+    assert kept() == before
+
+
+def test_a_stalled_client_over_the_cap_is_still_told_so(
+    live_stack: LiveStack, http: httpx.Client, kept: Callable[[], tuple[int, int]]
+) -> None:
+    before = kept()
+    head, _ = framing("1.0.11")
+    connection = raw_request(live_stack, http, CAP + 10 * MIB)
+    connection.sendall(head)
+    for _ in range(CAP // len(PIECE) + 2):
+        connection.sendall(PIECE)
+
+    answer = problem_on(connection)
+    connection.close()
+
+    assert answer.startswith(b"HTTP/1.1 413")
+    assert kept() == before
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        b"--" + BOUNDARY.encode() + b"\r\nContent-Disposition: nothing\r\n\r\nx\r\n",
+        b"no form at all" * 10_000,
+        b"--" + BOUNDARY.encode() + b"\r\n" + b"X-Long: " + b"y" * 200_000,
+    ],
+    ids=["a part without a name", "no boundary", "an endless header"],
+)
+def test_a_broken_form_is_400_over_the_wire_too(
+    http: httpx.Client, kept: Callable[[], tuple[int, int]], broken: bytes
+) -> None:
+    before = kept()
+
+    response = http.post(
+        "/api/v1/firmware", content=broken, headers={"Content-Type": CONTENT_TYPE}
+    )
+
+    assert response.status_code == 400
+    assert response.json()["detail"]
+    assert kept() == before
+
+
 def test_a_length_over_the_body_is_400_when_the_client_stops_sending(
     live_stack: LiveStack, http: httpx.Client, kept: Callable[[], tuple[int, int]]
 ) -> None:
@@ -253,11 +337,15 @@ def test_a_body_in_chunks_without_a_length_is_told_what_is_missing(
 ) -> None:
     before = kept()
 
-    response = http.post(
-        "/api/v1/firmware",
-        content=large_body(MIB, "1.0.7"),
-        headers={"Content-Type": CONTENT_TYPE},
-    )
+    # The server closes a connection whose body it has not read: none to share.
+    with httpx.Client(
+        base_url=http.base_url, headers=http.headers, timeout=60
+    ) as apart:
+        response = apart.post(
+            "/api/v1/firmware",
+            content=large_body(MIB, "1.0.7"),
+            headers={"Content-Type": CONTENT_TYPE},
+        )
 
     assert response.status_code == 411
     assert response.json()["code"] == "length_required"
