@@ -24,28 +24,40 @@ _PHASES = (
     "idle",
 )
 
+WRITE_STEPS = ("created", "written", "flushed", "renamed", "synced")
+"""What `write_atomically` does, each step with its point after the prefix."""
+
+
+def _writes(*prefixes: str) -> tuple[str, ...]:
+    return tuple(f"{prefix}.{step}" for prefix in prefixes for step in WRITE_STEPS)
+
+
 POINTS: tuple[str, ...] = (
-    *(
-        f"store.{phase}.{step}"
-        for phase in _PHASES
-        for step in ("temporary_written", "renamed", "synced")
-    ),
+    *_writes(*(f"store.{phase}" for phase in _PHASES)),
+    # A download and its check
+    "download.emptied",
+    "download.emptied_synced",
+    "download.folder_synced",
+    *_writes("download.etag"),
     "download.started",
     "download.block_written",
     "download.chunk_synced",
     "download.complete",
     "verify.checked",
     "announce.acknowledged",
+    # Slots
+    "install.record_removed",
     "install.slot_invalidated",
+    "install.image_created",
     "install.image_written",
+    "install.image_flushed",
     "install.image_renamed",
-    "install.record_written",
-    "install.record_renamed",
-    "install.synced",
+    "install.image_synced",
+    *_writes("install.record"),
+    "switch.reported",
     "switch.link_written",
     "switch.link_renamed",
     "switch.synced",
-    "switch.reported",
     "try.application_started",
     "try.passed",
     "claim.acknowledged",
@@ -55,35 +67,17 @@ POINTS: tuple[str, ...] = (
     "failure.acknowledged",
     "provision.image_installed",
     "provision.activated",
-    "rotate.room_made",
-    "rotate.answered",
-    "rotate.key_written",
-    "rotate.key_renamed",
-    "rotate.key_synced",
-    "rotate.tried",
-    "rotate.taken_into_use",
-    "rotate.dropped",
-    "rotate.settled",
-    "enrol.secret_written",
-    "enrol.secret_renamed",
-    "enrol.secret_synced",
-    "enrol.answered",
-    "enrol.key_written",
-    "enrol.key_renamed",
-    "enrol.key_synced",
-    "enrol.secret_removed",
-    "enrol.settled",
+    # Hooks
+    "hooks.image_created",
     "hooks.image_written",
+    "hooks.image_flushed",
     "hooks.image_renamed",
     "hooks.image_synced",
     "hooks.pre_install_done",
-    *(
-        f"hooks.{what}_{step}"
-        for what in ("kept", "installed")
-        for step in ("written", "renamed", "synced")
-    ),
+    *_writes("hooks.kept"),
     "hooks.image_checked",
     "hooks.install_done",
+    *_writes("hooks.installed"),
     "hooks.image_removed",
     "hooks.folder_synced",
     "hooks.activate_done",
@@ -91,6 +85,19 @@ POINTS: tuple[str, ...] = (
     "hooks.health_check_done",
     "hooks.confirm_done",
     "hooks.revert_done",
+    # The key
+    "rotate.room_made",
+    "rotate.answered",
+    *_writes("rotate.key"),
+    "rotate.tried",
+    "rotate.taken_into_use",
+    "rotate.dropped",
+    "rotate.settled",
+    *_writes("enrol.secret"),
+    "enrol.answered",
+    *_writes("enrol.key"),
+    "enrol.secret_removed",
+    "enrol.settled",
 )
 """Every point by name; a test walks this table."""
 

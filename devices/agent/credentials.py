@@ -101,9 +101,7 @@ class KeyFile:
             self.path,
             key.encode(),
             is_private=True,
-            written="enrol.key_written",
-            renamed="enrol.key_renamed",
-            synced="enrol.key_synced",
+            crash_prefix="enrol.key",
         )
         self.enrolment.finish()
 
@@ -166,9 +164,7 @@ class KeyFile:
             self.next_path,
             key.encode(),
             is_private=True,
-            written="rotate.key_written",
-            renamed="rotate.key_renamed",
-            synced="rotate.key_synced",
+            crash_prefix="rotate.key",
         )
 
     @property

@@ -112,9 +112,12 @@ class StagedFile:
         """See `StagedImage`."""
         # Bytes go first, so that old bytes never meet a new validator.
         with self.path.open("wb") as file:
+            reach("download.emptied")
             os.fsync(file.fileno())
+        reach("download.emptied_synced")
         sync_directory(self.path.parent)
-        write_atomically(self._etag_path, etag.encode())
+        reach("download.folder_synced")
+        write_atomically(self._etag_path, etag.encode(), crash_prefix="download.etag")
         reach("download.started")
 
     def append(self, block: bytes) -> None:

@@ -98,8 +98,6 @@ class TokenEnrolment:
                 self.secret_file,
                 secret.encode(),
                 is_private=True,
-                written="enrol.secret_written",
-                renamed="enrol.secret_renamed",
-                synced="enrol.secret_synced",
+                crash_prefix="enrol.secret",
             )
         return secret

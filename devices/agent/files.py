@@ -35,20 +35,16 @@ def write_atomically(
     path: Path,
     content: bytes,
     *,
+    crash_prefix: str,
     is_private: bool = False,
-    written: str = "",
-    renamed: str = "",
-    synced: str = "",
 ) -> None:
     """Replace a file by new content in one step.
 
     Args:
         path: the file; its folder exists.
         content: all of the new content.
+        crash_prefix: of the crash points passed after each step, see `WRITE_STEPS`.
         is_private: whether only the owner may read it.
-        written: crash point passed after the temporary file is flushed.
-        renamed: crash point passed after the rename.
-        synced: crash point passed after the folder is flushed.
     """
     temporary = path.with_name(path.name + ".new")
     mode = 0o600 if is_private else 0o666
@@ -56,14 +52,16 @@ def write_atomically(
     temporary.unlink(missing_ok=True)
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     with os.fdopen(descriptor, "wb") as file:
+        reach(f"{crash_prefix}.created")
         file.write(content)
         file.flush()
+        reach(f"{crash_prefix}.written")
         os.fsync(file.fileno())
-    reach(written)
+    reach(f"{crash_prefix}.flushed")
     temporary.replace(path)
-    reach(renamed)
+    reach(f"{crash_prefix}.renamed")
     sync_directory(path.parent)
-    reach(synced)
+    reach(f"{crash_prefix}.synced")
 
 
 def point_link(link: Path, target: str, *, crash_prefix: str) -> None:

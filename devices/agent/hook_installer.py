@@ -205,12 +205,14 @@ class HookInstaller:
         try:
             descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o400)
             with os.fdopen(descriptor, "wb") as file:
+                reach("hooks.image_created")
                 for block in blocks:
                     digest.update(block)
                     file.write(block)
                 file.flush()
+                reach("hooks.image_written")
                 os.fsync(file.fileno())
-            reach("hooks.image_written")
+            reach("hooks.image_flushed")
             draft.replace(self._image_path)
             reach("hooks.image_renamed")
             sync_directory(self.folder)
@@ -262,9 +264,7 @@ class HookInstaller:
             write_atomically(
                 self._known_path,
                 json.dumps([asdict(each) for each in known], sort_keys=True).encode(),
-                written=f"hooks.{what}_written",
-                renamed=f"hooks.{what}_renamed",
-                synced=f"hooks.{what}_synced",
+                crash_prefix=f"hooks.{what}",
             )
         except OSError as error:
             kind = StorageFullError if is_no_space(error) else InstallError

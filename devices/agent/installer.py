@@ -228,16 +228,19 @@ class SlotInstaller:
     ) -> None:
         # Without its record the slot is invalid, whatever happens from here on.
         (folder / "record.json").unlink(missing_ok=True)
+        reach("install.record_removed")
         sync_directory(folder)
         reach("install.slot_invalidated")
         digest = hashlib.sha256()
         temporary = folder / "image.new"
         try:
             with temporary.open("wb") as file:
+                reach("install.image_created")
                 for block in blocks:
                     digest.update(block)
                     file.write(block)
                 file.flush()
+                reach("install.image_written")
                 os.fsync(file.fileno())
         except OSError:
             # On a full disk the failure could not even be saved beside it.
@@ -248,16 +251,15 @@ class SlotInstaller:
             raise ContentChangedError(
                 "The image changed between its check and its copy."
             )
-        reach("install.image_written")
+        reach("install.image_flushed")
         temporary.replace(folder / "image")
-        sync_directory(folder)
         reach("install.image_renamed")
+        sync_directory(folder)
+        reach("install.image_synced")
         write_atomically(
             folder / "record.json",
             json.dumps(asdict(record), sort_keys=True).encode(),
-            written="install.record_written",
-            renamed="install.record_renamed",
-            synced="install.synced",
+            crash_prefix="install.record",
         )
 
     def _point(self, slot: str, crash_prefix: str) -> None:

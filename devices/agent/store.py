@@ -70,9 +70,7 @@ class FileStateStore:
         write_atomically(
             self.path,
             encode(state),
-            written=f"store.{state.phase}.temporary_written",
-            renamed=f"store.{state.phase}.renamed",
-            synced=f"store.{state.phase}.synced",
+            crash_prefix=f"store.{state.phase}",
         )
 
 

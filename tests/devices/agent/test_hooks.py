@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from devices.agent.crashpoints import POINTS
 from devices.agent.hook_installer import HookInstaller
 from devices.agent.hooks import Hook, HookName, HookRunner
 from devices.agent.installer import (
@@ -17,6 +16,7 @@ from devices.agent.installer import (
     InstallLaterError,
 )
 from tests.devices.agent.device_process import (
+    TRIED,
     DeviceProcess,
     is_alive,
     program,
@@ -44,7 +44,7 @@ FALL_BACK_POINTS = ["hooks.revert_done"]
 UNREACHED = ["hooks.reboot_asked"]
 UPDATE_POINTS = sorted(
     point
-    for point in POINTS
+    for point in TRIED
     if point.startswith("hooks.") and point not in FALL_BACK_POINTS + UNREACHED
 )
 
