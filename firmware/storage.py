@@ -52,7 +52,10 @@ STORE_ERRORS = (OSError, Boto3Error, BotoCoreError, ClientError)
 PART_BYTES = 5 * 1024 * 1024
 PLAIN_BYTES = 256 * 1024
 CONNECT_SECONDS = 3
-READ_SECONDS = 15
+# Devices wait for what is read, and give a server up after 30 s; a bucket that puts
+# the parts of a large image together may take its time.
+READ_SECONDS = 10
+WRITE_SECONDS = 30
 FRAMES_SUFFIX = ".hsf"
 PLAIN_SUFFIX = ".bin"
 
@@ -175,12 +178,13 @@ def image_store(place: str = "") -> Storage:
     return _s3(place)
 
 
-def _s3(place: str) -> S3Storage:
-    return _open_bucket(places.bucket_named(place), settings.S3_CHECKSUMS)
+def _s3(place: str, read_seconds: float = WRITE_SECONDS) -> S3Storage:
+    bucket = places.bucket_named(place)
+    return _open_bucket(bucket, settings.S3_CHECKSUMS, read_seconds)
 
 
-@lru_cache(maxsize=16)
-def _open_bucket(bucket: Bucket, checksums: str) -> S3Storage:
+@lru_cache(maxsize=32)
+def _open_bucket(bucket: Bucket, checksums: str, read_seconds: float) -> S3Storage:
     """Open a bucket once: a new client takes longer than reading most images.
 
     Each thread has a connection of its own inside.
@@ -198,7 +202,7 @@ def _open_bucket(bucket: Bucket, checksums: str) -> S3Storage:
             request_checksum_calculation=checksums,
             response_checksum_validation=checksums,
             connect_timeout=CONNECT_SECONDS,
-            read_timeout=READ_SECONDS,
+            read_timeout=read_seconds,
             retries={"total_max_attempts": 2},
             s3={"addressing_style": "path"},
         ),
@@ -327,7 +331,7 @@ def copy_image(name: str, source: str, target: str) -> None:
     Raises:
         STORE_ERRORS: one of the two does not answer, or the source has no such image.
     """
-    reader = _RangedObject(_s3(source), name)
+    reader = _RangedObject(_s3(source, READ_SECONDS), name)
     _upload(target, name, _Stream(iter(lambda: reader.read(1024 * 1024), b"")))
 
 
@@ -455,7 +459,7 @@ class _RangedObject:
 def _open(place: str, name: str) -> IO[bytes]:
     if place == places.FOLDER:
         return open(cast(FileSystemStorage, image_store(place)).path(name), "rb")
-    return cast(IO[bytes], _RangedObject(_s3(place), name))
+    return cast(IO[bytes], _RangedObject(_s3(place, READ_SECONDS), name))
 
 
 def read_header(name: str) -> bytes:

@@ -4,13 +4,14 @@ Rules:
 - An upload is accepted when one place has it; the others are work in the database.
 - A copy counts once its bytes were read there and had the image's checksum; one that
   is found damaged or gone no longer counts and becomes work again.
-- Two workers never copy the same image to the same place, unless one of them is so
-  slow that it is thought dead; then they write the same bytes.
+- One worker copies at a time, so that slow buckets never take all workers from the
+  ticks. A copy belongs to it for a while: if it dies, another begins it anew.
 - The folder of this machine has no rows: there is one, and no other place to go to.
 """
 
+import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -32,6 +33,8 @@ FIRST_WAIT = timedelta(seconds=10)
 LONGEST_WAIT = timedelta(hours=1)
 # Of one run: more images than these wait for the next.
 COPIES_A_RUN = 20
+# Any number that nothing else in this database uses for an advisory lock.
+COPIES_LOCK = 0x4853_4350
 
 ADD_MISSING = """
     INSERT INTO firmware_imagecopy
@@ -166,12 +169,32 @@ def complete_copies(*, now: datetime | None = None, limit: int = COPIES_A_RUN) -
     """Bring images to the buckets that do not hold them yet.
 
     Returns:
-        How many copies were completed.
+        How many copies were completed; none if another worker is at it.
     """
-    now = now or timezone.now()
     order = places.place_names()
     if order == [places.FOLDER]:
         return 0
+    with _alone() as is_alone:
+        return _complete_due(now or timezone.now(), order, limit) if is_alone else 0
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[bool]:
+    """Say whether no other worker copies; none begins until the end of the block."""
+    with connection.cursor() as cursor:
+        # Of the session, not of a transaction: copying takes minutes, and the lock
+        # goes with the connection of a worker that dies.
+        cursor.execute("SELECT pg_try_advisory_lock(%s)", [COPIES_LOCK])
+        (is_alone,) = cursor.fetchone()
+    try:
+        yield is_alone
+    finally:
+        if is_alone:
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT pg_advisory_unlock(%s)", [COPIES_LOCK])
+
+
+def _complete_due(now: datetime, order: list[str], limit: int) -> int:
     with connection.cursor() as cursor:
         cursor.execute(
             ADD_MISSING,

@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
+from django.db import connection
 from django.utils import timezone
 
 from firmware import places, storage
@@ -24,6 +25,7 @@ from tests.common.factories import PersonFactory
 from tests.firmware.factories import DeviceModelFactory, FirmwareFactory
 from tests.firmware.forms import upload
 from tests.s3 import S3Server, TrippingProxy, serving_s3
+from tests.waiting import wait_until
 
 MIB = 1024 * 1024
 LARGE = 11 * MIB + 7
@@ -440,3 +442,19 @@ def test_the_rows_of_images_that_are_gone_are_dropped(pair: Pair) -> None:
     registry.tidy_store(now=soon())
 
     assert [row.storage_name for row in ImageCopy.objects.all()] == [kept.storage_name]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_one_worker_copies_at_a_time(pair: Pair) -> None:
+    FirmwareFactory.create()
+    other = connection.copy()
+    try:
+        with other.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_lock(%s)", [copies.COPIES_LOCK])
+        while_busy = copies.complete_copies()
+    finally:
+        other.close()
+
+    assert while_busy == 0
+    # The lock goes with the session, which the database ends a moment later.
+    assert wait_until(copies.complete_copies) == 1

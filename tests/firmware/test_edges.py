@@ -242,7 +242,7 @@ def test_a_server_with_a_wrong_setting_says_which_before_it_starts(
     variable: str, value: str
 ) -> None:
     run = subprocess.run(
-        [sys.executable, "manage.py", "check"],
+        [sys.executable, "manage.py", "prepare"],
         cwd=PROJECT_DIR,
         env={
             **clean_environment(),

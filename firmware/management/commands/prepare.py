@@ -6,6 +6,7 @@ from typing import Any
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError
 
+from firmware.places import check_settings
 from firmware.services.keys import ensure_firmware_keys
 from hotswap.common import services
 
@@ -15,6 +16,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
+            check_settings()
             services.ensure_keys()
             ensure_firmware_keys()
         except ImproperlyConfigured as error:
