@@ -13,7 +13,7 @@ Rules:
 
 import logging
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -36,6 +36,7 @@ from devices.exceptions import (
 from devices.models import DeviceImport, DeviceImportKeys, DeviceImportLine
 from devices.services.registry import NewDevice, register_devices
 from hotswap.common import audit
+from hotswap.common.copying import copy_rows
 from hotswap.common.errors import HotSwapError
 from hotswap.common.keyring import seal, unseal
 from hotswap.common.models import User
@@ -125,16 +126,14 @@ def begin_import(
 
 def _keep_lines(batch: DeviceImport, lines: Iterable[tuple[int, bytes | None]]) -> int:
     count = 0
-    with (
-        connection.cursor() as cursor,
-        cursor.copy(
-            "COPY devices_deviceimportline "
-            "(batch_id, line, raw, outcome, device_id, code, detail) FROM STDIN"
-        ) as copy,
-    ):
+
+    def rows() -> Iterator[tuple[UUID, int, bytes | None]]:
+        nonlocal count
         for number, raw in lines:
-            copy.write_row((batch.pk, number, raw, "", "", "", ""))
+            yield batch.pk, number, raw
             count += 1
+
+    copy_rows(DeviceImportLine, ("batch_id", "line", "raw"), rows())
     return count
 
 

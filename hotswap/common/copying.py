@@ -38,6 +38,8 @@ def copy_rows(
     statement = f"COPY {quoted(meta.db_table)} ({columns})"
     with (
         connection.cursor() as cursor,
+        # Django translates the errors of `execute` by itself, but not those of `copy`.
+        connection.wrap_database_errors,
         cursor.copy(f"{statement} FROM STDIN") as copy,
     ):
         for row in rows:
