@@ -187,6 +187,7 @@ SERVER_ERRORS = frozenset(
     {
         "rollback_unconfirmed",
         "no_previous_image",
+        "rollback_forbidden",
         "already_installed",
         "moved_on",
         "never_seen",

@@ -79,7 +79,8 @@ class Device(BaseModel):
         null=True, help_text="from where the retired key was used"
     )
     security_version = models.PositiveIntegerField(
-        default=0, help_text="highest that it has proved to run"
+        default=0,
+        help_text="highest that it has confirmed to run; it refuses lower ones",
     )
 
     objects = DeviceQuerySet.as_manager()

@@ -292,6 +292,10 @@ def preview_output(preview: Preview) -> dict[str, Any]:
         "firmware": FirmwareBrief(preview.firmware).data,
         "targets": audience_output(preview.audience),
         "stages": stages,
+        "warnings": [
+            {"code": each.code, "detail": each.detail, "count": each.count}
+            for each in preview.warnings
+        ],
     }
 
 

@@ -371,6 +371,11 @@ def _advance_rollback(
         deployment.failure_reason = (
             f"rollback_unconfirmed: {count} devices have not proved their former image"
         )
+        forbidden = lost.filter(error_code="rollback_forbidden").count()
+        if forbidden:
+            deployment.failure_reason += (
+                f"; {forbidden} of them may not go back: {sweeps.LOCKED_SAID}"
+            )
         _finish(deployment, DeploymentStatus.FAILED, deployment.failure_reason, now)
         return
     total, others = exposed.count(), left_alone.count()
@@ -394,7 +399,13 @@ def _on_former_image(deployment: Deployment) -> QuerySet[Target]:
             device__state__firmware_checksum=F("from_checksum"),
         )
         .exclude(from_checksum="")
-        .exclude(error_code__in=["rollback_unconfirmed", "no_previous_image"])
+        .exclude(
+            error_code__in=[
+                "rollback_unconfirmed",
+                "no_previous_image",
+                "rollback_forbidden",
+            ]
+        )
     )
 
 

@@ -83,12 +83,22 @@ class DeploymentRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class LaunchWarning:
+    """What a launch would bring about that is easily overlooked."""
+
+    code: str
+    detail: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class Preview:
     """What a launch would do; nothing is written."""
 
     firmware: Firmware
     audience: Audience
     plan: Plan | None
+    warnings: tuple[LaunchWarning, ...] = ()
 
 
 def _deployable(firmware_id: UUID, *, lock: bool = False) -> Firmware:
@@ -215,7 +225,26 @@ def preview_deployment(*, request: DeploymentRequest, now: datetime) -> Preview:
     judged = _judged(request, firmware, now)
     audience = find_audience(judged)
     plan = _plan(request, _fleet(request, audience, judged))
-    return Preview(firmware, audience, plan)
+    return Preview(firmware, audience, plan, _warnings(judged, firmware))
+
+
+def _warnings(judged: Any, firmware: Firmware) -> tuple[LaunchWarning, ...]:
+    """Tell what cannot be taken back: a security version that rises."""
+    rising = judged.filter(
+        exclusion="", security_version__lt=firmware.security_version
+    ).count()
+    if not rising:
+        return ()
+    return (
+        LaunchWarning(
+            "security_version_raised",
+            f"{rising:,} of the devices have not confirmed security version "
+            f"{firmware.security_version} before. One that has will refuse every "
+            "firmware below it from then on: what has a lower one, its present "
+            "firmware perhaps, cannot be rolled back to",
+            rising,
+        ),
+    )
 
 
 def create_deployment(

@@ -34,6 +34,7 @@ from deployments.choices import (
 )
 from deployments.models import Deployment, Event, Target, Update
 from deployments.services.log import log
+from deployments.services.sweeps import LOCKED_SAID
 from devices.models import Device
 from firmware import signing
 from firmware.choices import FirmwareStatus
@@ -233,6 +234,9 @@ def _offer_target(
         firmware = target.from_firmware
         if firmware is None:
             return None
+        if device.security_version > firmware.security_version:
+            _forbid_return(target, now)
+            return None
         return _write_order(device, target, firmware, OrderKind.ROLLBACK, now, trusted)
     # Read again under the lock: a pause or a cancel may have come in between.
     if (
@@ -309,6 +313,25 @@ def _set_aside(target: Target, code: str, message: str, now: datetime) -> None:
         f"{message}; it cannot be tried again" if has_failed else message,
         now=now,
         level=Level.ERROR if has_failed else Level.INFO,
+        device=target.device,
+        stage_number=target.stage_number,
+    )
+
+
+def _forbid_return(target: Target, now: datetime) -> None:
+    """End a return that the device would have to refuse."""
+    target.status = TargetStatus.FAILED
+    target.error_code = "rollback_forbidden"
+    target.message = LOCKED_SAID
+    target.settled_at = now
+    target.updated_at = now
+    target.save()
+    log(
+        target.deployment,
+        "device.return_failed",
+        f"rollback_forbidden: {LOCKED_SAID}",
+        now=now,
+        level=Level.ERROR,
         device=target.device,
         stage_number=target.stage_number,
     )

@@ -67,7 +67,7 @@ def apply_report(
     with transaction.atomic():
         update = (
             Update.objects.select_for_update(of=("self",), no_key=True)
-            .select_related("deployment")
+            .select_related("deployment", "firmware")
             .filter(pk=update_id, device=device)
             .first()
         )
@@ -134,6 +134,10 @@ def _apply(update: Update, report: DeviceReport, device: Device, now: datetime) 
     update.status = UpdateStatus(report.status)
     if is_claim:
         update.claimed_at = now
+        # Its agent has raised its floor before it claims, proved or not.
+        Device.objects.filter(
+            pk=device.pk, security_version__lt=update.firmware.security_version
+        ).update(security_version=update.firmware.security_version)
         restart_confirmation(
             watch_id=update.pk,
             device_id=device.pk,

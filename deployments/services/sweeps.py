@@ -5,7 +5,8 @@ Rules:
 - Bad news is looked at before good news.
 - Orders that a device is reporting on right now are skipped and found a second later.
 - A device that fails goes back if it runs, or may run, the new image; one whose
-  heartbeats show its former image stays where it is.
+  heartbeats show its former image stays where it is, and so does one that would have
+  to refuse its former image (`rollback_forbidden`).
 
 The statements are written out in SQL, because they move up to 100,000 rows and write
 the log in the same breath.
@@ -43,6 +44,16 @@ MOVED_ON = """EXISTS (
       AND other.created_at > %(created)s
       AND (other.firmware_id = %(firmware)s OR dev.firmware_checksum <> %(sha256)s)
 )"""
+
+# The device has confirmed a higher security version than its former image has: it would
+# refuse to go back, so it is not asked to.
+IS_LOCKED = """EXISTS (
+    SELECT 1 FROM devices_device floor_of
+    JOIN firmware_firmware former ON former.id = t.from_firmware_id
+    WHERE floor_of.id = t.device_id
+      AND floor_of.security_version > former.security_version
+)"""
+LOCKED_SAID = "its former image has a lower security version than it has confirmed"
 
 
 def _identity(deployment: Deployment) -> dict[str, Any]:
@@ -181,7 +192,8 @@ def fail(
         ), aimed AS (
             SELECT t.id, hit.code, hit.message, hit.kind,
                 CASE
-                    WHEN hit.kind = 'rollback' AND t.rollback_attempt < %(attempts)s
+                    WHEN hit.kind = 'rollback' AND hit.code <> %(refused)s
+                         AND t.rollback_attempt < %(attempts)s
                         THEN 'rolling_back'
                     WHEN hit.kind = 'rollback' THEN 'failed'
                     WHEN NOT hit.was_proved AND t.attempt < %(attempts)s
@@ -189,23 +201,30 @@ def fail(
                          AND NOT hit.code = ANY(%(breaches)s)
                         THEN 'pending'
                     WHEN hit.is_former OR NOT hit.may_run THEN 'failed'
-                    WHEN t.from_firmware_id IS NULL THEN 'failed'
+                    WHEN t.from_firmware_id IS NULL OR {IS_LOCKED} THEN 'failed'
                     ELSE 'rolling_back'
                 END AS next_status,
-                hit.kind = 'install' AND hit.may_run AND NOT hit.is_former
-                    AND t.from_firmware_id IS NULL AS has_no_way_back
+                CASE
+                    WHEN hit.kind <> 'install' OR NOT hit.may_run OR hit.is_former
+                        THEN ''
+                    WHEN t.from_firmware_id IS NULL
+                        THEN '; its former image is not on the server'
+                    WHEN {IS_LOCKED} THEN '; {LOCKED_SAID}'
+                    ELSE '' END AS no_way_back
             FROM hit JOIN deployments_target t ON t.id = hit.target_id
             JOIN closed ON closed.target_id = t.id
         ), moved AS (
             UPDATE deployments_target t
             SET status = aimed.next_status,
                 error_code = CASE
+                    WHEN aimed.kind = 'rollback' AND aimed.code = %(refused)s
+                        THEN 'rollback_forbidden'
                     WHEN aimed.kind = 'rollback' AND aimed.next_status = 'failed'
                         THEN 'rollback_unconfirmed'
                     WHEN aimed.kind = 'rollback' THEN t.error_code
                     ELSE aimed.code END,
-                message = left(aimed.message || CASE WHEN aimed.has_no_way_back
-                    THEN '; its former image is not on the server' ELSE '' END, 500),
+                message = left(aimed.message || CASE aimed.next_status
+                    WHEN 'failed' THEN aimed.no_way_back ELSE '' END, 500),
                 settled_at = CASE WHEN aimed.next_status = 'failed'
                     THEN %(now)s::timestamptz END,
                 returning_since = CASE WHEN aimed.next_status = 'rolling_back'
@@ -243,6 +262,7 @@ def fail(
             "now": now,
             "attempts": deployment.max_attempts,
             "final": sorted(FINAL_ERRORS),
+            "refused": "security_version_too_low",
             "breaches": ["offline", "cpu", "memory", "error_rate", "fell_back"],
             "delay": RETRY_BASE_SECONDS,
             "delay_max": RETRY_MAX_SECONDS,
@@ -425,7 +445,8 @@ def _end_retries(
             ORDER BY t.id, u.offered_at DESC
         ), aimed AS (
             SELECT t.id, CASE WHEN NOT waiting.may_run THEN %(otherwise)s::text
-                              WHEN t.from_firmware_id IS NULL THEN 'failed'
+                              WHEN t.from_firmware_id IS NULL OR {IS_LOCKED}
+                                  THEN 'failed'
                               ELSE 'rolling_back' END AS next_status
             FROM waiting JOIN deployments_target t ON t.id = waiting.id
         ), moved AS (
@@ -543,7 +564,8 @@ def send_back(deployment: Deployment, now: datetime) -> int:
             SELECT DISTINCT ON (t.id) t.id, t.status,
                    t.id IN (SELECT target_id FROM closed) AS was_open,
                    COALESCE({SHOWS_FORMER}, false) AS is_former,
-                   {MOVED_ON} AS has_moved_on
+                   {MOVED_ON} AS has_moved_on,
+                   {IS_LOCKED} AS is_locked
             FROM deployments_target t
             JOIN deployments_update u ON u.target_id = t.id AND u.kind = 'install'
             LEFT JOIN health_devicestate s ON s.device_id = t.device_id
@@ -551,28 +573,34 @@ def send_back(deployment: Deployment, now: datetime) -> int:
               AND t.exposed_at IS NOT NULL
               AND (t.status IN ('pending', 'success', 'failed')
                    OR t.id IN (SELECT target_id FROM closed))
-              AND t.error_code NOT IN ('rollback_unconfirmed', 'no_previous_image')
+              AND t.error_code NOT IN ('rollback_unconfirmed', 'no_previous_image',
+                                       'rollback_forbidden')
             ORDER BY t.id, u.offered_at DESC
         ), moved AS (
             UPDATE deployments_target t
             SET status = CASE WHEN judged.has_moved_on THEN 'skipped'
-                              WHEN t.from_firmware_id IS NULL THEN 'failed'
+                              WHEN t.from_firmware_id IS NULL OR judged.is_locked
+                                  THEN 'failed'
                               ELSE 'rolling_back' END,
                 error_code = CASE
                     WHEN judged.has_moved_on THEN 'moved_on'
                     WHEN t.from_firmware_id IS NULL THEN 'no_previous_image'
+                    WHEN judged.is_locked THEN 'rollback_forbidden'
                     ELSE t.error_code END,
                 message = CASE
                     WHEN judged.has_moved_on
                         THEN 'a later deployment has updated the device'
                     WHEN t.from_firmware_id IS NULL
                         THEN 'its former image is not on the server'
+                    WHEN judged.is_locked THEN '{LOCKED_SAID}'
                     ELSE t.message END,
                 settled_at = CASE
                     WHEN judged.has_moved_on OR t.from_firmware_id IS NULL
+                         OR judged.is_locked
                         THEN %(now)s::timestamptz END,
                 returning_since = CASE
                     WHEN NOT judged.has_moved_on AND t.from_firmware_id IS NOT NULL
+                         AND NOT judged.is_locked
                         THEN %(now)s::timestamptz END,
                 next_attempt_at = NULL, progress_percent = NULL,
                 updated_at = %(now)s
@@ -653,7 +681,8 @@ def recall_strays(deployment: Deployment, now: datetime) -> int:
             FROM health_devicestate s, firmware_firmware f
             WHERE t.deployment_id = %(deployment)s AND t.status = 'failed'
               AND t.from_firmware_id IS NOT NULL
-              AND t.error_code <> 'rollback_unconfirmed'
+              AND t.error_code NOT IN ('rollback_unconfirmed', 'rollback_forbidden')
+              AND NOT {IS_LOCKED}
               AND s.device_id = t.device_id AND f.id = %(firmware)s
               AND s.firmware_checksum = f.sha256
               AND s.last_heartbeat_at > t.settled_at
