@@ -158,7 +158,8 @@ def note_contact(*, device: Device, now: datetime) -> None:
     """Write down that a device was heard, at most every five seconds."""
     state = DeviceState.objects.filter(device_id=device.pk).first()
     if state is None:
-        locked_state(device.pk, now)
+        with transaction.atomic():
+            locked_state(device.pk, now)
     elif now - state.last_seen_at >= CONTACT_RESOLUTION:
         interval = timedelta(seconds=state.interval_seconds)
         DeviceState.objects.filter(device_id=device.pk, last_seen_at__lt=now).update(

@@ -29,7 +29,7 @@ from health.services.watching import (
 from hotswap.common.models import Clock
 from tests.api import Caller, pointers, problem_of
 from tests.callers import PersonCaller
-from tests.devices.factories import DeviceFactory
+from tests.devices.factories import DeviceFactory, device_token
 from tests.health.factories import HeartbeatFactory
 
 START = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
@@ -539,3 +539,16 @@ def test_the_device_shows_what_it_last_said_of_secure_boot(
     silent = viewer.get(f"/devices/{device.device_id}").json()["secureBoot"]
 
     assert (before, enabled, silent) == ("unknown", "enabled", "unknown")
+
+
+# Real transactions: within that of a test, a lock outside of one goes unnoticed.
+@pytest.mark.django_db(transaction=True)
+def test_a_device_may_ask_for_work_before_its_first_heartbeat() -> None:
+    device = DeviceFactory.create()
+
+    answer = Caller(token=device_token(device)).get(
+        f"/devices/{device.device_id}/update"
+    )
+
+    assert answer.status_code == 204
+    assert DeviceState.objects.filter(device=device).exists()
