@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo demo-check serve agent test lint format browser lock clean
+.PHONY: help demo demo-check serve agent test lint format browser proxy lock clean
 
 help:
 	@echo "make demo        HotSwap with a fleet that takes a good and then a bad update"
@@ -32,7 +32,7 @@ agent: $(VENV)/.ready
 		--no-build-isolation --wheel-dir build/agent build/agent/source
 	@ls build/agent/*.whl
 
-test: lint browser
+test: lint browser proxy
 	$(BIN)/python -m coverage erase
 	$(BIN)/python -m coverage run -m pytest $(ARGS)
 	@$(BIN)/python -m coverage combine --quiet
@@ -54,6 +54,9 @@ format: $(VENV)/.ready-dev
 
 browser: $(VENV)/.ready-dev
 	@$(BIN)/python tests/browser.py
+
+proxy: $(VENV)/.ready-dev
+	@$(BIN)/python tests/nginx.py
 
 # The locks name packages, versions and hashes, and no address to fetch them from.
 lock:

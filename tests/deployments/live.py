@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 
 from tests.live import LiveStack
+from tests.waiting import wait_until
 
 WORDS = ("downloading", "verifying", "installing", "rebooting")
 
@@ -122,6 +123,15 @@ class LiveDevice:
                 self.sequence = 0
                 self.words = [*WORDS, "confirming"]
                 self.orders_seen.append(order["updateId"])
+
+    def wait_for_order(self) -> None:
+        """Ask for work until there is some."""
+
+        def has_order() -> bool:
+            self.poll()
+            return self.order is not None
+
+        wait_until(has_order, what=f"an order for {self.name}")
 
     def report(self, status: str) -> int:
         assert self.order is not None

@@ -8,7 +8,6 @@ import httpx
 
 from tests.deployments.live import LiveAdmin
 from tests.live import LiveStack
-from tests.waiting import wait_until
 
 SIZE = 32_000_000
 PIECE = 64 * 1024
@@ -36,7 +35,7 @@ def test_a_revoked_device_is_cut_off_in_the_middle_of_a_download(
             "targetDevices": [device.name],
         },
     )
-    wait_until(lambda: device.poll() or device.order, what="the order")
+    device.wait_for_order()
     received = at_revocation = 0
 
     with (

@@ -1,0 +1,94 @@
+"""A real nginx with the configuration of the documentation."""
+
+import contextlib
+import os
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+from hotswap.stack.folder import free_port
+from tests.nginx import find_nginx
+from tests.waiting import wait_until
+
+EXAMPLE = Path(__file__).resolve().parents[2] / "docs" / "examples" / "nginx.conf"
+# Everything that nginx writes stays below its folder; it needs no rights.
+FRAME = """
+daemon off;
+worker_processes 1;
+pid {folder}/nginx.pid;
+error_log stderr warn;
+events {{ worker_connections 256; }}
+http {{
+    access_log off;
+    client_body_temp_path {folder}/body;
+    proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/fastcgi;
+    uwsgi_temp_path {folder}/uwsgi;
+    scgi_temp_path {folder}/scgi;
+    include {folder}/hotswap.conf;
+}}
+"""
+
+
+def adapted(text: str, changes: dict[str, str]) -> str:
+    """Put values of a test into the example; each must be there once."""
+    for old, new in changes.items():
+        assert text.count(old) == 1, old
+        text = text.replace(old, new)
+    return text
+
+
+@contextlib.contextmanager
+def running_nginx(
+    folder: Path,
+    *,
+    upstream_port: int,
+    secret: str,
+    server: tuple[Path, Path],
+    device_ca: Path,
+) -> Iterator[int]:
+    """Run it on a free port of the loopback; give the port."""
+    program = find_nginx()
+    assert program, "no nginx: run `make proxy`"
+    port = free_port()
+    example = adapted(
+        EXAMPLE.read_text(),
+        {
+            "server 127.0.0.1:8000;": f"server 127.0.0.1:{upstream_port};",
+            "listen 443 ssl": f"listen 127.0.0.1:{port} ssl",
+            "server_name updates.example.com;": "server_name localhost;",
+            "/etc/hotswap/tls/server.crt": str(server[0]),
+            "/etc/hotswap/tls/server.key": str(server[1]),
+            "/etc/hotswap/tls/device-ca.crt": str(device_ca),
+            "write-a-long-random-secret-here": secret,
+        },
+    )
+    (folder / "hotswap.conf").write_text(example)
+    (folder / "nginx.conf").write_text(FRAME.format(folder=folder))
+    output = folder / "output.txt"
+    with output.open("wb") as log:
+        process = subprocess.Popen(
+            [program, "-p", str(folder), "-c", str(folder / "nginx.conf")],
+            env={"PATH": os.environ.get("PATH", "")},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        wait_until(
+            lambda: listens(port) or process.poll() is not None, what="nginx listens"
+        )
+        assert process.poll() is None, output.read_text(errors="replace")
+        yield port
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
