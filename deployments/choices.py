@@ -114,6 +114,9 @@ TARGET_MOVES = (
     *((a, T.FAILED) for a in IN_FLIGHT),
     *((a, T.ROLLING_BACK) for a in IN_FLIGHT),
     *((a, T.CANCELLED) for a in STOPPABLE),
+    # Its device was erased.
+    *((a, T.CANCELLED) for a in IN_FLIGHT if a not in STOPPABLE),
+    (T.ROLLING_BACK, T.CANCELLED),
     (T.CONFIRMING, T.SUCCESS),
     (T.SUCCESS, T.FAILED),
     (T.SUCCESS, T.ROLLING_BACK),
@@ -190,6 +193,7 @@ SERVER_ERRORS = frozenset(
         "rollback_forbidden",
         "already_installed",
         "moved_on",
+        "erased",
         "never_seen",
         "not_proven",
         "timeout",

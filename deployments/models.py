@@ -4,7 +4,8 @@ Rules:
 - A target is the plan: one device, its rank. An update is one order to one device.
 - At most one order of a device is open; the database sees to it.
 - Statuses move only along their tables; the database refuses anything else.
-- Reports and events are written once and never changed.
+- Reports and events are written once and never changed; the erasure of a device
+  deletes its reports and takes the words out of its events.
 """
 
 import uuid
@@ -344,11 +345,23 @@ class Event(models.Model):
     class Meta:
         indexes = [models.Index(fields=["deployment", "-id"], name="event_newest")]
         triggers = [
-            # The device's key may be emptied when the device is erased.
             pgtrigger.ReadOnly(
                 name="event_written_once",
-                fields=["deployment", "at", "level", "event", "message"],
-            )
+                fields=["deployment", "at", "level", "event"],
+            ),
+            # Only the erasure of a device takes words away, and says so beforehand.
+            pgtrigger.Trigger(
+                name="event_words_stay",
+                when=pgtrigger.Before,
+                operation=pgtrigger.Update,
+                condition=pgtrigger.Q(old__message__df=pgtrigger.F("new__message")),
+                func="""
+                    IF current_setting('hotswap.erasing', true) = 'on' THEN
+                        RETURN NEW;
+                    END IF;
+                    RAISE EXCEPTION 'what an event says is written once';
+                """,
+            ),
         ]
 
     def __str__(self) -> str:

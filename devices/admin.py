@@ -11,12 +11,14 @@ from typing import Any, cast
 from django import forms
 from django.conf import settings
 from django.contrib import admin
+from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
+from django.urls import URLPattern, path
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from rest_framework.exceptions import ParseError
+from rest_framework.exceptions import ParseError, ValidationError
 from unfold.contrib.filters.admin import RadioFilter
 from unfold.decorators import display
 from unfold.paginator import InfinitePaginator
@@ -25,7 +27,8 @@ from devices.api.serializers import (
     DeviceChangesInput,
     DeviceInput,
 )
-from devices.choices import DeviceStatus, GroupType, KeyStatus
+from devices.api.views import export_response
+from devices.choices import DeviceStatus, GroupType, KeyStatus, RunKnowledge
 from devices.console.audiences import TICK, KnowingForm
 from devices.console.groups import (
     AddMembers,
@@ -39,7 +42,7 @@ from devices.console.groups import (
 from devices.models import Device, DeviceCertificate, DeviceGroup, DeviceKey
 from devices.querysets import DeviceQuerySet
 from devices.selectors import count_members, devices_of, groups_of, rule_of
-from devices.services import certificates, credentials, registry
+from devices.services import certificates, credentials, erasure, registry
 from devices.services.certificates import MAX_PEM_CHARACTERS
 from firmware.models import DeviceModel
 from hotswap.common.api.parsers import parse_json
@@ -48,24 +51,28 @@ from hotswap.common.console import (
     FAILED,
     MOVING,
     NOT_STARTED,
+    READING,
     WAITS,
     CommentForm,
     ConsoleAdmin,
     ConsoleForm,
     EmptyForm,
     Verb,
+    acting_person,
     age,
     pill,
     span_in_words,
 )
 from hotswap.common.errors import HotSwapError
 from hotswap.common.models import User
+from hotswap.common.roles import Role
 
 SHOWN_MODELS = 50
 SHOWN_MEMBERS = 100
 SHOWN_ORDERS = 10
 SHOWN_EVENTS = 30
 SHOWN_KEYS = 6
+SHOWN_RUNS = 12
 
 STATUS_LOOKS = {
     DeviceStatus.ONLINE: (DONE, "wifi"),
@@ -90,6 +97,11 @@ KEY_LOOKS = {
     KeyStatus.EXPIRING: (WAITS, "schedule"),
     KeyStatus.EXPIRED: (FAILED, "key_off"),
     KeyStatus.NONE: (NOT_STARTED, "key_off"),
+}
+RUN_LOOKS = {
+    RunKnowledge.REPORTED: (NOT_STARTED, "campaign"),
+    RunKnowledge.PROVED: (DONE, "verified"),
+    RunKnowledge.RETURNED: (WAITS, "undo"),
 }
 LEVEL_TONES = {"INFO": NOT_STARTED, "WARNING": WAITS, "ERROR": FAILED}
 
@@ -262,6 +274,47 @@ class RevokeDevice(Verb):
     def act(self, user: User, obj: Device, given: dict[str, Any]) -> str:
         registry.revoke_device(actor=user, device_id=obj.device_id)
         return f"{obj} is revoked."
+
+
+class EraseForm(ConsoleForm):
+    typed = forms.CharField(
+        label="Device id",
+        max_length=128,
+        help_text="Type it to confirm",
+        widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
+    )
+
+
+class EraseDevice(Verb):
+    name = "erase"
+    label = "Erase"
+    icon = "delete_forever"
+    tone = "danger"
+    role = Role.ADMIN
+    form_class = EraseForm
+
+    def notes(self, obj: Device) -> tuple[str, ...]:
+        return (
+            (
+                f"All that is held about {obj} is deleted: name, tags, metadata, keys, "
+                "groups, health, history, reports and what was logged about it. This "
+                "cannot be undone."
+            ),
+            (
+                "An update under way is cancelled, and the device is shut out at once. "
+                "Deployments go on without it. What past ones counted stays counted, "
+                "under a pseudonym; the audit trail keeps that pseudonym as well."
+            ),
+        )
+
+    def act(self, user: User, obj: Device, given: dict[str, Any]) -> str:
+        if given["typed"].strip() != obj.device_id:
+            raise ValidationError(f"That is not the id of {obj.device_id}.")
+        erasure.erase_device(actor=user, device_id=obj.device_id)
+        return "The device is erased."
+
+    def next_url(self, admin: ConsoleAdmin, obj: Any) -> str:
+        return admin.list_url()
 
 
 class AcknowledgeAlarm(Verb):
@@ -539,6 +592,7 @@ class DeviceAdmin(ConsoleAdmin):
         RemoveCertificate,
         RotateKey,
         RevokeDevice,
+        EraseDevice,
     )
     page_template = "console/device.html"
     list_display = (
@@ -588,6 +642,23 @@ class DeviceAdmin(ConsoleAdmin):
     def key(self, device: Device) -> SafeString:
         return key_pill(device, timezone.now())
 
+    def more_urls(self) -> list[URLPattern]:
+        return [
+            path(
+                "<path:object_id>/export/",
+                self.protected(self.export_view),
+                name=self.url_name("export"),
+            )
+        ]
+
+    def export_view(self, request: HttpRequest, object_id: str) -> Any:
+        """Send all that is held about a device, as a file."""
+        if request.method not in READING:
+            return HttpResponseNotAllowed(READING)
+        if not acting_person(request).may(Role.ADMIN):
+            raise PermissionDenied
+        return export_response(self.found(request, object_id).device_id)
+
     def page_context(self, request: HttpRequest, obj: Any) -> dict[str, Any]:
         now = timezone.now()
         state = getattr(obj, "state", None)
@@ -627,6 +698,18 @@ class DeviceAdmin(ConsoleAdmin):
                 (each, pill(*_certificate_look(each, now)))
                 for each in obj.certificates.order_by("-pk")
             ],
+            "runs": [
+                {
+                    "run": run,
+                    "pill": pill(run.get_how_display(), *RUN_LOOKS[run.how]),
+                    "lasted": span_in_words(
+                        ((run.until or now) - run.since).total_seconds()
+                    ),
+                }
+                for run in obj.firmware_runs.order_by("-pk")[:SHOWN_RUNS]
+            ],
+            "export_url": self.url("export", obj.pk),
+            "may_export": acting_person(request).may(Role.ADMIN),
             "alarm_since": age(obj.alarm_at, now),
             "tags": json.dumps(obj.tags, indent=2) if obj.tags else "",
             "metadata": json.dumps(obj.metadata, indent=2) if obj.metadata else "",

@@ -23,6 +23,14 @@ class KeyStatus(models.TextChoices):
     NONE = "none"
 
 
+class RunKnowledge(models.TextChoices):
+    """How it is known what a device ran."""
+
+    REPORTED = "reported"
+    PROVED = "proved"
+    RETURNED = "returned"
+
+
 class GroupType(models.TextChoices):
     """A static group has a list of members; a dynamic one has a rule."""
 

@@ -31,6 +31,7 @@ from devices.choices import (
     ImportStatus,
     KeyStatus,
     LineOutcome,
+    RunKnowledge,
     TokenStatus,
 )
 from devices.querysets import (
@@ -38,7 +39,7 @@ from devices.querysets import (
     DeviceKeyQuerySet,
     DeviceQuerySet,
 )
-from firmware.models import DeviceModel
+from firmware.models import DeviceModel, Firmware
 from hotswap.common.models import BaseModel, User
 
 
@@ -52,8 +53,20 @@ class PrecedenceKey(models.Func):
     output_field = models.TextField(db_collation="C")
 
 
+class DeviceManager(models.Manager.from_queryset(DeviceQuerySet)):  # type: ignore[misc]
+    """All devices but the erased ones, of which a pseudonym alone is left."""
+
+    def get_queryset(self) -> DeviceQuerySet:
+        found: DeviceQuerySet = super().get_queryset()
+        return found.filter(erased_at__isnull=True)
+
+
 class Device(BaseModel):
-    """One device of the fleet."""
+    """One device of the fleet.
+
+    Of an erased one the row stays, as a pseudonym that past deployments count: its
+    name is `~` and its id, which no device can be called.
+    """
 
     device_id = models.CharField(max_length=128, unique=True)
     model = models.ForeignKey(DeviceModel, on_delete=models.PROTECT)
@@ -82,8 +95,11 @@ class Device(BaseModel):
         default=0,
         help_text="highest that it has confirmed to run; it refuses lower ones",
     )
+    erased_at = models.DateTimeField(
+        null=True, help_text="when all but the pseudonym was erased"
+    )
 
-    objects = DeviceQuerySet.as_manager()
+    objects: ClassVar[DeviceManager] = DeviceManager()
 
     class Meta:
         indexes = [
@@ -96,6 +112,11 @@ class Device(BaseModel):
                 name="device_alarm",
             ),
             models.Index(fields=["version_key"], name="device_version"),
+            models.Index(
+                fields=["erased_at"],
+                condition=models.Q(erased_at__isnull=False),
+                name="device_erased",
+            ),
             GinIndex(fields=["tags"], name="device_tags", opclasses=["jsonb_path_ops"]),
         ]
 
@@ -130,6 +151,37 @@ class Device(BaseModel):
             return KeyStatus.EXPIRED
         soon = now + settings.DEVICE_KEY_WARNING
         return KeyStatus.EXPIRING if ends <= soon else KeyStatus.VALID
+
+
+class FirmwareRun(models.Model):
+    """A time during which a device ran one image; the open one is what it runs now."""
+
+    device = models.ForeignKey(
+        Device, on_delete=models.CASCADE, related_name="firmware_runs", db_index=False
+    )
+    version = models.CharField(max_length=64)
+    checksum = models.CharField(max_length=64)
+    firmware = models.ForeignKey(
+        Firmware, on_delete=models.SET_NULL, null=True, related_name="+", db_index=False
+    )
+    since = models.DateTimeField()
+    until = models.DateTimeField(null=True)
+    how = models.CharField(
+        max_length=8, choices=RunKnowledge.choices, default=RunKnowledge.REPORTED
+    )
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["device"],
+                condition=models.Q(until__isnull=True),
+                name="one_open_run_a_device",
+            )
+        ]
+        indexes = [models.Index(fields=["device", "-id"], name="firmware_run_newest")]
+
+    def __str__(self) -> str:
+        return f"{self.version} since {self.since:%Y-%m-%d %H:%M}"
 
 
 class DeviceKey(models.Model):

@@ -4,7 +4,7 @@ from celery import shared_task
 from django.utils import timezone
 
 from devices.api.lines import LineReader
-from devices.services import alarms, imports
+from devices.services import alarms, erasure, imports
 
 
 @shared_task
@@ -27,3 +27,9 @@ def run_imports() -> None:
     """
     imports.run_imports(reader_of=LineReader)
     imports.tidy_imports(now=timezone.now())
+
+
+@shared_task
+def tidy_erased() -> None:
+    """Forget what was written at the moment of an erasure."""
+    erasure.tidy_erased()

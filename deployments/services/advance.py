@@ -124,6 +124,7 @@ def _sweep_devices(
 ) -> None:
     sweeps.fail_breached(deployment, now)
     sweeps.fail_fallen_back(deployment, now)
+    sweeps.end_erased(deployment, now)
     sweeps.prove(deployment, now)
     sweeps.fail_timed_out(deployment, now, awake_since)
     sweeps.fail_unproved(deployment, now, awake_since)
@@ -134,6 +135,7 @@ def _sweep_devices(
 def _advance_running(
     deployment: Deployment, now: datetime, awake_since: datetime
 ) -> None:
+    sweeps.end_erased(deployment, now)
     _sweep_devices(deployment, now, awake_since)
     if deployment.cancel_requested_at is not None:
         sweeps.stop_unstarted(deployment, now)
@@ -358,7 +360,8 @@ def _advance_rollback(
         return
     # A device that failed and never left its former image has nothing to prove; one
     # that failed otherwise is not where it should be.
-    exposed = targets.filter(exposed_at__isnull=False)
+    # Of those that have been erased nobody can say where they are.
+    exposed = targets.filter(exposed_at__isnull=False, device__erased_at__isnull=True)
     failed = exposed.filter(status=TargetStatus.FAILED)
     left_alone = exposed.filter(
         status=TargetStatus.SKIPPED, error_code="moved_on"

@@ -22,7 +22,9 @@ NEUTRAL_CODES = (
     "security_version",
     "wrong_model",
 )
-_IS_NEUTRAL = Q(error_code__in=NEUTRAL_CODES, exposed_at__isnull=True)
+# Nobody will ever know how these would have ended, whether they had an order or not.
+_IS_ERASED = Q(error_code="erased", status=T.CANCELLED)
+_IS_NEUTRAL = Q(error_code__in=NEUTRAL_CODES, exposed_at__isnull=True) | _IS_ERASED
 
 
 @dataclass(slots=True)
@@ -77,7 +79,7 @@ def count_stages(deployment: Deployment) -> dict[int, StageCounts]:
         .values("stage_number", "status")
         .annotate(
             number=Count("pk"),
-            exposed=Count("pk", filter=Q(exposed_at__isnull=False)),
+            exposed=Count("pk", filter=Q(exposed_at__isnull=False) & ~_IS_ERASED),
             neutral=Count("pk", filter=_IS_NEUTRAL),
         )
         .order_by()
@@ -91,7 +93,7 @@ def count_stages(deployment: Deployment) -> dict[int, StageCounts]:
             counts.exposed_settled += row["exposed"]
         if row["status"] == T.PENDING:
             counts.unexposed_pending += row["number"] - row["exposed"]
-        if row["status"] == T.SKIPPED:
+        if row["status"] in (T.SKIPPED, T.CANCELLED):
             counts.neutral += row["neutral"]
     return stages
 

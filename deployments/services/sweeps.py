@@ -14,10 +14,11 @@ the log in the same breath.
 
 from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 from django.db import connection
 
-from deployments.choices import FINAL_ERRORS
+from deployments.choices import FINAL_ERRORS, UNFINISHED
 from deployments.models import Deployment
 
 RETRY_BASE_SECONDS = 10
@@ -89,7 +90,7 @@ def prove(deployment: Deployment, now: datetime) -> int:
     return _run(
         """
         WITH proved AS (
-            SELECT u.id, s.device_id, f.security_version, f.version
+            SELECT u.id, s.device_id, f.security_version, f.version, f.sha256
             FROM deployments_update u
             JOIN health_devicestate s ON s.device_id = u.device_id
             JOIN firmware_firmware f ON f.id = u.firmware_id
@@ -111,7 +112,7 @@ def prove(deployment: Deployment, now: datetime) -> int:
             SET status = 'success', closed_at = %(now)s
             FROM proved WHERE u.id = proved.id
             RETURNING u.target_id, u.device_id, u.kind,
-                      proved.version, proved.security_version
+                      proved.version, proved.sha256, proved.security_version
         ), moved AS (
             UPDATE deployments_target t
             SET status = CASE closed.kind WHEN 'install' THEN 'success'
@@ -125,6 +126,16 @@ def prove(deployment: Deployment, now: datetime) -> int:
             FROM closed
             WHERE d.id = closed.device_id
               AND d.security_version < closed.security_version
+            RETURNING 1
+        ), known AS (
+            UPDATE devices_firmwarerun r
+            SET how = CASE closed.kind WHEN 'install' THEN 'proved'
+                                       ELSE 'returned' END
+            FROM closed
+            WHERE r.device_id = closed.device_id AND r.until IS NULL
+              AND r.checksum = closed.sha256
+              -- The row of the device first, as a heartbeat takes them.
+              AND (SELECT count(*) FROM raised) >= 0
         ), logged AS (
             INSERT INTO deployments_event
                 (deployment_id, at, level, event, device_id, stage_number, message)
@@ -575,6 +586,9 @@ def send_back(deployment: Deployment, now: datetime) -> int:
                    OR t.id IN (SELECT target_id FROM closed))
               AND t.error_code NOT IN ('rollback_unconfirmed', 'no_previous_image',
                                        'rollback_forbidden')
+              AND NOT EXISTS (
+                  SELECT 1 FROM devices_device gone
+                  WHERE gone.id = t.device_id AND gone.erased_at IS NOT NULL)
             ORDER BY t.id, u.offered_at DESC
         ), moved AS (
             UPDATE deployments_target t
@@ -615,6 +629,64 @@ def send_back(deployment: Deployment, now: datetime) -> int:
         SELECT count(*) FROM moved WHERE status = 'rolling_back'
         """,
         {**_identity(deployment), "now": now},
+    )
+
+
+def end_erased(deployment: Deployment, now: datetime) -> int:
+    """End what a deployment still wants of devices that have been erased.
+
+    The erasure does so itself; this finds what was written at the same moment.
+    """
+    return _end_erased(
+        """t.deployment_id = %(deployment)s AND t.device_id IN (
+            SELECT id FROM devices_device
+            WHERE erased_at > %(started)s - interval '1 hour')""",
+        {
+            "deployment": deployment.pk,
+            "started": deployment.started_at or deployment.created_at,
+        },
+        now,
+    )
+
+
+def end_targets_of(device_id: UUID, now: datetime) -> int:
+    """End every target and order of a device that is being erased.
+
+    Its failures stay failures and its successes successes; whatever is unfinished is
+    `cancelled` with the code `erased` and counts for nothing.
+    """
+    return _end_erased("t.device_id = %(device)s", {"device": device_id}, now)
+
+
+def _end_erased(which: str, values: dict[str, Any], now: datetime) -> int:
+    return _run(
+        f"""
+        WITH closed AS (
+            UPDATE deployments_update u
+            SET status = 'cancelled', closed_at = %(now)s, error_code = 'erased'
+            FROM deployments_target t
+            WHERE t.id = u.target_id AND u.closed_at IS NULL AND ({which})
+        ), moved AS (
+            UPDATE deployments_target t
+            SET status = CASE WHEN t.status = 'rolling_back' AND t.error_code <> ''
+                    THEN 'failed' ELSE 'cancelled' END,
+                error_code = CASE WHEN t.status = 'rolling_back' AND t.error_code <> ''
+                    THEN t.error_code ELSE 'erased' END,
+                message = '', settled_at = %(now)s, updated_at = %(now)s,
+                next_attempt_at = NULL, progress_percent = NULL
+            WHERE t.status = ANY(%(unfinished)s) AND ({which})
+            RETURNING t.deployment_id, t.device_id, t.stage_number
+        ), logged AS (
+            INSERT INTO deployments_event
+                (deployment_id, at, level, event, device_id, stage_number, message)
+            SELECT deployment_id, %(now)s, 'INFO', 'device.erased', device_id,
+                   stage_number, 'the device was erased and takes no further part'
+            FROM moved
+            RETURNING 1
+        )
+        SELECT count(*) FROM logged
+        """,
+        {"now": now, "unfinished": [str(status) for status in UNFINISHED], **values},
     )
 
 

@@ -9,7 +9,7 @@ from django.utils import timezone
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from devices.choices import MAX_TAGS, GroupType, KeyStatus
+from devices.choices import MAX_TAGS, GroupType, KeyStatus, RunKnowledge
 from devices.models import Device
 from devices.rules import Rule
 from devices.services.certificates import MAX_PEM_CHARACTERS
@@ -196,6 +196,17 @@ class AudienceChangeOutput(CamelSerializer):
 
 class ChangedDeviceOutput(DeviceOutput):
     affected_deployments = AudienceChangeOutput(many=True, read_only=True)
+
+
+class FirmwareRunOutput(CamelSerializer):
+    """A time during which the device ran one image; `until` is null for the present."""
+
+    version = serializers.CharField()
+    checksum = serializers.CharField()
+    firmware_id = serializers.UUIDField(allow_null=True)
+    since = serializers.DateTimeField()
+    until = serializers.DateTimeField(allow_null=True)
+    how = serializers.ChoiceField(choices=RunKnowledge.choices)
 
 
 class RegisteredDeviceOutput(DeviceOutput):

@@ -21,6 +21,16 @@ urlpatterns = [
     ),
     path("devices/<str:device_id>", views.DeviceView.as_view(), name="device"),
     path(
+        "devices/<str:device_id>/export",
+        views.ExportDeviceView.as_view(),
+        name="device-export",
+    ),
+    path(
+        "devices/<str:device_id>/firmware-history",
+        views.FirmwareHistoryView.as_view(),
+        name="device-firmware-history",
+    ),
+    path(
         "devices/<str:device_id>/enable",
         views.EnableDeviceView.as_view(enabled=True),
         name="device-enable",

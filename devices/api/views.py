@@ -4,7 +4,10 @@ from collections.abc import Callable
 from typing import Any
 
 from django.conf import settings
+from django.http import StreamingHttpResponse
 from django.utils import timezone
+from django.utils.http import content_disposition_header
+from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.exceptions import AuthenticationFailed, ValidationError
 from rest_framework.request import Request
@@ -28,6 +31,7 @@ from devices.api.serializers import (
     DeviceReplacementInput,
     DeviceTokenInput,
     DeviceTokenOutput,
+    FirmwareRunOutput,
     GroupInput,
     GroupOutput,
     MembersInput,
@@ -36,9 +40,15 @@ from devices.api.serializers import (
     RulePreviewOutput,
 )
 from devices.exceptions import DeviceNotFoundError, GroupNotFoundError
-from devices.models import Device, DeviceCertificate, DeviceGroup
+from devices.models import Device, DeviceCertificate, DeviceGroup, FirmwareRun
 from devices.permissions import calling_device
-from devices.services import certificates, credentials, groups, registry
+from devices.services import (
+    certificates,
+    credentials,
+    erasure,
+    groups,
+    registry,
+)
 from devices.services.audiences import AudienceChange
 from hotswap.common.api.base import ApiView, ListView, acting_person
 from hotswap.common.api.etags import etag_of, expected_etags
@@ -176,7 +186,19 @@ class DevicesView(ListView):
 class DeviceView(AudienceView):
     """One device."""
 
-    roles = {"GET": Role.VIEWER, "PUT": Role.OPERATOR, "PATCH": Role.OPERATOR}
+    roles = {
+        "GET": Role.VIEWER,
+        "PUT": Role.OPERATOR,
+        "PATCH": Role.OPERATOR,
+        "DELETE": Role.ADMIN,
+    }
+
+    @extend_schema(responses={204: None})
+    def delete(self, request: Request, device_id: str) -> Response:
+        """Erase the device and all that is held about it but its pseudonym."""
+        self.validated(EmptyInput, request.data)
+        erasure.erase_device(actor=acting_person(request), device_id=device_id)
+        return Response(status=204)
 
     @extend_schema(responses=DeviceOutput)
     def get(self, request: Request, device_id: str) -> Response:
@@ -220,6 +242,47 @@ class DeviceView(AudienceView):
         response = device_response(change.device)
         response.data |= audience_rows(change.affected)
         return response
+
+
+def export_response(device_id: str) -> StreamingHttpResponse:
+    """Send all that is held about a device, as a file, while it is read."""
+    return StreamingHttpResponse(
+        erasure.export_device(device_id=device_id),
+        content_type="application/json",
+        headers={
+            "Cache-Control": "no-store",
+            "Content-Disposition": content_disposition_header(
+                as_attachment=True, filename=f"device-{device_id}.json"
+            )
+            or "attachment",
+        },
+    )
+
+
+class ExportDeviceView(ApiView):
+    roles = {"GET": Role.ADMIN}
+
+    @extend_schema(responses=OpenApiTypes.OBJECT)
+    def get(self, request: Request, device_id: str) -> StreamingHttpResponse:
+        """Give out all that is held about the device."""
+        return export_response(device_id)
+
+
+class FirmwareHistoryView(ListView):
+    """What the device ran, newest first."""
+
+    roles = {"GET": Role.VIEWER}
+    queryset = FirmwareRun.objects.all()
+    output_class = FirmwareRunOutput
+    ordering = "-id"
+
+    def get_queryset(self) -> Any:
+        device = Device.objects.filter(device_id=self.kwargs["device_id"]).first()
+        if device is None:
+            raise DeviceNotFoundError(
+                f"there is no device {self.kwargs['device_id']!r}"
+            )
+        return FirmwareRun.objects.filter(device=device)
 
 
 class EnableDeviceView(ApiView):

@@ -9,15 +9,16 @@ from uuid import UUID, uuid4
 
 from django.conf import settings
 from django.db import transaction
+from django.db.models import Subquery
 from django.utils import timezone
 from django.utils.module_loading import import_string
 
 from devices.exceptions import DeviceExistsError, DeviceNotFoundError, NoAlarmError
-from devices.models import Device
+from devices.models import Device, FirmwareRun
 from devices.services import audiences
 from devices.services.credentials import create_key, create_keys, end_keys
 from firmware.exceptions import UnknownModelError
-from firmware.models import DeviceModel
+from firmware.models import DeviceModel, Firmware
 from firmware.services.registry import device_model_named
 from hotswap.common import audit
 from hotswap.common.api.etags import check_match
@@ -26,6 +27,7 @@ from hotswap.common.errors import HotSwapError
 from hotswap.common.models import User
 
 logger = logging.getLogger(__name__)
+RUNS_KEPT = 200
 # What rules, regions and models of deployments look at.
 AUDIENCE_FIELDS = frozenset({"model", "region", "tags"})
 
@@ -312,5 +314,26 @@ def record_running_firmware(
             "previous_firmware_version",
         ]
     )
+    _note_run(device, now)
     import_string(settings.RUNNING_FIRMWARE_CHANGED_HOOK)(device=device, now=now)
     return True
+
+
+def _note_run(device: Device, now: datetime) -> None:
+    """Begin a new line of the history; the caller holds the device's row."""
+    runs = FirmwareRun.objects.filter(device=device)
+    runs.filter(until__isnull=True).update(until=now)
+    FirmwareRun.objects.create(
+        device=device,
+        version=device.firmware_version,
+        checksum=device.firmware_checksum,
+        firmware=Firmware.objects.filter(
+            model=device.model_id,
+            sha256=device.firmware_checksum,
+            version=device.firmware_version,
+        ).first(),
+        since=now,
+    )
+    # The device says what it runs, so it must not be able to fill the table.
+    kept = runs.order_by("-pk").values("pk")[RUNS_KEPT - 1 : RUNS_KEPT]
+    runs.filter(pk__lt=Subquery(kept)).delete()

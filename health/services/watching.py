@@ -10,9 +10,11 @@ from typing import Any
 from uuid import UUID
 
 from django.conf import settings
-from django.db import connection
+from django.db import connection, transaction
 from django.utils import timezone
 
+from devices.exceptions import DeviceNotFoundError
+from devices.models import Device
 from health.choices import Trigger, Verdict
 from health.evaluation import Limits, Sample, exceeded
 from health.models import DeviceState
@@ -65,17 +67,25 @@ def limits_from_json(data: dict[str, Any]) -> Limits:
 
 
 def ensure_state(device_id: UUID, now: datetime) -> DeviceState:
-    """Return the state row of a device, locked, made at the first contact."""
-    DeviceState.objects.bulk_create(
-        [
-            DeviceState(
-                device_id=device_id,
-                last_seen_at=now,
-                online_until=now + settings.ONLINE_FLOOR,
-            )
-        ],
-        ignore_conflicts=True,
-    )
+    """Return the state row of a device, locked, made at the first contact.
+
+    Raises:
+        DeviceNotFoundError: the device was erased while it called.
+    """
+    with transaction.atomic():
+        DeviceState.objects.bulk_create(
+            [
+                DeviceState(
+                    device_id=device_id,
+                    last_seen_at=now,
+                    online_until=now + settings.ONLINE_FLOOR,
+                )
+            ],
+            ignore_conflicts=True,
+        )
+        # The row above has waited for an erasure, if one was under way.
+        if not Device.objects.filter(pk=device_id).exists():
+            raise DeviceNotFoundError("the device is gone")
     return DeviceState.objects.select_for_update(no_key=True).get(device_id=device_id)
 
 

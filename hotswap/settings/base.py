@@ -340,6 +340,15 @@ PUBLIC_URL = env.str("HOTSWAP_PUBLIC_URL", default="")
 UPDATE_AVAILABLE_HOOK = "deployments.services.hooks.is_update_available"
 FIRMWARE_USE_HOOK = "deployments.services.hooks.firmware_use"
 FIRMWARE_RECALLED_HOOK = "deployments.services.hooks.cancel_deployments_of"
+# In the order of the locks: orders and targets, then health.
+DEVICE_ERASURE_HOOKS = [
+    "deployments.services.erasure.erase_deployment_data",
+    "health.services.erasure.erase_health_data",
+]
+DEVICE_EXPORT_HOOKS = [
+    "health.services.erasure.export_health_data",
+    "deployments.services.erasure.export_deployment_data",
+]
 RUNNING_FIRMWARE_CHANGED_HOOK = "deployments.services.hooks.note_running_firmware"
 GROUP_AUDIENCES_HOOK = "deployments.services.audiences.changed_by_group"
 DEVICE_AUDIENCES_HOOK = "deployments.services.audiences.changed_by_device"
@@ -389,6 +398,11 @@ CELERY_BEAT_SCHEDULE = {
     },
     "devices-tidy": {
         "task": "devices.tasks.tidy_keys",
+        "schedule": 3600.0,
+        "options": {"expires": 600},
+    },
+    "devices-tidy-erased": {
+        "task": "devices.tasks.tidy_erased",
         "schedule": 3600.0,
         "options": {"expires": 600},
     },

@@ -49,6 +49,9 @@ TABLE = """
     /devices/<device>                              GET    401 200 200 200 403
     /devices/<device>                              PUT    401 403 400 400 403
     /devices/<device>                              PATCH  401 403 200 200 403
+    /devices/<device>                              DELETE 401 403 403 204 403
+    /devices/<device>/export                       GET    401 403 403 200 403
+    /devices/<device>/firmware-history             GET    401 200 200 200 403
     /devices/<device>/enable                       POST   401 403 200 200 403
     /devices/<device>/disable                      POST   401 403 200 200 403
     /devices/<device>/revoke                       POST   401 403 200 200 403

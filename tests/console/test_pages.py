@@ -423,3 +423,50 @@ def test_search_finds_devices_by_their_id(
     answer = viewer_client.get("/admin/search/?s=d-002&extended=1")
 
     assert b"d-002" in answer.content
+
+
+# --- Erasing and exporting devices ---------------------------------
+
+
+def erase_url(scene: Scene) -> str:
+    return f"/admin/devices/device/{scene.device.pk}/erase/"
+
+
+def test_a_device_is_erased_when_its_name_was_typed(
+    admin_client: ConsoleClient, scene: Scene
+) -> None:
+    answer = admin_client.post(
+        erase_url(scene), {"typed": scene.device.device_id}, headers=HTMX
+    )
+
+    assert answer.status_code == 204
+    assert answer["HX-Redirect"] == "/admin/devices/device/"
+    assert not Device.objects.filter(pk=scene.device.pk).exists()
+
+
+def test_another_name_erases_nothing(admin_client: ConsoleClient, scene: Scene) -> None:
+    answer = admin_client.post(erase_url(scene), {"typed": "another"}, headers=HTMX)
+
+    assert answer.status_code == 200
+    assert b"That is not the id of" in answer.content
+    assert Device.objects.filter(pk=scene.device.pk).exists()
+
+
+def test_pages_of_deployments_outlive_an_erased_device(
+    admin_client: ConsoleClient, scene: Scene
+) -> None:
+    admin_client.post(erase_url(scene), {"typed": scene.device.device_id})
+    page = f"/admin/deployments/deployment/{scene.deployment.pk}"
+
+    assert admin_client.get(f"{page}/change/").status_code == 200
+    assert admin_client.get(f"{page}/live/").status_code == 200
+    assert admin_client.get("/admin/").status_code == 200
+
+
+def test_only_admins_export_what_is_held(
+    admin_client: ConsoleClient, operator_client: ConsoleClient, scene: Scene
+) -> None:
+    url = f"/admin/devices/device/{scene.device.pk}/export/"
+
+    assert admin_client.get(url)["Content-Type"] == "application/json"
+    assert operator_client.get(url).status_code == 403

@@ -277,3 +277,21 @@ def test_events_tell_the_story_of_one_device(world: World) -> None:
         "stage.passed",
         "deployment.completed",
     ]
+
+
+def test_the_history_of_a_device_tells_what_was_proved(world: World) -> None:
+    old, new = world.image("2.4.0"), world.image("2.5.0")
+    (device,) = world.fleet(1, old)
+    world.launch(new)
+    device.poll()
+    device.go_through()
+    claimed = device.device.firmware_runs.get(until__isnull=True)
+    world.live_on(15)
+
+    runs = device.device.firmware_runs.order_by("pk")
+
+    assert claimed.how == "reported"
+    assert [(run.version, run.firmware, run.how) for run in runs] == [
+        ("2.4.0", old, "reported"),
+        ("2.5.0", new, "proved"),
+    ]

@@ -2,14 +2,14 @@
 
 import json
 import string
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from django.utils import timezone
 
-from devices.models import Device, DeviceKey
-from devices.services.registry import record_running_firmware
+from devices.models import Device, DeviceKey, FirmwareRun
+from devices.services.registry import RUNS_KEPT, record_running_firmware
 from hotswap.common.keyring import peppered_digest
 from hotswap.common.models import AuditEvent
 from tests.api import Caller, pointers, problem_of
@@ -575,3 +575,49 @@ def test_deleting_a_group_leaves_its_devices(operator: PersonCaller) -> None:
     operator.delete(f"/device-groups/{group.pk}")
 
     assert Device.objects.filter(pk=device.pk).exists()
+
+
+# --- Firmware history -------------------------------------------------------------
+
+
+def test_the_history_lists_what_a_device_ran_newest_first(
+    viewer: PersonCaller,
+) -> None:
+    device = DeviceFactory.create()
+    for minute, version in enumerate(("1.0.0", "1.1.0", "1.1.0", "1.0.0")):
+        record_running_firmware(
+            device=device,
+            version=version,
+            checksum=version[2] * 64,
+            now=datetime(2026, 3, 2, 12, minute, tzinfo=UTC),
+        )
+
+    path = f"/devices/{device.device_id}/firmware-history"
+    rows = viewer.get(path).json()["results"]
+    page = viewer.get(f"{path}?pageSize=1").json()
+
+    assert [(r["version"], r["since"][14:16], r["how"]) for r in rows] == [
+        ("1.0.0", "03", "reported"),
+        ("1.1.0", "01", "reported"),
+        ("1.0.0", "00", "reported"),
+    ]
+    assert [row["until"] for row in rows] == [None, rows[0]["since"], rows[1]["since"]]
+    assert len(page["results"]) == 1
+    assert page["next"] is not None
+
+
+def test_a_device_cannot_fill_the_history() -> None:
+    device = DeviceFactory.create()
+    for number in range(RUNS_KEPT + 5):
+        record_running_firmware(
+            device=device,
+            version=f"1.0.{number}",
+            checksum=f"{number:064}",
+            now=datetime(2026, 3, 2, 12, 0, tzinfo=UTC),
+        )
+
+    versions = FirmwareRun.objects.filter(device=device).order_by("pk")
+
+    assert versions.count() == RUNS_KEPT
+    assert versions[0].version == "1.0.5"
+    assert versions.filter(until__isnull=True).get().version == f"1.0.{RUNS_KEPT + 4}"

@@ -101,6 +101,15 @@ def _replay(remembered: RememberedAnswer, digest: str) -> Response:
             "this Idempotency-Key was used with another body",
             code="idempotency_key_reused",
         )
-    assert remembered.body is not None
-    data = parse_json(unseal(bytes(remembered.body), purpose=PURPOSE))
+    data = parse_json(opened(remembered))
     return Response(data, status=remembered.status, headers=remembered.headers)
+
+
+def opened(remembered: RememberedAnswer) -> bytes:
+    """Return the JSON of a remembered answer.
+
+    Raises:
+        cryptography.exceptions.InvalidTag: it was written under another master key.
+    """
+    assert remembered.body is not None
+    return unseal(bytes(remembered.body), purpose=PURPOSE)
