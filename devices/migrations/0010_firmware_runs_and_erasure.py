@@ -6,7 +6,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("devices", "0008_client_certificates"),
+        ("devices", "0009_security_version_confirmed"),
         ("firmware", "0006_requires_secure_boot"),
     ]
 
