@@ -92,7 +92,7 @@ def _set_up_and_run(options: argparse.Namespace, clock: StoppableClock) -> ExitC
         set_up_logging(options.log_format or config.log_format)
         trusted = load_trusted_keys(config.trusted_keys)
         keys = _key_file(config)
-        transport = _transport(config, keys)
+        transport = _transport(config, keys, trusted)
     except (ConfigError, OSError, ValueError, InsecureAddressError) as error:
         sys.stderr.write(f"hotswap-agent: {error}\n")
         return ExitCode.BAD_CONFIGURATION
@@ -297,7 +297,7 @@ def _facts(config: Config) -> dict[str, Any]:
     return facts
 
 
-def _transport(config: Config, keys: KeyFile) -> HttpTransport:
+def _transport(config: Config, keys: KeyFile, trusted: TrustedKeys) -> HttpTransport:
     return HttpTransport(
         server=config.server,
         device_id=config.device_id,
@@ -310,6 +310,7 @@ def _transport(config: Config, keys: KeyFile) -> HttpTransport:
             client_certificate=config.client_certificate,
             client_key=config.client_key,
         ),
+        trusted_keys=tuple(trusted.by_id),
     )
 
 

@@ -18,7 +18,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -40,6 +40,8 @@ NO_TLS_FILES = TlsFiles()
 MAX_ANSWER_BYTES = 1024 * 1024
 READ_BYTES = 16 * 1024
 TRANSIENT_STATUSES = frozenset({408, 425, 429})
+# More than the server reads is more than a device can need.
+MAX_TRUSTED_KEYS = 64
 TOKEN_MARGIN_RATIO = 0.1
 
 
@@ -134,6 +136,8 @@ class HttpTransport:
     read_timeout_seconds: float = 30.0
     allow_insecure_http: bool = False
     tls: TlsFiles = NO_TLS_FILES
+    # Ids of the pinned signing keys: the server signs with one that is among them.
+    trusted_keys: Collection[str] = ()
     monotonic: Callable[[], float] = time.monotonic
     _opener: urllib.request.OpenerDirector = field(init=False, repr=False)
     _keys: Credentials = field(init=False, repr=False)
@@ -165,7 +169,13 @@ class HttpTransport:
 
     def poll(self) -> PollAnswer:
         """See `Transport`."""
-        _, headers, answer = self._call("GET", f"{self._device_path}/update", None)
+        pins = ",".join(sorted(self.trusted_keys)[:MAX_TRUSTED_KEYS])
+        _, headers, answer = self._call(
+            "GET",
+            f"{self._device_path}/update",
+            None,
+            more_headers={"Trusted-Keys": pins} if pins else None,
+        )
         return PollAnswer(answer, _seconds(headers.get("Poll-Interval")))
 
     def send_report(
@@ -243,9 +253,10 @@ class HttpTransport:
         *,
         traceparent: str = "",
         with_token: bool = True,
+        more_headers: Mapping[str, str] | None = None,
     ) -> tuple[int, Message, dict[str, Any] | None]:
         address = f"{self.server}/api/v1{path}"
-        headers = {"Accept": "application/json"}
+        headers = {"Accept": "application/json", **(more_headers or {})}
         if traceparent:
             headers["traceparent"] = traceparent
         data = None

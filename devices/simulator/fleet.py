@@ -118,6 +118,7 @@ class SimulatedDevice:
             connect_timeout_seconds=fleet.limits.connect_timeout_seconds,
             read_timeout_seconds=fleet.limits.read_timeout_seconds,
             allow_insecure_http=fleet.allow_insecure_http,
+            trusted_keys=tuple(keys.by_id),
         )
         self._boot_id = ""
         self._boots = 0

@@ -315,12 +315,16 @@ class SigningKeysView(ApiView):
 
     @extend_schema(responses=SigningKeyOutput(many=True))
     def get(self, request: Request) -> Response:
-        """List the next, the active and the retiring signing keys.
+        """List the active, the next and the retiring signing keys, in this order.
 
         Retired and revoked ones are left out, so that what is listed may be pinned. A
         copy is good for 5 s, after which it is asked again whether it has changed.
         """
-        keys = SigningKey.objects.published(timezone.now()).order_by("created_at")
+        keys = SigningKey.objects.published(timezone.now()).order_by(
+            # Active, Next, Retiring: whoever takes the first takes the one that signs.
+            "status",
+            "-created_at",
+        )
         shown = SigningKeyOutput(keys, many=True).data
         digest = hashlib.sha256(json.dumps(shown, default=str).encode()).hexdigest()
         etag = f'"{digest[:32]}"'

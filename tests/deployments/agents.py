@@ -29,7 +29,10 @@ def new_model(admin: LiveAdmin) -> str:
 
 
 class AgentDevice:
-    """A real agent process that is provisioned for a running stack."""
+    """A real agent process that is provisioned for a running stack.
+
+    It pins the signing key that is active.
+    """
 
     def __init__(
         self,
@@ -50,6 +53,8 @@ class AgentDevice:
         key_file.chmod(0o600)
         keys = []
         for key in admin.get("/signing-keys"):
+            if key["status"] != "Active":
+                continue
             path = folder / f"{key['keyId']}.pem"
             path.write_text(key["publicKey"])
             keys.append(str(path))

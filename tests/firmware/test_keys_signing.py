@@ -175,6 +175,15 @@ def test_the_key_that_signs_is_one_that_the_device_has_pinned(
     assert key.key_id == names[signs]
 
 
+def test_the_key_that_signs_is_listed_first(anonymous: Caller) -> None:
+    rings.rotate_signing_key(actor=None)
+    rings.create_signing_key(actor=None)
+
+    statuses = [key["status"] for key in anonymous.get("/signing-keys").json()]
+
+    assert statuses == ["Active", "Next", "Retiring"]
+
+
 def test_a_key_whose_time_is_over_signs_for_nobody_and_is_not_listed(
     anonymous: Caller,
 ) -> None:
