@@ -18,7 +18,8 @@ from rest_framework.request import Request
 from unfold.contrib.filters.admin import RadioFilter
 from unfold.decorators import display
 
-import firmware.admin_keys  # noqa: F401  (registers the pages of keys)
+import firmware.admin_approvals
+import firmware.admin_keys  # noqa: F401  (both register pages)
 from firmware.api.serializers import (
     DeviceModelChangesInput,
     DeviceModelInput,
@@ -27,6 +28,7 @@ from firmware.api.serializers import (
 from firmware.api.uploads import FILE_FIELD, receive_upload
 from firmware.choices import FirmwareStatus
 from firmware.models import DeviceModel, Firmware
+from firmware.selectors import FirmwareUse, firmware_history, firmware_use, name_actors
 from firmware.services import registry
 from firmware.services.registry import UploadOutcome
 from firmware.storage import StagedImage
@@ -38,6 +40,8 @@ from hotswap.common.console import (
     CommentForm,
     ConsoleAdmin,
     ConsoleForm,
+    EmptyForm,
+    ReasonForm,
     Verb,
     acting_person,
     age,
@@ -61,6 +65,7 @@ WHAT_TO_DO_ABOUT_DAMAGE = (
     "version, which repairs it; or restore the file from your backup and have it "
     "checked."
 )
+SHOWN_HISTORY = 50
 SAID_OF_UPLOADS = {
     UploadOutcome.NEW: "is uploaded and signed",
     UploadOutcome.KNOWN: "is known: these are its bytes",
@@ -142,27 +147,79 @@ class RejectFirmware(Verb):
         return f"{obj} is rejected."
 
 
+class DeprecateForm(ReasonForm):
+    cancelDeployments = forms.BooleanField(
+        label="Recall it: cancel the deployments of it that wait or run",
+        required=False,
+        help_text="What has not begun to install stops, what has finishes.",
+    )
+
+
 class DeprecateFirmware(Verb):
     name = "deprecate"
     label = "Deprecate"
     icon = "inventory_2"
     tone = "danger"
     role = Role.ADMIN
+    form_class = DeprecateForm
 
     def applies(self, obj: Firmware) -> bool:
+        if obj.status == FirmwareStatus.DEPRECATED:
+            return bool(firmware_use(obj).cancellable)
         return obj.status == FirmwareStatus.APPROVED
 
     def notes(self, obj: Firmware) -> tuple[str, ...]:
         return (
-            _of_model(obj),
-            "No new deployment can use it; those that run go on, and devices keep it.",
+            *use_in_words(firmware_use(obj)),
+            (
+                "No new deployment can use it, and scheduled ones fail at their time. "
+                "Devices that run it keep it."
+            ),
         )
 
     def act(self, user: User, obj: Firmware, given: dict[str, Any]) -> str:
-        registry.deprecate_firmware(
-            actor=user, firmware_id=obj.pk, reason=given["reason"]
+        _, cancelled = registry.deprecate_firmware(
+            actor=user,
+            firmware_id=obj.pk,
+            reason=given["reason"],
+            cancel_deployments=given["cancelDeployments"],
         )
+        if cancelled:
+            return f"{obj} is recalled: {len(cancelled)} deployments are cancelled."
         return f"{obj} is deprecated."
+
+
+def use_in_words(use: FirmwareUse) -> tuple[str, ...]:
+    """Say how many devices run a firmware, and what is under way with it."""
+    under_way = ", ".join(f"{each.name} ({each.status})" for each in use.deployments)
+    return (
+        f"{use.device_count:,} devices run it now.",
+        f"Deployments under way: {under_way}."
+        if under_way
+        else "No deployment of it is under way.",
+    )
+
+
+class CheckFirmware(Verb):
+    name = "verify"
+    label = "Check the stored image"
+    icon = "fact_check"
+    role = Role.ADMIN
+    form_class = EmptyForm
+
+    def notes(self, obj: Firmware) -> tuple[str, ...]:
+        return (
+            (
+                "The stored image is read as a whole and compared with its SHA-256. "
+                "Damage is noted; damage that was repaired since is cleared."
+            ),
+        )
+
+    def act(self, user: User, obj: Firmware, given: dict[str, Any]) -> str:
+        checked = registry.verify_firmware(actor=user, firmware_id=obj.pk)
+        if checked.damaged_at is None:
+            return f"The stored image of {obj} is whole."
+        return f"The stored image of {obj} is damaged: {checked.damage}"
 
 
 class UploadForm(ConsoleForm):
@@ -178,6 +235,12 @@ class UploadForm(ConsoleForm):
     )
     rebootRequired = forms.BooleanField(
         label="Devices reboot to run it", required=False, initial=True
+    )
+    requestComment = forms.CharField(
+        label="To the approver",
+        required=False,
+        max_length=2000,
+        widget=forms.Textarea(attrs={"rows": 2}),
     )
     releaseNotes = forms.CharField(
         label="Release notes",
@@ -330,7 +393,13 @@ class StatusFilter(RadioFilter):
 
 @admin.register(Firmware)
 class FirmwareAdmin(ConsoleAdmin):
-    verbs = (UploadFirmware, ApproveFirmware, RejectFirmware, DeprecateFirmware)
+    verbs = (
+        UploadFirmware,
+        ApproveFirmware,
+        RejectFirmware,
+        DeprecateFirmware,
+        CheckFirmware,
+    )
     page_template = "console/firmware.html"
     list_display = ("version", "model", "state", "bytes", "signed", "uploader", "since")
     list_select_related = ("model", "key", "uploaded_by", "approved_by")
@@ -377,7 +446,16 @@ class FirmwareAdmin(ConsoleAdmin):
 
     def page_context(self, request: HttpRequest, obj: Firmware) -> dict[str, Any]:
         key, signature = obj.best_signature()
+        use = firmware_use(obj)
         return {
+            "use": use,
+            "deployment_pages": [
+                (each, reverse("admin:deployments_deployment_change", args=[each.id]))
+                for each in use.deployments
+            ],
+            "history": name_actors(
+                list(firmware_history(obj.pk).order_by("-id")[:SHOWN_HISTORY])
+            ),
             "signature": signature,
             "signing_key": key,
             "signing_key_url": reverse(

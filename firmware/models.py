@@ -332,6 +332,14 @@ class ImageCopy(models.Model):
         return f"{self.storage_name} at {self.place}"
 
 
+class ApprovalRequest(Firmware):
+    """A firmware as the console's queue of approvals shows it."""
+
+    class Meta:
+        proxy = True
+        verbose_name = "approval"
+
+
 class Manifest(models.Model):
     """A signed statement that a firmware may be installed, and since when.
 

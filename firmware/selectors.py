@@ -50,8 +50,12 @@ class FirmwareUse:
     @property
     def success_percent(self) -> float | None:
         """Share of the install orders that ended in proof; None before the first."""
-        settled = self.proved_count + self.failed_count
+        settled = self.settled_count
         return round(100 * self.proved_count / settled, 2) if settled else None
+
+    @property
+    def settled_count(self) -> int:
+        return self.proved_count + self.failed_count
 
     @property
     def cancellable(self) -> tuple[DeploymentUse, ...]:

@@ -115,10 +115,11 @@ def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
         {
             "title": "Catalogue",
             "items": [
+                entry("Firmware", "firmware_firmware_changelist", "memory"),
                 entry(
-                    "Firmware",
-                    "firmware_firmware_changelist",
-                    "memory",
+                    "Approvals",
+                    "firmware_approvalrequest_changelist",
+                    "approval",
                     **_badge(
                         Firmware.objects.filter(status=FirmwareStatus.DRAFT).count(),
                         "warning",
@@ -199,7 +200,7 @@ def overview(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
                 "number": drafts.count(),
                 "label": "firmware waiting for approval",
                 "tone": "amber",
-                "url": f"{firmware}?status__exact={FirmwareStatus.DRAFT.value}",
+                "url": reverse("admin:firmware_approvalrequest_changelist"),
             },
             {
                 "number": Firmware.objects.filter(damaged_at__isnull=False).count(),

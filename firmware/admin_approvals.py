@@ -1,0 +1,141 @@
+"""The console's queue of approvals: what waits for a person, and what was decided."""
+
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from unfold.contrib.filters.admin import RadioFilter
+from unfold.decorators import display
+
+from firmware.choices import FirmwareStatus
+from firmware.models import ApprovalRequest, Firmware
+from firmware.selectors import name_actors
+from hotswap.common.console import (
+    DONE,
+    FAILED,
+    WAITS,
+    ConsoleAdmin,
+    age,
+    in_bytes,
+    pill,
+)
+from hotswap.common.models import AuditEvent
+
+DECISIONS = {
+    "firmware.approved": ("Approved", DONE, "check"),
+    "firmware.rejected": ("Rejected", FAILED, "close"),
+}
+
+
+class DecidedFilter(RadioFilter):
+    title = "state"
+    parameter_name = "decided"
+
+    def lookups(self, request: Any, model_admin: Any) -> list[tuple[str, str]]:
+        return [("yes", "decided")]
+
+    def queryset(
+        self, request: Any, queryset: QuerySet[ApprovalRequest]
+    ) -> QuerySet[ApprovalRequest]:
+        if self.value() == "yes":
+            return queryset.exclude(status=FirmwareStatus.DRAFT)
+        return queryset.filter(status=FirmwareStatus.DRAFT)
+
+
+def difference(firmware: Firmware, newest: Firmware | None) -> list[str]:
+    """Say in what a request differs from the newest approved version."""
+    if newest is None:
+        return [
+            (
+                f"first of its model, {in_bytes(firmware.size)}, "
+                f"security version {firmware.security_version}"
+            )
+        ]
+    more = firmware.size - newest.size
+    said = [
+        f"{newest.version} → {firmware.version}"
+        + (" (not newer)" if firmware.precedence <= newest.precedence else ""),
+        f"{'+' if more >= 0 else '−'}{in_bytes(abs(more))}",
+    ]
+    if firmware.security_version != newest.security_version:
+        said.append(
+            f"security version {newest.security_version} → {firmware.security_version}"
+        )
+    if firmware.release_notes != newest.release_notes:
+        said.append("other release notes" if firmware.release_notes else "no notes")
+    return said
+
+
+@admin.register(ApprovalRequest)
+class ApprovalAdmin(ConsoleAdmin):
+    list_name = "Approvals"
+    list_display = ("image", "requester", "since", "said", "change", "decision")
+    list_display_links = None
+    list_filter = (DecidedFilter,)
+    search_fields = ("version", "model__name")
+    list_before_template = "console/approvals.html"
+    ordering = ("created_at",)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[ApprovalRequest]:
+        return ApprovalRequest.objects.select_related("model", "uploaded_by")
+
+    def complete(self, rows: list[Any]) -> None:
+        approved = (
+            Firmware.objects.filter(
+                status=FirmwareStatus.APPROVED, model__in={row.model_id for row in rows}
+            )
+            .order_by("model_id", "-precedence", "-created_at")
+            .distinct("model_id")
+        )
+        newest = {each.model_id: each for each in approved}
+        events = AuditEvent.objects.filter(
+            object_kind="firmware",
+            object_id__in=[str(row.pk) for row in rows],
+            verb__in=DECISIONS,
+        )
+        decisions = {each.object_id: each for each in name_actors(list(events))}
+        for row in rows:
+            row.newest = newest.get(row.model_id)
+            row.decided = decisions.get(str(row.pk))
+
+    @display(description="Firmware")
+    def image(self, row: ApprovalRequest) -> SafeString:
+        return format_html(
+            '<a class="hs-link" href="{}">{}</a>',
+            reverse("admin:firmware_firmware_change", args=[row.pk]),
+            row,
+        )
+
+    @display(description="Requested by")
+    def requester(self, row: ApprovalRequest) -> str:
+        return row.uploaded_by.username if row.uploaded_by else "–"
+
+    @display(description="Age", ordering="created_at")
+    def since(self, row: ApprovalRequest) -> SafeString:
+        return age(row.created_at)
+
+    @display(description="To the approver")
+    def said(self, row: ApprovalRequest) -> str:
+        return row.request_comment or "–"
+
+    @display(description="Against the newest approved")
+    def change(self, row: Any) -> str:
+        if row.status != FirmwareStatus.DRAFT:
+            return "–"
+        return "; ".join(difference(row, row.newest))
+
+    @display(description="Decision")
+    def decision(self, row: Any) -> SafeString:
+        if row.decided is None:
+            return pill("Waiting", WAITS, "pending_actions")
+        return format_html(
+            "{} {}, {} {}",
+            pill(*DECISIONS[row.decided.verb]),
+            row.decided.actor_name or "a person since erased",
+            age(row.decided.at),
+            row.decided.details.get("comment", ""),
+        )
