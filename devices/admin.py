@@ -716,6 +716,20 @@ class DeviceAdmin(ConsoleAdmin):
         }
 
 
+def _baseline(state: Any) -> str:
+    """Say what is usual for a device, mean and spread."""
+    cpu, memory, errors = state.usual_cpu, state.usual_memory, state.usual_errors
+    if not cpu.is_established:
+        return f"not known yet: {cpu.samples} healthy reports"
+    said = (
+        f"CPU {cpu.mean:.1f} ± {cpu.spread:.1f} %, "
+        f"memory {memory.mean:.1f} ± {memory.spread:.1f} %"
+    )
+    if errors.is_established:
+        said += f", errors {100 * errors.mean:.2f} ± {100 * errors.spread:.2f} %"
+    return f"{said}; of {cpu.samples:,} healthy reports"
+
+
 def _health(state: Any, now: Any) -> list[tuple[str, Any]]:
     """Return what a device last said of its health, line by line."""
     if state.last_heartbeat_at is None:
@@ -744,6 +758,7 @@ def _health(state: Any, now: Any) -> list[tuple[str, Any]]:
         ("Up for", span_in_words(state.uptime_seconds or 0)),
         ("Boot id", state.boot_id),
         ("Secure boot", state.secure_boot),
+        ("Baseline", _baseline(state)),
     ]
 
 

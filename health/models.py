@@ -2,6 +2,8 @@
 
 Rules:
 - No index covers what a heartbeat changes, so that updates stay in place.
+- What is usual for a device is learned from the healthy reports that come while nobody
+  watches it; an update that is under way, and the watch after it, teach nothing.
 - A watch belongs to one order, named by an opaque id; its limits and all that is
   counted against them live on the row.
 """
@@ -10,6 +12,7 @@ from django.contrib.postgres.fields import ArrayField
 from django.db import models
 
 from devices.models import Device
+from health.baseline import Usual
 from health.choices import SecureBoot, Trigger, Verdict
 
 
@@ -65,6 +68,19 @@ class DeviceState(models.Model):
     breach_detail = models.CharField(max_length=200, blank=True)
     breach_at = models.DateTimeField(null=True)
 
+    baseline_since = models.DateTimeField(
+        null=True, help_text="when the first report of the baseline came"
+    )
+    baseline_samples = models.PositiveIntegerField(default=0)
+    baseline_cpu_mean = models.FloatField(default=0)
+    baseline_cpu_variance = models.FloatField(default=0)
+    baseline_memory_mean = models.FloatField(default=0)
+    baseline_memory_variance = models.FloatField(default=0)
+    # A device need not report its error rate, so it is counted apart.
+    baseline_error_samples = models.PositiveIntegerField(default=0)
+    baseline_error_mean = models.FloatField(default=0)
+    baseline_error_variance = models.FloatField(default=0)
+
     class Meta:
         indexes = [
             models.Index(
@@ -76,3 +92,28 @@ class DeviceState(models.Model):
 
     def __str__(self) -> str:
         return f"state of {self.device_id}"
+
+    @property
+    def usual_cpu(self) -> Usual:
+        """What is usual for its CPU, in percent."""
+        return Usual(
+            self.baseline_samples, self.baseline_cpu_mean, self.baseline_cpu_variance
+        )
+
+    @property
+    def usual_memory(self) -> Usual:
+        """What is usual for its memory, in percent."""
+        return Usual(
+            self.baseline_samples,
+            self.baseline_memory_mean,
+            self.baseline_memory_variance,
+        )
+
+    @property
+    def usual_errors(self) -> Usual:
+        """What is usual for its error rate, a ratio of 0-1."""
+        return Usual(
+            self.baseline_error_samples,
+            self.baseline_error_mean,
+            self.baseline_error_variance,
+        )

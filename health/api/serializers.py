@@ -73,6 +73,22 @@ class HeartbeatOutput(CamelSerializer):
     next_heartbeat_seconds = serializers.IntegerField()
 
 
+class UsualOutput(CamelSerializer):
+    """Mean and standard deviation, in the unit of the measure."""
+
+    mean = serializers.FloatField()
+    spread = serializers.FloatField()
+
+
+class BaselineOutput(CamelSerializer):
+    """What is usual for the device; null where it is not known."""
+
+    since = serializers.DateTimeField()
+    cpu_usage = UsualOutput()
+    memory_usage = UsualOutput()
+    error_rate = UsualOutput(allow_null=True)
+
+
 class HealthOutput(CamelSerializer):
     device_id = StrictCharField()
     status = serializers.ChoiceField(
@@ -85,3 +101,5 @@ class HealthOutput(CamelSerializer):
     uptime = serializers.IntegerField(allow_null=True)
     last_heartbeat = serializers.DateTimeField(allow_null=True)
     application_metrics = serializers.DictField()
+    baseline = BaselineOutput(allow_null=True)
+    baseline_samples = serializers.IntegerField()

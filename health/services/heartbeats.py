@@ -11,6 +11,7 @@ from django.utils.module_loading import import_string
 
 from devices.models import Device
 from devices.services.registry import record_running_firmware
+from health.baseline import Usual
 from health.choices import SecureBoot, Verdict
 from health.evaluation import Limits, Sample, Suffering, judge
 from health.models import DeviceState
@@ -133,6 +134,8 @@ def _apply(state: DeviceState, beat: Heartbeat, now: datetime) -> None:
         state.healthy_since, state.healthy_count = None, 0
         state.verdict = Verdict.UNHEALTHY if judgement.breach else Verdict.DEGRADED
         state.verdict_reason = judgement.detail or "over a limit, not yet for long"
+    if judgement.is_healthy and state.watch_id is None:
+        _learn(state, now)
     # Whatever the former image still says, before or after the reboot, is not held
     # against the new one; nor is what happens when the watch is over.
     is_watched_image = (
@@ -145,6 +148,48 @@ def _apply(state: DeviceState, beat: Heartbeat, now: datetime) -> None:
         state.breach = judgement.breach
         state.breach_detail = judgement.detail
         state.breach_at = now
+
+
+def _learn(state: DeviceState, now: datetime) -> None:
+    """Let the baseline follow a healthy report that no update has touched.
+
+    It lies on the row that the heartbeat writes anyway, and no index covers it.
+    """
+    assert state.cpu_percent is not None
+    assert state.memory_percent is not None
+    cpu = state.usual_cpu.learn(state.cpu_percent)
+    memory = state.usual_memory.learn(state.memory_percent)
+    state.baseline_since = state.baseline_since or now
+    state.baseline_samples = cpu.samples
+    state.baseline_cpu_mean, state.baseline_cpu_variance = cpu.mean, cpu.variance
+    state.baseline_memory_mean = memory.mean
+    state.baseline_memory_variance = memory.variance
+    if state.error_ratio is not None:
+        errors = state.usual_errors.learn(state.error_ratio)
+        state.baseline_error_samples = errors.samples
+        state.baseline_error_mean = errors.mean
+        state.baseline_error_variance = errors.variance
+
+
+def baseline_of(state: DeviceState) -> dict[str, Any] | None:
+    """Return what is usual for a device, or None before ten healthy reports.
+
+    Source: FR-FW-002, Device health baseline established.
+    """
+    if not state.usual_cpu.is_established:
+        return None
+    return {
+        "since": state.baseline_since,
+        "cpuUsage": _usual(state.usual_cpu),
+        "memoryUsage": _usual(state.usual_memory),
+        "errorRate": _usual(state.usual_errors),
+    }
+
+
+def _usual(usual: Usual) -> dict[str, float] | None:
+    if not usual.is_established:
+        return None
+    return {"mean": round(usual.mean, 4), "spread": round(usual.spread, 4)}
 
 
 def _forget_health(state: DeviceState) -> None:
@@ -192,6 +237,8 @@ def latest_health(device: Device, now: datetime) -> dict[str, Any]:
             "uptime": None,
             "lastHeartbeat": None,
             "applicationMetrics": {},
+            "baseline": None,
+            "baselineSamples": 0,
         }
     is_silent = state.online_until <= now
     verdict = Verdict.UNKNOWN.value if is_silent else state.verdict
@@ -206,4 +253,6 @@ def latest_health(device: Device, now: datetime) -> dict[str, Any]:
         "uptime": state.uptime_seconds,
         "lastHeartbeat": state.last_heartbeat_at,
         "applicationMetrics": state.application_metrics,
+        "baseline": baseline_of(state),
+        "baselineSamples": state.baseline_samples,
     }

@@ -116,6 +116,8 @@ def test_health_reads_as_in_the_specification(
         "memoryUsage": 58.4,
         "uptime": 86400,
         "applicationMetrics": {"sensorReadings": 1000, "errorRate": 0.01},
+        "baseline": None,
+        "baselineSamples": 1,
     }
 
 
@@ -552,3 +554,81 @@ def test_a_device_may_ask_for_work_before_its_first_heartbeat() -> None:
 
     assert answer.status_code == 204
     assert DeviceState.objects.filter(device=device).exists()
+
+
+# --- Baseline ----------------------------------------------------------------------
+
+
+def test_ten_healthy_reports_make_a_baseline(device: Device) -> None:
+    for number in range(9):
+        beat(device, number, cpu_usage=10.0 + 2 * (number % 2))
+    before = latest_health(device, at(9))
+    beat(device, 9, cpu_usage=12.0)
+    after = latest_health(device, at(10))
+
+    assert (before["baseline"], before["baselineSamples"]) == (None, 9)
+    assert after["baselineSamples"] == 10
+    assert after["baseline"] == {
+        "since": at(0),
+        "cpuUsage": {"mean": 11.0, "spread": 1.0},
+        "memoryUsage": {"mean": 20.0, "spread": 0.0},
+        "errorRate": {"mean": 0.0, "spread": 0.0},
+    }
+
+
+def test_an_error_rate_that_was_not_reported_has_no_baseline(device: Device) -> None:
+    for number in range(10):
+        beat(device, number, application_metrics={})
+
+    baseline = latest_health(device, at(10))["baseline"]
+
+    assert baseline["errorRate"] is None
+    assert baseline["cpuUsage"] == {"mean": 5.0, "spread": 0.0}
+
+
+def test_unhealthy_reports_teach_nothing(device: Device) -> None:
+    beat(device, 0)
+    beat(device, 1, cpu_usage=99.0)
+
+    assert latest_health(device, at(2))["baselineSamples"] == 1
+
+
+def test_an_update_and_its_watch_teach_nothing(device: Device) -> None:
+    beat(device, 0)
+    order = watched(device, 1)
+    beat(device, 2, firmware_checksum=NEW, cpu_usage=60.0)
+    unwatch(watch_ids=[order.watch_id], now=at(3))
+    during = latest_health(device, at(3))["baselineSamples"]
+    beat(device, 4, firmware_checksum=NEW)
+
+    assert during == 1
+    assert latest_health(device, at(5))["baselineSamples"] == 2
+
+
+def test_late_mail_of_a_former_boot_teaches_nothing(device: Device) -> None:
+    beat(device, 0, boot_id="one")
+    beat(device, 1, boot_id="two")
+
+    beat(device, 2, boot_id="one")
+
+    assert latest_health(device, at(3))["baselineSamples"] == 2
+
+
+def test_every_device_is_under_the_status_that_it_shows(viewer: PersonCaller) -> None:
+    now = timezone.now()
+    DeviceFactory.create()
+    DeviceFactory.create(heard_at=now)
+    DeviceFactory.create(heard_at=now - timedelta(days=1))
+    DeviceFactory.create(heard_at=now, revoked=True)
+
+    shown = {
+        row["deviceId"]: row["status"]
+        for row in viewer.get("/devices").json()["results"]
+    }
+    filtered = {}
+    for status in DeviceStatus.values:
+        page = viewer.get(f"/devices?status={status}&count=true").json()
+        assert page["count"] == len(page["results"]) == 1
+        filtered |= {row["deviceId"]: status for row in page["results"]}
+
+    assert filtered == shown
