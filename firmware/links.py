@@ -41,6 +41,10 @@ class NoPlaceAnswersError(Exception):
     """No place that holds the image can be reached by the server."""
 
 
+class NoPlaceHasItError(Exception):
+    """Every place answers, and none has the image any more."""
+
+
 def edge_token(secret: str, path: str, expires: int) -> str:
     """Give the token of a path until a time: base64url of HMAC-SHA-256, no padding.
 
@@ -88,7 +92,9 @@ def link_to(
 
     Raises:
         NoPlaceAnswersError: none of them answers.
+        NoPlaceHasItError: all of them answer that it is gone.
     """
+    is_gone = True
     ways: list[_Way] = [
         *(_Edge(base) for base in places.download_bases(region) if held_by),
         *(_Store(places.bucket_named(place)) for place in held_by),
@@ -102,6 +108,7 @@ def link_to(
             if isinstance(way, _Store) and _is_missing(error):
                 on_missing(way.bucket.name)
                 continue
+            is_gone = False
             reachability.note_failure(way.address)
             logger.warning(
                 "Place of images is passed over",
@@ -110,7 +117,7 @@ def link_to(
         else:
             reachability.note_success(way.address)
             return way.link(name)
-    raise NoPlaceAnswersError
+    raise NoPlaceHasItError if is_gone else NoPlaceAnswersError
 
 
 class _Way(Protocol):

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from hotswap.stack.folder import free_port
 from hotswap.stack.processes import kill_group
@@ -86,6 +87,16 @@ def serving_s3(folder: Path) -> Iterator[S3Server]:
         yield server
     finally:
         server.kill()
+
+
+def use_bucket(settings: Any, server: S3Server, bucket: str) -> None:
+    """Have HotSwap keep its images in a bucket, as it is by default: frames."""
+    settings.S3_BUCKET = bucket
+    settings.S3_ENDPOINT = server.endpoint
+    settings.S3_REGION = "us-east-1"
+    settings.S3_ACCESS_KEY = server.access_key
+    settings.S3_SECRET_KEY = server.secret_key
+    settings.S3_CHECKSUMS = "when_required"
 
 
 class TrippingProxy:

@@ -634,18 +634,28 @@ def download_link(firmware: Firmware, *, region: str) -> str | None:
     most, whoever holds it can fetch this one image, also after a revocation.
 
     Raises:
+        ImageUnavailableError: it is gone from all of them; this is noted.
         StoreUnavailableError: no place that holds it answers.
     """
     name = firmware.storage_name
     if not storage.is_plain(name):
         return None
+    held = copies.holders(name, region=region)
+    if held == [places.FOLDER]:
+        # A folder has no links; the image is from when there was a bucket.
+        return None
     try:
         return links.link_to(
             name,
-            held_by=copies.holders(name, region=region),
+            held_by=held,
             region=region,
             on_missing=lambda place: copies.set_aside(firmware, place, "gone"),
         )
+    except links.NoPlaceHasItError as error:
+        note_damage(firmware, "the stored file is gone")
+        raise ImageUnavailableError(
+            f"the stored image of {firmware} is gone from every bucket"
+        ) from error
     except links.NoPlaceAnswersError as error:
         raise StoreUnavailableError("the store of images does not answer") from error
 

@@ -24,7 +24,7 @@ from tests.callers import PersonCaller
 from tests.common.factories import PersonFactory
 from tests.firmware.factories import DeviceModelFactory, FirmwareFactory
 from tests.firmware.forms import upload
-from tests.s3 import S3Server, TrippingProxy, serving_s3
+from tests.s3 import S3Server, TrippingProxy, serving_s3, use_bucket
 from tests.waiting import wait_until
 
 MIB = 1024 * 1024
@@ -69,13 +69,9 @@ def pair(settings: Any, tmp_path: Path, encryption: str, db: None) -> Iterator[P
             server.make_bucket("images")
         proxy = TrippingProxy(main.port)
         settings.FIRMWARE_DIR = tmp_path / "firmware"
-        settings.S3_BUCKET = "images"
+        use_bucket(settings, main, "images")
         settings.S3_ENDPOINT = proxy.endpoint
         settings.S3_PUBLIC_ENDPOINT = main.endpoint
-        settings.S3_REGION = "us-east-1"
-        settings.S3_ACCESS_KEY = main.access_key
-        settings.S3_SECRET_KEY = main.secret_key
-        settings.S3_CHECKSUMS = "when_required"
         settings.S3_ENCRYPTION = encryption
         settings.S3_BUCKETS = {
             "eu": {

@@ -18,6 +18,7 @@ from firmware import storage
 from firmware.exceptions import ImageChangedError
 from firmware.frames import DamagedImageError
 from firmware.models import Firmware
+from firmware.reachability import reachability
 from firmware.services import registry
 from firmware.services.keys import current_storage_key
 from tests.api import Caller, problem_of
@@ -27,7 +28,7 @@ from tests.deployments.world import World
 from tests.devices.factories import device_token
 from tests.firmware.factories import DeviceModelFactory, FirmwareFactory, staged_image
 from tests.firmware.forms import upload
-from tests.s3 import S3Server
+from tests.s3 import S3Server, use_bucket
 from tests.waiting import wait_until
 
 MIB = 1024 * 1024
@@ -40,12 +41,7 @@ def bucket(rclone_s3: S3Server, settings: Any, tmp_path: Path, db: None) -> Path
     """Leave encryption to a bucket of its own; give its folder."""
     name = rclone_s3.make_bucket(f"plain-{secrets.token_hex(4)}")
     settings.FIRMWARE_DIR = tmp_path
-    settings.S3_BUCKET = name
-    settings.S3_ENDPOINT = rclone_s3.endpoint
-    settings.S3_REGION = "us-east-1"
-    settings.S3_ACCESS_KEY = rclone_s3.access_key
-    settings.S3_SECRET_KEY = rclone_s3.secret_key
-    settings.S3_CHECKSUMS = "when_required"
+    use_bucket(settings, rclone_s3, name)
     settings.S3_ENCRYPTION = "AES256"
     return rclone_s3.folder / name
 
@@ -310,12 +306,33 @@ def test_an_image_known_to_be_damaged_gets_no_link(
     problem_of(ask(ordered), 503, "image_damaged")
 
 
+def test_an_image_that_is_gone_is_noted_and_gets_no_link(
+    ordered: tuple[Caller, Firmware], bucket: Path
+) -> None:
+    (bucket / ordered[1].storage_name).unlink()
+    reachability.forget()
+
+    problem_of(ask(ordered), 503, "image_damaged")
+
+    ordered[1].refresh_from_db()
+    assert ordered[1].damaged_at is not None
+
+
 def test_a_bucket_that_is_away_is_503(
     ordered: tuple[Caller, Firmware], settings: Any
 ) -> None:
     settings.S3_ENDPOINT = "http://127.0.0.1:9"
 
     problem_of(ask(ordered), 503, "store_unavailable")
+
+
+def test_without_its_bucket_a_plain_image_is_not_there(
+    ordered: tuple[Caller, Firmware], settings: Any
+) -> None:
+    settings.S3_ENCRYPTION = "frames"
+    settings.S3_BUCKET = ""
+
+    problem_of(ask(ordered), 503, "image_damaged")
 
 
 def test_what_was_stored_before_a_change_of_the_setting_stays_readable(

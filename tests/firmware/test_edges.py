@@ -26,7 +26,7 @@ from firmware.reachability import FAILED_SECONDS, SEEN_SECONDS, Reachability
 from firmware.services import registry
 from tests.firmware.factories import FirmwareFactory
 from tests.live import PROJECT_DIR, clean_environment
-from tests.s3 import S3Server
+from tests.s3 import S3Server, use_bucket
 
 SECRET = "0123456789abcdef0123456789abcdef"
 CONTENT = secrets.token_bytes(5000)
@@ -80,12 +80,7 @@ def bucket(rclone_s3: S3Server, settings: Any, tmp_path: Path, db: None) -> Path
     """A bucket that encrypts by itself; its folder."""
     name = rclone_s3.make_bucket(f"edge-{secrets.token_hex(4)}")
     settings.FIRMWARE_DIR = tmp_path
-    settings.S3_BUCKET = name
-    settings.S3_ENDPOINT = rclone_s3.endpoint
-    settings.S3_REGION = "us-east-1"
-    settings.S3_ACCESS_KEY = rclone_s3.access_key
-    settings.S3_SECRET_KEY = rclone_s3.secret_key
-    settings.S3_CHECKSUMS = "when_required"
+    use_bucket(settings, rclone_s3, name)
     settings.S3_ENCRYPTION = "AES256"
     settings.DOWNLOAD_SECRET = SECRET
     return rclone_s3.folder / name

@@ -17,7 +17,7 @@ from tests.api import problem_of
 from tests.callers import PersonCaller
 from tests.firmware.factories import DeviceModelFactory, FirmwareFactory
 from tests.firmware.forms import upload
-from tests.s3 import S3Server
+from tests.s3 import S3Server, use_bucket
 
 # More than one part of a multipart transfer, and no round number.
 LARGE = 9 * 1024 * 1024 + 7
@@ -28,12 +28,7 @@ def bucket(rclone_s3: S3Server, settings: Any, tmp_path: Path, db: None) -> Path
     """Keep images in a bucket of their own; give its folder."""
     name = rclone_s3.make_bucket(f"images-{secrets.token_hex(4)}")
     settings.FIRMWARE_DIR = tmp_path
-    settings.S3_BUCKET = name
-    settings.S3_ENDPOINT = rclone_s3.endpoint
-    settings.S3_REGION = "us-east-1"
-    settings.S3_ACCESS_KEY = rclone_s3.access_key
-    settings.S3_SECRET_KEY = rclone_s3.secret_key
-    settings.S3_CHECKSUMS = "when_required"
+    use_bucket(settings, rclone_s3, name)
     return rclone_s3.folder / name
 
 
