@@ -17,10 +17,10 @@ class DeviceStatus(models.TextChoices):
 class KeyStatus(models.TextChoices):
     """How the current key of a device stands. Derived from the clock, never stored."""
 
-    VALID = "valid"
-    EXPIRING = "expiring"
-    EXPIRED = "expired"
-    NONE = "none"
+    VALID = "valid", "valid"
+    EXPIRING = "expiring", "expiring"
+    EXPIRED = "expired", "expired"
+    NONE = "none", "none"
 
 
 class RunKnowledge(models.TextChoices):

@@ -216,7 +216,7 @@ def overview(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
             },
             {
                 "number": DeviceKey.objects.expiring(timezone.now()).count(),
-                "label": "device keys that expire soon",
+                "label": "device keys expired or soon to expire",
                 "tone": "amber",
                 "url": f"{devices}?key=expiring",
             },

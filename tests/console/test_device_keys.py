@@ -43,7 +43,7 @@ def test_a_key_that_ends_soon_is_seen_everywhere(
     assert "d-000" in listed
     assert "d-001" not in listed
     assert words in viewer_client.get(page(scene.device)).content.decode()
-    assert numbers(viewer_client)["device keys that expire soon"] == 1
+    assert numbers(viewer_client)["device keys expired or soon to expire"] == 1
 
 
 def test_a_retired_key_in_use_is_red_until_it_is_acknowledged(

@@ -393,7 +393,7 @@ def test_the_index_counts_what_waits(
     assert numbers["firmware waiting for approval"] == 1
     assert numbers["paused, waiting for a person"] == 0
     assert numbers["devices whose retired key was used"] == 0
-    assert numbers["device keys that expire soon"] == 0
+    assert numbers["device keys expired or soon to expire"] == 0
 
 
 def test_a_demo_says_so_on_every_page(
