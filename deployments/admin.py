@@ -3,6 +3,7 @@
 from typing import Any
 
 from django import forms
+from django.conf import settings
 from django.contrib import admin
 from django.db.models import Count, Prefetch, QuerySet
 from django.http import HttpRequest, HttpResponse
@@ -18,9 +19,11 @@ from deployments.choices import (
     ACTIVE_DEPLOYMENTS,
     CANCELLABLE,
     PAUSABLE,
+    RETRIABLE,
     REVERSIBLE,
     DeploymentStatus,
     PauseReason,
+    StageStatus,
     Strategy,
     TargetStatus,
 )
@@ -47,6 +50,7 @@ from hotswap.common.console import (
     age,
 )
 from hotswap.common.models import User
+from hotswap.common.roles import Role
 
 TYPED_ABOVE = 100
 T = TargetStatus
@@ -127,6 +131,14 @@ class Pause(OperatingVerb):
         return f"{obj} is paused."
 
 
+class StageApprovalForm(ConsoleForm):
+    comment = forms.CharField(
+        max_length=2000,
+        widget=forms.Textarea,
+        help_text="Kept in the audit trail and in the log.",
+    )
+
+
 class Resume(OperatingVerb):
     name = "resume"
     label = "Resume"
@@ -134,6 +146,13 @@ class Resume(OperatingVerb):
     tone = "primary"
     form_class = ReasonForm
     allowed = (DeploymentStatus.PAUSED,)
+
+    def obstacle(self, user: User, obj: Deployment) -> str:
+        if PauseReason.WINDOW in obj.pause_reasons:
+            return "it goes on by itself when its window opens"
+        if PauseReason.APPROVAL in obj.pause_reasons:
+            return "its next stage waits for an approval"
+        return super().obstacle(user, obj)
 
     def make_form(self, request: HttpRequest, obj: Deployment) -> ConsoleForm:
         return Verb.make_form(self, request, obj)
@@ -152,6 +171,71 @@ class Resume(OperatingVerb):
             actor=user, deployment_id=obj.pk, reason=given["reason"]
         )
         return f"{obj} goes on."
+
+
+class ApproveStage(OperatingVerb):
+    name = "approve-stage"
+    label = "Approve stage"
+    icon = "verified"
+    tone = "primary"
+    role = Role.ADMIN
+    form_class = StageApprovalForm
+
+    def applies(self, obj: Deployment) -> bool:
+        return PauseReason.APPROVAL in obj.pause_reasons
+
+    def obstacle(self, user: User, obj: Deployment) -> str:
+        if settings.FOUR_EYES and obj.created_by_id == user.pk:
+            return "launched by you: a second person approves"
+        return super().obstacle(user, obj)
+
+    def make_form(self, request: HttpRequest, obj: Deployment) -> ConsoleForm:
+        return Verb.make_form(self, request, obj)
+
+    def notes(self, obj: Deployment) -> tuple[str, ...]:
+        stage = obj.stages.filter(status=StageStatus.PENDING).first()
+        if stage is None:
+            return ()
+        return (
+            f"Stage {stage.number} ({stage.name}) opens for {stage.size:,} devices.",
+        )
+
+    def act(self, user: User, obj: Deployment, given: dict[str, Any]) -> str:
+        operate.approve_stage(
+            actor=user, deployment_id=obj.pk, comment=given["comment"]
+        )
+        return f"The next stage of {obj} opens."
+
+
+class RetryFailed(OperatingVerb):
+    name = "retry-failed"
+    label = "Retry failed"
+    icon = "replay"
+    form_class = ReasonForm
+    allowed = RETRIABLE
+
+    def applies(self, obj: Deployment) -> bool:
+        return super().applies(obj) and self.concerned(obj) > 0
+
+    def concerned(self, obj: Deployment) -> int:
+        counts = status_counts(obj)
+        return counts.get(T.FAILED, 0) + counts.get(T.ROLLED_BACK, 0)
+
+    def make_form(self, request: HttpRequest, obj: Deployment) -> ConsoleForm:
+        return Verb.make_form(self, request, obj)
+
+    def notes(self, obj: Deployment) -> tuple[str, ...]:
+        return (
+            (
+                f"{self.concerned(obj):,} devices that failed, or were sent back "
+                "alone, get the order again in this deployment; their attempts are "
+                "counted anew."
+            ),
+        )
+
+    def act(self, user: User, obj: Deployment, given: dict[str, Any]) -> str:
+        operate.retry_failed(actor=user, deployment_id=obj.pk, reason=given["reason"])
+        return f"What failed in {obj} is tried again."
 
 
 class Cancel(OperatingVerb):
@@ -254,7 +338,7 @@ class StrategyFilter(RadioFilter):
 
 @admin.register(Deployment)
 class DeploymentAdmin(ConsoleAdmin):
-    verbs = (Launch, Pause, Resume, RollBack, Cancel)
+    verbs = (Launch, ApproveStage, Pause, Resume, RetryFailed, RollBack, Cancel)
     page_template = "console/deployment.html"
     list_display = ("name", "image", "strategy", "state", "stage", "progress", "since")
     list_filter = (StateFilter, StrategyFilter)

@@ -40,6 +40,7 @@ ACTIVE_DEPLOYMENTS = (D.SCHEDULED, D.PREPARING, D.RUNNING, D.PAUSED, D.ROLLING_B
 PAUSABLE = (D.SCHEDULED, D.PREPARING, D.RUNNING)
 CANCELLABLE = (D.SCHEDULED, D.PREPARING, D.RUNNING, D.PAUSED)
 REVERSIBLE = (D.RUNNING, D.PAUSED, D.COMPLETED)
+RETRIABLE = (D.RUNNING, D.PAUSED, D.COMPLETED)
 # A breach found now still counts against the deployment.
 OPEN_DEPLOYMENTS = (D.RUNNING, D.PAUSED)
 
@@ -62,6 +63,8 @@ DEPLOYMENT_MOVES = (
     (D.PAUSED, D.ROLLING_BACK),
     (D.PAUSED, D.CANCELLED),
     (D.COMPLETED, D.ROLLING_BACK),
+    # What failed is tried again.
+    (D.COMPLETED, D.RUNNING),
     (D.ROLLING_BACK, D.ROLLED_BACK),
     (D.ROLLING_BACK, D.FAILED),
 )
@@ -70,6 +73,8 @@ DEPLOYMENT_MOVES = (
 class PauseReason(models.TextChoices):
     OPERATOR = "operator"
     HEALTH = "health"
+    WINDOW = "window"
+    APPROVAL = "approval"
 
 
 class StageStatus(models.TextChoices):
@@ -128,6 +133,9 @@ TARGET_MOVES = (
     # A later deployment has updated the device: this one lets it go.
     (T.SUCCESS, T.SKIPPED),
     (T.ROLLING_BACK, T.SKIPPED),
+    # An operator has them tried again.
+    (T.FAILED, T.PENDING),
+    (T.ROLLED_BACK, T.PENDING),
 )
 
 

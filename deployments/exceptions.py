@@ -44,6 +44,14 @@ class WrongStatusError(ConflictError):
     code = "wrong_status"
 
 
+class OwnLaunchError(ForbiddenError):
+    code = "own_launch"
+
+
+class NothingToRetryError(ConflictError):
+    code = "nothing_to_retry"
+
+
 class UpdateClosedError(ConflictError):
     code = "update_closed"
 

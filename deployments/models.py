@@ -38,6 +38,7 @@ from deployments.choices import (
 )
 from deployments.criteria import HealthCriteria, RollbackThresholds
 from deployments.querysets import DeploymentQuerySet
+from deployments.windows import MaintenanceWindow
 from devices.models import Device
 from firmware.models import Firmware, Manifest
 from hotswap.common.models import BaseModel
@@ -64,12 +65,16 @@ class Deployment(BaseModel):
     offline_deadline = models.DurationField()
     device_timeout = models.DurationField()
     max_attempts = models.PositiveSmallIntegerField(default=3)
+    require_approval_per_stage = models.BooleanField(default=False)
+    maintenance_window = models.JSONField(null=True)
+    max_devices_per_minute = models.PositiveIntegerField(null=True)
 
     status = models.CharField(max_length=12, choices=DeploymentStatus.choices)
     pause_reasons = ArrayField(
         models.CharField(max_length=10, choices=PauseReason.choices), default=list
     )
     pause_detail = models.TextField(blank=True)
+    paused_at = models.DateTimeField(null=True)
     live_fleet = models.CharField(
         max_length=5, choices=LiveFleet.choices, blank=True, help_text="blue-green only"
     )
@@ -86,7 +91,9 @@ class Deployment(BaseModel):
     )
     scheduled_at = models.DateTimeField(null=True)
     started_at = models.DateTimeField(null=True)
-    resumed_at = models.DateTimeField(null=True)
+    resumed_at = models.DateTimeField(
+        null=True, help_text="from when waiting for offline devices is counted"
+    )
     rollback_started_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
 
@@ -119,6 +126,12 @@ class Deployment(BaseModel):
     @property
     def thresholds(self) -> RollbackThresholds:
         return RollbackThresholds.from_json(self.rollback_thresholds)
+
+    @property
+    def window(self) -> MaintenanceWindow | None:
+        if self.maintenance_window is None:
+            return None
+        return MaintenanceWindow.from_json(self.maintenance_window)
 
     @property
     def heartbeat_interval(self) -> timedelta:
@@ -164,6 +177,13 @@ class Stage(models.Model):
     passed_at = models.DateTimeField(null=True)
     is_accepted = models.BooleanField(default=False)
     warning = models.TextField(blank=True)
+    approved_at = models.DateTimeField(null=True)
+    approved_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        on_delete=models.SET_NULL,
+        null=True,
+        related_name="+",
+    )
 
     class Meta:
         ordering = ("number",)
@@ -301,6 +321,7 @@ class Update(models.Model):
                 condition=models.Q(closed_at__isnull=True),
             ),
             models.Index(fields=["device", "-offered_at"], name="update_newest"),
+            models.Index(fields=["deployment", "-offered_at"], name="update_pace"),
             models.Index(
                 fields=["deployment", "status"],
                 name="update_succeeded",

@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 from typing import Any
+from zoneinfo import available_timezones
 
 from django.conf import settings
 from django.utils import timezone
@@ -21,6 +22,7 @@ from deployments.services.reports import DeviceReport
 from deployments.services.targeting import Audience, Selection
 from deployments.strategies.registry import STRATEGIES, make_plan
 from deployments.strategies.types import Fleet, ParameterError
+from deployments.windows import DAYS, DEVICE_ZONE
 from devices.api.serializers import MAX_IDS_A_REQUEST, RegionField
 from firmware.api.serializers import VersionField
 from health.api.serializers import BootIdField, ChecksumField
@@ -31,6 +33,7 @@ from hotswap.common.api.serializers import (
     StrictCharField,
     StrictFloatField,
     StrictIntegerField,
+    StrictRegexField,
     StrictUUIDField,
     camelize,
 )
@@ -59,6 +62,34 @@ class RollbackThresholdsInput(CamelSerializer):
     success_rate = StrictFloatField(min_value=0, max_value=100, required=False)
     minimum_sample = StrictIntegerField(min_value=1, max_value=100_000, required=False)
     minimum_exposure = StrictFloatField(min_value=0, max_value=100, required=False)
+
+
+class ClockField(StrictRegexField):
+    """A local time of day, `HH:MM`."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(r"^([01][0-9]|2[0-3]):[0-5][0-9]\Z", **kwargs)
+
+
+class ZoneField(StrictCharField):
+    """A name of the IANA time zones, or `device` for each device's own."""
+
+    def to_internal_value(self, data: Any) -> str:
+        name = super().to_internal_value(data)
+        if name != DEVICE_ZONE and name not in available_timezones():
+            raise serializers.ValidationError(
+                f"{name!r} is not a time zone, as in Europe/Berlin", code="invalid"
+            )
+        return name
+
+
+class MaintenanceWindowInput(CamelSerializer):
+    days = serializers.ListField(
+        child=serializers.ChoiceField(choices=DAYS), min_length=1, max_length=7
+    )
+    start = ClockField()
+    end = ClockField()
+    timezone = ZoneField(max_length=64)
 
 
 class DeploymentInput(CamelSerializer):
@@ -109,6 +140,11 @@ class DeploymentInput(CamelSerializer):
     offline_deadline = DurationField(required=False, minimum=SECOND)
     device_timeout = DurationField(required=False, minimum=SECOND)
     max_attempts = StrictIntegerField(min_value=1, max_value=20, required=False)
+    require_approval_per_stage = StrictBooleanField(required=False)
+    maintenance_window = MaintenanceWindowInput(required=False)
+    max_devices_per_minute = StrictIntegerField(
+        min_value=1, max_value=100_000, required=False
+    )
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         self._check_selectors(attrs)
@@ -222,6 +258,10 @@ def to_request(given: dict[str, Any]) -> DeploymentRequest:
     )
 
 
+class StageApprovalInput(CamelSerializer):
+    comment = StrictCharField(max_length=2000)
+
+
 class ReasonInput(CamelSerializer):
     reason = StrictCharField(max_length=2000)
 
@@ -245,6 +285,10 @@ class DeploymentOutput(CamelSerializer):
     pause_reasons = serializers.ListField(child=serializers.CharField())
     cancel_requested_at = serializers.DateTimeField(allow_null=True)
     strategy = serializers.CharField()
+    live_fleet = serializers.SerializerMethodField(method_name="get_live_fleet")
+    require_approval_per_stage = serializers.BooleanField()
+    maintenance_window = serializers.DictField(allow_null=True)
+    max_devices_per_minute = serializers.IntegerField(allow_null=True)
     firmware = FirmwareBrief()
     stages = StageBrief(source="stages.all", many=True)
     target_count = serializers.IntegerField()
@@ -254,6 +298,9 @@ class DeploymentOutput(CamelSerializer):
     scheduled_at = serializers.DateTimeField(allow_null=True)
     started_at = serializers.DateTimeField(allow_null=True)
     finished_at = serializers.DateTimeField(allow_null=True)
+
+    def get_live_fleet(self, deployment: Deployment) -> str | None:
+        return deployment.live_fleet or None
 
 
 def audience_output(audience: Audience) -> dict[str, Any]:

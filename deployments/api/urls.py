@@ -33,6 +33,11 @@ urlpatterns = [
         for verb in views.OperateView.verbs
     ),
     path(
+        f"{ONE}/approve-stage",
+        views.ApproveStageView.as_view(),
+        name="deployment-approve-stage",
+    ),
+    path(
         "devices/<str:device_id>/update",
         views.DeviceUpdateView.as_view(),
         name="device-update",

@@ -20,6 +20,7 @@ from deployments.api.serializers import (
     EventOutput,
     ReasonInput,
     ReportInput,
+    StageApprovalInput,
     created_output,
     preview_output,
     to_report,
@@ -196,7 +197,7 @@ class DeploymentLogView(ListView):
 
 
 class OperateView(ApiView):
-    """Pause, resume, cancel or roll back a deployment."""
+    """Pause, resume, cancel or roll back a deployment, or retry what failed."""
 
     roles = {"POST": Role.OPERATOR}
     verbs: ClassVar[dict[str, Any]] = {
@@ -204,6 +205,7 @@ class OperateView(ApiView):
         "resume": operate.resume_deployment,
         "cancel": operate.cancel_deployment,
         "rollback": operate.rollback_deployment,
+        "retry-failed": operate.retry_failed,
     }
     verb = ""
 
@@ -212,6 +214,20 @@ class OperateView(ApiView):
     def post(self, request: Request, deployment_id: Any) -> Response:
         given = self.validated(ReasonInput, request.data)
         deployment = self.verbs[self.verb](
+            actor=acting_person(request), deployment_id=deployment_id, **given
+        )
+        return Response(DeploymentOutput(deployment).data)
+
+
+class ApproveStageView(ApiView):
+    roles = {"POST": Role.ADMIN}
+
+    @extend_schema(request=StageApprovalInput, responses=DeploymentOutput)
+    @idempotent
+    def post(self, request: Request, deployment_id: Any) -> Response:
+        """Let the next stage open; under four eyes not by whoever launched."""
+        given = self.validated(StageApprovalInput, request.data)
+        deployment = operate.approve_stage(
             actor=acting_person(request), deployment_id=deployment_id, **given
         )
         return Response(DeploymentOutput(deployment).data)

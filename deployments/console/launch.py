@@ -22,6 +22,7 @@ from deployments.api.serializers import DeploymentInput, preview_output, to_requ
 from deployments.choices import BusyDevices, OfflineDevices, OnWarning, Strategy
 from deployments.services import launch
 from deployments.strategies.registry import STRATEGIES
+from deployments.windows import DAYS
 from devices.models import DeviceGroup
 from firmware.models import Firmware
 from hotswap.common.console import (
@@ -61,6 +62,7 @@ OWN_FIELDS: dict[str, tuple[str, ...]] = {
     Strategy.ROLLING: ("batchSize", "batchWaitDuration", "maxConcurrentBatches"),
     Strategy.BLUE_GREEN: ("verificationDuration",),
 }
+NESTED = ("healthCriteria", "rollbackThresholds", "maintenanceWindow")
 DURATION_HELP = "Seconds, or an ISO 8601 duration such as PT30M"
 
 
@@ -204,6 +206,30 @@ class LaunchForm(ConsoleForm):
     offlineDeadline = DurationText(label="Give up on offline devices after")
     deviceTimeout = DurationText(label="A device has, from order to claim")
     maxAttempts = forms.IntegerField(label="Attempts a device", required=False)
+    maxDevicesPerMinute = forms.IntegerField(
+        label="Orders a minute, at most", required=False, help_text="Empty: no limit"
+    )
+    requireApprovalPerStage = forms.BooleanField(
+        label="A person approves each stage after the first", required=False
+    )
+    maintenanceWindow_days = forms.MultipleChoiceField(
+        label="Only on",
+        required=False,
+        choices=[(each, each.capitalize()) for each in DAYS],
+        widget=forms.CheckboxSelectMultiple,
+        help_text="Maintenance window; none ticked: at any time",
+    )
+    maintenanceWindow_start = forms.CharField(
+        label="from", required=False, widget=forms.TimeInput(attrs={"type": "time"})
+    )
+    maintenanceWindow_end = forms.CharField(
+        label="to", required=False, widget=forms.TimeInput(attrs={"type": "time"})
+    )
+    maintenanceWindow_timezone = forms.CharField(
+        label="Time zone",
+        required=False,
+        help_text="As in Europe/Berlin, or device: each device's own, by its tag",
+    )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -237,6 +263,9 @@ class LaunchForm(ConsoleForm):
             "offlineDeadline": _demo("PT10M", "P1D"),
             "deviceTimeout": _demo("PT2M", "PT30M"),
             "maxAttempts": 3,
+            "maintenanceWindow_start": "22:00",
+            "maintenanceWindow_end": "04:00",
+            "maintenanceWindow_timezone": "UTC",
             **self.initial,
         }
 
@@ -277,8 +306,14 @@ class LaunchForm(ConsoleForm):
             "offlineDeadline",
             "deviceTimeout",
             "maxAttempts",
+            "maxDevicesPerMinute",
+            "requireApprovalPerStage",
         )
         return [self[name] for name in names]
+
+    @property
+    def window_fields(self) -> list[Any]:
+        return [self[name] for name in self.fields if name.startswith("maintenance")]
 
     # What is sent
 
@@ -305,17 +340,14 @@ class LaunchForm(ConsoleForm):
         super().take_errors(
             {
                 f"{name}_{inner}": texts
-                for name in ("healthCriteria", "rollbackThresholds")
+                for name in NESTED
                 if isinstance(errors.get(name), dict)
                 for inner, texts in errors[name].items()
             }
             | {
                 name: texts
                 for name, texts in errors.items()
-                if not (
-                    name in ("healthCriteria", "rollbackThresholds")
-                    and isinstance(texts, dict)
-                )
+                if not (name in NESTED and isinstance(texts, dict))
             },
             prefix,
         )
@@ -329,10 +361,13 @@ class LaunchForm(ConsoleForm):
             *("target", "targetDevices", "targetGroups", "regions"),
             *("increments", "regionOrder"),
         }
+        has_window = bool(cleaned.get("maintenanceWindow_days"))
         for name, value in cleaned.items():
             if name in written_below or value in ("", None):
                 continue
             if name in foreign and name not in own:
+                continue
+            if name.startswith("maintenanceWindow") and not has_window:
                 continue
             outer, _, inner = name.partition("_")
             if inner:

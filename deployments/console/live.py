@@ -11,6 +11,7 @@ from deployments.choices import (
     ACTIVE_DEPLOYMENTS,
     IN_FLIGHT,
     DeploymentStatus,
+    PauseReason,
     StageStatus,
     TargetStatus,
 )
@@ -206,6 +207,24 @@ def _banner(deployment: Deployment, progress: dict[str, int]) -> dict[str, str] 
     """Say what went wrong or what waits for a person, and what to do next."""
     has_failed = any(progress[camelize(each)] for each in (T.FAILED, *RETURNING))
     match deployment.status:
+        case D.PAUSED if PauseReason.WINDOW in deployment.pause_reasons:
+            return {
+                "tone": "grey",
+                "icon": "bedtime",
+                "title": "Paused: outside of its maintenance window",
+                "text": deployment.pause_detail,
+                "next": "Nothing needs to be done: it goes on by itself. Devices at "
+                "work finish.",
+            }
+        case D.PAUSED if PauseReason.APPROVAL in deployment.pause_reasons:
+            return {
+                "tone": "amber",
+                "icon": "verified",
+                "title": "Paused: a stage waits for its approval",
+                "text": deployment.pause_detail,
+                "next": "An Admin approves the stage, or rolls back to return the "
+                "devices that have the new firmware.",
+            }
         case D.PAUSED:
             look = "Look at the failed devices below. " if has_failed else ""
             return {

@@ -41,6 +41,7 @@ from deployments.strategies.blue_green import GREEN_STAGE
 from deployments.strategies.decide import decide
 from deployments.strategies.registry import STRATEGIES
 from deployments.strategies.types import (
+    AwaitApproval,
     Complete,
     PassStage,
     Pause,
@@ -48,6 +49,7 @@ from deployments.strategies.types import (
     StartStage,
     Wait,
 )
+from deployments.windows import DEVICE_ZONE
 from health.services.watching import unwatch
 from hotswap.common import audit
 from hotswap.common.services import touch_clock
@@ -150,6 +152,7 @@ def _advance_running(
             now,
             stage_number=stage.number if stage else None,
         )
+    _keep_window(deployment, now)
     if deployment.status == DeploymentStatus.RUNNING:
         sweeps.skip_unseen(deployment, now, awake_since)
         sweeps.fail_vanished(deployment, now, awake_since)
@@ -197,6 +200,15 @@ def _step(deployment: Deployment, now: datetime) -> bool:
         case PassStage(number, warning):
             _pass_stage(deployment, stages[number - 1], warning, now)
             return True
+        case AwaitApproval(number):
+            _pause(
+                deployment,
+                PauseReason.APPROVAL,
+                f"stage {number} ({stages[number - 1].name}) waits for an approval",
+                now,
+                stage_number=number,
+            )
+            return False
         case Pause(number, reason):
             pause_for_health(deployment, reason, now, stage_number=number)
             return False
@@ -278,22 +290,89 @@ def pause_for_health(
     deployment: Deployment, reason: str, now: datetime, *, stage_number: int | None
 ) -> None:
     """Pause because the evidence asks for a person; the caller holds the lock."""
+    _pause(
+        deployment,
+        PauseReason.HEALTH,
+        reason,
+        now,
+        level=Level.WARNING,
+        stage_number=stage_number,
+    )
+
+
+def _pause(
+    deployment: Deployment,
+    why: PauseReason,
+    detail: str,
+    now: datetime,
+    *,
+    until: datetime | None = None,
+    level: Level = Level.INFO,
+    stage_number: int | None = None,
+) -> None:
     deployment.status = DeploymentStatus.PAUSED
-    deployment.pause_reasons = [*deployment.pause_reasons, PauseReason.HEALTH]
-    deployment.pause_detail = reason
-    deployment.waiting_for = reason
-    deployment.next_check_at = None
+    deployment.pause_reasons = [why]
+    deployment.pause_detail = detail
+    deployment.paused_at = now
+    deployment.waiting_for = detail
+    deployment.next_check_at = until
     deployment.updated_at = now
     deployment.save()
     log(
         deployment,
         "deployment.paused",
-        reason,
+        detail,
         now=now,
-        level=Level.WARNING,
+        level=level,
         stage_number=stage_number,
     )
-    _record(deployment, "paused", reason)
+    _record(deployment, "paused", detail)
+
+
+def _keep_window(deployment: Deployment, now: datetime) -> None:
+    """Pause outside of the maintenance window, and go on when it opens.
+
+    Devices at work finish. The pause is not counted against devices that have not
+    been seen. A window in each device's own time is looked at when it polls.
+    """
+    window = deployment.window
+    if window is None or window.zone == DEVICE_ZONE:
+        return
+    opening = window.opening_after(now, window.zone_of({}))
+    is_outside = PauseReason.WINDOW in deployment.pause_reasons
+    if opening is not None and deployment.status == DeploymentStatus.RUNNING:
+        _pause(
+            deployment,
+            PauseReason.WINDOW,
+            f"outside of its maintenance window until {opening:%Y-%m-%d %H:%M} UTC",
+            now,
+            until=opening,
+        )
+    elif opening is None and is_outside:
+        stage = deployment.stages.filter(opened_at__isnull=False).last()
+        since = deployment.resumed_at
+        if stage is not None and stage.opened_at is not None:
+            since = max(stage.opened_at, since or stage.opened_at)
+        if since is not None and deployment.paused_at is not None:
+            deployment.resumed_at = since + (now - deployment.paused_at)
+        go_on(deployment, now, "the maintenance window is open")
+
+
+def go_on(deployment: Deployment, now: datetime, message: str) -> None:
+    """End a pause; the caller holds the lock."""
+    deployment.status = (
+        DeploymentStatus.SCHEDULED
+        if deployment.started_at is None
+        else DeploymentStatus.RUNNING
+    )
+    deployment.pause_reasons = []
+    deployment.pause_detail = ""
+    deployment.paused_at = None
+    deployment.waiting_for = ""
+    deployment.next_check_at = None
+    deployment.updated_at = now
+    deployment.save()
+    log(deployment, "deployment.resumed", message, now=now)
 
 
 def begin_rollback(

@@ -71,6 +71,9 @@ class DeploymentRequest:
     offline_deadline: timedelta = timedelta(hours=24)
     device_timeout: timedelta = timedelta(minutes=30)
     max_attempts: int = 3
+    require_approval_per_stage: bool = False
+    maintenance_window: dict[str, Any] | None = None
+    max_devices_per_minute: int | None = None
     scheduled_at: datetime | None = None
 
     @property
@@ -293,6 +296,9 @@ def create_deployment(
             offline_deadline=request.offline_deadline,
             device_timeout=request.device_timeout,
             max_attempts=request.max_attempts,
+            require_approval_per_stage=request.require_approval_per_stage,
+            maintenance_window=request.maintenance_window,
+            max_devices_per_minute=request.max_devices_per_minute,
             live_fleet=LiveFleet.BLUE
             if request.strategy == Strategy.BLUE_GREEN
             else "",

@@ -4,6 +4,8 @@ Rules:
 - A poll repeats the open order until its claim, then answers nothing.
 - An order exists from the moment it is offered; a device that never polls has none.
 - Going back comes before going forward; of several deployments the older wins.
+- A deployment may give so many orders a minute and no more, and a device may have a
+  window of its own: what comes too early is postponed, with the time and the reason.
 - What a device runs is looked at again at the offer: it may have changed since the
   plan was frozen.
 - A device that does not report secure boot, where its model requires it, gets no
@@ -22,7 +24,7 @@ from typing import Any
 from uuid import UUID
 
 from django.conf import settings
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 from django.db.models import Case, Exists, F, Max, OuterRef, Q, When
 from opentelemetry import trace
 
@@ -35,6 +37,7 @@ from deployments.choices import (
 from deployments.models import Deployment, Event, Target, Update
 from deployments.services.log import log
 from deployments.services.sweeps import LOCKED_SAID
+from deployments.windows import DEVICE_ZONE
 from devices.models import Device
 from firmware import signing
 from firmware.choices import FirmwareStatus
@@ -46,6 +49,8 @@ from health.services.heartbeats import has_secure_boot, note_contact
 from health.services.watching import Watch, limits_to_json, watch
 
 MAX_SKIPS = 20
+MINUTE = timedelta(minutes=1)
+PACE_LOCK = 0x50414345
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +222,7 @@ def _offer_target(
     device: Device, target_id: int, now: datetime, trusted: frozenset[str] | None
 ) -> Update | None:
     """Write an order for one target, or find that it needs none."""
+    _take_turn(target_id)
     target = (
         Target.objects.select_for_update(of=("self",), no_key=True)
         .select_related(
@@ -267,6 +273,11 @@ def _offer_target(
             now,
         )
         return None
+    postponed = _postponed_until(deployment, device, now)
+    if postponed is not None:
+        target.next_attempt_at, target.message = postponed
+        target.save(update_fields=["next_attempt_at", "message"])
+        return None
     if target.exposed_at is None:
         if device.firmware_checksum == firmware.sha256:
             _set_aside(target, "already_installed", "it ran this image already", now)
@@ -275,6 +286,51 @@ def _offer_target(
         target.from_checksum = device.firmware_checksum
         target.from_firmware = _running_image(device)
     return _write_order(device, target, firmware, OrderKind.INSTALL, now, trusted)
+
+
+def _take_turn(target_id: int) -> None:
+    """Let one poll at a time count the orders of a deployment that is paced.
+
+    The deployment's row is the tick's to lock, so this is a lock beside it; it is
+    taken before that of the target, and ends with the transaction.
+    """
+    paced = (
+        Deployment.objects.filter(
+            targets=target_id, max_devices_per_minute__isnull=False
+        )
+        .values_list("pk", flat=True)
+        .first()
+    )
+    if paced is not None:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT pg_advisory_xact_lock(%s, hashtext(%s))",
+                [PACE_LOCK, str(paced)],
+            )
+
+
+def _postponed_until(
+    deployment: Deployment, device: Device, now: datetime
+) -> tuple[datetime, str] | None:
+    """Return until when an order must wait, and why; None if it may be given."""
+    window = deployment.window
+    if window is not None and window.zone == DEVICE_ZONE:
+        opening = window.opening_after(now, window.zone_of(device.tags))
+        if opening is not None:
+            return opening, "outside of its maintenance window"
+    limit = deployment.max_devices_per_minute
+    if limit is not None:
+        given = Update.objects.filter(
+            deployment=deployment,
+            kind=OrderKind.INSTALL,
+            offered_at__gt=now - MINUTE,
+        )
+        latest = given.order_by("-offered_at").values_list("offered_at", flat=True)
+        # The order that must be a minute old before there is a place again.
+        place = latest[limit - 1 : limit].first()
+        if place is not None:
+            return place + MINUTE, f"{limit} devices a minute are the most"
+    return None
 
 
 def _running_image(device: Device) -> Firmware | None:

@@ -9,21 +9,28 @@ from contextlib import contextmanager
 from datetime import datetime
 from uuid import UUID
 
+from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
 from deployments.choices import (
     CANCELLABLE,
     PAUSABLE,
+    RETRIABLE,
     REVERSIBLE,
     DeploymentStatus,
     PauseReason,
     StageStatus,
 )
-from deployments.exceptions import DeploymentNotFoundError, WrongStatusError
+from deployments.exceptions import (
+    DeploymentNotFoundError,
+    NothingToRetryError,
+    OwnLaunchError,
+    WrongStatusError,
+)
 from deployments.models import Deployment
 from deployments.services import sweeps
-from deployments.services.advance import begin_rollback
+from deployments.services.advance import begin_rollback, go_on
 from deployments.services.log import log
 from hotswap.common import audit
 from hotswap.common.models import User
@@ -76,6 +83,7 @@ def pause_deployment(
         deployment.status = DeploymentStatus.PAUSED
         deployment.pause_reasons = [PauseReason.OPERATOR]
         deployment.pause_detail = reason
+        deployment.paused_at = now
         deployment.waiting_for = f"paused by an operator: {reason}"
         deployment.next_check_at = None
         deployment.updated_at = now
@@ -95,20 +103,74 @@ def resume_deployment(
     now = now or timezone.now()
     paused = (DeploymentStatus.PAUSED,)
     with _acting(actor, deployment_id, paused, "resumed", reason) as deployment:
+        if PauseReason.WINDOW in deployment.pause_reasons:
+            raise WrongStatusError("it goes on by itself when its window opens")
+        if PauseReason.APPROVAL in deployment.pause_reasons:
+            raise WrongStatusError("its next stage waits for an approval")
         if PauseReason.HEALTH in deployment.pause_reasons:
             deployment.stages.filter(status=StageStatus.OPEN).update(is_accepted=True)
-        deployment.status = (
-            DeploymentStatus.SCHEDULED
-            if deployment.started_at is None
-            else DeploymentStatus.RUNNING
-        )
-        deployment.pause_reasons = []
-        deployment.pause_detail = ""
-        deployment.waiting_for = ""
         deployment.resumed_at = now
+        go_on(deployment, now, reason)
+    return deployment
+
+
+def approve_stage(
+    *, actor: User, deployment_id: UUID, comment: str, now: datetime | None = None
+) -> Deployment:
+    """Let the next stage open.
+
+    Raises:
+        DeploymentNotFoundError.
+        WrongStatusError: no stage waits for an approval.
+        OwnLaunchError: under four eyes, by whoever launched.
+    """
+    now = now or timezone.now()
+    paused = (DeploymentStatus.PAUSED,)
+    verb = "approved"
+    with _acting(actor, deployment_id, paused, verb, comment) as deployment:
+        stage = deployment.stages.filter(status=StageStatus.PENDING).first()
+        if stage is None or PauseReason.APPROVAL not in deployment.pause_reasons:
+            raise WrongStatusError("no stage of this deployment waits for an approval")
+        if settings.FOUR_EYES and deployment.created_by_id == actor.pk:
+            raise OwnLaunchError("whoever launched a deployment cannot approve it")
+        stage.approved_at = now
+        stage.approved_by = actor
+        stage.save(update_fields=["approved_at", "approved_by"])
+        deployment.resumed_at = now
+        go_on(
+            deployment, now, f"stage {stage.number} ({stage.name}) approved: {comment}"
+        )
+    return deployment
+
+
+def retry_failed(
+    *, actor: User, deployment_id: UUID, reason: str, now: datetime | None = None
+) -> Deployment:
+    """Order every device that failed, or was sent back alone, to try again.
+
+    Their attempts are counted anew. A completed deployment runs again until they have
+    settled.
+
+    Raises:
+        DeploymentNotFoundError, WrongStatusError.
+        NothingToRetryError: no device failed.
+    """
+    now = now or timezone.now()
+    with _acting(actor, deployment_id, RETRIABLE, "retried", reason) as deployment:
+        count = sweeps.retry(deployment, now)
+        if not count:
+            raise NothingToRetryError("no device of this deployment failed")
+        if deployment.status == DeploymentStatus.COMPLETED:
+            deployment.status = DeploymentStatus.RUNNING
+            deployment.finished_at = None
         deployment.updated_at = now
         deployment.save()
-        log(deployment, "deployment.resumed", reason, now=now)
+        log(
+            deployment,
+            "deployment.retried",
+            f"{count} devices try again: {reason}",
+            now=now,
+        )
     return deployment
 
 

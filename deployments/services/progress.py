@@ -120,6 +120,7 @@ def plan_of(deployment: Deployment, stages: list[Stage]) -> types.Plan:
             for stage in stages
         ),
         in_flight,
+        deployment.require_approval_per_stage,
     )
 
 
@@ -157,6 +158,7 @@ def progress_of(
                 settled_at=stage.settled_at,
                 passed_at=stage.passed_at,
                 is_accepted=stage.is_accepted,
+                is_approved=stage.approved_at is not None,
             )
         )
     return tuple(facts)
@@ -210,4 +212,8 @@ def estimate_completion(
             end = max(end, stage.settled_at + wait)
         else:
             end = max(end, stage.opened_at + mean, now) + wait
+    if deployment.max_devices_per_minute:
+        pending = total.by_status[T.PENDING]
+        minutes = pending / deployment.max_devices_per_minute
+        end = max(end, now + timedelta(minutes=minutes) + mean)
     return end

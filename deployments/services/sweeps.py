@@ -17,9 +17,10 @@ from typing import Any
 from uuid import UUID
 
 from django.db import connection
+from django.db.models import Exists, OuterRef
 
-from deployments.choices import FINAL_ERRORS, UNFINISHED
-from deployments.models import Deployment
+from deployments.choices import FINAL_ERRORS, UNFINISHED, TargetStatus
+from deployments.models import Deployment, Target, Update
 
 RETRY_BASE_SECONDS = 10
 RETRY_MAX_SECONDS = 600
@@ -488,6 +489,31 @@ def _end_retries(
             "said": said,
             **(values or {}),
         },
+    )
+
+
+def retry(deployment: Deployment, now: datetime) -> int:
+    """Plan every target anew that failed, or whose device was sent back alone.
+
+    Returns:
+        How many there are.
+    """
+    unfinished = Update.objects.filter(target=OuterRef("pk"), closed_at__isnull=True)
+    return Target.objects.filter(
+        ~Exists(unfinished),
+        deployment=deployment,
+        status__in=[TargetStatus.FAILED, TargetStatus.ROLLED_BACK],
+    ).update(
+        status=TargetStatus.PENDING,
+        attempt=0,
+        rollback_attempt=0,
+        error_code="",
+        message="",
+        returning_since=None,
+        settled_at=None,
+        # From here on it is waited for, as after any attempt.
+        next_attempt_at=now,
+        updated_at=now,
     )
 
 

@@ -6,6 +6,7 @@ Rules, in this order:
   still watched.
 - A gate opens on complete evidence only: enough of the stage exposed, everything
   exposed settled, the wait over. No data never opens a gate.
+- Where stages need approval, a person opens each but the first.
 - Between the rollback threshold and the health threshold it warns, then goes on or
   pauses, as the deployment says.
 
@@ -15,6 +16,7 @@ Pure: standard library, numbers and a clock that is passed in.
 from datetime import datetime
 
 from deployments.strategies.types import (
+    AwaitApproval,
     Complete,
     Decision,
     Gate,
@@ -56,7 +58,10 @@ def decide(
         in_flight += 1
         waiting = waiting or answer
     if len(opened) < len(plan.stages) and in_flight < plan.in_flight:
-        return StartStage(len(opened) + 1)
+        following = progress[len(opened)]
+        if plan.needs_approval and opened and not following.is_approved:
+            return AwaitApproval(following.number)
+        return StartStage(following.number)
     return waiting or Complete()
 
 

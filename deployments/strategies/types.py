@@ -49,10 +49,15 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The stages in order; `in_flight` of them may be unfinished at once."""
+    """The stages in order; `in_flight` of them may be unfinished at once.
+
+    With `needs_approval` a person approves each stage but the first, which whoever
+    launched has approved by launching.
+    """
 
     stages: tuple[Stage, ...]
     in_flight: int = 1
+    needs_approval: bool = False
 
 
 def nothing_after_the_last(stages: Sequence[Stage]) -> tuple[Stage, ...]:
@@ -85,6 +90,7 @@ class StageProgress:
         can_grow: an unexposed device may still appear before the offline deadline.
         opened_at, settled_at, passed_at: None as long as it has not happened.
         is_accepted: an operator resumed in spite of the warning of this stage.
+        is_approved: a person let this stage open.
     """
 
     number: int
@@ -98,6 +104,7 @@ class StageProgress:
     settled_at: datetime | None
     passed_at: datetime | None
     is_accepted: bool = False
+    is_approved: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +135,13 @@ class Pause:
 
 
 @dataclass(frozen=True, slots=True)
+class AwaitApproval:
+    """The stage could open, and a person has to say so."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
 class RollBack:
     number: int
     reason: str
@@ -138,4 +152,4 @@ class Complete:
     pass
 
 
-Decision = StartStage | PassStage | Wait | Pause | RollBack | Complete
+Decision = StartStage | AwaitApproval | PassStage | Wait | Pause | RollBack | Complete

@@ -92,6 +92,8 @@ TABLE = """
     /deployments/<deployment>/resume               POST   401 403 400 400 403
     /deployments/<deployment>/cancel               POST   401 403 400 400 403
     /deployments/<deployment>/rollback             POST   401 403 400 400 403
+    /deployments/<deployment>/retry-failed         POST   401 403 400 400 403
+    /deployments/<deployment>/approve-stage        POST   401 403 403 400 403
     /schema                                        GET    401 200 200 200 403
     /docs                                          GET    401 200 200 200 403
 """

@@ -271,6 +271,59 @@ def test_ticked_regions_are_taken_in_the_order_named(
     assert parameters["regions"] == ["APAC", "US-EAST"]
 
 
+def test_a_window_a_pace_and_approvals_are_launched(
+    operator_client: ConsoleClient, admin_client: ConsoleClient, free: Scene
+) -> None:
+    form = form_for(
+        free,
+        name="careful",
+        maxDevicesPerMinute="5",
+        requireApprovalPerStage="on",
+        maintenanceWindow_days=["MO", "TU"],
+        maintenanceWindow_start="22:00",
+        maintenanceWindow_end="04:00",
+        maintenanceWindow_timezone="Europe/Berlin",
+    )
+
+    wrong = preview(operator_client, form | {"maintenanceWindow_timezone": "Mars"})
+    launch_after(operator_client, form)
+
+    deployment = Deployment.objects.get(name="careful")
+    assert "is not a time zone" in wrong.content.decode()
+    assert deployment.max_devices_per_minute == 5
+    assert deployment.require_approval_per_stage
+    assert deployment.maintenance_window == {
+        "days": ["MO", "TU"],
+        "start": "22:00",
+        "end": "04:00",
+        "timezone": "Europe/Berlin",
+    }
+
+
+def test_a_stage_is_approved_in_its_dialog(
+    operator_client: ConsoleClient, admin_client: ConsoleClient, free: Scene
+) -> None:
+    launch_after(
+        operator_client,
+        form_for(free, name="asked", requireApprovalPerStage="on", waitDuration="0"),
+    )
+    deployment = Deployment.objects.get(name="asked")
+    free.world.now = timezone.now()
+    free.world.tick()
+    free.world.update_offered()
+    page = operator_client.get(url_of(deployment, "change")).content.decode()
+    by_operator = operator_client.post(
+        url_of(deployment, "approve-stage"), {"comment": "fine"}
+    )
+    admin_client.post(url_of(deployment, "approve-stage"), {"comment": "fine"})
+
+    deployment.refresh_from_db()
+    assert "a stage waits for its approval" in page
+    assert by_operator.status_code == 403
+    assert deployment.status == DeploymentStatus.RUNNING
+    assert deployment.stages.get(number=2).approved_by == admin_client.person
+
+
 def test_launching_asks_for_a_preview_of_the_same_form(
     operator_client: ConsoleClient, free: Scene
 ) -> None:
