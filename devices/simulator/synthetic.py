@@ -6,6 +6,7 @@ and only a new image does it: the one the device was delivered with works.
 
 import random
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from devices.agent.application import Measurement
 from devices.agent.installer import Image
@@ -41,6 +42,8 @@ class Temper:
 @dataclass(slots=True)
 class SyntheticApplication:
     """See `Application`."""
+
+    is_own: ClassVar[bool] = True
 
     device_id: str
     factory_sha256: str
