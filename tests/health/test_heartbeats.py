@@ -625,7 +625,7 @@ def test_every_device_is_under_the_status_that_it_shows(viewer: PersonCaller) ->
         row["deviceId"]: row["status"]
         for row in viewer.get("/devices").json()["results"]
     }
-    filtered = {}
+    filtered: dict[str, str] = {}
     for status in DeviceStatus.values:
         page = viewer.get(f"/devices?status={status}&count=true").json()
         assert page["count"] == len(page["results"]) == 1
