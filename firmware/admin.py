@@ -193,7 +193,7 @@ def use_in_words(use: FirmwareUse) -> tuple[str, ...]:
     """Say how many devices run a firmware, and what is under way with it."""
     under_way = ", ".join(f"{each.name} ({each.status})" for each in use.deployments)
     return (
-        f"{use.device_count:,} devices run it now.",
+        f"Devices that run it now: {use.device_count:,}.",
         f"Deployments under way: {under_way}."
         if under_way
         else "No deployment of it is under way.",

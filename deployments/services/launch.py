@@ -241,9 +241,9 @@ def _warnings(judged: Any, firmware: Firmware) -> tuple[LaunchWarning, ...]:
     return (
         LaunchWarning(
             "security_version_raised",
-            f"{rising:,} of the devices have not confirmed security version "
-            f"{firmware.security_version} before. One that has will refuse every "
-            "firmware below it from then on: what has a lower one, its present "
+            f"Devices that have not confirmed security version "
+            f"{firmware.security_version} before: {rising:,}. One that has will refuse "
+            "every firmware below it from then on: what has a lower one, its present "
             "firmware perhaps, cannot be rolled back to",
             rising,
         ),

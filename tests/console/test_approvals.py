@@ -79,7 +79,7 @@ def test_the_deprecation_asks_whether_to_cancel_and_shows_the_use(
         {"reason": "it leaks", "cancelDeployments": "on"},
     )
 
-    assert "0 devices run it now" in asked
+    assert "Devices that run it now: 0" in asked
     assert "cancelDeployments" in asked
     firmware.refresh_from_db()
     assert firmware.status == "Deprecated"
