@@ -18,7 +18,7 @@ from django.urls import URLPattern, path
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from rest_framework.exceptions import ParseError, ValidationError
+from rest_framework.exceptions import ValidationError
 from unfold.contrib.filters.admin import RadioFilter
 from unfold.decorators import display
 from unfold.paginator import InfinitePaginator
@@ -29,7 +29,9 @@ from devices.api.serializers import (
 )
 from devices.api.views import export_response
 from devices.choices import DeviceStatus, GroupType, KeyStatus, RunKnowledge
+from devices.console import enrolments, imports  # noqa: F401
 from devices.console.audiences import TICK, KnowingForm
+from devices.console.fields import JsonField, region_choices
 from devices.console.groups import (
     AddMembers,
     CreateDynamicGroup,
@@ -45,7 +47,6 @@ from devices.selectors import count_members, devices_of, groups_of, rule_of
 from devices.services import certificates, credentials, erasure, registry
 from devices.services.certificates import MAX_PEM_CHARACTERS
 from firmware.models import DeviceModel
-from hotswap.common.api.parsers import parse_json
 from hotswap.common.console import (
     DONE,
     FAILED,
@@ -149,35 +150,8 @@ def _certificate_look(each: DeviceCertificate, now: datetime) -> tuple[str, str,
 # --- Verbs of a device ---------------------------------
 
 
-class JsonField(forms.CharField):
-    """A JSON object, read as strictly as the API reads it."""
-
-    widget = forms.Textarea(
-        attrs={"class": "hs-input hs-json", "rows": 4, "spellcheck": "false"}
-    )
-
-    def prepare_value(self, value: Any) -> Any:
-        if not value or isinstance(value, str):
-            return value or ""
-        return json.dumps(value, indent=2)
-
-    def clean(self, value: Any) -> Any:
-        text = super().clean(value)
-        try:
-            found = parse_json((text or "{}").encode())
-        except ParseError as error:
-            raise forms.ValidationError(str(error.detail)) from None
-        if not isinstance(found, dict):
-            raise forms.ValidationError('Write an object: {"site": "plant-7"}')
-        return found
-
-
-def _regions() -> list[tuple[str, str]]:
-    return [(region, region) for region in settings.REGIONS]
-
-
 class DeviceForm(KnowingForm):
-    region = forms.ChoiceField(choices=_regions)
+    region = forms.ChoiceField(choices=region_choices)
     tags = JsonField(required=False, help_text='Object of texts: {"site": "plant-7"}')
     metadata = JsonField(required=False, help_text="Any object of at most 16 KiB")
 
@@ -440,7 +414,7 @@ class RegisterForm(ConsoleForm):
         help_text="Your own name of it: letters, digits and . _ : -",
     )
     model = forms.ChoiceField()
-    region = forms.ChoiceField(choices=_regions)
+    region = forms.ChoiceField(choices=region_choices)
     tags = JsonField(required=False, help_text='Object of texts: {"site": "plant-7"}')
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -535,7 +509,7 @@ class RegionFilter(RadioFilter):
     parameter_name = "region"
 
     def lookups(self, request: Any, model_admin: Any) -> list[tuple[str, str]]:
-        return _regions()
+        return region_choices()
 
     def queryset(self, request: Any, queryset: QuerySet[Device]) -> QuerySet[Device]:
         return queryset.filter(region=self.value()) if self.value() else queryset

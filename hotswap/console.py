@@ -13,7 +13,8 @@ from unfold.dataclasses import SearchResult
 from deployments.choices import DeploymentStatus
 from deployments.console.words import deployment_pill
 from deployments.models import Deployment
-from devices.models import Device, DeviceKey
+from devices.choices import EnrolmentStatus
+from devices.models import Device, DeviceKey, EnrolmentRequest
 from firmware.choices import FirmwareStatus
 from firmware.models import Firmware
 from firmware.services.rings import images_held_back
@@ -149,9 +150,20 @@ def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
             "items": [
                 entry("Devices", "devices_device_changelist", "sensors"),
                 entry("Groups", "devices_devicegroup_changelist", "workspaces"),
+                entry(
+                    "Enrolments",
+                    "devices_enrolmentrequest_changelist",
+                    "how_to_reg",
+                    **_badge(_waiting_enrolments(), "warning"),
+                ),
             ],
         },
     ]
+    if _may(request, Role.ADMIN):
+        groups[-1]["items"] += [
+            entry("Enrolment tokens", "devices_enrolmenttoken_changelist", "vpn_key"),
+            entry("Imports", "devices_deviceimport_changelist", "upload_file"),
+        ]
     if _may(request, Role.ADMIN):
         groups.append(
             {
@@ -163,6 +175,10 @@ def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
             }
         )
     return groups
+
+
+def _waiting_enrolments() -> int:
+    return EnrolmentRequest.objects.filter(status=EnrolmentStatus.PENDING).count()
 
 
 def _badge(number: int, variant: str) -> dict[str, str]:
@@ -180,6 +196,7 @@ def overview(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     drafts = Firmware.objects.filter(status=FirmwareStatus.DRAFT)
     deployments = reverse("admin:deployments_deployment_changelist")
     firmware = reverse("admin:firmware_firmware_changelist")
+    enrolments = reverse("admin:devices_enrolmentrequest_changelist")
     devices = reverse("admin:devices_device_changelist")
     context |= {
         "title": "HotSwap",
@@ -201,6 +218,12 @@ def overview(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
                 "label": "firmware waiting for approval",
                 "tone": "amber",
                 "url": reverse("admin:firmware_approvalrequest_changelist"),
+            },
+            {
+                "number": _waiting_enrolments(),
+                "label": "devices waiting to be let in",
+                "tone": "amber",
+                "url": f"{enrolments}?status={EnrolmentStatus.PENDING.value}",
             },
             {
                 "number": Firmware.objects.filter(damaged_at__isnull=False).count(),

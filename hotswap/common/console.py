@@ -343,6 +343,9 @@ class ConsoleAdmin(ModelAdmin):
     verbs: ClassVar[tuple[type[Verb], ...]] = ()
     page_template: ClassVar[str] = ""
     list_name: ClassVar[str] = ""
+    # What an empty list says: a sentence, and what would fill it.
+    empty_words: ClassVar[tuple[str, str]] = ("", "")
+    list_before_template = "console/empty.html"
     actions = None
     list_per_page = 50
     list_max_show_all = 0
@@ -464,6 +467,7 @@ class ConsoleAdmin(ModelAdmin):
             request,
             {
                 "title": self.title,
+                "empty_words": self.empty_words,
                 "console_buttons": self.buttons(acting_person(request), None),
                 **(extra_context or {}),
             },

@@ -6,15 +6,25 @@ from typing import Any
 
 import pytest
 from django.test import Client
+from django.utils import timezone
 
 from deployments.models import Deployment
-from devices.models import Device, DeviceGroup
+from devices.choices import ImportFormat
+from devices.models import (
+    Device,
+    DeviceGroup,
+    DeviceImport,
+    EnrolmentRequest,
+    EnrolmentToken,
+)
+from devices.services.enrolment import Applicant, enrol_device
+from devices.services.imports import begin_import
 from firmware.models import DeviceModel, Firmware, SigningKey, StorageKey
 from hotswap.common.models import User
 from hotswap.common.roles import Role
 from tests.common.factories import PersonFactory
 from tests.deployments.world import World
-from tests.devices.factories import GroupFactory
+from tests.devices.factories import EnrolmentTokenFactory, GroupFactory, value_of
 
 
 class ConsoleClient(Client):
@@ -65,6 +75,9 @@ class Scene:
     person: User
     signing_key: SigningKey
     storage_key: StorageKey
+    enrolment: EnrolmentRequest
+    enrolment_token: EnrolmentToken
+    device_import: DeviceImport
 
 
 @pytest.fixture
@@ -77,6 +90,12 @@ def scene(db: None) -> Scene:
     device = Device.objects.get(device_id="d-000")
     group = GroupFactory.create(name="lab", members=[device])
     deployment = world.launch(new, "Canary")
+    token = EnrolmentTokenFactory.create()
+    enrol_device(
+        enrolment_token=value_of(token),
+        applicant=Applicant("new-device", new.model.name, "s" * 40),
+        now=timezone.now(),
+    )
     return Scene(
         world=world,
         draft=draft,
@@ -88,4 +107,12 @@ def scene(db: None) -> Scene:
         person=PersonFactory.create(),
         signing_key=SigningKey.objects.get(),
         storage_key=StorageKey.objects.get(),
+        enrolment=EnrolmentRequest.objects.get(),
+        enrolment_token=token,
+        device_import=begin_import(
+            actor=PersonFactory.create(admin=True),
+            file_format=ImportFormat.NDJSON,
+            columns=[],
+            lines=[(1, b"{}")],
+        ),
     )

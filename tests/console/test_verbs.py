@@ -25,8 +25,11 @@ SHOWN = {
     "User": "person",
     "SigningKey": "signing_key",
     "StorageKey": "storage_key",
+    "EnrolmentRequest": "enrolment",
+    "EnrolmentToken": "enrolment_token",
+    "DeviceImport": "device_import",
 }
-ADMIN_ONLY = {"User", "AuditEvent"}
+ADMIN_ONLY = {"User", "AuditEvent", "EnrolmentToken", "DeviceImport"}
 
 
 def console_admins() -> list[ConsoleAdmin]:
