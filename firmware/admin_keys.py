@@ -223,15 +223,18 @@ class RevokeSigningKey(Verb):
 
     def notes(self, obj: SigningKey) -> tuple[str, ...]:
         count = rings.held_back_if_revoked(key_id=obj.key_id)
+        fate = (
+            f"{count} images that no other key has signed are offered to no device "
+            "until they are signed again."
+            if count
+            else "No image is held back: others have signed what this key has signed."
+        )
         return (
             (
                 "This cannot be undone. The key leaves the published keys at once; "
                 "open orders that it has signed come again under the active key."
             ),
-            (
-                f"{count} images that no other key has signed are offered to no device "
-                "until they are signed again."
-            ),
+            fate,
         )
 
     def act(self, user: User, obj: SigningKey, given: dict[str, Any]) -> str:
