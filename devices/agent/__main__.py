@@ -17,7 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, Any
 
-from devices.agent.agent import Agent, Ending
+from devices.agent.agent import Agent, Device, Ending
 from devices.agent.application import Application, ProcessApplication
 from devices.agent.backoff import Backoff
 from devices.agent.clock import StoppableClock, StopRequested
@@ -38,7 +38,6 @@ from devices.agent.installer import (
     SlotInstaller,
 )
 from devices.agent.logs import LOG_FORMATS, set_up_logging
-from devices.agent.orders import Device
 from devices.agent.provisioning import provision
 from devices.agent.rotation import KeyRotation
 from devices.agent.secure_boot import read_secure_boot

@@ -8,7 +8,6 @@ Rules:
 - The program gets no secret of the agent through its environment.
 """
 
-import contextlib
 import ctypes
 import json
 import logging
@@ -135,9 +134,7 @@ class ProcessApplication:
             raise ApplicationError(f"{arguments[0]}: {error}") from error
         self._measured_at = time.monotonic()
         self._measured_cpu_seconds = 0.0
-        with contextlib.suppress(OSError):
-            # On a full disk the program runs all the same.
-            self._write_pid(self._process.pid)
+        self._write_pid(self._process.pid)
         reach("try.application_started")
 
     def stop(self) -> None:

@@ -3,8 +3,6 @@
 from dataclasses import dataclass, field
 from random import Random
 
-from devices.agent.limits import Limits
-
 MAX_RETRY_AFTER_SECONDS = 3600.0
 
 
@@ -38,8 +36,3 @@ class Backoff:
     def reset(self) -> None:
         """Forget the failures: something worked."""
         self.failures = 0
-
-
-def retry_backoff(limits: Limits, random: Random) -> Backoff:
-    """Give the back-off of everything that has none of its own."""
-    return Backoff(limits.retry_first_seconds, limits.retry_ceiling_seconds, random)

@@ -17,12 +17,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from devices.agent.agent import Agent
+from devices.agent.agent import Agent, Device
 from devices.agent.application import Application
 from devices.agent.backoff import Backoff
 from devices.agent.clock import StoppableClock, StopRequested
 from devices.agent.limits import Limits
-from devices.agent.orders import Device
 from devices.agent.provisioning import provision
 from devices.agent.states import AgentState, Phase
 from devices.agent.transport import HttpTransport

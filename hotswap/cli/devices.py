@@ -308,7 +308,7 @@ def import_devices(
         raise
     rejected = list(
         api.results(
-            f"{place}/results",
+            place,
             limit=None if as_json else SHOWN_REJECTIONS,
             outcome="rejected",
         )
@@ -351,6 +351,8 @@ def import_keys(
 def _fetch_keys(api: Api, place: str, keys_file: Path) -> None:
     keys = api.request("GET", f"{place}/keys").text
     write_private(keys_file, keys, replace=True)
+    # They have arrived, and are on disk: the server need not keep them any longer.
+    api.request("DELETE", f"{place}/keys")
 
 
 def _import(api: Api, file: Path, content_type: str) -> tuple[str, dict[str, Any]]:

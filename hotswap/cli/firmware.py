@@ -150,14 +150,35 @@ def deprecate(
     firmware: Reference,
     *,
     reason: Annotated[str, typer.Option(help="Why nobody should deploy it any more.")],
+    cancel_deployments: Annotated[
+        bool,
+        typer.Option(
+            "--cancel-deployments", help="Recall it: cancel what deploys it now, too."
+        ),
+    ] = False,
     server: Server = None,
     token_file: TokenFile = None,
     as_json: Json = False,
 ) -> None:
-    """Close an approved firmware to new deployments."""
+    """Close an approved firmware to new deployments; `usage` tells what has it."""
     api = open_api(server, token_file)
     found = find_firmware(api, firmware)
-    _act(api, found, "deprecate", {"reason": reason}, as_json=as_json)
+    body = {"reason": reason, "cancelDeployments": cancel_deployments}
+    _act(api, found, "deprecate", body, as_json=as_json)
+
+
+@app.command()
+def usage(
+    firmware: Reference,
+    *,
+    server: Server = None,
+    token_file: TokenFile = None,
+    as_json: Json = False,
+) -> None:
+    """Show how many devices run a firmware, and what deploys it."""
+    api = open_api(server, token_file)
+    found = find_firmware(api, firmware)
+    print_document(api.get(f"/firmware/{found['id']}/usage"), as_json=as_json)
 
 
 def find_firmware(api: Api, reference: str) -> dict[str, Any]:

@@ -116,8 +116,12 @@ def test_a_pipeline_publishes_firmware(admin: Run, model: str, tmp_path: Path) -
         )
     )
     listed = answer(admin("firmware", "list", "--model", model, "--json"))
+    usage = answer(admin("firmware", "usage", first["id"], "--json"))
     retired = answer(
-        admin("firmware", "deprecate", first["id"], "--reason", "old", "--json")
+        admin(
+            *("firmware", "deprecate", first["id"], "--reason", "old"),
+            *("--cancel-deployments", "--json"),
+        )
     )
 
     assert (first["status"], first["checksum"]) == ("Draft", checksum)
@@ -126,7 +130,8 @@ def test_a_pipeline_publishes_firmware(admin: Run, model: str, tmp_path: Path) -
     assert "there already" in again.stderr
     assert approved["status"] == "Approved"
     assert [row["id"] for row in listed] == [first["id"]]
-    assert retired["status"] == "Deprecated"
+    assert (usage["deviceCount"], usage["deployments"]) == (0, [])
+    assert (retired["status"], retired["cancelledDeployments"]) == ("Deprecated", [])
 
 
 def test_another_checksum_is_not_approved(
@@ -221,6 +226,25 @@ def test_a_registered_agent_can_be_started_at_once(
     assert agent.returncode == 0, agent.stderr
     shown = answer(admin("device", "show", name, "--json"))
     assert shown["lastSeenAt"] is not None
+
+
+def test_many_devices_are_imported_with_a_result_per_line(
+    admin: Run, model: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "fleet.csv"
+    rows = [f"{model}-{number},{model}" for number in range(50)]
+    file.write_text("deviceId,model\n" + "\n".join([*rows, "bad id,none"]) + "\n")
+    keys = tmp_path / "keys.csv"
+
+    done = admin("device", "import", str(file), "--keys-file", str(keys), "--json")
+
+    assert done.stdout, done.stderr
+    summary = json.loads(done.stdout)
+    assert done.returncode == 1
+    assert (summary["created"], summary["rejected"]) == (50, 1)
+    assert summary["rejections"][0]["line"] == 52
+    assert stat.S_IMODE(keys.stat().st_mode) == 0o600
+    assert len(keys.read_text().splitlines()) == 51
 
 
 def test_groups_are_made_filled_and_removed(admin: Run, model: str) -> None:

@@ -126,25 +126,6 @@ def test_image_that_has_no_room_fails_and_leaves_what_runs_alone(
     )
 
 
-def test_disk_that_takes_no_state_stops_the_order_and_nothing_else(
-    device: DeviceProcess,
-) -> None:
-    device.start("--once").wait(60)
-    device.server.heartbeats.clear()
-    update_id = device.server.order("device-1", program("2.0.0"), "2.0.0")
-    device.start(max_file_bytes=1500)
-    wait_until(lambda: len(device.server.heartbeats) >= 10, what="heartbeats")
-
-    last = device.server.heartbeats_of("device-1")[-1]
-    assert last["applicationMetrics"]["applicationRunning"] == 1
-    assert device.server.reports_of(update_id) == []
-    assert device.state_phase() == "idle"
-
-    device.kill()
-    device.start()
-    device.server.wait_for(update_id, "confirming")
-
-
 def test_corrupt_option_shows_the_refusal(device: DeviceProcess) -> None:
     update_id = device.server.order("device-1", program("2.0.0"), "2.0.0")
 
