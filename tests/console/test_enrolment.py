@@ -46,6 +46,16 @@ def test_an_empty_list_says_what_would_fill_it(operator_client: ConsoleClient) -
     assert "Nothing waits for you." in text_of(operator_client.get(ENROLMENTS))
 
 
+def test_a_list_that_is_empty_by_its_filter_does_not_say_that_nothing_waits(
+    operator_client: ConsoleClient,
+) -> None:
+    ask(EnrolmentTokenFactory.create())
+
+    shown = text_of(operator_client.get(f"{ENROLMENTS}?status=Rejected"))
+
+    assert "Nothing waits for you." not in shown
+
+
 def test_a_waiting_device_is_counted_and_shown_with_its_age(
     viewer_client: ConsoleClient,
 ) -> None:
