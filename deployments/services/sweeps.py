@@ -55,6 +55,13 @@ IS_LOCKED = """EXISTS (
     WHERE floor_of.id = t.device_id
       AND floor_of.security_version > former.security_version
 )"""
+# The device was allowed to begin: before that it must not install.
+HAS_BEGUN = """EXISTS (
+    SELECT 1 FROM deployments_update began
+    WHERE began.target_id = t.id AND began.kind = 'install'
+      AND COALESCE(began.installing_at, began.rebooting_at, began.claimed_at)
+          IS NOT NULL
+)"""
 LOCKED_SAID = "its former image has a lower security version than it has confirmed"
 
 
@@ -444,11 +451,7 @@ def _end_retries(
         f"""
         WITH waiting AS (
             SELECT DISTINCT ON (t.id) t.id,
-                   NOT COALESCE({SHOWS_FORMER}, false) AND EXISTS (
-                       SELECT 1 FROM deployments_update began
-                       WHERE began.target_id = t.id AND began.kind = 'install'
-                         AND COALESCE(began.installing_at, began.rebooting_at,
-                                      began.claimed_at) IS NOT NULL) AS may_run
+                   NOT COALESCE({SHOWS_FORMER}, false) AND {HAS_BEGUN} AS may_run
             FROM deployments_target t
             JOIN deployments_update u ON u.target_id = t.id AND u.kind = 'install'
             LEFT JOIN health_devicestate s ON s.device_id = t.device_id
@@ -602,7 +605,8 @@ def send_back(deployment: Deployment, now: datetime) -> int:
                    t.id IN (SELECT target_id FROM closed) AS was_open,
                    COALESCE({SHOWS_FORMER}, false) AS is_former,
                    {MOVED_ON} AS has_moved_on,
-                   {IS_LOCKED} AS is_locked
+                   {IS_LOCKED} AS is_locked,
+                   {HAS_BEGUN} AS has_begun
             FROM deployments_target t
             JOIN deployments_update u ON u.target_id = t.id AND u.kind = 'install'
             LEFT JOIN health_devicestate s ON s.device_id = t.device_id
@@ -648,8 +652,11 @@ def send_back(deployment: Deployment, now: datetime) -> int:
             WHERE t.id = judged.id
               -- What a poll has changed meanwhile is found by the next tick.
               AND (judged.was_open OR t.status = judged.status)
+              -- What failed before it began to install has nothing to go back from;
+              -- should it be seen on the new image all the same, it is a stray.
               AND NOT (t.status = 'failed'
-                       AND (judged.is_former OR judged.has_moved_on))
+                       AND (judged.is_former OR judged.has_moved_on
+                            OR NOT judged.has_begun))
             RETURNING t.status
         )
         SELECT count(*) FROM moved WHERE status = 'rolling_back'

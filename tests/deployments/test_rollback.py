@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import pytest
 
+from deployments.choices import DeploymentStatus
 from deployments.criteria import RollbackThresholds
 from deployments.exceptions import UpdateClosedError
 from deployments.models import Target, Update
@@ -338,6 +339,28 @@ def test_a_refused_image_is_not_tried_again(world: World) -> None:
     device.report("failed", error_code="signature_invalid", message="bad signature")
 
     assert statuses(deployment) == {"failed": 1}
+
+
+def test_what_failed_before_it_installed_has_nothing_to_go_back_from(
+    world: World,
+) -> None:
+    old, new = world.image("2.4.0"), world.image("2.5.0")
+    (device,) = world.fleet(1, old)
+    deployment = world.launch(new)
+    device.poll()
+    device.report("downloading")
+    device.report("verifying")
+    device.report("failed", error_code="unknown_key", message="not pinned")
+
+    # It has sent no heartbeat since: the deployment knows it from its own order.
+    world.tick()
+    world.tick()
+
+    target = device.target(deployment)
+    deployment.refresh_from_db()
+    assert device.poll() is None
+    assert (target.status, target.error_code) == ("failed", "unknown_key")
+    assert deployment.status == DeploymentStatus.ROLLED_BACK
 
 
 def test_a_device_cannot_speak_a_verdict_of_the_server(world: World) -> None:
