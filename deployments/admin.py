@@ -9,7 +9,7 @@ from django.db.models import Count, Prefetch, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
 from django.template.response import TemplateResponse
-from django.urls import URLPattern, path
+from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import RadioFilter
@@ -35,10 +35,11 @@ from deployments.console.live import (
     status_counts,
 )
 from deployments.console.words import deployment_pill
-from deployments.models import Deployment, Stage, Target
+from deployments.models import Deployment, Quarantine, Stage, Target
 from deployments.selectors import current_stage
 from deployments.services import operate
 from deployments.services.progress import SETTLED
+from deployments.services.quarantine import release_quarantine
 from hotswap.common.api.serializers import camelize
 from hotswap.common.console import (
     READING,
@@ -306,6 +307,73 @@ MOVING_STATUSES = (
 )
 STOPPING_STATUSES = (T.NOTIFIED, T.DOWNLOADING, T.VERIFYING)
 FINISHING_STATUSES = (T.INSTALLING, T.REBOOTING, T.CONFIRMING)
+
+
+class Release(Verb):
+    name = "release"
+    label = "Release"
+    icon = "lock_open"
+    form_class = ReasonForm
+
+    def applies(self, obj: Quarantine) -> bool:
+        return obj.quarantined_at is not None
+
+    def notes(self, obj: Quarantine) -> tuple[str, ...]:
+        return (
+            (
+                f"{obj.firmware} has failed on {obj.device} {obj.failures} times, the "
+                f"last time by {obj.last_code}. Deployments may offer it again, and "
+                "its failures are counted anew."
+            ),
+        )
+
+    def act(self, user: User, obj: Quarantine, given: dict[str, Any]) -> str:
+        release_quarantine(
+            actor=user,
+            device_id=obj.device.device_id,
+            firmware_id=obj.firmware_id,
+            reason=given["reason"],
+        )
+        return f"{obj.device} may have {obj.firmware} again."
+
+
+@admin.register(Quarantine)
+class QuarantineAdmin(ConsoleAdmin):
+    verbs = (Release,)
+    list_display = ("on_device", "image", "failures", "last_code", "since")
+    search_fields = ("device__device_id", "firmware__version")
+    search_help_text = "Device or version"
+    ordering = ("-quarantined_at",)
+    page_template = "console/quarantine.html"
+    list_name = "Quarantine"
+    empty_words = (
+        "No firmware is kept from a device.",
+        "What fails on a device again and again is not offered there any more.",
+    )
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Quarantine]:
+        return Quarantine.objects.active().select_related("device", "firmware__model")
+
+    @display(description="Device", ordering="device__device_id")
+    def on_device(self, kept: Quarantine) -> str:
+        return kept.device.device_id
+
+    @display(description="Firmware")
+    def image(self, kept: Quarantine) -> str:
+        return str(kept.firmware)
+
+    @display(description="Since", ordering="quarantined_at")
+    def since(self, kept: Quarantine) -> SafeString:
+        return age(kept.quarantined_at)
+
+    def page_context(self, request: HttpRequest, obj: Quarantine) -> dict[str, Any]:
+        return {
+            "since": age(obj.quarantined_at),
+            "device_url": reverse("admin:devices_device_change", args=[obj.device_id]),
+            "firmware_url": reverse(
+                "admin:firmware_firmware_change", args=[obj.firmware_id]
+            ),
+        }
 
 
 class StateFilter(RadioFilter):

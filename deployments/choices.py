@@ -201,6 +201,7 @@ SERVER_ERRORS = frozenset(
         "rollback_forbidden",
         "already_installed",
         "moved_on",
+        "quarantined",
         "erased",
         "never_seen",
         "not_proven",
@@ -225,5 +226,18 @@ FINAL_ERRORS = frozenset(
         "signature_invalid",
         "size_mismatch",
         "self_test_failed",
+    }
+)
+# The image is at fault, or may be: what counts towards its quarantine on a device.
+IMAGE_FAULTS = frozenset(
+    {
+        "self_test_failed",
+        "fell_back",
+        "device_fell_back",
+        "not_proven",
+        "offline",
+        "cpu",
+        "memory",
+        "error_rate",
     }
 )

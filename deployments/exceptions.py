@@ -12,6 +12,10 @@ class DeploymentNotFoundError(NotFoundError):
     code = "deployment_not_found"
 
 
+class NotQuarantinedError(NotFoundError):
+    code = "not_quarantined"
+
+
 class UpdateNotFoundError(NotFoundError):
     code = "update_not_found"
 

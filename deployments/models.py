@@ -37,7 +37,7 @@ from deployments.choices import (
     UpdateStatus,
 )
 from deployments.criteria import HealthCriteria, RollbackThresholds
-from deployments.querysets import DeploymentQuerySet
+from deployments.querysets import DeploymentQuerySet, QuarantineQuerySet
 from deployments.windows import MaintenanceWindow
 from devices.models import Device
 from firmware.models import Firmware, Manifest
@@ -331,6 +331,38 @@ class Update(models.Model):
 
     def __str__(self) -> str:
         return f"{self.kind} {self.id}"
+
+
+class Quarantine(models.Model):
+    """How often one image failed on one device, and since when it is kept from it."""
+
+    device = models.ForeignKey(
+        Device, on_delete=models.CASCADE, related_name="quarantines"
+    )
+    firmware = models.ForeignKey(Firmware, on_delete=models.CASCADE)
+    failures = models.PositiveIntegerField(default=0)
+    last_code = models.CharField(max_length=32)
+    updated_at = models.DateTimeField()
+    quarantined_at = models.DateTimeField(null=True)
+
+    objects = QuarantineQuerySet.as_manager()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["device", "firmware"], name="one_quarantine_an_image"
+            )
+        ]
+        indexes = [
+            models.Index(
+                fields=["firmware", "device"],
+                name="quarantine_active",
+                condition=models.Q(quarantined_at__isnull=False),
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.firmware} on {self.device}"
 
 
 class Report(models.Model):

@@ -7,9 +7,9 @@ from django.db import models
 from deployments.choices import ACTIVE_DEPLOYMENTS, DeploymentStatus
 
 if TYPE_CHECKING:
-    from deployments.models import Deployment
+    from deployments.models import Deployment, Quarantine
 else:
-    Deployment = models.Model
+    Deployment = Quarantine = models.Model
 
 
 class DeploymentQuerySet(models.QuerySet["Deployment"]):
@@ -32,3 +32,9 @@ class DeploymentQuerySet(models.QuerySet["Deployment"]):
             .filter(models.Q(status=DeploymentStatus.SCHEDULED) | paused)
             .order_by("scheduled_at", "pk")
         )
+
+
+class QuarantineQuerySet(models.QuerySet["Quarantine"]):
+    def active(self) -> Self:
+        """Those that keep an image from its device now."""
+        return self.filter(quarantined_at__isnull=False)

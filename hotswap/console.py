@@ -12,7 +12,7 @@ from unfold.dataclasses import SearchResult
 
 from deployments.choices import DeploymentStatus
 from deployments.console.words import deployment_pill
-from deployments.models import Deployment
+from deployments.models import Deployment, Quarantine
 from devices.choices import EnrolmentStatus
 from devices.models import Device, DeviceKey, EnrolmentRequest
 from firmware.choices import FirmwareStatus
@@ -105,6 +105,14 @@ def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
         deployments.append(
             entry("Launch", "deployments_deployment_launch", "play_circle")
         )
+    deployments.append(
+        entry(
+            "Quarantine",
+            "deployments_quarantine_changelist",
+            "coronavirus",
+            **_badge(Quarantine.objects.active().count(), "warning"),
+        )
+    )
     groups: list[dict[str, Any]] = [
         {
             "items": [entry("Index", "index", "home")],

@@ -346,6 +346,16 @@ def preview_output(preview: Preview) -> dict[str, Any]:
     }
 
 
+class QuarantineOutput(CamelSerializer):
+    device_id = serializers.CharField(source="device.device_id")
+    firmware_id = serializers.UUIDField()
+    model = serializers.CharField(source="firmware.model.name")
+    version = serializers.CharField(source="firmware.version")
+    failures = serializers.IntegerField()
+    last_error_code = serializers.CharField(source="last_code")
+    quarantined_at = serializers.DateTimeField(allow_null=True)
+
+
 class ReportInput(CamelSerializer):
     sequence = StrictIntegerField(min_value=1, max_value=2**53)
     status = serializers.ChoiceField(choices=ReportStatus.choices)

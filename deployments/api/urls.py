@@ -37,6 +37,12 @@ urlpatterns = [
         views.ApproveStageView.as_view(),
         name="deployment-approve-stage",
     ),
+    path("quarantines", views.QuarantinesView.as_view(), name="quarantines"),
+    path(
+        "devices/<str:device_id>/quarantines/<uuid:firmware_id>/release",
+        views.ReleaseQuarantineView.as_view(),
+        name="quarantine-release",
+    ),
     path(
         "devices/<str:device_id>/update",
         views.DeviceUpdateView.as_view(),

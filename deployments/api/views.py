@@ -18,6 +18,7 @@ from deployments.api.serializers import (
     DeploymentInput,
     DeploymentOutput,
     EventOutput,
+    QuarantineOutput,
     ReasonInput,
     ReportInput,
     StageApprovalInput,
@@ -28,8 +29,8 @@ from deployments.api.serializers import (
 )
 from deployments.choices import DeploymentStatus, Level, Strategy, TargetStatus
 from deployments.exceptions import DeploymentNotFoundError, NoActiveUpdateError
-from deployments.models import Deployment, Event, Target
-from deployments.services import launch, offers, operate, reports
+from deployments.models import Deployment, Event, Quarantine, Target
+from deployments.services import launch, offers, operate, quarantine, reports
 from devices.permissions import calling_device, still_admitted
 from firmware.api.downloads import image_response
 from firmware.api.trust import TRUSTED_KEYS, trusted_keys
@@ -231,6 +232,38 @@ class ApproveStageView(ApiView):
             actor=acting_person(request), deployment_id=deployment_id, **given
         )
         return Response(DeploymentOutput(deployment).data)
+
+
+class QuarantineFilter(django_filters.FilterSet):
+    deviceId = django_filters.CharFilter("device__device_id")
+    firmwareId = django_filters.UUIDFilter("firmware_id")
+
+
+class QuarantinesView(ListView):
+    """The images that are kept from devices on which they failed too often."""
+
+    roles = {"GET": Role.VIEWER}
+    queryset = Quarantine.objects.active().select_related("device", "firmware__model")
+    filterset_class = QuarantineFilter
+    output_class = QuarantineOutput
+    ordering = "-id"
+
+
+class ReleaseQuarantineView(ApiView):
+    roles = {"POST": Role.OPERATOR}
+
+    @extend_schema(request=ReasonInput, responses=QuarantineOutput)
+    @idempotent
+    def post(self, request: Request, device_id: str, firmware_id: Any) -> Response:
+        """Let a device be offered an image again; its failures are counted anew."""
+        given = self.validated(ReasonInput, request.data)
+        released = quarantine.release_quarantine(
+            actor=acting_person(request),
+            device_id=device_id,
+            firmware_id=firmware_id,
+            **given,
+        )
+        return Response(QuarantineOutput(released).data)
 
 
 class DeviceUpdateView(ApiView):

@@ -34,9 +34,10 @@ from deployments.choices import (
     OrderKind,
     TargetStatus,
 )
-from deployments.models import Deployment, Event, Target, Update
+from deployments.models import Deployment, Event, Quarantine, Target, Update
 from deployments.services.log import log
 from deployments.services.sweeps import LOCKED_SAID
+from deployments.services.targeting import REASONS
 from deployments.windows import DEVICE_ZONE
 from devices.models import Device
 from firmware import signing
@@ -264,6 +265,10 @@ def _offer_target(
             "the device has proved a higher security version",
             now,
         )
+        return None
+    kept = Quarantine.objects.active().filter(device=device, firmware=firmware)
+    if kept.exists():
+        _set_aside(target, "quarantined", REASONS["quarantined"], now)
         return None
     if firmware.model.requires_secure_boot and not has_secure_boot(device.pk):
         _set_aside(

@@ -18,6 +18,7 @@ NEUTRAL_CODES = (
     "already_installed",
     "disabled",
     "moved_on",
+    "quarantined",
     "secure_boot_required",
     "security_version",
     "wrong_model",

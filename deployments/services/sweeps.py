@@ -16,10 +16,11 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from django.conf import settings
 from django.db import connection
 from django.db.models import Exists, OuterRef
 
-from deployments.choices import FINAL_ERRORS, UNFINISHED, TargetStatus
+from deployments.choices import FINAL_ERRORS, IMAGE_FAULTS, UNFINISHED, TargetStatus
 from deployments.models import Deployment, Target, Update
 
 RETRY_BASE_SECONDS = 10
@@ -178,7 +179,8 @@ def fail(
 
     An install that may be tried again becomes pending with a growing delay. One that
     may not ends as failed, or is ordered back when the device runs or may run the new
-    image. A return is tried again until its attempts are used up.
+    image; where the image is at fault this counts towards its quarantine. A return is
+    tried again until its attempts are used up.
 
     Args:
         which, code, message: SQL over `u` (the order), `t` (its target), `s` (the
@@ -256,6 +258,31 @@ def fail(
             FROM aimed WHERE t.id = aimed.id
             RETURNING t.deployment_id, t.device_id, t.stage_number,
                       aimed.next_status, aimed.kind, aimed.code, t.message
+        ), counted AS (
+            INSERT INTO deployments_quarantine AS q
+                (device_id, firmware_id, failures, last_code, updated_at,
+                 quarantined_at)
+            SELECT device_id, %(firmware)s, 1, code, %(now)s,
+                   CASE WHEN %(quarantine)s = 1 THEN %(now)s::timestamptz END
+            FROM moved
+            WHERE kind = 'install' AND next_status IN ('failed', 'rolling_back')
+              AND code = ANY(%(faults)s) AND %(quarantine)s > 0
+            ORDER BY device_id
+            ON CONFLICT (device_id, firmware_id) DO UPDATE
+            SET failures = q.failures + 1, last_code = EXCLUDED.last_code,
+                updated_at = EXCLUDED.updated_at,
+                quarantined_at = CASE WHEN q.failures + 1 >= %(quarantine)s
+                    THEN COALESCE(q.quarantined_at, EXCLUDED.updated_at) END
+            RETURNING q.device_id, q.failures, q.quarantined_at
+        ), shut AS (
+            INSERT INTO deployments_event
+                (deployment_id, at, level, event, device_id, stage_number, message)
+            SELECT moved.deployment_id, %(now)s, 'ERROR', 'device.quarantined',
+                   moved.device_id, moved.stage_number,
+                   'this firmware has failed on it ' || counted.failures
+                   || ' times and is not offered to it again until it is released'
+            FROM counted JOIN moved ON moved.device_id = counted.device_id
+            WHERE counted.quarantined_at = %(now)s
         ), logged AS (
             INSERT INTO deployments_event
                 (deployment_id, at, level, event, device_id, stage_number, message)
@@ -285,6 +312,9 @@ def fail(
             "breaches": ["offline", "cpu", "memory", "error_rate", "fell_back"],
             "delay": RETRY_BASE_SECONDS,
             "delay_max": RETRY_MAX_SECONDS,
+            "firmware": deployment.firmware_id,
+            "faults": sorted(IMAGE_FAULTS),
+            "quarantine": settings.QUARANTINE_AFTER,
             **(values or {}),
         },
     )

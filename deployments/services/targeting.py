@@ -14,7 +14,7 @@ from django.db.models import Case, CharField, Count, Exists, F, OuterRef, Q, Val
 from django.db.models.functions import Coalesce
 
 from deployments.choices import BusyDevices, OfflineDevices
-from deployments.models import Deployment, Stage, Target, Update
+from deployments.models import Deployment, Quarantine, Stage, Target, Update
 from deployments.strategies.types import Fleet, Plan
 from devices.models import Device, DeviceGroup
 from devices.selectors import devices_of
@@ -32,6 +32,7 @@ REASONS = {
     "secure_boot_required": (
         "its model requires secure boot, and the device has not reported it as enabled"
     ),
+    "quarantined": "this firmware has failed on the device too often",
     "offline": "the device is offline",
     "busy": "another update of the device is under way",
 }
@@ -117,6 +118,10 @@ def judged_devices(
             then=Value("security_version"),
         ),
     ]
+    quarantined = Quarantine.objects.active().filter(firmware=firmware)
+    if quarantined.exists():
+        kept = quarantined.filter(device=OuterRef("pk"))
+        reasons.append(When(Exists(kept), then=Value("quarantined")))
     if firmware.model.requires_secure_boot:
         reasons.append(
             When(

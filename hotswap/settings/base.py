@@ -334,6 +334,8 @@ ONLINE_FLOOR = timedelta(seconds=env.int("HOTSWAP_ONLINE_FLOOR_SECONDS", default
 # --- Deployments --------------------------------------------------------------------
 MAX_DEVICES_PER_DEPLOYMENT = 100_000
 MAX_RUNNING_DEPLOYMENTS = 100
+# So many failures of one image on one device, and it is not offered there again.
+QUARANTINE_AFTER = env.int("HOTSWAP_QUARANTINE_AFTER", default=2)
 PUBLIC_URL = env.str("HOTSWAP_PUBLIC_URL", default="")
 
 # What a lower app asks of a higher one, called in the same transaction.

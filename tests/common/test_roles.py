@@ -93,6 +93,8 @@ TABLE = """
     /deployments/<deployment>/cancel               POST   401 403 400 400 403
     /deployments/<deployment>/rollback             POST   401 403 400 400 403
     /deployments/<deployment>/retry-failed         POST   401 403 400 400 403
+    /quarantines                                   GET    401 200 200 200 403
+    /devices/<device>/quarantines/<firmware>/release POST 401 403 400 400 403
     /deployments/<deployment>/approve-stage        POST   401 403 403 400 403
     /schema                                        GET    401 200 200 200 403
     /docs                                          GET    401 200 200 200 403

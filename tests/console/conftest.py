@@ -8,7 +8,7 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
-from deployments.models import Deployment
+from deployments.models import Deployment, Quarantine
 from devices.choices import ImportFormat
 from devices.models import (
     Device,
@@ -78,6 +78,7 @@ class Scene:
     enrolment: EnrolmentRequest
     enrolment_token: EnrolmentToken
     device_import: DeviceImport
+    quarantine: Quarantine
 
 
 @pytest.fixture
@@ -114,5 +115,13 @@ def scene(db: None) -> Scene:
             file_format=ImportFormat.NDJSON,
             columns=[],
             lines=[(1, b"{}")],
+        ),
+        quarantine=Quarantine.objects.create(
+            device=device,
+            firmware=draft,
+            failures=2,
+            last_code="self_test_failed",
+            updated_at=world.now,
+            quarantined_at=world.now,
         ),
     )

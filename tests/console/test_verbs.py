@@ -17,6 +17,7 @@ from tests.console.conftest import ConsoleClient, Scene
 OWN_APPS = ("common", "firmware", "devices", "health", "deployments")
 # By the name of the model: the object of the scene whose page is opened.
 SHOWN = {
+    "Quarantine": "quarantine",
     "Firmware": "draft",
     "DeviceModel": "model",
     "Device": "device",
