@@ -65,6 +65,7 @@ class ExitCode(IntEnum):
     SERVER_UNREACHABLE = 6
     ENROLMENT_REFUSED = 7
     ENROLMENT_PENDING = 8
+    DEVICE_REFUSED = 9
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -183,6 +184,8 @@ def _run(
                 return ExitCode.ORDER_FAILED
             case Ending.SERVER_UNREACHABLE:
                 return _unreachable(keys)
+            case Ending.DEVICE_REFUSED:
+                return ExitCode.DEVICE_REFUSED
 
 
 def _installer(config: Config, runner: HookRunner) -> Installer:

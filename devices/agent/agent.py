@@ -64,6 +64,7 @@ from devices.agent.transport import (
     OrderClosedError,
     Transport,
     TransportError,
+    is_login_refusal,
 )
 from devices.agent.verify import (
     Floor,
@@ -88,6 +89,7 @@ class Ending(Enum):
     DONE = "done"
     ORDER_FAILED = "order_failed"
     SERVER_UNREACHABLE = "server_unreachable"
+    DEVICE_REFUSED = "device_refused"
 
 
 class RebootRequested(Exception):  # noqa: N818 - a request, not an error
@@ -143,6 +145,7 @@ class Agent:
     _poll_seconds: float = field(init=False)
     _progress_at: float = field(init=False, default=0.0)
     _has_failed: bool = field(init=False, default=False)
+    _is_refused: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
         """Prepare what lives as long as this boot."""
@@ -234,16 +237,22 @@ class Agent:
             while not self._heart.has_been_heard:
                 self._heart.beat_if_due()
                 if once and not self._heart.has_been_heard:
-                    return Ending.SERVER_UNREACHABLE
+                    return self._unheard()
                 self._wait(self._heart.seconds_until_due())
             self._heart.beat_if_due()
             self.when_idle()
             answer = self._poll()
             if once and answer is None:
-                return Ending.SERVER_UNREACHABLE
+                return self._unheard()
             is_cycle_over = True
             if self.state.phase is Phase.IDLE and not once:
                 self._wait_for_poll(answer)
+
+    def _unheard(self) -> Ending:
+        """Tell a server that lets the device in no more from one that is away."""
+        if self._is_refused or self._heart.is_refused:
+            return Ending.DEVICE_REFUSED
+        return Ending.SERVER_UNREACHABLE
 
     def _advance_or_wait(self) -> None:
         """Do the work that the phase names, or leave it for later.
@@ -301,6 +310,7 @@ class Agent:
             answer = self.transport.poll()
         except TransportError as error:
             logger.warning("poll failed", extra={"reason": str(error)})
+            self._is_refused = is_login_refusal(error)
             retry_after = getattr(error, "retry_after_seconds", None)
             self._poll_seconds = self._poll_backoff.next_seconds(retry_after)
             return None
@@ -626,7 +636,7 @@ class Agent:
         except InstallError as error:
             logger.error("cannot fall back", extra={"reason": str(error)})
         else:
-            logger.warning("fell back to the previous image")
+            logger.warning("switched back to the previous image")
         if (
             self._is_reboot_due_to_revert()
             and self.state.reboot_requests < self.device.limits.reboot_attempts

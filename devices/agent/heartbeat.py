@@ -18,7 +18,12 @@ from devices.agent.backoff import Backoff
 from devices.agent.clock import Clock
 from devices.agent.installer import UNKNOWN_IMAGE, ImageRecord
 from devices.agent.secure_boot import SecureBoot
-from devices.agent.transport import RefusedError, Transport, UnavailableError
+from devices.agent.transport import (
+    RefusedError,
+    Transport,
+    UnavailableError,
+    is_login_refusal,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +39,7 @@ class Heart:
         running: gives the image that was started last, None if none could be.
         update_is_available: set by an answer, cleared by whoever polls.
         has_been_heard: the server has answered since the start.
+        is_refused: the last answer was that the device may not come in.
     """
 
     transport: Transport
@@ -49,6 +55,7 @@ class Heart:
     secure_boot: SecureBoot = "unknown"
     update_is_available: bool = False
     has_been_heard: bool = False
+    is_refused: bool = False
     _due_at: float = field(init=False, default=0.0)
 
     def seconds_until_due(self) -> float:
@@ -67,7 +74,8 @@ class Heart:
             answer = self.transport.send_heartbeat(self._heartbeat())
         except (UnavailableError, RefusedError) as error:
             retry_after = getattr(error, "retry_after_seconds", None)
-            if isinstance(error, RefusedError) and error.status not in {401, 403}:
+            self.is_refused = is_login_refusal(error)
+            if isinstance(error, RefusedError) and not self.is_refused:
                 # It was heard, if not understood: that must not keep an order away.
                 self.has_been_heard = True
             wait = self.backoff.next_seconds(retry_after)
@@ -78,6 +86,7 @@ class Heart:
             )
             return
         self.backoff.reset()
+        self.is_refused = False
         if answer.next_heartbeat_seconds is not None:
             self.interval_seconds = min(
                 MAX_INTERVAL_SECONDS,

@@ -180,6 +180,9 @@ class SlotInstaller:
 
     def recover(self) -> Image | None:
         """See `Installer`."""
+        if not any(self._record(slot) for slot in SLOTS):
+            logger.warning("no image was ever installed")
+            return None
         try:
             self._point_at_other()
         except InstallError as error:

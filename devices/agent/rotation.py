@@ -3,6 +3,7 @@
 Rules:
 - Renewal begins when less than `rotate_key_before_seconds` are left, spread by device
   over the first seventh of that time, so that a fleet does not renew in step.
+- Where even new keys have less than that, one is renewed at half of its life.
 - What is left is counted from the server's own clock: a device's may be years off.
 - There is room for the new key before one is asked for, and it is saved before it is
   tried; see `credentials`.
@@ -76,6 +77,10 @@ class KeyRotation:
             )
         else:
             self.backoff.reset()
+            if self.is_due():
+                # Else each poll would bring another key.
+                remaining = self.keys.remaining_seconds() or 0.0
+                self._due_at = self.monotonic() + max(0.0, remaining / 2)
 
     def _share(self) -> float:
         """Give this device's place in the spread, 0 to 1, always the same."""

@@ -39,7 +39,7 @@ class Supervisor:
         image = self.installer.bootable() or self.installer.recover()
         if image is None:
             # The agent stays: an update is the only way out.
-            logger.error("no image can be started")
+            logger.error("no application runs until an update brings an image")
             self.running = None
             return
         try:

@@ -73,6 +73,11 @@ class RefusedError(TransportError):
         self.is_elsewhere = is_elsewhere
 
 
+def is_login_refusal(error: TransportError) -> bool:
+    """Say whether the server was reached and does not let the device in."""
+    return isinstance(error, RefusedError) and error.status in {401, 403}
+
+
 class OrderClosedError(TransportError):
     """The order of a report is cancelled, superseded or gone."""
 
@@ -369,7 +374,10 @@ class HttpTransport:
         if parts.scheme != "http" or not parts.hostname:
             raise InsecureAddressError(f"{address!r} is not an http(s) address.")
         if not (self.allow_insecure_http or _is_loopback(parts.hostname)):
-            raise InsecureAddressError(f"{address!r} is plain HTTP off this machine.")
+            raise InsecureAddressError(
+                f"{address!r} is plain HTTP off this machine "
+                "(allow_insecure_http = true would allow it)."
+            )
 
 
 class _HttpConnection(http.client.HTTPConnection):

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa, utils
 
@@ -103,13 +103,23 @@ def load_trusted_keys(paths: Iterable[Path]) -> TrustedKeys:
     """Read PEM files of RSA public keys.
 
     Raises:
-        ValueError: a file holds no RSA public key, or one below 2048 bits.
+        ValueError: a file cannot be read, holds no RSA public key, or one below 2048
+            bits; the message names the file.
     """
     keys: dict[str, rsa.RSAPublicKey] = {}
     for path in paths:
-        key = serialization.load_pem_public_key(path.read_bytes())
+        try:
+            key = serialization.load_pem_public_key(path.read_bytes())
+        except OSError as error:
+            raise ValueError(f"trusted_keys: {error}") from error
+        except (ValueError, UnsupportedAlgorithm) as error:
+            raise ValueError(
+                f"trusted_keys: {path} holds no public key in PEM"
+            ) from error
         if not isinstance(key, rsa.RSAPublicKey) or key.key_size < MIN_KEY_BITS:
-            raise ValueError(f"{path}: RSA key of {MIN_KEY_BITS} bits or more expected")
+            raise ValueError(
+                f"trusted_keys: {path}: RSA key of {MIN_KEY_BITS} bits or more expected"
+            )
         keys[key_id_of(key)] = key
     return TrustedKeys(keys)
 
@@ -210,7 +220,7 @@ def check_image(blocks: Iterable[bytes], order: Order, keys: TrustedKeys) -> Non
     if digest.hexdigest() != offer.sha256:
         raise VerificationError(
             ErrorCode.CHECKSUM_MISMATCH,
-            f"The image's SHA-256 is {digest.hexdigest()}.",
+            f"The image's SHA-256 is {digest.hexdigest()} instead of {offer.sha256}.",
         )
     try:
         signature = base64.b64decode(offer.signature, validate=True)

@@ -70,6 +70,7 @@ class KeyServer:
     keys: KeyFile
     asked: int = 0
     errors: list[Exception] = field(default_factory=list)
+    lasts_days: float = 90.0
 
     def ask_for_key(self) -> str:
         self.asked += 1
@@ -78,7 +79,7 @@ class KeyServer:
         return f"new-{self.asked}"
 
     def log_in(self) -> None:
-        self.keys.accepted(self.keys.keys()[0], 90 * DAY)
+        self.keys.accepted(self.keys.keys()[0], self.lasts_days * DAY)
 
 
 def make_rotation(
@@ -130,6 +131,23 @@ def test_failed_renewal_is_left_for_later(tmp_path: Path) -> None:
 
     assert server.asked == 1
     assert (tmp_path / "api-key").read_text() == "old"
+
+
+def test_keys_that_are_short_from_the_start_are_renewed_at_half_their_life(
+    tmp_path: Path,
+) -> None:
+    now = [5000.0]
+    rotation, server = make_rotation(tmp_path, left_days=2)
+    rotation.monotonic = rotation.keys.monotonic = lambda: now[0]
+    server.lasts_days = 2
+
+    asked = []
+    for hours in (0, 1, 22, 2, 1, 24):
+        now[0] += hours * 3600
+        rotation.rotate_if_due()
+        asked.append(server.asked)
+
+    assert asked == [1, 1, 1, 2, 2, 3]
 
 
 def test_no_key_is_asked_for_that_cannot_be_saved(tmp_path: Path) -> None:

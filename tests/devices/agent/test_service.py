@@ -167,6 +167,30 @@ def test_once_tells_a_server_that_is_away(device: DeviceProcess) -> None:
     assert device.start("--once").wait(60) == 6
 
 
+@pytest.mark.parametrize("path", ["/health", "/update", "device-token"])
+def test_once_tells_a_server_that_refuses_the_device(
+    path: str, device: DeviceProcess
+) -> None:
+    device.server.faults.refuse_with[path] = [401] * 100
+
+    assert device.start("--once").wait(60) == 9
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("empty.pem", b""), ("noise.pem", b"\xff\x00 no key")]
+)
+def test_trusted_key_that_is_none_is_named(
+    name: str, content: bytes, device: DeviceProcess
+) -> None:
+    device.keys = [device.folder / name]
+    device.provision()
+    (device.folder / name).write_bytes(content)
+
+    assert device.start("--once").wait(60) == 2
+    assert "trusted_keys" in device.log()
+    assert name in device.log()
+
+
 def test_command_line_that_cannot_be_used_has_its_exit_code(
     device: DeviceProcess,
 ) -> None:
