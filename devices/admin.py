@@ -1,7 +1,8 @@
 """The console's pages of devices and groups.
 
 What other apps keep beside a device (its latest state, its orders, its log lines) is
-reached through the reverse relations, so that nothing here imports those apps.
+reached through the reverse relations, and its history through a hook, so that nothing
+here imports those apps.
 """
 
 import json
@@ -17,6 +18,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.urls import URLPattern, path
 from django.utils import timezone
 from django.utils.html import format_html
+from django.utils.module_loading import import_string
 from django.utils.safestring import SafeString
 from rest_framework.exceptions import ValidationError
 from unfold.contrib.filters.admin import RadioFilter
@@ -647,6 +649,9 @@ class DeviceAdmin(ConsoleAdmin):
             "state": state,
             "seen": age(state.last_seen_at, now) if state else "",
             "health": _health(state, now) if state else [],
+            "history": import_string(settings.DEVICE_HISTORY_HOOK)(
+                obj, request.GET.get("history", "")
+            ),
             "orders": [
                 {
                     "order": order,

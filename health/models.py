@@ -1,6 +1,7 @@
-"""The latest state of each device: one narrow row.
+"""The latest state of each device, one narrow row, and the history of heartbeats.
 
 Rules:
+- The history is partitioned by day and dropped by age (`services/history.py`).
 - No index covers what a heartbeat changes, so that updates stay in place.
 - What is usual for a device is learned from the healthy reports that come while nobody
   watches it; an update that is under way, and the watch after it, teach nothing.
@@ -117,3 +118,25 @@ class DeviceState(models.Model):
             self.baseline_error_mean,
             self.baseline_error_variance,
         )
+
+
+class Reading(models.Model):
+    """One heartbeat of the past, in a table that is partitioned by day.
+
+    Nothing refers to it and it refers to nothing in the database, so that writing one
+    more costs one insert; the erasure of a device takes its readings along.
+    """
+
+    pk = models.CompositePrimaryKey("device_id", "at")
+    device_id = models.UUIDField()
+    at = models.DateTimeField()
+    cpu_percent = models.FloatField()
+    memory_percent = models.FloatField()
+    error_ratio = models.FloatField(null=True)
+    uptime_seconds = models.BigIntegerField()
+    firmware_version = models.CharField(max_length=64)
+    is_first_of_boot = models.BooleanField()
+    application_metrics = models.JSONField(null=True)
+
+    def __str__(self) -> str:
+        return f"{self.device_id} at {self.at:%Y-%m-%d %H:%M:%S}"

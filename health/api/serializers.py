@@ -1,5 +1,7 @@
 """What comes in and goes out about health."""
 
+from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from rest_framework import serializers
@@ -103,3 +105,61 @@ class HealthOutput(CamelSerializer):
     application_metrics = serializers.DictField()
     baseline = BaselineOutput(allow_null=True)
     baseline_samples = serializers.IntegerField()
+
+
+class MeanAndMaxOutput(CamelSerializer):
+    mean = serializers.FloatField()
+    max = serializers.FloatField()
+
+
+class HealthPointOutput(CamelSerializer):
+    """The heartbeats of one bucket, which begins at `at`."""
+
+    at = serializers.DateTimeField()
+    readings = serializers.IntegerField()
+    cpu_usage = MeanAndMaxOutput()
+    memory_usage = MeanAndMaxOutput()
+    error_rate = MeanAndMaxOutput(allow_null=True)
+    boots = serializers.IntegerField()
+
+
+class HealthMarkerOutput(CamelSerializer):
+    at = serializers.DateTimeField()
+    firmware_version = serializers.CharField()
+
+
+class HealthSpanOutput(CamelSerializer):
+    to = serializers.DateTimeField()
+
+    def get_fields(self) -> dict[str, Any]:
+        # `from` is a word of the language, so it cannot be declared as an attribute.
+        return {"from": serializers.DateTimeField(), **super().get_fields()}
+
+
+class HealthHistoryOutput(HealthSpanOutput):
+    """`gaps`: silences longer than those of a device that is online."""
+
+    device_id = StrictCharField()
+    bucket_seconds = serializers.IntegerField()
+    points = HealthPointOutput(many=True)
+    gaps = HealthSpanOutput(many=True)
+    updates = HealthMarkerOutput(many=True)
+
+
+def read_range(given: Mapping[str, str]) -> tuple[datetime | None, datetime | None]:
+    """Read the query parameters `from` and `to`.
+
+    Raises:
+        ValidationError: names each that is no time.
+    """
+    found: dict[str, datetime] = {}
+    wrong: dict[str, Any] = {}
+    for name in ("from", "to"):
+        if name in given:
+            try:
+                found[name] = serializers.DateTimeField().run_validation(given[name])
+            except serializers.ValidationError as error:
+                wrong[name] = error.detail
+    if wrong:
+        raise serializers.ValidationError(wrong)
+    return found.get("from"), found.get("to")

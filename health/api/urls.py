@@ -10,4 +10,9 @@ urlpatterns = [
         views.DeviceHealthView.as_view(),
         name="device-health",
     ),
+    path(
+        "devices/<str:device_id>/health/history",
+        views.DeviceHistoryView.as_view(),
+        name="device-health-history",
+    ),
 ]

@@ -1,17 +1,37 @@
 """Routes of health."""
 
 from django.utils import timezone
-from drf_spectacular.utils import extend_schema
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from devices.exceptions import DeviceNotFoundError
 from devices.models import Device
 from devices.permissions import calling_device
-from health.api.serializers import HealthOutput, HeartbeatInput, HeartbeatOutput
+from health.api.serializers import (
+    HealthOutput,
+    HeartbeatInput,
+    HeartbeatOutput,
+    HealthHistoryOutput,
+    read_range,
+)
+from health.services import history
 from health.services.heartbeats import Heartbeat, latest_health, record_heartbeat
 from hotswap.common.api.base import ApiView
 from hotswap.common.roles import Role
+
+
+def find_device(device_id: str) -> Device:
+    """Return a device by its own name.
+
+    Raises:
+        DeviceNotFoundError: there is none.
+    """
+    device = Device.objects.filter(device_id=device_id).first()
+    if device is None:
+        raise DeviceNotFoundError(f"there is no device {device_id!r}")
+    return device
 
 
 class DeviceHealthView(ApiView):
@@ -21,9 +41,7 @@ class DeviceHealthView(ApiView):
 
     @extend_schema(responses=HealthOutput)
     def get(self, request: Request, device_id: str) -> Response:
-        device = Device.objects.filter(device_id=device_id).first()
-        if device is None:
-            raise DeviceNotFoundError(f"there is no device {device_id!r}")
+        device = find_device(device_id)
         return Response(latest_health(device, timezone.now()))
 
     @extend_schema(request=HeartbeatInput, responses=HeartbeatOutput)
@@ -35,3 +53,32 @@ class DeviceHealthView(ApiView):
             device=device, beat=Heartbeat(**given), now=timezone.now()
         )
         return Response(HeartbeatOutput(answer).data)
+
+
+class DeviceHistoryView(ApiView):
+    """The health that a device reported over time."""
+
+    roles = {"GET": Role.VIEWER}
+    query_parameters = frozenset({"from", "to"})
+
+    @extend_schema(
+        parameters=[
+            OpenApiParameter(
+                "from",
+                OpenApiTypes.DATETIME,
+                description="24 hours before `to` unless given",
+            ),
+            OpenApiParameter(
+                "to", OpenApiTypes.DATETIME, description="excluded; now unless given"
+            ),
+        ],
+        responses=HealthHistoryOutput,
+    )
+    def get(self, request: Request, device_id: str) -> Response:
+        """Give at most 300 points; times without a heartbeat have none."""
+        device = find_device(device_id)
+        since, until = read_range(request.query_params)
+        found = history.device_history(
+            device=device, now=timezone.now(), since=since, until=until
+        )
+        return Response(history.history_as_json(device, found))

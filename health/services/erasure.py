@@ -6,17 +6,32 @@ from django.forms.models import model_to_dict
 
 from devices.models import Device
 from devices.services.erasure import Sections
-from health.models import DeviceState
+from health.models import DeviceState, Reading
 from hotswap.common.api.serializers import camelize
+
+READING_FIELDS = (
+    "at",
+    "cpu_percent",
+    "memory_percent",
+    "error_ratio",
+    "uptime_seconds",
+    "firmware_version",
+    "is_first_of_boot",
+    "application_metrics",
+)
 
 
 def erase_health_data(*, device: Device, now: datetime) -> None:
-    """Forget the state of a device; a heartbeat that holds it goes first."""
+    """Forget the state and the history of a device.
+
+    A heartbeat that holds the state goes first, and so does the reading it writes.
+    """
     DeviceState.objects.filter(device=device).delete()
+    Reading.objects.filter(device_id=device.pk).delete()
 
 
 def export_health_data(*, device: Device) -> Sections:
-    """Give out the latest state of a device, with all that is counted on it."""
+    """Give out the latest state of a device, and each heartbeat that is kept."""
     states = DeviceState.objects.filter(device=device)
     yield (
         "health",
@@ -26,5 +41,15 @@ def export_health_data(*, device: Device) -> Sections:
                 for name, value in model_to_dict(state, exclude=["device"]).items()
             }
             for state in states.iterator()
+        ),
+    )
+    yield (
+        "healthHistory",
+        (
+            {camelize(name): value for name, value in row.items()}
+            for row in Reading.objects.filter(device_id=device.pk)
+            .order_by("at")
+            .values(*READING_FIELDS)
+            .iterator()
         ),
     )

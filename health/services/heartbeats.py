@@ -15,6 +15,7 @@ from health.baseline import Usual
 from health.choices import SecureBoot, Verdict
 from health.evaluation import Limits, Sample, Suffering, judge
 from health.models import DeviceState
+from health.services.history import store_reading
 from health.services.watching import clean_slate, limits_from_json, locked_state
 
 PAST_BOOTS_KEPT = 8
@@ -68,10 +69,22 @@ def record_heartbeat(
         answer = HeartbeatAnswer(available, int(interval.total_seconds()))
         if beat.boot_id in state.past_boot_ids:
             return answer
+        is_first_of_boot = beat.boot_id != state.boot_id
         _apply(state, beat, now)
         state.interval_seconds = answer.next_heartbeat_seconds
         state.online_until = now + max(settings.ONLINE_FLOOR, interval * 2.5)
         state.save()
+        store_reading(
+            device_id=device.pk,
+            at=now,
+            cpu_percent=beat.cpu_usage,
+            memory_percent=beat.memory_usage,
+            error_ratio=state.error_ratio,
+            uptime_seconds=beat.uptime,
+            firmware_version=beat.firmware_version,
+            is_first_of_boot=is_first_of_boot,
+            application_metrics=beat.application_metrics,
+        )
         record_running_firmware(
             device=device,
             version=beat.firmware_version,

@@ -331,6 +331,11 @@ HEARTBEAT_INTERVAL_AFTER = timedelta(
 )
 ONLINE_FLOOR = timedelta(seconds=env.int("HOTSWAP_ONLINE_FLOOR_SECONDS", default=120))
 
+# How long single heartbeats are kept, for charts.
+HEALTH_HISTORY = timedelta(days=env.int("HOTSWAP_HEALTH_HISTORY_DAYS", default=30))
+if not timedelta(days=1) <= HEALTH_HISTORY <= timedelta(days=3650):
+    raise ImproperlyConfigured("HOTSWAP_HEALTH_HISTORY_DAYS must be 1 to 3650")
+
 # --- Deployments --------------------------------------------------------------------
 MAX_DEVICES_PER_DEPLOYMENT = 100_000
 MAX_RUNNING_DEPLOYMENTS = 100
@@ -353,6 +358,7 @@ DEVICE_EXPORT_HOOKS = [
 ]
 RUNNING_FIRMWARE_CHANGED_HOOK = "deployments.services.hooks.note_running_firmware"
 GROUP_AUDIENCES_HOOK = "deployments.services.audiences.changed_by_group"
+DEVICE_HISTORY_HOOK = "health.services.history.chart_of"
 DEVICE_AUDIENCES_HOOK = "deployments.services.audiences.changed_by_device"
 
 # --- Background work: ticks that find what is due; running one twice changes nothing --
@@ -382,6 +388,11 @@ CELERY_BEAT_SCHEDULE = {
         "task": "health.tasks.sweep",
         "schedule": 5.0,
         "options": {"expires": 5},
+    },
+    "health-history": {
+        "task": "health.tasks.keep_history",
+        "schedule": 3600.0,
+        "options": {"expires": 600},
     },
     "firmware-tidy": {
         "task": "firmware.tasks.tidy_store",

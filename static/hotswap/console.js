@@ -82,4 +82,104 @@ document.addEventListener("DOMContentLoaded", () => {
     });
     upload.addEventListener("htmx:afterRequest", () => { bar.hidden = true; });
   }
+
+  const canvas = document.querySelector("[data-hs-history]");
+  if (canvas) drawHistory(canvas);
 });
+
+// The health of a device: one line a measure, broken where it was silent, and an
+// upright line where it began to run another version.
+function drawHistory(canvas) {
+  const history = JSON.parse(canvas.dataset.hsHistory);
+  const since = Date.parse(history.from);
+  const until = Date.parse(history.to);
+  // The middle of a gap lies between the points on its two sides.
+  const breaks = history.gaps.map((gap) => (Date.parse(gap.from) + Date.parse(gap.to)) / 2);
+  const half = history.bucketSeconds * 500;
+  const line = (name, scale) => {
+    const found = [];
+    let last = 0;
+    for (const point of history.points) {
+      const at = Math.min(Date.parse(point.at) + half, until);
+      const gap = breaks.find((middle) => middle > last && middle < at);
+      if (gap) found.push({ x: gap, y: null });
+      const measured = point[name];
+      found.push({ x: at, y: measured && measured.mean * scale, max: measured && measured.max * scale });
+      last = at;
+    }
+    return found;
+  };
+  const style = getComputedStyle(document.documentElement);
+  const colour = (name) => style.getPropertyValue(name).trim();
+  const isShort = until - since <= 26 * 3600 * 1000;
+  const clock = (value, long) => {
+    const text = new Date(value).toISOString();
+    return long ? `${text.slice(0, 10)} ${text.slice(11, 19)} UTC` : isShort ? text.slice(11, 16) : text.slice(5, 10);
+  };
+  const dataset = (label, name, scale, shade, dash) => ({
+    label, data: line(name, scale), borderColor: shade, backgroundColor: shade, borderDash: dash,
+    borderWidth: 2, pointRadius: 1, pointHoverRadius: 4, spanGaps: false, tension: 0,
+  });
+  const updates = {
+    id: "hsUpdates",
+    afterDatasetsDraw(chart) {
+      const { ctx, chartArea, scales } = chart;
+      ctx.save();
+      ctx.strokeStyle = ctx.fillStyle = chart.options.color;
+      ctx.font = "11px sans-serif";
+      ctx.setLineDash([4, 4]);
+      for (const update of history.updates) {
+        const x = scales.x.getPixelForValue(Date.parse(update.at));
+        ctx.beginPath();
+        ctx.moveTo(x, chartArea.top);
+        ctx.lineTo(x, chartArea.bottom);
+        ctx.stroke();
+        const isAtTheEnd = x > chartArea.right - 60;
+        ctx.textAlign = isAtTheEnd ? "right" : "left";
+        ctx.fillText(update.firmwareVersion, x + (isAtTheEnd ? -4 : 4), chartArea.top + 10);
+      }
+      ctx.restore();
+    },
+  };
+  const chart = new window.Chart(canvas, {
+    type: "line",
+    data: {
+      datasets: [
+        dataset("CPU", "cpuUsage", 1, "#3b82f6", []),
+        dataset("Memory", "memoryUsage", 1, "#22a559", [6, 3]),
+        dataset("Error rate", "errorRate", 100, "#dc2626", [2, 2]),
+      ],
+    },
+    options: {
+      animation: false, maintainAspectRatio: false, responsive: true, parsing: false, normalized: true,
+      interaction: { mode: "nearest", axis: "x", intersect: false },
+      scales: {
+        x: { type: "linear", min: since, max: until, ticks: { callback: (value) => clock(value), maxRotation: 0, autoSkip: true, maxTicksLimit: 9, display: true }, grid: { display: false }, border: { display: true } },
+        y: { display: true, min: 0, suggestedMax: 100, max: 100, ticks: { callback: (value) => `${value} %`, display: true }, grid: { display: true } },
+      },
+      plugins: {
+        legend: { display: true, position: "bottom", align: "start", labels: { usePointStyle: true, pointStyle: "line" } },
+        tooltip: {
+          enabled: true,
+          callbacks: {
+            title: (items) => (items.length ? clock(items[0].raw.x, true) : ""),
+            label: (item) => `${item.dataset.label}: mean ${item.raw.y.toFixed(1)} %, highest ${item.raw.max.toFixed(1)} %`,
+          },
+        },
+      },
+    },
+    plugins: [updates],
+  });
+  const paint = () => {
+    chart.options.color = colour("--hs-text") || "#888";
+    for (const axis of [chart.options.scales.x, chart.options.scales.y]) {
+      axis.ticks.color = chart.options.color;
+      axis.grid.color = colour("--hs-line");
+    }
+    chart.options.plugins.legend.labels.color = chart.options.color;
+    chart.update("none");
+  };
+  // The theme may be changed while the page is open.
+  new MutationObserver(paint).observe(document.documentElement, { attributeFilter: ["class"] });
+  paint();
+}

@@ -1,0 +1,7 @@
+"""The errors of health."""
+
+from hotswap.common.errors import InvalidInputError
+
+
+class InvalidRangeError(InvalidInputError):
+    code = "invalid_range"

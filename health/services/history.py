@@ -1,0 +1,364 @@
+"""The history of heartbeats: written with each, thinned out for charts, dropped by age.
+
+Rules:
+- Each day (UTC) has a partition; a default one takes whatever has none, so that a
+  missing partition loses nothing and delays nothing.
+- `keep_partitions` may run at any time, twice, or not at all for a week.
+- A chart has at most 300 points; where a device was silent there are none.
+"""
+
+import itertools
+import json
+import logging
+import math
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.core.serializers.json import DjangoJSONEncoder
+from django.db import OperationalError, connection, transaction
+from django.utils import timezone
+from psycopg import sql
+
+from devices.models import Device
+from health.exceptions import InvalidRangeError
+from hotswap.common.errors import FieldError
+
+logger = logging.getLogger(__name__)
+
+MAX_POINTS = 300
+MAX_MARKERS = 100
+DEFAULT_SPAN = timedelta(hours=24)
+MAX_SPAN = timedelta(days=366)
+DAYS_AHEAD = 7
+PREFIX = "health_reading_"
+# Two workers must not create one partition; any number that nobody else locks.
+PARTITION_LOCK = 0x6865616C
+# Heartbeats wait behind whoever waits for a table: better to try again later.
+PATIENCE = "SET LOCAL lock_timeout = '2s'"
+
+
+def store_reading(
+    *,
+    device_id: UUID,
+    at: datetime,
+    cpu_percent: float,
+    memory_percent: float,
+    error_ratio: float | None,
+    uptime_seconds: int,
+    firmware_version: str,
+    is_first_of_boot: bool,
+    application_metrics: dict[str, float],
+) -> None:
+    """Write one heartbeat down, in the transaction of its state."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            INSERT INTO health_reading (
+                device_id, at, cpu_percent, memory_percent, error_ratio,
+                uptime_seconds, firmware_version, is_first_of_boot,
+                application_metrics
+            ) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)
+            ON CONFLICT DO NOTHING
+            """,
+            [
+                device_id,
+                at,
+                cpu_percent,
+                memory_percent,
+                error_ratio,
+                uptime_seconds,
+                firmware_version,
+                is_first_of_boot,
+                json.dumps(application_metrics) if application_metrics else None,
+            ],
+        )
+
+
+# --- Reading ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """The readings of one bucket. Percent 0-100, error ratios 0-1."""
+
+    at: datetime
+    readings: int
+    cpu: tuple[float, float]
+    memory: tuple[float, float]
+    errors: tuple[float, float] | None
+    first_at: datetime
+    last_at: datetime
+    boots: int
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What a device reported from `since` until before `until`, thinned out.
+
+    `gaps` are the times in which the device was silent for longer than a device that
+    is online may be; `updates` are the moments at which it began to run another image.
+    """
+
+    since: datetime
+    until: datetime
+    bucket: timedelta
+    points: list[Point]
+    gaps: list[tuple[datetime, datetime]]
+    updates: list[tuple[datetime, str]]
+
+
+def silence_limit() -> timedelta:
+    """Return the longest time between two heartbeats of a device that is online."""
+    return max(settings.ONLINE_FLOOR, settings.HEARTBEAT_INTERVAL * 2.5)
+
+
+def device_history(
+    *,
+    device: Device,
+    now: datetime,
+    since: datetime | None = None,
+    until: datetime | None = None,
+) -> History:
+    """Thin out the readings of a device to 300 points at most, by one statement.
+
+    Args:
+        since: 24 h before `until` unless given.
+        until: now unless given; excluded.
+
+    Raises:
+        InvalidRangeError: the range is empty, or longer than 366 days.
+    """
+    until = until or now
+    try:
+        since = since or until - DEFAULT_SPAN
+        span = until - since
+    except OverflowError:
+        raise _wrong("`from` is out of range") from None
+    if span <= timedelta(0):
+        raise _wrong("`from` must be before `to`")
+    if span > MAX_SPAN:
+        raise _wrong(f"`from` may be {MAX_SPAN.days} days before `to` at most")
+    bucket = timedelta(seconds=max(1, math.ceil(span.total_seconds() / MAX_POINTS)))
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT date_bin(make_interval(secs => %(seconds)s), at, %(since)s) AS bin,
+                   count(*),
+                   avg(cpu_percent), max(cpu_percent),
+                   avg(memory_percent), max(memory_percent),
+                   avg(error_ratio), max(error_ratio),
+                   min(at), max(at),
+                   count(*) FILTER (WHERE is_first_of_boot)
+            FROM health_reading
+            WHERE device_id = %(device)s AND at >= %(since)s AND at < %(until)s
+            GROUP BY bin
+            ORDER BY bin
+            """,
+            {
+                "seconds": bucket.total_seconds(),
+                "since": since,
+                "until": until,
+                "device": device.pk,
+            },
+        )
+        points = [
+            Point(
+                at=row[0],
+                readings=row[1],
+                cpu=(row[2], row[3]),
+                memory=(row[4], row[5]),
+                errors=None if row[6] is None else (row[6], row[7]),
+                first_at=row[8],
+                last_at=row[9],
+                boots=row[10],
+            )
+            for row in cursor.fetchall()
+        ]
+    limit = silence_limit()
+    runs = device.firmware_runs.filter(since__gte=since, since__lt=until)
+    return History(
+        since=since,
+        until=until,
+        bucket=bucket,
+        points=points,
+        gaps=[
+            (before.last_at, after.first_at)
+            for before, after in itertools.pairwise(points)
+            if after.first_at - before.last_at > limit
+        ],
+        updates=list(
+            runs.order_by("since").values_list("since", "version")[:MAX_MARKERS]
+        ),
+    )
+
+
+def _wrong(detail: str) -> InvalidRangeError:
+    return InvalidRangeError(detail, errors=[FieldError("/from", "invalid", detail)])
+
+
+def _pair(pair: tuple[float, float], digits: int) -> dict[str, float]:
+    return {"mean": round(pair[0], digits), "max": round(pair[1], digits)}
+
+
+def history_as_json(device: Device, history: History) -> dict[str, Any]:
+    """Return a history as the API shows it."""
+    return {
+        "deviceId": device.device_id,
+        "from": history.since,
+        "to": history.until,
+        "bucketSeconds": int(history.bucket.total_seconds()),
+        "points": [
+            {
+                "at": point.at,
+                "readings": point.readings,
+                "cpuUsage": _pair(point.cpu, 2),
+                "memoryUsage": _pair(point.memory, 2),
+                "errorRate": _pair(point.errors, 4) if point.errors else None,
+                "boots": point.boots,
+            }
+            for point in history.points
+        ],
+        "gaps": [{"from": since, "to": until} for since, until in history.gaps],
+        "updates": [
+            {"at": at, "firmwareVersion": version} for at, version in history.updates
+        ],
+    }
+
+
+# --- Partitions -------------------------------------------------------------------
+
+
+def keep_partitions(*, now: datetime) -> tuple[int, int]:
+    """Create the partitions of today and the week ahead; drop those past their age.
+
+    Each is a short transaction of its own. One that would make heartbeats wait for
+    more than two seconds is left for the next run.
+
+    Returns:
+        How many were created, and how many were dropped.
+    """
+    today = now.astimezone(UTC).date()
+    oldest = (now - settings.HEALTH_HISTORY).astimezone(UTC).date()
+    known = set(partition_days())
+    created = sum(
+        _tried(_create, today + timedelta(days=ahead))
+        for ahead in range(DAYS_AHEAD + 1)
+        if today + timedelta(days=ahead) not in known
+    )
+    dropped = sum(_tried(_drop, day) for day in sorted(known) if day < oldest)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "DELETE FROM health_reading_default WHERE at < %s", [_midnight(oldest)]
+        )
+    return created, dropped
+
+
+def partition_days() -> list[date]:
+    """Return the days that have a partition."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT to_date(right(child.relname, 8), 'YYYYMMDD')
+            FROM pg_inherits
+            JOIN pg_class child ON child.oid = inhrelid
+            WHERE inhparent = 'health_reading'::regclass
+              AND child.relname ~ '^health_reading_[0-9]{8}$'
+            ORDER BY 1
+            """
+        )
+        return [row[0] for row in cursor.fetchall()]
+
+
+def _midnight(day: date) -> datetime:
+    return datetime.combine(day, time(), UTC)
+
+
+def _tried(work: Any, day: date) -> bool:
+    try:
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute(PATIENCE)
+            cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [PARTITION_LOCK])
+            if not cursor.fetchone()[0] or (work is _create) == (
+                day in partition_days()
+            ):
+                return False
+            work(cursor, day)
+    except OperationalError:
+        logger.warning("A partition was busy", extra={"day": day.isoformat()})
+        return False
+    return True
+
+
+def _name(day: date) -> sql.Identifier:
+    return sql.Identifier(f"{PREFIX}{day:%Y%m%d}")
+
+
+def _create(cursor: Any, day: date) -> None:
+    """Make the partition of a day, and move what the default one has taken for it.
+
+    It is attached rather than created in place: that leaves the heartbeats of other
+    days alone. The default partition is locked first, as what it takes in between
+    would forbid the attachment.
+    """
+    since, until = _midnight(day), _midnight(day + timedelta(days=1))
+    name = _name(day)
+    cursor.execute("LOCK TABLE health_reading_default IN ACCESS EXCLUSIVE MODE")
+    cursor.execute(
+        sql.SQL("CREATE TABLE {} (LIKE health_reading INCLUDING ALL)").format(name)
+    )
+    cursor.execute(
+        sql.SQL(
+            "WITH moved AS (DELETE FROM health_reading_default "
+            "WHERE at >= {since} AND at < {until} RETURNING *) "
+            "INSERT INTO {name} SELECT * FROM moved"
+        ).format(
+            name=name,
+            since=sql.Literal(since.isoformat()),
+            until=sql.Literal(until.isoformat()),
+        )
+    )
+    cursor.execute(
+        sql.SQL(
+            "ALTER TABLE health_reading ATTACH PARTITION {name} "
+            "FOR VALUES FROM ({since}) TO ({until})"
+        ).format(
+            name=name,
+            since=sql.Literal(since.isoformat()),
+            until=sql.Literal(until.isoformat()),
+        )
+    )
+
+
+def _drop(cursor: Any, day: date) -> None:
+    cursor.execute(sql.SQL("DROP TABLE {}").format(_name(day)))
+
+
+# --- The console ------------------------------------------------------------------
+
+SPANS = {
+    "1h": ("1 hour", timedelta(hours=1)),
+    "24h": ("24 hours", timedelta(hours=24)),
+    "7d": ("7 days", timedelta(days=7)),
+    "30d": ("30 days", timedelta(days=30)),
+}
+
+
+def chart_of(device: Device, wanted: str) -> dict[str, Any]:
+    """Return what the console draws of a device's history.
+
+    Args:
+        wanted: a key of `SPANS`; anything else counts as 24 hours.
+    """
+    chosen = wanted if wanted in SPANS else "24h"
+    now = timezone.now()
+    history = device_history(device=device, now=now, since=now - SPANS[chosen][1])
+    shown = history_as_json(device, history)
+    return {
+        "spans": [(key, name, key == chosen) for key, (name, _) in SPANS.items()],
+        "has_points": bool(history.points),
+        "bucket_seconds": shown["bucketSeconds"],
+        "data": DjangoJSONEncoder().encode(shown),
+    }
