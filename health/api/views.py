@@ -10,10 +10,10 @@ from devices.exceptions import DeviceNotFoundError
 from devices.models import Device
 from devices.permissions import calling_device
 from health.api.serializers import (
+    HealthHistoryOutput,
     HealthOutput,
     HeartbeatInput,
     HeartbeatOutput,
-    HealthHistoryOutput,
     read_range,
 )
 from health.services import history
