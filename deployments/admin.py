@@ -1,5 +1,6 @@
 """The console's pages of deployments: the list, the live page, the launch."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from django import forms
@@ -52,9 +53,16 @@ from hotswap.common.console import (
 )
 from hotswap.common.models import User
 from hotswap.common.roles import Role
+from hotswap.common.words import counted
 
 TYPED_ABOVE = 100
 T = TargetStatus
+
+
+def _not_started(counts: Mapping[str, int]) -> str:
+    return (
+        f"{counted(counts.get(T.PENDING, 0), 'device is', 'devices are')} not started"
+    )
 
 
 class ConfirmedForm(ReasonForm):
@@ -120,7 +128,7 @@ class Pause(OperatingVerb):
         moving = sum(counts.get(status, 0) for status in MOVING_STATUSES)
         return (
             (
-                f"{counts.get(T.PENDING, 0):,} devices are not started and get no "
+                f"{_not_started(counts)} and will get no "
                 f"order while it is paused; {moving:,} are at work and will finish."
             ),
         )
@@ -198,7 +206,10 @@ class ApproveStage(OperatingVerb):
         if stage is None:
             return ()
         return (
-            f"Stage {stage.number} ({stage.name}) opens for {stage.size:,} devices.",
+            (
+                f"Stage {stage.number} ({stage.name}) opens for "
+                f"{counted(stage.size, 'device')}."
+            ),
         )
 
     def act(self, user: User, obj: Deployment, given: dict[str, Any]) -> str:
@@ -228,8 +239,9 @@ class RetryFailed(OperatingVerb):
     def notes(self, obj: Deployment) -> tuple[str, ...]:
         return (
             (
-                f"{self.concerned(obj):,} devices that failed, or were sent back "
-                "alone, get the order again in this deployment; their attempts are "
+                f"{counted(self.concerned(obj), 'device')}"
+                " that failed, or went back alone, "
+                "will get the order again in this deployment, with the attempts "
                 "counted anew."
             ),
         )
@@ -251,7 +263,7 @@ class Cancel(OperatingVerb):
         stopping = sum(counts.get(status, 0) for status in STOPPING_STATUSES)
         finishing = sum(counts.get(status, 0) for status in FINISHING_STATUSES)
         return (
-            f"{counts.get(T.PENDING, 0):,} devices are not started and never will be.",
+            f"{_not_started(counts)} and never will be.",
             f"{stopping:,} have been told or are downloading, and stop.",
             f"{finishing:,} are installing or later, and will finish.",
             (
@@ -280,14 +292,12 @@ class RollBack(OperatingVerb):
     def notes(self, obj: Deployment) -> tuple[str, ...]:
         return (
             (
-                f"{self.concerned(obj):,} devices were given the order. Each that "
+                f"{counted(self.concerned(obj), 'device was', 'devices were')}"
+                " given the order. Each that "
                 "runs or may run the new firmware is sent back to the one it ran "
                 "before, and must prove that it is back."
             ),
-            (
-                f"{status_counts(obj).get(T.PENDING, 0):,} devices are not started and "
-                "never will be."
-            ),
+            (f"{_not_started(status_counts(obj))} and never will be."),
         )
 
     def act(self, user: User, obj: Deployment, given: dict[str, Any]) -> str:

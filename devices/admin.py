@@ -69,6 +69,7 @@ from hotswap.common.console import (
 from hotswap.common.errors import HotSwapError
 from hotswap.common.models import User
 from hotswap.common.roles import Role
+from hotswap.common.words import counted
 
 SHOWN_MODELS = 50
 SHOWN_MEMBERS = 100
@@ -699,7 +700,7 @@ def _baseline(state: Any) -> str:
     """Say what is usual for a device, mean and spread."""
     cpu, memory, errors = state.usual_cpu, state.usual_memory, state.usual_errors
     if not cpu.is_established:
-        return f"not known yet: {cpu.samples} healthy reports"
+        return f"not known yet: {counted(cpu.samples, 'healthy report')}"
     said = (
         f"CPU {cpu.mean:.1f} ± {cpu.spread:.1f} %, "
         f"memory {memory.mean:.1f} ± {memory.spread:.1f} %"

@@ -53,6 +53,7 @@ from hotswap.common.console import (
 from hotswap.common.errors import HotSwapError
 from hotswap.common.models import User
 from hotswap.common.roles import Role
+from hotswap.common.words import counted
 
 FIRMWARE_LOOKS = {
     FirmwareStatus.DRAFT: (WAITS, "pending_actions"),
@@ -84,7 +85,8 @@ def _of_model(firmware: Firmware) -> str:
         firmware_checksum=firmware.sha256
     ).count()
     return (
-        f"{count:,} devices are of the model {firmware.model.name}; "
+        f"{counted(count, 'device is', 'devices are')}"
+        f" of the model {firmware.model.name}; "
         f"{running:,} of them run this image now."
     )
 
@@ -185,7 +187,11 @@ class DeprecateFirmware(Verb):
             cancel_deployments=given["cancelDeployments"],
         )
         if cancelled:
-            return f"{obj} is recalled: {len(cancelled)} deployments are cancelled."
+            return (
+                f"{obj} is recalled: "
+                f"{counted(len(cancelled), 'deployment is', 'deployments are')}"
+                " cancelled."
+            )
         return f"{obj} is deprecated."
 
 

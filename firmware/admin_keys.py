@@ -31,6 +31,7 @@ from hotswap.common.console import (
 )
 from hotswap.common.models import User
 from hotswap.common.roles import Role
+from hotswap.common.words import counted
 
 KEY_LOOKS = {
     KeyStatus.NEXT: (WAITS, "schedule"),
@@ -50,7 +51,9 @@ def key_pill(key: SigningKey | StorageKey) -> SafeString:
 
 def _signed_again(done: rings.SignedAgain) -> str:
     left = rings.images_held_back().count()
-    said = f"{done.signed} images were compared and signed again."
+    said = (
+        counted(done.signed, "image was", "images were") + " compared and signed again."
+    )
     if done.refused:
         said += f" {len(done.refused)} are damaged in the store and stay held back."
     if left > len(done.refused):
@@ -151,8 +154,8 @@ class SignHeldBack(Verb):
     def notes(self, obj: Any) -> tuple[str, ...]:
         return (
             (
-                f"{rings.images_held_back().count()} images are offered to no device, "
-                "because no key that can be trusted has signed them."
+                counted(rings.images_held_back().count(), "image has", "images have")
+                + " no signature that can be trusted: no device is offered any of that."
             ),
             (
                 "Each stored image is read and compared with the checksum of its "
@@ -224,8 +227,9 @@ class RevokeSigningKey(Verb):
     def notes(self, obj: SigningKey) -> tuple[str, ...]:
         count = rings.held_back_if_revoked(key_id=obj.key_id)
         fate = (
-            f"{count} images that no other key has signed are offered to no device "
-            "until they are signed again."
+            counted(count, "image", "images")
+            + " that no other key has signed will be offered to no device until "
+            "signed again."
             if count
             else "No image is held back: others have signed what this key has signed."
         )

@@ -35,6 +35,7 @@ from hotswap.common.console import (
     age,
     span_in_words,
 )
+from hotswap.common.words import counted
 
 HTMX_STOP_POLLING = 286
 SHOWN_DEVICES = 50
@@ -242,7 +243,8 @@ def _banner(deployment: Deployment, progress: dict[str, int]) -> dict[str, str] 
                 "icon": "undo",
                 "title": "Rolling back",
                 "text": deployment.rollback_reason,
-                "next": f"{left} devices are on their way back. Nothing needs to be "
+                "next": f"{counted(left, 'device is', 'devices are')}"
+                " on the way back. Nothing needs to be "
                 "done while they report; look at the failed devices below for the "
                 "cause.",
             }
@@ -275,7 +277,8 @@ def _summary(deployment: Deployment, status: dict[str, Any], settled: int) -> st
     stage = status["stage"]
     where = f", stage {stage['number']} of {stage['of']}" if stage else ""
     return (
-        f"{looks[2]}{where}: {settled} of {status['progress']['total']} devices are "
+        f"{looks[2]}{where}: {settled} of "
+        f"{counted(status['progress']['total'], 'device is', 'devices are')} "
         f"settled, {status['progress']['failed']} failed."
     )
 

@@ -53,6 +53,7 @@ from deployments.windows import DEVICE_ZONE
 from health.services.watching import unwatch
 from hotswap.common import audit
 from hotswap.common.services import touch_clock
+from hotswap.common.words import counted
 
 logger = logging.getLogger(__name__)
 TICK_CLOCK = "deployments-tick"
@@ -179,7 +180,8 @@ def _step(deployment: Deployment, now: datetime) -> bool:
             log(
                 deployment,
                 "stage.settled",
-                f"{facts.succeeded} of {facts.exposed} devices proved themselves",
+                f"{facts.succeeded} of {counted(facts.exposed, 'device')}"
+                " proved the update",
                 now=now,
                 stage_number=stage.number,
             )
@@ -240,7 +242,8 @@ def _open_stage(deployment: Deployment, stage: Stage, now: datetime) -> None:
     log(
         deployment,
         "stage.opened",
-        f"stage {stage.number} ({stage.name}) is open for {stage.size} devices",
+        f"stage {stage.number} ({stage.name}) is open for "
+        f"{counted(stage.size, 'device')}",
         now=now,
         stage_number=stage.number,
     )
@@ -409,7 +412,7 @@ def begin_rollback(
     log(
         deployment,
         "rollback.ordered",
-        f"{count} devices are ordered back to their former firmware",
+        f"{counted(count, 'device is', 'devices are')} ordered back to former firmware",
         now=now,
         level=Level.WARNING,
     )
@@ -433,7 +436,7 @@ def _advance_rollback(
     if left:
         _note_wait(
             deployment,
-            f"{left} devices to prove their former image",
+            f"{counted(left, 'device')} to prove the former image",
             deployment.next_check_at,
         )
         return
@@ -451,7 +454,8 @@ def _advance_rollback(
     count = lost.count()
     if count:
         deployment.failure_reason = (
-            f"rollback_unconfirmed: {count} devices have not proved their former image"
+            f"rollback_unconfirmed: {counted(count, 'device has', 'devices have')}"
+            " not proved the former image"
         )
         forbidden = lost.filter(error_code="rollback_forbidden").count()
         if forbidden:
@@ -496,7 +500,8 @@ def _finish_cancel(deployment: Deployment, now: datetime) -> None:
     if left:
         _note_wait(
             deployment,
-            f"{left} devices that are installing to finish",
+            f"{counted(left, 'device that is', 'devices that are')}"
+            " installing to finish",
             deployment.next_check_at,
         )
         return
@@ -508,7 +513,9 @@ def _complete(deployment: Deployment, now: datetime) -> None:
     left = Target.objects.filter(deployment=deployment, status__in=UNFINISHED).count()
     if left:
         # Returns of single devices, or devices that appeared after their gate opened.
-        _note_wait(deployment, f"{left} devices to settle", deployment.next_check_at)
+        _note_wait(
+            deployment, f"{counted(left, 'device')} to settle", deployment.next_check_at
+        )
         return
     proved = Target.objects.filter(
         deployment=deployment, status=TargetStatus.SUCCESS
@@ -516,7 +523,7 @@ def _complete(deployment: Deployment, now: datetime) -> None:
     _finish(
         deployment,
         DeploymentStatus.COMPLETED,
-        f"{proved} of {deployment.target_count} devices proved that they run "
+        f"{proved} of {counted(deployment.target_count, 'device')} proved to run "
         f"{deployment.firmware.version}",
         now,
     )

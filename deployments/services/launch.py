@@ -47,6 +47,7 @@ from firmware.models import Firmware
 from hotswap.common import audit
 from hotswap.common.errors import FieldError, HotSwapError, InvalidInputError
 from hotswap.common.models import User
+from hotswap.common.words import counted
 
 logger = logging.getLogger(__name__)
 LAUNCH_LOCK = 0x48535741
@@ -175,7 +176,8 @@ def _refuse_ineligible(selection: Selection, audience: Audience) -> None:
         return
     place = {name: index for index, name in enumerate(selection.device_ids)}
     raise IneligibleDevicesError(
-        f"{audience.matched - audience.eligible} of {audience.matched} devices "
+        f"{audience.matched - audience.eligible:,} of "
+        f"{counted(audience.matched, 'device')} "
         "cannot take part",
         errors=[
             FieldError(
@@ -389,7 +391,7 @@ def _freeze(
     log(
         deployment,
         "deployment.started",
-        f"{written} devices in {len(plan.stages)} stages"
+        f"{counted(written, 'device')} in {counted(len(plan.stages), 'stage')}"
         + (
             f"; {audience.matched - audience.eligible} left out"
             if audience.matched > audience.eligible

@@ -34,6 +34,7 @@ from deployments.services.advance import begin_rollback, go_on
 from deployments.services.log import log
 from hotswap.common import audit
 from hotswap.common.models import User
+from hotswap.common.words import counted
 
 
 @contextmanager
@@ -168,7 +169,7 @@ def retry_failed(
         log(
             deployment,
             "deployment.retried",
-            f"{count} devices try again: {reason}",
+            f"{counted(count, 'device tries', 'devices try')} again: {reason}",
             now=now,
         )
     return deployment
@@ -198,7 +199,7 @@ def cancel_deployment(
         log(
             deployment,
             "deployment.cancel_requested",
-            f"{reason}; {stopped} devices will not be updated",
+            f"{reason}; {counted(stopped, 'device')} will not be updated",
             now=now,
         )
     return deployment

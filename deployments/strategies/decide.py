@@ -29,6 +29,7 @@ from deployments.strategies.types import (
     StartStage,
     Wait,
 )
+from hotswap.common.words import counted
 
 
 def decide(
@@ -78,7 +79,8 @@ def _breach(stage: StageProgress, gate: Gate) -> str | None:
     if best >= gate.rollback_threshold_percent:
         return None
     return (
-        f"stage {stage.number}: {stage.failed} of {stage.exposed} devices failed, "
+        f"stage {stage.number}: {stage.failed} of {counted(stage.exposed, 'device')} "
+        "failed, "
         f"so at most {best:.1f} % can succeed; "
         f"{gate.rollback_threshold_percent:g} % are required"
     )
@@ -93,18 +95,25 @@ def _gate(
     if stage.exposed < needed or stage.exposed == 0:
         missing = stage.size - stage.exposed
         if stage.can_grow:
-            return Wait(f"{missing} of {stage.size} devices have not been seen yet")
+            return Wait(
+                f"{missing} of {counted(stage.size, 'device has', 'devices have')}"
+                " not been seen yet"
+            )
         if not stage.is_accepted:
             return Pause(
                 stage.number,
-                f"only {stage.exposed} of {stage.size} devices were ever seen: "
+                f"only {stage.exposed} of "
+                f"{counted(stage.size, 'device was', 'devices were')} ever seen: "
                 "too little evidence to go on",
             )
         if stage.exposed == 0:
             return Wait("no device of this stage was ever seen")
     if stage.settled < stage.exposed:
         left = stage.exposed - stage.settled
-        return Wait(f"{left} of {stage.exposed} devices are still at work")
+        return Wait(
+            f"{left} of {counted(stage.exposed, 'device is', 'devices are')}"
+            " still at work"
+        )
     if stage.settled_at is None:
         return Wait("the stage has just settled", now)
     over_at = stage.settled_at + planned.wait

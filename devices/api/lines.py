@@ -14,6 +14,7 @@ from devices.services.registry import NewDevice
 from hotswap.common.api.errors import flat_errors
 from hotswap.common.api.parsers import parse_json
 from hotswap.common.errors import FieldError, InvalidInputError
+from hotswap.common.words import counted
 
 MAX_REMEMBERED = 10_000
 MAX_LINE_BYTES = 128 * 1024
@@ -168,7 +169,8 @@ class LineReader:
         if len(cells) != len(self._columns):
             raise _LineError(
                 "wrong_columns",
-                f"the line has {len(cells)} cells, the header {len(self._columns)}",
+                f"the line has {counted(len(cells), 'cell')}"
+                f", the header {len(self._columns)}",
             )
         body: dict[str, Any] = {}
         tags: list[tuple[str, str]] = []

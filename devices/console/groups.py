@@ -27,6 +27,7 @@ from hotswap.common.console import (
 )
 from hotswap.common.errors import HotSwapError
 from hotswap.common.models import User
+from hotswap.common.words import counted
 
 # --- Static groups ---------------------------------
 
@@ -111,7 +112,10 @@ class AddMembers(StaticVerb):
             device_ids=given["device_ids"],
             acknowledged=given.get(TICK, False),
         )
-        return f"{len(given['device_ids'])} devices are in {obj}."
+        return (
+            counted(len(given["device_ids"]), "device is", "devices are")
+            + f" in {obj}."
+        )
 
 
 class RemoveMembers(StaticVerb):
@@ -130,7 +134,10 @@ class RemoveMembers(StaticVerb):
             device_ids=given["device_ids"],
             acknowledged=given.get(TICK, False),
         )
-        return f"{len(given['device_ids'])} devices are out of {obj}."
+        return (
+            counted(len(given["device_ids"]), "device is", "devices are")
+            + f" out of {obj}."
+        )
 
 
 class DeleteGroup(Verb):

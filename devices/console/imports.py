@@ -36,6 +36,7 @@ from hotswap.common.console import (
 from hotswap.common.errors import HotSwapError
 from hotswap.common.models import User
 from hotswap.common.roles import Role
+from hotswap.common.words import counted
 
 SHOWN_REJECTED = 100
 SUFFIXES = {
@@ -123,7 +124,8 @@ class DownloadKeys(Verb):
     def notes(self, obj: DeviceImport) -> tuple[str, ...]:
         return (
             (
-                f"A CSV file with the keys of {obj.created:,} devices. If the download "
+                f"A CSV file with the keys of {counted(obj.created, 'device')}"
+                ". If the download "
                 "breaks off, it can be repeated for 15 minutes; then the keys are "
                 "erased, and only digests of them are left."
             ),
@@ -157,7 +159,8 @@ class EraseKeys(Verb):
         if obj.keys_fetched_at is None:
             return (
                 (
-                    f"Nobody has downloaded them: {obj.created:,} devices would each "
+                    f"Nobody has downloaded them: {counted(obj.created, 'device')}"
+                    " would "
                     "need a new key. This cannot be undone."
                 ),
             )

@@ -16,6 +16,7 @@ from django.utils.module_loading import import_string
 from devices.exceptions import AudienceChangesError
 from devices.models import Device, DeviceGroup
 from hotswap.common.errors import FieldError
+from hotswap.common.words import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ class AudienceChange:
             f", due {self.scheduled_at:%Y-%m-%d %H:%M} UTC" if self.scheduled_at else ""
         )
         return (
-            f"{self.name}{when}: {self.before:,} -> {self.after:,} devices "
+            f"{self.name}{when}: {self.before:,} -> {counted(self.after, 'device')} "
             f"({self.added:,} added, {self.removed:,} removed)"
         )
 

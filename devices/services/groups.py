@@ -33,6 +33,7 @@ from hotswap.common import audit
 from hotswap.common.api.etags import check_match
 from hotswap.common.errors import FieldError, InvalidInputError
 from hotswap.common.models import User
+from hotswap.common.words import counted
 
 SAMPLE_SIZE = 10
 
@@ -296,7 +297,9 @@ def _known(device_ids: list[str]) -> list[Device]:
     ]
     if missing:
         raise UnknownDevicesError(
-            f"{len(missing)} of {len(device_ids)} devices are unknown", errors=missing
+            f"{len(missing)} of "
+            f"{counted(len(device_ids), 'device is', 'devices are')} unknown",
+            errors=missing,
         )
     return devices
 

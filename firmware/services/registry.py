@@ -45,6 +45,7 @@ from firmware.versions import precedence_key
 from hotswap.common import audit
 from hotswap.common.api.etags import check_match
 from hotswap.common.models import User
+from hotswap.common.words import counted
 
 logger = logging.getLogger(__name__)
 ORPHAN_AGE = timedelta(hours=1)
@@ -285,7 +286,7 @@ def _same_firmware(
     versions = Firmware.objects.filter(model=model).count()
     if versions >= settings.FIRMWARE_MAX_VERSIONS_PER_MODEL:
         raise TooManyVersionsError(
-            f"{model.name} has {versions} versions, which is the most"
+            f"{model.name} has {counted(versions, 'version')}, which is the most"
         )
     return None
 

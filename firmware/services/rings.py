@@ -67,6 +67,7 @@ from firmware.services.keys import (
 from firmware.services.registry import stored_bytes
 from hotswap.common import audit
 from hotswap.common.models import User
+from hotswap.common.words import counted
 
 logger = logging.getLogger(__name__)
 BATCH = 200
@@ -580,7 +581,8 @@ def delete_storage_key(*, actor: User | None, key_id: str) -> None:
         count = key.wrappedkey_set.count()
         if key.status != KeyStatus.RETIRED or count:
             raise KeyInUseError(
-                f"the storage key {key_id} is {key.status} and wraps {count} images: "
+                f"the storage key {key_id} is {key.status} and wraps "
+                f"{counted(count, 'image')}: "
                 "only one that is Retired can be deleted"
             )
         _note(actor, "deleted", key)

@@ -12,6 +12,7 @@ from hotswap.cli.devices import COLUMNS as DEVICE_COLUMNS
 from hotswap.cli.login import open_api
 from hotswap.cli.options import Json, Limit, Server, TokenFile, Yes
 from hotswap.cli.output import print_document, print_rows, say
+from hotswap.common.words import counted
 
 app = typer.Typer(help="Put devices into groups.", no_args_is_help=True)
 COLUMNS = ("id", "name", "type", "deviceCount", "description")
@@ -218,4 +219,4 @@ def _members(
     for start in range(0, len(names), IDS_A_REQUEST):
         part = names[start : start + IDS_A_REQUEST]
         found = api.request(method, path, json={"deviceIds": part}, params=known).json()
-    say(f"{found['name']} has {found['deviceCount']} devices.")
+    say(f"{found['name']} has {counted(found['deviceCount'], 'device')}.")

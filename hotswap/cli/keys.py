@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from hotswap.common.words import counted
+
 if TYPE_CHECKING:
     from firmware.models import SigningKey, StorageKey
     from hotswap.common.models import User
@@ -118,7 +120,8 @@ def rotate_signing(
     tell(
         as_json,
         {**shown, "imagesSigned": signed},
-        f"{shown['keyId']} signs now; {signed} images were signed again.",
+        f"{shown['keyId']} signs now; {counted(signed, 'image was', 'images were')}"
+        " signed again.",
     )
 
 
@@ -158,7 +161,7 @@ def re_sign(
             "imagesHeldBack": waiting,
             "refused": refused,
         },
-        f"{signed + held.signed} images were signed again.",
+        f"{counted(signed + held.signed, 'image was', 'images were')} signed again.",
         *(f"not signed: {pk}: {why}" for pk, why in refused.items()),
         *held_back_lines(waiting),
     )
@@ -211,7 +214,8 @@ def revoke(
         count = rings.held_back_if_revoked(key_id=key_id)
         fate = "compared and signed again" if re_sign else "held back"
         confirm(
-            f"Revoke {key_id}? This cannot be undone. {count} images that no other key "
+            f"Revoke {key_id}? This cannot be undone. {counted(count, 'image')}"
+            " that no other key "
             f"has signed are {fate}.",
             yes,
         )
@@ -233,7 +237,11 @@ def revoke(
             "refused": refused,
         },
         f"{key_id} is revoked; {done.active.key_id} signs.",
-        *([f"{held.signed} images were signed again."] if re_sign else []),
+        *(
+            [f"{counted(held.signed, 'image was', 'images were')} signed again."]
+            if re_sign
+            else []
+        ),
         *(f"not signed: {pk}: {why}" for pk, why in refused.items()),
         *held_back_lines(waiting),
     )
@@ -381,7 +389,7 @@ def line(shown: dict[str, Any]) -> str:
     if shown.get("notAfter"):
         words += f", until {shown['notAfter']}"
     if "imagesWrapped" in shown:
-        words += f", wraps {shown['imagesWrapped']} images"
+        words += f", wraps {counted(shown['imagesWrapped'], 'image')}"
     return words
 
 
@@ -389,7 +397,8 @@ def held_back_lines(waiting: int) -> list[str]:
     if not waiting:
         return []
     return [
-        f"{waiting} images are held back: no key that can be trusted has signed them.",
+        counted(waiting, "image is", "images are")
+        + " held back: no key that can be trusted has signed.",
         "Once you trust what is stored: hotswap keys re-sign --after-revocation",
     ]
 

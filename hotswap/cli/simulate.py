@@ -41,6 +41,7 @@ from hotswap.cli.firmware import find_firmware
 from hotswap.cli.login import open_api
 from hotswap.cli.options import Json, Server, TokenFile
 from hotswap.cli.output import count_progress, print_document, say
+from hotswap.common.words import counted
 
 SIMULATED = {"simulated": "yes"}
 REGISTRATIONS_AT_ONCE = 8
@@ -115,7 +116,10 @@ def simulate(
             load_trusted_keys(write_trusted_keys(api, folder)),
             temper,
         )
-        say(f"{devices} devices, {names[0]} to {names[-1]}; Ctrl+C ends them.")
+        say(
+            f"{counted(devices, 'device')}"
+            f", {names[0]} to {names[-1]}; Ctrl+C ends them."
+        )
         seen, duration_seconds = _run(fleet, able, seconds, until_version)
         summary = _summarize(seen, duration_seconds) | {
             "server": _ask_server(api, names)

@@ -120,7 +120,7 @@ def test_images_held_back_are_shown_and_signed_again(
 
     assert b"Held back" in listed.content
     assert b"Held back" in page.content
-    assert b"1 images were compared and signed again" in done.content
+    assert b"1 image was compared and signed again" in done.content
     assert b"1 are damaged in the store" in done.content
     assert Firmware.objects.deployable().get() == firmware
 

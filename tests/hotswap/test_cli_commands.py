@@ -263,7 +263,7 @@ def test_groups_are_made_filled_and_removed(admin: Run, model: str) -> None:
     shown = admin("group", "show", name)
 
     assert "has 2 devices" in added.stderr
-    assert "has 1 devices" in removed.stderr
+    assert "has 1 device." in removed.stderr
     assert [row["deviceId"] for row in members] == [f"{model}-1"]
     assert unknown.returncode == 1
     assert "/deviceIds/0" in unknown.stderr

@@ -95,10 +95,10 @@ def test_a_revocation_says_what_it_holds_back_and_how_to_go_on(run: Run) -> None
     signed = run("re-sign", "--after-revocation", "--yes")
 
     assert revoked.exit_code == 0
-    assert "1 images are held back" in revoked.stdout
+    assert "1 image is held back" in revoked.stdout
     assert "hotswap keys re-sign --after-revocation" in revoked.stdout
     assert deployable == 0
-    assert "1 images were signed again" in signed.stdout
+    assert "1 image was signed again" in signed.stdout
     assert Firmware.objects.deployable().count() == 1
 
 
