@@ -13,6 +13,7 @@ Rules:
 """
 
 import contextlib
+import logging
 import os
 import shutil
 import time
@@ -37,6 +38,8 @@ from devices.agent.transport import (
     Transport,
     UnavailableError,
 )
+
+logger = logging.getLogger(__name__)
 
 MAX_REFUSALS = 5
 
@@ -272,7 +275,12 @@ class Downloader:
                 break
             if self.monotonic() - last_progress_at > self.patience_seconds:
                 raise DownloadError(ErrorCode.DOWNLOAD_FAILED, reason)
-            self.wait(self.backoff.next_seconds(retry_after))
+            wait = self.backoff.next_seconds(retry_after)
+            logger.warning(
+                "download interrupted",
+                extra={"reason": reason, "retry_seconds": round(wait, 1)},
+            )
+            self.wait(wait)
             self.on_retry(staged.length_bytes())
         reach("download.complete")
 

@@ -308,6 +308,16 @@ def test_refused_download_fails_the_update(device: DeviceProcess) -> None:
     assert report["errorCode"] == "download_failed"
 
 
+def test_download_that_waits_says_for_what(device: DeviceProcess) -> None:
+    device.server.faults.refuse_with["/download"] = [503]
+    device.start()
+
+    report = order_and_wait(device, program("2.0.0"), "2.0.0")
+
+    assert report["status"] == "confirming"
+    assert 'download interrupted reason="HTTP 503' in device.log()
+
+
 def test_no_credentials_follow_a_redirect_to_another_host(
     device: DeviceProcess,
 ) -> None:
