@@ -176,7 +176,10 @@ try:
     ]
 except ValueError as error:
     raise ImproperlyConfigured(f"HOTSWAP_PROXY_ADDRESSES: {error}") from None
-
+if PROXY_SECRET or PROXY_ADDRESSES:
+    # Else orders would send devices to plain http for what they came for over TLS.
+    # Whoever goes past the proxy and lies here gets links that do not work.
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 
 # Client certificates of devices, which the proxy verifies (devices.api.certificates).
 DEVICE_CERTIFICATES = env.str("HOTSWAP_DEVICE_CERTIFICATES", default="off")

@@ -229,6 +229,29 @@ def test_an_alarm_names_the_address_that_the_proxy_saw(site: Site) -> None:
     assert alarm["address"] == "127.0.0.1"
 
 
+def test_an_order_sends_the_device_back_to_the_proxy(site: Site) -> None:
+    device = site.register()
+    new = site.admin.upload(site.model, "1.1.0", b"through the proxy")
+    device.beat()
+    site.admin.post(
+        "/deployments",
+        {
+            "firmwareId": new["id"],
+            "strategy": "Direct",
+            "targetDevices": [device.name],
+        },
+    )
+    device.wait_for_order()
+
+    with site.client(headers=dict(device.client.headers)) as client:
+        order = client.get(f"/devices/{device.name}/update").json()
+        address = order["firmware"]["downloadUrl"]
+        image = client.get(address)
+
+    assert address.startswith(f"{site.url}/firmware/")
+    assert image.content == b"through the proxy"
+
+
 def test_a_revocation_cuts_a_download_through_the_proxy(site: Site) -> None:
     credential = site.authority.issue("cut off")
     device = site.register(credential)
