@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo demo-check serve agent test lint format browser proxy lock clean
+.PHONY: help demo demo-check serve agent test test-faults lint format browser proxy lock clean
 
 help:
 	@echo "make demo        HotSwap with a fleet that takes a good and then a bad update"
@@ -13,6 +13,7 @@ help:
 	@echo "make serve       HotSwap alone"
 	@echo "make agent       the agent as a wheel of its own, for devices"
 	@echo "make test        checks and the whole test suite"
+	@echo "make test-faults power cuts and kills at every step, by chance from SEED"
 	@echo "make lint        style, types and imports"
 	@echo "make clean       remove the environment and caches (data folders stay)"
 
@@ -39,6 +40,10 @@ test: lint browser proxy
 	@$(BIN)/python -m coverage report > $(VENV)/coverage.txt \
 		|| { cat $(VENV)/coverage.txt; exit 1; }
 	@grep '^TOTAL' $(VENV)/coverage.txt
+
+# Again with the same chance: SEED=7. One case alone: CASE=... as the report names it.
+test-faults: $(VENV)/.ready-dev
+	SEED=$(SEED) CASE='$(CASE)' $(BIN)/python -m pytest -m campaign $(ARGS)
 
 lint: $(VENV)/.ready-dev
 	$(BIN)/ruff check .

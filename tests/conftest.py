@@ -13,12 +13,22 @@ import pytest
 
 import hotswap.celery  # noqa: F401
 from tests.browser import find_browser
+from tests.campaign import OUTCOME
 from tests.foundation import django_db_setup  # noqa: F401
 from tests.live import LiveStack, running_stack
 from tests.s3 import S3Server, serving_s3
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say at the end what came of the campaigns, if any ran."""
+    if lines := OUTCOME.lines():
+        terminalreporter.section("campaigns")
+        for line in lines:
+            terminalreporter.write_line(line)
+
 
 BROWSER_ARGUMENTS = (
     "--no-sandbox",

@@ -27,6 +27,7 @@ from devices.agent.crashpoints import reach
 from devices.agent.credentials import KeyFile
 from devices.agent.download import FileStaging
 from devices.agent.enrolment import TokenEnrolment
+from devices.agent.files import make_directory
 from devices.agent.health_check import HealthCheck
 from devices.agent.hook_installer import HookInstaller
 from devices.agent.hooks import HookRunner
@@ -104,6 +105,7 @@ def _set_up_and_run(options: argparse.Namespace, clock: StoppableClock) -> ExitC
         )
         return ExitCode.ALREADY_RUNNING
     with lock:
+        keys.finish_enrolment()
         return _run(config, trusted, keys, transport, clock, options)
 
 
@@ -342,7 +344,7 @@ def _kernel_uptime() -> float:
 
 def _lock(data_dir: Path) -> IO[bytes] | None:
     """Take the data folder for this process; None if another one has it."""
-    data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_directory(data_dir, mode=0o700)
     lock = (data_dir / "lock").open("wb")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

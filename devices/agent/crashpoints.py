@@ -3,6 +3,8 @@
 Rules:
 - A point is a name that the code passes just after a write, fsync or rename.
 - Without `HOTSWAP_AGENT_CRASH_AT` in the environment nothing here does anything.
+- `point` means its first passage, `point#3` its third. What is left to pass is kept in
+  the environment, so that it counts on over a reboot by `exec`.
 - A crash is SIGKILL to the own process: no handler, no `finally`, no flush.
 """
 
@@ -103,6 +105,14 @@ POINTS: tuple[str, ...] = (
 
 
 def reach(point: str) -> None:
-    """Kill this process if the environment names this point."""
-    if point and os.environ.get(VARIABLE) == point:
+    """Kill this process if the environment names this passage of this point."""
+    wanted = os.environ.get(VARIABLE)
+    if not wanted or not point:
+        return
+    name, _, passage = wanted.partition("#")
+    if name != point:
+        return
+    left = int(passage or 1)
+    if left <= 1:
         os.kill(os.getpid(), signal.SIGKILL)
+    os.environ[VARIABLE] = f"{name}#{left - 1}"

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 from devices.agent.crashpoints import reach
-from devices.agent.files import sync_directory, write_atomically
+from devices.agent.files import make_directory, sync_directory, write_atomically
 from devices.agent.protocol import EnrolmentCall
 
 logger = logging.getLogger(__name__)
@@ -96,7 +96,7 @@ class KeyFile:
         if self.enrolment is None:
             raise NoKeyError(f"{self.path} holds no key.")
         key = self.enrolment.obtain(call)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        make_directory(self.path.parent)
         write_atomically(
             self.path,
             key.encode(),
@@ -104,6 +104,16 @@ class KeyFile:
             crash_prefix="enrol.key",
         )
         self.enrolment.finish()
+
+    def finish_enrolment(self) -> None:
+        """Forget what an enrolment has left behind that a power cut fell into."""
+        if self.enrolment is None or not self.keys():
+            return
+        try:
+            self.enrolment.finish()
+        except OSError as error:
+            # It is of no use to anybody any more; the next start tries again.
+            logger.warning("enrolment not cleared", extra={"reason": str(error)})
 
     def accepted(self, key: str, remaining_seconds: float | None) -> None:
         """See `Credentials`; settles which of two keys is the one in use."""

@@ -80,7 +80,9 @@ class TokenEnrolment:
         return answer.api_key
 
     def finish(self) -> None:
-        """Forget the secret: the key is saved."""
+        """Forget the secret: the key is saved. May be repeated."""
+        if not self.secret_file.exists():
+            return
         self.secret_file.unlink(missing_ok=True)
         reach("enrol.secret_removed")
         sync_directory(self.secret_file.parent)

@@ -31,6 +31,14 @@ def sync_directory(folder: Path) -> None:
         os.close(descriptor)
 
 
+def make_directory(folder: Path, mode: int = 0o777) -> None:
+    """Make a folder and those above it, and flush their names to the medium."""
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    folder.mkdir(parents=True, exist_ok=True, mode=mode)
+    for each in reversed(missing):
+        sync_directory(each.parent)
+
+
 def write_atomically(
     path: Path,
     content: bytes,

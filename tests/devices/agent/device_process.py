@@ -90,6 +90,8 @@ class DeviceProcess:
     tables: str = ""
     """More of the configuration, as it stands: the tables of an installer."""
     has_slots: bool = True
+    module: str = "devices.agent"
+    environment: dict[str, str] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
 
     def provision(self) -> None:
@@ -150,10 +152,15 @@ class DeviceProcess:
 
         Args:
             options: for the command line of the agent.
-            crash_at: the crash point at which it kills itself.
+            crash_at: the crash point at which it kills itself, `point#n` for the nth
+                time that it passes there.
             max_file_bytes: how large its files may grow: stands for a full disk.
         """
-        environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+        environment = {
+            **os.environ,
+            "PYTHONDONTWRITEBYTECODE": "1",
+            **self.environment,
+        }
         if crash_at:
             environment["HOTSWAP_AGENT_CRASH_AT"] = crash_at
         with (self.folder / "agent.log").open("ab") as log:
@@ -163,7 +170,7 @@ class DeviceProcess:
                     *limit,
                     sys.executable,
                     "-m",
-                    "devices.agent",
+                    self.module,
                     "--config",
                     str(self.config),
                     *options,
