@@ -8,6 +8,7 @@ Rules:
 - The program gets no secret of the agent through its environment.
 """
 
+import contextlib
 import ctypes
 import json
 import logging
@@ -206,7 +207,9 @@ class ProcessApplication:
             pid = 0
         if is_own:
             logger.warning("killed a leftover application", extra={"pid": pid})
-            os.kill(pid, signal.SIGKILL)
+            # It dies with its agent, and may do so at this moment.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         self._pid_path.unlink(missing_ok=True)
 
     @property

@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 
+from tests.history import Witness, faults_in, read_history
 from tests.live import LiveStack
 from tests.waiting import wait_until
 
@@ -88,10 +89,14 @@ class LiveDevice:
     order: dict[str, Any] | None = None
     sequence: int = 0
     words: list[str] = field(default_factory=list)
+    words_said: list[str] = field(default_factory=list)
     orders_seen: list[str] = field(default_factory=list)
+    ran: list[str] = field(default_factory=list)
+    acknowledged: list[tuple[str, int, str]] = field(default_factory=list)
     client: httpx.Client = field(init=False)
 
     def __post_init__(self) -> None:
+        self.ran.append(self.checksum)
         self.client = httpx.Client(base_url=f"{self.stack.url}/api/v1", timeout=30)
         answer = self.client.post(
             "/auth/device-token", json={"deviceId": self.name, "apiKey": self.api_key}
@@ -122,6 +127,7 @@ class LiveDevice:
                 self.order = order
                 self.sequence = 0
                 self.words = [*WORDS, "confirming"]
+                self.words_said = []
                 self.orders_seen.append(order["updateId"])
 
     def wait_for_order(self) -> None:
@@ -136,14 +142,31 @@ class LiveDevice:
     def report(self, status: str) -> int:
         assert self.order is not None
         self.sequence += 1
-        return self.client.post(
-            f"/devices/{self.name}/updates/{self.order['updateId']}/reports",
+        return self.report_again(status)
+
+    def report_again(self, status: str) -> int:
+        """Report under the sequence of the last time."""
+        assert self.order is not None
+        update_id = self.order["updateId"]
+        code = self.client.post(
+            f"/devices/{self.name}/updates/{update_id}/reports",
             json={
                 "sequence": self.sequence,
                 "status": status,
                 "bootId": self.boot_id,
             },
         ).status_code
+        if code == 200:
+            self.acknowledged.append((update_id, self.sequence, status))
+        return code
+
+    def reboot(self) -> None:
+        """Come up with the image of the order."""
+        assert self.order is not None
+        self.boot_id = str(uuid.uuid4())
+        self.version = self.order["firmware"]["version"]
+        self.checksum = self.order["firmware"]["checksum"]
+        self.ran.append(self.checksum)
 
     def step(self) -> None:
         """Send a heartbeat, poll, and say the next word of the order at hand."""
@@ -153,8 +176,19 @@ class LiveDevice:
             return
         word = self.words.pop(0)
         if word == "confirming":
-            self.boot_id = str(uuid.uuid4())
-            self.version = self.order["firmware"]["version"]
-            self.checksum = self.order["firmware"]["checksum"]
+            self.reboot()
             self.beat()
         assert self.report(word) == 200
+
+
+def assert_right_history(
+    stack: LiveStack, deployment: str, devices: list[LiveDevice]
+) -> None:
+    """Look for what must never be in a history; see `tests.history`."""
+    history = read_history(stack.state()["database_url"], deployment)
+    witnesses = {
+        device.name: Witness(tuple(device.ran), tuple(device.acknowledged))
+        for device in devices
+    }
+    assert history.orders
+    assert faults_in(history, witnesses) == []

@@ -1,5 +1,6 @@
 """A running stack whose parts are killed, emptied and damaged."""
 
+import random
 import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -10,6 +11,7 @@ import httpx
 import pytest
 import redis
 
+from tests.campaign import OUTCOME, SEED, is_wanted
 from tests.deployments.agents import (
     QUICK_CRITERIA,
     AgentDevice,
@@ -19,7 +21,7 @@ from tests.deployments.agents import (
     program,
     running_agents,
 )
-from tests.deployments.live import LiveAdmin, LiveDevice
+from tests.deployments.live import LiveAdmin, LiveDevice, assert_right_history
 from tests.live import LiveStack, running_stack
 from tests.waiting import wait_until
 
@@ -104,6 +106,7 @@ def assert_clean_history(
     assert len(opened) == len(settled) == 3
     for done, following in zip(settled, opened[1:], strict=False):
         assert following - done >= timedelta(seconds=WAIT_SECONDS)
+    assert_right_history(admin.stack, deployment, devices)
 
 
 def test_worker_beat_and_redis_may_vanish_in_the_middle_of_a_stage(
@@ -164,6 +167,72 @@ def _answers(stack: LiveStack) -> bool:
         return httpx.get(f"{stack.url}/health/ready", timeout=30).status_code == 200
     except httpx.HTTPError:
         return False
+
+
+PARTS = ("web", "worker", "beat", "redis", "postgres")
+ROUNDS = 6
+KILLS_PER_ROUND = 3
+
+
+def step_or_leave(device: LiveDevice) -> None:
+    """Do the next step, or leave it for the next time if the server is away.
+
+    The same word is said again under the same sequence until it is acknowledged.
+    """
+    try:
+        device.beat()
+        device.poll()
+        if device.order is None or not device.words:
+            return
+        if device.sequence < len(device.words_said) + 1:
+            if device.words[0] == "confirming":
+                device.reboot()
+            device.sequence += 1
+        if device.words[0] == "confirming":
+            device.beat()
+        if device.report_again(device.words[0]) == 200:
+            device.words_said.append(device.words.pop(0))
+    except (httpx.HTTPError, AssertionError):
+        # Cut off in an answer, or told 5xx by a server that lacks a part.
+        return
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("number", range(ROUNDS))
+def test_any_parts_may_be_killed_at_any_time(
+    stack: LiveStack, admin: LiveAdmin, number: int
+) -> None:
+    case = f"servers:{number}"
+    if not is_wanted(case):
+        return
+    chance = random.Random(f"{SEED}-{case}")
+    kills = [chance.choice(PARTS) for _ in range(KILLS_PER_ROUND)]
+    after_looks = [chance.randrange(1, 12) for _ in kills]
+    deployment, devices = canary(admin, new_model(admin), 5)
+
+    def look() -> bool:
+        for device in devices:
+            step_or_leave(device)
+        if kills and stack.pid(kills[0]) is not None:
+            after_looks[0] -= 1
+            if after_looks[0] <= 0:
+                stack.kill(kills.pop(0))
+                after_looks.pop(0)
+        try:
+            status = admin.get(f"/deployments/{deployment}/status")
+        except (httpx.HTTPError, AssertionError):
+            return False
+        return status["status"] in FINAL
+
+    OUTCOME.tried["servers"] += 1
+    try:
+        wait_until(look, seconds=180, what=f"the end of {deployment}")
+        wait_until(lambda: _answers(stack), seconds=60, what="the server answers")
+        assert admin.get(f"/deployments/{deployment}")["status"] == "Completed"
+        assert_right_history(stack, deployment, devices)
+    except AssertionError as error:
+        OUTCOME.wrong[case] = str(error)
+        raise
 
 
 @pytest.fixture

@@ -585,8 +585,8 @@ def try_each(
         nonlocal struck
         try:
             died = workshop.attempt(way, cases[case])
-        except AssertionError as error:
-            wrong[case] = str(error)
+        except Exception as error:  # noqa: BLE001 - one case must not hide the others
+            wrong[case] = f"{type(error).__name__}: {error}"
             died = 1
         struck += died > 0
 
