@@ -124,9 +124,10 @@ def simulate(
         summary = _summarize(seen, duration_seconds) | {
             "server": _ask_server(api, names)
         }
-    if report is not None:
-        report.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-    print_document(summary, as_json=as_json)
+        # Before the devices are erased: that may fail, and the result is there.
+        if report is not None:
+            report.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+        print_document(summary, as_json=as_json)
     arrived = {each.device_id for each in seen if each.version == until_version}
     if until_version is not None and not able <= arrived:
         raise RefusedError(
