@@ -26,6 +26,14 @@ urlpatterns = [
     path(f"{ONE}/logs", views.DeploymentLogView.as_view(), name="deployment-logs"),
     *(
         path(
+            f"{ONE}/{read}",
+            views.InsightView.as_view(read=read),
+            name=f"deployment-{read}",
+        )
+        for read in views.InsightView.reads
+    ),
+    *(
+        path(
             f"{ONE}/{verb}",
             views.OperateView.as_view(verb=verb),
             name=f"deployment-{verb}",

@@ -13,7 +13,7 @@ from drf_spectacular.utils import OpenApiResponse, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from deployments import selectors
+from deployments import insight, selectors
 from deployments.api.serializers import (
     DeploymentInput,
     DeploymentOutput,
@@ -120,6 +120,23 @@ class DeploymentStatusView(ApiView):
     def get(self, request: Request, deployment_id: Any) -> Response:
         deployment = find_deployment(deployment_id)
         return Response(selectors.deployment_status(deployment, timezone.now()))
+
+
+class InsightView(ApiView):
+    """What is counted about a deployment when it is asked for."""
+
+    roles = {"GET": Role.VIEWER}
+    reads: ClassVar[dict[str, Any]] = {
+        "metrics": insight.deployment_metrics,
+        "health-report": insight.health_report,
+        "rollbacks": insight.deployment_rollbacks,
+    }
+    read = ""
+
+    @extend_schema(responses=OpenApiTypes.OBJECT)
+    def get(self, request: Request, deployment_id: Any) -> Response:
+        deployment = find_deployment(deployment_id)
+        return Response(self.reads[self.read](deployment, timezone.now()))
 
 
 class TargetFilter(django_filters.FilterSet):

@@ -86,6 +86,9 @@ TABLE = """
     /deployments/preview                           POST   401 403 400 400 403
     /deployments/<deployment>                      GET    401 404 404 404 403
     /deployments/<deployment>/status               GET    401 404 404 404 403
+    /deployments/<deployment>/metrics              GET    401 404 404 404 403
+    /deployments/<deployment>/health-report        GET    401 404 404 404 403
+    /deployments/<deployment>/rollbacks            GET    401 404 404 404 403
     /deployments/<deployment>/devices              GET    401 404 404 404 403
     /deployments/<deployment>/devices/<device>     GET    401 404 404 404 403
     /deployments/<deployment>/logs                 GET    401 404 404 404 403

@@ -1,0 +1,461 @@
+"""Reads across models: the health of a deployment, its report, its rollbacks.
+
+Rules:
+- Everything is counted when it is asked for, and says when that was.
+- Silent devices count as unknown; of them no value is shown as one of now.
+- Erased devices count nowhere but in the totals of the plan.
+"""
+
+from datetime import datetime
+from typing import Any
+
+from django.db import connection
+
+from deployments.choices import DeploymentStatus, TargetStatus
+from deployments.models import Deployment, Event, Target
+from deployments.selectors import deployment_status
+from health.baseline import FIRST_SAMPLES, Usual
+from health.score import (
+    CPU_FLOOR,
+    ERROR_FLOOR,
+    MEMORY_FLOOR,
+    SPREADS,
+    VerdictCounts,
+    is_anomalous,
+)
+
+MAX_DEVICES = 1000
+MAX_EVENTS = 1000
+# Longer than any update may take: what a device says beyond is not believed.
+MAX_SECONDS = 10**9
+
+# Name on the wire, column, column of samples, floor, only above, digits.
+MEASURES = (
+    ("cpuUsage", "cpu", "cpu_percent", "samples", CPU_FLOOR, False, 2),
+    ("memoryUsage", "memory", "memory_percent", "samples", MEMORY_FLOOR, False, 2),
+    ("errorRate", "error", "error_ratio", "error_samples", ERROR_FLOOR, True, 4),
+)
+
+EXPOSED = """
+    SELECT t.stage_number, d.device_id AS name, s.*,
+           s.last_heartbeat_at IS NOT NULL AND s.online_until > %(now)s AS is_heard
+    FROM deployments_target t
+    JOIN devices_device d ON d.id = t.device_id AND d.erased_at IS NULL
+    LEFT JOIN health_devicestate s ON s.device_id = t.device_id
+    WHERE t.deployment_id = %(deployment)s AND t.exposed_at IS NOT NULL
+"""
+
+
+def _round(value: float | None, digits: int) -> float | None:
+    return None if value is None else round(value, digits)
+
+
+def _seconds(value: float | None) -> float | None:
+    return _round(value, 3)
+
+
+def deployment_metrics(deployment: Deployment, now: datetime) -> dict[str, Any]:
+    """Return the health of the exposed devices, now and against their baselines.
+
+    Source: FR-FW-005; FR-FW-007.
+    """
+    heard, by = "FILTER (WHERE is_heard)", "WITHIN GROUP (ORDER BY"
+    columns: list[str] = []
+    for _, name, column, samples, *_ in MEASURES:
+        known = (
+            f"FILTER (WHERE is_heard AND baseline_{samples} >= {FIRST_SAMPLES} "
+            f"AND {column} IS NOT NULL)"
+        )
+        columns += [
+            f"count({column}) {heard}",
+            f"avg({column}) {heard}",
+            f"percentile_cont(ARRAY[0, 0.5, 0.95, 1]) {by} {column}) {heard}",
+            f"count(*) {known}",
+            f"avg(baseline_{name}_mean) {known}",
+            f"avg({column} - baseline_{name}_mean) {known}",
+        ]
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""
+            WITH exposed AS ({EXPOSED})
+            SELECT count(*) FILTER (WHERE is_heard AND verdict = 'healthy'),
+                   count(*) FILTER (WHERE is_heard AND verdict = 'degraded'),
+                   count(*) FILTER (WHERE is_heard AND verdict = 'unhealthy'),
+                   count(*) FILTER (WHERE NOT is_heard OR is_heard IS NULL
+                                    OR verdict = 'unknown'),
+                   {", ".join(columns)}
+            FROM exposed
+            """,  # noqa: S608
+            {"deployment": deployment.pk, "now": now},
+        )
+        healthy, degraded, unhealthy, unknown, *rest = cursor.fetchone()
+    verdicts = VerdictCounts(healthy, degraded, unhealthy, unknown)
+    measures = {}
+    for number, (wire, *_, digits) in enumerate(MEASURES):
+        count, mean, spread, learned, usual, change = rest[6 * number : 6 * number + 6]
+        lowest, median, high, highest = spread or (None,) * 4
+        measures[wire] = {
+            "devices": count,
+            "mean": _round(mean, digits),
+            "min": _round(lowest, digits),
+            "p50": _round(median, digits),
+            "p95": _round(high, digits),
+            "max": _round(highest, digits),
+            "baseline": {
+                "devices": learned,
+                "mean": _round(usual, digits),
+                "meanChange": _round(change, digits),
+            },
+        }
+    return {
+        "id": str(deployment.pk),
+        "status": deployment.status,
+        "exposed": verdicts.total,
+        "verdicts": {
+            "healthy": healthy,
+            "degraded": degraded,
+            "unhealthy": unhealthy,
+            "unknown": unknown,
+        },
+        "healthScore": _round(verdicts.score_percent, 2),
+        "measures": measures,
+        "anomalies": _anomalies(deployment, now),
+        "countedAt": now,
+    }
+
+
+def _anomalies(deployment: Deployment, now: datetime) -> dict[str, Any]:
+    """Find the exposed devices that are far from what is usual for them."""
+    rules = []
+    for _, name, column, samples, floor, only_above, _ in MEASURES:
+        distance = f"({column} - baseline_{name}_mean)"
+        rules.append(
+            f"(baseline_{samples} >= {FIRST_SAMPLES} AND "
+            f"{distance if only_above else f'abs({distance})'} >= GREATEST("
+            f"{floor}, {SPREADS} * sqrt(baseline_{name}_variance)))"
+        )
+    shown = ", ".join(
+        f"{column}, baseline_{samples}, baseline_{name}_mean, baseline_{name}_variance"
+        for _, name, column, samples, *_ in MEASURES
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""
+            WITH exposed AS ({EXPOSED})
+            SELECT name, stage_number, last_heartbeat_at, {shown},
+                   count(*) OVER () AS total
+            FROM exposed
+            WHERE is_heard AND ({" OR ".join(rules)})
+            ORDER BY name
+            LIMIT {MAX_DEVICES}
+            """,  # noqa: S608
+            {"deployment": deployment.pk, "now": now},
+        )
+        rows = cursor.fetchall()
+    devices = []
+    for row in rows:
+        found = []
+        for number, (wire, _, _, _, floor, only_above, digits) in enumerate(MEASURES):
+            value, *learned = row[3 + 4 * number : 7 + 4 * number]
+            usual = Usual(*learned)
+            if value is None or not is_anomalous(
+                value, usual, floor, only_above=only_above
+            ):
+                continue
+            found.append(
+                {
+                    "measure": wire,
+                    "value": round(value, digits),
+                    "usual": round(usual.mean, digits),
+                    "spread": round(usual.spread, digits),
+                    "direction": "above" if value > usual.mean else "below",
+                }
+            )
+        devices.append(
+            {"deviceId": row[0], "stage": row[1], "at": row[2], "measures": found}
+        )
+    return {"total": rows[0][-1] if rows else 0, "devices": devices}
+
+
+# --- Rollbacks ----------------------------------------------------------------------
+
+RETURNS = """
+    SELECT t.id, d.device_id AS name, t.stage_number, t.status, t.error_code,
+           t.message, t.from_version, count(u.id) AS attempts,
+           LEAST(t.returning_since, min(u.offered_at)) AS started_at,
+           COALESCE(max(u.closed_at) FILTER (WHERE u.status = 'success'),
+                    CASE WHEN t.status = 'rolled_back' THEN t.settled_at END)
+               AS restored_at
+    FROM deployments_target t
+    JOIN devices_device d ON d.id = t.device_id AND d.erased_at IS NULL
+    LEFT JOIN deployments_update u ON u.target_id = t.id AND u.kind = 'rollback'
+    WHERE t.deployment_id = %(deployment)s
+      AND (t.returning_since IS NOT NULL OR u.id IS NOT NULL)
+    GROUP BY t.id, d.device_id
+"""
+
+
+def _outcome(restored: int, failed: int, devices: int) -> str:
+    if restored + failed < devices:
+        return "under way"
+    return "failed" if failed else "restored"
+
+
+def deployment_rollback(deployment: Deployment) -> dict[str, Any] | None:
+    """Return the rollback of the whole deployment, or None if there was none.
+
+    `timeToRestoreSeconds` is known when every device has proved its former image or
+    was given up.
+
+    Source: FR-FW-006.
+    """
+    started = deployment.rollback_started_at
+    if started is None:
+        return None
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""
+            WITH returns AS ({RETURNS})
+            SELECT count(*), count(restored_at),
+                   count(*) FILTER (WHERE restored_at IS NULL AND status = 'failed'),
+                   max(restored_at)
+            FROM returns WHERE COALESCE(restored_at, %(started)s) >= %(started)s
+            """,  # noqa: S608
+            {"deployment": deployment.pk, "started": started},
+        )
+        devices, restored, failed, last = cursor.fetchone()
+    event = (
+        Event.objects.filter(deployment=deployment, event="rollback.started")
+        .order_by("-id")
+        .first()
+    )
+    is_over = deployment.status != DeploymentStatus.ROLLING_BACK
+    return {
+        "level": "deployment",
+        "deviceId": None,
+        "stage": event.stage_number if event else None,
+        "reason": deployment.rollback_reason,
+        "startedAt": started,
+        "devices": devices,
+        "restored": restored,
+        "failed": failed,
+        "outcome": _outcome(restored, failed, devices) if is_over else "under way",
+        "restoredAt": last if is_over else None,
+        "timeToRestoreSeconds": _seconds((last - started).total_seconds())
+        if is_over and last is not None
+        else None,
+    }
+
+
+def deployment_rollbacks(deployment: Deployment, now: datetime) -> dict[str, Any]:
+    """Return all rollbacks: of the deployment, then of devices alone, newest first.
+
+    A device that was sent back by the rollback of the deployment counts there only.
+    """
+    whole = deployment_rollback(deployment)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""
+            WITH returns AS ({RETURNS})
+            SELECT name, stage_number, status, error_code, message, started_at,
+                   restored_at, count(*) OVER () AS total
+            FROM returns
+            WHERE %(started)s::timestamptz IS NULL OR started_at < %(started)s
+            ORDER BY started_at DESC, name
+            LIMIT {MAX_DEVICES}
+            """,  # noqa: S608
+            {"deployment": deployment.pk, "started": deployment.rollback_started_at},
+        )
+        rows = cursor.fetchall()
+    results = [whole] if whole else []
+    for name, stage, status, code, message, started, restored, _ in rows:
+        has_failed = restored is None and status == TargetStatus.FAILED
+        results.append(
+            {
+                "level": "device",
+                "deviceId": name,
+                "stage": stage,
+                "reason": f"{code}: {message}" if message else code,
+                "startedAt": started,
+                "devices": 1,
+                "restored": int(restored is not None),
+                "failed": int(has_failed),
+                "outcome": _outcome(int(restored is not None), int(has_failed), 1),
+                "restoredAt": restored,
+                "timeToRestoreSeconds": _seconds((restored - started).total_seconds())
+                if restored is not None
+                else None,
+            }
+        )
+    return {
+        "id": str(deployment.pk),
+        "total": (rows[0][-1] if rows else 0) + (1 if whole else 0),
+        "results": results,
+        "countedAt": now,
+    }
+
+
+# --- The report ---------------------------------------------------------------------
+
+
+def _durations(deployment: Deployment) -> dict[str, Any]:
+    """Return how long proved installs took, in seconds.
+
+    `deviceUpdate` is measured here, from the offer to the proof; the others are what
+    the devices say.
+    """
+    said = {
+        name: f"(durations->>'{name}')::numeric" for name in ("download", "install")
+    }
+    columns = {
+        "deviceUpdate": "extract(epoch FROM closed_at - offered_at)",
+        **{
+            name: f"CASE WHEN {value} BETWEEN 0 AND {MAX_SECONDS} THEN {value} END"
+            for name, value in said.items()
+        },
+    }
+    chosen = ", ".join(
+        f"count({value}), percentile_cont(ARRAY[0.5, 0.95]) WITHIN GROUP "
+        f"(ORDER BY ({value})::float8)"
+        for value in columns.values()
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""
+            SELECT {chosen} FROM deployments_update
+            WHERE deployment_id = %s AND status = 'success' AND kind = 'install'
+            """,  # noqa: S608
+            [deployment.pk],
+        )
+        row = cursor.fetchone()
+    found = {}
+    for number, name in enumerate(columns):
+        count, (median, high) = row[2 * number], row[2 * number + 1] or (None, None)
+        found[name] = {
+            "count": count,
+            "p50Seconds": _seconds(median),
+            "p95Seconds": _seconds(high),
+        }
+    return found
+
+
+GONE_WRONG = (TargetStatus.FAILED, TargetStatus.ROLLING_BACK, TargetStatus.ROLLED_BACK)
+
+
+def _failures(deployment: Deployment) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Return what went wrong, by reason, and the first devices of it."""
+    wrong = Target.objects.filter(
+        deployment=deployment, status__in=GONE_WRONG, device__erased_at__isnull=True
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT error_code, count(*), min(message), count(*) FILTER (
+                WHERE status = 'rolled_back')
+            FROM deployments_target
+            WHERE deployment_id = %s AND status = ANY(%s) AND error_code <> ''
+            GROUP BY error_code
+            ORDER BY count(*) DESC, error_code
+            """,
+            [deployment.pk, [str(status) for status in GONE_WRONG]],
+        )
+        reasons = [
+            {"errorCode": code, "devices": count, "rolledBack": back, "example": said}
+            for code, count, said, back in cursor.fetchall()
+        ]
+    return reasons, {
+        "total": wrong.count(),
+        "devices": [
+            {
+                "deviceId": target.device.device_id,
+                "status": target.status,
+                "stage": target.stage_number,
+                "attempts": target.attempt,
+                "fromVersion": target.from_version,
+                "errorCode": target.error_code,
+                "message": target.message,
+                "updatedAt": target.updated_at,
+            }
+            for target in wrong.select_related("device").order_by("rank")[:MAX_DEVICES]
+        ],
+    }
+
+
+def health_report(deployment: Deployment, now: datetime) -> dict[str, Any]:
+    """Return all that is to be said about a deployment, under way or over.
+
+    Source: FR-FW-007, health report.
+    """
+    status = deployment_status(deployment, now)
+    rows = {stage.number: stage for stage in deployment.stages.all()}
+    reasons, wrong = _failures(deployment)
+    firmware = deployment.firmware
+    events = Event.objects.filter(deployment=deployment, device__isnull=True)
+    return {
+        "deployment": {
+            "id": status["id"],
+            "name": deployment.name,
+            "status": deployment.status,
+            "strategy": deployment.strategy,
+            "createdBy": deployment.created_by.username
+            if deployment.created_by
+            else None,
+            "createdAt": deployment.created_at,
+            "scheduledAt": deployment.scheduled_at,
+            "startedAt": deployment.started_at,
+            "finishedAt": deployment.finished_at,
+            "rollbackReason": deployment.rollback_reason,
+            "failureReason": deployment.failure_reason,
+        },
+        "firmware": {
+            "id": str(firmware.pk),
+            "version": firmware.version,
+            "model": firmware.model.name,
+            "checksum": firmware.sha256,
+        },
+        "plan": {
+            "strategy": deployment.strategy,
+            "matched": deployment.matched_count,
+            "targets": deployment.target_count,
+            "stages": len(rows),
+            "healthThreshold": deployment.health_threshold,
+        },
+        "progress": status["progress"],
+        "percentComplete": status["percentComplete"],
+        "successRate": status["successRate"],
+        "stages": [
+            stage
+            | {
+                "waitSeconds": rows[stage["number"]].wait_seconds,
+                "settledAt": rows[stage["number"]].settled_at,
+                "approvedAt": rows[stage["number"]].approved_at,
+                "gate": {
+                    "threshold": deployment.health_threshold,
+                    "actual": round(100 * stage["success"] / stage["exposed"], 2)
+                    if stage["exposed"]
+                    else None,
+                },
+            }
+            for stage in status["stages"]
+        ],
+        "failures": reasons,
+        "failedDevices": wrong,
+        "durations": _durations(deployment),
+        "health": {
+            name: value
+            for name, value in deployment_metrics(deployment, now).items()
+            if name not in ("id", "status", "countedAt")
+        },
+        "rollback": deployment_rollback(deployment),
+        "timeline": [
+            {
+                "at": event.at,
+                "level": event.level,
+                "event": event.event,
+                "stage": event.stage_number,
+                "message": event.message,
+            }
+            for event in events.order_by("id")[:MAX_EVENTS]
+        ],
+        "countedAt": now,
+    }

@@ -1,0 +1,56 @@
+"""The health of many devices in numbers. Pure: standard library, no clock of its own.
+
+Rules:
+- The health score is the mean over the devices of healthy 1, degraded 0.5, unhealthy
+  or unknown 0, as a percent. No device, no score.
+- An anomaly is a value that lies far from what is usual for that very device: by four
+  of its own spreads at least, and by a floor below which no difference matters.
+  Error rates count only above what is usual.
+- Without a baseline, and of a silent device, nothing is said.
+"""
+
+from dataclasses import dataclass
+
+from health.baseline import Usual
+
+SPREADS = 4.0
+CPU_FLOOR = 20.0
+MEMORY_FLOOR = 15.0
+ERROR_FLOOR = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class VerdictCounts:
+    """Devices by verdict."""
+
+    healthy: int = 0
+    degraded: int = 0
+    unhealthy: int = 0
+    unknown: int = 0
+
+    @property
+    def total(self) -> int:
+        return self.healthy + self.degraded + self.unhealthy + self.unknown
+
+    @property
+    def score_percent(self) -> float | None:
+        """The health score, 0-100; None without devices."""
+        if not self.total:
+            return None
+        return 100 * (self.healthy + 0.5 * self.degraded) / self.total
+
+
+def is_anomalous(
+    value: float, usual: Usual, floor: float, *, only_above: bool = False
+) -> bool:
+    """Tell whether a value is far from what is usual.
+
+    Args:
+        floor: the least distance that matters, in the unit of the value.
+    """
+    if not usual.is_established:
+        return False
+    distance = value - usual.mean
+    if only_above and distance < 0:
+        return False
+    return abs(distance) >= max(floor, SPREADS * usual.spread)

@@ -1,0 +1,241 @@
+"""Metrics, health report and rollbacks of a deployment."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from deployments.insight import (
+    deployment_metrics,
+    deployment_rollbacks,
+    health_report,
+)
+from deployments.models import Deployment
+from deployments.services.operate import rollback_deployment
+from devices.services.erasure import erase_device
+from firmware.models import Firmware
+from tests.callers import PersonCaller
+from tests.deployments.test_rollback import TOLERANT
+from tests.deployments.world import ScriptedDevice, World
+
+
+@pytest.fixture
+def images(world: World) -> tuple[Firmware, Firmware]:
+    return world.image("1.0.0"), world.image("1.1.0")
+
+
+def known_fleet(world: World, count: int, runs: Firmware) -> list[ScriptedDevice]:
+    """Register devices of which it is known what is usual."""
+    fleet = world.fleet(count, runs)
+    for _ in range(9):
+        world.now += timedelta(seconds=5)
+        for device in fleet:
+            device.beat()
+    return fleet
+
+
+def metrics(deployment: Deployment, world: World) -> dict[str, Any]:
+    deployment.refresh_from_db()
+    return deployment_metrics(deployment, world.now)
+
+
+def test_nothing_exposed_has_no_score(
+    world: World, images: tuple[Firmware, Firmware]
+) -> None:
+    world.fleet(2, images[0])
+
+    found = metrics(world.launch(images[1]), world)
+
+    assert (found["exposed"], found["healthScore"]) == (0, None)
+    assert found["measures"]["cpuUsage"]["mean"] is None
+    assert found["anomalies"] == {"total": 0, "devices": []}
+
+
+def test_exposed_devices_are_compared_with_their_baseline(
+    world: World, images: tuple[Firmware, Firmware]
+) -> None:
+    fleet = known_fleet(world, 4, images[0])
+    deployment = world.launch(images[1])
+    world.update_offered()
+    fleet[0].beat(cpu_usage=45.0)
+    fleet[1].beat(cpu_usage=15.0, application_metrics={})
+
+    found = metrics(deployment, world)
+
+    assert found["exposed"] == 4
+    assert found["healthScore"] == 100
+    cpu = found["measures"]["cpuUsage"]
+    assert (cpu["devices"], cpu["mean"], cpu["min"], cpu["max"]) == (4, 17.5, 5, 45)
+    # The first heartbeat after the watch has moved the baseline by a hundredth.
+    assert cpu["baseline"] == {
+        "devices": 4,
+        "mean": pytest.approx(5.0, abs=0.2),
+        "meanChange": pytest.approx(12.5, abs=0.2),
+    }
+    assert found["measures"]["errorRate"]["devices"] == 3
+    (anomaly,) = found["anomalies"]["devices"]
+    assert anomaly["deviceId"] == "d-000"
+    (found_far,) = anomaly["measures"]
+    assert (found_far["measure"], found_far["value"]) == ("cpuUsage", 45.0)
+    assert found_far["usual"] == pytest.approx(5.0, abs=0.5)
+    assert found_far["direction"] == "above"
+
+
+def test_a_silent_device_is_unknown_and_shows_no_value(
+    world: World, images: tuple[Firmware, Firmware]
+) -> None:
+    fleet = known_fleet(world, 2, images[0])
+    deployment = world.launch(images[1])
+    world.update_offered()
+    fleet[0].beat(cpu_usage=90.0)
+    world.now += timedelta(hours=1)
+    fleet[1].beat()
+
+    found = metrics(deployment, world)
+
+    assert found["verdicts"] == {
+        "healthy": 1,
+        "degraded": 0,
+        "unhealthy": 0,
+        "unknown": 1,
+    }
+    assert found["healthScore"] == 50
+    assert found["measures"]["cpuUsage"]["devices"] == 1
+    assert found["anomalies"]["total"] == 0
+
+
+def test_a_bad_value_is_in_the_metrics_with_its_heartbeat(
+    world: World, images: tuple[Firmware, Firmware]
+) -> None:
+    fleet = known_fleet(world, 2, images[0])
+    deployment = world.launch(images[1])
+    world.update_offered()
+
+    fleet[0].beat(memory_usage=60.0)
+
+    (anomaly,) = metrics(deployment, world)["anomalies"]["devices"]
+    assert anomaly["at"] == world.now
+
+
+def test_a_deployment_that_went_back_reports_it(
+    world: World, images: tuple[Firmware, Firmware]
+) -> None:
+    world.fleet(3, images[0])
+    deployment = world.launch(images[1])
+    world.update_offered()
+    world.tick()
+    rollback_deployment(
+        actor=world.admin,
+        deployment_id=deployment.pk,
+        reason="the customer complains",
+        now=world.now,
+    )
+    deployment.refresh_from_db()
+    during = deployment_rollbacks(deployment, world.now)
+    world.tick()
+    world.update_offered()
+    world.tick()
+    deployment.refresh_from_db()
+
+    after = deployment_rollbacks(deployment, world.now)
+    report = health_report(deployment, world.now)
+
+    assert during["results"][0]["outcome"] == "under way"
+    assert during["results"][0]["timeToRestoreSeconds"] is None
+    (row,) = after["results"]
+    assert (row["level"], row["devices"], row["restored"]) == ("deployment", 3, 3)
+    assert row["outcome"] == "restored"
+    assert "the customer complains" in row["reason"]
+    assert 0 < row["timeToRestoreSeconds"] <= 60
+    assert report["deployment"]["status"] == "RolledBack"
+    assert report["rollback"] == row
+    assert "rollback.started" in [line["event"] for line in report["timeline"]]
+
+
+def test_a_device_that_went_back_alone_is_a_rollback_of_its_own(
+    world: World, images: tuple[Firmware, Firmware]
+) -> None:
+    world.fleet(4, images[0])
+    deployment = world.launch(
+        images[1],
+        "Canary",
+        parameters={"initial_percentage": 50, "increments": [100]},
+        rollback_thresholds=TOLERANT,
+        on_warning="pause",
+    )
+    bad, _ = world.update_offered()
+    bad.beat(application_metrics={"errorRate": 0.5})
+    world.tick()
+    bad.poll()
+    bad.go_through()
+    world.live_on(15)
+    deployment.refresh_from_db()
+
+    found = deployment_rollbacks(deployment, world.now)
+    report = health_report(deployment, world.now)
+
+    (row,) = found["results"]
+    assert (row["level"], row["deviceId"]) == ("device", bad.name)
+    assert row["outcome"] == "restored"
+    assert row["reason"].startswith("error_rate: ")
+    assert report["rollback"] is None
+    assert report["failures"][0]["errorCode"] == "error_rate"
+    assert report["failures"][0]["rolledBack"] == 1
+    assert report["failedDevices"]["total"] == 1
+
+
+def test_the_report_says_how_long_devices_took(
+    world: World, images: tuple[Firmware, Firmware]
+) -> None:
+    (device,) = world.fleet(1, images[0])
+    deployment = world.launch(images[1])
+    device.poll()
+    device.work()
+    device.reboot_into(images[1])
+    device.beat()
+    device.report("confirming", durations={"download": 2.5, "install": 1e12})
+    world.live_on(20)
+    deployment.refresh_from_db()
+
+    report = health_report(deployment, world.now)
+
+    assert report["durations"]["download"] == {
+        "count": 1,
+        "p50Seconds": 2.5,
+        "p95Seconds": 2.5,
+    }
+    assert report["durations"]["install"]["count"] == 0
+    assert report["durations"]["deviceUpdate"]["p50Seconds"] >= 10
+    assert report["stages"][0]["gate"] == {
+        "threshold": deployment.health_threshold,
+        "actual": 100.0,
+    }
+    assert report["successRate"] == 100
+
+
+def test_an_erased_device_leaves_the_report(
+    world: World, images: tuple[Firmware, Firmware]
+) -> None:
+    fleet = known_fleet(world, 2, images[0])
+    deployment = world.launch(images[1])
+    world.update_offered()
+    erase_device(actor=world.admin, device_id=fleet[0].name, now=world.now)
+
+    found = metrics(deployment, world)
+    deployment.refresh_from_db()
+
+    assert found["exposed"] == 1
+    assert "d-000" not in str(health_report(deployment, world.now))
+
+
+@pytest.mark.parametrize("read", ["metrics", "health-report", "rollbacks"])
+def test_each_is_read_over_the_api(
+    world: World, images: tuple[Firmware, Firmware], viewer: PersonCaller, read: str
+) -> None:
+    world.fleet(1, images[0])
+    deployment = world.launch(images[1])
+
+    answer = viewer.get(f"/deployments/{deployment.pk}/{read}")
+
+    assert answer.status_code == 200
+    assert answer.json()["countedAt"]

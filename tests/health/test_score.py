@@ -1,0 +1,46 @@
+"""Score and anomalies: pure."""
+
+import pytest
+
+from health.baseline import Usual
+from health.score import CPU_FLOOR, ERROR_FLOOR, VerdictCounts, is_anomalous
+
+
+@pytest.mark.parametrize(
+    ("counts", "percent"),
+    [
+        (VerdictCounts(), None),
+        (VerdictCounts(healthy=3), 100),
+        (VerdictCounts(healthy=1, degraded=1), 75),
+        (VerdictCounts(healthy=1, degraded=1, unhealthy=1, unknown=1), 37.5),
+        (VerdictCounts(unknown=2), 0),
+    ],
+)
+def test_the_score_is_a_mean_over_devices(
+    counts: VerdictCounts, percent: float | None
+) -> None:
+    assert counts.score_percent == percent
+
+
+@pytest.mark.parametrize(
+    ("value", "usual", "found"),
+    [
+        (30.0, Usual(10, 10.0, 0.0), True),
+        (29.9, Usual(10, 10.0, 0.0), False),
+        (50.0, Usual(10, 10.0, 100.0), True),
+        (49.9, Usual(10, 10.0, 100.0), False),
+        (30.0, Usual(10, 50.0, 0.0), True),
+        (99.0, Usual(9, 10.0, 0.0), False),
+    ],
+)
+def test_an_anomaly_is_four_spreads_and_the_floor_away(
+    value: float, usual: Usual, found: bool
+) -> None:
+    assert is_anomalous(value, usual, CPU_FLOOR) == found
+
+
+def test_fewer_errors_than_usual_are_no_anomaly() -> None:
+    usual = Usual(10, 0.5, 0.0)
+
+    assert not is_anomalous(0.1, usual, ERROR_FLOOR, only_above=True)
+    assert is_anomalous(0.9, usual, ERROR_FLOOR, only_above=True)
