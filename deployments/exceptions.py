@@ -22,6 +22,7 @@ class UpdateNotFoundError(NotFoundError):
 
 class FirmwareNotDeployableError(ImpossibleError):
     code = "firmware_not_approved"
+    pointer = "/firmwareId"
 
 
 class NoEligibleDevicesError(ImpossibleError):

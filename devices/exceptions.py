@@ -17,6 +17,7 @@ class DeviceNotFoundError(NotFoundError):
 
 class DeviceExistsError(ConflictError):
     code = "device_exists"
+    pointer = "/deviceId"
 
 
 class DeviceRevokedError(ConflictError):
@@ -25,18 +26,22 @@ class DeviceRevokedError(ConflictError):
 
 class CertificateInvalidError(InvalidInputError):
     code = "certificate_invalid"
+    pointer = "/certificate"
 
 
 class CertificateExistsError(ConflictError):
     code = "certificate_exists"
+    pointer = "/certificate"
 
 
 class CertificateExpiredError(ImpossibleError):
     code = "certificate_expired"
+    pointer = "/certificate"
 
 
 class TooManyCertificatesError(ImpossibleError):
     code = "too_many_certificates"
+    pointer = "/certificate"
 
 
 class CertificateNotFoundError(NotFoundError):
@@ -53,6 +58,7 @@ class GroupNotFoundError(NotFoundError):
 
 class GroupExistsError(ConflictError):
     code = "group_exists"
+    pointer = "/name"
 
 
 class GroupIsDynamicError(ConflictError):

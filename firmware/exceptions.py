@@ -16,6 +16,7 @@ class FirmwareNotFoundError(NotFoundError):
 
 class UnknownModelError(ImpossibleError):
     code = "unknown_model"
+    pointer = "/model"
 
 
 class ModelNotFoundError(NotFoundError):
@@ -24,14 +25,17 @@ class ModelNotFoundError(NotFoundError):
 
 class ModelExistsError(ConflictError):
     code = "model_exists"
+    pointer = "/name"
 
 
 class VersionExistsError(ConflictError):
     code = "version_exists"
+    pointer = "/version"
 
 
 class TooManyVersionsError(ImpossibleError):
     code = "too_many_versions"
+    pointer = "/version"
 
 
 class WrongStatusError(ConflictError):
@@ -68,6 +72,7 @@ class OwnUploadError(ForbiddenError):
 
 class FirmwareTooLargeError(TooLargeError):
     code = "firmware_too_large"
+    pointer = "/file"
 
 
 class ImageChangedError(ConflictError):

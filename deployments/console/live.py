@@ -298,7 +298,9 @@ def _first_rows(deployment: Deployment, now: datetime) -> list[dict[str, Any]]:
     return [
         row
         | {
-            "url": reverse("admin:devices_device_change", args=[target.device_id]),
+            "url": reverse("admin:devices_device_change", args=[target.device_id])
+            if target.device.erased_at is None
+            else "",
             "went_along": target.status in RETURNING and not row["errorCode"],
         }
         for target, row in zip(found, target_rows(deployment, found, now), strict=True)

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import connection, transaction
+from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
 from deployments.choices import (
@@ -234,22 +235,38 @@ def preview_deployment(*, request: DeploymentRequest, now: datetime) -> Preview:
 
 
 def _warnings(judged: Any, firmware: Firmware) -> tuple[LaunchWarning, ...]:
-    """Tell what cannot be taken back: a security version that rises."""
-    rising = judged.filter(
-        exclusion="", security_version__lt=firmware.security_version
-    ).count()
-    if not rising:
-        return ()
-    return (
-        LaunchWarning(
-            "security_version_raised",
-            f"Devices that have not confirmed security version "
-            f"{firmware.security_version} before: {rising:,}. One that has will refuse "
-            "every firmware below it from then on: what has a lower one, its present "
-            "firmware perhaps, cannot be rolled back to",
-            rising,
-        ),
+    """Tell what cannot be taken back: a security version that rises, and devices that
+    no rollback could send home, as what they run is not on this server.
+    """
+    eligible = judged.filter(exclusion="")
+    rising = eligible.filter(security_version__lt=firmware.security_version).count()
+    home = Firmware.objects.filter(
+        model_id=firmware.model_id, sha256=OuterRef("firmware_checksum")
     )
+    stranded = eligible.exclude(Exists(home)).count()
+    warnings = []
+    if rising:
+        warnings.append(
+            LaunchWarning(
+                "security_version_raised",
+                f"Devices that have not confirmed security version "
+                f"{firmware.security_version} before: {rising:,}. One that has will "
+                "refuse every firmware below it from then on: what has a lower one, "
+                "its present firmware perhaps, cannot be rolled back to",
+                rising,
+            )
+        )
+    if stranded:
+        warnings.append(
+            LaunchWarning(
+                "no_previous_image",
+                f"Devices whose present firmware is not on this server, or not known "
+                f"yet: {stranded:,}. A rollback cannot order them back. Upload the "
+                "image that they run first",
+                stranded,
+            )
+        )
+    return tuple(warnings)
 
 
 def create_deployment(

@@ -27,7 +27,6 @@ from devices.exceptions import (
 from devices.models import DeviceCertificate
 from devices.services.registry import locked_device
 from hotswap.common import audit
-from hotswap.common.errors import FieldError
 from hotswap.common.models import User
 
 MAX_CERTIFICATES = 10
@@ -91,10 +90,7 @@ def add_certificate(
     try:
         facts = read_certificate(certificate)
     except ValueError as error:
-        raise CertificateInvalidError(
-            str(error),
-            errors=[FieldError("/certificate", "certificate_invalid", str(error))],
-        ) from None
+        raise CertificateInvalidError(str(error)) from None
     if facts.not_after <= now:
         raise CertificateExpiredError(
             f"the certificate expired on {facts.not_after:%Y-%m-%d}"

@@ -393,7 +393,9 @@ def _decide(
         if request.status not in decidable:
             raise EnrolmentDecidedError(f"the enrolment is {request.status} already")
         if is_approval and Device.objects.filter(device_id=request.device_id).exists():
-            raise DeviceExistsError(f"there is a device {request.device_id!r} already")
+            raise DeviceExistsError(
+                f"there is a device {request.device_id!r} already", errors=()
+            )
         request.status = status
         request.comment = comment
         request.decided_by = actor

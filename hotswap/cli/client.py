@@ -37,6 +37,7 @@ class CliError(Exception):
     """A command that did not succeed: what to say, and the exit code."""
 
     exit_code = 1
+    code = "refused"
 
     def __init__(self, message: str, document: Mapping[str, Any] | None = None) -> None:
         super().__init__(message)
@@ -51,18 +52,28 @@ class UsageError(CliError):
     """Options, files or settings are wrong; nothing was sent."""
 
     exit_code = 2
+    code = "usage"
 
 
 class UnreachableError(CliError):
     """The server does not answer, or cannot at the moment."""
 
     exit_code = 3
+    code = "unreachable"
 
 
 class NotAllowedError(CliError):
     """Nobody is logged in, or the role does not allow it."""
 
     exit_code = 4
+    code = "not_allowed"
+
+
+class NotConfirmedError(CliError):
+    """It was asked whether this is meant, and nobody said yes; nothing was done."""
+
+    exit_code = 5
+    code = "not_confirmed"
 
 
 @dataclass(frozen=True, slots=True)

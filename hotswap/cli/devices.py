@@ -1,6 +1,7 @@
 """`hotswap device ...`: register, import and look after devices."""
 
 import json
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,11 +11,19 @@ from urllib.parse import quote
 import httpx
 import typer
 
-from hotswap.cli.client import Api, CliError, RefusedError, UsageError, write_private
+from hotswap.cli.client import (
+    Api,
+    CliError,
+    NotConfirmedError,
+    RefusedError,
+    UsageError,
+    write_private,
+)
 from hotswap.cli.login import open_api
 from hotswap.cli.options import Json, Limit, Server, TokenFile, Yes
 from hotswap.cli.output import (
     byte_progress,
+    confirm,
     count_progress,
     print_document,
     print_json,
@@ -218,7 +227,7 @@ def revoke(
     """Shut a device out of every route, for good."""
     api = open_api(server, token_file)
     if not yes:
-        typer.confirm(f"Shut {device_id} out for good?", abort=True, err=True)
+        confirm(f"Shut {device_id} out for good?")
     print_document(api.post(path_of(device_id, "revoke")), as_json=as_json)
 
 
@@ -260,9 +269,11 @@ def erase(
     """Erase a device and all personal data about it."""
     api = open_api(server, token_file)
     if not yes:
+        if not sys.stdin.isatty():
+            raise NotConfirmedError(f"Erase {device_id}? Not confirmed: say --yes.")
         typed = typer.prompt(f"Type {device_id} to erase it", err=True)
         if typed != device_id:
-            raise UsageError("that is another name; nothing was erased")
+            raise NotConfirmedError("that is another name; nothing was erased")
     api.request("DELETE", path_of(device_id))
     say(f"{device_id} is erased.")
 

@@ -11,7 +11,7 @@ from hotswap.cli.client import Api, RefusedError, UsageError
 from hotswap.cli.devices import COLUMNS as DEVICE_COLUMNS
 from hotswap.cli.login import open_api
 from hotswap.cli.options import Json, Limit, Server, TokenFile, Yes
-from hotswap.cli.output import print_document, print_rows, say
+from hotswap.cli.output import confirm, print_document, print_rows, say
 from hotswap.common.words import counted
 
 app = typer.Typer(help="Put devices into groups.", no_args_is_help=True)
@@ -158,7 +158,7 @@ def delete(
     api = open_api(server, token_file)
     found = find_group(api, group)
     if not yes:
-        typer.confirm(f"Remove the group {found['name']}?", abort=True, err=True)
+        confirm(f"Remove the group {found['name']}?")
     api.request("DELETE", f"/device-groups/{found['id']}")
     say(f"{found['name']} is removed.")
 

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import typer
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -22,7 +23,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from hotswap.cli.client import CliError
+from hotswap.cli.client import CliError, NotConfirmedError
 
 
 def print_json(value: Any) -> None:
@@ -66,12 +67,20 @@ def as_text(value: Any) -> str:
             return "yes"
         case False:
             return "no"
-        case dict():
-            return ", ".join(f"{key}={each}" for key, each in value.items()) or "-"
-        case list():
-            return ", ".join(str(each) for each in value) or "-"
+        case {} | [] if not value:
+            return "-"
+        case dict() if not any(map(_is_nested, value.values())):
+            return ", ".join(f"{key}={each}" for key, each in value.items())
+        case list() if not any(map(_is_nested, value)):
+            return ", ".join(str(each) for each in value)
+        case dict() | list():
+            return json.dumps(value, ensure_ascii=False)
         case _:
             return str(value)
+
+
+def _is_nested(value: Any) -> bool:
+    return isinstance(value, dict | list)
 
 
 def say(text: str) -> None:
@@ -80,11 +89,24 @@ def say(text: str) -> None:
 
 
 def print_error(error: CliError) -> None:
-    """Say what went wrong; a problem document as JSON where that was asked for."""
-    if error.document and "--json" in sys.argv:
-        sys.stderr.write(json.dumps(error.document) + "\n")
+    """Say what went wrong; as JSON where that was asked for."""
+    if "--json" in sys.argv:
+        document = error.document or {"code": error.code, "detail": str(error)}
+        sys.stderr.write(json.dumps(document) + "\n")
     else:
         say(f"hotswap: {error}")
+
+
+def confirm(question: str) -> None:
+    """Ask a person; without one the answer is no.
+
+    Raises:
+        NotConfirmedError: it was not yes.
+    """
+    if not sys.stdin.isatty():
+        raise NotConfirmedError(f"{question} Not confirmed: say --yes.")
+    if not typer.confirm(question, err=True):
+        raise NotConfirmedError("not confirmed; nothing was done")
 
 
 def byte_progress() -> Progress:

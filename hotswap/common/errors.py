@@ -24,6 +24,8 @@ class HotSwapError(Exception):
     status: ClassVar[int] = 500
     title: ClassVar[str] = "Error"
     code: str = "error"
+    # JSON pointer of the field that is always the one at fault, if there is one.
+    pointer: ClassVar[str] = ""
     # Whether what was found out before the refusal is to stay written down.
     keeps_findings: ClassVar[bool] = False
 
@@ -32,13 +34,15 @@ class HotSwapError(Exception):
         detail: str,
         *,
         code: str | None = None,
-        errors: Sequence[FieldError] = (),
+        errors: Sequence[FieldError] | None = None,
     ) -> None:
         super().__init__(detail)
         self.detail = detail
-        self.errors = tuple(errors)
         if code is not None:
             self.code = code
+        if errors is None and self.pointer:
+            errors = (FieldError(self.pointer, self.code, detail),)
+        self.errors = tuple(errors or ())
 
 
 class InvalidInputError(HotSwapError):

@@ -306,10 +306,30 @@ def test_the_form_of_an_answer_does_not_depend_on_accept(
     assert response["Content-Type"] == "application/json"
 
 
-def test_a_wrong_host_is_a_problem_document_too(anonymous: Caller) -> None:
+def test_a_nul_in_the_address_is_refused_with_the_name_of_the_parameter(
+    viewer: PersonCaller,
+) -> None:
+    refused = viewer.get("/devices?search=a%00b")
+
+    assert pointers(problem_of(refused, 400)) == {"/search": "invalid_character"}
+
+
+def test_a_wrong_host_is_a_problem_document_too(anonymous: Caller, db: None) -> None:
     response = anonymous.get("/signing-keys", headers={"Host": "evil.example"})
 
     problem_of(response, 400)
+
+
+def test_a_refusal_of_one_field_names_it(
+    operator: PersonCaller, device: object
+) -> None:
+    taken = {"deviceId": "table-device", "model": "sensor-v1"}
+
+    exists = operator.post("/devices", taken)
+    unknown = operator.post("/devices", {"deviceId": "new", "model": "no-such"})
+
+    assert pointers(problem_of(exists, 409)) == {"/deviceId": "device_exists"}
+    assert pointers(problem_of(unknown, 422)) == {"/model": "unknown_model"}
 
 
 def test_every_problem_has_a_trace_id_of_its_own(anonymous: Caller, db: None) -> None:

@@ -170,6 +170,27 @@ def test_a_preview_warns_of_a_security_version_that_rises(
     ]
 
 
+def test_a_preview_warns_of_devices_that_no_rollback_could_send_home(
+    world: World, device: ScriptedDevice
+) -> None:
+    lost, silent = world.fleet(2, device.runs, prefix="lost")
+    Device.objects.filter(device_id=lost.name).update(firmware_checksum="0" * 64)
+    Device.objects.filter(device_id=silent.name).update(firmware_checksum="")
+
+    preview = preview_deployment(
+        request=DeploymentRequest(
+            firmware_id=world.image("2.5.1", security_version=1).pk,
+            strategy="Direct",
+            selection=Selection(everyone=True),
+            parameters={},
+        ),
+        now=world.now,
+    )
+
+    counts = {warning.code: warning.count for warning in preview.warnings}
+    assert counts["no_previous_image"] == 2
+
+
 def test_the_warning_is_in_the_answer_of_the_preview(
     world: World, device: ScriptedDevice, risen: Firmware, operator: Caller
 ) -> None:

@@ -127,7 +127,7 @@ def test_the_same_version_with_other_bytes_is_refused(
 
     response = upload(admin, b"another image")
 
-    problem_of(response, 409, "version_exists")
+    assert "/version" in pointers(problem_of(response, 409, "version_exists"))
     assert len([path for path in folder.rglob("*") if path.is_file()]) == 1
 
 

@@ -189,6 +189,25 @@ def test_a_device_is_registered_and_looked_after(
     assert revoked["status"] == "revoked"
 
 
+def test_what_cannot_be_undone_is_not_done_where_nobody_can_be_asked(
+    admin: Run, model: str
+) -> None:
+    name = f"kept-{model}"
+    admin("device", "register", name, "--model", model)
+    admin("group", "create", name)
+
+    done = [
+        admin("device", "revoke", name),
+        admin("device", "erase", name),
+        admin("group", "delete", name),
+    ]
+
+    assert [each.returncode for each in done] == [5, 5, 5]
+    assert all("--yes" in each.stderr for each in done)
+    assert answer(admin("device", "show", name, "--json"))["status"] == "never_seen"
+    assert admin("group", "show", name).returncode == 0
+
+
 def test_a_refused_registration_leaves_no_key_file(admin: Run, tmp_path: Path) -> None:
     done = admin(
         *("device", "register", "nobody", "--model", "no-such-model"),
@@ -278,7 +297,10 @@ def test_a_dynamic_group_is_previewed_and_made(admin: Run, model: str) -> None:
     preview = answer(admin("group", "preview", rule, "--json"))
     made = answer(admin("group", "create", model, "--rule", rule, "--json"))
 
+    shown = admin("group", "show", model)
+
     assert preview["count"] == 1
+    assert rule in shown.stdout
     assert (made["type"], made["deviceCount"]) == ("Dynamic", 1)
 
 
@@ -376,6 +398,15 @@ def test_what_went_wrong_is_told_by_the_exit_code(
     assert done.returncode == code, done.stderr
     assert text in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_what_no_server_said_is_json_too_where_that_was_asked_for(admin: Run) -> None:
+    done = admin("device", "list", "--json", HOTSWAP_SERVER="http://127.0.0.1:9")
+
+    assert done.returncode == 3
+    problem = json.loads(done.stderr)
+    assert problem["code"] == "unreachable"
+    assert "does not answer" in problem["detail"]
 
 
 @dataclass

@@ -1,13 +1,14 @@
 """Keep every answer below `/api/` a problem document, whatever refused it."""
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from opentelemetry import trace
 
 PROBLEM_TYPE = "application/problem+json"
+NO_NUL = "NUL characters are not allowed"
 # What an error answer says beside its body.
 KEPT_HEADERS = ("Allow", "Content-Range", "Retry-After", "WWW-Authenticate")
 
@@ -33,7 +34,21 @@ class ProblemMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponse:
         # PostgreSQL cannot store NUL, so no path or query may carry one.
         if "\x00" in request.path or "%00" in request.META.get("QUERY_STRING", ""):
-            return self._problem(request, HTTPStatus.BAD_REQUEST, "invalid")
+            return self._problem(
+                request,
+                HTTPStatus.BAD_REQUEST,
+                "invalid",
+                detail=NO_NUL,
+                errors=[
+                    {
+                        "pointer": f"/{name}",
+                        "code": "invalid_character",
+                        "detail": NO_NUL,
+                    }
+                    for name, values in request.GET.lists()
+                    if any("\x00" in value for value in values)
+                ],
+            )
         response = self.get_response(request)
         if (
             response.status_code >= HTTPStatus.BAD_REQUEST
@@ -50,7 +65,12 @@ class ProblemMiddleware:
 
     @staticmethod
     def _problem(
-        request: HttpRequest, status: HTTPStatus, code: str | None = None
+        request: HttpRequest,
+        status: HTTPStatus,
+        code: str | None = None,
+        *,
+        detail: str = "",
+        errors: Sequence[Mapping[str, str]] = (),
     ) -> HttpResponse:
         code = code or status.phrase.lower().replace(" ", "_")
         return JsonResponse(
@@ -58,10 +78,10 @@ class ProblemMiddleware:
                 "type": f"urn:hotswap:problem:{code}",
                 "title": status.phrase,
                 "status": status.value,
-                "detail": status.description or status.phrase,
+                "detail": detail or status.description or status.phrase,
                 "code": code,
                 "traceId": trace_id_of(request),
-                "errors": [],
+                "errors": list(errors),
             },
             status=status.value,
             content_type=PROBLEM_TYPE,
