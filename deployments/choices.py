@@ -241,3 +241,26 @@ IMAGE_FAULTS = frozenset(
         "error_rate",
     }
 )
+
+
+class DeliveryStatus(models.TextChoices):
+    PENDING = "pending"
+    DELIVERED = "delivered"
+    FAILED = "failed"
+
+
+class NotifiedEvent(models.TextChoices):
+    """Events that webhooks and mail are sent for; the words never change."""
+
+    CREATED = "deployment.created"
+    STARTED = "deployment.started"
+    STAGE_OPENED = "stage.opened"
+    PAUSED = "deployment.paused"
+    STAGE_WARNING = "stage.warning"
+    SWITCHED = "deployment.switched"
+    SWITCHED_BACK = "deployment.switched_back"
+    ROLLBACK_STARTED = "rollback.started"
+    ROLLED_BACK = "deployment.rolled_back"
+    COMPLETED = "deployment.completed"
+    FAILED = "deployment.failed"
+    CANCELLED = "deployment.cancelled"

@@ -4,6 +4,7 @@ from hotswap.common.errors import (
     ConflictError,
     ForbiddenError,
     ImpossibleError,
+    InvalidInputError,
     NotFoundError,
 )
 
@@ -63,3 +64,31 @@ class UpdateClosedError(ConflictError):
 
 class NoActiveUpdateError(ForbiddenError):
     code = "no_active_update"
+
+
+class WebhookNotFoundError(NotFoundError):
+    code = "webhook_not_found"
+
+
+class WebhookRefusedError(InvalidInputError):
+    code = "webhook_refused"
+
+
+class WebhookDisabledError(ConflictError):
+    code = "webhook_disabled"
+
+
+class TooManyListenersError(ConflictError):
+    code = "too_many_listeners"
+
+
+class DeliveryNotFoundError(NotFoundError):
+    code = "delivery_not_found"
+
+
+class RecipientNotFoundError(NotFoundError):
+    code = "mail_recipient_not_found"
+
+
+class RecipientKnownError(ConflictError):
+    code = "mail_recipient_known"

@@ -23,6 +23,7 @@ from deployments.choices import (
     DEPLOYMENT_MOVES,
     TARGET_MOVES,
     BusyDevices,
+    DeliveryStatus,
     DeploymentStatus,
     Level,
     LiveFleet,
@@ -37,7 +38,11 @@ from deployments.choices import (
     UpdateStatus,
 )
 from deployments.criteria import HealthCriteria, RollbackThresholds
-from deployments.querysets import DeploymentQuerySet, QuarantineQuerySet
+from deployments.querysets import (
+    DeliveryQuerySet,
+    DeploymentQuerySet,
+    QuarantineQuerySet,
+)
 from deployments.windows import MaintenanceWindow
 from devices.models import Device
 from firmware.models import Firmware, Manifest
@@ -419,3 +424,90 @@ class Event(models.Model):
 
     def __str__(self) -> str:
         return f"{self.at:%H:%M:%S} {self.event}"
+
+
+class Webhook(BaseModel):
+    """An endpoint that is told of events. No `events` means all of them."""
+
+    url = models.CharField(max_length=2000)
+    description = models.CharField(max_length=200, blank=True)
+    events = ArrayField(models.CharField(max_length=40), default=list)
+    enabled = models.BooleanField(default=True)
+    disabled_reason = models.CharField(max_length=200, blank=True)
+    sealed_secret = models.BinaryField()
+
+    def __str__(self) -> str:
+        return self.url
+
+
+class MailRecipient(BaseModel):
+    """A mail address that is told of events. No `events` means all of them."""
+
+    address = models.EmailField(unique=True)
+    events = ArrayField(models.CharField(max_length=40), default=list)
+
+    def __str__(self) -> str:
+        return self.address
+
+
+class Notification(models.Model):
+    """What is told of an event, as things stood at that moment."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    type = models.CharField(max_length=40)
+    at = models.DateTimeField(db_index=True)
+    payload = models.JSONField()
+
+    def __str__(self) -> str:
+        return f"{self.at:%H:%M:%S} {self.type}"
+
+
+class Delivery(models.Model):
+    """One notification on its way to one endpoint or one mail address.
+
+    `next_attempt_at` is also the lease: whoever sends puts it off first, and a sender
+    that dies leaves a delivery that is due again.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    notification = models.ForeignKey(
+        Notification, on_delete=models.CASCADE, related_name="deliveries"
+    )
+    webhook = models.ForeignKey(
+        Webhook, on_delete=models.CASCADE, null=True, related_name="deliveries"
+    )
+    recipient = models.ForeignKey(
+        MailRecipient, on_delete=models.CASCADE, null=True, related_name="deliveries"
+    )
+    status = models.CharField(
+        max_length=9, choices=DeliveryStatus.choices, default=DeliveryStatus.PENDING
+    )
+    attempts = models.PositiveIntegerField(default=0)
+    attempts_before_resend = models.PositiveIntegerField(default=0)
+    created_at = models.DateTimeField()
+    next_attempt_at = models.DateTimeField(null=True)
+    last_attempt_at = models.DateTimeField(null=True)
+    delivered_at = models.DateTimeField(null=True)
+    response_status = models.PositiveSmallIntegerField(null=True)
+    error = models.CharField(max_length=300, blank=True)
+
+    objects = DeliveryQuerySet.as_manager()
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                condition=models.Q(webhook__isnull=False, recipient__isnull=True)
+                | models.Q(webhook__isnull=True, recipient__isnull=False),
+                name="delivery_to_one",
+            )
+        ]
+        indexes = [
+            models.Index(
+                fields=["next_attempt_at"],
+                name="delivery_due",
+                condition=models.Q(status="pending"),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.notification} {self.status}"

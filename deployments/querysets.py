@@ -1,15 +1,16 @@
 """Chainable filters over deployments."""
 
+from datetime import datetime
 from typing import TYPE_CHECKING, Self
 
 from django.db import models
 
-from deployments.choices import ACTIVE_DEPLOYMENTS, DeploymentStatus
+from deployments.choices import ACTIVE_DEPLOYMENTS, DeliveryStatus, DeploymentStatus
 
 if TYPE_CHECKING:
-    from deployments.models import Deployment, Quarantine
+    from deployments.models import Delivery, Deployment, Quarantine
 else:
-    Deployment = Quarantine = models.Model
+    Delivery = Deployment = Quarantine = models.Model
 
 
 class DeploymentQuerySet(models.QuerySet["Deployment"]):
@@ -38,3 +39,9 @@ class QuarantineQuerySet(models.QuerySet["Quarantine"]):
     def active(self) -> Self:
         """Those that keep an image from its device now."""
         return self.filter(quarantined_at__isnull=False)
+
+
+class DeliveryQuerySet(models.QuerySet["Delivery"]):
+    def due(self, now: datetime) -> Self:
+        """Those whose next attempt has come, or whose lease has run out."""
+        return self.filter(status=DeliveryStatus.PENDING, next_attempt_at__lte=now)

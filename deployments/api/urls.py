@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from deployments.api import views
+from deployments.api import notifications, views
 
 ONE = "deployments/<uuid:deployment_id>"
 
@@ -44,6 +44,37 @@ urlpatterns = [
         f"{ONE}/approve-stage",
         views.ApproveStageView.as_view(),
         name="deployment-approve-stage",
+    ),
+    path("webhooks", notifications.WebhooksView.as_view(), name="webhooks"),
+    path(
+        "webhooks/<uuid:webhook_id>",
+        notifications.WebhookView.as_view(),
+        name="webhook",
+    ),
+    path(
+        "webhooks/<uuid:webhook_id>/deliveries",
+        notifications.WebhookDeliveriesView.as_view(),
+        name="webhook-deliveries",
+    ),
+    path(
+        "webhooks/<uuid:webhook_id>/deliveries/<uuid:delivery_id>/resend",
+        notifications.ResendView.as_view(),
+        name="webhook-resend",
+    ),
+    path(
+        "mail-recipients",
+        notifications.MailRecipientsView.as_view(),
+        name="mail-recipients",
+    ),
+    path(
+        "mail-recipients/<uuid:recipient_id>",
+        notifications.MailRecipientView.as_view(),
+        name="mail-recipient",
+    ),
+    path(
+        "mail-recipients/<uuid:recipient_id>/deliveries",
+        notifications.MailDeliveriesView.as_view(),
+        name="mail-deliveries",
     ),
     path("quarantines", views.QuarantinesView.as_view(), name="quarantines"),
     path(

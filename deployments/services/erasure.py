@@ -15,6 +15,7 @@ from django.db import connection
 from django.db.models import Model, Q
 
 from deployments.models import Deployment, Event, Report, Target, Update
+from deployments.notifications.outbox import erase_name
 from deployments.services import sweeps
 from devices.models import Device
 from devices.services.erasure import Name, Sections
@@ -46,6 +47,7 @@ def erase_deployment_data(*, device: Device, now: datetime) -> None:
     ).iterator(CHUNK):
         message = name.removed_from(event.message)
         Event.objects.filter(pk=event.pk).update(message=message)
+    erase_name(name.removed_from, device.device_id)
     Report.objects.filter(update__device=device).delete()
     updates.update(
         message="", boot_id_before="", baseline={}, durations={}, traceparent=""

@@ -4,6 +4,7 @@ from datetime import datetime
 
 from deployments.choices import Level
 from deployments.models import Deployment, Event
+from deployments.notifications.outbox import tell
 from devices.models import Device
 
 
@@ -17,7 +18,7 @@ def log(
     device: Device | None = None,
     stage_number: int | None = None,
 ) -> None:
-    """Append one line, in the transaction of what it tells."""
+    """Append one line, and tell who is to be told, in the transaction of the deed."""
     Event.objects.create(
         deployment=deployment,
         at=now,
@@ -27,3 +28,4 @@ def log(
         stage_number=stage_number,
         message=message,
     )
+    tell(deployment, event, message, now=now, stage_number=stage_number)

@@ -344,6 +344,26 @@ MAX_DEVICES_PER_DEPLOYMENT = 100_000
 MAX_RUNNING_DEPLOYMENTS = 100
 # So many failures of one image on one device, and it is not offered there again.
 QUARANTINE_AFTER = env.int("HOTSWAP_QUARANTINE_AFTER", default=2)
+# Webhooks and mail. All or these networks may be told although they are private.
+WEBHOOK_ALLOWED_NETWORKS = [
+    ip_network(text)
+    for text in env.list("HOTSWAP_WEBHOOK_ALLOWED_NETWORKS", default=[])
+]
+if env.bool("HOTSWAP_WEBHOOK_ALLOW_PRIVATE", default=False):
+    WEBHOOK_ALLOWED_NETWORKS = [ip_network("0.0.0.0/0"), ip_network("::/0")]
+# Waits before the second and each further attempt; after the last it has failed.
+NOTIFICATION_RETRIES = [
+    timedelta(seconds=seconds)
+    for seconds in env.list(
+        "HOTSWAP_NOTIFICATION_RETRY_SECONDS",
+        cast=float,
+        default=[5.0, 30.0, 120.0, 600.0, 3600.0, 21600.0],
+    )
+]
+NOTIFICATIONS_KEPT = timedelta(days=30)
+MAX_WEBHOOKS = 20
+MAX_MAIL_RECIPIENTS = 50
+MAIL_FROM = env.str("HOTSWAP_MAIL_FROM", default="hotswap@localhost")
 PUBLIC_URL = env.str("HOTSWAP_PUBLIC_URL", default="")
 
 # What a lower app asks of a higher one, called in the same transaction.
@@ -432,6 +452,16 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": 10.0,
         "options": {"expires": 10},
     },
+    "deployments-notifications": {
+        "task": "deployments.tasks.send_notifications",
+        "schedule": 5.0,
+        "options": {"expires": 5},
+    },
+    "deployments-tidy-notifications": {
+        "task": "deployments.tasks.tidy_notifications",
+        "schedule": 3600.0,
+        "options": {"expires": 600},
+    },
     "common-tidy": {
         "task": "hotswap.common.tasks.tidy",
         "schedule": 3600.0,
@@ -447,7 +477,9 @@ X_FRAME_OPTIONS = "DENY"
 SECURE_CONTENT_TYPE_NOSNIFF = True
 SESSION_COOKIE_HTTPONLY = True
 DATA_UPLOAD_MAX_MEMORY_SIZE = 2 * 1024 * 1024
-EMAIL_BACKEND = "django.core.mail.backends.console.EmailBackend"
+# The console backend until a server is named; a dead one is given up after 10 s.
+globals().update(env.email_url("HOTSWAP_EMAIL_URL", default="consolemail://"))
+EMAIL_TIMEOUT = 10
 
 OTEL_ENDPOINT = env.str("OTEL_EXPORTER_OTLP_ENDPOINT", default="")
 

@@ -100,6 +100,15 @@ TABLE = """
     /quarantines                                   GET    401 200 200 200 403
     /devices/<device>/quarantines/<firmware>/release POST 401 403 400 400 403
     /deployments/<deployment>/approve-stage        POST   401 403 403 400 403
+    /webhooks                                      GET    401 403 403 200 403
+    /webhooks                                      POST   401 403 403 400 403
+    /webhooks/<webhook>                            DELETE 401 403 403 404 403
+    /webhooks/<webhook>/deliveries                 GET    401 403 403 404 403
+    /webhooks/<webhook>/deliveries/<delivery>/resend POST 401 403 403 404 403
+    /mail-recipients                               GET    401 403 403 200 403
+    /mail-recipients                               POST   401 403 403 400 403
+    /mail-recipients/<recipient>                   DELETE 401 403 403 404 403
+    /mail-recipients/<recipient>/deliveries        GET    401 403 403 404 403
     /schema                                        GET    401 200 200 200 403
     /docs                                          GET    401 200 200 200 403
 """
@@ -114,6 +123,9 @@ PLACES = {
     "<import>": "<uuid:import_id>",
     "<token>": "<uuid:token_id>",
     "<enrolment>": "<uuid:enrolment_id>",
+    "<webhook>": "<uuid:webhook_id>",
+    "<delivery>": "<uuid:delivery_id>",
+    "<recipient>": "<uuid:recipient_id>",
 }
 
 

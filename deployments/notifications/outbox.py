@@ -1,0 +1,339 @@
+"""Putting notifications into the outbox, and sending what is due."""
+
+import json
+import time
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+from celery import current_app
+from django.conf import settings
+from django.db import transaction
+from django.db.models import F, Q
+from django.utils import timezone
+
+from deployments.choices import DeliveryStatus, NotifiedEvent
+from deployments.models import (
+    Delivery,
+    Deployment,
+    MailRecipient,
+    Notification,
+    Stage,
+    Webhook,
+)
+from deployments.notifications.sending import Outcome, post, send_mail
+from deployments.notifications.signing import signed_headers
+from hotswap.common import audit
+from hotswap.common.keyring import unseal
+from hotswap.common.models import Clock
+
+TASK = "deployments.tasks.send_notifications"
+SECRET_PURPOSE = "webhook-secret"  # noqa: S105
+# Longer than any attempt, so that only what was lost is sent again.
+LEASE = timedelta(seconds=60)
+# At most one sender works; another takes over when it has been still for so long.
+TURN = "notifications"
+TURN_LENGTH = timedelta(seconds=10)
+NO_TURN = datetime(1970, 1, 1, tzinfo=UTC)
+TURN_SECONDS = 20.0
+LANES = 24
+
+
+# --- Into the outbox ---------------------------------------------------------------
+
+
+def tell(
+    deployment: Deployment,
+    event: str,
+    message: str,
+    *,
+    now: datetime,
+    stage_number: int | None = None,
+) -> None:
+    """Write down who is to be told of an event, in the transaction of the event."""
+    if event not in NotifiedEvent.values:
+        return
+    wanted = Q(events=[]) | Q(events__contains=[event])
+    webhooks = list(
+        Webhook.objects.filter(wanted, enabled=True).values_list("pk", flat=True)
+    )
+    recipients = list(MailRecipient.objects.filter(wanted).values_list("pk", flat=True))
+    if not webhooks and not recipients:
+        return
+    notification = Notification.objects.create(
+        type=event,
+        at=now,
+        payload=_payload(deployment, event, message, now, stage_number),
+    )
+    Delivery.objects.bulk_create(
+        Delivery(
+            notification=notification,
+            webhook_id=webhook,
+            recipient_id=recipient,
+            # The order of the events; the moment of several may be the same.
+            created_at=timezone.now(),
+            next_attempt_at=now,
+        )
+        for webhook, recipient in (
+            *((pk, None) for pk in webhooks),
+            *((None, pk) for pk in recipients),
+        )
+    )
+    transaction.on_commit(wake_a_worker, robust=True)
+
+
+def wake_a_worker() -> None:
+    """Say that there is work. Without Redis the beat finds it."""
+    current_app.send_task(TASK, retry=False, ignore_result=True)
+
+
+def _payload(
+    deployment: Deployment,
+    event: str,
+    message: str,
+    now: datetime,
+    stage_number: int | None,
+) -> dict[str, Any]:
+    firmware = deployment.firmware
+    data: dict[str, Any] = {
+        "deployment": {
+            "id": str(deployment.pk),
+            "name": deployment.name,
+            "status": str(deployment.status),
+            "strategy": str(deployment.strategy),
+            "firmware": {
+                "id": str(firmware.pk),
+                "model": firmware.model.name,
+                "version": firmware.version,
+            },
+        },
+        "message": message,
+    }
+    if deployment.live_fleet:
+        data["deployment"]["liveFleet"] = str(deployment.live_fleet)
+    if event == NotifiedEvent.PAUSED:
+        data["reason"] = str(deployment.pause_reasons[-1])
+    stage = (
+        Stage.objects.filter(deployment=deployment, number=stage_number).first()
+        if stage_number is not None
+        else None
+    )
+    if stage is not None:
+        data["stage"] = {"number": stage.number, "name": stage.name, "size": stage.size}
+    at = now.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    return {"type": event, "timestamp": at, "data": data}
+
+
+# --- Out of it ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A leased delivery; `lane` is its webhook, or None for all mail."""
+
+    delivery_id: UUID
+    lane: UUID | None
+    attempt: int
+    send: Callable[[], Outcome]
+
+
+def send_due(*, clock: Callable[[], datetime] = timezone.now) -> None:
+    """Send what is due, until nothing is; leave at once if somebody else does that.
+
+    Each endpoint has a lane with one delivery at a time, so that a dead one holds up
+    its own lane only. Nothing new is begun after 20 s: the next call goes on.
+    """
+    if not _take_turn(clock()):
+        return
+    ends = time.monotonic() + TURN_SECONDS
+    flying: dict[Future[Outcome], Job] = {}
+    try:
+        with ThreadPoolExecutor(LANES, thread_name_prefix="notify") as pool:
+            while True:
+                Clock.objects.filter(name=TURN).update(last_run_at=clock())
+                if time.monotonic() < ends:
+                    busy = {job.lane for job in flying.values()}
+                    for job in _claim(now=clock(), busy=busy):
+                        flying[pool.submit(job.send)] = job
+                if not flying:
+                    break
+                done, _ = wait(flying, timeout=0.5, return_when=FIRST_COMPLETED)
+                for future in done:
+                    _note(flying.pop(future), future.result(), now=clock())
+    finally:
+        Clock.objects.filter(name=TURN).update(last_run_at=NO_TURN)
+
+
+def _take_turn(now: datetime) -> bool:
+    Clock.objects.get_or_create(
+        name=TURN, defaults={"last_run_at": NO_TURN, "restarted_at": now}
+    )
+    return bool(
+        Clock.objects.filter(name=TURN, last_run_at__lt=now - TURN_LENGTH).update(
+            last_run_at=now
+        )
+    )
+
+
+def _claim(*, now: datetime, busy: set[UUID | None]) -> list[Job]:
+    """Lease the oldest due delivery of each lane that is free."""
+    due = Delivery.objects.due(now).exclude(webhook__in=[pk for pk in busy if pk])
+    if None in busy:
+        due = due.filter(webhook__isnull=False)
+    first = due.order_by("webhook_id", "created_at", "pk").distinct("webhook_id")
+    with transaction.atomic():
+        rows = list(
+            Delivery.objects.filter(pk__in=[row.pk for row in first])
+            .due(now)
+            .select_for_update(of=("self",), skip_locked=True, no_key=True)
+            .select_related("notification", "webhook", "recipient")
+            .order_by("created_at")[: LANES - len(busy)]
+        )
+        # The attempt counts from here: one that is cut off may have arrived.
+        Delivery.objects.filter(pk__in=[row.pk for row in rows]).update(
+            next_attempt_at=now + LEASE,
+            last_attempt_at=now,
+            attempts=F("attempts") + 1,
+        )
+    return [
+        Job(row.pk, row.webhook_id, row.attempts + 1, _attempt(row, now))
+        for row in rows
+    ]
+
+
+def _attempt(row: Delivery, now: datetime) -> Callable[[], Outcome]:
+    payload = row.notification.payload
+    if row.webhook is None:
+        assert row.recipient is not None
+        return partial(
+            send_mail,
+            sender=settings.MAIL_FROM,
+            address=row.recipient.address,
+            subject=_subject(payload),
+            text=_text(payload),
+            message_id=str(row.pk),
+        )
+    body = json.dumps(payload, ensure_ascii=False, separators=(",", ":")).encode()
+    secret = unseal(bytes(row.webhook.sealed_secret), purpose=SECRET_PURPOSE).decode()
+    return partial(
+        post,
+        url=row.webhook.url,
+        headers={
+            "content-type": "application/json",
+            "user-agent": "HotSwap",
+            **signed_headers(
+                secret=secret,
+                message_id=str(row.notification_id),
+                timestamp=int(now.timestamp()),
+                body=body,
+            ),
+        },
+        body=body,
+        allowed=settings.WEBHOOK_ALLOWED_NETWORKS,
+    )
+
+
+def _subject(payload: dict[str, Any]) -> str:
+    deployment = payload["data"]["deployment"]
+    line = f"[HotSwap] {payload['type']}: {deployment['name']}"
+    return " ".join(line.split())[:200]
+
+
+def _text(payload: dict[str, Any]) -> str:
+    data = payload["data"]
+    deployment = data["deployment"]
+    firmware = deployment["firmware"]
+    lines = [
+        data["message"],
+        "",
+        f"Deployment: {deployment['name']} ({deployment['id']})",
+        f"Status: {deployment['status']}",
+        f"Strategy: {deployment['strategy']}",
+        f"Firmware: {firmware['model']} {firmware['version']}",
+    ]
+    if "stage" in data:
+        lines.append(f"Stage: {data['stage']['number']} {data['stage']['name']}")
+    if settings.PUBLIC_URL:
+        page = f"/admin/deployments/deployment/{deployment['id']}/change/"
+        lines += ["", settings.PUBLIC_URL.rstrip("/") + page]
+    return "\n".join([*lines, "", f"{payload['type']} at {payload['timestamp']}", ""])
+
+
+def _note(job: Job, outcome: Outcome, *, now: datetime) -> None:
+    """Write down what became of an attempt; one that was overtaken changes nothing."""
+    with transaction.atomic():
+        row = (
+            Delivery.objects.select_for_update(no_key=True)
+            .filter(
+                pk=job.delivery_id,
+                status=DeliveryStatus.PENDING,
+                attempts=job.attempt,
+            )
+            .first()
+        )
+        if row is None:
+            return
+        row.response_status = outcome.response_status
+        row.error = outcome.error
+        waits = settings.NOTIFICATION_RETRIES
+        tried = row.attempts - row.attempts_before_resend
+        if outcome.has_arrived:
+            row.status = DeliveryStatus.DELIVERED
+            row.delivered_at = now
+            row.next_attempt_at = None
+        elif outcome.is_gone or tried > len(waits):
+            row.status = DeliveryStatus.FAILED
+            row.next_attempt_at = None
+        else:
+            row.next_attempt_at = now + waits[tried - 1]
+        row.save()
+        if outcome.is_gone and row.webhook_id is not None:
+            _disable(row.webhook_id, now)
+
+
+def _disable(webhook_id: UUID, now: datetime) -> None:
+    reason = "the endpoint answered 410 Gone"
+    webhook = Webhook.objects.filter(pk=webhook_id, enabled=True)
+    if not webhook.update(enabled=False, disabled_reason=reason, updated_at=now):
+        return
+    Delivery.objects.filter(webhook=webhook_id, status=DeliveryStatus.PENDING).update(
+        status=DeliveryStatus.FAILED, next_attempt_at=None, error=reason
+    )
+    audit.record(
+        actor=None,
+        verb="webhook.disabled",
+        object_kind="webhook",
+        object_id=webhook_id,
+        details={"reason": reason},
+    )
+
+
+# --- Forgetting --------------------------------------------------------------------
+
+
+def tidy(*, now: datetime) -> None:
+    """Forget notifications after their time, with their deliveries."""
+    Notification.objects.filter(at__lt=now - settings.NOTIFICATIONS_KEPT).exclude(
+        deliveries__status=DeliveryStatus.PENDING
+    ).delete()
+
+
+def erase_name(removed_from: Callable[[str], str], text: str) -> None:
+    """Take the name of an erased device out of what was or will be told.
+
+    Args:
+        removed_from: gives a text without the name.
+        text: the name itself.
+    """
+    for each in Notification.objects.filter(
+        Q(payload__data__message__icontains=text)
+        | Q(payload__data__deployment__name__icontains=text)
+    ):
+        data = each.payload["data"]
+        data["message"] = removed_from(data["message"])
+        data["deployment"]["name"] = removed_from(data["deployment"]["name"])
+        each.save(update_fields=["payload"])
