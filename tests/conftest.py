@@ -5,10 +5,13 @@
 - `rclone_s3`: a real S3 server on a folder.
 """
 
+import contextlib
 import os
+import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+import psutil
 import pytest
 
 import hotswap.celery  # noqa: F401
@@ -30,6 +33,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             terminalreporter.write_line(line)
 
 
+CLOSE_SECONDS = 30
 BROWSER_ARGUMENTS = (
     "--no-sandbox",
     "--disable-background-networking",
@@ -44,25 +48,44 @@ def live_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveStack]:
         yield stack
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator["Browser"]:
     """The browser of this machine, without a window."""
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import Error, sync_playwright
 
     program = find_browser()
     assert program, "no browser: run `make browser`"
-    with sync_playwright() as playwright:
+    before = set(psutil.Process().children())
+    # What goes wrong while it closes is no matter to any test.
+    with contextlib.suppress(Error), sync_playwright() as playwright:
+        driver = set(psutil.Process().children()) - before
         # Playwright runs an event loop in this thread, in which Django refuses its
         # database; other tests of this run use both.
-        before = os.environ.get("DJANGO_ALLOW_ASYNC_UNSAFE")
+        allowed = os.environ.get("DJANGO_ALLOW_ASYNC_UNSAFE")
         os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
         running = playwright.chromium.launch(
             executable_path=program, args=list(BROWSER_ARGUMENTS)
         )
-        yield running
-        running.close()
-        if before is None:
-            del os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"]
+        try:
+            yield running
+        finally:
+            if allowed is None:
+                del os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"]
+            # Closing waits for the browser without end, even for one that has gone;
+            # without its driver it gives up.
+            ending = threading.Timer(CLOSE_SECONDS, _kill_with_children, [driver])
+            ending.start()
+            with contextlib.suppress(Error):
+                running.close()
+            ending.cancel()
+
+
+def _kill_with_children(processes: set[psutil.Process]) -> None:
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for child in process.children(recursive=True):
+                child.kill()
+            process.kill()
 
 
 @pytest.fixture
