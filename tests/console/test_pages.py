@@ -7,6 +7,7 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 
 from devices.models import Device, DeviceGroup
+from devices.services import registry
 from firmware.choices import FirmwareStatus
 from firmware.models import DeviceModel, Firmware
 from health.models import DeviceState
@@ -267,6 +268,24 @@ def test_revoking_takes_a_post(operator_client: ConsoleClient, scene: Scene) -> 
 
     scene.device.refresh_from_db()
     assert scene.device.revoked_at is not None
+
+
+def test_a_version_that_no_device_has_reported_is_called_so(
+    viewer_client: ConsoleClient, scene: Scene
+) -> None:
+    said, _ = registry.register_device(
+        actor=scene.world.admin,
+        device_id="silent",
+        model_name=scene.model.name,
+        firmware_version="9.9.9",
+    )
+
+    silent = viewer_client.get(f"/admin/devices/device/{said.pk}/change/")
+    heard = viewer_client.get(f"/admin/devices/device/{scene.device.pk}/change/")
+
+    assert b"it has not reported yet" in silent.content
+    assert b"Runs now" not in silent.content
+    assert b"Runs now" in heard.content
 
 
 def test_the_list_of_devices_filters(
