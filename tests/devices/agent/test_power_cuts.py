@@ -535,8 +535,10 @@ def run_to_end(way: Way, run: Run, *, trail: str = "") -> None:
             assert run.has_rebooted(), f"ended with {process.returncode}"
             run.start(trail=trail)
             return False
-        return way.has_ended(run)
+        # What was reached before the death counts only once the agent is back.
+        return len(run.server.heartbeats) > before and way.has_ended(run)
 
+    before = len(run.server.heartbeats)
     wait_until(has_ended, seconds=SECONDS, what="the end of the way")
     stop(run)
 
