@@ -73,6 +73,7 @@ class Deployment(BaseModel):
     require_approval_per_stage = models.BooleanField(default=False)
     maintenance_window = models.JSONField(null=True)
     max_devices_per_minute = models.PositiveIntegerField(null=True)
+    start_spread = models.DurationField(default=timedelta(0))
 
     status = models.CharField(max_length=12, choices=DeploymentStatus.choices)
     pause_reasons = ArrayField(

@@ -17,7 +17,11 @@ from deployments.choices import (
 )
 from deployments.criteria import HealthCriteria, RollbackThresholds
 from deployments.models import Deployment
-from deployments.services.launch import DeploymentRequest, Preview
+from deployments.services.launch import (
+    OFFLINE_DEADLINE,
+    DeploymentRequest,
+    Preview,
+)
 from deployments.services.reports import DeviceReport
 from deployments.services.targeting import Audience, Selection
 from deployments.strategies.registry import STRATEGIES, make_plan
@@ -37,6 +41,7 @@ from hotswap.common.api.serializers import (
     StrictUUIDField,
     camelize,
 )
+from hotswap.common.durations import format_duration
 
 SECOND = timedelta(seconds=1)
 ONE_DEVICE = Fleet(1, (("", 1),))
@@ -145,6 +150,7 @@ class DeploymentInput(CamelSerializer):
     max_devices_per_minute = StrictIntegerField(
         min_value=1, max_value=100_000, required=False
     )
+    start_spread = DurationField(required=False)
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         self._check_selectors(attrs)
@@ -154,6 +160,7 @@ class DeploymentInput(CamelSerializer):
             raise serializers.ValidationError(
                 {"scheduledAt": ["lies in the past"]}, code="invalid"
             )
+        self._check_spread(attrs)
         for name, noun in (("target_devices", "device"), ("regions", "region")):
             listed = attrs.get(name, [])
             if len(set(listed)) != len(listed):
@@ -184,6 +191,14 @@ class DeploymentInput(CamelSerializer):
                 )
         usual = STRATEGIES[strategy].health_threshold_percent
         attrs.setdefault("health_threshold", usual)
+
+    @staticmethod
+    def _check_spread(attrs: dict[str, Any]) -> None:
+        """Refuse a spread whose last devices would be given up before their turn."""
+        deadline = attrs.get("offline_deadline", OFFLINE_DEADLINE)
+        if attrs.get("start_spread", timedelta(0)) >= deadline:
+            said = f"must be shorter than offlineDeadline, {format_duration(deadline)}"
+            raise serializers.ValidationError({"startSpread": [said]}, code="invalid")
 
     @staticmethod
     def _check_selectors(attrs: dict[str, Any]) -> None:
@@ -289,6 +304,7 @@ class DeploymentOutput(CamelSerializer):
     require_approval_per_stage = serializers.BooleanField()
     maintenance_window = serializers.DictField(allow_null=True)
     max_devices_per_minute = serializers.IntegerField(allow_null=True)
+    start_spread = DurationField()
     firmware = FirmwareBrief()
     stages = StageBrief(source="stages.all", many=True)
     target_count = serializers.IntegerField()

@@ -209,6 +209,7 @@ class LaunchForm(ConsoleForm):
     maxDevicesPerMinute = forms.IntegerField(
         label="Orders a minute, at most", required=False, help_text="Empty: no limit"
     )
+    startSpread = DurationText(label="Spread the start of a stage over")
     requireApprovalPerStage = forms.BooleanField(
         label="A person approves each stage after the first", required=False
     )
@@ -262,6 +263,7 @@ class LaunchForm(ConsoleForm):
             "healthCriteria_watchDuration": _demo("PT1M", "PT1H"),
             "offlineDeadline": _demo("PT10M", "P1D"),
             "deviceTimeout": _demo("PT2M", "PT30M"),
+            "startSpread": "PT0S",
             "maxAttempts": 3,
             "maintenanceWindow_start": "22:00",
             "maintenanceWindow_end": "04:00",
@@ -307,6 +309,7 @@ class LaunchForm(ConsoleForm):
             "deviceTimeout",
             "maxAttempts",
             "maxDevicesPerMinute",
+            "startSpread",
             "requireApprovalPerStage",
         )
         return [self[name] for name in names]

@@ -53,6 +53,7 @@ from hotswap.common.words import counted
 logger = logging.getLogger(__name__)
 LAUNCH_LOCK = 0x48535741
 WRITE_TRIES = 5
+OFFLINE_DEADLINE = timedelta(hours=24)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +71,13 @@ class DeploymentRequest:
     on_warning: str = "proceed"
     offline_devices: str | None = None
     busy_devices: str = "wait"
-    offline_deadline: timedelta = timedelta(hours=24)
+    offline_deadline: timedelta = OFFLINE_DEADLINE
     device_timeout: timedelta = timedelta(minutes=30)
     max_attempts: int = 3
     require_approval_per_stage: bool = False
     maintenance_window: dict[str, Any] | None = None
     max_devices_per_minute: int | None = None
+    start_spread: timedelta = timedelta(0)
     scheduled_at: datetime | None = None
 
     @property
@@ -318,6 +320,7 @@ def create_deployment(
             require_approval_per_stage=request.require_approval_per_stage,
             maintenance_window=request.maintenance_window,
             max_devices_per_minute=request.max_devices_per_minute,
+            start_spread=request.start_spread,
             live_fleet=LiveFleet.BLUE
             if request.strategy == Strategy.BLUE_GREEN
             else "",

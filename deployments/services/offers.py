@@ -4,8 +4,9 @@ Rules:
 - A poll repeats the open order until its claim, then answers nothing.
 - An order exists from the moment it is offered; a device that never polls has none.
 - Going back comes before going forward; of several deployments the older wins.
-- A deployment may give so many orders a minute and no more, and a device may have a
-  window of its own: what comes too early is postponed, with the time and the reason.
+- A deployment may give so many orders a minute and no more, may spread the start of
+  each stage, and a device may have a window of its own: what comes too early is
+  postponed, with the time and the reason.
 - What a device runs is looked at again at the offer: it may have changed since the
   plan was frozen.
 - A device that does not report secure boot, where its model requires it, gets no
@@ -34,10 +35,18 @@ from deployments.choices import (
     OrderKind,
     TargetStatus,
 )
-from deployments.models import Deployment, Event, Quarantine, Target, Update
+from deployments.models import (
+    Deployment,
+    Event,
+    Quarantine,
+    Stage,
+    Target,
+    Update,
+)
 from deployments.services.log import log
 from deployments.services.sweeps import LOCKED_SAID
 from deployments.services.targeting import REASONS
+from deployments.spread import share_of
 from deployments.windows import DEVICE_ZONE
 from devices.models import Device
 from firmware import signing
@@ -278,7 +287,7 @@ def _offer_target(
             now,
         )
         return None
-    postponed = _postponed_until(deployment, device, now)
+    postponed = _postponed_until(target, device, now)
     if postponed is not None:
         target.next_attempt_at, target.message = postponed
         target.save(update_fields=["next_attempt_at", "message"])
@@ -315,14 +324,19 @@ def _take_turn(target_id: int) -> None:
 
 
 def _postponed_until(
-    deployment: Deployment, device: Device, now: datetime
+    target: Target, device: Device, now: datetime
 ) -> tuple[datetime, str] | None:
     """Return until when an order must wait, and why; None if it may be given."""
+    deployment = target.deployment
     window = deployment.window
     if window is not None and window.zone == DEVICE_ZONE:
         opening = window.opening_after(now, window.zone_of(device.tags))
         if opening is not None:
             return opening, "outside of its maintenance window"
+    if deployment.start_spread and target.exposed_at is None:
+        turn = _turn_of(target)
+        if turn > now:
+            return turn, "the start of its stage is spread, and its turn comes later"
     limit = deployment.max_devices_per_minute
     if limit is not None:
         given = Update.objects.filter(
@@ -336,6 +350,24 @@ def _postponed_until(
         if place is not None:
             return place + MINUTE, f"{limit} devices a minute are the most"
     return None
+
+
+def _turn_of(target: Target) -> datetime:
+    """Return when a device may have its first order, where the start is spread.
+
+    Counted from the opening of its stage, or from when the deployment went on: what
+    waits together must not start together.
+    """
+    deployment = target.deployment
+    opened = (
+        Stage.objects.filter(deployment=deployment, number=target.stage_number)
+        .values_list("opened_at", flat=True)
+        .get()
+    )
+    began = max(at for at in (opened, deployment.resumed_at) if at is not None)
+    return began + share_of(
+        deployment.start_spread, f"{deployment.pk} {target.device_id}"
+    )
 
 
 def _running_image(device: Device) -> Firmware | None:

@@ -201,6 +201,7 @@ def estimate_completion(
     )
     if mean is None:
         return None
+    mean += deployment.start_spread
     in_flight = plan_of(deployment, stages).in_flight
     end = now
     for stage in stages:

@@ -232,6 +232,7 @@ def test_each_strategy_takes_the_fields_of_the_specification(
             "/maxConcurrentBatches",
             "min_value",
         ),
+        ({"strategy": "Direct", "startSpread": "P1D"}, "/startSpread", "invalid"),
         (
             {"strategy": "BlueGreen", "verificationDuration": "2 hours"},
             "/verificationDuration",
