@@ -3,11 +3,9 @@
 from datetime import datetime
 from typing import Any
 
-from deployments.choices import (
-    DeploymentStatus,
-    StageStatus,
-    TargetStatus,
-)
+from django.db.models import F, Q
+
+from deployments.choices import DeploymentStatus, TargetStatus
 from deployments.models import Deployment, Stage, Target, Update
 from deployments.services.progress import (
     StageCounts,
@@ -15,6 +13,7 @@ from deployments.services.progress import (
     estimate_completion,
     total_of,
 )
+from deployments.waiting import Surroundings, deployment_waiting, target_waiting
 from health.models import DeviceState
 from hotswap.common.api.serializers import camelize
 
@@ -51,12 +50,15 @@ def deployment_status(deployment: Deployment, now: datetime) -> dict[str, Any]:
     counts = count_stages(deployment)
     total = total_of(counts)
     stage = current_stage(stages)
+    waiting = deployment_waiting(deployment)
     return {
         "id": str(deployment.pk),
         "name": deployment.name,
         "status": deployment.status,
         "pauseReasons": deployment.pause_reasons,
         "cancelRequestedAt": deployment.cancel_requested_at,
+        "waitingFor": waiting.reason if waiting else None,
+        "waitingUntil": waiting.until if waiting else None,
         "strategy": deployment.strategy,
         "firmwareVersion": deployment.firmware.version,
         "liveFleet": deployment.live_fleet or None,
@@ -101,93 +103,38 @@ def deployment_status(deployment: Deployment, now: datetime) -> dict[str, Any]:
     }
 
 
-def waiting_for(
-    target: Target,
-    deployment: Deployment,
-    stage: Stage,
-    update: Update | None,
-    state: DeviceState | None,
-    busy_with: str | None,
-    now: datetime,
-) -> str | None:
-    """Say in one sentence what a device is waiting for, or None if for nothing."""
-    match target.status:
-        case T.PENDING:
-            return _pending(target, deployment, stage, state, busy_with, now)
-        case T.CONFIRMING:
-            return _confirming(deployment, update, state)
-        case T.ROLLING_BACK:
-            if update is None:
-                return "to poll, and be ordered back"
-            if update.claimed_at is not None:
-                return f"going back: {_confirming(deployment, update, state)}"
-            return f"going back: it is {update.status}"
-        case T.NOTIFIED | T.DOWNLOADING | T.VERIFYING | T.INSTALLING | T.REBOOTING:
-            return f"the device, which is {target.status}"
-        case _:
-            return None
+def _comes_first(deployment: Deployment, devices: list[Any]) -> dict[Any, str]:
+    """Name the deployment that each device has to do with before this one.
 
-
-def _pending(
-    target: Target,
-    deployment: Deployment,
-    stage: Stage,
-    state: DeviceState | None,
-    busy_with: str | None,
-    now: datetime,
-) -> str:
-    if deployment.status == DeploymentStatus.PAUSED:
-        return f"the deployment, which is paused: {deployment.pause_detail}"
-    if stage.status == StageStatus.PENDING:
-        return f"stage {stage.number} ({stage.name}) to open"
-    if deployment.firmware.signature_revoked_at is not None:
-        return "the image to be signed again: the key that signed it was revoked"
-    if busy_with is not None:
-        return f"its update by the deployment {busy_with!r}"
-    if target.next_attempt_at is not None and target.next_attempt_at > now:
-        return (
-            f"its next attempt at {target.next_attempt_at:%H:%M:%S} UTC, after: "
-            f"{target.message}"
+    Of two that want one device the older comes first; going back comes before that.
+    """
+    order = Target.objects.filter(
+        Q(status=T.ROLLING_BACK)
+        | Q(
+            status=T.PENDING,
+            deployment__status=DeploymentStatus.RUNNING,
+            deployment__cancel_requested_at__isnull=True,
+            deployment__created_at__lt=deployment.created_at,
+            rank__lte=F("deployment__open_rank"),
+        ),
+        device__in=devices,
+    ).exclude(deployment=deployment)
+    return dict(
+        order.order_by("-deployment__created_at").values_list(
+            "device", "deployment__name"
         )
-    if state is None or state.online_until <= now:
-        return "the device, which is offline"
-    return "the device to poll"
-
-
-def _confirming(
-    deployment: Deployment, update: Update | None, state: DeviceState | None
-) -> str:
-    if update is None or update.claimed_at is None:
-        return "its claim"
-    if (
-        state is None
-        or state.last_heartbeat_at is None
-        or state.last_heartbeat_at < update.claimed_at
-    ):
-        return "a heartbeat after its claim"
-    if state.firmware_checksum != update.firmware.sha256:
-        return f"proof: it claims the update and runs {state.firmware_version}"
-    if update.reboot_required and not update.boot_id_before:
-        return "proof: its boot before the update is not known"
-    if update.reboot_required and state.boot_id == update.boot_id_before:
-        return "proof: it has not rebooted"
-    if state.healthy_count == 0:
-        return f"proof: it is not healthy ({state.verdict_reason})"
-    return (
-        f"proof: {state.healthy_count} of {deployment.criteria.heartbeats_required} "
-        "healthy heartbeats over the confirmation window"
     )
 
 
 def target_rows(
     deployment: Deployment, targets: list[Target], now: datetime
 ) -> list[dict[str, Any]]:
-    """Return one page of devices with what each is waiting for, by five statements."""
+    """Return one page of devices with what each is waiting for, by six statements."""
     devices = [target.device_id for target in targets]
     stages = {stage.number: stage for stage in deployment.stages.all()}
     states = DeviceState.objects.in_bulk(devices)
     updates: dict[Any, Update] = {}
-    busy: dict[Any, str] = {}
+    busy = _comes_first(deployment, devices)
     for update in Update.objects.select_related("firmware", "deployment").filter(
         device__in=devices, closed_at__isnull=True
     ):
@@ -195,26 +142,33 @@ def target_rows(
             updates[update.device_id] = update
         else:
             busy[update.device_id] = update.deployment.name
-    return [
-        {
-            "deviceId": target.device.device_id,
-            "status": target.status,
-            "stage": target.stage_number,
-            "attempt": target.attempt,
-            "fromVersion": target.from_version,
-            "progressPercentage": target.progress_percent,
-            "waitingFor": waiting_for(
-                target,
-                deployment,
-                stages[target.stage_number],
-                updates.get(target.device_id),
-                states.get(target.device_id),
-                busy.get(target.device_id),
-                now,
+    rows = []
+    for target in targets:
+        device = target.device_id
+        waiting = target_waiting(
+            target,
+            deployment,
+            Surroundings(
+                stage=stages[target.stage_number],
+                update=updates.get(device),
+                state=states.get(device),
+                busy_with=busy.get(device),
             ),
-            "errorCode": target.error_code,
-            "message": target.message,
-            "updatedAt": target.updated_at,
-        }
-        for target in targets
-    ]
+            now,
+        )
+        rows.append(
+            {
+                "deviceId": target.device.device_id,
+                "status": target.status,
+                "stage": target.stage_number,
+                "attempt": target.attempt,
+                "fromVersion": target.from_version,
+                "progressPercentage": target.progress_percent,
+                "waitingFor": waiting.reason if waiting else None,
+                "waitingUntil": waiting.until if waiting else None,
+                "errorCode": target.error_code,
+                "message": target.message,
+                "updatedAt": target.updated_at,
+            }
+        )
+    return rows

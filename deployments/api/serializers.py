@@ -355,6 +355,21 @@ def preview_output(preview: Preview) -> dict[str, Any]:
         "firmware": FirmwareBrief(preview.firmware).data,
         "targets": audience_output(preview.audience),
         "stages": stages,
+        "blastRadius": {
+            "devices": preview.blast_radius.devices,
+            "firstStage": preview.blast_radius.first_stage,
+            "online": preview.blast_radius.online,
+            "fleet": preview.blast_radius.fleet,
+            "percentOfFleet": round(preview.blast_radius.percent_of_fleet, 2),
+        },
+        "expected": None
+        if preview.forecast is None
+        else {
+            "startsAt": preview.forecast.starts_at,
+            "finishesAt": preview.forecast.finishes_at,
+            "deviceSeconds": round(preview.forecast.device_time.total_seconds(), 1),
+            "measuredUpdates": preview.forecast.measured_updates,
+        },
         "warnings": [
             {"code": each.code, "detail": each.detail, "count": each.count}
             for each in preview.warnings

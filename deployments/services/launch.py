@@ -8,7 +8,15 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import connection, transaction
-from django.db.models import Exists, OuterRef
+from django.db.models import (
+    Avg,
+    Count,
+    DurationField,
+    Exists,
+    ExpressionWrapper,
+    F,
+    OuterRef,
+)
 from django.utils import timezone
 
 from deployments.choices import (
@@ -17,7 +25,9 @@ from deployments.choices import (
     Level,
     LiveFleet,
     OfflineDevices,
+    OrderKind,
     Strategy,
+    UpdateStatus,
 )
 from deployments.criteria import HealthCriteria, RollbackThresholds
 from deployments.exceptions import (
@@ -28,7 +38,7 @@ from deployments.exceptions import (
     TooManyDeploymentsError,
     TooManyDevicesError,
 )
-from deployments.models import Deployment
+from deployments.models import Deployment, Update
 from deployments.services.log import log
 from deployments.services.targeting import (
     Audience,
@@ -39,6 +49,7 @@ from deployments.services.targeting import (
     too_many,
     write_plan,
 )
+from deployments.strategies.forecast import forecast
 from deployments.strategies.registry import make_plan
 from deployments.strategies.types import Fleet, ParameterError, Plan
 from devices.models import Device, DeviceGroup
@@ -53,6 +64,8 @@ from hotswap.common.words import counted
 logger = logging.getLogger(__name__)
 LAUNCH_LOCK = 0x48535741
 WRITE_TRIES = 5
+RECENT_DEPLOYMENTS = 5
+MEASURED_UPDATES = 1000
 OFFLINE_DEADLINE = timedelta(hours=24)
 
 
@@ -99,12 +112,46 @@ class LaunchWarning:
 
 
 @dataclass(frozen=True, slots=True)
+class Forecast:
+    """When a launch would be over if nothing goes wrong.
+
+    `measured_updates` tells from how many proved updates of the model the time that a
+    device takes was taken; 0 where it is the specification's.
+    """
+
+    starts_at: datetime
+    finishes_at: datetime
+    device_time: timedelta
+    measured_updates: int
+
+
+@dataclass(frozen=True, slots=True)
+class BlastRadius:
+    """How many devices a bad image could reach: at once, and before it is done.
+
+    `fleet` counts all devices of the model, `online` those that take part and are
+    heard now.
+    """
+
+    devices: int
+    first_stage: int
+    online: int
+    fleet: int
+
+    @property
+    def percent_of_fleet(self) -> float:
+        return 100 * self.devices / self.fleet if self.fleet else 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Preview:
     """What a launch would do; nothing is written."""
 
     firmware: Firmware
     audience: Audience
     plan: Plan | None
+    blast_radius: BlastRadius
+    forecast: Forecast | None = None
     warnings: tuple[LaunchWarning, ...] = ()
 
 
@@ -233,7 +280,58 @@ def preview_deployment(*, request: DeploymentRequest, now: datetime) -> Preview:
     judged = _judged(request, firmware, now)
     audience = find_audience(judged)
     plan = _plan(request, _fleet(request, audience, judged))
-    return Preview(firmware, audience, plan, _warnings(judged, firmware))
+    return Preview(
+        firmware,
+        audience,
+        plan,
+        BlastRadius(
+            devices=audience.eligible,
+            first_stage=plan.stages[0].boundary if plan else 0,
+            online=judged.filter(exclusion="", state__online_until__gt=now).count(),
+            fleet=Device.objects.filter(model=firmware.model_id).count(),
+        ),
+        _forecast(request, firmware, plan, now) if plan else None,
+        _warnings(judged, firmware),
+    )
+
+
+def _forecast(
+    request: DeploymentRequest, firmware: Firmware, plan: Plan, now: datetime
+) -> Forecast:
+    """Say when it would be over, by what updates of this model took lately."""
+    recent = Deployment.objects.filter(firmware__model=firmware.model_id)
+    sample = (
+        Update.objects.filter(
+            deployment__in=list(
+                recent.order_by("-created_at").values_list("pk", flat=True)[
+                    :RECENT_DEPLOYMENTS
+                ]
+            ),
+            kind=OrderKind.INSTALL,
+            status=UpdateStatus.SUCCESS,
+        )
+        .annotate(
+            took=ExpressionWrapper(
+                F("closed_at") - F("offered_at"), output_field=DurationField()
+            )
+        )
+        .values("took")[:MEASURED_UPDATES]
+    )
+    measured = sample.aggregate(mean=Avg("took"), number=Count("took"))
+    device_time = measured["mean"] or settings.USUAL_UPDATE_TIME
+    starts_at = max(now, request.scheduled_at or now)
+    return Forecast(
+        starts_at=starts_at,
+        finishes_at=starts_at
+        + forecast(
+            plan,
+            device_time=device_time,
+            spread=request.start_spread,
+            devices_per_minute=request.max_devices_per_minute,
+        ),
+        device_time=device_time,
+        measured_updates=measured["number"],
+    )
 
 
 def _warnings(judged: Any, firmware: Firmware) -> tuple[LaunchWarning, ...]:

@@ -10,7 +10,18 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import connection
-from django.db.models import Case, CharField, Count, Exists, F, OuterRef, Q, Value, When
+from django.db.models import (
+    Case,
+    CharField,
+    Count,
+    Exists,
+    F,
+    OuterRef,
+    Q,
+    Subquery,
+    Value,
+    When,
+)
 from django.db.models.functions import Coalesce
 
 from deployments.choices import BusyDevices, OfflineDevices
@@ -67,11 +78,16 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class Exclusion:
+    """A device that is left out; `busy_with` names the deployment that has it."""
+
     device_id: str
     code: str
+    busy_with: str = ""
 
     @property
     def detail(self) -> str:
+        if self.busy_with:
+            return f"{REASONS[self.code]}, by the deployment {self.busy_with!r}"
         return REASONS[self.code]
 
 
@@ -136,13 +152,23 @@ def judged_devices(
                 then=Value("offline"),
             )
         )
+    open_update = Update.objects.filter(device=OuterRef("pk"), closed_at__isnull=True)
     if busy != BusyDevices.WAIT:
-        open_update = Update.objects.filter(
-            device=OuterRef("pk"), closed_at__isnull=True
-        )
         reasons.append(When(Exists(open_update), then=Value("busy")))
-    return matched_devices(selection).annotate(
-        exclusion=Case(*reasons, default=Value(""), output_field=CharField())
+    return (
+        matched_devices(selection)
+        .annotate(exclusion=Case(*reasons, default=Value(""), output_field=CharField()))
+        .annotate(
+            # Looked up for those that are shown alone.
+            busy_with=Case(
+                When(
+                    exclusion="busy",
+                    then=Subquery(open_update.values("deployment__name")[:1]),
+                ),
+                default=Value(""),
+                output_field=CharField(),
+            )
+        )
     )
 
 
@@ -154,14 +180,14 @@ def find_audience(judged: Any, *, show_all: bool = False) -> Audience:
     left_out = (
         judged.exclude(exclusion="")
         .order_by("device_id")
-        .values_list("device_id", "exclusion")
+        .values_list("device_id", "exclusion", "busy_with")
     )
     if not show_all:
         left_out = left_out[:SHOWN_EXCLUSIONS]
     return Audience(
         counts["matched"],
         counts["eligible"],
-        tuple(Exclusion(name, code) for name, code in left_out),
+        tuple(Exclusion(name, code, busy or "") for name, code, busy in left_out),
     )
 
 

@@ -342,6 +342,8 @@ if not timedelta(days=1) <= HEALTH_HISTORY <= timedelta(days=3650):
 # --- Deployments --------------------------------------------------------------------
 MAX_DEVICES_PER_DEPLOYMENT = 100_000
 MAX_RUNNING_DEPLOYMENTS = 100
+# What one update takes where none was measured (specification, Latency, p50).
+USUAL_UPDATE_TIME = timedelta(minutes=5)
 # So many failures of one image on one device, and it is not offered there again.
 QUARANTINE_AFTER = env.int("HOTSWAP_QUARANTINE_AFTER", default=2)
 # Webhooks and mail. All or these networks may be told although they are private.

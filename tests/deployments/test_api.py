@@ -1,6 +1,7 @@
 """The routes of deployments, and those of devices that need them."""
 
 import json
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -324,6 +325,44 @@ def test_without_evidence_there_is_no_rate_and_no_estimate(
 
     assert body["successRate"] is None
     assert body["estimatedCompletionAt"] is None
+
+
+def test_the_preview_tells_the_blast_radius_and_when_it_would_be_over(
+    world: World, old: Firmware, new: Firmware, operator: PersonCaller
+) -> None:
+    world.fleet(10, old)
+    request = {
+        "firmwareId": str(new.pk),
+        "strategy": "Canary",
+        "regions": ["US-EAST"],
+        "waitDuration": "PT1H",
+        "increments": [50, 100],
+    }
+
+    assumed = operator.post("/deployments/preview", request).json()
+    world.launch(new)
+    world.update_offered()
+    other = world.image("3.0.0")
+    measured = operator.post(
+        "/deployments/preview", {**request, "firmwareId": str(other.pk)}
+    ).json()
+
+    assert assumed["blastRadius"] == {
+        "devices": 10,
+        "firstStage": 1,
+        "online": 0,
+        "fleet": 10,
+        "percentOfFleet": 100.0,
+    }
+    assert assumed["expected"]["measuredUpdates"] == 0
+    assert assumed["expected"]["deviceSeconds"] == 300
+    starts, ends = (
+        datetime.fromisoformat(assumed["expected"][name])
+        for name in ("startsAt", "finishesAt")
+    )
+    assert ends - starts == timedelta(hours=2, minutes=15)
+    assert measured["expected"]["measuredUpdates"] == 10
+    assert measured["expected"]["deviceSeconds"] == 10
 
 
 def test_each_waiting_device_says_what_for(

@@ -14,7 +14,12 @@ from deployments.choices import ReportStatus
 from deployments.criteria import HealthCriteria, RollbackThresholds
 from deployments.models import Deployment, Event, Target, Update
 from deployments.services.advance import tick
-from deployments.services.launch import DeploymentRequest, create_deployment
+from deployments.services.launch import (
+    DeploymentRequest,
+    Preview,
+    create_deployment,
+    preview_deployment,
+)
 from deployments.services.offers import poll
 from deployments.services.reports import DeviceReport, apply_report
 from deployments.services.targeting import Selection
@@ -114,6 +119,28 @@ class World:
         self, firmware: Firmware, strategy: str = "Direct", **changes: Any
     ) -> Deployment:
         """Launch a deployment of the firmware, to everyone unless told otherwise."""
+        deployment, _ = create_deployment(
+            actor=self.admin,
+            request=self.request(firmware, strategy, **changes),
+            now=self.now,
+        )
+        self.tick()
+        deployment.refresh_from_db()
+        return deployment
+
+    def preview(
+        self, firmware: Firmware, strategy: str = "Direct", **changes: Any
+    ) -> Preview:
+        """Say what the same launch would do."""
+        return preview_deployment(
+            request=self.request(firmware, strategy, **changes), now=self.now
+        )
+
+    @staticmethod
+    def request(
+        firmware: Firmware, strategy: str = "Direct", **changes: Any
+    ) -> DeploymentRequest:
+        """Ask for a deployment to everyone unless told otherwise."""
         fields: dict[str, Any] = {
             "selection": Selection(everyone=True),
             "parameters": {},
@@ -127,16 +154,7 @@ class World:
                 "increments": [30, 100],
                 "wait_duration": 60.0,
             } | fields["parameters"]
-        deployment, _ = create_deployment(
-            actor=self.admin,
-            request=DeploymentRequest(
-                firmware_id=firmware.pk, strategy=strategy, **fields
-            ),
-            now=self.now,
-        )
-        self.tick()
-        deployment.refresh_from_db()
-        return deployment
+        return DeploymentRequest(firmware_id=firmware.pk, strategy=strategy, **fields)
 
     def tick(self, seconds: float = 0) -> None:
         """Let time pass, then run a sweep and a tick."""

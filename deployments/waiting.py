@@ -1,0 +1,163 @@
+"""Why a deployment or a device waits, in one sentence, and until when.
+
+Rules:
+- `until` is when the wait ends by itself, by going on or by giving up. Where only an
+  event ends it (an operator, another deployment), it is None.
+- What is over waits for nothing.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from deployments.choices import DeploymentStatus, StageStatus, TargetStatus
+from deployments.models import Deployment, Stage, Target, Update
+from deployments.services.sweeps import ROLLBACK_PATIENCE
+from health.models import DeviceState
+
+D, T = DeploymentStatus, TargetStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What is waited for, as the end of "it waits for ..."."""
+
+    reason: str
+    until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What else is known of a device that waits.
+
+    `busy_with` names the deployment that comes first.
+    """
+
+    stage: Stage
+    update: Update | None
+    state: DeviceState | None
+    busy_with: str | None
+
+
+def deployment_waiting(deployment: Deployment) -> Waiting | None:
+    """Say what a deployment waits for, or None if it is over."""
+    match deployment.status:
+        case D.SCHEDULED:
+            return Waiting("its time to start", deployment.scheduled_at)
+        case D.PAUSED:
+            return Waiting(
+                deployment.waiting_for or deployment.pause_detail,
+                deployment.next_check_at,
+            )
+        case D.PREPARING | D.RUNNING:
+            return Waiting(
+                deployment.waiting_for or "the next check", deployment.next_check_at
+            )
+        case D.ROLLING_BACK:
+            started = deployment.rollback_started_at
+            return Waiting(
+                deployment.waiting_for or "the devices to prove their former image",
+                started + ROLLBACK_PATIENCE if started else None,
+            )
+        case _:
+            return None
+
+
+def target_waiting(
+    target: Target, deployment: Deployment, around: Surroundings, now: datetime
+) -> Waiting | None:
+    """Say what a device waits for, or None if for nothing."""
+    update = around.update
+    match target.status:
+        case T.PENDING:
+            return _pending(target, deployment, around, now)
+        case T.CONFIRMING:
+            return _confirming(deployment, around)
+        case T.ROLLING_BACK:
+            since = target.returning_since
+            until = since + ROLLBACK_PATIENCE if since else None
+            if update is None:
+                return Waiting("to poll, and be ordered back", until)
+            if update.claimed_at is None:
+                return Waiting(f"going back: it is {update.status}", until)
+            said = _confirming(deployment, around).reason
+            return Waiting(f"going back: {said}", until)
+        case T.NOTIFIED | T.DOWNLOADING | T.VERIFYING | T.INSTALLING | T.REBOOTING:
+            return Waiting(
+                f"the device, which is {target.status}",
+                update.deadline if update else None,
+            )
+        case _:
+            return None
+
+
+def _pending(
+    target: Target, deployment: Deployment, around: Surroundings, now: datetime
+) -> Waiting:
+    stage, state = around.stage, around.state
+    if deployment.status == D.PAUSED:
+        return Waiting(
+            f"the deployment, which is paused: {deployment.pause_detail}",
+            deployment.next_check_at,
+        )
+    if stage.status == StageStatus.PENDING:
+        return Waiting(
+            f"stage {stage.number} ({stage.name}) to open", deployment.next_check_at
+        )
+    if deployment.firmware.signature_revoked_at is not None:
+        return Waiting(
+            "the image to be signed again: the key that signed it was revoked"
+        )
+    if around.busy_with is not None:
+        return Waiting(f"its update by the deployment {around.busy_with!r}")
+    if target.next_attempt_at is not None and target.next_attempt_at > now:
+        if target.exposed_at is None:
+            return Waiting(target.message, target.next_attempt_at)
+        return Waiting(
+            f"its next attempt at {target.next_attempt_at:%H:%M:%S} UTC, after: "
+            f"{target.message}",
+            target.next_attempt_at,
+        )
+    since = [stage.opened_at, deployment.resumed_at]
+    if target.exposed_at is not None:
+        since = [target.next_attempt_at, deployment.resumed_at]
+    given_up_at = max(
+        (at + deployment.offline_deadline for at in since if at is not None),
+        default=None,
+    )
+    if state is None or state.online_until <= now:
+        return Waiting("the device, which is offline", given_up_at)
+    return Waiting("the device to poll", given_up_at)
+
+
+def _confirming(deployment: Deployment, around: Surroundings) -> Waiting:
+    update, state = around.update, around.state
+    if update is None or update.claimed_at is None:
+        return Waiting("its claim", update.deadline if update else None)
+    return Waiting(
+        _missing_proof(deployment, update, state),
+        update.claimed_at + deployment.proof_patience,
+    )
+
+
+def _missing_proof(
+    deployment: Deployment, update: Update, state: DeviceState | None
+) -> str:
+    if (
+        state is None
+        or state.last_heartbeat_at is None
+        or update.claimed_at is None
+        or state.last_heartbeat_at < update.claimed_at
+    ):
+        return "a heartbeat after its claim"
+    if state.firmware_checksum != update.firmware.sha256:
+        return f"proof: it claims the update and runs {state.firmware_version}"
+    if update.reboot_required and not update.boot_id_before:
+        return "proof: its boot before the update is not known"
+    if update.reboot_required and state.boot_id == update.boot_id_before:
+        return "proof: it has not rebooted"
+    if state.healthy_count == 0:
+        return f"proof: it is not healthy ({state.verdict_reason})"
+    return (
+        f"proof: {state.healthy_count} of {deployment.criteria.heartbeats_required} "
+        "healthy heartbeats over the confirmation window"
+    )
