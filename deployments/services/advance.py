@@ -31,6 +31,7 @@ from deployments.services.launch import launch_scheduled
 from deployments.services.log import log
 from deployments.services.offers import has_moved_on
 from deployments.services.progress import (
+    count_silence,
     count_stages,
     gate_of,
     has_settled,
@@ -159,11 +160,11 @@ def _advance_running(
         sweeps.fail_vanished(deployment, now, awake_since)
     in_flight = STRATEGIES[deployment.strategy].in_flight(deployment.parameters)
     for _ in range(STEPS_A_STAGE_IN_FLIGHT * in_flight):
-        if not _step(deployment, now):
+        if not _step(deployment, now, awake_since):
             return
 
 
-def _step(deployment: Deployment, now: datetime) -> bool:
+def _step(deployment: Deployment, now: datetime, awake_since: datetime) -> bool:
     """Ask `decide` and apply its answer; tell whether to ask again at once."""
     stages = list(deployment.stages.all())
     gate = gate_of(deployment)
@@ -185,15 +186,21 @@ def _step(deployment: Deployment, now: datetime) -> bool:
                 now=now,
                 stage_number=stage.number,
             )
+    is_paused = deployment.status == DeploymentStatus.PAUSED
+    silence = count_silence(deployment, stages, now, awake_since)
     decision = decide(
-        plan_of(deployment, stages), gate, progress_of(stages, counts), now
+        plan_of(deployment, stages),
+        gate,
+        progress_of(stages, counts, silence),
+        now,
+        is_paused=is_paused,
     )
     if isinstance(decision, RollBack):
         begin_rollback(
             deployment, reason=decision.reason, now=now, stage_number=decision.number
         )
         return False
-    if deployment.status == DeploymentStatus.PAUSED:
+    if is_paused:
         return False
     match decision:
         case StartStage(number):

@@ -3,7 +3,17 @@
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from django.db.models import Avg, Count, DurationField, ExpressionWrapper, F, Q
+from django.conf import settings
+from django.db.models import (
+    Avg,
+    Count,
+    DurationField,
+    ExpressionWrapper,
+    F,
+    Q,
+    Value,
+)
+from django.db.models.functions import Greatest
 
 from deployments.choices import StageStatus, TargetStatus
 from deployments.models import Deployment, Stage, Target
@@ -139,13 +149,71 @@ def gate_of(deployment: Deployment) -> types.Gate:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """Proved devices of a stage that are not heard: for good, and perhaps not."""
+
+    silent: int = 0
+    unheard: int = 0
+
+
+def count_silence(
+    deployment: Deployment,
+    stages: list[Stage],
+    now: datetime,
+    awake_since: datetime,
+) -> dict[int, Silence]:
+    """Count the proved devices that are not heard now, where a gate could open.
+
+    What the server itself slept through is not held against a device: it has its whole
+    time again from there, and the gate waits for it.
+    """
+    due = [
+        stage.number
+        for stage in stages
+        if stage.status == StageStatus.OPEN
+        and stage.settled_at is not None
+        and stage.settled_at + timedelta(seconds=stage.wait_seconds) <= now
+    ]
+    if not due:
+        return {}
+    patience = Greatest(
+        F("device__state__interval_seconds") * Value(timedelta(seconds=2.5)),
+        Value(settings.ONLINE_FLOOR),
+        output_field=DurationField(),
+    )
+    rows = (
+        Target.objects.alias(patience=patience)
+        .filter(
+            deployment=deployment,
+            stage_number__in=due,
+            status=T.SUCCESS,
+            device__erased_at__isnull=True,
+            device__state__online_until__lte=now,
+        )
+        .values("stage_number")
+        .annotate(
+            all=Count("pk"),
+            silent=Count("pk", filter=Q(patience__lte=Value(now - awake_since))),
+        )
+        .order_by()
+    )
+    return {
+        row["stage_number"]: Silence(row["silent"], row["all"] - row["silent"])
+        for row in rows
+    }
+
+
 def progress_of(
-    stages: list[Stage], counts: dict[int, StageCounts]
+    stages: list[Stage],
+    counts: dict[int, StageCounts],
+    silence: dict[int, Silence] | None = None,
 ) -> tuple[types.StageProgress, ...]:
     """Put the facts into the form that `decide` reads."""
     facts = []
     for stage in stages:
         count = counts.get(stage.number, StageCounts())
+        unheard = (silence or {}).get(stage.number, Silence())
         facts.append(
             types.StageProgress(
                 number=stage.number,
@@ -160,6 +228,8 @@ def progress_of(
                 passed_at=stage.passed_at,
                 is_accepted=stage.is_accepted,
                 is_approved=stage.approved_at is not None,
+                silent=unheard.silent,
+                unheard=unheard.unheard,
             )
         )
     return tuple(facts)

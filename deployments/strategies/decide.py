@@ -4,8 +4,12 @@ Rules, in this order:
 - A stage whose best rate still reachable is below the rollback threshold sends the
   whole deployment back; stages that have passed are judged too, as their devices are
   still watched.
-- A gate opens on complete evidence only: enough of the stage exposed, everything
-  exposed settled, the wait over. No data never opens a gate.
+- A deployment that is paused does nothing else.
+- A gate opens on complete and fresh evidence only: enough of the stage exposed,
+  everything exposed settled, the wait over, and who has proved itself still heard. No
+  data never opens a gate, and the silent count against the rate.
+- What is below the rollback threshold by silence alone, or in a stage smaller than the
+  minimum sample, does not go on without a person.
 - Where stages need approval, a person opens each but the first.
 - Between the rollback threshold and the health threshold it warns, then goes on or
   pauses, as the deployment says.
@@ -33,13 +37,19 @@ from hotswap.common.words import counted
 
 
 def decide(
-    plan: Plan, gate: Gate, progress: tuple[StageProgress, ...], now: datetime
+    plan: Plan,
+    gate: Gate,
+    progress: tuple[StageProgress, ...],
+    now: datetime,
+    *,
+    is_paused: bool = False,
 ) -> Decision:
     """Say the one next step.
 
     Args:
         plan: the stages, numbered from 1.
         progress: the facts of each stage of the plan, in its order.
+        is_paused: nothing may be done but to go back.
 
     Source: FR-FW-003, FR-FW-006; Deployment Patterns.
     """
@@ -48,6 +58,8 @@ def decide(
         reason = _breach(stage, gate)
         if reason is not None:
             return RollBack(stage.number, reason)
+    if is_paused:
+        return Wait("the deployment is paused")
     waiting: Decision | None = None
     in_flight = 0
     for stage in opened:
@@ -64,11 +76,6 @@ def decide(
             return AwaitApproval(following.number)
         return StartStage(following.number)
     return waiting or Complete()
-
-
-def success_percent(stage: StageProgress) -> float | None:
-    """Return proved / exposed as a percent, or None without anything exposed."""
-    return 100 * stage.succeeded / stage.exposed if stage.exposed else None
 
 
 def _breach(stage: StageProgress, gate: Gate) -> str | None:
@@ -119,14 +126,22 @@ def _gate(
     over_at = stage.settled_at + planned.wait
     if now < over_at:
         return Wait("watching the devices before the next step", over_at)
-    rate = success_percent(stage)
-    assert rate is not None
+    if stage.unheard:
+        devices = counted(stage.unheard, "proved device")
+        return Wait(f"{devices} to be heard again since the server was away")
+    # Not the rate of the proved alone: of who has fallen silent nobody knows.
+    rate = 100 * (stage.succeeded - stage.silent) / stage.exposed
     if rate >= gate.health_threshold_percent:
         return PassStage(stage.number, None)
     warning = (
         f"stage {stage.number}: {rate:.1f} % succeeded, below the health threshold of "
         f"{gate.health_threshold_percent:g} %"
     )
-    if gate.pauses_on_warning and not stage.is_accepted:
+    if stage.silent:
+        devices = counted(stage.silent, "device that had", "devices that had")
+        warning += f"; {devices} succeeded cannot be heard now and count for nothing"
+    # Too low to go on, though silence or a small sample keep it from going back.
+    needs_person = rate < gate.rollback_threshold_percent
+    if (gate.pauses_on_warning or needs_person) and not stage.is_accepted:
         return Pause(stage.number, warning)
     return PassStage(stage.number, warning)

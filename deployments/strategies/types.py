@@ -87,6 +87,10 @@ class StageProgress:
         succeeded: proved.
         failed: failed, on the way back, or back.
         settled: exposed devices whose outcome is final.
+        silent: proved devices that are not heard any more; looked at when the gate
+            could open.
+        unheard: proved devices that were not heard since the server itself came back,
+            and have time left to be.
         can_grow: an unexposed device may still appear before the offline deadline.
         opened_at, settled_at, passed_at: None as long as it has not happened.
         is_accepted: an operator resumed in spite of the warning of this stage.
@@ -105,6 +109,8 @@ class StageProgress:
     passed_at: datetime | None
     is_accepted: bool = False
     is_approved: bool = False
+    silent: int = 0
+    unheard: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """Every device and every deployment that waits says why, and until when."""
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,7 @@ MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 
 def waits(
     world: World, deployment: Deployment, device: ScriptedDevice
-) -> tuple[str, object]:
+) -> tuple[Any, Any]:
     deployment.refresh_from_db()
     (row,) = target_rows(deployment, [device.target(deployment)], world.now)
     return row["waitingFor"], row["waitingUntil"]
@@ -202,5 +203,7 @@ def test_what_is_over_waits_for_nothing(
     world.update_offered()
     world.tick(1)
 
-    assert waits(world, deployment, device) == (None, None)
+    said, until = waits(world, deployment, device)
+    assert said is None
+    assert until is None
     assert deployment_waiting(deployment) is None

@@ -130,6 +130,50 @@ def test_the_minimum_sample_is_waited_for_before_going_back() -> None:
     assert isinstance(enough, RollBack)
 
 
+def test_a_stage_below_the_minimum_sample_that_failed_asks_a_person() -> None:
+    gate = Gate(99, 95, 10, 90, pauses_on_warning=False)
+    failed = stage(
+        size=5, exposed=5, failed=5, settled=5, settled_at=NOW - HOUR
+    )  # fmt: skip
+
+    answer = decide(PLAN, gate, (failed, coming(2)), NOW)
+
+    assert isinstance(answer, Pause)
+    assert "0.0 %" in answer.reason
+
+
+def test_proved_devices_that_fell_silent_count_for_nothing_at_the_gate() -> None:
+    few = settled(succeeded=100, silent=2)
+    many = settled(succeeded=100, silent=6)
+    accepted = settled(succeeded=100, silent=6, is_accepted=True)
+
+    warned = decide(PLAN, GATE, (few, coming(2)), NOW)
+    paused = decide(PLAN, GATE, (many, coming(2)), NOW)
+
+    assert isinstance(warned, PassStage)
+    assert warned.warning is not None
+    assert "2 devices that had succeeded cannot be heard now" in warned.warning
+    assert isinstance(paused, Pause)
+    assert isinstance(decide(PLAN, GATE, (accepted, coming(2)), NOW), PassStage)
+
+
+def test_a_gate_waits_for_devices_not_heard_since_the_server_came_back() -> None:
+    answer = decide(PLAN, GATE, (settled(succeeded=100, unheard=1), coming(2)), NOW)
+
+    assert answer == Wait("1 proved device to be heard again since the server was away")
+
+
+def test_a_paused_deployment_only_goes_back() -> None:
+    ready = settled(succeeded=100)
+    bad = settled(succeeded=90, failed=10)
+
+    waits = decide(PLAN, GATE, (ready, coming(2)), NOW, is_paused=True)
+    goes_back = decide(PLAN, GATE, (bad, coming(2)), NOW, is_paused=True)
+
+    assert waits == Wait("the deployment is paused")
+    assert isinstance(goes_back, RollBack)
+
+
 def test_breaches_in_a_stage_that_has_passed_still_count() -> None:
     passed = settled(succeeded=90, failed=10, passed_at=NOW - HOUR)
 
