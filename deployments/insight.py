@@ -12,7 +12,8 @@ from typing import Any
 from django.db import connection
 
 from deployments.choices import DeploymentStatus, TargetStatus
-from deployments.models import Deployment, Event, Target
+from deployments.models import Deployment, Event, Rollback, Target
+from deployments.next_steps import next_step
 from deployments.selectors import deployment_status
 from health.baseline import FIRST_SAMPLES, Usual
 from health.score import (
@@ -224,17 +225,14 @@ def deployment_rollback(deployment: Deployment) -> dict[str, Any] | None:
             {"deployment": deployment.pk, "started": started},
         )
         devices, restored, failed, last = cursor.fetchone()
-    event = (
-        Event.objects.filter(deployment=deployment, event="rollback.started")
-        .order_by("-id")
-        .first()
-    )
+    kept = Rollback.objects.filter(deployment=deployment, started_at=started).first()
     is_over = deployment.status != DeploymentStatus.ROLLING_BACK
     return {
         "level": "deployment",
         "deviceId": None,
-        "stage": event.stage_number if event else None,
+        "stage": kept.stage_number if kept else None,
         "reason": deployment.rollback_reason,
+        "atThatMoment": kept.facts if kept else None,
         "startedAt": started,
         "devices": devices,
         "restored": restored,
@@ -360,7 +358,13 @@ def _failures(deployment: Deployment) -> tuple[list[dict[str, Any]], dict[str, A
             [deployment.pk, [str(status) for status in GONE_WRONG]],
         )
         reasons = [
-            {"errorCode": code, "devices": count, "rolledBack": back, "example": said}
+            {
+                "errorCode": code,
+                "devices": count,
+                "rolledBack": back,
+                "example": said,
+                "nextStep": next_step(code),
+            }
             for code, count, said, back in cursor.fetchall()
         ]
     return reasons, {
@@ -374,6 +378,7 @@ def _failures(deployment: Deployment) -> tuple[list[dict[str, Any]], dict[str, A
                 "fromVersion": target.from_version,
                 "errorCode": target.error_code,
                 "message": target.message,
+                "nextStep": next_step(target.error_code),
                 "updatedAt": target.updated_at,
             }
             for target in wrong.select_related("device").order_by("rank")[:MAX_DEVICES]

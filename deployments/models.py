@@ -427,6 +427,26 @@ class Event(models.Model):
         return f"{self.at:%H:%M:%S} {self.event}"
 
 
+class Rollback(models.Model):
+    """A rollback of a whole deployment, and the numbers at the moment it began."""
+
+    deployment = models.ForeignKey(
+        Deployment, on_delete=models.CASCADE, related_name="rollbacks"
+    )
+    started_at = models.DateTimeField()
+    stage_number = models.PositiveSmallIntegerField(
+        null=True, help_text="whose gate decided; none when a person did"
+    )
+    reason = models.TextField()
+    facts = models.JSONField(default=dict)
+
+    class Meta:
+        ordering = ("-started_at",)
+
+    def __str__(self) -> str:
+        return f"{self.started_at:%H:%M:%S} {self.reason}"
+
+
 class Webhook(BaseModel):
     """An endpoint that is told of events. No `events` means all of them."""
 

@@ -7,6 +7,7 @@ from django.db.models import F, Q
 
 from deployments.choices import DeploymentStatus, TargetStatus
 from deployments.models import Deployment, Stage, Target, Update
+from deployments.next_steps import next_step
 from deployments.services.progress import (
     StageCounts,
     count_stages,
@@ -168,6 +169,7 @@ def target_rows(
                 "waitingUntil": waiting.until if waiting else None,
                 "errorCode": target.error_code,
                 "message": target.message,
+                "nextStep": next_step(target.error_code),
                 "updatedAt": target.updated_at,
             }
         )

@@ -38,6 +38,7 @@ from deployments.services.progress import (
     plan_of,
     progress_of,
 )
+from deployments.services.rollbacks import keep_rollback
 from deployments.strategies.blue_green import GREEN_STAGE
 from deployments.strategies.decide import decide
 from deployments.strategies.registry import STRATEGIES
@@ -392,6 +393,7 @@ def begin_rollback(
 
     Source: FR-FW-006; design, Two levels of rollback.
     """
+    keep_rollback(deployment, reason=reason, now=now, stage_number=stage_number)
     deployment.status = DeploymentStatus.ROLLING_BACK
     deployment.rollback_reason = reason
     deployment.rollback_started_at = now

@@ -14,7 +14,7 @@ from typing import Any
 from django.db import connection
 from django.db.models import Model, Q
 
-from deployments.models import Deployment, Event, Report, Target, Update
+from deployments.models import Deployment, Event, Report, Rollback, Target, Update
 from deployments.notifications.outbox import erase_name
 from deployments.services import sweeps
 from devices.models import Device
@@ -71,6 +71,15 @@ def _leave_deployments(name: Name) -> None:
             said = getattr(deployment, field)
             setattr(deployment, field, name.removed_from(said))
         deployment.save(update_fields=["selection", *DEPLOYMENT_TEXTS])
+    for rollback in Rollback.objects.filter(reason__contains=name.text):
+        rollback.reason = name.removed_from(rollback.reason)
+        rollback.save(update_fields=["reason"])
+    # A device may have reported a code that names it.
+    for rollback in Rollback.objects.filter(facts__icontains=name.text):
+        for row in rollback.facts.get("reasons", []):
+            if name.text in row["errorCode"]:
+                row["errorCode"] = "failed"
+        rollback.save(update_fields=["facts"])
 
 
 def export_deployment_data(*, device: Device) -> Sections:

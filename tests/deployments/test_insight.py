@@ -11,6 +11,7 @@ from deployments.insight import (
     health_report,
 )
 from deployments.models import Deployment
+from deployments.next_steps import OTHERWISE, next_step
 from deployments.services.operate import rollback_deployment
 from devices.services.erasure import erase_device
 from firmware.models import Firmware
@@ -150,6 +151,48 @@ def test_a_deployment_that_went_back_reports_it(
     assert report["deployment"]["status"] == "RolledBack"
     assert report["rollback"] == row
     assert "rollback.started" in [line["event"] for line in report["timeline"]]
+
+
+def test_the_numbers_of_the_moment_are_kept(
+    world: World, images: tuple[Firmware, Firmware]
+) -> None:
+    fleet = world.fleet(3, images[0])
+    deployment = world.launch(images[1])
+    for device in fleet:
+        device.poll()
+        device.go_through()
+    fleet[0].beat(application_metrics={"errorRate": 0.5})
+    world.tick()
+    deployment.refresh_from_db()
+
+    (row, *_) = deployment_rollbacks(deployment, world.now)["results"]
+
+    moment = row["atThatMoment"]
+    assert (moment["trigger"], row["stage"], moment["threshold"]) == ("gate", 1, 95.0)
+    assert moment["stage"]["exposed"] == 3
+    assert moment["stage"]["failed"] == 1
+    assert moment["stage"]["bestReachableRate"] == 66.67
+    assert moment["stage"]["byStatus"]["confirming"] == 2
+    assert moment["reasons"] == [{"errorCode": "error_rate", "devices": 1}]
+
+
+def test_a_failure_says_what_to_do_next(
+    world: World, images: tuple[Firmware, Firmware]
+) -> None:
+    fleet = world.fleet(3, images[0])
+    deployment = world.launch(images[1])
+    for device in fleet:
+        device.poll()
+        device.go_through()
+    fleet[0].beat(application_metrics={"errorRate": 0.5})
+    world.tick()
+    deployment.refresh_from_db()
+
+    report = health_report(deployment, world.now)
+
+    assert report["failures"][0]["nextStep"] == next_step("error_rate")
+    assert next_step("something_of_its_own") == OTHERWISE
+    assert next_step("") == ""
 
 
 def test_a_device_that_went_back_alone_is_a_rollback_of_its_own(

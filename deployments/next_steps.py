@@ -1,0 +1,64 @@
+"""What people do next about a device that an error code speaks of.
+
+Rules:
+- One sentence for each code, for the console, the API and the documentation alike.
+- Devices may report codes of their own; those get the sentence for all others.
+"""
+
+NEXT_STEPS = {
+    "rollback_unconfirmed": "Visit the device or its console: it was ordered back and "
+    "has not shown its former image. Nothing more is sent to it by this deployment.",
+    "no_previous_image": "Upload the image that it ran before, approve it, and deploy "
+    "it to this device: the server had nothing to send it back to.",
+    "rollback_forbidden": "Deploy a corrected image of the same security version or a "
+    "higher one: the device would refuse its former image.",
+    "offline": "Look at its power and network; it has not been heard from since its "
+    "update.",
+    "cpu": "Look for what the new firmware computes, then correct it and upload it "
+    "under a new version.",
+    "memory": "Look for what the new firmware keeps in memory, then correct it and "
+    "upload it under a new version.",
+    "error_rate": "Read the logs of its application, then correct the firmware and "
+    "upload it under a new version.",
+    "self_test_failed": "Read what its self-test said; it runs its former image. "
+    "Correct the firmware and upload it under a new version.",
+    "fell_back": "Find out why it left the new image, by the logs of the device, "
+    "before it is tried again.",
+    "device_fell_back": "Find out why its boot loader chose another image, by the logs "
+    "of the device, before it is tried again.",
+    "not_proven": "Compare what it claims with what its heartbeats show; retry it when "
+    "they agree.",
+    "timeout": "See whether it is online and how far it came; retry it, or give it a "
+    "longer `deviceTimeout`.",
+    "never_seen": "Bring it online, then deploy to it again: it was never offered the "
+    "update.",
+    "download_failed": "Look at its network and its path to this server, then retry "
+    "it.",
+    "device_storage_full": "Make room on the device, then retry it.",
+    "install_failed": "Look at its storage and the hooks of its agent, then retry it.",
+    "signature_invalid": "Do not retry it. Verify the image on its page: what the "
+    "device received does not fit its signature.",
+    "checksum_mismatch": "Look for what changes the bytes between this server and the "
+    "device, then retry it.",
+    "size_mismatch": "Verify the image on its page: the device received another "
+    "number of bytes than were ordered.",
+    "unknown_key": "Bring the signing key to the device, then retry it.",
+    "manifest_refused": "Look at the clock and the keys of the device; it refused "
+    "what it was ordered.",
+    "wrong_model": "Correct the model of the device, or deploy the image for its "
+    "model.",
+    "security_version_too_low": "Deploy an image of a higher security version: the "
+    "device has confirmed one.",
+    "sequence_replaced": "Launch a new deployment: the device has accepted a newer "
+    "order.",
+    "device_state_unknown": "Look at the hook `current` of its agent: it does not say "
+    "what runs.",
+}
+OTHERWISE = (
+    "Read its log on the page of the device, then retry it or deploy a corrected image."
+)
+
+
+def next_step(code: str) -> str:
+    """Return what to do about an error code; nothing where there is none."""
+    return NEXT_STEPS.get(code, OTHERWISE) if code else ""
