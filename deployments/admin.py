@@ -7,7 +7,7 @@ from django import forms
 from django.conf import settings
 from django.contrib import admin
 from django.db.models import Count, Prefetch, QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.template.loader import render_to_string
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
@@ -35,6 +35,7 @@ from deployments.console.live import (
     segments_of,
     status_counts,
 )
+from deployments.console.report import devices_file, report_context
 from deployments.console.words import deployment_pill
 from deployments.models import Deployment, Quarantine, Stage, Target
 from deployments.selectors import current_stage
@@ -491,12 +492,51 @@ class DeploymentAdmin(ConsoleAdmin):
                 "<path:object_id>/live/",
                 self.protected(self.live_view),
                 name=self.url_name("live"),
-            )
+            ),
+            path(
+                "<path:object_id>/report/",
+                self.protected(self.report_view),
+                name=self.url_name("report"),
+            ),
+            path(
+                "<path:object_id>/report.csv",
+                self.protected(self.devices_view),
+                name=self.url_name("devices"),
+            ),
         ]
+
+    def report_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Render the health report, for the screen and for paper."""
+        if request.method not in READING:
+            return HttpResponseNotAllowed(READING)
+        obj = self.found(request, object_id)
+        return TemplateResponse(
+            request,
+            "console/report.html",
+            {
+                **self.admin_site.each_context(request),
+                "item": obj,
+                "title": self.title,
+                "subtitle": f"Health report of {obj}",
+                "heading": "Health report",
+                "back_url": self.page_url(obj),
+                "back_name": str(obj),
+                "csv_url": self.url("devices", obj.pk),
+                **report_context(obj),
+            },
+            headers={"Cache-Control": "no-store"},
+        )
+
+    def devices_view(self, request: HttpRequest, object_id: str) -> Any:
+        """Send the devices with their outcome as CSV."""
+        if request.method not in READING:
+            return HttpResponseNotAllowed(READING)
+        return devices_file(self.found(request, object_id))
 
     def page_context(self, request: HttpRequest, obj: Deployment) -> dict[str, Any]:
         return {
             "live_url": self.url("live", obj.pk),
+            "report_url": self.url("report", obj.pk),
             **live_context(obj),
         }
 
@@ -512,6 +552,7 @@ class DeploymentAdmin(ConsoleAdmin):
             {
                 "item": obj,
                 "buttons": self.buttons(acting_person(request), obj),
+                "report_url": self.url("report", obj.pk),
                 **context,
             },
             status=HTMX_STOP_POLLING if context["is_over"] else 200,

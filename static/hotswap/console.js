@@ -66,6 +66,10 @@ document.addEventListener("DOMContentLoaded", () => {
     setTimeout(() => { icon.textContent = "content_copy"; }, 1500);
   });
 
+  document.addEventListener("click", (event) => {
+    if (event.target.closest("[data-hs-print]")) window.print();
+  });
+
   const upload = document.querySelector("[data-hs-upload]");
   if (upload) {
     const file = upload.querySelector("input[type=file]");

@@ -1,0 +1,149 @@
+"""The health report of a deployment: a page to print, and its devices as CSV."""
+
+import csv
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+from django.http import StreamingHttpResponse
+from django.utils import timezone
+
+from deployments.console.words import (
+    LEVEL_LOOKS,
+    STAGE_LOOKS,
+    TARGET_LOOKS,
+    deployment_pill,
+    look_pill,
+)
+from deployments.insight import health_report
+from deployments.models import Deployment, Target
+from deployments.next_steps import next_step
+from hotswap.common.api.serializers import camelize
+
+CHUNK = 2000
+SHOWN_FAILED = 200
+COLUMNS = (
+    *("deviceId", "stage", "status", "attempts", "fromVersion", "errorCode"),
+    *("message", "nextStep", "offeredAt", "settledAt", "updatedAt"),
+)
+MEASURE_LOOKS = {
+    "cpuUsage": ("CPU", "%", 1),
+    "memoryUsage": ("Memory", "%", 1),
+    "errorRate": ("Error rate", "%", 100),
+}
+DURATION_WORDS = {
+    "deviceUpdate": "Update, from the offer to the proof",
+    "download": "Download, as devices say",
+    "install": "Install, as devices say",
+}
+
+
+def report_context(deployment: Deployment) -> dict[str, Any]:
+    """Return all that the printable report shows, counted for this answer."""
+    now = timezone.now()
+    report = health_report(deployment, now)
+    failed = report["failedDevices"]
+    return {
+        "report": report,
+        "as_of": f"{now:%Y-%m-%d %H:%M:%S} UTC",
+        "pill": deployment_pill(deployment),
+        "api_call": f"GET /api/v1/deployments/{deployment.pk}/health-report",
+        "counts": [
+            (look_pill(TARGET_LOOKS, each), number)
+            for each in TARGET_LOOKS
+            if (number := report["progress"][camelize(each)])
+        ],
+        "stages": [
+            stage | {"pill": look_pill(STAGE_LOOKS, stage["status"])}
+            for stage in report["stages"]
+        ],
+        "measures": [
+            _measure(name, values)
+            for name, values in report["health"]["measures"].items()
+        ],
+        "durations": [
+            (DURATION_WORDS[name], values)
+            for name, values in report["durations"].items()
+        ],
+        "failed_devices": [
+            row | {"pill": look_pill(TARGET_LOOKS, row["status"])}
+            for row in failed["devices"][:SHOWN_FAILED]
+        ],
+        "timeline": [
+            row | {"look": LEVEL_LOOKS[row["level"]]} for row in report["timeline"]
+        ],
+    }
+
+
+def _measure(name: str, values: dict[str, Any]) -> dict[str, Any]:
+    word, unit, scale = MEASURE_LOOKS[name]
+
+    def shown(value: float | None, sign: str = "") -> str:
+        return "–" if value is None else f"{value * scale:{sign}.1f} {unit}"
+
+    usual = values["baseline"]
+    return {
+        "name": word,
+        "devices": values["devices"],
+        "mean": shown(values["mean"]),
+        "median": shown(values["p50"]),
+        "high": shown(values["p95"]),
+        "highest": shown(values["max"]),
+        "usual": shown(usual["mean"]),
+        "usual_devices": usual["devices"],
+        "change": shown(usual["meanChange"], "+"),
+    }
+
+
+# --- The devices as CSV ---------------------------------------------------------------
+
+
+class _Line:
+    """What `csv.writer` writes to: gives each line back."""
+
+    def write(self, text: str) -> str:
+        return text
+
+
+def _cell(value: object) -> str:
+    """Write a cell that no spreadsheet takes for a formula."""
+    if value is None:
+        return ""
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%dT%H:%M:%SZ}"
+    text = str(value)
+    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r", "\n") else text
+
+
+def _lines(deployment: Deployment) -> Iterator[str]:
+    writer = csv.writer(_Line())
+    yield writer.writerow(COLUMNS)
+    targets = Target.objects.filter(deployment=deployment).select_related("device")
+    for target in targets.order_by("rank").iterator(CHUNK):
+        cells = (
+            target.device.device_id,
+            target.stage_number,
+            target.status,
+            target.attempt,
+            target.from_version,
+            target.error_code,
+            target.message,
+            next_step(target.error_code),
+            target.exposed_at,
+            target.settled_at,
+            target.updated_at,
+        )
+        yield writer.writerow([_cell(cell) for cell in cells])
+
+
+def devices_file(deployment: Deployment) -> StreamingHttpResponse:
+    """Give every device with its outcome, line by line, as a file to keep."""
+    return StreamingHttpResponse(
+        _lines(deployment),
+        content_type="text/csv; charset=utf-8",
+        headers={
+            "Cache-Control": "no-store",
+            "Content-Disposition": "attachment; "
+            f'filename="deployment-{deployment.pk}.csv"',
+        },
+    )
