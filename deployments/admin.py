@@ -28,7 +28,7 @@ from deployments.choices import (
     Strategy,
     TargetStatus,
 )
-from deployments.console.launch import Launch
+from deployments.console.launch import CopyAsNew, Launch
 from deployments.console.live import (
     HTMX_STOP_POLLING,
     live_context,
@@ -417,7 +417,16 @@ class StrategyFilter(RadioFilter):
 
 @admin.register(Deployment)
 class DeploymentAdmin(ConsoleAdmin):
-    verbs = (Launch, ApproveStage, Pause, Resume, RetryFailed, RollBack, Cancel)
+    verbs = (
+        Launch,
+        ApproveStage,
+        Pause,
+        Resume,
+        RetryFailed,
+        CopyAsNew,
+        RollBack,
+        Cancel,
+    )
     page_template = "console/deployment.html"
     list_display = ("name", "image", "strategy", "state", "stage", "progress", "since")
     list_filter = (StateFilter, StrategyFilter)

@@ -95,6 +95,9 @@ class Deployment(BaseModel):
     created_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True
     )
+    copied_from = models.ForeignKey(
+        "self", on_delete=models.SET_NULL, null=True, related_name="+", db_index=False
+    )
     scheduled_at = models.DateTimeField(null=True)
     started_at = models.DateTimeField(null=True)
     resumed_at = models.DateTimeField(

@@ -308,6 +308,7 @@ class DeploymentOutput(CamelSerializer):
     firmware = FirmwareBrief()
     stages = StageBrief(source="stages.all", many=True)
     target_count = serializers.IntegerField()
+    copied_from = serializers.UUIDField(source="copied_from_id", allow_null=True)
     rollback_reason = serializers.CharField()
     failure_reason = serializers.CharField()
     created_at = serializers.DateTimeField()

@@ -40,6 +40,7 @@ urlpatterns = [
         )
         for verb in views.OperateView.verbs
     ),
+    path(f"{ONE}/copy", views.CopyView.as_view(), name="deployment-copy"),
     path(
         f"{ONE}/approve-stage",
         views.ApproveStageView.as_view(),

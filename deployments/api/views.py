@@ -1,5 +1,6 @@
 """Routes of deployments, and those of devices that need them."""
 
+from dataclasses import replace
 from typing import Any, ClassVar
 from uuid import UUID
 
@@ -14,6 +15,12 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from deployments import insight, selectors
+from deployments.api.copying import (
+    CopyInput,
+    DeploymentDetailOutput,
+    copied_body,
+    launch_body,
+)
 from deployments.api.serializers import (
     DeploymentInput,
     DeploymentOutput,
@@ -106,9 +113,9 @@ class DeploymentView(ApiView):
 
     roles = {"GET": Role.VIEWER}
 
-    @extend_schema(responses=DeploymentOutput)
+    @extend_schema(responses=DeploymentDetailOutput)
     def get(self, request: Request, deployment_id: Any) -> Response:
-        return Response(DeploymentOutput(find_deployment(deployment_id)).data)
+        return Response(DeploymentDetailOutput(find_deployment(deployment_id)).data)
 
 
 class DeploymentStatusView(ApiView):
@@ -235,6 +242,39 @@ class OperateView(ApiView):
             actor=acting_person(request), deployment_id=deployment_id, **given
         )
         return Response(DeploymentOutput(deployment).data)
+
+
+class CopyView(ApiView):
+    roles = {"POST": Role.OPERATOR}
+
+    @extend_schema(request=CopyInput, responses={201: DeploymentOutput})
+    @idempotent
+    def post(self, request: Request, deployment_id: Any) -> Response:
+        """Launch the same again, but for the fields that are given."""
+        original = find_deployment(deployment_id)
+        given: dict[str, Any] = (
+            request.data
+            if isinstance(request.data, dict)
+            # Refused there, in the words for any body that is no object.
+            else self.validated(ReasonInput, request.data)
+        )
+        changes = {name: given[name] for name in given if name != "reason"}
+        why = {name: given[name] for name in given if name == "reason"}
+        reason = self.validated(ReasonInput, why)["reason"]
+        body = copied_body(launch_body(original), changes)
+        asked = replace(
+            to_request(self.validated(DeploymentInput, body)),
+            copied_from=original.pk,
+            reason=reason,
+        )
+        deployment, audience = launch.create_deployment(
+            actor=acting_person(request), request=asked
+        )
+        return Response(
+            created_output(deployment, audience),
+            status=201,
+            headers={"Location": f"/api/v1/deployments/{deployment.pk}"},
+        )
 
 
 class ApproveStageView(ApiView):

@@ -9,6 +9,7 @@ Rules:
 
 import hashlib
 import json
+from dataclasses import replace
 from datetime import UTC
 from typing import Any
 
@@ -18,9 +19,12 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponseNotAllowed
 from django.utils import timezone
 
+from deployments.api.copying import launch_body
 from deployments.api.serializers import DeploymentInput, preview_output, to_request
 from deployments.choices import BusyDevices, OfflineDevices, OnWarning, Strategy
+from deployments.models import Deployment
 from deployments.services import launch
+from deployments.services.launch import DeploymentRequest
 from deployments.strategies.registry import STRATEGIES
 from deployments.windows import DAYS
 from devices.models import DeviceGroup
@@ -49,6 +53,7 @@ NAMED = {
     "regions": ("regions", "Choose at least one region."),
     "devices": ("targetDevices", "Name at least one device."),
 }
+NAMED_FIELDS = tuple((kind, field) for kind, (field, _) in NAMED.items())
 STRATEGY_ORDER = (
     Strategy.CANARY,
     Strategy.REGIONAL,
@@ -232,8 +237,16 @@ class LaunchForm(ConsoleForm):
         help_text="As in Europe/Berlin, or device: each device's own, by its tag",
     )
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    reason = forms.CharField(
+        label="Why it is launched again",
+        max_length=2000,
+        help_text="Kept in the audit trail and in the log.",
+    )
+
+    def __init__(self, *args: Any, is_copy: bool = False, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        if not is_copy:
+            del self.fields["reason"]
         self.fields["firmwareId"].choices = [  # type: ignore[attr-defined]
             (str(each.pk), str(each))
             for each in Firmware.objects.deployable()
@@ -363,6 +376,7 @@ class LaunchForm(ConsoleForm):
         written_below = {
             *("target", "targetDevices", "targetGroups", "regions"),
             *("increments", "regionOrder"),
+            "reason",
         }
         has_window = bool(cleaned.get("maintenanceWindow_days"))
         for name, value in cleaned.items():
@@ -425,6 +439,19 @@ class Launch(Verb):
     def heading(self, obj: Any) -> str:
         return "Launch a deployment"
 
+    def start_values(self, request: HttpRequest, obj: Any) -> dict[str, Any]:
+        """Return what stands in the form at first."""
+        return {
+            name: request.GET[name]
+            for name in ("firmwareId", "strategy")
+            if name in request.GET
+        }
+
+    def asked(self, form: LaunchForm, obj: Any) -> DeploymentRequest:
+        """Return what a valid form asks for."""
+        assert form.given is not None
+        return to_request(form.given)
+
     def serve(self, admin: ConsoleAdmin, request: HttpRequest, obj: Any) -> Any:
         if request.method not in (*READING, "POST"):
             return HttpResponseNotAllowed([*READING, "POST"])
@@ -432,16 +459,13 @@ class Launch(Verb):
         if not user.may(self.role):
             raise PermissionDenied
         if request.method != "POST":
-            chosen = {
-                name: request.GET[name]
-                for name in ("firmwareId", "strategy")
-                if name in request.GET
-            }
-            return self.show(admin, request, obj, LaunchForm(initial=chosen))
-        form = LaunchForm(request.POST)
+            chosen = self.start_values(request, obj)
+            empty = LaunchForm(initial=chosen, is_copy=obj is not None)
+            return self.show(admin, request, obj, empty)
+        form = LaunchForm(request.POST, is_copy=obj is not None)
         if not form.is_valid() or form.given is None:
             return self.show(admin, request, obj, form)
-        asked = to_request(form.given)
+        asked = self.asked(form, obj)
         try:
             preview = preview_output(
                 launch.preview_deployment(request=asked, now=timezone.now())
@@ -483,6 +507,46 @@ class Launch(Verb):
         if eligible > TYPED_ABOVE and typed != str(eligible):
             return f"Type {eligible} to confirm the number of devices."
         return ""
+
+
+class CopyAsNew(Launch):
+    """The same form, filled in with what was launched before, and with a reason."""
+
+    name = "copy"
+    label = "Copy as new"
+    icon = "content_copy"
+    tone = "plain"
+    is_of_list = False
+
+    def heading(self, obj: Any) -> str:
+        return f"Launch {obj} again"
+
+    def start_values(self, request: HttpRequest, obj: Deployment) -> dict[str, Any]:
+        body = launch_body(obj)
+        values: dict[str, Any] = {}
+        for name, value in body.items():
+            if isinstance(value, dict):
+                values |= {f"{name}_{inner}": part for inner, part in value.items()}
+            else:
+                values[name] = value
+        values["target"] = next(
+            kind
+            for kind, field in (*NAMED_FIELDS, ("all", "targetAll"))
+            if field in body
+        )
+        values["targetDevices"] = "\n".join(body.get("targetDevices", []))
+        if "increments" in body:
+            values["increments"] = ", ".join(str(step) for step in body["increments"])
+        if "regions" in obj.parameters:
+            values["regionOrder"] = ", ".join(obj.parameters["regions"])
+        return values
+
+    def asked(self, form: LaunchForm, obj: Deployment) -> DeploymentRequest:
+        return replace(
+            super().asked(form, obj),
+            copied_from=obj.pk,
+            reason=form.cleaned_data["reason"],
+        )
 
 
 def _blast(form: LaunchForm, eligible: int) -> str:

@@ -32,6 +32,7 @@ from deployments.choices import (
 from deployments.criteria import HealthCriteria, RollbackThresholds
 from deployments.exceptions import (
     AudienceMovedError,
+    DeploymentNotFoundError,
     FirmwareNotDeployableError,
     IneligibleDevicesError,
     NoEligibleDevicesError,
@@ -71,7 +72,10 @@ OFFLINE_DEADLINE = timedelta(hours=24)
 
 @dataclass(frozen=True, slots=True)
 class DeploymentRequest:
-    """All that a launch asks for; durations and percents are already checked."""
+    """All that a launch asks for; durations and percents are already checked.
+
+    One that copies another deployment names it in `copied_from`, with the `reason`.
+    """
 
     firmware_id: UUID
     strategy: str
@@ -92,6 +96,8 @@ class DeploymentRequest:
     max_devices_per_minute: int | None = None
     start_spread: timedelta = timedelta(0)
     scheduled_at: datetime | None = None
+    copied_from: UUID | None = None
+    reason: str = ""
 
     @property
     def offline_policy(self) -> str:
@@ -378,6 +384,7 @@ def create_deployment(
     answered exists as a whole.
 
     Raises:
+        DeploymentNotFoundError: what it copies does not exist.
         FirmwareNotDeployableError: not approved, or its stored image is damaged.
         IneligibleDevicesError: a named device or group does not exist, or one of a
             list of devices cannot take part.
@@ -389,6 +396,7 @@ def create_deployment(
     """
     now = now or timezone.now()
     with transaction.atomic():
+        original = _original(request)
         firmware = _deployable(request.firmware_id, lock=True)
         hold_groups(request.selection.group_ids)
         _check_names(request.selection)
@@ -424,6 +432,7 @@ def create_deployment(
             else "",
             status=DeploymentStatus.SCHEDULED,
             scheduled_at=request.scheduled_at,
+            copied_from=original,
             created_by=actor,
             created_at=now,
             updated_at=now,
@@ -431,7 +440,8 @@ def create_deployment(
         log(
             deployment,
             "deployment.created",
-            f"{request.strategy} of {firmware} created",
+            f"{request.strategy} of {firmware} created"
+            + (f" as a copy of {original}: {request.reason}" if original else ""),
             now=now,
         )
         audit.record(
@@ -439,7 +449,12 @@ def create_deployment(
             verb="deployment.created",
             object_kind="deployment",
             object_id=deployment.pk,
-            details={"firmware": str(firmware.pk), "strategy": request.strategy},
+            details={"firmware": str(firmware.pk), "strategy": request.strategy}
+            | (
+                {"copiedFrom": str(original.pk), "reason": request.reason}
+                if original
+                else {}
+            ),
         )
         if request.scheduled_at is not None and request.scheduled_at > now:
             audience = find_audience(_judged(request, firmware, now))
@@ -458,6 +473,15 @@ def create_deployment(
         },
     )
     return deployment, audience
+
+
+def _original(request: DeploymentRequest) -> Deployment | None:
+    if request.copied_from is None:
+        return None
+    original = Deployment.objects.filter(pk=request.copied_from).first()
+    if original is None:
+        raise DeploymentNotFoundError("there is no such deployment to copy")
+    return original
 
 
 def _freeze(

@@ -204,6 +204,56 @@ def test_launch_writes_what_the_form_says(
     assert deployment.criteria.confirmation_duration.total_seconds() == 10
 
 
+def test_a_copy_begins_with_the_settings_of_the_original_and_asks_why(
+    operator_client: ConsoleClient, free: Scene
+) -> None:
+    launch_after(
+        operator_client,
+        form_for(
+            free,
+            name="spring",
+            target="devices",
+            targetDevices="d-000 d-001",
+            rollbackThresholds_cpuUsage="70",
+            startSpread="PT1M",
+        ),
+    )
+    spring = Deployment.objects.get(name="spring")
+    operate.cancel_deployment(
+        actor=free.world.admin, deployment_id=spring.pk, reason="again"
+    )
+    url = url_of(spring, "copy")
+
+    filled = operator_client.get(url).context["form"]
+    again = {
+        name: value
+        for name in filled.fields
+        if (value := filled[name].value()) not in (None, "", False)
+    }
+    refused = operator_client.post(url, {**again, "preview": "1"})
+    shown = operator_client.post(
+        url, {**again, "reason": "once more", "preview": "1"}
+    ).context
+    launched = operator_client.post(
+        url,
+        {
+            **again,
+            "reason": "once more",
+            "fingerprint": shown["fingerprint"],
+            "eligible": shown["preview"]["targets"]["eligible"],
+            "launch": "1",
+        },
+    )
+
+    assert again["targetDevices"] == "d-000\nd-001"
+    assert again["increments"] == "50, 100"
+    assert "This field is required." in refused.content.decode()
+    copy = Deployment.objects.get(copied_from=spring)
+    assert launched["Location"] == url_of(copy, "change")
+    for name in ("parameters", "selection", "rollback_thresholds", "start_spread"):
+        assert getattr(copy, name) == getattr(spring, name)
+
+
 def test_every_way_of_naming_devices_launches(
     operator_client: ConsoleClient, free: Scene
 ) -> None:

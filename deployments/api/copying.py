@@ -1,0 +1,119 @@
+"""Launching a deployment again: its settings as the body that would ask for them."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+from rest_framework import serializers
+
+from deployments.api.serializers import (
+    SELECTORS,
+    DeploymentInput,
+    DeploymentOutput,
+)
+from deployments.choices import Strategy
+from deployments.models import Deployment
+from deployments.strategies.registry import STRATEGIES
+from hotswap.common.api.serializers import (
+    StrictCharField,
+    StrictUUIDField,
+    camelize,
+)
+from hotswap.common.durations import format_duration
+
+OF_STRATEGIES = {
+    camelize(name) for entry in STRATEGIES.values() for name in entry.defaults
+} | {"healthThreshold", "healthCheckThreshold"}
+
+
+class CopyInput(DeploymentInput):
+    """Why it is launched again, and any field of a launch that shall be different."""
+
+    firmware_id = StrictUUIDField(required=False)
+    strategy = serializers.ChoiceField(choices=Strategy.choices, required=False)
+    reason = StrictCharField(max_length=2000)
+
+
+class DeploymentDetailOutput(DeploymentOutput):
+    request = serializers.SerializerMethodField(
+        help_text="the body that asks for the same again"
+    )
+
+    def get_request(self, deployment: Deployment) -> dict[str, Any]:
+        return launch_body(deployment)
+
+
+def _on_the_wire(name: str, value: Any) -> Any:
+    if isinstance(value, timedelta):
+        return format_duration(value)
+    if name.endswith(("_duration", "_after")):
+        return format_duration(timedelta(seconds=value))
+    return value
+
+
+def _camelized(stored: Mapping[str, Any]) -> dict[str, Any]:
+    return {camelize(name): _on_the_wire(name, value) for name, value in stored.items()}
+
+
+def launch_body(deployment: Deployment) -> dict[str, Any]:
+    """Return the body of `POST /deployments` that asks for the same again.
+
+    The name and the time of the start are left out.
+    """
+    selection = deployment.selection
+    parameters = {
+        name: value
+        for name, value in deployment.parameters.items()
+        if name in STRATEGIES[deployment.strategy].defaults
+    }
+    body = {
+        "firmwareId": str(deployment.firmware_id),
+        "strategy": deployment.strategy,
+        **_camelized(parameters),
+        "healthThreshold": deployment.health_threshold,
+        "healthCriteria": _camelized(deployment.health_criteria),
+        "rollbackThresholds": _camelized(deployment.rollback_thresholds),
+        "onWarning": deployment.on_warning,
+        "offlineDevices": deployment.offline_devices,
+        "busyDevices": deployment.busy_devices,
+        "offlineDeadline": format_duration(deployment.offline_deadline),
+        "deviceTimeout": format_duration(deployment.device_timeout),
+        "maxAttempts": deployment.max_attempts,
+        "requireApprovalPerStage": deployment.require_approval_per_stage,
+        "startSpread": format_duration(deployment.start_spread),
+        "maintenanceWindow": deployment.maintenance_window,
+        "maxDevicesPerMinute": deployment.max_devices_per_minute,
+        "targetDevices": selection["device_ids"],
+        "targetGroups": selection["group_ids"],
+        "regions": selection["regions"],
+        "targetAll": selection["everyone"],
+    }
+    selectors = {camelize(name) for name in SELECTORS}
+    return {
+        name: value
+        for name, value in body.items()
+        if value is not None and (value or name not in selectors)
+    }
+
+
+def copied_body(original: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the body of a copy.
+
+    Other devices replace those of the original, and another strategy comes without
+    the fields of the former one.
+    """
+    selectors = {camelize(name) for name in SELECTORS}
+    dropped = set()
+    if selectors & set(changes):
+        dropped |= selectors
+    if changes.get("strategy", original["strategy"]) != original["strategy"]:
+        dropped |= OF_STRATEGIES
+    if "healthCheckThreshold" in changes:
+        dropped.add("healthThreshold")
+    kept = {name: value for name, value in original.items() if name not in dropped}
+    nested = {
+        name: {**kept[name], **value}
+        for name, value in changes.items()
+        if isinstance(value, Mapping) and isinstance(kept.get(name), Mapping)
+    }
+    return kept | dict(changes) | nested
