@@ -5,7 +5,7 @@ from typing import Any
 
 from django.db.models import F, Q
 
-from deployments.choices import DeploymentStatus, TargetStatus
+from deployments.choices import DeploymentStatus, OrderKind, TargetStatus
 from deployments.models import Deployment, Stage, Target, Update
 from deployments.next_steps import next_step
 from deployments.services.progress import (
@@ -174,3 +174,25 @@ def target_rows(
             }
         )
     return rows
+
+
+def target_detail(
+    deployment: Deployment, target: Target, now: datetime
+) -> dict[str, Any]:
+    """Return one device, with what was measured of it before its last order.
+
+    `baseline` is null before an order, and its `status` is `unknown` where no heartbeat
+    was recent enough: the device is then judged by the absolute limits alone.
+
+    Source: FR-FW-005, Pre-deployment: 1 baseline check.
+    """
+    (row,) = target_rows(deployment, [target], now)
+    order = (
+        Update.objects.filter(target=target, kind=OrderKind.INSTALL)
+        .order_by("-offered_at")
+        .first()
+    )
+    if order is None:
+        return row | {"baseline": None}
+    known = {"status": "known" if order.baseline else "unknown"}
+    return row | {"baseline": known | order.baseline | {"exempt": order.exempt}}

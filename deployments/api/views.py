@@ -192,7 +192,7 @@ class DeploymentDeviceView(ApiView):
             raise NotFoundError(
                 "this device is not part of this deployment", code="target_not_found"
             )
-        return Response(selectors.target_rows(deployment, [target], timezone.now())[0])
+        return Response(selectors.target_detail(deployment, target, timezone.now()))
 
 
 class EventFilter(django_filters.FilterSet):

@@ -56,7 +56,7 @@ from firmware.services.keys import image_signature
 from firmware.services.registry import manifest_for
 from health.models import DeviceState
 from health.services.heartbeats import has_secure_boot, note_contact
-from health.services.watching import Watch, limits_to_json, watch
+from health.services.watching import Watch, fresh_sample, limits_to_json, watch
 
 MAX_SKIPS = 20
 MINUTE = timedelta(minutes=1)
@@ -489,12 +489,14 @@ def _write_order(
         now=now,
     )
     update.boot_id_before = state.boot_id
-    update.baseline = {
-        "cpuUsage": state.cpu_percent,
-        "memoryUsage": state.memory_percent,
-        "errorRate": state.error_ratio,
-        "at": state.last_heartbeat_at.isoformat() if state.last_heartbeat_at else None,
-    }
+    before = fresh_sample(state, now)
+    if before is not None:
+        update.baseline = {
+            "cpuUsage": before.cpu_percent,
+            "memoryUsage": before.memory_percent,
+            "errorRate": before.error_ratio,
+            "at": before.at.isoformat(),
+        }
     exempt: list[str] = (state.limits or limits_to_json(thresholds.limits))["exempt"]
     update.exempt = exempt
     if _runs_already(state, firmware):
@@ -521,7 +523,8 @@ def _write_order(
         device=device,
         stage_number=target.stage_number,
         message=f"{word} {firmware.version}{attempt}"
-        + (f"; not judged by {', '.join(exempt)}" if exempt else ""),
+        + (f"; not judged by {', '.join(exempt)}" if exempt else "")
+        + ("" if before else "; its baseline is unknown: judged by the limits alone"),
     )
     return update
 

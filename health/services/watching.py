@@ -110,19 +110,8 @@ def watch(*, device_id: UUID, watch: Watch, now: datetime) -> DeviceState:
     """
     state = locked_state(device_id, now)
     exempt = watch.limits.exempt
-    if (
-        watch.pardons_present
-        and state.last_heartbeat_at is not None
-        and now - state.last_heartbeat_at <= FRESH_BASELINE
-        and state.cpu_percent is not None
-        and state.memory_percent is not None
-    ):
-        baseline = Sample(
-            state.last_heartbeat_at,
-            state.cpu_percent,
-            state.memory_percent,
-            state.error_ratio,
-        )
+    baseline = fresh_sample(state, now)
+    if watch.pardons_present and baseline is not None:
         exempt |= exceeded(baseline, watch.limits)
     limits = limits_to_json(watch.limits)
     limits["exempt"] = sorted(exempt)
@@ -136,6 +125,26 @@ def watch(*, device_id: UUID, watch: Watch, now: datetime) -> DeviceState:
     clean_slate(state)
     state.save()
     return state
+
+
+def fresh_sample(state: DeviceState, now: datetime) -> Sample | None:
+    """Return the last heartbeat as a baseline check, if it is recent enough for one.
+
+    Source: FR-FW-005, Pre-deployment: 1 baseline check.
+    """
+    if (
+        state.last_heartbeat_at is None
+        or now - state.last_heartbeat_at > FRESH_BASELINE
+        or state.cpu_percent is None
+        or state.memory_percent is None
+    ):
+        return None
+    return Sample(
+        state.last_heartbeat_at,
+        state.cpu_percent,
+        state.memory_percent,
+        state.error_ratio,
+    )
 
 
 def clean_slate(state: DeviceState) -> None:

@@ -8,6 +8,7 @@ from deployments.choices import DeploymentStatus
 from deployments.criteria import RollbackThresholds
 from deployments.exceptions import UpdateClosedError
 from deployments.models import Target, Update
+from deployments.selectors import target_detail
 from deployments.services.operate import rollback_deployment
 from devices.models import Device
 from tests.deployments.world import World, events, statuses
@@ -220,6 +221,48 @@ def test_a_device_that_was_bad_before_is_not_judged_by_that_trigger(
 
     assert statuses(deployment) == {"success": 1}
     assert Update.objects.get().exempt == ["memory"]
+
+
+def test_without_a_recent_heartbeat_the_limits_alone_count_and_it_is_said(
+    world: World,
+) -> None:
+    old, new = world.image("2.4.0"), world.image("2.5.0")
+    (device,) = world.fleet(1, old)
+    device.beat(memory_usage=97.0)
+    world.tick(16 * 60)
+    deployment = world.launch(new)
+
+    device.poll()
+
+    detail = target_detail(deployment, device.target(deployment), world.now)
+    notified = deployment.events.get(event="device.notified")
+    assert detail["baseline"] == {"status": "unknown", "exempt": []}
+    assert notified.message.endswith(
+        "its baseline is unknown: judged by the limits alone"
+    )
+
+
+def test_the_heartbeat_before_an_order_is_its_baseline(world: World) -> None:
+    old, new = world.image("2.4.0"), world.image("2.5.0")
+    (device,) = world.fleet(1, old)
+    device.beat(cpu_usage=99.0, memory_usage=40.0)
+    said_at = world.now
+    world.tick(60)
+    deployment = world.launch(new)
+
+    before = target_detail(deployment, device.target(deployment), world.now)
+    device.poll()
+    after = target_detail(deployment, device.target(deployment), world.now)
+
+    assert before["baseline"] is None
+    assert after["baseline"] == {
+        "status": "known",
+        "cpuUsage": 99.0,
+        "memoryUsage": 40.0,
+        "errorRate": 0.0,
+        "at": said_at.isoformat(),
+        "exempt": ["cpu"],
+    }
 
 
 def test_heartbeats_of_the_former_image_are_not_held_against_the_new_one(
