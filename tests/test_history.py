@@ -1,48 +1,123 @@
 """The checker of histories finds what it is there for."""
 
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
 from tests.history import (
+    Deployment,
+    Event,
     History,
     Order,
     Reading,
     Report,
     Stage,
+    Target,
     Witness,
     faults_in,
 )
 
 
-def at(seconds: int) -> datetime:
+def at(seconds: float) -> datetime:
     return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds)
 
 
-ORDER = Order(
-    id="order-1",
-    device="device-1",
-    checksum="new",
-    version="2.0.0",
-    status="success",
-    reboot_required=True,
-    boot_id_before="boot-1",
-    offered_at=at(0),
-    claimed_at=at(10),
-    closed_at=at(20),
-)
-CLAIM = Report("order-1", 5, "confirming", "boot-2")
+# Two devices, one after the other: a canary of 50 and 100 % with 10 s in between.
+WORDS = ("downloading", "verifying", "installing", "rebooting", "confirming")
+
+
+def order_of(device: int, begin: float) -> Order:
+    return Order(
+        id=f"order-{device}",
+        deployment="deployment",
+        device=f"device-{device}",
+        kind="install",
+        checksum="new",
+        version="2.0.0",
+        status="success",
+        reboot_required=True,
+        boot_id_before="boot-1",
+        offered_at=at(begin + 1),
+        last_sequence=5,
+        claimed_at=at(begin + 6),
+        closed_at=at(begin + 8),
+    )
+
+
+def reports_of(device: int, begin: float) -> tuple[Report, ...]:
+    return tuple(
+        Report(
+            number=10 * device + sequence,
+            order=f"order-{device}",
+            received_at=at(begin + 1 + sequence),
+            sequence=sequence,
+            status=word,
+            was_applied=True,
+            boot_id="boot-2" if word == "confirming" else "boot-1",
+        )
+        for sequence, word in enumerate(WORDS, 1)
+    )
+
+
+def events_of(stage: int, begin: float) -> tuple[Event, ...]:
+    device = f"device-{stage}"
+    lines = (
+        ("stage.opened", 0, ""),
+        ("device.notified", 1, device),
+        ("device.installing", 4, device),
+        ("device.rebooting", 5, device),
+        ("device.claimed", 6, device),
+        ("device.updated", 8, device),
+        ("stage.settled", 8, ""),
+        ("stage.passed", 18, ""),
+    )
+    return tuple(
+        Event(100 * stage + index, at(begin + second), word, who, stage)
+        for index, (word, second, who) in enumerate(lines)
+    )
+
+
 RIGHT = History(
-    orders=(ORDER,),
-    stages=(Stage(1, at(0), at(20)), Stage(2, at(20))),
-    reports=(CLAIM,),
-    readings=(Reading("device-1", at(15), "2.0.0"),),
+    deployment=Deployment(
+        id="deployment",
+        status="Completed",
+        target_count=2,
+        health_threshold=99.0,
+        shares=(50, 100),
+    ),
+    stages=(
+        Stage(1, 1, 1, 10.0, at(0), at(18)),
+        Stage(2, 2, 1, 10.0, at(18), at(36)),
+    ),
+    targets=(
+        Target("device-1", 1, 1, "success", "old"),
+        Target("device-2", 2, 2, "success", "old"),
+    ),
+    events=(
+        *events_of(1, 0),
+        *events_of(2, 18),
+        Event(300, at(36), "deployment.completed"),
+    ),
+    orders=(order_of(1, 0), order_of(2, 18)),
+    reports=(*reports_of(1, 0), *reports_of(2, 18)),
+    readings=(
+        Reading("device-1", at(7), "2.0.0"),
+        Reading("device-2", at(25), "2.0.0"),
+    ),
 )
 WITNESSES = {
-    "device-1": Witness(
-        ran=("old", "new"), acknowledged=(("order-1", 5, "confirming"),)
+    f"device-{number}": Witness(
+        ran=("old", "new"),
+        acknowledged=tuple(
+            (f"order-{number}", sequence, word)
+            for sequence, word in enumerate(WORDS, 1)
+        ),
+        orders=(f"order-{number}",),
     )
+    for number in (1, 2)
 }
 
 
@@ -50,33 +125,207 @@ def test_right_history_has_no_faults() -> None:
     assert faults_in(RIGHT, WITNESSES) == []
 
 
+# How to spoil a history
+
+Row = Any
+Spoil = Callable[[History], History]
+
+
+def with_rows(history: History, kind: str, rows: Iterable[Row]) -> History:
+    changed: dict[str, Any] = {kind: tuple(rows)}
+    return replace(history, **changed)
+
+
+def change(kind: str, which: Callable[[Row], bool], **values: Any) -> Spoil:
+    """Change the rows of a kind that are meant."""
+
+    def spoil(history: History) -> History:
+        rows = getattr(history, kind)
+        assert any(which(row) for row in rows)
+        changed = (replace(row, **values) if which(row) else row for row in rows)
+        return with_rows(history, kind, changed)
+
+    return spoil
+
+
+def drop(kind: str, which: Callable[[Row], bool]) -> Spoil:
+    """Drop the rows of a kind that are meant."""
+
+    def spoil(history: History) -> History:
+        rows = getattr(history, kind)
+        assert any(which(row) for row in rows)
+        return with_rows(history, kind, (row for row in rows if not which(row)))
+
+    return spoil
+
+
+def add(kind: str, *more: Row) -> Spoil:
+    def spoil(history: History) -> History:
+        return with_rows(history, kind, (*getattr(history, kind), *more))
+
+    return spoil
+
+
+def line(event: str, stage: int) -> Callable[[Row], bool]:
+    return lambda row: row.event == event and row.stage == stage
+
+
+def is_first(row: Row) -> bool:
+    return str(row.id) == "order-1"
+
+
+def is_report(sequence: int) -> Callable[[Row], bool]:
+    return lambda row: row.order == "order-1" and row.sequence == sequence
+
+
+def of_device_1(row: Row) -> bool:
+    return str(row.device) == "device-1"
+
+
+SECOND_ORDER = replace(order_of(1, 0), id="order-3", deployment="other")
+LATE_REPORT = replace(RIGHT.reports[0], number=19, sequence=6)
+
+
 @pytest.mark.parametrize(
-    ("history", "fault"),
+    ("spoil", "fault"),
     [
+        # No device in two orders at once.
         (
-            replace(RIGHT, orders=(ORDER, replace(ORDER, id="2", offered_at=at(19)))),
+            lambda history: add(
+                "orders", replace(SECOND_ORDER, offered_at=at(20), closed_at=at(30))
+            )(change("orders", is_first, closed_at=None)(history)),
             "two open orders",
         ),
         (
-            replace(RIGHT, stages=(Stage(1, at(0)), Stage(2, at(20)))),
-            "opened before 1 had passed",
+            add("events", Event(102, at(2), "device.notified", "device-1", 1)),
+            "two open orders",
+        ),
+        # No transition lost, none done twice.
+        (drop("events", line("device.installing", 1)), "lost or done twice"),
+        (
+            add("events", Event(105, at(7), "device.claimed", "device-1", 1)),
+            "lost or done twice",
+        ),
+        (drop("events", line("device.updated", 1)), "does not say so once"),
+        (
+            add("events", Event(105, at(8), "device.updated", "device-1", 1)),
+            "2 lines of its proof",
+        ),
+        (drop("events", line("device.notified", 1)), "are in the log"),
+        (drop("orders", is_first), "in the log and none is stored"),
+        (
+            change("events", line("device.updated", 1), event="device.returned"),
+            "proved as something else",
         ),
         (
-            replace(RIGHT, stages=(Stage(1, at(0), at(9)), Stage(2, at(8)))),
-            "opened before 1 had passed",
-        ),
-        (replace(RIGHT, reports=()), "is not stored"),
-        (replace(RIGHT, reports=()), "without a claim"),
-        (
-            replace(RIGHT, reports=(replace(CLAIM, boot_id="boot-1"),)),
-            "without a reboot",
+            change("orders", is_first, status="failed", error_code="timeout"),
+            "failed and the log says so 0 times",
         ),
         (
-            replace(RIGHT, readings=(Reading("device-1", at(9), "2.0.0"),)),
-            "without a heartbeat",
+            add("events", Event(105, at(8), "device.failed", "device-1", 1, ": no")),
+            "both succeeded and failed",
         ),
-        (replace(RIGHT, orders=()), "not ordered to"),
+        # No report lost, none applied twice.
+        (drop("reports", is_report(1)), "is not stored"),
+        (
+            change("reports", is_report(3), was_applied=False),
+            "lost or done twice",
+        ),
+        (
+            lambda history: change(
+                "orders",
+                is_first,
+                closed_at=at(90),
+            )(change("reports", is_report(1), was_applied=False)(history)),
+            "was acknowledged and has no effect",
+        ),
+        (
+            add("reports", replace(RIGHT.reports[0], number=14)),
+            "was applied a second time",
+        ),
+        (add("reports", LATE_REPORT), "was applied after a claim"),
+        (change("orders", is_first, last_sequence=4), "stands at sequence 4"),
+        (change("orders", is_first, claimed_at=at(5)), "its claim came at"),
+        # Success only with proof.
+        (drop("reports", is_report(5)), "succeeded without a claim"),
+        (change("reports", is_report(5), boot_id="boot-1"), "without a reboot"),
+        (change("readings", of_device_1, at=at(5)), "without a heartbeat"),
+        (change("readings", of_device_1, at=at(90)), "without a heartbeat"),
+        (change("readings", of_device_1, version="1.0.0"), "without a heartbeat"),
+        # No gate escaped.
+        (drop("events", line("stage.passed", 1)), "opened before 1 had passed"),
+        (
+            change("events", line("stage.opened", 2), number=99),
+            "opened out of turn",
+        ),
+        (change("events", line("stage.passed", 2), at=at(27)), "before its wait"),
+        (drop("events", line("stage.settled", 1)), "without having settled"),
+        (
+            change("events", line("stage.passed", 1), number=104),
+            "with 1 devices at work",
+        ),
+        (
+            change("events", line("stage.passed", 1), number=100),
+            "with 0 of 1 devices exposed",
+        ),
+        (
+            lambda history: add(
+                "events",
+                Event(105, at(8), "device.failed", "device-1", 1, "timeout: late"),
+            )(drop("events", line("device.updated", 1))(history)),
+            "at 0.0 % without a warning",
+        ),
+        (
+            add("events", Event(108, at(18), "stage.passed", "", 1)),
+            "a second stage.passed",
+        ),
+        (change("stages", lambda row: row.number == 2, opened_at=None), "its row or"),
+        # No exposure above its share.
+        (
+            change("events", line("device.notified", 2), number=102),
+            "before its stage was open",
+        ),
+        (
+            change("events", line("device.notified", 2), number=102),
+            "2 devices are exposed, 1 may be",
+        ),
+        (change("stages", lambda row: row.number == 1, boundary=3), "is no share of"),
+        # Everything has come to an end.
+        (change("targets", of_device_1, status="rebooting"), "not come to an end"),
+        (change("targets", of_device_1, status="failed"), "the log ends with"),
+        (drop("targets", of_device_1), "1 targets are stored of 2"),
+        (
+            drop("events", lambda row: row.event == "deployment.completed"),
+            "does not say that it ended",
+        ),
+        (
+            add("events", Event(301, at(37), "deployment.completed")),
+            "it ended 2 times",
+        ),
+        (
+            lambda history: replace(
+                history, deployment=replace(history.deployment, status="Running")
+            ),
+            "still Running",
+        ),
     ],
 )
-def test_fault_is_found(history: History, fault: str) -> None:
-    assert any(fault in found for found in faults_in(history, WITNESSES))
+def test_planted_defect_is_found(spoil: Spoil, fault: str) -> None:
+    found = faults_in(spoil(RIGHT), WITNESSES)
+
+    assert any(fault in each for each in found), found
+
+
+@pytest.mark.parametrize(
+    ("witness", "fault"),
+    [
+        (Witness(acknowledged=(("order-1", 6, "failed"),)), "is not stored"),
+        (Witness(orders=("order-9",)), "was given an order that is not stored"),
+        (Witness(ran=("old", "foreign", "new")), "which it was not ordered to"),
+        (Witness(ran=("old", "new", "old")), "is success and runs old"),
+    ],
+)
+def test_contradiction_of_a_device_is_found(witness: Witness, fault: str) -> None:
+    found = faults_in(RIGHT, {"device-1": witness})
+
+    assert any(fault in each for each in found), found

@@ -187,7 +187,9 @@ def assert_right_history(
     """Look for what must never be in a history; see `tests.history`."""
     history = read_history(stack.state()["database_url"], deployment)
     witnesses = {
-        device.name: Witness(tuple(device.ran), tuple(device.acknowledged))
+        device.name: Witness(
+            tuple(device.ran), tuple(device.acknowledged), tuple(device.orders_seen)
+        )
         for device in devices
     }
     assert history.orders
