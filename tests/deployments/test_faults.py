@@ -1,19 +1,23 @@
-"""A running stack whose parts are killed, emptied and damaged."""
+"""A running stack whose parts are killed, frozen, emptied and damaged."""
 
+import contextlib
+import os
 import random
+import signal
+import threading
 import time
-from collections.abc import Iterator
-from datetime import datetime, timedelta
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import httpx
+import celery
+import psycopg
 import pytest
-import redis
+from django.conf import settings
 
 from tests.campaign import OUTCOME, SEED, is_wanted
 from tests.deployments.agents import (
-    QUICK_CRITERIA,
     AgentDevice,
     StartAgent,
     direct,
@@ -21,14 +25,37 @@ from tests.deployments.agents import (
     program,
     running_agents,
 )
-from tests.deployments.live import LiveAdmin, LiveDevice, assert_right_history
+from tests.deployments.fleet import (
+    FINAL,
+    STRIKES,
+    Ledger,
+    Rollout,
+    another,
+    at_work,
+    frozen,
+    redis_of,
+    stop_awhile,
+    wait_until_whole,
+)
+from tests.deployments.live import LiveAdmin
+from tests.deployments.storm import Storm
 from tests.live import LiveStack, running_stack
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.stack
 
-WAIT_SECONDS = 2
-FINAL = ("Completed", "RolledBack", "Failed", "Cancelled")
+TAKEOVER_SECONDS = 10.0
+# The moments around which a deployment could lose or double something.
+MOMENTS: dict[str, Callable[[Ledger], bool]] = {
+    "first-reports": lambda ledger: ledger.has("device.installing", stage=1),
+    "settled": lambda ledger: ledger.has("stage.settled", stage=1),
+    "before-opening": lambda ledger: (
+        ledger.has("stage.settled", stage=1) and ledger.next_check_is_near(0.4)
+    ),
+    "after-opening": lambda ledger: ledger.has("stage.opened", stage=2),
+    "last-reports": lambda ledger: ledger.has("device.installing", stage=2),
+    "completion": lambda ledger: ledger.has("device.claimed", 5),
+}
 
 
 @pytest.fixture(scope="module")
@@ -43,158 +70,194 @@ def admin(stack: LiveStack) -> LiveAdmin:
     return LiveAdmin(stack)
 
 
-def canary(admin: LiveAdmin, model: str, count: int) -> tuple[str, list[LiveDevice]]:
-    """Launch a canary of 2.0.0 on devices that run 1.0.0."""
-    old = admin.upload(model, "1.0.0", b"old" * 1000)
-    new = admin.upload(model, "2.0.0", b"new" * 1000)
-    devices = admin.register(model, count, old)
-    for device in devices:
-        device.beat()
-    deployment = admin.post(
-        "/deployments",
-        {
-            "firmwareId": new["id"],
-            "strategy": "Canary",
-            "targetDevices": [device.name for device in devices],
-            "initialPercentage": 40,
-            "increments": [70, 100],
-            "waitDuration": f"PT{WAIT_SECONDS}S",
-            **QUICK_CRITERIA,
-        },
-    )
-    return deployment["id"], devices
+@contextlib.contextmanager
+def fresh_rollout(
+    stack: LiveStack, admin: LiveAdmin, *, count: int = 5
+) -> Iterator[Rollout]:
+    """Launch a canary whose devices are at work, on a stack that is whole."""
+    wait_until_whole(stack)
+    with at_work(Rollout(admin, count)) as rollout:
+        yield rollout
 
 
-def run_until(
-    admin: LiveAdmin,
-    deployment: str,
-    devices: list[LiveDevice],
-    done: Any,
-    seconds: float = 60,
-) -> dict[str, Any]:
-    """Let all devices step, over and over, until the status is as wanted."""
-
-    def look() -> dict[str, Any] | None:
-        for device in devices:
-            device.step()
-        status: dict[str, Any] = admin.get(f"/deployments/{deployment}/status")
-        return status if done(status) else None
-
-    found = wait_until(look, seconds=seconds, what=f"{deployment} as wanted")
-    assert found is not None
-    return found
+@pytest.fixture
+def rollout(stack: LiveStack, admin: LiveAdmin) -> Iterator[Rollout]:
+    with fresh_rollout(stack, admin) as rollout:
+        yield rollout
 
 
-def moments(admin: LiveAdmin, deployment: str, event: str) -> list[datetime]:
-    rows = admin.get(f"/deployments/{deployment}/logs?event={event}&pageSize=200")
-    return sorted(datetime.fromisoformat(row["at"]) for row in rows["results"])
+def wait_for(rollout: Rollout, moment: str) -> None:
+    wait_until(lambda: MOMENTS[moment](rollout.ledger), what=moment)
 
 
-def assert_clean_history(
-    admin: LiveAdmin, deployment: str, devices: list[LiveDevice]
+def test_worker_and_beat_may_die_while_redis_is_emptied_and_frozen(
+    stack: LiveStack, rollout: Rollout
 ) -> None:
-    """No device twice, no stage early: read from the log and from the devices."""
-    updated = admin.get(
-        f"/deployments/{deployment}/logs?event=device.updated&pageSize=200"
-    )["results"]
-    assert sorted(row["deviceId"] for row in updated) == sorted(
-        device.name for device in devices
-    )
-    assert [len(device.orders_seen) for device in devices] == [1] * len(devices)
-    opened = moments(admin, deployment, "stage.opened")
-    settled = moments(admin, deployment, "stage.settled")
-    assert len(opened) == len(settled) == 3
-    for done, following in zip(settled, opened[1:], strict=False):
-        assert following - done >= timedelta(seconds=WAIT_SECONDS)
-    assert_right_history(admin.stack, deployment, devices)
+    wait_for(rollout, "first-reports")
+    stack.kill("worker")
+    stack.kill("beat")
+    redis_of(stack).flushall()
+
+    wait_for(rollout, "settled")
+    stop_awhile(stack, "redis")
+
+    rollout.end()
 
 
-def test_worker_beat_and_redis_may_vanish_in_the_middle_of_a_stage(
+def test_web_and_postgres_may_die_in_the_middle_of_reports(
+    stack: LiveStack, rollout: Rollout
+) -> None:
+    wait_for(rollout, "first-reports")
+    stack.kill("web")
+
+    wait_for(rollout, "last-reports")
+    stack.kill("postgres")
+
+    rollout.end()
+
+
+def test_tasks_may_come_threefold_and_shuffled_from_three_beats(
+    stack: LiveStack, rollout: Rollout
+) -> None:
+    with three_beats(stack), shuffled_tasks(stack, chance_of("tasks")):
+        wait_for(rollout, "before-opening")
+        stop_awhile(stack, "worker")
+
+        rollout.end()
+
+
+def test_another_worker_takes_over_from_one_frozen_inside_a_tick(
+    stack: LiveStack, rollout: Rollout
+) -> None:
+    assert take_over(stack, rollout) <= TAKEOVER_SECONDS
+
+    rollout.end()
+
+
+def test_reports_may_come_doubled_late_and_out_of_order(
     stack: LiveStack, admin: LiveAdmin
 ) -> None:
-    deployment, devices = canary(admin, new_model(admin), 5)
-    run_until(
-        admin, deployment, devices, lambda status: status["stages"][0]["exposed"] == 2
-    )
+    wait_until_whole(stack)
+    storm = Storm(admin, 40, chance_of("reports"))
 
-    before = {name: stack.kill(name) for name in ("worker", "beat")}
-    redis.Redis.from_url(stack.state()["redis_url"]).flushall()
-    wait_until(
-        lambda: all(
-            stack.pid(name) not in (None, before[name]) for name in ("worker", "beat")
-        ),
-        what="worker and beat are back",
-    )
-    back = time.monotonic()
-    wait_until(
-        lambda: (
-            httpx.get(f"{stack.url}/health/ready").json()["lastTickSecondsAgo"]
-            < time.monotonic() - back
-        ),
-        seconds=30,
-        what="a tick after the return",
-    )
-    status = run_until(
-        admin, deployment, devices, lambda status: status["status"] in FINAL
-    )
-    assert status["status"] == "Completed"
-    assert status["progress"]["success"] == 5
-    assert_clean_history(admin, deployment, devices)
+    storm.run()
+
+    storm.check()
 
 
-@pytest.mark.parametrize("name", ["web", "redis", "postgres"])
-def test_any_other_part_may_be_killed_in_the_middle_of_a_stage(
-    stack: LiveStack, admin: LiveAdmin, name: str
-) -> None:
-    deployment, devices = canary(admin, new_model(admin), 5)
-    run_until(
-        admin, deployment, devices, lambda status: status["stages"][0]["exposed"] == 2
-    )
-
-    before = stack.kill(name)
-    wait_until(lambda: stack.pid(name) not in (None, before), what=f"{name} is back")
-    wait_until(lambda: _answers(stack), seconds=30, what="the server answers again")
-
-    status = run_until(
-        admin, deployment, devices, lambda status: status["status"] in FINAL
-    )
-    assert status["status"] == "Completed"
-    assert_clean_history(admin, deployment, devices)
+def chance_of(case: str) -> random.Random:
+    return random.Random(f"{SEED}-{case}")
 
 
-def _answers(stack: LiveStack) -> bool:
-    try:
-        return httpx.get(f"{stack.url}/health/ready", timeout=30).status_code == 200
-    except httpx.HTTPError:
-        return False
+@contextlib.contextmanager
+def three_beats(stack: LiveStack) -> Iterator[None]:
+    """Run two more beats, which must all live to the end."""
+    with another(stack, "beat") as second, another(stack, "beat") as third:
+        yield
+        assert second.poll() is None
+        assert third.poll() is None
 
 
-PARTS = ("web", "worker", "beat", "redis", "postgres")
-ROUNDS = 6
-KILLS_PER_ROUND = 3
+@contextlib.contextmanager
+def shuffled_tasks(stack: LiveStack, chance: random.Random) -> Iterator[None]:
+    """Send every periodic task three times a second, in an order of chance."""
+    names = [str(entry["task"]) for entry in settings.CELERY_BEAT_SCHEDULE.values()]
+    over = threading.Event()
+
+    def send() -> None:
+        with celery.Celery(broker=stack.state()["redis_url"]) as sender:
+            while not over.wait(1):
+                tasks = names * 3
+                chance.shuffle(tasks)
+                for name in tasks:
+                    sender.send_task(name, expires=30)
+
+    with ThreadPoolExecutor(1) as pool:
+        sending = pool.submit(send)
+        try:
+            yield
+        finally:
+            over.set()
+    sending.result()
 
 
-def step_or_leave(device: LiveDevice) -> None:
-    """Do the next step, or leave it for the next time if the server is away.
+def take_over(stack: LiveStack, rollout: Rollout) -> float:
+    """Freeze a worker that holds a deployment; give the seconds until it moves on.
 
-    The same word is said again under the same sequence until it is acknowledged.
+    A lock on the row of a stage makes the tick that settles it wait inside of its
+    transaction: that is when its worker is frozen. The lock is then let go of.
     """
-    try:
-        device.beat()
-        device.poll()
-        if device.order is None or not device.words:
-            return
-        if device.sequence < len(device.words_said) + 1:
-            if device.words[0] == "confirming":
-                device.reboot()
-            device.sequence += 1
-        if device.words[0] == "confirming":
-            device.beat()
-        if device.report_again(device.words[0]) == 200:
-            device.words_said.append(device.words.pop(0))
-    except (httpx.HTTPError, AssertionError):
-        # Cut off in an answer, or told 5xx by a server that lacks a part.
+    ledger = rollout.ledger
+    with contextlib.ExitStack() as ending:
+        second = ending.enter_context(
+            another(stack, "worker", "-n", "second@%h", PGAPPNAME="second")
+        )
+        wait_until(
+            lambda: ledger.ask(
+                "SELECT 1 FROM pg_stat_activity WHERE application_name = 'second'"
+            ),
+            what="the second worker is at work",
+        )
+        with psycopg.connect(stack.state()["database_url"]) as connection:
+            connection.execute(
+                "SELECT 1 FROM deployments_stage"
+                " WHERE deployment_id = %s AND settled_at IS NULL FOR UPDATE",
+                [ledger.deployment],
+            )
+            waiting = wait_until(
+                lambda: ledger.ask(
+                    "SELECT application_name || '.' FROM pg_stat_activity"
+                    " WHERE wait_event_type = 'Lock'"
+                    """ AND query LIKE 'UPDATE "deployments_stage"%%'"""
+                    " AND %s <> ''",
+                    ledger.deployment,
+                ),
+                what="a tick waits inside of its transaction",
+            )
+            settled = ledger.ask(
+                "SELECT count(*) FROM deployments_event WHERE deployment_id = %s"
+                " AND event = 'stage.settled'",
+                ledger.deployment,
+            )
+            holder = second.pid if waiting == "second." else stack.pid("worker")
+            ending.enter_context(frozen(holder))
+            begun = time.monotonic()
+        wait_until(
+            lambda: ledger.has("stage.settled", settled + 1),
+            what="another worker has settled the stage",
+        )
+        return time.monotonic() - begun
+
+
+# The campaign
+
+ROUNDS = 4
+KILLS_PER_ROUND = 3
+PARTS = ("web", "worker", "beat", "redis", "postgres")
+AWAY_SECONDS = 60.0
+BOUNDARIES = ("before-opening", "after-opening", "settled", "completion")
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("how", STRIKES)
+@pytest.mark.parametrize("name", ["web", "worker", "beat"])
+@pytest.mark.parametrize("moment", BOUNDARIES)
+def test_any_program_may_be_struck_at_every_boundary(
+    stack: LiveStack, admin: LiveAdmin, moment: str, name: str, how: str
+) -> None:
+    case = f"boundaries:{moment}:{name}:{how}"
+    if not is_wanted(case):
         return
+    with OUTCOME.trying(case), fresh_rollout(stack, admin) as rollout:
+        wait_for(rollout, moment)
+        before, begun = rollout.ledger.last_tick(), time.monotonic()
+        STRIKES[how](stack, name)
+        wait_until(
+            lambda: rollout.ledger.last_tick() not in (None, before),
+            what="a tick after the fault",
+        )
+        OUTCOME.takeovers[case] = time.monotonic() - begun
+        rollout.end()
 
 
 @pytest.mark.campaign
@@ -205,34 +268,100 @@ def test_any_parts_may_be_killed_at_any_time(
     case = f"servers:{number}"
     if not is_wanted(case):
         return
-    chance = random.Random(f"{SEED}-{case}")
-    kills = [chance.choice(PARTS) for _ in range(KILLS_PER_ROUND)]
-    after_looks = [chance.randrange(1, 12) for _ in kills]
-    deployment, devices = canary(admin, new_model(admin), 5)
+    chance = chance_of(case)
+    with OUTCOME.trying(case), fresh_rollout(stack, admin) as rollout:
+        for _ in range(KILLS_PER_ROUND):
+            lines = chance.randrange(1, 10)
+            so_far = rollout.ledger.lines()
+            wait_until(
+                lambda: (
+                    rollout.ledger.lines() >= so_far + lines  # noqa: B023
+                    or rollout.ledger.status() in FINAL
+                ),
+                what="the moment of the next kill",
+            )
+            name = chance.choice(PARTS)
+            wait_until(lambda: stack.pid(name) is not None, what=name)  # noqa: B023
+            stack.kill(name)
+        rollout.end()
 
-    def look() -> bool:
-        for device in devices:
-            step_or_leave(device)
-        if kills and stack.pid(kills[0]) is not None:
-            after_looks[0] -= 1
-            if after_looks[0] <= 0:
-                stack.kill(kills.pop(0))
-                after_looks.pop(0)
-        try:
-            status = admin.get(f"/deployments/{deployment}/status")
-        except (httpx.HTTPError, AssertionError):
-            return False
-        return status["status"] in FINAL
 
-    OUTCOME.tried["servers"] += 1
-    try:
-        wait_until(look, seconds=180, what=f"the end of {deployment}")
-        wait_until(lambda: _answers(stack), seconds=60, what="the server answers")
-        assert admin.get(f"/deployments/{deployment}")["status"] == "Completed"
-        assert_right_history(stack, deployment, devices)
-    except AssertionError as error:
-        OUTCOME.wrong[case] = str(error)
-        raise
+@pytest.mark.campaign
+@pytest.mark.parametrize("moment", ["first-reports", "settled"])
+def test_redis_may_be_away_for_a_minute_and_come_back_empty(
+    stack: LiveStack, admin: LiveAdmin, moment: str
+) -> None:
+    case = f"redis:{moment}"
+    if not is_wanted(case):
+        return
+    with OUTCOME.trying(case), fresh_rollout(stack, admin) as rollout:
+        wait_for(rollout, moment)
+        stop_awhile(stack, "redis", AWAY_SECONDS)
+        redis_of(stack).flushall()
+        rollout.end()
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("moment", ["first-reports", "last-reports"])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_postgres_may_be_restarted_in_the_middle_of_reports(
+    stack: LiveStack, admin: LiveAdmin, number: signal.Signals, moment: str
+) -> None:
+    case = f"postgres:{moment}:{number.name}"
+    if not is_wanted(case):
+        return
+    with OUTCOME.trying(case), fresh_rollout(stack, admin, count=12) as rollout:
+        wait_for(rollout, moment)
+        leader = stack.pid("postgres")
+        assert leader is not None
+        os.kill(leader, number)
+        rollout.end()
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("number", range(3))
+def test_worker_frozen_inside_a_tick_is_replaced_every_time(
+    stack: LiveStack, admin: LiveAdmin, number: int
+) -> None:
+    case = f"takeover:{number}"
+    if not is_wanted(case):
+        return
+    with OUTCOME.trying(case), fresh_rollout(stack, admin) as rollout:
+        if number:
+            # In the middle of the deployment, and at its last stage.
+            wait_for(rollout, "settled" if number == 1 else "after-opening")
+        seconds = OUTCOME.takeovers[case] = take_over(stack, rollout)
+        assert seconds <= TAKEOVER_SECONDS
+        rollout.end()
+
+
+@pytest.mark.campaign
+def test_tasks_come_threefold_and_shuffled_to_a_larger_canary(
+    stack: LiveStack, admin: LiveAdmin
+) -> None:
+    case = "tasks:shuffled"
+    if not is_wanted(case):
+        return
+    with OUTCOME.trying(case), fresh_rollout(stack, admin, count=20) as rollout:
+        with three_beats(stack), shuffled_tasks(stack, chance_of(case)):
+            rollout.end()
+
+
+@pytest.mark.campaign
+def test_thousand_devices_report_doubled_late_and_out_of_order(
+    stack: LiveStack, admin: LiveAdmin
+) -> None:
+    case = "reports:1000"
+    if not is_wanted(case):
+        return
+    wait_until_whole(stack)
+    with OUTCOME.trying(case):
+        storm = Storm(admin, 1000, chance_of(case))
+        storm.run()
+        storm.check()
+
+
+# Agents of their own
 
 
 @pytest.fixture

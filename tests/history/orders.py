@@ -99,7 +99,7 @@ def _orders_at_once(history: History) -> list[str]:
             ended = any(each.event in (*PROOFS, *FAILURES) for each in first_lines)
             faults.note(
                 not ended and not _was_called_off(history, device, opening),
-                f"{device} has two open orders: the one of line {opening.number} was not"
+                f"{device} has two open orders: that of line {opening.number} was not"
                 " closed before the next",
             )
     return faults.found
