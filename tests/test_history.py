@@ -293,6 +293,7 @@ LATE_REPORT = replace(RIGHT.reports[0], number=19, sequence=6)
         # Everything has come to an end.
         (change("targets", of_device_1, status="rebooting"), "not come to an end"),
         (change("targets", of_device_1, status="failed"), "the log ends with"),
+        (change("orders", is_first, closed_at=None), "order-1 is still open"),
         (drop("targets", of_device_1), "1 targets are stored of 2"),
         (
             drop("events", lambda row: row.event == "deployment.completed"),

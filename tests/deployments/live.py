@@ -208,11 +208,15 @@ def assert_right_history(
 ) -> None:
     """Look for what must never be in a history; see `tests.history`."""
     history = read_history(stack.state()["database_url"], deployment)
-    witnesses = {
+    assert history.orders
+    assert faults_in(history, witnesses_of(devices)) == []
+
+
+def witnesses_of(devices: list[LiveDevice]) -> dict[str, Witness]:
+    """Ask the devices what they know."""
+    return {
         device.name: Witness(
             tuple(device.ran), tuple(device.acknowledged), tuple(device.orders_seen)
         )
         for device in devices
     }
-    assert history.orders
-    assert faults_in(history, witnesses) == []

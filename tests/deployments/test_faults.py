@@ -37,8 +37,9 @@ from tests.deployments.fleet import (
     stop_awhile,
     wait_until_whole,
 )
-from tests.deployments.live import LiveAdmin
+from tests.deployments.live import LiveAdmin, witnesses_of
 from tests.deployments.storm import Storm
+from tests.history import faults_in, read_over
 from tests.live import LiveStack, running_stack
 from tests.waiting import wait_until
 
@@ -143,6 +144,102 @@ def test_reports_may_come_doubled_late_and_out_of_order(
     storm.run()
 
     storm.check()
+
+
+@pytest.fixture(scope="module")
+def finished(stack: LiveStack, admin: LiveAdmin) -> Rollout:
+    """A canary that nothing has disturbed."""
+    with fresh_rollout(stack, admin) as rollout:
+        rollout.end()
+    return rollout
+
+
+@pytest.mark.parametrize(
+    ("statement", "fault"),
+    [
+        (
+            (
+                "DELETE FROM deployments_report USING deployments_update u"
+                " WHERE u.id = update_id AND u.{its} AND sequence = 2"
+            ),
+            "acknowledged and is not stored",
+        ),
+        (
+            (
+                "UPDATE deployments_report SET was_applied = false FROM"
+                " deployments_update u WHERE u.id = update_id AND u.{its}"
+                " AND sequence = 3"
+            ),
+            "lost or done twice",
+        ),
+        (
+            "DELETE FROM deployments_event WHERE {its} AND event = 'device.updated'",
+            "the log does not say so once",
+        ),
+        (
+            (
+                "INSERT INTO deployments_event (deployment_id, at, level, event,"
+                " device_id, stage_number, message) SELECT deployment_id, at, level,"
+                " event, device_id, stage_number, message FROM deployments_event"
+                " WHERE {its} AND event = 'device.claimed'"
+            ),
+            "lost or done twice",
+        ),
+        (
+            "DELETE FROM deployments_event WHERE {its} AND event = 'stage.passed'",
+            "opened before 1 had passed",
+        ),
+        (
+            (
+                "UPDATE deployments_event SET at = at - interval '1 second'"
+                " WHERE {its} AND event = 'stage.passed' AND stage_number = 1"
+            ),
+            "passed before its wait was over",
+        ),
+        (
+            "UPDATE deployments_target SET rank = 5 WHERE {its} AND stage_number = 1",
+            "before its stage was open",
+        ),
+        (
+            "UPDATE deployments_stage SET boundary = 3 WHERE {its} AND number = 1",
+            "is no share of",
+        ),
+        (
+            (
+                "DELETE FROM health_reading WHERE device_id IN"
+                " (SELECT device_id FROM deployments_target WHERE {its})"
+                " AND firmware_version = '2.0.0'"
+            ),
+            "without a heartbeat",
+        ),
+        (
+            "UPDATE deployments_update SET closed_at = NULL WHERE {its}",
+            "succeeded and the log does not say so once",
+        ),
+        (
+            "UPDATE deployments_target SET status = 'confirming' WHERE {its}",
+            "has not come to an end",
+        ),
+        (
+            "DELETE FROM deployments_update WHERE {its}",
+            "in the log and none is stored",
+        ),
+    ],
+)
+def test_defect_planted_in_a_real_history_is_found(
+    stack: LiveStack, finished: Rollout, statement: str, fault: str
+) -> None:
+    own = finished.ledger.deployment
+    with psycopg.connect(stack.state()["database_url"]) as connection:
+        # Neither triggers nor foreign keys keep the defect out.
+        connection.execute("SET LOCAL session_replication_role = 'replica'")
+        changed = connection.execute(statement.format(its=f"deployment_id = '{own}'"))
+        assert changed.rowcount > 0
+
+        found = faults_in(read_over(connection, own), witnesses_of(finished.devices))
+
+        connection.rollback()
+    assert any(fault in each for each in found), found
 
 
 def chance_of(case: str) -> random.Random:
@@ -333,6 +430,20 @@ def test_worker_frozen_inside_a_tick_is_replaced_every_time(
         seconds = OUTCOME.takeovers[case] = take_over(stack, rollout)
         assert seconds <= TAKEOVER_SECONDS
         rollout.end()
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("name", ["worker", "beat"])
+def test_program_frozen_for_good_is_noticed_and_started_again(
+    stack: LiveStack, admin: LiveAdmin, name: str
+) -> None:
+    case = f"frozen:{name}"
+    if not is_wanted(case):
+        return
+    with OUTCOME.trying(case), fresh_rollout(stack, admin) as rollout:
+        wait_for(rollout, "first-reports")
+        with frozen(stack.pid(name)):
+            rollout.end()
 
 
 @pytest.mark.campaign

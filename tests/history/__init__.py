@@ -14,7 +14,7 @@ from collections.abc import Mapping
 
 from tests.history.devices import faults_of_devices
 from tests.history.orders import faults_of_orders
-from tests.history.read import read_history
+from tests.history.read import read_history, read_over
 from tests.history.rows import (
     Deployment,
     Event,
@@ -40,6 +40,7 @@ __all__ = [
     "Witness",
     "faults_in",
     "read_history",
+    "read_over",
 ]
 
 

@@ -62,6 +62,8 @@ def _unfinished(history: History) -> list[str]:
             words is not None and word not in words,
             f"{target.device} is {target.status}, the log ends with {word}",
         )
+    for order in history.own_orders():
+        faults.note(order.closed_at is None, f"{order.id} is still open")
     counted = len(history.targets)
     faults.note(
         counted != history.deployment.target_count,

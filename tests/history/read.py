@@ -68,25 +68,30 @@ _READINGS = """
 
 def read_history(database_url: str, deployment: str) -> History:
     """Read the history of a deployment and of its devices, at one moment."""
+    with psycopg.connect(database_url) as connection:
+        connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        return read_over(connection, deployment)
+
+
+def read_over(connection: psycopg.Connection[Any], deployment: str) -> History:
+    """Read it over a connection that is there, with what its transaction has done."""
 
     def rows(kind: Any, query: str) -> tuple[Any, ...]:
         with connection.cursor(row_factory=class_row(kind)) as cursor:
             return tuple(cursor.execute(query, [deployment]).fetchall())
 
-    with psycopg.connect(database_url) as connection:
-        connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
-        return History(
-            deployment=_deployment(connection, deployment),
-            stages=rows(Stage, _STAGES),
-            targets=rows(Target, _TARGETS),
-            events=rows(Event, _EVENTS),
-            orders=rows(Order, _OF_DEVICES + _ORDERS),
-            reports=rows(Report, _OF_DEVICES + _REPORTS),
-            readings=rows(Reading, _OF_DEVICES + _READINGS),
-        )
+    return History(
+        deployment=_deployment(connection, deployment),
+        stages=rows(Stage, _STAGES),
+        targets=rows(Target, _TARGETS),
+        events=rows(Event, _EVENTS),
+        orders=rows(Order, _OF_DEVICES + _ORDERS),
+        reports=rows(Report, _OF_DEVICES + _REPORTS),
+        readings=rows(Reading, _OF_DEVICES + _READINGS),
+    )
 
 
-def _deployment(connection: Any, deployment: str) -> Deployment:
+def _deployment(connection: psycopg.Connection[Any], deployment: str) -> Deployment:
     row = connection.execute(_DEPLOYMENT, [deployment]).fetchone()
     assert row is not None, f"no deployment {deployment}"
     own_id, status, count, threshold, strategy, parameters, limits = row
