@@ -8,6 +8,7 @@ Rules:
   is away is not to blame, and waits for it.
 - A program that fails five times running, each within five seconds of its start, stops
   everything, with the end of its log as the reason.
+- Whether a program that runs does its work is for others to say: see `ticks.py`.
 """
 
 import contextlib
@@ -120,6 +121,7 @@ class Supervisor:
             target=self._run, name="hotswap-supervisor", daemon=True
         )
         self._looked_at_logs = 0.0
+        self._to_replace: set[str] = set()
         self.failure: str | None = None
 
     # --- asked by others -------------------------------------------------------
@@ -141,6 +143,10 @@ class Supervisor:
     def wait(self, seconds: float | None = None) -> bool:
         """Wait until everything has stopped; tell whether it has."""
         return self._finished.wait(seconds)
+
+    def replace(self, name: str) -> None:
+        """Kill a program that runs and does not do its work; it is started again."""
+        self._to_replace.add(name)
 
     def pid(self, name: str) -> int | None:
         """Return the process id of a program, None while it does not run."""
@@ -208,6 +214,9 @@ class Supervisor:
                 self._start(child)
         elif process.poll() is not None:
             self._note_end(child, process.returncode)
+        elif child.program.name in self._to_replace:
+            self._to_replace.discard(child.program.name)
+            kill_group(process.pid)
         elif not child.ready and not child.program.one_shot:
             child.ready = child.program.is_ready()
         if child.short_runs and process and now - child.started_at > SHORT_RUN_SECONDS:

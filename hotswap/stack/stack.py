@@ -23,6 +23,7 @@ from hotswap.stack.folder import StackFolder, is_port_free
 from hotswap.stack.postgres import PostgresServer
 from hotswap.stack.processes import Program, Supervisor
 from hotswap.stack.redis import RedisServer
+from hotswap.stack.ticks import TickWatch, last_tick
 
 PROJECT_DIR = Path(__file__).resolve().parent.parent.parent
 HOST = "127.0.0.1"
@@ -66,6 +67,7 @@ class Stack:
         self._made_password = False
         self._on_event = on_event
         self._supervisor: Supervisor | None = None
+        self._ticks: TickWatch | None = None
 
     # --- life -----------------------------------------------------------------
 
@@ -90,6 +92,13 @@ class Stack:
             )
             self._write_state()
             self._supervisor.start()
+            database_url = self.environment["HOTSWAP_DATABASE_URL"]
+            self._ticks = TickWatch(
+                self._supervisor,
+                read=lambda: last_tick(database_url),
+                on_event=self._on_event,
+            )
+            self._ticks.start()
         except BaseException:
             self.folder.forget_state()
             self.folder.unlock()
@@ -124,6 +133,8 @@ class Stack:
 
     def stop(self) -> None:
         """Stop everything in order; afterwards no process is left."""
+        if self._ticks is not None:
+            self._ticks.stop()
         if self._supervisor is not None:
             self._supervisor.stop()
             self.folder.forget_state()
