@@ -12,9 +12,11 @@ Twice: it dies again, by chance, while it recovers.
 """
 
 import json
+import math
 import random
 import shutil
 import signal
+import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +26,7 @@ from pathlib import Path
 import pytest
 
 from devices.agent.store import decode
-from tests.campaign import OUTCOME, SEED, is_wanted
+from tests.campaign import OUTCOME, SEED, TRIES_ALL, is_wanted
 from tests.devices.agent import medium
 from tests.devices.agent.device_process import (
     CRASHING_PROGRAM,
@@ -46,6 +48,7 @@ SIDE_BY_SIDE = 6
 MAX_PASSAGES = 3
 MANNERS = ("kill", "cut", "torn")
 TWICE_PER_WAY = 12
+CAMPAIGN_SECONDS = 15 * 60.0
 DAY = 86400.0
 SECONDS = 60
 
@@ -577,14 +580,26 @@ def manner_of(word: str, case: str) -> str:
 
 
 def try_each(
-    workshop: Workshop, way: Way, cases: dict[str, list[tuple[str, str]]]
+    workshop: Workshop,
+    way: Way,
+    cases: dict[str, list[tuple[str, str]]],
+    *,
+    seconds: float = math.inf,
 ) -> tuple[int, dict[str, str]]:
-    """Try cases side by side; give how many were struck, and what went wrong."""
+    """Try cases side by side; give how many were struck, and what went wrong.
+
+    None is begun after so many seconds; those that were not are taken out of `cases`.
+    """
+    over_at = time.monotonic() + seconds
     struck = 0
     wrong: dict[str, str] = {}
+    left_out: list[str] = []
 
     def try_one(case: str) -> None:
         nonlocal struck
+        if time.monotonic() > over_at:
+            left_out.append(case)
+            return
         try:
             died = workshop.attempt(way, cases[case])
         except Exception as error:  # noqa: BLE001 - one case must not hide the others
@@ -594,6 +609,8 @@ def try_each(
 
     with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
         list(pool.map(try_one, cases))
+    for case in left_out:
+        del cases[case]
     return struck, wrong
 
 
@@ -634,16 +651,52 @@ def cases_of(way: Way, passages: Counter[str]) -> dict[str, list[tuple[str, str]
     return {case: deaths for case, deaths in cases.items() if is_wanted(case)}
 
 
+@dataclass
+class Budget:
+    """The time that the campaign has left, and the cases that are still to come."""
+
+    cases: dict[str, dict[str, list[tuple[str, str]]]]
+    seconds: float
+
+    def part_of(self, name: str) -> float:
+        """Give the seconds for one way: as its cases are to all that are left."""
+        left = sum(len(cases) for cases in self.cases.values())
+        return self.seconds * len(self.cases[name]) / left if left else 0.0
+
+    def spend(self, name: str, seconds: float) -> None:
+        self.seconds -= seconds
+        del self.cases[name]
+
+
+@pytest.fixture(scope="module")
+def budget(
+    signer: Signer, template: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Budget:
+    """Find all cases; in an order of chance, for time may be up before the last."""
+    workshop = Workshop(signer, template, tmp_path_factory.mktemp("trails"))
+    found = {}
+    for way in WAYS:
+        cases = list(cases_of(way, workshop.passages(way)).items())
+        random.Random(f"{SEED}-{way.name}").shuffle(cases)
+        found[way.name] = dict(cases)
+    return Budget(found, math.inf if TRIES_ALL else CAMPAIGN_SECONDS)
+
+
 @pytest.mark.campaign
 @pytest.mark.parametrize("name", WAY)
-def test_power_may_fail_at_every_passage(name: str, workshop: Workshop) -> None:
-    way = WAY[name]
-    cases = cases_of(way, workshop.passages(way))
+def test_power_may_fail_at_every_passage(
+    name: str, workshop: Workshop, budget: Budget
+) -> None:
+    cases = budget.cases[name]
+    count = len(cases)
+    begun = time.monotonic()
 
-    struck, wrong = try_each(workshop, way, cases)
+    struck, wrong = try_each(workshop, WAY[name], cases, seconds=budget.part_of(name))
 
-    if cases:
+    budget.spend(name, time.monotonic() - begun)
+    if count:
         OUTCOME.tried[name] += struck
         OUTCOME.missed[name] += len(cases) - struck
+        OUTCOME.left_out[name] += count - len(cases)
         OUTCOME.wrong |= wrong
     assert wrong == {}
