@@ -1,0 +1,24 @@
+"""The benches by the names of `names.py`; the stack runs and Django is set up."""
+
+from collections.abc import Callable
+
+from tests.bench import bulk, deployments, requests, rollback
+from tests.bench.ground import Ground
+from tests.bench.names import NAMES
+from tests.bench.table import Line
+
+_FUNCTIONS: dict[str, Callable[[Ground], list[Line]]] = {
+    "polls": requests.polls,
+    "heartbeats": requests.heartbeats,
+    "list": requests.device_list,
+    "create": deployments.create,
+    "operate": deployments.operate,
+    "status": deployments.status,
+    "updates": deployments.updates,
+    "concurrent": deployments.concurrent,
+    "detection": rollback.detection,
+    "faults": rollback.faults,
+    "upload": bulk.upload,
+    "import": bulk.import_devices,
+}
+BENCHES = {name: _FUNCTIONS[name] for name in NAMES}

@@ -1,0 +1,301 @@
+"""The running stack and its database, and what the benches ask of them.
+
+Rules:
+- The fleet is written by SQL, because a million registrations would take hours; each
+  row is one that the services could have left.
+- Tokens of devices are signed by the server's own code, instead of one login each.
+- What is measured goes over HTTP, unless its bench says otherwise.
+"""
+
+import functools
+import json
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from django.db import connection
+
+from devices.models import Device
+from hotswap.common.models import User
+from hotswap.common.tokens import DeviceToken, person_access_token
+from hotswap.stack.stack import Stack
+from tests.bench.scale import Scale
+from tests.bench.wire import Answer, Wire
+from tests.live import ADMIN_USERNAME
+
+MODEL = "bench-sensor"
+FORMER = "1.0.0"
+IMAGE_BYTES = 64 * 1024
+# Written again at once after the rows are in, as one index each.
+DEVICE_TABLES = (
+    "devices_device",
+    "devices_firmwarerun",
+    "devices_devicekey",
+    "health_devicestate",
+)
+# They are written in rising order, so building all of them at the end is cheaper.
+FIND_INDEXES = """
+    SELECT indexname, indexdef FROM pg_indexes
+    WHERE tablename = ANY(%s)
+      AND indexname NOT IN (SELECT conname FROM pg_constraint)
+      AND indexdef NOT LIKE '%%UNIQUE%%'
+"""
+FILL = (
+    """
+    INSERT INTO devices_device (
+        id, created_at, updated_at, device_id, model_id, region, tags, metadata,
+        enabled, firmware_version, firmware_checksum, previous_firmware_version,
+        security_version
+    )
+    SELECT md5(%(seed)s || ' ' || n)::uuid, now(), now(),
+           'bench-' || lpad(n::text, 7, '0'), %(model)s, %(region)s,
+           jsonb_build_object('site', 'plant-' || n %% 500), '{}', true,
+           %(version)s, %(checksum)s, '', 0
+    FROM generate_series(%(first)s::int, %(last)s::int) AS n
+    """,
+)
+FOLLOW = (
+    """
+    INSERT INTO devices_firmwarerun
+        (device_id, version, checksum, firmware_id, since, how)
+    SELECT id, firmware_version, firmware_checksum, %(firmware)s, now(), 'reported'
+    FROM devices_device WHERE device_id LIKE 'bench-%%'
+    """,
+    """
+    INSERT INTO devices_devicekey (device_id, digest, created_at, expires_at)
+    SELECT id, encode(sha256(id::text::bytea), 'hex'), now(), now() + interval '90 days'
+    FROM devices_device WHERE device_id LIKE 'bench-%%'
+    """,
+    """
+    INSERT INTO health_devicestate (
+        device_id, last_seen_at, online_until, last_heartbeat_at, interval_seconds,
+        boot_id, past_boot_ids, uptime_seconds, cpu_percent, memory_percent,
+        error_ratio, application_metrics, secure_boot, firmware_version,
+        firmware_checksum, image_since, verdict, verdict_reason, watch_checksum,
+        watch_interval_seconds, healthy_since, healthy_count, breach, breach_detail,
+        baseline_since, baseline_samples, baseline_cpu_mean, baseline_cpu_variance,
+        baseline_memory_mean, baseline_memory_variance, baseline_error_samples,
+        baseline_error_mean, baseline_error_variance
+    )
+    SELECT id, now(), now() + interval '750 seconds', now(), 300,
+           'boot-' || device_id || '-1', '{}', 1000, 4.5, 20, 0, '{"errorRate": 0.0}',
+           'unknown', firmware_version, firmware_checksum, now(), 'healthy', '', '',
+           30, now(), 1, '', '', now(), 1, 4.5, 0, 20, 0, 1, 0, 0
+    FROM devices_device WHERE device_id LIKE 'bench-%%'
+    """,
+)
+
+
+class Ground:
+    """One stack with its fleet, and the Admin who acts on it."""
+
+    def __init__(self, stack: Stack, scale: Scale, seed: int, password: str) -> None:
+        self.stack = stack
+        self.scale = scale
+        self.seed = seed
+        self.port = stack.port
+        self.wire = Wire(stack.port)
+        self.versions = iter(f"2.{n}.0" for n in range(10_000))
+        self._token_made_at = 0.0
+        self._token = ""
+        self.former: dict[str, Any] = {}
+
+    # --- people -------------------------------------------------------------------
+
+    @property
+    def token(self) -> str:
+        """The Admin's; it lives for 15 minutes, and is made anew before its end."""
+        if time.monotonic() - self._token_made_at > 600 or not self._token:
+            user = User.objects.get(username=ADMIN_USERNAME)
+            self._token = person_access_token(user)
+            self._token_made_at = time.monotonic()
+        return self._token
+
+    def send(
+        self, method: str, path: str, body: dict[str, Any] | None = None
+    ) -> Answer:
+        """Send one request of the Admin; an error of any kind ends the bench.
+
+        Raises:
+            RuntimeError: it was refused.
+        """
+        answer = self.wire.request(method, f"/api/v1{path}", self.token, body)
+        if answer.status >= 300:
+            raise RuntimeError(f"{method} {path}: {answer.status} {answer.body[:500]!r}")
+        return answer
+
+    def get(self, path: str) -> Any:
+        return self.send("GET", path).json()
+
+    def post(self, path: str, body: dict[str, Any]) -> Any:
+        return self.send("POST", path, body).json()
+
+    def upload(self, version: str, content: bytes) -> dict[str, Any]:
+        """Send an image."""
+        import httpx
+
+        answer = httpx.post(
+            f"{self.stack.url}/api/v1/firmware",
+            headers={"Authorization": f"Bearer {self.token}"},
+            files={"file": ("image", content)},
+            data={"model": MODEL, "version": version},
+            timeout=120,
+        )
+        answer.raise_for_status()
+        return dict(answer.json())
+
+    def image(self, version: str | None = None) -> dict[str, Any]:
+        """Send an image of 64 KiB with the next version, and approve it."""
+        content = secrets.token_bytes(IMAGE_BYTES)
+        uploaded = self.upload(version or next(self.versions), content)
+        approved: dict[str, Any] = self.post(
+            f"/firmware/{uploaded['id']}/approve", {"comment": "bench"}
+        )
+        return approved
+
+    def launch(self, region: str, strategy: str, **fields: Any) -> dict[str, Any]:
+        """Launch a deployment to a region, of a new image unless one is given."""
+        firmware = fields.pop("firmware", None) or self.image()
+        body = {
+            "firmwareId": firmware["id"],
+            "strategy": strategy,
+            "regions": [region],
+            **fields,
+        }
+        deployment: dict[str, Any] = self.post("/deployments", body)
+        return deployment
+
+    def cancel(self, deployment_id: str) -> None:
+        self.post(f"/deployments/{deployment_id}/cancel", {"reason": "bench is over"})
+
+    # --- devices ------------------------------------------------------------------
+
+    def devices(self, region: str, count: int | None = None) -> list[list[str]]:
+        """Return name and token of the first devices of a region."""
+        names = self.scale.names(region, count)
+        rows = Device.objects.filter(device_id__in=names).order_by("device_id")
+        found = []
+        for pk, name in rows.values_list("pk", "device_id"):
+            token = DeviceToken()
+            token["sub"] = str(pk)
+            found.append([name, str(token)])
+        return found
+
+    def job(self, kind: str, devices: list[list[str]], **fields: Any) -> dict[str, Any]:
+        """Describe what a crowd has to do."""
+        return {
+            "kind": kind,
+            "port": self.port,
+            "devices": devices,
+            "version": FORMER,
+            "checksum": self.former["checksum"],
+            "threads": 8,
+            "seconds": 600.0,
+            "seed": self.seed,
+            **fields,
+        }
+
+    # --- the database -------------------------------------------------------------
+
+    def fill(self) -> None:
+        """Write the fleet: devices that run one image, have a key and were heard."""
+        self.post("/device-models", {"name": MODEL})
+        self.former = self.image(FORMER)
+        values = {
+            "seed": self.seed,
+            "version": FORMER,
+            "checksum": self.former["checksum"],
+            "firmware": self.former["id"],
+        }
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT id FROM firmware_devicemodel WHERE name = %s", [MODEL]
+            )
+            values["model"] = cursor.fetchone()[0]
+            cursor.execute(FIND_INDEXES, [list(DEVICE_TABLES)])
+            indexes = cursor.fetchall()
+            for name, _ in indexes:
+                cursor.execute(f'DROP INDEX "{name}"')
+            first = 0
+            for region, size in self.scale.sizes.items():
+                for statement in FILL:
+                    cursor.execute(
+                        statement,
+                        {
+                            **values,
+                            "region": region,
+                            "first": first,
+                            "last": first + size - 1,
+                        },
+                    )
+                first += size
+            for statement in FOLLOW:
+                cursor.execute(statement, values)
+            for _, definition in indexes:
+                cursor.execute(definition)
+            for name in DEVICE_TABLES:
+                # What autovacuum does in the minutes after; a bench does not wait.
+                cursor.execute(f"VACUUM (ANALYZE) {name}")
+
+    def ask(self, statement: str, *values: Any) -> Any:
+        """Return the first column of the first row."""
+        with connection.cursor() as cursor:
+            cursor.execute(statement, values)
+            row = cursor.fetchone()
+        return None if row is None else row[0]
+
+    def count(self, deployment_id: str, *statuses: str) -> int:
+        """Count the targets of a deployment in some statuses."""
+        return int(
+            self.ask(
+                "SELECT count(*) FROM deployments_target"
+                " WHERE deployment_id = %s AND status = ANY(%s)",
+                deployment_id,
+                list(statuses),
+            )
+        )
+
+    def status(self, deployment_id: str) -> str:
+        return str(
+            self.ask(
+                "SELECT status FROM deployments_deployment WHERE id = %s", deployment_id
+            )
+        )
+
+    def settle(self) -> None:
+        """Let the database write down what the last bench left in its memory."""
+        with connection.cursor() as cursor:
+            cursor.execute("CHECKPOINT")
+
+
+def wait_for(
+    condition: Callable[[], Any], *, seconds: float, what: str, every: float = 0.05
+) -> float:
+    """Wait until something holds; return how long that took.
+
+    Raises:
+        TimeoutError: it never did.
+    """
+    started = time.perf_counter()
+    while not condition():
+        if time.perf_counter() - started > seconds:
+            raise TimeoutError(f"not within {seconds:g} s: {what}")
+        time.sleep(every)
+    return time.perf_counter() - started
+
+
+def median(values: list[float]) -> float:
+    return sorted(values)[len(values) // 2]
+
+
+def compact(seen: dict[str, Any]) -> str:
+    return json.dumps(seen, sort_keys=True)
+
+
+@contextmanager
+def timer() -> Iterator[Callable[[], float]]:
+    """Give a function that tells how long the block has run."""
+    started = time.perf_counter()
+    yield functools.partial(lambda: time.perf_counter() - started)

@@ -1,0 +1,16 @@
+"""The benches by name; in the order in which they run."""
+
+NAMES = {
+    "polls": "idle polls a second",
+    "heartbeats": "heartbeats stored a second",
+    "list": "device list, page by page and from any depth",
+    "create": "create the largest deployment",
+    "operate": "open a stage of it, pause it, roll it back",
+    "status": "the status of the largest deployment",
+    "updates": "devices a minute through the whole update",
+    "concurrent": "100 deployments at once, to their end",
+    "detection": "a bad report to the rollback; a breach to its detection",
+    "faults": "a deployment of faulty devices that rolls back",
+    "upload": "an image of 100 MB",
+    "import": "100,000 devices from a file",
+}
