@@ -1,12 +1,13 @@
 """Taking in heartbeats (FR-FW-005)."""
 
+import json
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from django.conf import settings
-from django.db import transaction
+from django.db import connection, transaction
 from django.utils.module_loading import import_string
 
 from devices.models import Device
@@ -92,6 +93,79 @@ def record_heartbeat(
             now=now,
         )
     return answer
+
+
+# What a heartbeat of the same boot and image may change.
+_CHANGED = (
+    *("last_seen_at", "online_until", "last_heartbeat_at", "interval_seconds"),
+    *("uptime_seconds", "cpu_percent", "memory_percent", "error_ratio"),
+    *("application_metrics", "secure_boot", "cpu_since", "memory_since"),
+    *("error_since", "healthy_since", "healthy_count", "verdict", "verdict_reason"),
+    *("breach", "breach_detail", "breach_at", "baseline_since", "baseline_samples"),
+    *("baseline_cpu_mean", "baseline_cpu_variance", "baseline_memory_mean"),
+    *("baseline_memory_variance", "baseline_error_samples", "baseline_error_mean"),
+    "baseline_error_variance",
+)
+_STORE_USUAL = f"""
+    WITH changed AS (
+        UPDATE health_devicestate
+        SET {", ".join(f"{name} = %({name})s" for name in _CHANGED)}
+        WHERE device_id = %(device)s AND xmin = %(row_version)s::xid
+        RETURNING device_id
+    ), kept AS (
+        INSERT INTO health_reading (
+            device_id, at, cpu_percent, memory_percent, error_ratio, uptime_seconds,
+            firmware_version, is_first_of_boot, application_metrics
+        )
+        SELECT device_id, %(last_heartbeat_at)s, %(cpu_percent)s, %(memory_percent)s,
+               %(error_ratio)s, %(uptime_seconds)s, %(firmware_version)s, false,
+               NULLIF(%(application_metrics)s::jsonb, '{{}}')
+        FROM changed
+        ON CONFLICT DO NOTHING
+    )
+    SELECT count(*) FROM changed
+"""  # noqa: S608
+
+
+def record_usual_heartbeat(
+    *,
+    state: DeviceState,
+    row_version: str,
+    beat: Heartbeat,
+    is_deploying: bool,
+    now: datetime,
+) -> HeartbeatAnswer | None:
+    """Store a heartbeat of the boot and image that the device last named.
+
+    One statement and no lock: it writes if the row is still the one that was read.
+
+    Args:
+        state: the row as it was read; all but `application_metrics` is looked at.
+        row_version: its `xmin`.
+        is_deploying: a deployment is at work on the device and has no order for it.
+
+    Returns:
+        None if another was first; nothing is stored then.
+    """
+    interval = _interval(state, is_deploying, now)
+    _apply(state, beat, now)
+    state.interval_seconds = int(interval.total_seconds())
+    state.online_until = now + max(settings.ONLINE_FLOOR, interval * 2.5)
+    values = {name: getattr(state, name) for name in _CHANGED}
+    with connection.cursor() as cursor:
+        cursor.execute(
+            _STORE_USUAL,
+            {
+                **values,
+                "application_metrics": json.dumps(beat.application_metrics),
+                "firmware_version": beat.firmware_version,
+                "device": state.device_id,
+                "row_version": row_version,
+            },
+        )
+        if cursor.fetchone() == (0,):
+            return None
+    return HeartbeatAnswer(False, state.interval_seconds)
 
 
 def _interval(state: DeviceState, is_deploying: bool, now: datetime) -> timedelta:

@@ -10,6 +10,7 @@ Rules:
 
 import hashlib
 import secrets
+import time
 import uuid
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -19,7 +20,7 @@ import jwt
 from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
-from rest_framework_simplejwt.exceptions import TokenBackendError
+from rest_framework_simplejwt.exceptions import TokenBackendError, TokenError
 from rest_framework_simplejwt.tokens import Token
 
 from hotswap.common.keyring import token_keys
@@ -84,6 +85,37 @@ class DeviceToken(RingToken):
     token_type = "device"  # noqa: S105
     audience = "hotswap-devices"
     lifetime = settings.DEVICE_TOKEN_LIFETIME
+
+
+# Checking a signature costs more than all else that an idle poll needs. What was
+# verified is known by its digest; when it ends is compared at every use.
+_verified: dict[bytes, tuple[object, str, float]] = {}
+MAX_VERIFIED = 100_000
+
+
+def verified_subject(text: str, kind: type[RingToken]) -> str | None:
+    """Return whom a token of a kind speaks of; None where a closer look is needed.
+
+    A token that was given for a certificate is always looked at closely.
+    """
+    digest = hashlib.sha256(f"{kind.token_type} {text}".encode()).digest()
+    ring = token_keys()
+    known = _verified.get(digest)
+    if known is not None and known[0] is ring:
+        return known[1] if known[2] > time.time() else None
+    try:
+        if token_type(text) != kind.token_type:
+            return None
+        claims = kind(text)  # type: ignore[arg-type]
+        subject = str(uuid.UUID(claims["sub"]))
+    except (TokenError, ValueError):
+        return None
+    if claims.get("certificate"):
+        return None
+    if len(_verified) >= MAX_VERIFIED:
+        _verified.clear()
+    _verified[digest] = (ring, subject, float(claims["exp"]))
+    return subject
 
 
 def token_type(token: str) -> str | None:

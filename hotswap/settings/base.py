@@ -68,6 +68,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "hotswap.console.ContentSecurityMiddleware",
+    "hotswap.quick.QuickMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "hotswap.common.api.middleware.ProblemMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
