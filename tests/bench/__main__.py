@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from hotswap.stack.folder import free_port
@@ -93,7 +94,7 @@ def run(arguments: argparse.Namespace, folder: Path) -> list[table.Line]:
         )
         lines = []
         for name in arguments.names or BENCHES:
-            lines += run_one(name, lambda name=name: BENCHES[name](ground))
+            lines += run_one(name, partial(BENCHES[name], ground))
         return lines
     finally:
         stack.stop()
@@ -105,7 +106,7 @@ def run_one(name: str, bench: Callable[[], list[table.Line]]) -> list[table.Line
     started = time.perf_counter()
     try:
         lines = bench()
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001
         import traceback
 
         traceback.print_exc()

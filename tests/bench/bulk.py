@@ -51,7 +51,9 @@ def import_devices(ground: Ground) -> list[Line]:
     answer.raise_for_status()
     path = answer.headers["Location"].removeprefix("/api/v1")
     wait_for(
-        lambda: ground.get(f"{path}?pageSize=1")["status"] not in ("Pending", "Running"),
+        lambda: (
+            ground.get(f"{path}?pageSize=1")["status"] not in ("Pending", "Running")
+        ),
         seconds=120,
         what="the import ends",
         every=0.2,

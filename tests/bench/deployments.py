@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
+from functools import partial
 
 from deployments.models import Deployment
 from deployments.services.advance import tick
@@ -69,15 +69,18 @@ def operate(ground: Ground) -> list[Line]:
     sample = ground.devices("LARGE", SAMPLE)
     for _ in range(RUNS):
         deployment = ground.launch(
-            "LARGE", "Rolling", firmware=firmware, batchSize=large,
+            "LARGE",
+            "Rolling",
+            firmware=firmware,
+            batchSize=large,
             requireApprovalPerStage=True,
         )
         identity = deployment["id"]
-        wait_for(lambda i=identity: ground.status(i) == "Paused", seconds=30, what="it")
+        wait_for(partial(_is_paused, ground, identity), seconds=30, what="it")
         started = time.perf_counter()
         ground.post(f"/deployments/{identity}/approve-stage", {"comment": "bench"})
         wait_for(
-            lambda i=identity: ground.ask(OFFERABLE, i) == large,
+            partial(_may_start, ground, identity, large),
             seconds=60,
             what="every device may have its order",
         )
@@ -85,7 +88,7 @@ def operate(ground: Ground) -> list[Line]:
         started = time.perf_counter()
         ground.post(f"/deployments/{identity}/pause", {"reason": "bench"})
         wait_for(
-            lambda i=identity: ground.ask(OFFERABLE, i) == 0,
+            partial(_may_start, ground, identity, 0),
             seconds=60,
             what="no device may have its order",
         )
@@ -97,12 +100,16 @@ def operate(ground: Ground) -> list[Line]:
         ground.settle()
     return [
         at_most(
-            "open a stage", median(opened), 5,
+            "open a stage",
+            median(opened),
+            5,
             f"approval of a stage of {large:,} devices until each may have its order, "
             f"counted in the database by the condition of the poll; median of {RUNS}",
         ),
         at_most(
-            "pause", median(paused), 5,
+            "pause",
+            median(paused),
+            5,
             f"pause with {large:,} devices waiting until none may have an order, and "
             f"{SAMPLE} polls over HTTP that bring none; median of {RUNS}",
         ),
@@ -138,11 +145,22 @@ def roll_back(ground: Ground) -> Line:
     seconds = time.perf_counter() - started
     _ask_sample(ground, sample, 200)
     return at_most(
-        "roll back", seconds, 5,
+        "roll back",
+        seconds,
+        5,
         f"rollback of {large:,} devices that run the new image until each is to go "
         f"back, and {SAMPLE} polls over HTTP that say so; one run. The devices got "
         "there by set-based SQL, their proofs by the server's own tick",
     )
+
+
+def _is_paused(ground: Ground, deployment_id: str) -> bool:
+    return ground.status(deployment_id) == "Paused"
+
+
+def _may_start(ground: Ground, deployment_id: str, count: int) -> bool:
+    """Tell whether so many devices may have their order."""
+    return bool(ground.ask(OFFERABLE, deployment_id) == count)
 
 
 def _ask_sample(ground: Ground, devices: list[list[str]], expected: int) -> None:
@@ -207,9 +225,7 @@ def updates(ground: Ground) -> list[Line]:
         what="all devices are proved",
     )
     seconds = time.perf_counter() - started
-    wait_for(
-        lambda: ground.status(identity) == "Completed", seconds=60, what="it ends"
-    )
+    wait_for(lambda: ground.status(identity) == "Completed", seconds=60, what="it ends")
     return [
         at_least(
             "devices through the whole update",
@@ -232,8 +248,13 @@ def concurrent(ground: Ground) -> list[Line]:
     started = time.perf_counter()
     made = [
         ground.launch(
-            region, "Canary", firmware=firmware, initialPercentage=10,
-            increments=[30, 100], waitDuration="PT2S", healthCriteria=QUICK_PROOF,
+            region,
+            "Canary",
+            firmware=firmware,
+            initialPercentage=10,
+            increments=[30, 100],
+            waitDuration="PT2S",
+            healthCriteria=QUICK_PROOF,
         )["id"]
         for region in regions
     ]
@@ -265,24 +286,29 @@ def concurrent(ground: Ground) -> list[Line]:
     total = scale.small * len(made)
     return [
         at_least(
-            "deployments at once", completed, len(made),
+            "deployments at once",
+            completed,
+            len(made),
             f"canary deployments (10, 30, 100 %) of {scale.small:,} devices each, all "
             f"running at once, to Completed with {proved:,} of {total:,} devices "
             f"proved; launched over HTTP in {launched:.0f} s. The devices' requests "
             "are replaced by set-based SQL that writes what they leave; gates, "
             "proofs and stages are the work of the running stack",
-            unit="Completed", more=f"{proved:,} proved in {seconds:.0f} s",
+            unit="Completed",
+            more=f"{proved:,} proved in {seconds:.0f} s",
         ),
-        at_least(
-            "devices proved in them", proved, total, "see above", unit="devices"
-        ),
+        at_least("devices proved in them", proved, total, "see above", unit="devices"),
         at_most(
-            "one tick of all of them", one_tick, 1,
+            "one tick of all of them",
+            one_tick,
+            1,
             f"the tick of {len(made)} running deployments in which nothing is due, "
             f"alone (beat stopped); median of {TICKS}",
         ),
         at_most(
-            "longest time between two ticks", max(gaps), 5,
+            "longest time between two ticks",
+            max(gaps),
+            5,
             "while they ran to their end, looked at twice a second or less",
         ),
     ]
@@ -312,9 +338,3 @@ def without_beat(ground: Ground) -> Iterator[None]:
         yield
     finally:
         os.kill(pid, signal.SIGCONT)
-
-
-def last_event(deployment_id: str, event: str) -> Any:
-    """Return when something was last said in the log of a deployment."""
-    found = Deployment.objects.get(pk=deployment_id).events.filter(event=event)
-    return found.order_by("-id").values_list("at", flat=True).first()

@@ -7,12 +7,10 @@ Rules:
 - What is measured goes over HTTP, unless its bench says otherwise.
 """
 
-import functools
 import json
 import secrets
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 from django.db import connection
@@ -123,7 +121,9 @@ class Ground:
         """
         answer = self.wire.request(method, f"/api/v1{path}", self.token, body)
         if answer.status >= 300:
-            raise RuntimeError(f"{method} {path}: {answer.status} {answer.body[:500]!r}")
+            raise RuntimeError(
+                f"{method} {path}: {answer.status} {answer.body[:500]!r}"
+            )
         return answer
 
     def get(self, path: str) -> Any:
@@ -169,6 +169,11 @@ class Ground:
 
     def cancel(self, deployment_id: str) -> None:
         self.post(f"/deployments/{deployment_id}/cancel", {"reason": "bench is over"})
+
+    def cancel_quietly(self, deployment_id: str) -> None:
+        """Cancel a deployment unless it goes back or has ended."""
+        if self.status(deployment_id) in ("Running", "Paused"):
+            self.cancel(deployment_id)
 
     # --- devices ------------------------------------------------------------------
 
@@ -292,10 +297,3 @@ def median(values: list[float]) -> float:
 
 def compact(seen: dict[str, Any]) -> str:
     return json.dumps(seen, sort_keys=True)
-
-
-@contextmanager
-def timer() -> Iterator[Callable[[], float]]:
-    """Give a function that tells how long the block has run."""
-    started = time.perf_counter()
-    yield functools.partial(lambda: time.perf_counter() - started)

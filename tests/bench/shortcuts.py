@@ -8,6 +8,7 @@ that the device could have been given. The proof itself is left to the server's 
 
 import json
 from datetime import timedelta
+from typing import Any
 
 from django.db import connection
 from django.utils import timezone
@@ -96,7 +97,7 @@ BEAT = """
         last_seen_at = %(now)s, online_until = %(now)s + interval '2 minutes'
     FROM deployments_update u
     WHERE u.deployment_id = ANY(%(deployments)s) AND u.closed_at IS NULL
-      AND u.claimed_at < %(now)s - %(pause)s::interval
+      AND u.claimed_at < %(now)s - make_interval(secs => %(pause)s)
       AND s.device_id = u.device_id AND s.watch_id = u.id AND s.healthy_count > 0
 """
 
@@ -107,7 +108,7 @@ def update_offerable(deployment: Deployment) -> int:
     firmware = deployment.firmware
     thresholds = deployment.thresholds
     limits = limits_to_json(thresholds.limits)
-    values = {
+    values: dict[str, Any] = {
         "now": now,
         "deployment": deployment.pk,
         "open_rank": deployment.open_rank,
@@ -137,8 +138,7 @@ def beat_again(deployments: list[Deployment], pause: timedelta) -> int:
             {
                 "now": timezone.now(),
                 "deployments": [deployment.pk for deployment in deployments],
-                "pause": pause,
+                "pause": pause.total_seconds(),
             },
         )
         return int(cursor.rowcount)
-
