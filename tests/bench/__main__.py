@@ -7,6 +7,7 @@ removes everything at the end. Exit code 1: a target is missed, or a bench faile
 import argparse
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -128,6 +129,8 @@ def main() -> int:
     if arguments.list:
         say("\n".join(f"{name:12} {said}" for name, said in NAMES.items()))
         return 0
+    # Ended from outside, it still stops its stack and removes its folder.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     folder = Path(tempfile.mkdtemp(prefix="hotswap-bench-"))
     try:
         lines = run(arguments, folder)
