@@ -1,14 +1,18 @@
-"""The benches by name; in the order in which they run."""
+"""The benches by name, in the order in which they run.
+
+A hundred deployments are the most that may be active, and some benches leave one that
+is going back: so the hundred come first.
+"""
 
 NAMES = {
     "polls": "idle polls a second",
     "heartbeats": "heartbeats stored a second",
     "list": "device list, page by page and from any depth",
+    "concurrent": "100 deployments at once, to their end",
     "create": "create the largest deployment",
     "operate": "open a stage of it, pause it, roll it back",
     "status": "the status of the largest deployment",
     "updates": "devices a minute through the whole update",
-    "concurrent": "100 deployments at once, to their end",
     "detection": "a bad report to the rollback; a breach to its detection",
     "faults": "a deployment of faulty devices that rolls back",
     "upload": "an image of 100 MB",
