@@ -42,7 +42,7 @@ class Ledger:
         with contextlib.suppress(psycopg.Error):
             address = self.stack.state()["database_url"]
             with psycopg.connect(address, connect_timeout=2) as connection:
-                row = connection.execute(query, values).fetchone()
+                row = connection.execute(query, values or None).fetchone()
                 return row[0] if row else None
         return None
 
@@ -57,6 +57,17 @@ class Ledger:
             stage,
         )
         return found is not None and found >= count
+
+    def stages_moved(self) -> int:
+        """Count how often a stage was opened, has settled or has passed."""
+        return (
+            self.ask(
+                "SELECT count(*) FROM deployments_event WHERE deployment_id = %s"
+                " AND event IN ('stage.opened', 'stage.settled', 'stage.passed')",
+                self.deployment,
+            )
+            or 0
+        )
 
     def lines(self) -> int:
         """Count the lines of the log; 0 while PostgreSQL is away."""
