@@ -264,3 +264,5 @@ class NotifiedEvent(models.TextChoices):
     COMPLETED = "deployment.completed"
     FAILED = "deployment.failed"
     CANCELLED = "deployment.cancelled"
+    QUARANTINED = "device.quarantined"
+    FELL_BACK = "device.fell_back"

@@ -1,4 +1,4 @@
-"""Putting notifications into the outbox, and sending what is due."""
+"""Out of the outbox: sending what is due."""
 
 import json
 import time
@@ -10,28 +10,19 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
-from celery import current_app
 from django.conf import settings
 from django.db import transaction
-from django.db.models import F, Q
+from django.db.models import F
 from django.utils import timezone
 
-from deployments.choices import DeliveryStatus, NotifiedEvent
-from deployments.models import (
-    Delivery,
-    Deployment,
-    MailRecipient,
-    Notification,
-    Stage,
-    Webhook,
-)
+from deployments.choices import DeliveryStatus
+from deployments.models import Delivery, Notification, Webhook
 from deployments.notifications.sending import Outcome, post, send_mail
 from deployments.notifications.signing import signed_headers
 from hotswap.common import audit
 from hotswap.common.keyring import unseal
 from hotswap.common.models import Clock
 
-TASK = "deployments.tasks.send_notifications"
 SECRET_PURPOSE = "webhook-secret"  # noqa: S105
 # Longer than any attempt, so that only what was lost is sent again.
 LEASE = timedelta(seconds=60)
@@ -41,94 +32,6 @@ TURN_LENGTH = timedelta(seconds=10)
 NO_TURN = datetime(1970, 1, 1, tzinfo=UTC)
 TURN_SECONDS = 20.0
 LANES = 24
-
-
-# --- Into the outbox ---------------------------------------------------------------
-
-
-def tell(
-    deployment: Deployment,
-    event: str,
-    message: str,
-    *,
-    now: datetime,
-    stage_number: int | None = None,
-) -> None:
-    """Write down who is to be told of an event, in the transaction of the event."""
-    if event not in NotifiedEvent.values:
-        return
-    wanted = Q(events=[]) | Q(events__contains=[event])
-    webhooks = list(
-        Webhook.objects.filter(wanted, enabled=True).values_list("pk", flat=True)
-    )
-    recipients = list(MailRecipient.objects.filter(wanted).values_list("pk", flat=True))
-    if not webhooks and not recipients:
-        return
-    notification = Notification.objects.create(
-        type=event,
-        at=now,
-        payload=_payload(deployment, event, message, now, stage_number),
-    )
-    Delivery.objects.bulk_create(
-        Delivery(
-            notification=notification,
-            webhook_id=webhook,
-            recipient_id=recipient,
-            # The order of the events; the moment of several may be the same.
-            created_at=timezone.now(),
-            next_attempt_at=now,
-        )
-        for webhook, recipient in (
-            *((pk, None) for pk in webhooks),
-            *((None, pk) for pk in recipients),
-        )
-    )
-    transaction.on_commit(wake_a_worker, robust=True)
-
-
-def wake_a_worker() -> None:
-    """Say that there is work. Without Redis the beat finds it."""
-    current_app.send_task(TASK, retry=False, ignore_result=True)
-
-
-def _payload(
-    deployment: Deployment,
-    event: str,
-    message: str,
-    now: datetime,
-    stage_number: int | None,
-) -> dict[str, Any]:
-    firmware = deployment.firmware
-    data: dict[str, Any] = {
-        "deployment": {
-            "id": str(deployment.pk),
-            "name": deployment.name,
-            "status": str(deployment.status),
-            "strategy": str(deployment.strategy),
-            "firmware": {
-                "id": str(firmware.pk),
-                "model": firmware.model.name,
-                "version": firmware.version,
-            },
-        },
-        "message": message,
-    }
-    if deployment.live_fleet:
-        data["deployment"]["liveFleet"] = str(deployment.live_fleet)
-    if event == NotifiedEvent.PAUSED:
-        data["reason"] = str(deployment.pause_reasons[-1])
-    stage = (
-        Stage.objects.filter(deployment=deployment, number=stage_number).first()
-        if stage_number is not None
-        else None
-    )
-    if stage is not None:
-        data["stage"] = {"number": stage.number, "name": stage.name, "size": stage.size}
-    at = now.astimezone(UTC).isoformat().replace("+00:00", "Z")
-    return {"type": event, "timestamp": at, "data": data}
-
-
-# --- Out of it ---------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +92,10 @@ def _claim(*, now: datetime, busy: set[UUID | None]) -> list[Job]:
         rows = list(
             Delivery.objects.filter(pk__in=[row.pk for row in first])
             .due(now)
-            .select_for_update(of=("self",), skip_locked=True, no_key=True)
+            # With the notification, which may be taking more devices in just now.
+            .select_for_update(
+                of=("self", "notification"), skip_locked=True, no_key=True
+            )
             .select_related("notification", "webhook", "recipient")
             .order_by("created_at")[: LANES - len(busy)]
         )
@@ -320,20 +226,3 @@ def tidy(*, now: datetime) -> None:
     Notification.objects.filter(at__lt=now - settings.NOTIFICATIONS_KEPT).exclude(
         deliveries__status=DeliveryStatus.PENDING
     ).delete()
-
-
-def erase_name(removed_from: Callable[[str], str], text: str) -> None:
-    """Take the name of an erased device out of what was or will be told.
-
-    Args:
-        removed_from: gives a text without the name.
-        text: the name itself.
-    """
-    for each in Notification.objects.filter(
-        Q(payload__data__message__icontains=text)
-        | Q(payload__data__deployment__name__icontains=text)
-    ):
-        data = each.payload["data"]
-        data["message"] = removed_from(data["message"])
-        data["deployment"]["name"] = removed_from(data["deployment"]["name"])
-        each.save(update_fields=["payload"])

@@ -15,7 +15,7 @@ from django.db import connection
 from django.db.models import Model, Q
 
 from deployments.models import Deployment, Event, Report, Rollback, Target, Update
-from deployments.notifications.outbox import erase_name
+from deployments.notifications.telling import erase_name
 from deployments.services import sweeps
 from devices.models import Device
 from devices.services.erasure import Name, Sections
@@ -47,7 +47,6 @@ def erase_deployment_data(*, device: Device, now: datetime) -> None:
     ).iterator(CHUNK):
         message = name.removed_from(event.message)
         Event.objects.filter(pk=event.pk).update(message=message)
-    erase_name(name.removed_from, device.device_id)
     Report.objects.filter(update__device=device).delete()
     updates.update(
         message="", boot_id_before="", baseline={}, durations={}, traceparent=""
@@ -56,6 +55,15 @@ def erase_deployment_data(*, device: Device, now: datetime) -> None:
     for rows in (updates, targets):
         rows.filter(error_code__contains=device.device_id).update(error_code="failed")
     sweeps.end_targets_of(device.pk, now)
+
+
+def erase_from_notifications(*, device: Device, now: datetime) -> None:
+    """Forget the name in what is told; call it last in the erasure.
+
+    A heartbeat may tell of the device while it holds the state. By now the erasure
+    holds that, so whatever was told of the device is there to be found.
+    """
+    erase_name(Name(device.device_id).removed_from, device.device_id)
 
 
 def _leave_deployments(name: Name) -> None:

@@ -9,11 +9,13 @@ from deployments.choices import (
     CANCELLABLE,
     DeploymentStatus,
     Level,
+    NotifiedEvent,
     OrderKind,
     UpdateStatus,
 )
 from deployments.exceptions import WrongStatusError
 from deployments.models import Deployment, Event, Update
+from deployments.notifications.telling import tell_devices
 from deployments.services.offers import is_withheld, offerable_targets, planned_targets
 from deployments.services.operate import cancel_deployment
 from devices.models import Device
@@ -41,9 +43,9 @@ def is_update_available(*, device: Device, now: datetime) -> tuple[bool, bool]:
 
 
 def note_running_firmware(*, device: Device, now: datetime) -> None:
-    """Log a device that leaves the image of a finished deployment by itself.
+    """Log and tell that a device left the image of a finished deployment by itself.
 
-    Only the log is written here: while the deployment is open, its tick finds the
+    Nothing is done about it here: while the deployment is open, its tick finds the
     same fact and acts on it.
     """
     last = (
@@ -67,6 +69,14 @@ def note_running_firmware(*, device: Device, now: datetime) -> None:
         stage_number=last.target.stage_number,
         message=f"it runs {device.firmware_version} instead of "
         f"{last.firmware.version}, and nobody ordered that",
+    )
+    tell_devices(
+        last.deployment,
+        NotifiedEvent.FELL_BACK,
+        devices=[{"id": device.device_id, "firmwareVersion": device.firmware_version}],
+        total=1,
+        now=now,
+        joins=True,
     )
 
 

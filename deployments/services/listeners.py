@@ -19,8 +19,9 @@ from deployments.exceptions import (
 )
 from deployments.models import Delivery, MailRecipient, Webhook
 from deployments.notifications.addresses import TargetRefusedError, resolve
-from deployments.notifications.outbox import SECRET_PURPOSE, wake_a_worker
+from deployments.notifications.outbox import SECRET_PURPOSE
 from deployments.notifications.signing import new_secret
+from deployments.notifications.telling import wake_a_worker
 from hotswap.common import audit
 from hotswap.common.errors import FieldError
 from hotswap.common.keyring import seal

@@ -4,7 +4,7 @@ from datetime import datetime
 
 from deployments.choices import Level
 from deployments.models import Deployment, Event
-from deployments.notifications.outbox import tell
+from deployments.notifications.telling import tell
 from devices.models import Device
 
 

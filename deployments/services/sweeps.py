@@ -12,6 +12,7 @@ The statements are written out in SQL, because they move up to 100,000 rows and 
 the log in the same breath.
 """
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -20,8 +21,15 @@ from django.conf import settings
 from django.db import connection
 from django.db.models import Exists, OuterRef
 
-from deployments.choices import FINAL_ERRORS, IMAGE_FAULTS, UNFINISHED, TargetStatus
+from deployments.choices import (
+    FINAL_ERRORS,
+    IMAGE_FAULTS,
+    UNFINISHED,
+    NotifiedEvent,
+    TargetStatus,
+)
 from deployments.models import Deployment, Target, Update
+from deployments.notifications.telling import NAMED_DEVICES, tell_devices
 
 RETRY_BASE_SECONDS = 10
 RETRY_MAX_SECONDS = 600
@@ -76,11 +84,15 @@ def _identity(deployment: Deployment) -> dict[str, Any]:
     }
 
 
-def _run(statement: str, parameters: dict[str, Any]) -> int:
+def _row(statement: str, parameters: dict[str, Any]) -> Sequence[Any]:
     with connection.cursor() as cursor:
         cursor.execute(statement, parameters)
-        row = cursor.fetchone()
-    return int(row[0]) if row else 0
+        row: Sequence[Any] = cursor.fetchone()
+    return row
+
+
+def _run(statement: str, parameters: dict[str, Any]) -> int:
+    return int(_row(statement, parameters)[0])
 
 
 def prove(deployment: Deployment, now: datetime) -> int:
@@ -174,6 +186,7 @@ def fail(
     code: str,
     message: str,
     values: dict[str, Any] | None = None,
+    joins: bool = False,
 ) -> int:
     """Fail the orders that a condition names, and say where each device goes next.
 
@@ -185,11 +198,12 @@ def fail(
     Args:
         which, code, message: SQL over `u` (the order), `t` (its target), `s` (the
             state of the device, perhaps missing) and `f` (the ordered firmware).
+        joins: as in `tell_devices`, for devices that are quarantined.
 
     Returns:
         How many orders failed.
     """
-    return _run(
+    failed, shut, named = _row(
         f"""
         WITH hit AS (
             SELECT u.id, u.target_id, u.kind, {code} AS code, {message} AS message,
@@ -273,7 +287,7 @@ def fail(
                 updated_at = EXCLUDED.updated_at,
                 quarantined_at = CASE WHEN q.failures + 1 >= %(quarantine)s
                     THEN COALESCE(q.quarantined_at, EXCLUDED.updated_at) END
-            RETURNING q.device_id, q.failures, q.quarantined_at
+            RETURNING q.device_id, q.failures, q.last_code, q.quarantined_at
         ), shut AS (
             INSERT INTO deployments_event
                 (deployment_id, at, level, event, device_id, stage_number, message)
@@ -283,6 +297,7 @@ def fail(
                    || ' times and is not offered to it again until it is released'
             FROM counted JOIN moved ON moved.device_id = counted.device_id
             WHERE counted.quarantined_at = %(now)s
+            RETURNING device_id
         ), logged AS (
             INSERT INTO deployments_event
                 (deployment_id, at, level, event, device_id, stage_number, message)
@@ -301,7 +316,14 @@ def fail(
             FROM moved
             RETURNING 1
         )
-        SELECT count(*) FROM logged
+        SELECT (SELECT count(*) FROM logged), (SELECT count(*) FROM shut),
+               (SELECT json_agg(first) FROM (
+                   SELECT d.device_id AS id, counted.failures,
+                          counted.last_code AS "errorCode"
+                   FROM shut JOIN counted USING (device_id)
+                   JOIN devices_device d ON d.id = shut.device_id
+                   ORDER BY d.device_id LIMIT %(named)s
+               ) first)
         """,
         {
             "deployment": deployment.pk,
@@ -315,9 +337,19 @@ def fail(
             "firmware": deployment.firmware_id,
             "faults": sorted(IMAGE_FAULTS),
             "quarantine": settings.QUARANTINE_AFTER,
+            "named": NAMED_DEVICES,
             **(values or {}),
         },
     )
+    tell_devices(
+        deployment,
+        NotifiedEvent.QUARANTINED,
+        devices=named or (),
+        total=shut,
+        now=now,
+        joins=joins,
+    )
+    return int(failed)
 
 
 def fail_breached(deployment: Deployment, now: datetime) -> int:
@@ -405,6 +437,7 @@ def fail_reported(
         code="%(code)s::text",
         message="%(message)s::text",
         values={"update": update_id, "code": code, "message": message},
+        joins=True,
     )
 
 

@@ -377,6 +377,7 @@ FIRMWARE_RECALLED_HOOK = "deployments.services.hooks.cancel_deployments_of"
 DEVICE_ERASURE_HOOKS = [
     "deployments.services.erasure.erase_deployment_data",
     "health.services.erasure.erase_health_data",
+    "deployments.services.erasure.erase_from_notifications",
 ]
 DEVICE_EXPORT_HOOKS = [
     "health.services.erasure.export_health_data",
