@@ -1,4 +1,4 @@
-"""Reads across models: the health of a deployment, its report, its rollbacks.
+"""Reads across models: the health of a deployment and its report.
 
 Rules:
 - Everything is counted when it is asked for, and says when that was.
@@ -11,9 +11,10 @@ from typing import Any
 
 from django.db import connection
 
-from deployments.choices import DeploymentStatus, TargetStatus
-from deployments.models import Deployment, Event, Rollback, Target
+from deployments.choices import TargetStatus
+from deployments.models import Deployment, Event, Target
 from deployments.next_steps import next_step
+from deployments.returns import deployment_rollback
 from deployments.selectors import deployment_status
 from health.baseline import FIRST_SAMPLES, Usual
 from health.score import (
@@ -176,121 +177,6 @@ def _anomalies(deployment: Deployment, now: datetime) -> dict[str, Any]:
             {"deviceId": row[0], "stage": row[1], "at": row[2], "measures": found}
         )
     return {"total": rows[0][-1] if rows else 0, "devices": devices}
-
-
-# --- Rollbacks ----------------------------------------------------------------------
-
-RETURNS = """
-    SELECT t.id, d.device_id AS name, t.stage_number, t.status, t.error_code,
-           t.message, t.from_version, count(u.id) AS attempts,
-           LEAST(t.returning_since, min(u.offered_at)) AS started_at,
-           COALESCE(max(u.closed_at) FILTER (WHERE u.status = 'success'),
-                    CASE WHEN t.status = 'rolled_back' THEN t.settled_at END)
-               AS restored_at
-    FROM deployments_target t
-    JOIN devices_device d ON d.id = t.device_id AND d.erased_at IS NULL
-    LEFT JOIN deployments_update u ON u.target_id = t.id AND u.kind = 'rollback'
-    WHERE t.deployment_id = %(deployment)s
-      AND (t.returning_since IS NOT NULL OR u.id IS NOT NULL)
-    GROUP BY t.id, d.device_id
-"""
-
-
-def _outcome(restored: int, failed: int, devices: int) -> str:
-    if restored + failed < devices:
-        return "under way"
-    return "failed" if failed else "restored"
-
-
-def deployment_rollback(deployment: Deployment) -> dict[str, Any] | None:
-    """Return the rollback of the whole deployment, or None if there was none.
-
-    `timeToRestoreSeconds` is known when every device has proved its former image or
-    was given up.
-
-    Source: FR-FW-006.
-    """
-    started = deployment.rollback_started_at
-    if started is None:
-        return None
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"""
-            WITH returns AS ({RETURNS})
-            SELECT count(*), count(restored_at),
-                   count(*) FILTER (WHERE restored_at IS NULL AND status = 'failed'),
-                   max(restored_at)
-            FROM returns WHERE COALESCE(restored_at, %(started)s) >= %(started)s
-            """,  # noqa: S608
-            {"deployment": deployment.pk, "started": started},
-        )
-        devices, restored, failed, last = cursor.fetchone()
-    kept = Rollback.objects.filter(deployment=deployment, started_at=started).first()
-    is_over = deployment.status != DeploymentStatus.ROLLING_BACK
-    return {
-        "level": "deployment",
-        "deviceId": None,
-        "stage": kept.stage_number if kept else None,
-        "reason": deployment.rollback_reason,
-        "atThatMoment": kept.facts if kept else None,
-        "startedAt": started,
-        "devices": devices,
-        "restored": restored,
-        "failed": failed,
-        "outcome": _outcome(restored, failed, devices) if is_over else "under way",
-        "restoredAt": last if is_over else None,
-        "timeToRestoreSeconds": _seconds((last - started).total_seconds())
-        if is_over and last is not None
-        else None,
-    }
-
-
-def deployment_rollbacks(deployment: Deployment, now: datetime) -> dict[str, Any]:
-    """Return all rollbacks: of the deployment, then of devices alone, newest first.
-
-    A device that was sent back by the rollback of the deployment counts there only.
-    """
-    whole = deployment_rollback(deployment)
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"""
-            WITH returns AS ({RETURNS})
-            SELECT name, stage_number, status, error_code, message, started_at,
-                   restored_at, count(*) OVER () AS total
-            FROM returns
-            WHERE %(started)s::timestamptz IS NULL OR started_at < %(started)s
-            ORDER BY started_at DESC, name
-            LIMIT {MAX_DEVICES}
-            """,  # noqa: S608
-            {"deployment": deployment.pk, "started": deployment.rollback_started_at},
-        )
-        rows = cursor.fetchall()
-    results = [whole] if whole else []
-    for name, stage, status, code, message, started, restored, _ in rows:
-        has_failed = restored is None and status == TargetStatus.FAILED
-        results.append(
-            {
-                "level": "device",
-                "deviceId": name,
-                "stage": stage,
-                "reason": f"{code}: {message}" if message else code,
-                "startedAt": started,
-                "devices": 1,
-                "restored": int(restored is not None),
-                "failed": int(has_failed),
-                "outcome": _outcome(int(restored is not None), int(has_failed), 1),
-                "restoredAt": restored,
-                "timeToRestoreSeconds": _seconds((restored - started).total_seconds())
-                if restored is not None
-                else None,
-            }
-        )
-    return {
-        "id": str(deployment.pk),
-        "total": (rows[0][-1] if rows else 0) + (1 if whole else 0),
-        "results": results,
-        "countedAt": now,
-    }
 
 
 # --- The report ---------------------------------------------------------------------

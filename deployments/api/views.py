@@ -37,6 +37,7 @@ from deployments.api.serializers import (
 from deployments.choices import DeploymentStatus, Level, Strategy, TargetStatus
 from deployments.exceptions import DeploymentNotFoundError, NoActiveUpdateError
 from deployments.models import Deployment, Event, Quarantine, Target
+from deployments.returns import deployment_rollbacks
 from deployments.services import launch, offers, operate, quarantine, reports
 from devices.permissions import calling_device, still_admitted
 from firmware.api.downloads import image_response
@@ -136,7 +137,7 @@ class InsightView(ApiView):
     reads: ClassVar[dict[str, Any]] = {
         "metrics": insight.deployment_metrics,
         "health-report": insight.health_report,
-        "rollbacks": insight.deployment_rollbacks,
+        "rollbacks": deployment_rollbacks,
     }
     read = ""
 

@@ -12,7 +12,6 @@ from datetime import datetime
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import F, QuerySet
 from django.utils import timezone
 
 from deployments.choices import (
@@ -29,7 +28,6 @@ from deployments.models import Deployment, Stage, Target, Update
 from deployments.services import sweeps
 from deployments.services.launch import launch_scheduled
 from deployments.services.log import log
-from deployments.services.offers import has_moved_on
 from deployments.services.progress import (
     count_silence,
     count_stages,
@@ -38,7 +36,7 @@ from deployments.services.progress import (
     plan_of,
     progress_of,
 )
-from deployments.services.rollbacks import keep_rollback
+from deployments.services.rollbacks import keep_rollback, left_alone, lost_targets
 from deployments.strategies.blue_green import GREEN_STAGE
 from deployments.strategies.decide import decide
 from deployments.strategies.registry import STRATEGIES
@@ -449,17 +447,8 @@ def _advance_rollback(
             deployment.next_check_at,
         )
         return
-    # A device that failed and never left its former image has nothing to prove; one
-    # that failed otherwise is not where it should be.
-    # Of those that have been erased nobody can say where they are.
     exposed = targets.filter(exposed_at__isnull=False, device__erased_at__isnull=True)
-    failed = exposed.filter(status=TargetStatus.FAILED)
-    left_alone = exposed.filter(
-        status=TargetStatus.SKIPPED, error_code="moved_on"
-    ) | failed.filter(has_moved_on(deployment))
-    lost = failed.exclude(pk__in=_on_former_image(deployment).values("pk")).exclude(
-        pk__in=left_alone.values("pk")
-    )
+    lost = lost_targets(deployment)
     count = lost.count()
     if count:
         deployment.failure_reason = (
@@ -473,7 +462,7 @@ def _advance_rollback(
             )
         _finish(deployment, DeploymentStatus.FAILED, deployment.failure_reason, now)
         return
-    total, others = exposed.count(), left_alone.count()
+    total, others = exposed.count(), left_alone(deployment).count()
     _finish(
         deployment,
         DeploymentStatus.ROLLED_BACK,
@@ -482,25 +471,6 @@ def _advance_rollback(
         if others
         else f"all {total} exposed devices run their former image",
         now,
-    )
-
-
-def _on_former_image(deployment: Deployment) -> QuerySet[Target]:
-    """Return the failed targets whose last heartbeat shows their former image."""
-    return (
-        Target.objects.filter(
-            deployment=deployment,
-            status=TargetStatus.FAILED,
-            device__state__firmware_checksum=F("from_checksum"),
-        )
-        .exclude(from_checksum="")
-        .exclude(
-            error_code__in=[
-                "rollback_unconfirmed",
-                "no_previous_image",
-                "rollback_forbidden",
-            ]
-        )
     )
 
 

@@ -84,7 +84,8 @@ def _leave_deployments(name: Name) -> None:
         rollback.save(update_fields=["reason"])
     # A device may have reported a code that names it.
     for rollback in Rollback.objects.filter(facts__icontains=name.text):
-        for row in rollback.facts.get("reasons", []):
+        facts = rollback.facts
+        for row in (*facts.get("reasons", []), *facts.get("failedDevices", [])):
             if name.text in row["errorCode"]:
                 row["errorCode"] = "failed"
         rollback.save(update_fields=["facts"])

@@ -7,9 +7,11 @@ the numbers are kept, in the transaction that decides.
 from datetime import datetime
 from typing import Any
 
-from django.db.models import Count
+from django.db.models import Count, F, Q, QuerySet
 
+from deployments.choices import TargetStatus
 from deployments.models import Deployment, Rollback, Target
+from deployments.services.offers import has_moved_on
 from deployments.services.progress import (
     JUDGED_FAILED,
     StageCounts,
@@ -20,6 +22,8 @@ from deployments.services.progress import (
 from hotswap.common.api.serializers import camelize
 
 KEPT_REASONS = 10
+KEPT_FAILED = 100
+NO_RETURN = ("rollback_unconfirmed", "no_previous_image", "rollback_forbidden")
 
 
 def _numbers(counts: StageCounts) -> dict[str, Any]:
@@ -57,6 +61,10 @@ def keep_rollback(
         .annotate(devices=Count("pk"))
         .order_by("-devices", "error_code")
     )
+    # Those of the latest stages first: one of them tripped it.
+    latest = failed.order_by("-stage_number", "rank").values_list(
+        "device_id", "error_code"
+    )
     Rollback.objects.create(
         deployment=deployment,
         started_at=now,
@@ -74,5 +82,48 @@ def keep_rollback(
                 {"errorCode": row["error_code"], "devices": row["devices"]}
                 for row in reasons[:KEPT_REASONS]
             ],
+            # By key, not by name: a device that is erased leaves no name here.
+            "failedDevices": [
+                {"key": str(device), "errorCode": code}
+                for device, code in latest[:KEPT_FAILED]
+            ],
         },
+    )
+
+
+def _exposed(deployment: Deployment) -> QuerySet[Target]:
+    """Return the targets that were ordered; of the erased nobody can say more."""
+    return Target.objects.filter(
+        deployment=deployment, exposed_at__isnull=False, device__erased_at__isnull=True
+    )
+
+
+def left_alone(deployment: Deployment) -> QuerySet[Target]:
+    """Return the targets that a later deployment has updated since."""
+    return _exposed(deployment).filter(
+        Q(status=TargetStatus.SKIPPED, error_code="moved_on")
+        | Q(has_moved_on(deployment), status=TargetStatus.FAILED)
+    )
+
+
+def lost_targets(deployment: Deployment) -> QuerySet[Target]:
+    """Return the failed targets that are not known to run their former image.
+
+    A device that failed and never left its former image, as its last heartbeat shows,
+    has nothing to prove; one that failed otherwise is not where it should be.
+    """
+    at_home = (
+        Target.objects.filter(
+            deployment=deployment,
+            status=TargetStatus.FAILED,
+            device__state__firmware_checksum=F("from_checksum"),
+        )
+        .exclude(from_checksum="")
+        .exclude(error_code__in=NO_RETURN)
+    )
+    return (
+        _exposed(deployment)
+        .filter(status=TargetStatus.FAILED)
+        .exclude(pk__in=at_home.values("pk"))
+        .exclude(pk__in=left_alone(deployment).values("pk"))
     )

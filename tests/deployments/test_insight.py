@@ -5,13 +5,10 @@ from typing import Any
 
 import pytest
 
-from deployments.insight import (
-    deployment_metrics,
-    deployment_rollbacks,
-    health_report,
-)
+from deployments.insight import deployment_metrics, health_report
 from deployments.models import Deployment
 from deployments.next_steps import OTHERWISE, next_step
+from deployments.returns import deployment_rollbacks
 from deployments.services.operate import rollback_deployment
 from devices.services.erasure import erase_device
 from firmware.models import Firmware

@@ -1,0 +1,307 @@
+"""Reads across models: which devices went back, alone or with their deployment.
+
+Rules:
+- Each way back of a device is one row: retried and sent back again, it has two.
+- A rollback of the whole deployment accounts for every exposed device, also for those
+  that could not be ordered back, with what became of it.
+- Erased devices count nowhere.
+"""
+
+from datetime import datetime
+from typing import Any
+
+from django.db import connection
+from django.db.models import Case, Count, QuerySet, Value, When
+
+from deployments.choices import UNFINISHED, DeploymentStatus, TargetStatus
+from deployments.models import Deployment, Rollback, Target
+from deployments.next_steps import next_step
+from deployments.services.rollbacks import left_alone, lost_targets
+from devices.models import Device
+
+MAX_DEVICES = 1000
+
+RESTORED = "restored"
+UNDER_WAY = "under way"
+FAILED = "failed"
+# Exposed devices that the rollback of the deployment had nothing to do with.
+RESTORED_BEFORE = "restored before"
+NEVER_LEFT = "never left"
+MOVED_ON = "updated since"
+NO_PART = "no part"
+OUTCOMES = (FAILED, UNDER_WAY, RESTORED, RESTORED_BEFORE, NEVER_LEFT, MOVED_ON, NO_PART)
+
+# A return belongs to the last install before it; each of them begins a round.
+ROUNDS = """
+    WITH touched AS (
+        SELECT t.id FROM deployments_target t
+        JOIN devices_device d ON d.id = t.device_id AND d.erased_at IS NULL
+        WHERE t.deployment_id = %(deployment)s
+          AND (t.returning_since IS NOT NULL OR EXISTS (
+              SELECT 1 FROM deployments_update back
+              WHERE back.target_id = t.id AND back.kind = 'rollback'))
+    ), orders AS (
+        SELECT u.*, count(*) FILTER (WHERE u.kind = 'install') OVER (
+                   PARTITION BY u.target_id ORDER BY u.offered_at, u.number) AS round
+        FROM deployments_update u JOIN touched ON touched.id = u.target_id
+    ), rounds AS (
+        SELECT target_id, round = max(round) OVER (PARTITION BY target_id) AS is_latest,
+               min(offered_at) FILTER (WHERE kind = 'install') AS installed_at,
+               max(error_code) FILTER (WHERE kind = 'install') AS cause,
+               max(message) FILTER (WHERE kind = 'install') AS said,
+               count(*) FILTER (WHERE kind = 'rollback') AS attempts,
+               min(offered_at) FILTER (WHERE kind = 'rollback') AS ordered_at,
+               max(closed_at) FILTER (WHERE kind = 'rollback') AS closed_at,
+               max(closed_at) FILTER (WHERE kind = 'rollback' AND status = 'success')
+                   AS proved_at
+        FROM orders GROUP BY target_id, round
+    ), ends AS (
+        SELECT t.id, t.device_id, t.deployment_id, t.stage_number, r.installed_at,
+               COALESCE(NULLIF(r.cause, ''), t.error_code) AS cause,
+               COALESCE(NULLIF(r.said, ''), t.message) AS said,
+               CASE WHEN r.is_latest THEN t.error_code ELSE '' END AS error_code,
+               CASE WHEN r.is_latest THEN t.returning_since END AS returning_since,
+               r.ordered_at, r.attempts,
+               COALESCE(r.proved_at, CASE WHEN r.is_latest AND t.status = 'rolled_back'
+                   THEN t.settled_at END) AS restored_at,
+               CASE WHEN r.is_latest AND t.status = 'rolling_back' THEN NULL
+                    WHEN r.is_latest AND t.status = 'skipped' THEN t.settled_at
+                    ELSE COALESCE(r.closed_at, t.settled_at) END AS ended_at,
+               r.is_latest AND t.status = 'skipped' AS has_moved_on
+        FROM rounds r JOIN deployments_target t ON t.id = r.target_id
+        WHERE r.attempts > 0 OR (r.is_latest AND t.returning_since IS NOT NULL)
+    )
+    SELECT d.device_id, e.stage_number, e.cause, e.said, e.error_code, e.attempts,
+           COALESCE(e.returning_since, decided.at, e.ordered_at) AS started_at,
+           e.restored_at, e.ended_at, e.has_moved_on, count(*) OVER () AS total
+    FROM ends e
+    JOIN devices_device d ON d.id = e.device_id
+    LEFT JOIN LATERAL (
+        -- When it was decided is kept on the target for its latest round only.
+        SELECT max(v.at) AS at FROM deployments_event v
+        WHERE e.returning_since IS NULL AND v.device_id = e.device_id
+          AND v.deployment_id = e.deployment_id AND v.event = 'device.failed'
+          AND v.at BETWEEN e.installed_at AND e.ordered_at
+    ) decided ON true
+    WHERE %(started)s::timestamptz IS NULL OR e.ended_at < %(started)s
+    ORDER BY started_at DESC, d.device_id
+    LIMIT %(most)s
+"""
+
+
+def _seconds(value: float | None) -> float | None:
+    return None if value is None else round(value, 3)
+
+
+def _between(start: datetime, end: datetime | None) -> float | None:
+    return None if end is None else _seconds((end - start).total_seconds())
+
+
+def _moment(rollback: Rollback | None) -> dict[str, Any] | None:
+    """Return the numbers that were kept, with the names of the devices that failed."""
+    if rollback is None:
+        return None
+    kept = rollback.facts.get("failedDevices", [])
+    names = dict(
+        Device.objects.filter(
+            pk__in=[row["key"] for row in kept], erased_at__isnull=True
+        ).values_list("pk", "device_id")
+    )
+    named = {str(key): name for key, name in names.items()}
+    return rollback.facts | {
+        "failedDevices": {
+            "total": rollback.facts["deployment"]["failed"],
+            "devices": [
+                {"deviceId": named[row["key"]], "errorCode": row["errorCode"]}
+                for row in kept
+                if row["key"] in named
+            ],
+        }
+    }
+
+
+def _with_outcomes(deployment: Deployment, started: datetime) -> QuerySet[Any]:
+    """Say of every exposed device what became of it in the rollback."""
+    # The rollback ended by finding none; what became of them since is not its matter.
+    lost = (
+        Target.objects.none()
+        if deployment.status == DeploymentStatus.ROLLED_BACK
+        else lost_targets(deployment)
+    )
+    back = TargetStatus.ROLLED_BACK
+    return Target.objects.filter(
+        deployment=deployment, exposed_at__isnull=False, device__erased_at__isnull=True
+    ).annotate(
+        outcome=Case(
+            When(status=back, settled_at__gte=started, then=Value(RESTORED)),
+            When(status=back, then=Value(RESTORED_BEFORE)),
+            When(status__in=UNFINISHED, then=Value(UNDER_WAY)),
+            When(pk__in=lost.values("pk"), then=Value(FAILED)),
+            When(pk__in=left_alone(deployment).values("pk"), then=Value(MOVED_ON)),
+            When(status=TargetStatus.FAILED, then=Value(NEVER_LEFT)),
+            default=Value(NO_PART),
+        )
+    )
+
+
+def _times(deployment: Deployment, started: datetime) -> tuple[float, datetime] | None:
+    """Return the median seconds to a proof, and the last of them."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT percentile_cont(0.5) WITHIN GROUP (
+                       ORDER BY extract(epoch FROM t.settled_at - %(started)s)::float8),
+                   max(t.settled_at)
+            FROM deployments_target t
+            JOIN devices_device d ON d.id = t.device_id AND d.erased_at IS NULL
+            WHERE t.deployment_id = %(deployment)s AND t.status = 'rolled_back'
+              AND t.settled_at >= %(started)s
+            """,
+            {"deployment": deployment.pk, "started": started},
+        )
+        median, last = cursor.fetchone()
+    return None if last is None else (median, last)
+
+
+def deployment_rollback(deployment: Deployment) -> dict[str, Any] | None:
+    """Return the rollback of the whole deployment, or None if there was none.
+
+    `devices` are those that ran or may have run the new image: whether they could be
+    ordered back or not. `timeToRestoreSeconds` is known when each has proved its former
+    image or was given up, and ends with the last proof.
+
+    Source: FR-FW-006.
+    """
+    started = deployment.rollback_started_at
+    if started is None:
+        return None
+    kept = Rollback.objects.filter(deployment=deployment, started_at=started).first()
+    targets = _with_outcomes(deployment, started)
+    found = targets.order_by().values_list("outcome").annotate(number=Count("pk"))
+    counts = dict.fromkeys(OUTCOMES, 0) | dict(found)
+    times = _times(deployment, started)
+    is_over = deployment.status != DeploymentStatus.ROLLING_BACK
+    last = times[1] if times and is_over else None
+    outcome = UNDER_WAY
+    if is_over:
+        # What is counted cannot be better than how the rollback ended.
+        is_bad = deployment.status == DeploymentStatus.FAILED or counts[FAILED]
+        outcome = FAILED if is_bad else RESTORED
+    return {
+        "level": "deployment",
+        "deviceId": None,
+        "stage": kept.stage_number if kept else None,
+        "reason": deployment.rollback_reason,
+        "atThatMoment": _moment(kept),
+        "startedAt": started,
+        "devices": counts[RESTORED] + counts[FAILED] + counts[UNDER_WAY],
+        "restored": counts[RESTORED],
+        "failed": counts[FAILED],
+        "underWay": counts[UNDER_WAY],
+        "restoredBefore": counts[RESTORED_BEFORE],
+        "neverLeft": counts[NEVER_LEFT],
+        "updatedSince": counts[MOVED_ON],
+        "outcome": outcome,
+        "restoredAt": last,
+        "timeToRestoreSeconds": _between(started, last),
+        "medianToRestoreSeconds": _seconds(times[0]) if times else None,
+        "deviceOutcomes": _outcomes(targets, counts, started),
+    }
+
+
+def _outcomes(
+    targets: QuerySet[Any], counts: dict[str, int], started: datetime
+) -> dict[str, Any]:
+    """Return the devices with their outcome, what is wrong first."""
+    devices: list[dict[str, Any]] = []
+    for outcome in OUTCOMES[:-1]:
+        room = MAX_DEVICES - len(devices)
+        if not room or not counts[outcome]:
+            continue
+        rows = targets.filter(outcome=outcome).select_related("device")
+        devices += [
+            {
+                "deviceId": target.device.device_id,
+                "outcome": outcome,
+                "stage": target.stage_number,
+                "toVersion": target.from_version,
+                "errorCode": target.error_code,
+                "message": target.message,
+                "nextStep": next_step(target.error_code) if outcome == FAILED else "",
+                "restoredAt": target.settled_at if outcome == RESTORED else None,
+                "timeToRestoreSeconds": _between(started, target.settled_at)
+                if outcome == RESTORED
+                else None,
+            }
+            for target in rows.order_by("rank")[:room]
+        ]
+    return {
+        "total": sum(counts[outcome] for outcome in OUTCOMES[:-1]),
+        "devices": devices,
+    }
+
+
+def deployment_rollbacks(deployment: Deployment, now: datetime) -> dict[str, Any]:
+    """Return all rollbacks: of the deployment, then of devices alone, newest first.
+
+    A device that was on its way back when the whole deployment began to go back
+    counts there only.
+    """
+    whole = deployment_rollback(deployment)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            ROUNDS,
+            {
+                "deployment": deployment.pk,
+                "started": deployment.rollback_started_at,
+                "most": MAX_DEVICES,
+            },
+        )
+        rows = cursor.fetchall()
+    results = [whole] if whole else []
+    results += [_alone(*row[:-1]) for row in rows]
+    return {
+        "id": str(deployment.pk),
+        "total": (rows[0][-1] if rows else 0) + (1 if whole else 0),
+        "results": results,
+        "countedAt": now,
+    }
+
+
+def _alone(
+    name: str,
+    stage: int,
+    cause: str,
+    said: str,
+    code: str,
+    attempts: int,
+    started: datetime,
+    restored: datetime | None,
+    ended: datetime | None,
+    has_moved_on: bool,
+) -> dict[str, Any]:
+    outcome = FAILED
+    if restored is not None:
+        outcome = RESTORED
+    elif has_moved_on:
+        outcome = MOVED_ON
+    elif ended is None:
+        outcome = UNDER_WAY
+    has_failed = outcome == FAILED
+    code = code or "rollback_unconfirmed"
+    return {
+        "level": "device",
+        "deviceId": name,
+        "stage": stage,
+        "reason": f"{cause}: {said}" if said else cause,
+        "startedAt": started,
+        "attempts": attempts,
+        "devices": 1,
+        "restored": int(outcome == RESTORED),
+        "failed": int(has_failed),
+        "outcome": outcome,
+        "errorCode": code if has_failed else "",
+        "nextStep": next_step(code) if has_failed else "",
+        "restoredAt": restored,
+        "timeToRestoreSeconds": _between(started, restored),
+    }
