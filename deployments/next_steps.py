@@ -2,6 +2,7 @@
 
 Rules:
 - One sentence for each code, for the console, the API and the documentation alike.
+- A device that needs nothing gets none.
 - Devices may report codes of their own; those get the sentence for all others.
 """
 
@@ -51,9 +52,17 @@ NEXT_STEPS = {
     "device has confirmed one.",
     "sequence_replaced": "Launch a new deployment: the device has accepted a newer "
     "order.",
+    "quarantined": "Look at its quarantine: release it when the image is known to be "
+    "good, or deploy another one.",
+    "disabled": "Enable the device, then deploy to it again.",
+    "secure_boot_required": "Turn its secure boot on, then deploy to it again.",
+    "security_version": "Deploy an image of a higher security version: the device has "
+    "confirmed one.",
     "device_state_unknown": "Look at the hook `current` of its agent: it does not say "
     "what runs.",
 }
+# Nothing is wrong with these devices.
+NOTHING_TO_DO = frozenset({"already_installed", "moved_on", "erased"})
 OTHERWISE = (
     "Read its log on the page of the device, then retry it or deploy a corrected image."
 )
@@ -61,4 +70,6 @@ OTHERWISE = (
 
 def next_step(code: str) -> str:
     """Return what to do about an error code; nothing where there is none."""
-    return NEXT_STEPS.get(code, OTHERWISE) if code else ""
+    if not code or code in NOTHING_TO_DO:
+        return ""
+    return NEXT_STEPS.get(code, OTHERWISE)
