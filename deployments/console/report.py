@@ -8,8 +8,10 @@ from typing import Any
 from django.http import StreamingHttpResponse
 from django.utils import timezone
 
+from deployments.console.health import health_context
 from deployments.console.words import (
     LEVEL_LOOKS,
+    OUTCOME_LOOKS,
     STAGE_LOOKS,
     TARGET_LOOKS,
     deployment_pill,
@@ -18,6 +20,7 @@ from deployments.console.words import (
 from deployments.insight import health_report
 from deployments.models import Deployment, Target
 from deployments.next_steps import next_step
+from deployments.returns import FAILED
 from hotswap.common.api.serializers import camelize
 
 CHUNK = 2000
@@ -26,11 +29,6 @@ COLUMNS = (
     *("deviceId", "stage", "status", "attempts", "fromVersion", "errorCode"),
     *("message", "nextStep", "offeredAt", "settledAt", "updatedAt"),
 )
-MEASURE_LOOKS = {
-    "cpuUsage": ("CPU", "%", 1),
-    "memoryUsage": ("Memory", "%", 1),
-    "errorRate": ("Error rate", "%", 100),
-}
 DURATION_WORDS = {
     "deviceUpdate": "Update, from the offer to the proof",
     "download": "Download, as devices say",
@@ -42,7 +40,10 @@ def report_context(deployment: Deployment) -> dict[str, Any]:
     """Return all that the printable report shows, counted for this answer."""
     now = timezone.now()
     report = health_report(deployment, now)
-    failed = report["failedDevices"]
+    # Those that only went back with the deployment are in the part of the rollback.
+    own_failures = [
+        row for row in report["failedDevices"]["devices"] if row["errorCode"]
+    ]
     return {
         "report": report,
         "as_of": f"{now:%Y-%m-%d %H:%M:%S} UTC",
@@ -57,41 +58,38 @@ def report_context(deployment: Deployment) -> dict[str, Any]:
             stage | {"pill": look_pill(STAGE_LOOKS, stage["status"])}
             for stage in report["stages"]
         ],
-        "measures": [
-            _measure(name, values)
-            for name, values in report["health"]["measures"].items()
-        ],
+        **health_context(report["health"]),
+        **_rollback_context(report["rollback"]),
         "durations": [
             (DURATION_WORDS[name], values)
             for name, values in report["durations"].items()
         ],
         "failed_devices": [
             row | {"pill": look_pill(TARGET_LOOKS, row["status"])}
-            for row in failed["devices"][:SHOWN_FAILED]
+            for row in own_failures[:SHOWN_FAILED]
         ],
+        "failed_total": sum(each["devices"] for each in report["failures"]),
         "timeline": [
             row | {"look": LEVEL_LOOKS[row["level"]]} for row in report["timeline"]
         ],
     }
 
 
-def _measure(name: str, values: dict[str, Any]) -> dict[str, Any]:
-    word, unit, scale = MEASURE_LOOKS[name]
-
-    def shown(value: float | None, sign: str = "") -> str:
-        return "–" if value is None else f"{value * scale:{sign}.1f} {unit}"
-
-    usual = values["baseline"]
+def _rollback_context(rollback: dict[str, Any] | None) -> dict[str, Any]:
+    """Part the devices of the rollback: those to be seen to, and the others."""
+    if rollback is None:
+        return {}
+    rows = [
+        row | {"look": look_pill(OUTCOME_LOOKS, row["outcome"])}
+        for row in rollback["deviceOutcomes"]["devices"]
+    ]
+    failed = [row for row in rows if row["outcome"] == FAILED]
+    others = [row for row in rows if row["outcome"] != FAILED]
     return {
-        "name": word,
-        "devices": values["devices"],
-        "mean": shown(values["mean"]),
-        "median": shown(values["p50"]),
-        "high": shown(values["p95"]),
-        "highest": shown(values["max"]),
-        "usual": shown(usual["mean"]),
-        "usual_devices": usual["devices"],
-        "change": shown(usual["meanChange"], "+"),
+        "unconfirmed": failed[:SHOWN_FAILED],
+        "others": others[:SHOWN_FAILED],
+        "others_total": rollback["deviceOutcomes"]["total"] - rollback["failed"],
+        "outcome_pill": look_pill(OUTCOME_LOOKS, rollback["outcome"]),
     }
 
 

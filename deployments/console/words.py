@@ -4,6 +4,7 @@ from typing import Any
 
 from django.utils.safestring import SafeString
 
+from deployments import returns
 from deployments.choices import DeploymentStatus, StageStatus, TargetStatus
 from deployments.models import Deployment
 from hotswap.common.console import DONE, FAILED, MOVING, NOT_STARTED, WAITS, pill
@@ -41,6 +42,14 @@ STAGE_LOOKS = {
     StageStatus.OPEN: (MOVING, "play_arrow", "Open"),
     StageStatus.PASSED: (DONE, "check", "Passed"),
     StageStatus.FAILED: (FAILED, "error", "Failed"),
+}
+OUTCOME_LOOKS = {
+    returns.RESTORED: (DONE, "check", "Restored"),
+    returns.UNDER_WAY: (MOVING, "undo", "Under way"),
+    returns.FAILED: (FAILED, "error", "Not confirmed"),
+    returns.RESTORED_BEFORE: (DONE, "check", "Restored before"),
+    returns.NEVER_LEFT: (NOT_STARTED, "home", "Never left"),
+    returns.MOVED_ON: (NOT_STARTED, "skip_next", "Updated since"),
 }
 LEVEL_LOOKS = {
     "INFO": (NOT_STARTED, "info", "Info"),

@@ -7,6 +7,8 @@ import pytest
 
 from deployments.models import Deployment, Target
 from deployments.next_steps import next_step
+from deployments.services.operate import rollback_deployment
+from devices.models import Device
 from tests.console.conftest import ConsoleClient, Scene
 
 
@@ -55,6 +57,40 @@ def test_the_report_says_what_tripped_and_what_to_do(
     assert "best rate still reachable 0.0 %, below 95 %" in text
     assert "<code>error_rate</code>" in text
     assert next_step("error_rate") in text
+
+
+def test_the_report_says_which_devices_are_not_confirmed_and_what_to_do(
+    viewer_client: ConsoleClient, scene: Scene
+) -> None:
+    world = scene.world
+    (bad,) = world.update_offered()
+    Device.objects.filter(pk=bad.pk).update(security_version=9)
+    rollback_deployment(
+        actor=world.admin,
+        deployment_id=scene.deployment.pk,
+        reason="no",
+        now=world.now,
+    )
+    world.tick()
+
+    text = content(viewer_client, scene.deployment)
+
+    assert "Not confirmed on the former image" in text
+    assert f"<b>{bad.name}</b>" in text
+    assert "<code>rollback_forbidden</code>" in text
+    assert next_step("rollback_forbidden") in text
+
+
+def test_the_report_names_the_devices_that_tripped_it(
+    viewer_client: ConsoleClient, scene: Scene
+) -> None:
+    deployment = rolled_back(scene)
+    failed = Target.objects.get(deployment=deployment, error_code="error_rate")
+
+    text = content(viewer_client, deployment)
+
+    assert f"{failed.device.device_id} <code>error_rate</code>" in text
+    assert "median time to restore" in text
 
 
 def test_the_live_page_leads_to_the_report(

@@ -1,0 +1,81 @@
+"""The health of a deployment as both its live page and its report show it."""
+
+from typing import Any
+
+from django.utils import timezone
+
+from deployments.insight import deployment_metrics
+from deployments.models import Deployment
+from hotswap.common.console import age
+
+SHOWN_ANOMALIES = 50
+# Every exposed device is looked at for each answer, so that many are asked less often.
+MANY_DEVICES = 1000
+POLL_SECONDS, POLL_SECONDS_OF_MANY = 4, 10
+
+MEASURE_LOOKS = {
+    "cpuUsage": ("CPU", "%", 1),
+    "memoryUsage": ("Memory", "%", 1),
+    "errorRate": ("Error rate", "%", 100),
+}
+
+
+def poll_seconds(deployment: Deployment) -> int:
+    """Return how often the live page asks for the health."""
+    is_big = deployment.target_count > MANY_DEVICES
+    return POLL_SECONDS_OF_MANY if is_big else POLL_SECONDS
+
+
+def health_panel(deployment: Deployment) -> dict[str, Any]:
+    """Return what the panel of the live page shows, counted for this answer."""
+    now = timezone.now()
+    return health_context(deployment_metrics(deployment, now)) | {
+        "counted_at": f"{now:%H:%M:%S} UTC"
+    }
+
+
+def health_context(metrics: dict[str, Any]) -> dict[str, Any]:
+    """Put the health into words: its score with the parts, measures, anomalies."""
+    return {
+        "health": metrics,
+        "measures": [
+            _measure(name, values) for name, values in metrics["measures"].items()
+        ],
+        "anomalies": [
+            {
+                "deviceId": device["deviceId"],
+                "stage": device["stage"],
+                "heard": age(device["at"]),
+                "said": "; ".join(_distance(each) for each in device["measures"]),
+            }
+            for device in metrics["anomalies"]["devices"][:SHOWN_ANOMALIES]
+        ],
+    }
+
+
+def _shown(name: str, value: float | None, sign: str = "") -> str:
+    _, unit, scale = MEASURE_LOOKS[name]
+    return "–" if value is None else f"{value * scale:{sign}.1f} {unit}"
+
+
+def _distance(found: dict[str, Any]) -> str:
+    name = found["measure"]
+    return (
+        f"{MEASURE_LOOKS[name][0]} {_shown(name, found['value'])}, "
+        f"{found['direction']} its usual {_shown(name, found['usual'])}"
+    )
+
+
+def _measure(name: str, values: dict[str, Any]) -> dict[str, Any]:
+    usual = values["baseline"]
+    return {
+        "name": MEASURE_LOOKS[name][0],
+        "devices": values["devices"],
+        "mean": _shown(name, values["mean"]),
+        "median": _shown(name, values["p50"]),
+        "high": _shown(name, values["p95"]),
+        "highest": _shown(name, values["max"]),
+        "usual": _shown(name, usual["mean"]),
+        "usual_devices": usual["devices"],
+        "change": _shown(name, usual["meanChange"], "+"),
+    }
