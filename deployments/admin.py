@@ -28,9 +28,11 @@ from deployments.choices import (
     Strategy,
     TargetStatus,
 )
+from deployments.console.health import health_panel
 from deployments.console.launch import CopyAsNew, Launch
 from deployments.console.live import (
     HTMX_STOP_POLLING,
+    is_over,
     live_context,
     segments_of,
     status_counts,
@@ -503,6 +505,11 @@ class DeploymentAdmin(ConsoleAdmin):
                 name=self.url_name("live"),
             ),
             path(
+                "<path:object_id>/health/",
+                self.protected(self.health_view),
+                name=self.url_name("health"),
+            ),
+            path(
                 "<path:object_id>/report/",
                 self.protected(self.report_view),
                 name=self.url_name("report"),
@@ -545,9 +552,26 @@ class DeploymentAdmin(ConsoleAdmin):
     def page_context(self, request: HttpRequest, obj: Deployment) -> dict[str, Any]:
         return {
             "live_url": self.url("live", obj.pk),
+            "health_url": self.url("health", obj.pk),
             "report_url": self.url("report", obj.pk),
             **live_context(obj),
         }
+
+    def health_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Render the health, which is counted less often than the rest."""
+        if request.method not in READING:
+            return HttpResponseNotAllowed(READING)
+        obj = self.found(request, object_id)
+        return TemplateResponse(
+            request,
+            "console/deployment_health.html",
+            {
+                "anomalies_url": f"{self.url('report', obj.pk)}#anomalies",
+                **health_panel(obj),
+            },
+            status=HTMX_STOP_POLLING if is_over(obj) else 200,
+            headers={"Cache-Control": "no-store"},
+        )
 
     def live_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Render the moving part of the page; 286 tells htmx that it is over."""
@@ -561,6 +585,7 @@ class DeploymentAdmin(ConsoleAdmin):
             {
                 "item": obj,
                 "buttons": self.buttons(acting_person(request), obj),
+                "health_url": self.url("health", obj.pk),
                 "report_url": self.url("report", obj.pk),
                 **context,
             },

@@ -226,11 +226,8 @@ def _durations(deployment: Deployment) -> dict[str, Any]:
 GONE_WRONG = (TargetStatus.FAILED, TargetStatus.ROLLING_BACK, TargetStatus.ROLLED_BACK)
 
 
-def _failures(deployment: Deployment) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Return what went wrong, by reason, and the first devices of it."""
-    wrong = Target.objects.filter(
-        deployment=deployment, status__in=GONE_WRONG, device__erased_at__isnull=True
-    )
+def failure_reasons(deployment: Deployment) -> list[dict[str, Any]]:
+    """Return why devices failed or went back, the most frequent reason first."""
     with connection.cursor() as cursor:
         cursor.execute(
             """
@@ -243,7 +240,7 @@ def _failures(deployment: Deployment) -> tuple[list[dict[str, Any]], dict[str, A
             """,
             [deployment.pk, [str(status) for status in GONE_WRONG]],
         )
-        reasons = [
+        return [
             {
                 "errorCode": code,
                 "devices": count,
@@ -253,7 +250,14 @@ def _failures(deployment: Deployment) -> tuple[list[dict[str, Any]], dict[str, A
             }
             for code, count, said, back in cursor.fetchall()
         ]
-    return reasons, {
+
+
+def _failed_devices(deployment: Deployment) -> dict[str, Any]:
+    """Return the first devices of those that failed or went back."""
+    wrong = Target.objects.filter(
+        deployment=deployment, status__in=GONE_WRONG, device__erased_at__isnull=True
+    )
+    return {
         "total": wrong.count(),
         "devices": [
             {
@@ -279,7 +283,6 @@ def health_report(deployment: Deployment, now: datetime) -> dict[str, Any]:
     """
     status = deployment_status(deployment, now)
     rows = {stage.number: stage for stage in deployment.stages.all()}
-    reasons, wrong = _failures(deployment)
     firmware = deployment.firmware
     events = Event.objects.filter(deployment=deployment, device__isnull=True)
     return {
@@ -329,8 +332,8 @@ def health_report(deployment: Deployment, now: datetime) -> dict[str, Any]:
             }
             for stage in status["stages"]
         ],
-        "failures": reasons,
-        "failedDevices": wrong,
+        "failures": failure_reasons(deployment),
+        "failedDevices": _failed_devices(deployment),
         "durations": _durations(deployment),
         "health": {
             name: value

@@ -15,6 +15,7 @@ from deployments.choices import (
     StageStatus,
     TargetStatus,
 )
+from deployments.console.health import poll_seconds
 from deployments.console.words import (
     DEPLOYMENT_LOOKS,
     LEVEL_LOOKS,
@@ -23,6 +24,7 @@ from deployments.console.words import (
     deployment_pill,
     look_pill,
 )
+from deployments.insight import failure_reasons
 from deployments.models import Deployment, Target
 from deployments.selectors import deployment_status, target_rows
 from hotswap.common.api.serializers import camelize
@@ -43,6 +45,7 @@ SHOWN_EVENTS = 50
 D, T = DeploymentStatus, TargetStatus
 
 RETURNING = (T.ROLLING_BACK, T.ROLLED_BACK)
+GONE_WRONG = (T.FAILED, *RETURNING)
 
 # Whoever looks wants to see first what went wrong, then what moves.
 ORDER_OF_INTEREST = (
@@ -103,6 +106,8 @@ def live_context(deployment: Deployment) -> dict[str, Any]:
             if progress[camelize(each)]
         ],
         "stages": [_stage(stage, status, now) for stage in status["stages"]],
+        "reasons": failure_reasons(deployment),
+        "health_seconds": poll_seconds(deployment),
         "waiting_for": _waiting_for(deployment, status, over),
         "next_check": _until(deployment.next_check_at, now)
         if deployment.status == D.RUNNING
@@ -301,6 +306,7 @@ def _first_rows(deployment: Deployment, now: datetime) -> list[dict[str, Any]]:
             "url": reverse("admin:devices_device_change", args=[target.device_id])
             if target.device.erased_at is None
             else "",
+            "next_step": row["nextStep"] if target.status in GONE_WRONG else "",
             "went_along": target.status in RETURNING and not row["errorCode"],
         }
         for target, row in zip(found, target_rows(deployment, found, now), strict=True)

@@ -7,6 +7,7 @@ from django.utils import timezone
 
 from deployments.choices import DeploymentStatus
 from deployments.models import Deployment
+from deployments.next_steps import next_step
 from deployments.services import operate
 from devices.services import registry
 from hotswap.common.models import AuditEvent
@@ -53,6 +54,58 @@ def test_the_live_part_ends_with_286(
 
     assert part.status_code == 286
     assert b"every 2s" not in page.content
+
+
+def test_the_health_is_asked_for_by_its_own_poll(
+    viewer_client: ConsoleClient, scene: Scene
+) -> None:
+    page = viewer_client.get(url_of(scene.deployment, "change")).content.decode()
+    part = viewer_client.get(url_of(scene.deployment, "health"))
+
+    assert f'hx-get="{url_of(scene.deployment, "health")}"' in page
+    assert "load, every 4s" in page
+    assert part.status_code == 200
+    text = part.content.decode()
+    assert "none, as no device is exposed" in text
+    assert "Counted at" in text
+
+
+def test_the_health_of_a_big_fleet_is_asked_for_less_often(
+    viewer_client: ConsoleClient, scene: Scene
+) -> None:
+    Deployment.objects.filter(pk=scene.deployment.pk).update(target_count=1001)
+
+    page = viewer_client.get(url_of(scene.deployment, "change")).content.decode()
+
+    assert "load, every 10s" in page
+
+
+def test_the_health_shows_its_score_with_the_parts(
+    viewer_client: ConsoleClient, scene: Scene
+) -> None:
+    # The panel is of this moment; so is this world.
+    scene.world.now = timezone.now()
+    scene.world.tick()
+    for device in scene.world.devices.values():
+        device.beat()
+    scene.world.update_offered()
+
+    text = viewer_client.get(url_of(scene.deployment, "health")).content.decode()
+
+    assert "(1 + 0.5 × 0) / 1 = <b>100.0 %</b>" in text
+
+
+def test_the_live_part_groups_failures_and_says_what_to_do(
+    viewer_client: ConsoleClient, scene: Scene
+) -> None:
+    (bad,) = scene.world.update_offered()
+    bad.beat(application_metrics={"errorRate": 0.5})
+    scene.world.tick()
+
+    text = viewer_client.get(url_of(scene.deployment, "live")).content.decode()
+
+    assert "Why devices failed" in text
+    assert f"Next: {next_step('error_rate')}" in text
 
 
 def test_a_pause_says_why_and_what_to_do(
