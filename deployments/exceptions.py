@@ -90,5 +90,9 @@ class RecipientNotFoundError(NotFoundError):
     code = "mail_recipient_not_found"
 
 
+class RecipientDisabledError(ConflictError):
+    code = "mail_recipient_disabled"
+
+
 class RecipientKnownError(ConflictError):
     code = "mail_recipient_known"

@@ -450,25 +450,45 @@ class Rollback(models.Model):
         return f"{self.started_at:%H:%M:%S} {self.reason}"
 
 
-class Webhook(BaseModel):
-    """An endpoint that is told of events. No `events` means all of them."""
+class Listener(BaseModel):
+    """Somebody who is told of events. No `events` means all of them."""
 
-    url = models.CharField(max_length=2000)
+    kind: ClassVar[str]
+    # The field of a delivery that names it.
+    delivery_field: ClassVar[str]
+
     description = models.CharField(max_length=200, blank=True)
     events = ArrayField(models.CharField(max_length=40), default=list)
     enabled = models.BooleanField(default=True)
     disabled_reason = models.CharField(max_length=200, blank=True)
+
+    class Meta:
+        abstract = True
+
+
+class Webhook(Listener):
+    """An endpoint that is told by signed requests."""
+
+    kind = "webhook"
+    delivery_field = "webhook"
+
+    url = models.CharField(max_length=2000)
     sealed_secret = models.BinaryField()
+    # For an overlap requests are signed with the former secret too.
+    previous_sealed_secret = models.BinaryField(null=True)
+    previous_secret_until = models.DateTimeField(null=True)
 
     def __str__(self) -> str:
         return self.url
 
 
-class MailRecipient(BaseModel):
-    """A mail address that is told of events. No `events` means all of them."""
+class MailRecipient(Listener):
+    """A mail address."""
+
+    kind = "mail-recipient"
+    delivery_field = "recipient"
 
     address = models.EmailField(unique=True)
-    events = ArrayField(models.CharField(max_length=40), default=list)
 
     def __str__(self) -> str:
         return self.address

@@ -8,9 +8,9 @@ from django.db import models
 from deployments.choices import ACTIVE_DEPLOYMENTS, DeliveryStatus, DeploymentStatus
 
 if TYPE_CHECKING:
-    from deployments.models import Delivery, Deployment, Quarantine
+    from deployments.models import Delivery, Deployment, Listener, Quarantine
 else:
-    Delivery = Deployment = Quarantine = models.Model
+    Delivery = Deployment = Listener = Quarantine = models.Model
 
 
 class DeploymentQuerySet(models.QuerySet["Deployment"]):
@@ -42,6 +42,10 @@ class QuarantineQuerySet(models.QuerySet["Quarantine"]):
 
 
 class DeliveryQuerySet(models.QuerySet["Delivery"]):
+    def of(self, listener: Listener) -> Self:
+        """Those to one listener."""
+        return self.filter(**{listener.delivery_field: listener.pk})
+
     def due(self, now: datetime) -> Self:
         """Those whose next attempt has come, or whose lease has run out."""
         return self.filter(status=DeliveryStatus.PENDING, next_attempt_at__lte=now)

@@ -1,30 +1,39 @@
 """Webhooks, mail recipients, and what was delivered to them."""
 
-from typing import Any
+from typing import Any, ClassVar
 
-from drf_spectacular.utils import extend_schema
+from drf_spectacular.utils import extend_schema, extend_schema_view
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from deployments.choices import NotifiedEvent
-from deployments.exceptions import RecipientNotFoundError, WebhookNotFoundError
-from deployments.models import Delivery, MailRecipient, Webhook
+from deployments.models import Delivery, Listener, MailRecipient, Webhook
 from deployments.services import listeners
 from hotswap.common.api.base import ApiView, ListView, acting_person
+from hotswap.common.api.etags import etag_of, expected_etags
 from hotswap.common.api.idempotency import idempotent
-from hotswap.common.api.serializers import CamelSerializer, EmptyInput, StrictCharField
+from hotswap.common.api.serializers import (
+    CamelSerializer,
+    EmptyInput,
+    StrictBooleanField,
+    StrictCharField,
+)
 from hotswap.common.roles import Role
 
 
-def _events_field() -> serializers.ListField:
+def _events_field(**options: Any) -> serializers.ListField:
     return serializers.ListField(
         child=serializers.ChoiceField(choices=NotifiedEvent.choices),
         required=False,
-        default=list,
         max_length=len(NotifiedEvent.values),
         help_text="empty: all",
+        **options,
     )
+
+
+def _description_field(**options: Any) -> StrictCharField:
+    return StrictCharField(max_length=200, required=False, allow_blank=True, **options)
 
 
 class StrictEmailField(serializers.EmailField):
@@ -38,20 +47,34 @@ class StrictEmailField(serializers.EmailField):
 
 class WebhookInput(CamelSerializer):
     url = StrictCharField(max_length=2000)
+    events = _events_field(default=list)
+    description = _description_field(default="")
+
+
+class ListenerChangesInput(CamelSerializer):
     events = _events_field()
-    description = StrictCharField(
-        max_length=200, required=False, default="", allow_blank=True
-    )
+    description = _description_field()
+    enabled = StrictBooleanField(required=False)
 
 
-class WebhookOutput(CamelSerializer):
+class WebhookChangesInput(ListenerChangesInput):
+    url = StrictCharField(max_length=2000, required=False)
+
+
+class ListenerOutput(CamelSerializer):
     id = serializers.UUIDField()
-    url = serializers.CharField()
     events = serializers.ListField(child=serializers.CharField())
     description = serializers.CharField()
     enabled = serializers.BooleanField()
     disabled_reason = serializers.CharField()
     created_at = serializers.DateTimeField()
+
+
+class WebhookOutput(ListenerOutput):
+    url = serializers.CharField()
+    previous_secret_until = serializers.DateTimeField(
+        allow_null=True, help_text="until then the former secret signs too"
+    )
 
 
 class CreatedWebhookOutput(WebhookOutput):
@@ -60,14 +83,12 @@ class CreatedWebhookOutput(WebhookOutput):
 
 class MailRecipientInput(CamelSerializer):
     address = StrictEmailField(max_length=254)
-    events = _events_field()
+    events = _events_field(default=list)
+    description = _description_field(default="")
 
 
-class MailRecipientOutput(CamelSerializer):
-    id = serializers.UUIDField()
+class MailRecipientOutput(ListenerOutput):
     address = serializers.CharField()
-    events = serializers.ListField(child=serializers.CharField())
-    created_at = serializers.DateTimeField()
 
 
 class DeliveryOutput(CamelSerializer):
@@ -85,13 +106,106 @@ class DeliveryOutput(CamelSerializer):
     error = serializers.CharField()
 
 
-class WebhooksView(ListView):
-    """The endpoints that are told of events, newest first."""
+# --- Any of them -------------------------------------------------------------------
+
+
+class ListenersView(ListView):
+    """Those of one kind, newest first."""
 
     roles = {"GET": Role.ADMIN, "POST": Role.ADMIN}
+    ordering = "-created_at"
+
+
+class ListenerView(ApiView):
+    """One of them: read, changed, removed."""
+
+    roles = {"GET": Role.ADMIN, "PATCH": Role.ADMIN, "DELETE": Role.ADMIN}
+    kind: ClassVar[type[Listener]] = Webhook
+    changes_class: ClassVar[type[CamelSerializer]] = ListenerChangesInput
+    shown_class: ClassVar[type[ListenerOutput]]
+
+    def answer(self, listener: Listener) -> Response:
+        return Response(
+            self.shown_class(listener).data, headers={"ETag": etag_of(listener)}
+        )
+
+    def get(self, request: Request, listener_id: Any) -> Response:
+        return self.answer(listeners.get_listener(self.kind, listener_id))
+
+    def patch(self, request: Request, listener_id: Any) -> Response:
+        """Change the fields that are named; the others stay."""
+        listener = listeners.change_listener(
+            actor=acting_person(request),
+            kind=self.kind,
+            listener_id=listener_id,
+            changes=self.validated(self.changes_class, request.data),
+            expected=expected_etags(request),
+        )
+        return self.answer(listener)
+
+    def delete(self, request: Request, listener_id: Any) -> Response:
+        """Remove it with the log of its deliveries."""
+        listeners.delete_listener(
+            actor=acting_person(request), kind=self.kind, listener_id=listener_id
+        )
+        return Response(status=204)
+
+
+class DeliveriesView(ListView):
+    """What was and will be sent, newest first."""
+
+    roles = {"GET": Role.ADMIN}
+    kind: ClassVar[type[Listener]] = Webhook
+    queryset = Delivery.objects.select_related("notification")
+    output_class = DeliveryOutput
+    ordering = "-created_at"
+
+    def get_queryset(self) -> Any:
+        listener = listeners.get_listener(self.kind, self.kwargs["listener_id"])
+        return Delivery.objects.of(listener).select_related("notification")
+
+
+class SendTestView(ApiView):
+    roles = {"POST": Role.ADMIN}
+    kind: ClassVar[type[Listener]] = Webhook
+
+    @extend_schema(request=EmptyInput, responses={202: DeliveryOutput})
+    @idempotent
+    def post(self, request: Request, listener_id: Any) -> Response:
+        """Send a notification that tells nothing, to see that it arrives."""
+        self.validated(EmptyInput, request.data)
+        delivery = listeners.send_test(
+            actor=acting_person(request), kind=self.kind, listener_id=listener_id
+        )
+        return Response(DeliveryOutput(delivery).data, status=202)
+
+
+class ResendView(ApiView):
+    roles = {"POST": Role.ADMIN}
+    kind: ClassVar[type[Listener]] = Webhook
+
+    @extend_schema(request=EmptyInput, responses=DeliveryOutput)
+    @idempotent
+    def post(self, request: Request, listener_id: Any, delivery_id: Any) -> Response:
+        """Send a delivery anew, under the same id."""
+        self.validated(EmptyInput, request.data)
+        delivery = listeners.resend(
+            actor=acting_person(request),
+            kind=self.kind,
+            listener_id=listener_id,
+            delivery_id=delivery_id,
+        )
+        return Response(DeliveryOutput(delivery).data)
+
+
+# --- Webhooks ----------------------------------------------------------------------
+
+
+class WebhooksView(ListenersView):
+    """The endpoints that are told of events, newest first."""
+
     queryset = Webhook.objects.all()
     output_class = WebhookOutput
-    ordering = "-created_at"
 
     @extend_schema(request=WebhookInput, responses={201: CreatedWebhookOutput})
     @idempotent
@@ -111,56 +225,42 @@ class WebhooksView(ListView):
         )
 
 
-class WebhookView(ApiView):
-    roles = {"DELETE": Role.ADMIN}
-
-    @extend_schema(responses={204: None})
-    def delete(self, request: Request, webhook_id: Any) -> Response:
-        """Remove an endpoint with the log of its deliveries."""
-        listeners.delete_webhook(actor=acting_person(request), webhook_id=webhook_id)
-        return Response(status=204)
-
-
-class DeliveriesView(ListView):
-    roles = {"GET": Role.ADMIN}
-    queryset = Delivery.objects.select_related("notification")
-    output_class = DeliveryOutput
-    ordering = "-created_at"
+@extend_schema_view(
+    get=extend_schema(responses=WebhookOutput),
+    patch=extend_schema(request=WebhookChangesInput, responses=WebhookOutput),
+    delete=extend_schema(responses={204: None}),
+)
+class WebhookView(ListenerView):
+    kind = Webhook
+    changes_class = WebhookChangesInput
+    shown_class = WebhookOutput
 
 
-class WebhookDeliveriesView(DeliveriesView):
-    """What was and will be sent to an endpoint, newest first."""
-
-    def get_queryset(self) -> Any:
-        webhook = self.kwargs["webhook_id"]
-        if not Webhook.objects.filter(pk=webhook).exists():
-            raise WebhookNotFoundError("there is no such webhook")
-        return super().get_queryset().filter(webhook=webhook)
-
-
-class ResendView(ApiView):
+class RotateSecretView(ApiView):
     roles = {"POST": Role.ADMIN}
 
-    @extend_schema(request=EmptyInput, responses=DeliveryOutput)
+    @extend_schema(request=EmptyInput, responses=CreatedWebhookOutput)
     @idempotent
-    def post(self, request: Request, webhook_id: Any, delivery_id: Any) -> Response:
-        """Send a delivery anew, with the same `webhook-id`."""
+    def post(self, request: Request, listener_id: Any) -> Response:
+        """Make a new secret; the former signs too for a day."""
         self.validated(EmptyInput, request.data)
-        delivery = listeners.resend(
-            actor=acting_person(request),
-            webhook_id=webhook_id,
-            delivery_id=delivery_id,
+        webhook, secret = listeners.rotate_secret(
+            actor=acting_person(request), webhook_id=listener_id
         )
-        return Response(DeliveryOutput(delivery).data)
+        return Response(
+            {**WebhookOutput(webhook).data, "secret": secret},
+            headers={"Cache-Control": "no-store", "ETag": etag_of(webhook)},
+        )
 
 
-class MailRecipientsView(ListView):
+# --- Mail --------------------------------------------------------------------------
+
+
+class MailRecipientsView(ListenersView):
     """The mail addresses that are told of events, newest first."""
 
-    roles = {"GET": Role.ADMIN, "POST": Role.ADMIN}
     queryset = MailRecipient.objects.all()
     output_class = MailRecipientOutput
-    ordering = "-created_at"
 
     @extend_schema(request=MailRecipientInput, responses={201: MailRecipientOutput})
     @idempotent
@@ -170,26 +270,18 @@ class MailRecipientsView(ListView):
         recipient = listeners.create_mail_recipient(
             actor=acting_person(request), **given
         )
-        return Response(MailRecipientOutput(recipient).data, status=201)
-
-
-class MailRecipientView(ApiView):
-    roles = {"DELETE": Role.ADMIN}
-
-    @extend_schema(responses={204: None})
-    def delete(self, request: Request, recipient_id: Any) -> Response:
-        """Remove a mail address with the log of its mails."""
-        listeners.delete_mail_recipient(
-            actor=acting_person(request), recipient_id=recipient_id
+        return Response(
+            MailRecipientOutput(recipient).data,
+            status=201,
+            headers={"Location": f"/api/v1/mail-recipients/{recipient.pk}"},
         )
-        return Response(status=204)
 
 
-class MailDeliveriesView(DeliveriesView):
-    """What was and will be sent to a mail address, newest first."""
-
-    def get_queryset(self) -> Any:
-        recipient = self.kwargs["recipient_id"]
-        if not MailRecipient.objects.filter(pk=recipient).exists():
-            raise RecipientNotFoundError("there is no such mail recipient")
-        return super().get_queryset().filter(recipient=recipient)
+@extend_schema_view(
+    get=extend_schema(responses=MailRecipientOutput),
+    patch=extend_schema(request=ListenerChangesInput, responses=MailRecipientOutput),
+    delete=extend_schema(responses={204: None}),
+)
+class MailRecipientView(ListenerView):
+    kind = MailRecipient
+    shown_class = MailRecipientOutput

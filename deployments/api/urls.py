@@ -1,10 +1,40 @@
 """Routes of the deployments app, below `/api/v1`."""
 
-from django.urls import path
+from django.urls import URLPattern, path
 
 from deployments.api import notifications, views
+from deployments.models import Listener, MailRecipient, Webhook
 
 ONE = "deployments/<uuid:deployment_id>"
+
+
+def _listener_routes(
+    place: str,
+    name: str,
+    list_view: type[notifications.ListenersView],
+    kind: type[Listener],
+) -> list[URLPattern]:
+    """Return what every kind of listener has."""
+    one = f"{place}/<uuid:listener_id>"
+    return [
+        path(place, list_view.as_view(), name=place),
+        path(
+            f"{one}/test",
+            notifications.SendTestView.as_view(kind=kind),
+            name=f"{name}-test",
+        ),
+        path(
+            f"{one}/deliveries",
+            notifications.DeliveriesView.as_view(kind=kind),
+            name=f"{name}-deliveries",
+        ),
+        path(
+            f"{one}/deliveries/<uuid:delivery_id>/resend",
+            notifications.ResendView.as_view(kind=kind),
+            name=f"{name}-resend",
+        ),
+    ]
+
 
 urlpatterns = [
     path("deployments", views.DeploymentsView.as_view(), name="deployments"),
@@ -46,36 +76,24 @@ urlpatterns = [
         views.ApproveStageView.as_view(),
         name="deployment-approve-stage",
     ),
-    path("webhooks", notifications.WebhooksView.as_view(), name="webhooks"),
+    *_listener_routes("webhooks", "webhook", notifications.WebhooksView, Webhook),
     path(
-        "webhooks/<uuid:webhook_id>",
+        "webhooks/<uuid:listener_id>",
         notifications.WebhookView.as_view(),
         name="webhook",
     ),
     path(
-        "webhooks/<uuid:webhook_id>/deliveries",
-        notifications.WebhookDeliveriesView.as_view(),
-        name="webhook-deliveries",
+        "webhooks/<uuid:listener_id>/rotate-secret",
+        notifications.RotateSecretView.as_view(),
+        name="webhook-rotate-secret",
+    ),
+    *_listener_routes(
+        "mail-recipients", "mail", notifications.MailRecipientsView, MailRecipient
     ),
     path(
-        "webhooks/<uuid:webhook_id>/deliveries/<uuid:delivery_id>/resend",
-        notifications.ResendView.as_view(),
-        name="webhook-resend",
-    ),
-    path(
-        "mail-recipients",
-        notifications.MailRecipientsView.as_view(),
-        name="mail-recipients",
-    ),
-    path(
-        "mail-recipients/<uuid:recipient_id>",
+        "mail-recipients/<uuid:listener_id>",
         notifications.MailRecipientView.as_view(),
         name="mail-recipient",
-    ),
-    path(
-        "mail-recipients/<uuid:recipient_id>/deliveries",
-        notifications.MailDeliveriesView.as_view(),
-        name="mail-deliveries",
     ),
     path("quarantines", views.QuarantinesView.as_view(), name="quarantines"),
     path(

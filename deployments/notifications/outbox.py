@@ -7,7 +7,6 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any
 from uuid import UUID
 
 from django.conf import settings
@@ -16,9 +15,10 @@ from django.db.models import F
 from django.utils import timezone
 
 from deployments.choices import DeliveryStatus
-from deployments.models import Delivery, Notification, Webhook
+from deployments.models import Delivery, Listener, Notification, Webhook
 from deployments.notifications.sending import Outcome, post, send_mail
 from deployments.notifications.signing import signed_headers
+from deployments.notifications.words import subject_of, text_of
 from hotswap.common import audit
 from hotswap.common.keyring import unseal
 from hotswap.common.models import Clock
@@ -119,12 +119,11 @@ def _attempt(row: Delivery, now: datetime) -> Callable[[], Outcome]:
             send_mail,
             sender=settings.MAIL_FROM,
             address=row.recipient.address,
-            subject=_subject(payload),
-            text=_text(payload),
+            subject=subject_of(payload),
+            text=text_of(payload),
             message_id=str(row.pk),
         )
     body = json.dumps(payload, ensure_ascii=False, separators=(",", ":")).encode()
-    secret = unseal(bytes(row.webhook.sealed_secret), purpose=SECRET_PURPOSE).decode()
     return partial(
         post,
         url=row.webhook.url,
@@ -132,7 +131,7 @@ def _attempt(row: Delivery, now: datetime) -> Callable[[], Outcome]:
             "content-type": "application/json",
             "user-agent": "HotSwap",
             **signed_headers(
-                secret=secret,
+                secrets=_secrets(row.webhook, now),
                 message_id=str(row.notification_id),
                 timestamp=int(now.timestamp()),
                 body=body,
@@ -143,30 +142,12 @@ def _attempt(row: Delivery, now: datetime) -> Callable[[], Outcome]:
     )
 
 
-def _subject(payload: dict[str, Any]) -> str:
-    deployment = payload["data"]["deployment"]
-    line = f"[HotSwap] {payload['type']}: {deployment['name']}"
-    return " ".join(line.split())[:200]
-
-
-def _text(payload: dict[str, Any]) -> str:
-    data = payload["data"]
-    deployment = data["deployment"]
-    firmware = deployment["firmware"]
-    lines = [
-        data["message"],
-        "",
-        f"Deployment: {deployment['name']} ({deployment['id']})",
-        f"Status: {deployment['status']}",
-        f"Strategy: {deployment['strategy']}",
-        f"Firmware: {firmware['model']} {firmware['version']}",
-    ]
-    if "stage" in data:
-        lines.append(f"Stage: {data['stage']['number']} {data['stage']['name']}")
-    if settings.PUBLIC_URL:
-        page = f"/admin/deployments/deployment/{deployment['id']}/change/"
-        lines += ["", settings.PUBLIC_URL.rstrip("/") + page]
-    return "\n".join([*lines, "", f"{payload['type']} at {payload['timestamp']}", ""])
+def _secrets(webhook: Webhook, now: datetime) -> list[str]:
+    sealed = [webhook.sealed_secret]
+    until = webhook.previous_secret_until
+    if webhook.previous_sealed_secret is not None and until is not None and now < until:
+        sealed.append(webhook.previous_sealed_secret)
+    return [unseal(bytes(each), purpose=SECRET_PURPOSE).decode() for each in sealed]
 
 
 def _note(job: Job, outcome: Outcome, *, now: datetime) -> None:
@@ -198,17 +179,19 @@ def _note(job: Job, outcome: Outcome, *, now: datetime) -> None:
             row.next_attempt_at = now + waits[tried - 1]
         row.save()
         if outcome.is_gone and row.webhook_id is not None:
-            _disable(row.webhook_id, now)
+            _disable_gone(row.webhook_id, now)
 
 
-def _disable(webhook_id: UUID, now: datetime) -> None:
-    reason = "the endpoint answered 410 Gone"
-    webhook = Webhook.objects.filter(pk=webhook_id, enabled=True)
-    if not webhook.update(enabled=False, disabled_reason=reason, updated_at=now):
-        return
-    Delivery.objects.filter(webhook=webhook_id, status=DeliveryStatus.PENDING).update(
-        status=DeliveryStatus.FAILED, next_attempt_at=None, error=reason
+def _disable_gone(webhook_id: UUID, now: datetime) -> None:
+    webhook = (
+        Webhook.objects.select_for_update(no_key=True)
+        .filter(pk=webhook_id, enabled=True)
+        .first()
     )
+    if webhook is None:
+        return
+    reason = "the endpoint answered 410 Gone"
+    disable(webhook, reason, now=now)
     audit.record(
         actor=None,
         verb="webhook.disabled",
@@ -218,11 +201,25 @@ def _disable(webhook_id: UUID, now: datetime) -> None:
     )
 
 
+def disable(listener: Listener, reason: str, *, now: datetime) -> None:
+    """Tell a listener nothing more, nor what waits for it; the caller holds its row."""
+    listener.enabled = False
+    listener.disabled_reason = reason
+    listener.updated_at = now
+    listener.save(update_fields=["enabled", "disabled_reason", "updated_at"])
+    Delivery.objects.of(listener).filter(status=DeliveryStatus.PENDING).update(
+        status=DeliveryStatus.FAILED, next_attempt_at=None, error=reason
+    )
+
+
 # --- Forgetting --------------------------------------------------------------------
 
 
 def tidy(*, now: datetime) -> None:
-    """Forget notifications after their time, with their deliveries."""
+    """Forget notifications and former secrets after their time."""
     Notification.objects.filter(at__lt=now - settings.NOTIFICATIONS_KEPT).exclude(
         deliveries__status=DeliveryStatus.PENDING
     ).delete()
+    Webhook.objects.filter(previous_secret_until__lte=now).update(
+        previous_sealed_secret=None, previous_secret_until=None
+    )

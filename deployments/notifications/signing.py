@@ -3,7 +3,8 @@
 import base64
 import hashlib
 import hmac
-import secrets
+from collections.abc import Sequence
+from secrets import token_bytes
 
 PREFIX = "whsec_"
 SECRET_BYTES = 32
@@ -11,22 +12,27 @@ SECRET_BYTES = 32
 
 def new_secret() -> str:
     """Make a secret as receivers are given it: `whsec_` and base64."""
-    return PREFIX + base64.b64encode(secrets.token_bytes(SECRET_BYTES)).decode()
+    return PREFIX + base64.b64encode(token_bytes(SECRET_BYTES)).decode()
 
 
 def signed_headers(
-    *, secret: str, message_id: str, timestamp: int, body: bytes
+    *, secrets: Sequence[str], message_id: str, timestamp: int, body: bytes
 ) -> dict[str, str]:
     """Return the three headers of a message.
 
     Args:
+        secrets: the one in force and, after it was changed, for a while the former.
         timestamp: of this attempt, in seconds since 1970.
     """
-    key = base64.b64decode(secret.removeprefix(PREFIX))
     signed = f"{message_id}.{timestamp}.".encode() + body
-    signature = base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest())
+    signatures = [f"v1,{_signature(secret, signed)}" for secret in secrets]
     return {
         "webhook-id": message_id,
         "webhook-timestamp": str(timestamp),
-        "webhook-signature": f"v1,{signature.decode()}",
+        "webhook-signature": " ".join(signatures),
     }
+
+
+def _signature(secret: str, signed: bytes) -> str:
+    key = base64.b64decode(secret.removeprefix(PREFIX))
+    return base64.b64encode(hmac.digest(key, signed, hashlib.sha256)).decode()

@@ -20,6 +20,7 @@ from deployments.choices import NotifiedEvent
 from deployments.models import (
     Delivery,
     Deployment,
+    Listener,
     MailRecipient,
     Notification,
     Stage,
@@ -31,6 +32,7 @@ TASK = "deployments.tasks.send_notifications"
 # How long a notification about devices waits for more of them.
 GATHERING = timedelta(seconds=5)
 NAMED_DEVICES = 100
+LISTENERS: tuple[type[Listener], ...] = (Webhook, MailRecipient)
 
 
 def tell(
@@ -137,17 +139,14 @@ def _listeners(event: str) -> list[dict[str, Any]]:
     """Return the receiving ends that want an event, as fields of a delivery."""
     wanted = Q(events=[]) | Q(events__contains=[event])
     return [
-        *(
-            {"webhook_id": pk}
-            for pk in Webhook.objects.filter(wanted, enabled=True).values_list(
-                "pk", flat=True
-            )
-        ),
-        *(
-            {"recipient_id": pk}
-            for pk in MailRecipient.objects.filter(wanted).values_list("pk", flat=True)
-        ),
+        _receiver(each)
+        for kind in LISTENERS
+        for each in kind._default_manager.filter(wanted, enabled=True).only("pk")
     ]
+
+
+def _receiver(listener: Listener) -> dict[str, Any]:
+    return {f"{listener.delivery_field}_id": listener.pk}
 
 
 def _described(deployment: Deployment) -> dict[str, Any]:
@@ -168,6 +167,14 @@ def _described(deployment: Deployment) -> dict[str, Any]:
     return described
 
 
+def tell_test(listener: Listener, *, now: datetime) -> Delivery:
+    """Write down a notification that tells one listener nothing but that it works."""
+    data = {"message": f"A test of this {listener.kind}: nothing happened."}
+    event = f"{listener.kind}.test"
+    (delivery,) = _put(event, data, [_receiver(listener)], now=now, due=now)
+    return delivery
+
+
 def _put(
     event: str,
     data: dict[str, Any],
@@ -175,12 +182,12 @@ def _put(
     *,
     now: datetime,
     due: datetime,
-) -> None:
+) -> list[Delivery]:
     at = now.astimezone(UTC).isoformat().replace("+00:00", "Z")
     notification = Notification.objects.create(
         type=event, at=now, payload={"type": event, "timestamp": at, "data": data}
     )
-    Delivery.objects.bulk_create(
+    deliveries = Delivery.objects.bulk_create(
         Delivery(
             notification=notification,
             # The order of the events; the moment of several may be the same.
@@ -191,6 +198,7 @@ def _put(
         for listener in listeners
     )
     transaction.on_commit(wake_a_worker, robust=True)
+    return deliveries
 
 
 def wake_a_worker() -> None:

@@ -1,6 +1,7 @@
 """Who is told of events: webhooks and mail addresses."""
 
 from collections.abc import Sequence
+from typing import Any, TypeVar
 from uuid import UUID
 
 from django.conf import settings
@@ -10,6 +11,7 @@ from django.utils import timezone
 from deployments.choices import DeliveryStatus
 from deployments.exceptions import (
     DeliveryNotFoundError,
+    RecipientDisabledError,
     RecipientKnownError,
     RecipientNotFoundError,
     TooManyListenersError,
@@ -17,15 +19,200 @@ from deployments.exceptions import (
     WebhookNotFoundError,
     WebhookRefusedError,
 )
-from deployments.models import Delivery, MailRecipient, Webhook
+from deployments.models import Delivery, Listener, MailRecipient, Webhook
 from deployments.notifications.addresses import TargetRefusedError, resolve
-from deployments.notifications.outbox import SECRET_PURPOSE
+from deployments.notifications.outbox import SECRET_PURPOSE, disable
 from deployments.notifications.signing import new_secret
-from deployments.notifications.telling import wake_a_worker
+from deployments.notifications.telling import tell_test, wake_a_worker
 from hotswap.common import audit
-from hotswap.common.errors import FieldError
+from hotswap.common.api.etags import check_match
+from hotswap.common.errors import ConflictError, FieldError, NotFoundError
 from hotswap.common.keyring import seal
 from hotswap.common.models import User
+
+MISSING: dict[type[Listener], type[NotFoundError]] = {
+    Webhook: WebhookNotFoundError,
+    MailRecipient: RecipientNotFoundError,
+}
+DISABLED: dict[type[Listener], type[ConflictError]] = {
+    Webhook: WebhookDisabledError,
+    MailRecipient: RecipientDisabledError,
+}
+Kind = TypeVar("Kind", bound=Listener)
+BY_A_PERSON = "disabled by a person"
+
+
+# --- Any of them -------------------------------------------------------------------
+
+
+def get_listener(kind: type[Kind], listener_id: UUID) -> Kind:
+    """Return a listener.
+
+    Raises:
+        WebhookNotFoundError, RecipientNotFoundError: there is none (404).
+    """
+    found = kind._default_manager.filter(pk=listener_id).first()
+    if found is None:
+        raise _missing(kind)
+    return found
+
+
+def _locked(kind: type[Kind], listener_id: UUID) -> Kind:
+    found = (
+        kind._default_manager.select_for_update(no_key=True)
+        .filter(pk=listener_id)
+        .first()
+    )
+    if found is None:
+        raise _missing(kind)
+    return found
+
+
+def _missing(kind: type[Listener]) -> NotFoundError:
+    return MISSING[kind](f"there is no such {kind._meta.verbose_name}")
+
+
+def _refuse_disabled(listener: Listener) -> None:
+    if not listener.enabled:
+        raise DISABLED[type(listener)](
+            f"the {listener._meta.verbose_name} is disabled: {listener.disabled_reason}"
+        )
+
+
+def _record(
+    listener: Listener, verb: str, actor: User, details: dict[str, Any] | None = None
+) -> None:
+    audit.record(
+        actor=actor,
+        verb=f"{listener.kind}.{verb}",
+        object_kind=listener.kind,
+        object_id=listener.pk,
+        details=details or {},
+    )
+
+
+def change_listener(
+    *,
+    actor: User,
+    kind: type[Kind],
+    listener_id: UUID,
+    changes: dict[str, Any],
+    expected: frozenset[str] | None = None,
+) -> Kind:
+    """Change the named fields of a listener and write down which.
+
+    Whoever is disabled is told nothing more; what waited for it has failed, and can be
+    sent again when it is enabled.
+
+    Args:
+        changes: any of `events`, `description`, `enabled`, and `url` of a webhook.
+
+    Raises:
+        WebhookNotFoundError, RecipientNotFoundError, PreconditionFailedError.
+        WebhookRefusedError: nothing may be sent to the new URL (400).
+    """
+    fields = dict(changes)
+    if "url" in fields:
+        _check_url(fields["url"])
+    if "events" in fields:
+        fields["events"] = sorted(set(fields["events"]))
+    now = timezone.now()
+    with transaction.atomic():
+        listener = _locked(kind, listener_id)
+        check_match(listener, expected)
+        changed = [name for name in fields if getattr(listener, name) != fields[name]]
+        if not changed:
+            return listener
+        for name in changed:
+            setattr(listener, name, fields[name])
+        listener.updated_at = now
+        if "enabled" in changed:
+            listener.disabled_reason = ""
+        listener.save()
+        if "enabled" in changed and not listener.enabled:
+            disable(listener, BY_A_PERSON, now=now)
+        _record(
+            listener,
+            "changed",
+            actor,
+            {
+                "fields": sorted(changed),
+                **{x: fields[x] for x in ("enabled", "events") if x in changed},
+            },
+        )
+    return listener
+
+
+def delete_listener(*, actor: User, kind: type[Listener], listener_id: UUID) -> None:
+    """Remove a listener with the log of its deliveries.
+
+    Raises:
+        WebhookNotFoundError, RecipientNotFoundError: there is none (404).
+    """
+    with transaction.atomic():
+        listener = _locked(kind, listener_id)
+        _record(listener, "deleted", actor)
+        listener.delete()
+
+
+def send_test(*, actor: User, kind: type[Listener], listener_id: UUID) -> Delivery:
+    """Send a listener a notification that tells nothing else.
+
+    Raises:
+        WebhookNotFoundError, RecipientNotFoundError: there is none (404).
+        WebhookDisabledError, RecipientDisabledError: it wants nothing (409).
+    """
+    with transaction.atomic():
+        listener = _locked(kind, listener_id)
+        _refuse_disabled(listener)
+        delivery = tell_test(listener, now=timezone.now())
+        _record(listener, "tested", actor, {"delivery": str(delivery.pk)})
+    return delivery
+
+
+def resend(
+    *, actor: User, kind: type[Listener], listener_id: UUID, delivery_id: UUID
+) -> Delivery:
+    """Send a delivery anew, whatever became of it, with all its attempts.
+
+    Raises:
+        WebhookNotFoundError, RecipientNotFoundError, DeliveryNotFoundError (404).
+        WebhookDisabledError, RecipientDisabledError: it wants nothing more (409).
+    """
+    with transaction.atomic():
+        listener = _locked(kind, listener_id)
+        delivery = (
+            Delivery.objects.of(listener)
+            .select_for_update(of=("self",), no_key=True)
+            .select_related("notification")
+            .filter(pk=delivery_id)
+            .first()
+        )
+        if delivery is None:
+            raise DeliveryNotFoundError("there is no such delivery")
+        _refuse_disabled(listener)
+        delivery.status = DeliveryStatus.PENDING
+        delivery.attempts_before_resend = delivery.attempts
+        delivery.next_attempt_at = timezone.now()
+        delivery.delivered_at = None
+        delivery.save()
+        _record(listener, "resent", actor, {"delivery": str(delivery.pk)})
+        transaction.on_commit(wake_a_worker, robust=True)
+    return delivery
+
+
+# --- Webhooks ----------------------------------------------------------------------
+
+
+def _check_url(url: str) -> str:
+    """Return the host that a URL names, once all it leads to is found permitted."""
+    try:
+        return resolve(url, allowed=settings.WEBHOOK_ALLOWED_NETWORKS).host
+    except TargetRefusedError as error:
+        said = str(error)
+        raise WebhookRefusedError(
+            f"url: {said}", errors=[FieldError("/url", "webhook_refused", said)]
+        ) from None
 
 
 def create_webhook(
@@ -37,13 +224,7 @@ def create_webhook(
         WebhookRefusedError: nothing may be sent to this URL (400).
         TooManyListenersError: there are as many as may be (409).
     """
-    try:
-        target = resolve(url, allowed=settings.WEBHOOK_ALLOWED_NETWORKS)
-    except TargetRefusedError as error:
-        said = str(error)
-        raise WebhookRefusedError(
-            f"url: {said}", errors=[FieldError("/url", "webhook_refused", said)]
-        ) from None
+    host = _check_url(url)
     secret = new_secret()
     with transaction.atomic():
         if Webhook.objects.count() >= settings.MAX_WEBHOOKS:
@@ -57,79 +238,37 @@ def create_webhook(
             sealed_secret=seal(secret.encode(), purpose=SECRET_PURPOSE),
         )
         # The path of a URL is often a secret in itself.
-        audit.record(
-            actor=actor,
-            verb="webhook.created",
-            object_kind="webhook",
-            object_id=webhook.pk,
-            details={"host": target.host, "events": webhook.events},
-        )
+        _record(webhook, "created", actor, {"host": host, "events": webhook.events})
     return webhook, secret
 
 
-def delete_webhook(*, actor: User, webhook_id: UUID) -> None:
-    """Remove an endpoint with the log of its deliveries.
+def rotate_secret(*, actor: User, webhook_id: UUID) -> tuple[Webhook, str]:
+    """Give an endpoint a new secret; the former signs too for an overlap.
+
+    Returns:
+        The webhook with its secret, which is not shown again.
 
     Raises:
         WebhookNotFoundError: there is none (404).
     """
-    with transaction.atomic():
-        webhook = Webhook.objects.select_for_update().filter(pk=webhook_id).first()
-        if webhook is None:
-            raise WebhookNotFoundError("there is no such webhook")
-        webhook.delete()
-        audit.record(
-            actor=actor,
-            verb="webhook.deleted",
-            object_kind="webhook",
-            object_id=webhook_id,
-        )
-
-
-def resend(*, actor: User, webhook_id: UUID, delivery_id: UUID) -> Delivery:
-    """Send a delivery anew, whatever became of it, with all its attempts.
-
-    Raises:
-        WebhookNotFoundError, DeliveryNotFoundError: there is none (404).
-        WebhookDisabledError: its endpoint wants nothing more (409).
-    """
+    secret = new_secret()
     now = timezone.now()
     with transaction.atomic():
-        webhook = (
-            Webhook.objects.select_for_update(no_key=True).filter(pk=webhook_id).first()
-        )
-        if webhook is None:
-            raise WebhookNotFoundError("there is no such webhook")
-        delivery = (
-            Delivery.objects.select_for_update(of=("self",), no_key=True)
-            .select_related("notification")
-            .filter(pk=delivery_id, webhook=webhook)
-            .first()
-        )
-        if delivery is None:
-            raise DeliveryNotFoundError("there is no such delivery")
-        if not webhook.enabled:
-            raise WebhookDisabledError(
-                f"the webhook is disabled: {webhook.disabled_reason}"
-            )
-        delivery.status = DeliveryStatus.PENDING
-        delivery.attempts_before_resend = delivery.attempts
-        delivery.next_attempt_at = now
-        delivery.delivered_at = None
-        delivery.save()
-        audit.record(
-            actor=actor,
-            verb="webhook.resent",
-            object_kind="webhook",
-            object_id=webhook.pk,
-            details={"delivery": str(delivery.pk)},
-        )
-        transaction.on_commit(wake_a_worker, robust=True)
-    return delivery
+        webhook = _locked(Webhook, webhook_id)
+        webhook.previous_sealed_secret = webhook.sealed_secret
+        webhook.previous_secret_until = now + settings.WEBHOOK_SECRET_OVERLAP
+        webhook.sealed_secret = seal(secret.encode(), purpose=SECRET_PURPOSE)
+        webhook.updated_at = now
+        webhook.save()
+        _record(webhook, "secret-rotated", actor)
+    return webhook, secret
+
+
+# --- Mail --------------------------------------------------------------------------
 
 
 def create_mail_recipient(
-    *, actor: User, address: str, events: Sequence[str] = ()
+    *, actor: User, address: str, events: Sequence[str] = (), description: str = ""
 ) -> MailRecipient:
     """Add a mail address.
 
@@ -143,37 +282,11 @@ def create_mail_recipient(
                 f"there are {settings.MAX_MAIL_RECIPIENTS} mail recipients already"
             )
         recipient, is_new = MailRecipient.objects.get_or_create(
-            address=address, defaults={"events": sorted(set(events))}
+            address=address,
+            defaults={"events": sorted(set(events)), "description": description},
         )
         if not is_new:
             raise RecipientKnownError("this address is told already")
         # The trail cannot forget, so it does not learn the address.
-        audit.record(
-            actor=actor,
-            verb="mail-recipient.created",
-            object_kind="mail-recipient",
-            object_id=recipient.pk,
-            details={"events": recipient.events},
-        )
+        _record(recipient, "created", actor, {"events": recipient.events})
     return recipient
-
-
-def delete_mail_recipient(*, actor: User, recipient_id: UUID) -> None:
-    """Remove a mail address with the log of its mails.
-
-    Raises:
-        RecipientNotFoundError: there is none (404).
-    """
-    with transaction.atomic():
-        recipient = (
-            MailRecipient.objects.select_for_update().filter(pk=recipient_id).first()
-        )
-        if recipient is None:
-            raise RecipientNotFoundError("there is no such mail recipient")
-        recipient.delete()
-        audit.record(
-            actor=actor,
-            verb="mail-recipient.deleted",
-            object_kind="mail-recipient",
-            object_id=recipient_id,
-        )

@@ -364,6 +364,8 @@ NOTIFICATION_RETRIES = [
     )
 ]
 NOTIFICATIONS_KEPT = timedelta(days=30)
+# How long requests are signed with the former secret of a webhook too.
+WEBHOOK_SECRET_OVERLAP = timedelta(hours=24)
 MAX_WEBHOOKS = 20
 MAX_MAIL_RECIPIENTS = 50
 MAIL_FROM = env.str("HOTSWAP_MAIL_FROM", default="hotswap@localhost")

@@ -103,13 +103,21 @@ TABLE = """
     /deployments/<deployment>/approve-stage        POST   401 403 403 400 403
     /webhooks                                      GET    401 403 403 200 403
     /webhooks                                      POST   401 403 403 400 403
+    /webhooks/<webhook>                            GET    401 403 403 404 403
+    /webhooks/<webhook>                            PATCH  401 403 403 404 403
     /webhooks/<webhook>                            DELETE 401 403 403 404 403
+    /webhooks/<webhook>/rotate-secret              POST   401 403 403 404 403
+    /webhooks/<webhook>/test                       POST   401 403 403 404 403
     /webhooks/<webhook>/deliveries                 GET    401 403 403 404 403
     /webhooks/<webhook>/deliveries/<delivery>/resend POST 401 403 403 404 403
     /mail-recipients                               GET    401 403 403 200 403
     /mail-recipients                               POST   401 403 403 400 403
+    /mail-recipients/<recipient>                   GET    401 403 403 404 403
+    /mail-recipients/<recipient>                   PATCH  401 403 403 404 403
     /mail-recipients/<recipient>                   DELETE 401 403 403 404 403
+    /mail-recipients/<recipient>/test              POST   401 403 403 404 403
     /mail-recipients/<recipient>/deliveries        GET    401 403 403 404 403
+    /mail-recipients/<recipient>/deliveries/<delivery>/resend POST 401 403 403 404 403
     /schema                                        GET    401 200 200 200 403
     /docs                                          GET    401 200 200 200 403
 """
@@ -124,9 +132,9 @@ PLACES = {
     "<import>": "<uuid:import_id>",
     "<token>": "<uuid:token_id>",
     "<enrolment>": "<uuid:enrolment_id>",
-    "<webhook>": "<uuid:webhook_id>",
+    "<webhook>": "<uuid:listener_id>",
     "<delivery>": "<uuid:delivery_id>",
-    "<recipient>": "<uuid:recipient_id>",
+    "<recipient>": "<uuid:listener_id>",
 }
 
 

@@ -165,7 +165,9 @@ def test_after_the_last_attempt_it_has_failed_and_can_be_resent(
     row = Delivery.objects.get()
     given_up = (row.status, row.next_attempt_at, row.response_status)
 
-    resent = resend(actor=world.admin, webhook_id=webhook.pk, delivery_id=row.pk)
+    resent = resend(
+        actor=world.admin, kind=Webhook, listener_id=webhook.pk, delivery_id=row.pk
+    )
     assert resent.next_attempt_at is not None
     world.now = resent.next_attempt_at
     send(world)
