@@ -651,8 +651,10 @@ class DeviceAdmin(ConsoleAdmin):
             "seen": age(state.last_seen_at, now) if state else "",
             "health": _health(state, now) if state else [],
             "history": import_string(settings.DEVICE_HISTORY_HOOK)(
-                obj, request.GET.get("history", "")
+                obj, request.GET.get("history", ""), request.GET.get("metric", "")
             ),
+            "baseline": _baseline(state) if state else [],
+            "heard": age(state.last_heartbeat_at, now) if state else "",
             "orders": [
                 {
                     "order": order,
@@ -696,18 +698,42 @@ class DeviceAdmin(ConsoleAdmin):
         }
 
 
-def _baseline(state: Any) -> str:
-    """Say what is usual for a device, mean and spread."""
-    cpu, memory, errors = state.usual_cpu, state.usual_memory, state.usual_errors
-    if not cpu.is_established:
-        return f"not known yet: {counted(cpu.samples, 'healthy report')}"
-    said = (
-        f"CPU {cpu.mean:.1f} ± {cpu.spread:.1f} %, "
-        f"memory {memory.mean:.1f} ± {memory.spread:.1f} %"
-    )
-    if errors.is_established:
-        said += f", errors {100 * errors.mean:.2f} ± {100 * errors.spread:.2f} %"
-    return f"{said}; of {cpu.samples:,} healthy reports"
+def _baseline(state: Any) -> list[dict[str, str]]:
+    """Return what is usual for a device, and how far its latest values are from it."""
+    return [
+        _against_usual(name, value, usual, scale, digits)
+        for name, value, usual, scale, digits in (
+            ("CPU", state.cpu_percent, state.usual_cpu, 1, 1),
+            ("Memory", state.memory_percent, state.usual_memory, 1, 1),
+            ("Error rate", state.error_ratio, state.usual_errors, 100, 2),
+        )
+    ]
+
+
+def _against_usual(
+    name: str, value: float | None, usual: Any, scale: int, digits: int
+) -> dict[str, str]:
+    """Put a value beside what is usual; both times `scale` are percent."""
+    row = {"name": name, "latest": "not reported", "reports": f"{usual.samples:,}"}
+    if value is not None:
+        row["latest"] = f"{scale * value:.{digits}f} %"
+    if not usual.is_established:
+        needed = counted(usual.samples_needed, "report")
+        return {**row, "unknown": f"not known yet: {usual.samples} of {needed}"}
+    distance = "–"
+    if value is not None:
+        spreads = usual.distance(value)
+        distance = (
+            f"{scale * (value - usual.mean):+.{digits}f} points; it never varied"
+            if spreads is None
+            else f"{spreads:+.1f} spreads"
+        )
+    return {
+        **row,
+        "mean": f"{scale * usual.mean:.{digits}f} %",
+        "spread": f"± {scale * usual.spread:.{digits}f} %",
+        "distance": distance,
+    }
 
 
 def _health(state: Any, now: Any) -> list[tuple[str, Any]]:
@@ -738,7 +764,6 @@ def _health(state: Any, now: Any) -> list[tuple[str, Any]]:
         ("Up for", span_in_words(state.uptime_seconds or 0)),
         ("Boot id", state.boot_id),
         ("Secure boot", state.secure_boot),
-        ("Baseline", _baseline(state)),
     ]
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 FIRST_SAMPLES = 10
 SLOW_WEIGHT = 0.01
+SMALLEST_SPREAD = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,21 @@ class Usual:
     def spread(self) -> float:
         """The standard deviation, in the unit of the measure."""
         return math.sqrt(self.variance)
+
+    @property
+    def samples_needed(self) -> int:
+        """Of how many reports on it is known."""
+        return FIRST_SAMPLES
+
+    def distance(self, value: float) -> float | None:
+        """Return how far a value is from the mean, in spreads; below it is negative.
+
+        None where the spread is too small to measure with: a steady measure has one
+        of rounding errors alone.
+        """
+        if self.spread <= SMALLEST_SPREAD:
+            return None
+        return (value - self.mean) / self.spread
 
     def learn(self, value: float) -> "Usual":
         """Take in one more report.

@@ -1,7 +1,6 @@
 """What comes in and goes out about health."""
 
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any
 
 from rest_framework import serializers
@@ -17,6 +16,7 @@ from hotswap.common.api.serializers import (
 )
 
 MAX_APPLICATION_METRICS = 64
+MAX_METRIC_NAME_LENGTH = 64
 MAX_UPTIME_SECONDS = 2**53
 
 
@@ -32,9 +32,10 @@ class ApplicationMetricsField(serializers.DictField):
                 f"at most {MAX_APPLICATION_METRICS} metrics", code="too_many"
             )
         for name in metrics:
-            if not 1 <= len(name) <= 64:
+            if not 1 <= len(name) <= MAX_METRIC_NAME_LENGTH:
                 raise serializers.ValidationError(
-                    "names have 1 to 64 characters", code="invalid"
+                    f"names have 1 to {MAX_METRIC_NAME_LENGTH} characters",
+                    code="invalid",
                 )
         if not 0 <= metrics.get("errorRate", 0) <= 1:
             raise serializers.ValidationError(
@@ -120,6 +121,9 @@ class HealthPointOutput(CamelSerializer):
     cpu_usage = MeanAndMaxOutput()
     memory_usage = MeanAndMaxOutput()
     error_rate = MeanAndMaxOutput(allow_null=True)
+    application_metrics = serializers.DictField(
+        child=MeanAndMaxOutput(), help_text="the `metric` that was asked for"
+    )
     boots = serializers.IntegerField()
 
 
@@ -146,20 +150,31 @@ class HealthHistoryOutput(HealthSpanOutput):
     updates = HealthMarkerOutput(many=True)
 
 
-def read_range(given: Mapping[str, str]) -> tuple[datetime | None, datetime | None]:
-    """Read the query parameters `from` and `to`.
+def read_history_query(given: Mapping[str, str]) -> dict[str, Any]:
+    """Read the query parameters `from`, `to` and `metric`, as far as they are given.
+
+    Returns:
+        `since`, `until` and `metric`, as `device_history` takes them.
 
     Raises:
-        ValidationError: names each that is no time.
+        ValidationError: names each that is wrong.
     """
-    found: dict[str, datetime] = {}
+    fields: dict[str, tuple[str, serializers.Field[Any, Any, Any, Any]]] = {
+        "from": ("since", serializers.DateTimeField()),
+        "to": ("until", serializers.DateTimeField()),
+        "metric": (
+            "metric",
+            StrictCharField(max_length=MAX_METRIC_NAME_LENGTH, trim_whitespace=False),
+        ),
+    }
+    found: dict[str, Any] = {}
     wrong: dict[str, Any] = {}
-    for name in ("from", "to"):
+    for name, (argument, field) in fields.items():
         if name in given:
             try:
-                found[name] = serializers.DateTimeField().run_validation(given[name])
+                found[argument] = field.run_validation(given[name])
             except serializers.ValidationError as error:
                 wrong[name] = error.detail
     if wrong:
         raise serializers.ValidationError(wrong)
-    return found.get("from"), found.get("to")
+    return found

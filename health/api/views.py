@@ -14,7 +14,7 @@ from health.api.serializers import (
     HealthOutput,
     HeartbeatInput,
     HeartbeatOutput,
-    read_range,
+    read_history_query,
 )
 from health.services import history
 from health.services.heartbeats import Heartbeat, latest_health, record_heartbeat
@@ -59,7 +59,7 @@ class DeviceHistoryView(ApiView):
     """The health that a device reported over time."""
 
     roles = {"GET": Role.VIEWER}
-    query_parameters = frozenset({"from", "to"})
+    query_parameters = frozenset({"from", "to", "metric"})
 
     @extend_schema(
         parameters=[
@@ -71,14 +71,18 @@ class DeviceHistoryView(ApiView):
             OpenApiParameter(
                 "to", OpenApiTypes.DATETIME, description="excluded; now unless given"
             ),
+            OpenApiParameter(
+                "metric",
+                OpenApiTypes.STR,
+                description="an application metric to give as well, by its name in "
+                "the heartbeats",
+            ),
         ],
         responses=HealthHistoryOutput,
     )
     def get(self, request: Request, device_id: str) -> Response:
         """Give at most 300 points; times without a heartbeat have none."""
         device = find_device(device_id)
-        since, until = read_range(request.query_params)
-        found = history.device_history(
-            device=device, now=timezone.now(), since=since, until=until
-        )
+        query = read_history_query(request.query_params)
+        found = history.device_history(device=device, now=timezone.now(), **query)
         return Response(history.history_as_json(device, found))

@@ -24,6 +24,7 @@ from psycopg import sql
 
 from devices.models import Device
 from health.exceptions import InvalidRangeError
+from health.models import DeviceState
 from hotswap.common.errors import FieldError
 
 logger = logging.getLogger(__name__)
@@ -92,6 +93,7 @@ class Point:
     first_at: datetime
     last_at: datetime
     boots: int
+    metric: tuple[float, float] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +102,7 @@ class History:
 
     `gaps` are the times in which the device was silent for longer than a device that
     is online may be; `updates` are the moments at which it began to run another image.
+    `metric` names the application metric that the points hold besides, "" for none.
     """
 
     since: datetime
@@ -108,6 +111,7 @@ class History:
     points: list[Point]
     gaps: list[tuple[datetime, datetime]]
     updates: list[tuple[datetime, str]]
+    metric: str
 
 
 def silence_limit() -> timedelta:
@@ -121,12 +125,14 @@ def device_history(
     now: datetime,
     since: datetime | None = None,
     until: datetime | None = None,
+    metric: str = "",
 ) -> History:
     """Thin out the readings of a device to 300 points at most, by one statement.
 
     Args:
         since: 24 h before `until` unless given.
         until: now unless given; excluded.
+        metric: the application metric to show as well, by its name in the heartbeats.
 
     Raises:
         InvalidRangeError: the range is empty, or longer than 366 days.
@@ -151,7 +157,10 @@ def device_history(
                    avg(memory_percent), max(memory_percent),
                    avg(error_ratio), max(error_ratio),
                    min(at), max(at),
-                   count(*) FILTER (WHERE is_first_of_boot)
+                   count(*) FILTER (WHERE is_first_of_boot),
+                   -- Exact: the sum of large floats would leave their range.
+                   avg((application_metrics ->> %(metric)s)::numeric),
+                   max((application_metrics ->> %(metric)s)::numeric)
             FROM health_reading
             WHERE device_id = %(device)s AND at >= %(since)s AND at < %(until)s
             GROUP BY bin
@@ -162,6 +171,7 @@ def device_history(
                 "since": since,
                 "until": until,
                 "device": device.pk,
+                "metric": metric,
             },
         )
         points = [
@@ -174,6 +184,7 @@ def device_history(
                 first_at=row[8],
                 last_at=row[9],
                 boots=row[10],
+                metric=None if row[11] is None else (float(row[11]), float(row[12])),
             )
             for row in cursor.fetchall()
         ]
@@ -192,6 +203,7 @@ def device_history(
         updates=list(
             runs.order_by("since").values_list("since", "version")[:MAX_MARKERS]
         ),
+        metric=metric,
     )
 
 
@@ -217,6 +229,11 @@ def history_as_json(device: Device, history: History) -> dict[str, Any]:
                 "cpuUsage": _pair(point.cpu, 2),
                 "memoryUsage": _pair(point.memory, 2),
                 "errorRate": _pair(point.errors, 4) if point.errors else None,
+                "applicationMetrics": (
+                    {history.metric: {"mean": point.metric[0], "max": point.metric[1]}}
+                    if point.metric
+                    else {}
+                ),
                 "boots": point.boots,
             }
             for point in history.points
@@ -346,19 +363,30 @@ SPANS = {
 }
 
 
-def chart_of(device: Device, wanted: str) -> dict[str, Any]:
+def chart_of(device: Device, wanted: str, metric: str = "") -> dict[str, Any]:
     """Return what the console draws of a device's history.
 
     Args:
         wanted: a key of `SPANS`; anything else counts as 24 hours.
+        metric: an application metric to draw as well. Those of the latest heartbeat
+            are offered, and the one that is drawn.
     """
     chosen = wanted if wanted in SPANS else "24h"
     now = timezone.now()
-    history = device_history(device=device, now=now, since=now - SPANS[chosen][1])
+    history = device_history(
+        device=device, now=now, since=now - SPANS[chosen][1], metric=metric
+    )
     shown = history_as_json(device, history)
+    state = DeviceState.objects.filter(device_id=device.pk).first()
+    # The error rate is on the first chart already.
+    offered = {metric, *(state.application_metrics if state else ())} - {"errorRate"}
     return {
         "spans": [(key, name, key == chosen) for key, (name, _) in SPANS.items()],
+        "span": chosen,
         "has_points": bool(history.points),
         "bucket_seconds": shown["bucketSeconds"],
         "data": DjangoJSONEncoder().encode(shown),
+        "metric": metric,
+        "metrics": sorted(offered - {""}),
+        "has_metric": any(point.metric for point in history.points),
     }

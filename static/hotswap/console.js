@@ -88,26 +88,41 @@ document.addEventListener("DOMContentLoaded", () => {
   }
 
   const canvas = document.querySelector("[data-hs-history]");
-  if (canvas) drawHistory(canvas);
+  if (canvas) {
+    const history = JSON.parse(canvas.dataset.hsHistory);
+    drawHistory(canvas, history, MEASURES, true);
+    const other = document.querySelector("[data-hs-metric]");
+    if (other) {
+      const name = other.dataset.hsMetric;
+      drawHistory(other, history, [[name, (point) => Object.hasOwn(point.applicationMetrics, name) ? point.applicationMetrics[name] : null, 1, "#8b5cf6", []]], false);
+    }
+  }
 });
 
+// Label, where a point has it, its factor to percent, colour and dash of the line.
+const MEASURES = [
+  ["CPU", (point) => point.cpuUsage, 1, "#3b82f6", []],
+  ["Memory", (point) => point.memoryUsage, 1, "#22a559", [6, 3]],
+  ["Error rate", (point) => point.errorRate, 100, "#dc2626", [2, 2]],
+];
+
 // The health of a device: one line a measure, broken where it was silent, and an
-// upright line where it began to run another version.
-function drawHistory(canvas) {
-  const history = JSON.parse(canvas.dataset.hsHistory);
+// upright line where it began to run another version. What is not percent has an axis
+// of its own reach.
+function drawHistory(canvas, history, measures, isPercent) {
   const since = Date.parse(history.from);
   const until = Date.parse(history.to);
   // The middle of a gap lies between the points on its two sides.
   const breaks = history.gaps.map((gap) => (Date.parse(gap.from) + Date.parse(gap.to)) / 2);
   const half = history.bucketSeconds * 500;
-  const line = (name, scale) => {
+  const line = (measure, scale) => {
     const found = [];
     let last = 0;
     for (const point of history.points) {
       const at = Math.min(Date.parse(point.at) + half, until);
       const gap = breaks.find((middle) => middle > last && middle < at);
       if (gap) found.push({ x: gap, y: null });
-      const measured = point[name];
+      const measured = measure(point);
       found.push({ x: at, y: measured && measured.mean * scale, max: measured && measured.max * scale });
       last = at;
     }
@@ -120,8 +135,9 @@ function drawHistory(canvas) {
     const text = new Date(value).toISOString();
     return long ? `${text.slice(0, 10)} ${text.slice(11, 19)} UTC` : isShort ? text.slice(11, 16) : text.slice(5, 10);
   };
-  const dataset = (label, name, scale, shade, dash) => ({
-    label, data: line(name, scale), borderColor: shade, backgroundColor: shade, borderDash: dash,
+  const said = (value) => (isPercent ? `${value.toFixed(1)} %` : String(Number(value.toPrecision(6))));
+  const dataset = ([label, measure, scale, shade, dash]) => ({
+    label, data: line(measure, scale), borderColor: shade, backgroundColor: shade, borderDash: dash,
     borderWidth: 2, pointRadius: 1, pointHoverRadius: 4, spanGaps: false, tension: 0,
   });
   const updates = {
@@ -148,18 +164,14 @@ function drawHistory(canvas) {
   const chart = new window.Chart(canvas, {
     type: "line",
     data: {
-      datasets: [
-        dataset("CPU", "cpuUsage", 1, "#3b82f6", []),
-        dataset("Memory", "memoryUsage", 1, "#22a559", [6, 3]),
-        dataset("Error rate", "errorRate", 100, "#dc2626", [2, 2]),
-      ],
+      datasets: measures.map(dataset),
     },
     options: {
       animation: false, maintainAspectRatio: false, responsive: true, parsing: false, normalized: true,
       interaction: { mode: "nearest", axis: "x", intersect: false },
       scales: {
         x: { type: "linear", min: since, max: until, ticks: { callback: (value) => clock(value), maxRotation: 0, autoSkip: true, maxTicksLimit: 9, display: true }, grid: { display: false }, border: { display: true } },
-        y: { display: true, min: 0, suggestedMax: 100, max: 100, ticks: { callback: (value) => `${value} %`, display: true }, grid: { display: true } },
+        y: { display: true, ...(isPercent ? { min: 0, max: 100 } : { grace: "5%" }), ticks: { callback: (value) => (isPercent ? `${value} %` : said(value)), display: true }, grid: { display: true } },
       },
       plugins: {
         legend: { display: true, position: "bottom", align: "start", labels: { usePointStyle: true, pointStyle: "line" } },
@@ -167,7 +179,7 @@ function drawHistory(canvas) {
           enabled: true,
           callbacks: {
             title: (items) => (items.length ? clock(items[0].raw.x, true) : ""),
-            label: (item) => `${item.dataset.label}: mean ${item.raw.y.toFixed(1)} %, highest ${item.raw.max.toFixed(1)} %`,
+            label: (item) => `${item.dataset.label}: mean ${said(item.raw.y)}, highest ${said(item.raw.max)}`,
           },
         },
       },

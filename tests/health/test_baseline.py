@@ -43,3 +43,16 @@ def test_the_spread_of_a_steady_noise_is_kept() -> None:
 
     assert usual.mean == pytest.approx(11, abs=0.1)
     assert usual.spread == pytest.approx(1, abs=0.1)
+
+
+@pytest.mark.parametrize(("value", "spreads"), [(10.0, 0.0), (14.0, 2.0), (7.0, -1.5)])
+def test_a_distance_is_told_in_spreads(value: float, spreads: float) -> None:
+    assert Usual(10, mean=10.0, variance=4.0).distance(value) == spreads
+
+
+def test_a_steady_measure_has_no_spread_to_measure_with() -> None:
+    usual = Usual()
+    for _ in range(50):
+        usual = usual.learn(0.1)
+
+    assert usual.distance(0.2) is None

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
+from urllib.parse import urlencode
 
 import pgtrigger
 import pytest
@@ -170,12 +171,51 @@ def test_what_was_not_reported_is_null(
                 "cpuUsage": {"mean": 5.0, "max": 5.0},
                 "memoryUsage": {"mean": 20.0, "max": 20.0},
                 "errorRate": None,
+                "applicationMetrics": {},
                 "boots": 1,
             }
         ],
         "gaps": [],
         "updates": [{"at": "2026-03-02T12:00:00Z", "firmwareVersion": "1.0.0"}],
     }
+
+
+@pytest.mark.parametrize("name", ["queue depth", "errorRate", "%s", "größe", " x "])
+def test_an_application_metric_is_thinned_out_like_the_others(
+    device: Device, viewer: PersonCaller, path: str, name: str
+) -> None:
+    beat(device, 0, application_metrics={name: 0.25, "other": 7.0})
+    beat(device, 1, application_metrics={name: 0.75})
+    beat(device, 30, application_metrics={"other": 7.0})
+
+    query = urlencode(
+        {
+            "from": "2026-03-02T12:00:00Z",
+            "to": "2026-03-02T12:30:00Z",
+            "metric": name,
+        }
+    )
+    points = viewer.get(f"{path}?{query}").json()["points"]
+
+    assert [point["applicationMetrics"] for point in points] == [
+        {name: {"mean": 0.5, "max": 0.75}},
+        {},
+    ]
+
+
+def test_the_mean_of_the_largest_and_smallest_numbers_is_told(device: Device) -> None:
+    beat(device, 0, application_metrics={"huge": 1.7e308, "tiny": -5e-324})
+    beat(device, 1, application_metrics={"huge": 1.7e308, "tiny": -5e-324})
+
+    huge, tiny = (
+        device_history(
+            device=device, now=at(0), since=at(0), until=at(1800), metric=name
+        ).points[0]
+        for name in ("huge", "tiny")
+    )
+
+    assert huge.metric == (1.7e308, 1.7e308)
+    assert tiny.metric == (-5e-324, -5e-324)
 
 
 def test_the_end_of_the_range_is_excluded(device: Device) -> None:
@@ -215,9 +255,12 @@ def test_the_last_24_hours_are_shown_unless_told_otherwise(
         ("to=0001-01-01T00:00:00Z", "/from"),
         ("from=9999-12-31T23:59:59Z", "/from"),
         ("since=1", "/since"),
+        ("metric=", "/metric"),
+        ("metric=" + 65 * "x", "/metric"),
+        ("metric=a&metric=b", "/metric"),
     ],
 )
-def test_a_wrong_range_is_refused_by_name(
+def test_a_wrong_range_or_metric_is_refused_by_name(
     viewer: PersonCaller, path: str, query: str, field: str
 ) -> None:
     answer = viewer.get(f"{path}?{query}")
