@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from django.db import connection
-from django.db.models import Case, Count, QuerySet, Value, When
+from django.db.models import QuerySet
 
 from deployments.choices import UNFINISHED, DeploymentStatus, TargetStatus
 from deployments.models import Deployment, Rollback, Target
@@ -28,8 +28,6 @@ FAILED = "failed"
 RESTORED_BEFORE = "restored before"
 NEVER_LEFT = "never left"
 MOVED_ON = "updated since"
-NO_PART = "no part"
-OUTCOMES = (FAILED, UNDER_WAY, RESTORED, RESTORED_BEFORE, NEVER_LEFT, MOVED_ON, NO_PART)
 
 # A return belongs to the last install before it; each of them begins a round.
 ROUNDS = """
@@ -120,28 +118,29 @@ def _moment(rollback: Rollback | None) -> dict[str, Any] | None:
     }
 
 
-def _with_outcomes(deployment: Deployment, started: datetime) -> QuerySet[Any]:
-    """Say of every exposed device what became of it in the rollback."""
+def _by_outcome(deployment: Deployment, started: datetime) -> dict[str, QuerySet[Any]]:
+    """Part the exposed devices by what became of them in the rollback."""
     # The rollback ended by finding none; what became of them since is not its matter.
     lost = (
         Target.objects.none()
         if deployment.status == DeploymentStatus.ROLLED_BACK
         else lost_targets(deployment)
     )
-    back = TargetStatus.ROLLED_BACK
-    return Target.objects.filter(
+    exposed = Target.objects.filter(
         deployment=deployment, exposed_at__isnull=False, device__erased_at__isnull=True
-    ).annotate(
-        outcome=Case(
-            When(status=back, settled_at__gte=started, then=Value(RESTORED)),
-            When(status=back, then=Value(RESTORED_BEFORE)),
-            When(status__in=UNFINISHED, then=Value(UNDER_WAY)),
-            When(pk__in=lost.values("pk"), then=Value(FAILED)),
-            When(pk__in=left_alone(deployment).values("pk"), then=Value(MOVED_ON)),
-            When(status=TargetStatus.FAILED, then=Value(NEVER_LEFT)),
-            default=Value(NO_PART),
-        )
     )
+    back = exposed.filter(status=TargetStatus.ROLLED_BACK)
+    others = left_alone(deployment)
+    return {
+        FAILED: lost,
+        UNDER_WAY: exposed.filter(status__in=UNFINISHED),
+        RESTORED: back.filter(settled_at__gte=started),
+        RESTORED_BEFORE: back.filter(settled_at__lt=started),
+        NEVER_LEFT: exposed.filter(status=TargetStatus.FAILED)
+        .exclude(pk__in=lost.values("pk"))
+        .exclude(pk__in=others.values("pk")),
+        MOVED_ON: others,
+    }
 
 
 def _times(deployment: Deployment, started: datetime) -> tuple[float, datetime] | None:
@@ -176,9 +175,8 @@ def deployment_rollback(deployment: Deployment) -> dict[str, Any] | None:
     if started is None:
         return None
     kept = Rollback.objects.filter(deployment=deployment, started_at=started).first()
-    targets = _with_outcomes(deployment, started)
-    found = targets.order_by().values_list("outcome").annotate(number=Count("pk"))
-    counts = dict.fromkeys(OUTCOMES, 0) | dict(found)
+    targets = _by_outcome(deployment, started)
+    counts = {outcome: found.count() for outcome, found in targets.items()}
     times = _times(deployment, started)
     is_over = deployment.status != DeploymentStatus.ROLLING_BACK
     last = times[1] if times and is_over else None
@@ -210,15 +208,14 @@ def deployment_rollback(deployment: Deployment) -> dict[str, Any] | None:
 
 
 def _outcomes(
-    targets: QuerySet[Any], counts: dict[str, int], started: datetime
+    targets: dict[str, QuerySet[Any]], counts: dict[str, int], started: datetime
 ) -> dict[str, Any]:
     """Return the devices with their outcome, what is wrong first."""
     devices: list[dict[str, Any]] = []
-    for outcome in OUTCOMES[:-1]:
+    for outcome, found in targets.items():
         room = MAX_DEVICES - len(devices)
         if not room or not counts[outcome]:
             continue
-        rows = targets.filter(outcome=outcome).select_related("device")
         devices += [
             {
                 "deviceId": target.device.device_id,
@@ -233,12 +230,9 @@ def _outcomes(
                 if outcome == RESTORED
                 else None,
             }
-            for target in rows.order_by("rank")[:room]
+            for target in found.select_related("device").order_by("rank")[:room]
         ]
-    return {
-        "total": sum(counts[outcome] for outcome in OUTCOMES[:-1]),
-        "devices": devices,
-    }
+    return {"total": sum(counts.values()), "devices": devices}
 
 
 def deployment_rollbacks(deployment: Deployment, now: datetime) -> dict[str, Any]:
