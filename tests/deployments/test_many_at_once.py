@@ -11,6 +11,7 @@ from django.utils import timezone
 
 from deployments.models import Deployment, Update
 from deployments.services.advance import tick
+from deployments.services.launch import create_deployment
 from deployments.services.offers import poll
 from devices.models import Device
 from firmware.models import Firmware
@@ -61,7 +62,7 @@ def ask_at_once(world: World, device_ids: list[object], *, rounds: int) -> Count
 
     def go_on(_: int) -> Counter[str]:
         try:
-            for _ in range(5):
+            for _ in range(2):
                 tick(now=world.now)
         finally:
             connection.close()
@@ -85,7 +86,12 @@ def all_want_the_same(
     add_fleet(devices, old)
     for number in range(deployments):
         world.now += timedelta(seconds=1)
-        world.launch(images[number % 3], name=f"number {number}")
+        create_deployment(
+            actor=world.admin,
+            request=world.request(images[number % 3], name=f"number {number}"),
+            now=world.now,
+        )
+    tick(now=world.now)
     first = Deployment.objects.earliest("created_at")
     ids = list(Device.objects.order_by("device_id").values_list("pk", flat=True))
     some = random.Random(SEED).sample(ids, asking)
