@@ -28,6 +28,7 @@ from deployments.choices import (
     Strategy,
     TargetStatus,
 )
+from deployments.console import notifications  # noqa: F401
 from deployments.console.health import health_panel
 from deployments.console.launch import CopyAsNew, Launch
 from deployments.console.live import (

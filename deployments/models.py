@@ -555,3 +555,10 @@ class Delivery(models.Model):
 
     def __str__(self) -> str:
         return f"{self.notification} {self.status}"
+
+    @property
+    def listener(self) -> Listener:
+        """Whom it is for."""
+        found = self.webhook or self.recipient
+        assert found is not None
+        return found

@@ -175,6 +175,20 @@ def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
     if _may(request, Role.ADMIN):
         groups.append(
             {
+                "title": "Notifications",
+                "items": [
+                    entry("Webhooks", "deployments_webhook_changelist", "webhook"),
+                    entry(
+                        "Mail recipients",
+                        "deployments_mailrecipient_changelist",
+                        "mail",
+                    ),
+                    entry("Deliveries", "deployments_delivery_changelist", "outbox"),
+                ],
+            }
+        )
+        groups.append(
+            {
                 "title": "Administration",
                 "items": [
                     entry("Audit", "common_auditevent_changelist", "history_edu"),

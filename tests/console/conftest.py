@@ -8,7 +8,18 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
-from deployments.models import Deployment, Quarantine
+from deployments.models import (
+    Delivery,
+    Deployment,
+    MailRecipient,
+    Quarantine,
+    Webhook,
+)
+from deployments.services.listeners import (
+    create_mail_recipient,
+    create_webhook,
+    send_test,
+)
 from devices.choices import ImportFormat
 from devices.models import (
     Device,
@@ -79,6 +90,9 @@ class Scene:
     enrolment_token: EnrolmentToken
     device_import: DeviceImport
     quarantine: Quarantine
+    webhook: Webhook
+    mail_recipient: MailRecipient
+    delivery: Delivery
 
 
 @pytest.fixture
@@ -97,6 +111,7 @@ def scene(db: None) -> Scene:
         applicant=Applicant("new-device", new.model.name, "s" * 40),
         now=timezone.now(),
     )
+    webhook, _ = create_webhook(actor=world.admin, url="https://8.8.8.8/hook")
     return Scene(
         world=world,
         draft=draft,
@@ -124,4 +139,9 @@ def scene(db: None) -> Scene:
             updated_at=world.now,
             quarantined_at=world.now,
         ),
+        webhook=webhook,
+        mail_recipient=create_mail_recipient(
+            actor=world.admin, address="ops@example.com"
+        ),
+        delivery=send_test(actor=world.admin, kind=Webhook, listener_id=webhook.pk),
     )

@@ -29,8 +29,14 @@ SHOWN = {
     "EnrolmentRequest": "enrolment",
     "EnrolmentToken": "enrolment_token",
     "DeviceImport": "device_import",
+    "Webhook": "webhook",
+    "MailRecipient": "mail_recipient",
+    "Delivery": "delivery",
 }
-ADMIN_ONLY = {"User", "AuditEvent", "EnrolmentToken", "DeviceImport"}
+ADMIN_ONLY = {
+    *("User", "AuditEvent", "EnrolmentToken", "DeviceImport"),
+    *("Webhook", "MailRecipient", "Delivery"),
+}
 
 
 def console_admins() -> list[ConsoleAdmin]:

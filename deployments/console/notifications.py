@@ -1,0 +1,485 @@
+"""The console's pages of notifications: who is told, and what became of it."""
+
+import json
+from typing import Any, ClassVar
+
+from django import forms
+from django.contrib import admin
+from django.db.models import Model, QuerySet
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.safestring import SafeString
+from unfold.contrib.filters.admin import RadioFilter
+from unfold.decorators import display
+
+from deployments.api.notifications import MailRecipientInput, WebhookInput
+from deployments.choices import DeliveryStatus, NotifiedEvent
+from deployments.console.words import look_pill
+from deployments.exceptions import WebhookRefusedError
+from deployments.models import Delivery, Listener, MailRecipient, Webhook
+from deployments.services import listeners
+from hotswap.common.console import (
+    DONE,
+    FAILED,
+    MOVING,
+    ConsoleAdmin,
+    ConsoleForm,
+    EmptyForm,
+    Verb,
+    acting_person,
+    age,
+    pill,
+)
+from hotswap.common.errors import HotSwapError
+from hotswap.common.models import User
+from hotswap.common.roles import Role
+
+SHOWN_DELIVERIES = 50
+DELIVERY_LOOKS = {
+    DeliveryStatus.PENDING: (MOVING, "schedule_send", "Pending"),
+    DeliveryStatus.DELIVERED: (DONE, "check", "Delivered"),
+    DeliveryStatus.FAILED: (FAILED, "error", "Failed"),
+}
+
+
+def listener_pill(listener: Listener) -> SafeString:
+    """Say whether it is told; why not stands in the tooltip."""
+    if listener.enabled:
+        return pill("Enabled", DONE, "check")
+    return pill("Disabled", FAILED, "block", listener.disabled_reason)
+
+
+def events_in_words(listener: Listener) -> str:
+    if not listener.events:
+        return "all"
+    return ", ".join(str(NotifiedEvent(each).label) for each in listener.events)
+
+
+def listener_url(listener: Listener) -> str:
+    return reverse(
+        f"admin:deployments_{listener._meta.model_name}_change", args=[listener.pk]
+    )
+
+
+# --- Forms -------------------------------------------------------------------------
+
+
+class ListenerForm(ConsoleForm):
+    """What all of them have; the first field of each kind is its own."""
+
+    events = forms.MultipleChoiceField(
+        choices=NotifiedEvent.choices,
+        required=False,
+        widget=forms.CheckboxSelectMultiple,
+        help_text="None ticked: all of them.",
+    )
+    description = forms.CharField(max_length=200, required=False)
+
+
+class WebhookForm(ListenerForm):
+    url = forms.CharField(
+        label="URL",
+        max_length=2000,
+        help_text="Public and over https://, unless its network is allowed by name.",
+    )
+    field_order = ("url",)
+
+    def refuse(self, error: HotSwapError) -> None:
+        if isinstance(error, WebhookRefusedError):
+            self.add_error("url", error.errors[0].detail)
+        else:
+            super().refuse(error)
+
+
+class MailRecipientForm(ListenerForm):
+    address = forms.CharField(label="Mail address", max_length=254)
+    field_order = ("address",)
+
+
+# --- Verbs -------------------------------------------------------------------------
+
+
+class ListenerVerb(Verb):
+    role = Role.ADMIN
+    form_class: ClassVar[type[ConsoleForm]] = EmptyForm
+
+
+class AddWebhook(ListenerVerb):
+    name = "add"
+    label = "Add webhook"
+    icon = "add"
+    tone = "primary"
+    is_of_list = True
+    is_dialog = False
+    form_class = WebhookForm
+    template = "console/webhook_secret.html"
+
+    def serve(self, admin: ConsoleAdmin, request: HttpRequest, obj: Any) -> Any:
+        user = acting_person(request)
+        if request.method != "POST" or not user.may(self.role):
+            return super().serve(admin, request, obj)
+        form = WebhookForm(request.POST)
+        if form.is_valid() and form.check_with(WebhookInput, form.cleaned_data):
+            try:
+                webhook, secret = listeners.create_webhook(
+                    actor=user, **form.cleaned_data
+                )
+            except HotSwapError as error:
+                form.refuse(error)
+            else:
+                return _secret_shown(self, admin, request, webhook, secret)
+        return self.show(admin, request, obj, form)
+
+
+class RotateSecret(ListenerVerb):
+    name = "rotate-secret"
+    label = "Rotate secret"
+    icon = "key"
+    is_dialog = False
+    template = "console/webhook_secret.html"
+
+    def notes(self, obj: Webhook) -> tuple[str, ...]:
+        return (
+            "A new secret is made and shown once.",
+            "For a day each request is signed with the former one too.",
+        )
+
+    def serve(self, admin: ConsoleAdmin, request: HttpRequest, obj: Any) -> Any:
+        user = acting_person(request)
+        if request.method != "POST" or not user.may(self.role):
+            return super().serve(admin, request, obj)
+        webhook, secret = listeners.rotate_secret(actor=user, webhook_id=obj.pk)
+        return _secret_shown(self, admin, request, webhook, secret)
+
+
+def _secret_shown(
+    verb: Verb, admin: ConsoleAdmin, request: HttpRequest, webhook: Webhook, secret: str
+) -> Any:
+    return verb.show(
+        admin,
+        request,
+        None if verb.is_of_list else webhook,
+        EmptyForm(),
+        value=secret,
+        webhook_url=admin.page_url(webhook),
+        heading=f"Secret of {webhook}",
+    )
+
+
+class AddMailRecipient(ListenerVerb):
+    name = "add"
+    label = "Add mail recipient"
+    icon = "add"
+    tone = "primary"
+    is_of_list = True
+    form_class = MailRecipientForm
+
+    def make_form(self, request: HttpRequest, obj: Any) -> ConsoleForm:
+        form = super().make_form(request, obj)
+        if form.is_bound and form.is_valid():
+            form.check_with(MailRecipientInput, form.cleaned_data)
+        return form
+
+    def act(self, user: User, obj: Any, given: dict[str, Any]) -> str:
+        recipient = listeners.create_mail_recipient(actor=user, **given)
+        return f"{recipient} is told from now on."
+
+
+class EditListener(ListenerVerb):
+    name = "edit"
+    label = "Edit"
+    icon = "edit"
+    form_class = ListenerForm
+    start_fields: ClassVar[tuple[str, ...]] = ("events", "description")
+
+    def make_form(self, request: HttpRequest, obj: Listener) -> ConsoleForm:
+        return self.form_class(
+            request.POST if request.method == "POST" else None,
+            initial={name: getattr(obj, name) for name in self.start_fields},
+        )
+
+    def act(self, user: User, obj: Listener, given: dict[str, Any]) -> str:
+        changed = listeners.change_listener(
+            actor=user, kind=type(obj), listener_id=obj.pk, changes=given
+        )
+        return f"{changed} is changed."
+
+
+class EditWebhook(EditListener):
+    form_class = WebhookForm
+    start_fields = ("url", "events", "description")
+
+
+class EnableListener(ListenerVerb):
+    name = "enable"
+    label = "Enable"
+    icon = "play_arrow"
+    tone = "primary"
+
+    def applies(self, obj: Listener) -> bool:
+        return not obj.enabled
+
+    def notes(self, obj: Listener) -> tuple[str, ...]:
+        return (
+            f"It was disabled: {obj.disabled_reason}.",
+            "It is told of what happens from now on; what has failed can be resent.",
+        )
+
+    def act(self, user: User, obj: Listener, given: dict[str, Any]) -> str:
+        _set_enabled(user, obj, to=True)
+        return f"{obj} is told from now on."
+
+
+class DisableListener(ListenerVerb):
+    name = "disable"
+    label = "Disable"
+    icon = "pause"
+
+    def applies(self, obj: Listener) -> bool:
+        return obj.enabled
+
+    def notes(self, obj: Listener) -> tuple[str, ...]:
+        waiting = Delivery.objects.of(obj).filter(status=DeliveryStatus.PENDING).count()
+        return (
+            f"It is told nothing more. {waiting:,} that still wait count as failed.",
+        )
+
+    def act(self, user: User, obj: Listener, given: dict[str, Any]) -> str:
+        _set_enabled(user, obj, to=False)
+        return f"{obj} is told nothing more."
+
+
+def _set_enabled(user: User, listener: Listener, *, to: bool) -> None:
+    listeners.change_listener(
+        actor=user,
+        kind=type(listener),
+        listener_id=listener.pk,
+        changes={"enabled": to},
+    )
+
+
+class SendTest(ListenerVerb):
+    name = "test"
+    label = "Send test"
+    icon = "send"
+
+    def obstacle(self, user: User, obj: Listener) -> str:
+        return "" if obj.enabled else "it is disabled"
+
+    def notes(self, obj: Listener) -> tuple[str, ...]:
+        return ("A notification that tells nothing is sent the usual way.",)
+
+    def act(self, user: User, obj: Listener, given: dict[str, Any]) -> str:
+        listeners.send_test(actor=user, kind=type(obj), listener_id=obj.pk)
+        return "A test is on its way: its delivery below says what becomes of it."
+
+
+class DeleteListener(ListenerVerb):
+    name = "delete"
+    label = "Delete"
+    icon = "delete"
+    tone = "danger"
+
+    def notes(self, obj: Listener) -> tuple[str, ...]:
+        count = Delivery.objects.of(obj).count()
+        return (f"It goes with the log of its deliveries, {count:,} of them.",)
+
+    def act(self, user: User, obj: Listener, given: dict[str, Any]) -> str:
+        listeners.delete_listener(actor=user, kind=type(obj), listener_id=obj.pk)
+        return f"{obj} is deleted."
+
+    def next_url(self, admin: ConsoleAdmin, obj: Any) -> str:
+        return admin.list_url()
+
+
+class Resend(ListenerVerb):
+    name = "resend"
+    label = "Resend"
+    icon = "replay"
+
+    def obstacle(self, user: User, obj: Delivery) -> str:
+        return "" if obj.listener.enabled else "whom it is for is disabled"
+
+    def notes(self, obj: Delivery) -> tuple[str, ...]:
+        return (f"{obj.notification.type} is sent to {obj.listener} again.",)
+
+    def act(self, user: User, obj: Delivery, given: dict[str, Any]) -> str:
+        listeners.resend(
+            actor=user,
+            kind=type(obj.listener),
+            listener_id=obj.listener.pk,
+            delivery_id=obj.pk,
+        )
+        return f"{obj.notification.type} is sent again."
+
+
+# --- Pages -------------------------------------------------------------------------
+
+
+class AdminsOnly(ConsoleAdmin):
+    def has_view_permission(
+        self, request: HttpRequest, obj: Model | None = None
+    ) -> bool:
+        return acting_person(request).may(Role.ADMIN)
+
+
+class ListenerAdmin(AdminsOnly):
+    page_template = "console/listener.html"
+    ordering = ("-created_at",)
+
+    def complete(self, rows: list[Any]) -> None:
+        last: dict[Any, Delivery] = {}
+        if rows:
+            field = rows[0].delivery_field
+            last = {
+                getattr(each, f"{field}_id"): each
+                for each in Delivery.objects.filter(**{f"{field}__in": rows})
+                .order_by(field, "-created_at")
+                .distinct(field)
+            }
+        for row in rows:
+            row.last_delivery = last.get(row.pk)
+
+    @display(description="Events")
+    def told_of(self, listener: Listener) -> str:
+        return events_in_words(listener)
+
+    @display(description="Status")
+    def state(self, listener: Listener) -> SafeString:
+        return listener_pill(listener)
+
+    @display(description="Last delivery")
+    def last(self, listener: Any) -> str | SafeString:
+        found = listener.last_delivery
+        return look_pill(DELIVERY_LOOKS, found.status) if found else "–"
+
+    def page_context(self, request: HttpRequest, obj: Any) -> dict[str, Any]:
+        user = acting_person(request)
+        deliveries = admin.site._registry[Delivery]
+        assert isinstance(deliveries, DeliveryAdmin)
+        rows = (
+            Delivery.objects.of(obj)
+            .select_related("notification", "webhook", "recipient")
+            .order_by("-created_at")[: SHOWN_DELIVERIES + 1]
+        )
+        shown = list(rows)
+        return {
+            "status": listener_pill(obj),
+            "events": events_in_words(obj),
+            "made": age(obj.created_at),
+            "former_until": age(getattr(obj, "previous_secret_until", None)),
+            "has_more": len(shown) > SHOWN_DELIVERIES,
+            "deliveries": [
+                {
+                    "item": each,
+                    "url": deliveries.page_url(each),
+                    "pill": look_pill(DELIVERY_LOOKS, each.status),
+                    "age": age(each.created_at),
+                    "next": age(each.next_attempt_at),
+                    "resend": Resend().button(deliveries, user, each),
+                }
+                for each in shown[:SHOWN_DELIVERIES]
+            ],
+        }
+
+
+@admin.register(Webhook)
+class WebhookAdmin(ListenerAdmin):
+    list_name = "Webhooks"
+    verbs = (
+        AddWebhook,
+        SendTest,
+        EditWebhook,
+        EnableListener,
+        DisableListener,
+        RotateSecret,
+        DeleteListener,
+    )
+    list_display = ("url", "description", "told_of", "state", "last")
+    empty_words = (
+        "There is no webhook.",
+        "Add one, and its endpoint is told by signed requests of what happens.",
+    )
+
+
+@admin.register(MailRecipient)
+class MailRecipientAdmin(ListenerAdmin):
+    list_name = "Mail recipients"
+    verbs = (
+        AddMailRecipient,
+        SendTest,
+        EditListener,
+        EnableListener,
+        DisableListener,
+        DeleteListener,
+    )
+    list_display = ("address", "description", "told_of", "state", "last")
+    empty_words = (
+        "Nobody is told by mail.",
+        "Add an address, and mails say what becomes of deployments.",
+    )
+
+
+class DeliveryStatusFilter(RadioFilter):
+    title = "status"
+    parameter_name = "status"
+
+    def lookups(self, request: Any, model_admin: Any) -> list[tuple[str, str]]:
+        return list(DeliveryStatus.choices)
+
+    def queryset(
+        self, request: Any, queryset: QuerySet[Delivery]
+    ) -> QuerySet[Delivery]:
+        return queryset.filter(status=self.value()) if self.value() else queryset
+
+
+@admin.register(Delivery)
+class DeliveryAdmin(AdminsOnly):
+    list_name = "Deliveries"
+    verbs = (Resend,)
+    page_template = "console/delivery.html"
+    list_display = ("what", "whom", "state", "attempts", "answer", "error", "since")
+    list_filter = (DeliveryStatusFilter,)
+    ordering = ("-created_at",)
+    empty_words = (
+        "Nothing was sent yet.",
+        "What webhooks and mail recipients are told of appears here for 30 days.",
+    )
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Delivery]:
+        return Delivery.objects.select_related("notification", "webhook", "recipient")
+
+    @display(description="Event")
+    def what(self, delivery: Delivery) -> str:
+        return delivery.notification.type
+
+    @display(description="To")
+    def whom(self, delivery: Delivery) -> str:
+        return str(delivery.listener)
+
+    @display(description="Status")
+    def state(self, delivery: Delivery) -> SafeString:
+        return look_pill(DELIVERY_LOOKS, delivery.status)
+
+    @display(description="Answer")
+    def answer(self, delivery: Delivery) -> str:
+        return str(delivery.response_status or "–")
+
+    @display(description="Age", ordering="-created_at")
+    def since(self, delivery: Delivery) -> SafeString:
+        return age(delivery.created_at)
+
+    def page_context(self, request: HttpRequest, obj: Any) -> dict[str, Any]:
+        return {
+            "heading": obj.notification.type,
+            "status": look_pill(DELIVERY_LOOKS, obj.status),
+            "listener": obj.listener,
+            "listener_url": listener_url(obj.listener),
+            "made": age(obj.created_at),
+            "last": age(obj.last_attempt_at),
+            "next": age(obj.next_attempt_at),
+            "arrived": age(obj.delivered_at),
+            "payload": json.dumps(
+                obj.notification.payload, indent=2, ensure_ascii=False
+            ),
+        }
