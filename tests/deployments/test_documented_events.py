@@ -1,0 +1,91 @@
+"""What the documentation shows of notifications is what is sent."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.conf import settings
+
+from deployments.choices import DeploymentStatus, NotifiedEvent, Strategy
+from deployments.models import Notification
+from deployments.notifications.words import subject_of, text_of
+from deployments.services.listeners import create_mail_recipient
+from deployments.services.operate import (
+    pause_deployment,
+    resume_deployment,
+    rollback_deployment,
+)
+from tests.deployments.world import World
+
+PAGE = Path(settings.BASE_DIR) / "docs" / "notifications.md"
+EXAMPLES: dict[str, Any] = {
+    payload["type"]: payload
+    for payload in map(
+        json.loads, re.findall(r"```json\n(.*?)\n```", PAGE.read_text(), re.DOTALL)
+    )
+}
+
+
+def shape(value: Any) -> Any:
+    """Return the keys of a payload, however deep, without what stands in them."""
+    if isinstance(value, dict):
+        return {key: shape(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [shape(part) for part in value[:1]]
+    return type(value).__name__
+
+
+def test_each_event_type_has_one_example() -> None:
+    assert sorted(EXAMPLES) == sorted(NotifiedEvent.values)
+
+
+@pytest.mark.parametrize("event", NotifiedEvent.values)
+def test_an_example_is_one_of_a_deployment_and_can_be_mailed(event: str) -> None:
+    payload = EXAMPLES[event]
+
+    deployment = payload["data"]["deployment"]
+    assert deployment["status"] in DeploymentStatus.values
+    assert deployment["strategy"] in Strategy.values
+    assert event in subject_of(payload)
+    assert payload["data"]["message"] in text_of(payload)
+
+
+def test_what_is_sent_has_the_keys_of_its_example(world: World) -> None:
+    create_mail_recipient(actor=world.admin, address="ops@example.com")
+    old, new = world.image("1.0.0"), world.image("2.0.0")
+    world.fleet(4, old)
+    deployment = world.launch(new, "BlueGreen", parameters={"verification_duration": 0})
+    acting: dict[str, Any] = {
+        "actor": world.admin,
+        "deployment_id": deployment.pk,
+        "reason": "lunch",
+    }
+    pause_deployment(**acting, now=world.now)
+    resume_deployment(**acting, now=world.now)
+    world.update_offered()
+    rollback_deployment(**acting, now=world.now)
+    world.update_offered()
+    world.tick(1)
+
+    sent = {each.type: each.payload for each in Notification.objects.all()}
+
+    assert set(sent) >= {
+        "deployment.created",
+        "deployment.started",
+        "stage.opened",
+        "deployment.paused",
+        "deployment.switched",
+        "deployment.switched_back",
+        "rollback.started",
+        "deployment.rolled_back",
+    }
+    for event, payload in sent.items():
+        documented = shape(EXAMPLES[event])
+        # Every event of a blue-green deployment names the fleet that serves, and a
+        # rollback by an operator belongs to no stage.
+        documented["data"]["deployment"]["liveFleet"] = "str"
+        if event == "rollback.started":
+            del documented["data"]["stage"]
+        assert shape(payload) == documented, event
