@@ -42,12 +42,11 @@ def create(ground: Ground) -> list[Line]:
     seconds = []
     for _ in range(RUNS):
         started = time.perf_counter()
-        deployment = ground.launch("LARGE", "Canary", firmware=firmware)
-        seconds.append(time.perf_counter() - started)
-        written = ground.count(deployment["id"], "pending")
-        if written != ground.scale.large:
-            raise RuntimeError(f"{written:,} targets were written")
-        ground.cancel(deployment["id"])
+        with ground.launched("LARGE", "Canary", firmware=firmware) as deployment:
+            seconds.append(time.perf_counter() - started)
+            written = ground.count(deployment["id"], "pending")
+            if written != ground.scale.large:
+                raise RuntimeError(f"{written:,} targets were written")
         ground.settle()
     return [
         at_most(
@@ -68,28 +67,26 @@ def operate(ground: Ground) -> list[Line]:
     firmware = ground.image()
     sample = ground.devices("LARGE", SAMPLE)
     for _ in range(RUNS):
-        identity = ground.launch(
+        with ground.launched(
             "LARGE", "Rolling", firmware=firmware, batchSize=large
-        )["id"]
-        started = time.perf_counter()
-        wait_for(
-            partial(_may_start, ground, identity, large),
-            seconds=60,
-            what="every device may have its order",
-        )
-        opened.append(time.perf_counter() - started)
-        started = time.perf_counter()
-        ground.post(f"/deployments/{identity}/pause", {"reason": "bench"})
-        wait_for(
-            partial(_may_start, ground, identity, 0),
-            seconds=60,
-            what="no device may have its order",
-        )
-        paused.append(time.perf_counter() - started)
-        _ask_sample(ground, sample, 204)
-        ground.post(f"/deployments/{identity}/resume", {"reason": "bench"})
-        # The last that is asked of it: what has an order can be stopped no more.
-        ground.cancel(identity)
+        ) as created:
+            identity = created["id"]
+            started = time.perf_counter()
+            wait_for(
+                partial(_may_start, ground, identity, large),
+                seconds=60,
+                what="every device may have its order",
+            )
+            opened.append(time.perf_counter() - started)
+            started = time.perf_counter()
+            ground.post(f"/deployments/{identity}/pause", {"reason": "bench"})
+            wait_for(
+                partial(_may_start, ground, identity, 0),
+                seconds=60,
+                what="no device may have its order",
+            )
+            paused.append(time.perf_counter() - started)
+            _ask_sample(ground, sample, 204)
         ground.settle()
     return [
         at_most(
@@ -195,27 +192,35 @@ def updates(ground: Ground) -> list[Line]:
     """Take a crowd of devices through everything, over HTTP."""
     count = ground.scale.crowd
     devices = ground.devices("CROWD")
-    created = ground.launch(
-        "CROWD", "Rolling", batchSize=count, healthCriteria=QUICK_PROOF
-    )
-    identity = created["id"]
-    wait_for(
-        lambda: ground.ask(OFFERABLE, identity) == count, seconds=30, what="it is open"
-    )
-    started = time.perf_counter()
-    outcome = send_crowd(
-        ground.job("updates", devices, confirmation_seconds=CONFIRMATION_SECONDS)
-    )
-    wrong = outcome.unexpected("poll 200", "download 200", "report 200", "beat 200")
-    if wrong:
-        raise RuntimeError(f"unexpected answers: {compact(wrong)}")
-    wait_for(
-        lambda: ground.count(identity, "success") == count,
-        seconds=60,
-        what="all devices are proved",
-    )
-    seconds = time.perf_counter() - started
-    wait_for(lambda: ground.status(identity) == "Completed", seconds=60, what="it ends")
+    with ground.launched(
+        "CROWD",
+        "Rolling",
+        batchSize=count,
+        batchWaitDuration="PT0S",
+        healthCriteria=QUICK_PROOF,
+    ) as created:
+        identity = created["id"]
+        wait_for(
+            lambda: ground.ask(OFFERABLE, identity) == count,
+            seconds=30,
+            what="it is open",
+        )
+        started = time.perf_counter()
+        outcome = send_crowd(
+            ground.job("updates", devices, confirmation_seconds=CONFIRMATION_SECONDS)
+        )
+        wrong = outcome.unexpected("poll 200", "download 200", "report 200", "beat 200")
+        if wrong:
+            raise RuntimeError(f"unexpected answers: {compact(wrong)}")
+        wait_for(
+            lambda: ground.count(identity, "success") == count,
+            seconds=60,
+            what="all devices are proved",
+        )
+        seconds = time.perf_counter() - started
+        wait_for(
+            lambda: ground.status(identity) == "Completed", seconds=60, what="it ends"
+        )
     return [
         at_least(
             "devices through the whole update",
@@ -235,42 +240,28 @@ def concurrent(ground: Ground) -> list[Line]:
     scale = ground.scale
     regions = [region for region in scale.regions if region.startswith("SMALL-")]
     firmware = ground.image()
-    started = time.perf_counter()
-    made = [
-        ground.launch(
-            region,
-            "Canary",
-            firmware=firmware,
-            initialPercentage=10,
-            increments=[30, 100],
-            waitDuration="PT2S",
-            healthCriteria=QUICK_PROOF,
-        )["id"]
-        for region in regions
-    ]
-    launched = time.perf_counter() - started
-    one_tick = _time_ticks(ground, len(made))
-    gaps = [0.0]
-
-    def all_ended() -> bool:
-        found = list(
-            Deployment.objects.select_related("firmware").filter(
-                pk__in=made, status="Running"
+    made: list[str] = []
+    try:
+        started = time.perf_counter()
+        for region in regions:
+            created = ground.launch(
+                region,
+                "Canary",
+                firmware=firmware,
+                initialPercentage=10,
+                increments=[30, 100],
+                waitDuration="PT2S",
+                healthCriteria=QUICK_PROOF,
             )
-        )
-        for deployment in found:
-            update_offerable(deployment)
-        beat_again(found, timedelta(seconds=CONFIRMATION_SECONDS))
-        age = ground.ask(
-            "SELECT extract(epoch FROM clock_timestamp() - last_run_at)::float "
-            "FROM common_clock WHERE name = 'deployments-tick'"
-        )
-        gaps.append(float(age))
-        return not found
-
-    started = time.perf_counter()
-    wait_for(all_ended, seconds=CONCURRENT_SECONDS, what="all have ended", every=0.5)
-    seconds = time.perf_counter() - started
+            made.append(created["id"])
+        launched = time.perf_counter() - started
+        one_tick = _time_ticks(ground, len(made))
+        started = time.perf_counter()
+        gap = _run_to_end(ground, made)
+        seconds = time.perf_counter() - started
+    finally:
+        for identity in made:
+            ground.cancel_quietly(identity)
     completed = Deployment.objects.filter(pk__in=made, status="Completed").count()
     proved = sum(ground.count(identity, "success") for identity in made)
     total = scale.small * len(made)
@@ -297,11 +288,35 @@ def concurrent(ground: Ground) -> list[Line]:
         ),
         at_most(
             "longest time between two ticks",
-            max(gaps),
+            gap,
             5,
             "while they ran to their end, looked at twice a second or less",
         ),
     ]
+
+
+def _run_to_end(ground: Ground, made: list[str]) -> float:
+    """Be the devices of some deployments; return the longest time between ticks."""
+    gaps = [0.0]
+
+    def all_ended() -> bool:
+        found = list(
+            Deployment.objects.select_related("firmware").filter(
+                pk__in=made, status="Running"
+            )
+        )
+        for deployment in found:
+            update_offerable(deployment)
+        beat_again(found, timedelta(seconds=CONFIRMATION_SECONDS))
+        age = ground.ask(
+            "SELECT extract(epoch FROM clock_timestamp() - last_run_at)::float "
+            "FROM common_clock WHERE name = 'deployments-tick'"
+        )
+        gaps.append(float(age))
+        return not found
+
+    wait_for(all_ended, seconds=CONCURRENT_SECONDS, what="all have ended", every=0.5)
+    return max(gaps)
 
 
 def _time_ticks(ground: Ground, count: int) -> float:

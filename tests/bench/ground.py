@@ -10,7 +10,8 @@ Rules:
 import json
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from django.db import connection
@@ -166,6 +167,17 @@ class Ground:
         }
         deployment: dict[str, Any] = self.post("/deployments", body)
         return deployment
+
+    @contextmanager
+    def launched(
+        self, region: str, strategy: str, **fields: Any
+    ) -> Iterator[dict[str, Any]]:
+        """Launch a deployment that is cancelled at the end unless it has ended."""
+        deployment = self.launch(region, strategy, **fields)
+        try:
+            yield deployment
+        finally:
+            self.cancel_quietly(deployment["id"])
 
     def cancel(self, deployment_id: str) -> None:
         self.post(f"/deployments/{deployment_id}/cancel", {"reason": "bench is over"})

@@ -50,28 +50,29 @@ def _take_through(device: Device) -> None:
 
 def _until_rollback(ground: Ground) -> Line:
     fleet = _fleet(ground, "WATCHED")
-    created = ground.launch(
+    with ground.launched(
         "WATCHED",
         "Rolling",
         batchSize=len(fleet),
         rollbackThresholds={"minimumSample": BAD},
-    )
-    wait_for(lambda: fleet[0].poll().status == 200, seconds=30, what="the first order")
-    for device in fleet:
-        _take_through(device)
-        device.beat()
-    for device in fleet[:BAD]:
-        device.beat(SUFFERING)
-    started = time.perf_counter()
-    healthy = fleet[-1]
+    ):
+        wait_for(
+            lambda: fleet[0].poll().status == 200, seconds=30, what="the first order"
+        )
+        for device in fleet:
+            _take_through(device)
+            device.beat()
+        for device in fleet[:BAD]:
+            device.beat(SUFFERING)
+        started = time.perf_counter()
+        healthy = fleet[-1]
 
-    def is_ordered_back() -> bool:
-        answer = healthy.poll()
-        return answer.status == 200 and answer.json()["action"] == "rollback"
+        def is_ordered_back() -> bool:
+            answer = healthy.poll()
+            return answer.status == 200 and answer.json()["action"] == "rollback"
 
-    wait_for(is_ordered_back, seconds=60, what="a healthy device is ordered back")
-    seconds = time.perf_counter() - started
-    ground.cancel_quietly(created["id"])
+        wait_for(is_ordered_back, seconds=60, what="a healthy device is ordered back")
+        seconds = time.perf_counter() - started
     return at_most(
         "last bad report to rollback offered",
         seconds,
@@ -85,38 +86,39 @@ def _until_rollback(ground: Ground) -> Line:
 def _until_noticed(ground: Ground) -> Line:
     """Begin to suffer right after a heartbeat, the worst moment, and go on by rule."""
     fleet = _fleet(ground, "SPREADING")
-    created = ground.launch(
+    with ground.launched(
         "SPREADING",
         "Rolling",
         batchSize=len(fleet),
         rollbackThresholds={"successRate": 1, "minimumSample": len(fleet)},
         healthThreshold=1,
-    )
-    wait_for(lambda: fleet[0].poll().status == 200, seconds=30, what="the first order")
-    for device in fleet:
-        _take_through(device)
-    told = {device.name: device.beat().json() for device in fleet}
-    victim = fleet[0]
-    interval = told[victim.name]["nextHeartbeatSeconds"]
-    victim_row = Target.objects.filter(
-        deployment=created["id"], device__device_id=victim.name
-    )
-    victim.beat()
-    started = time.perf_counter()
-    later = threading.Timer(interval, lambda: victim.beat(SUFFERING))
-    later.start()
-    try:
+    ) as created:
         wait_for(
-            lambda: victim_row.filter(error_code="error_rate").exists(),
-            seconds=120,
-            what="the breach is noticed",
+            lambda: fleet[0].poll().status == 200, seconds=30, what="the first order"
         )
-    finally:
-        later.cancel()
-    seconds = time.perf_counter() - started
-    if interval != HEARTBEAT_SECONDS:
-        raise RuntimeError(f"the device was told {interval} s between heartbeats")
-    ground.cancel_quietly(created["id"])
+        for device in fleet:
+            _take_through(device)
+        told = {device.name: device.beat().json() for device in fleet}
+        victim = fleet[0]
+        interval = told[victim.name]["nextHeartbeatSeconds"]
+        victim_row = Target.objects.filter(
+            deployment=created["id"], device__device_id=victim.name
+        )
+        victim.beat()
+        started = time.perf_counter()
+        later = threading.Timer(interval, lambda: victim.beat(SUFFERING))
+        later.start()
+        try:
+            wait_for(
+                lambda: victim_row.filter(error_code="error_rate").exists(),
+                seconds=120,
+                what="the breach is noticed",
+            )
+        finally:
+            later.cancel()
+        seconds = time.perf_counter() - started
+        if interval != HEARTBEAT_SECONDS:
+            raise RuntimeError(f"the device was told {interval} s between heartbeats")
     return at_most(
         "a breach to its detection",
         seconds,
@@ -132,7 +134,7 @@ def faults(ground: Ground) -> list[Line]:
     count = ground.scale.faulty
     devices = ground.devices("FAULTY")
     reachable = [name for name, _ in devices if not Plan.of(name, ground.seed).vanishes]
-    created = ground.launch(
+    with ground.launched(
         "FAULTY",
         "Rolling",
         batchSize=count,
@@ -147,35 +149,35 @@ def faults(ground: Ground) -> list[Line]:
         },
         deviceTimeout="PT5M",
         maxAttempts=3,
-    )
-    rows = Target.objects.filter(
-        deployment=created["id"], device__device_id__in=reachable
-    )
-    with tempfile.TemporaryDirectory(prefix="hotswap-bench-over-") as folder:
-        over = Path(folder) / "over"
-        outcomes: list[Outcome] = []
-        job = ground.job(
-            "faulty", devices, seconds=FAULTS_SECONDS, over=str(over), threads=4
+    ) as created:
+        rows = Target.objects.filter(
+            deployment=created["id"], device__device_id__in=reachable
         )
-        crowd = threading.Thread(target=lambda: outcomes.append(send_crowd(job)))
-        started = time.perf_counter()
-        crowd.start()
-        try:
-            seconds = wait_for(
-                lambda: (
-                    ground.status(created["id"]) == "RollingBack"
-                    and not rows.filter(status__in=UNFINISHED).exists()
-                ),
-                seconds=FAULTS_SECONDS,
-                what="every device that can be reached is home",
-                every=1,
+        with tempfile.TemporaryDirectory(prefix="hotswap-bench-over-") as folder:
+            over = Path(folder) / "over"
+            outcomes: list[Outcome] = []
+            job = ground.job(
+                "faulty", devices, seconds=FAULTS_SECONDS, over=str(over), threads=4
             )
-        except TimeoutError:
-            # What was not reached in this time counts as what it is: not home.
-            seconds = time.perf_counter() - started
-        finally:
-            over.touch()
-            crowd.join()
+            crowd = threading.Thread(target=lambda: outcomes.append(send_crowd(job)))
+            started = time.perf_counter()
+            crowd.start()
+            try:
+                seconds = wait_for(
+                    lambda: (
+                        ground.status(created["id"]) == "RollingBack"
+                        and not rows.filter(status__in=UNFINISHED).exists()
+                    ),
+                    seconds=FAULTS_SECONDS,
+                    what="every device that can be reached is home",
+                    every=1,
+                )
+            except TimeoutError:
+                # What was not reached in this time counts as what it is: not home.
+                seconds = time.perf_counter() - started
+            finally:
+                over.touch()
+                crowd.join()
     if not outcomes:
         raise RuntimeError("the crowd failed; see above")
     return [_judge(ground, created["id"], reachable, outcomes[0], seconds)]
