@@ -10,7 +10,7 @@ from tests.bench.device import Device
 from tests.bench.wire import Answer
 
 WORDS = ("downloading", "verifying", "installing", "rebooting")
-POLL_SECONDS = 10.0
+POLL_SECONDS = 30.0
 DROPPED = 0.4
 SICK_RATE = 0.5
 
