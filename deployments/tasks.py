@@ -1,16 +1,30 @@
 """Periodic work of the deployments app."""
 
+import time
+
 from celery import shared_task
 from django.utils import timezone
 
 from deployments.notifications import outbox
 from deployments.services import advance
+from deployments.turns import Turn
+
+# Ticks side by side in one process would repeat each other's work. One that is at it
+# for longer may be stuck at one deployment; the others are moved by the next.
+TICK_PATIENCE_SECONDS = 10.0
+_turn = Turn(TICK_PATIENCE_SECONDS)
 
 
 @shared_task
 def tick() -> None:
-    """Move every deployment that is due."""
-    advance.tick()
+    """Move every deployment that is due, unless this process is at it already."""
+    started = time.monotonic()
+    if not _turn.take(started):
+        return
+    try:
+        advance.tick()
+    finally:
+        _turn.give_back(started)
 
 
 @shared_task
