@@ -15,6 +15,7 @@ from typing import Any
 from uuid import UUID
 
 from django.db import transaction
+from django.db.models import F
 
 from deployments.choices import (
     SERVER_ERRORS,
@@ -34,6 +35,11 @@ from health.services.watching import count_silence, restart_confirmation
 
 logger = logging.getLogger(__name__)
 MAX_DURATIONS = 64
+# What a report that is no failure changes of its order.
+MOVED = (
+    *("last_sequence", "durations", "status", "boot_id_before"),
+    *("installing_at", "rebooting_at", "claimed_at"),
+)
 ANNOUNCED = (UpdateStatus.INSTALLING, UpdateStatus.REBOOTING)
 
 
@@ -67,7 +73,8 @@ def apply_report(
     with transaction.atomic():
         update = (
             Update.objects.select_for_update(of=("self",), no_key=True)
-            .select_related("deployment", "firmware")
+            .select_related("deployment")
+            .annotate(stage_number=F("target__stage_number"))
             .filter(pk=update_id, device=device)
             .first()
         )
@@ -86,7 +93,7 @@ def apply_report(
         )
         if applied:
             update.last_sequence = report.sequence
-            _apply(update, report, device, now)
+            _apply(update, report, device, now, stage_number=update.stage_number)
         note_contact(device=device, now=now)
     if is_new and not is_open:
         raise UpdateClosedError(f"this update is closed: {update.status}")
@@ -107,7 +114,14 @@ def _may_follow(update: Update, report: DeviceReport) -> bool:
     )
 
 
-def _apply(update: Update, report: DeviceReport, device: Device, now: datetime) -> None:
+def _apply(
+    update: Update,
+    report: DeviceReport,
+    device: Device,
+    now: datetime,
+    *,
+    stage_number: int,
+) -> None:
     if report.durations and len(update.durations) < MAX_DURATIONS:
         update.durations = update.durations | report.durations
     deployment = update.deployment
@@ -155,15 +169,14 @@ def _apply(update: Update, report: DeviceReport, device: Device, now: datetime) 
             # The boot that reports the reboot is the one that must be replaced.
             update.boot_id_before = report.boot_id or update.boot_id_before
             count_silence(watch_id=update.pk, device_id=device.pk, now=now)
-    update.save()
-    target = Target.objects.select_for_update(no_key=True).get(pk=update.target_id)
+    update.save(update_fields=MOVED)
+    # The order is locked, and an open one alone moves its target.
+    moved: dict[str, Any] = {"progress_percent": None, "updated_at": now}
     if update.kind == OrderKind.INSTALL:
-        target.status = TargetStatus(report.status)
-    target.progress_percent = (
-        report.progress_percent if target.status in WORKING else None
-    )
-    target.updated_at = now
-    target.save(update_fields=["status", "progress_percent", "updated_at"])
+        moved["status"] = TargetStatus(report.status)
+        if moved["status"] in WORKING:
+            moved["progress_percent"] = report.progress_percent
+    Target.objects.filter(pk=update.target_id).update(**moved)
     if changed and (is_claim or update.status in ANNOUNCED):
         log(
             deployment,
@@ -173,5 +186,5 @@ def _apply(update: Update, report: DeviceReport, device: Device, now: datetime) 
             else f"it is {update.status}",
             now=now,
             device=device,
-            stage_number=target.stage_number,
+            stage_number=stage_number,
         )

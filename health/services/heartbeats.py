@@ -288,12 +288,16 @@ def _forget_health(state: DeviceState) -> None:
 
 def note_contact(*, device: Device, now: datetime) -> None:
     """Write down that a device was heard, at most every five seconds."""
-    state = DeviceState.objects.filter(device_id=device.pk).first()
-    if state is None:
+    seen = (
+        DeviceState.objects.filter(device_id=device.pk)
+        .values_list("last_seen_at", "interval_seconds")
+        .first()
+    )
+    if seen is None:
         with transaction.atomic():
             locked_state(device.pk, now)
-    elif now - state.last_seen_at >= CONTACT_RESOLUTION:
-        interval = timedelta(seconds=state.interval_seconds)
+    elif now - seen[0] >= CONTACT_RESOLUTION:
+        interval = timedelta(seconds=seen[1])
         DeviceState.objects.filter(device_id=device.pk, last_seen_at__lt=now).update(
             last_seen_at=now,
             online_until=now + max(settings.ONLINE_FLOOR, interval * 2.5),
