@@ -23,6 +23,7 @@ from django.http.request import UnreadablePostError
 from django.utils import timezone
 from rest_framework.exceptions import ParseError, Throttled
 
+from firmware.api.trust import trusted_keys
 from health.choices import SecureBoot
 from health.models import DeviceState
 from health.services.heartbeats import (
@@ -33,6 +34,7 @@ from health.services.heartbeats import (
 )
 from hotswap.common.api.parsers import parse_json
 from hotswap.common.api.throttling import check_device_rate
+from hotswap.common.errors import InvalidInputError
 from hotswap.common.tokens import DeviceToken, verified_subject
 
 ROUTE = re.compile(r"/api/v1/devices/([A-Za-z0-9._:-]{1,128})/(update|health)\Z")
@@ -146,6 +148,11 @@ def _answer(
 def _idle_poll(
     request: HttpRequest, name: str, device: str, now: datetime
 ) -> HttpResponse | None:
+    try:
+        # It decides nothing where there is no order, but a wrong one is refused.
+        trusted_keys(request)
+    except InvalidInputError:
+        return None
     with connection.cursor() as cursor:
         cursor.execute(
             IDLE_POLL,

@@ -2,6 +2,7 @@
 
 import re
 
+from django.http import HttpRequest
 from drf_spectacular.utils import OpenApiParameter
 from rest_framework.request import Request
 
@@ -20,7 +21,7 @@ TRUSTED_KEYS = OpenApiParameter(
 KEY_ID = re.compile(r"[0-9a-f]{16}")
 
 
-def trusted_keys(request: Request) -> frozenset[str] | None:
+def trusted_keys(request: Request | HttpRequest) -> frozenset[str] | None:
     """Return the names in `Trusted-Keys`, or None where the device does not say.
 
     Raises:
