@@ -7,7 +7,7 @@ from rest_framework.request import Request
 
 from devices.api.authentication import DevicePrincipal
 from devices.models import Device
-from hotswap.common.api.throttling import check_device_rate
+from hotswap.common.api.throttling import check_device_rate, is_counted
 from hotswap.common.errors import ForbiddenError
 
 
@@ -21,7 +21,8 @@ def calling_device(request: Request, device_id: str | None = None) -> Device:
     device = cast(DevicePrincipal, request.user).device
     if device_id is not None and device.device_id != device_id:
         raise ForbiddenError("a device may only speak of itself", code="foreign_device")
-    check_device_rate("device", device.pk)
+    if not is_counted(request._request):
+        check_device_rate("device", device.pk)
     return device
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 from uuid import UUID
 
+from django.db import connection
 from django.db.models import Count, Q, Value
 
 from devices.choices import GroupType
@@ -15,6 +16,21 @@ from devices.models import Device, DeviceGroup, GroupMembership
 from devices.rules import DeviceFacts, Rule
 from firmware.models import DeviceModel
 from firmware.versions import precedence_key
+from hotswap.common.rows import Columns
+
+DEVICE = Columns(Device, "d")
+ADMITTED = f"""
+    SELECT {DEVICE.sql} FROM devices_device d
+    WHERE d.id = %s AND d.revoked_at IS NULL AND d.erased_at IS NULL
+"""  # noqa: S608
+
+
+def admitted_device(device_id: UUID) -> Device | None:
+    """Return a device if it may call: asked at every request of every device."""
+    with connection.cursor() as cursor:
+        cursor.execute(ADMITTED, [device_id])
+        row = cursor.fetchone()
+    return None if row is None else DEVICE.take(iter(row))
 
 
 def rule_condition(rule: Rule) -> Q:

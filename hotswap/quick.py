@@ -1,67 +1,74 @@
-"""A short way for what a fleet asks all day: polls without work, usual heartbeats.
+"""A short way for what a fleet asks all day: polls, heartbeats, reports.
 
 Rules:
 - Only what is plain in every respect is answered here. Whatever is not goes the long
-  way, through the whole of Django, which alone refuses, judges and gives orders; there
-  is nothing that only this module decides.
+  way, through the whole of Django, which alone refuses; nothing has been stored then.
+- Judgements and orders are those of the services that the long way calls, too.
 - The caller is looked up at every request, as on the long way: a revoked or erased
   device is not answered here.
 - The answers are those of the long way, byte for byte and header for header.
 """
 
-import json
 import re
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime
+from functools import lru_cache
 from typing import Any
+from uuid import UUID
 
 from django.conf import settings
 from django.core.exceptions import DisallowedHost
-from django.db import connection
+from django.db import OperationalError, connection
 from django.http import HttpRequest, HttpResponse
 from django.http.request import UnreadablePostError
 from django.utils import timezone
 from rest_framework.exceptions import ParseError, Throttled
+from rest_framework.renderers import JSONRenderer
 
+from deployments.choices import ReportStatus
+from deployments.services.offers import PollAnswer, answer_poll
+from deployments.services.reports import DeviceReport, apply_report
+from devices.models import Device
+from devices.selectors import admitted_device
 from firmware.api.trust import trusted_keys
+from firmware.versions import parse_version
+from health.api.serializers import BOOT_ID, CHECKSUM
 from health.choices import SecureBoot
 from health.models import DeviceState
 from health.services.heartbeats import (
     CONTACT_RESOLUTION,
     Heartbeat,
     HeartbeatAnswer,
+    record_heartbeat,
     record_usual_heartbeat,
 )
 from hotswap.common.api.parsers import parse_json
-from hotswap.common.api.throttling import check_device_rate
-from hotswap.common.errors import InvalidInputError
+from hotswap.common.api.throttling import check_device_rate, mark_counted
+from hotswap.common.errors import HotSwapError
+from hotswap.common.rows import Columns
 from hotswap.common.tokens import DeviceToken, verified_subject
 
-ROUTE = re.compile(r"/api/v1/devices/([A-Za-z0-9._:-]{1,128})/(update|health)\Z")
+ROUTE = re.compile(
+    r"/api/v1/devices/([A-Za-z0-9._:-]{1,128})/"
+    r"(?:(update)|(health)|updates/([0-9a-f-]{36})/reports)\Z"
+)
 MAX_BODY_BYTES = 16 * 1024
 MAX_METRICS = 64
-MAX_UPTIME_SECONDS = 2**53
+MAX_EXACT = 2**53
 NUMBERS = frozenset({"cpuUsage", "memoryUsage", "uptime"})
 TEXTS = frozenset({"bootId", "firmwareVersion", "firmwareChecksum"})
 OTHERS = frozenset({"applicationMetrics", "secureBoot"})
-HEADERS = {
-    "update": {"Allow": "GET, HEAD"},
-    "health": {"Allow": "GET, HEAD, POST"},
-}
+REPORTED = frozenset({"sequence", "status"})
+MAY_BE_REPORTED = REPORTED | {"progressPercentage"} | TEXTS
 
 # The device, and whether any deployment wants something of it. A contact is noted at
 # most every five seconds; one that a crash of the database forgets is no loss, so
 # nobody waits for the disk.
-IDLE_POLL = """
+POLL = """
     WITH caller AS (
-        SELECT d.id, d.device_id FROM devices_device d
+        SELECT d.id FROM devices_device d
         WHERE d.id = %(device)s AND d.revoked_at IS NULL AND d.erased_at IS NULL
           AND d.device_id = %(name)s
-          AND NOT EXISTS (SELECT 1 FROM deployments_update u
-                          WHERE u.device_id = d.id AND u.closed_at IS NULL)
-          AND NOT EXISTS (SELECT 1 FROM deployments_target t
-                          WHERE t.device_id = d.id
-                            AND t.status IN ('pending', 'rolling_back'))
     ), heard AS (
         UPDATE health_devicestate s
         SET last_seen_at = %(now)s,
@@ -70,19 +77,20 @@ IDLE_POLL = """
         FROM caller
         WHERE s.device_id = caller.id AND s.last_seen_at <= %(before)s
     )
-    SELECT set_config('synchronous_commit', 'off', true)
+    SELECT EXISTS (SELECT FROM deployments_update u
+                   WHERE u.device_id = caller.id AND u.closed_at IS NULL)
+        OR EXISTS (SELECT FROM deployments_target t
+                   WHERE t.device_id = caller.id
+                     AND t.status IN ('pending', 'rolling_back')),
+        set_config('synchronous_commit', 'off', true)
     FROM caller JOIN health_devicestate s ON s.device_id = caller.id
 """
 # Not what is written anew by every heartbeat, nor what those never look at.
-STATE_FIELDS = tuple(
-    field
-    for field in DeviceState._meta.concrete_fields
-    if field.name not in ("application_metrics", "past_boot_ids")
-)
+STATE = Columns(DeviceState, "s", without=("application_metrics", "past_boot_ids"))
 USUAL_HEARTBEAT = f"""
     SELECT s.xmin::text,
            u.id IS NOT NULL AS has_order, u.claimed_at IS NOT NULL AS is_claimed,
-           {", ".join(f"s.{field.column}" for field in STATE_FIELDS)}
+           {STATE.sql}
     FROM devices_device d
     JOIN health_devicestate s ON s.device_id = d.id
     LEFT JOIN deployments_update u ON u.device_id = d.id AND u.closed_at IS NULL
@@ -108,19 +116,22 @@ class QuickMiddleware:
         if settings.DEVICE_CERTIFICATES == "off":
             found = ROUTE.match(request.path_info)
             if found is not None:
-                name, route = found.groups()
-                if route == "update" and request.method == "GET":
-                    answer = _answer(request, name, route, _idle_poll)
-                elif route == "health" and request.method == "POST":
-                    answer = _answer(request, name, route, _usual_heartbeat)
+                name, update, health, order = found.groups()
+                if update and request.method == "GET":
+                    answer = _answer(request, name, _poll, "GET, HEAD")
+                elif health and request.method == "POST":
+                    answer = _answer(request, name, _heartbeat, "GET, HEAD, POST")
+                elif order and request.method == "POST":
+                    answer = _answer(request, name, _report, "POST", order)
         return self.get_response(request) if answer is None else answer
 
 
 def _answer(
     request: HttpRequest,
     name: str,
-    route: str,
-    act: Callable[[HttpRequest, str, str, datetime], HttpResponse | None],
+    act: Callable[..., HttpResponse | None],
+    allowed: str,
+    *more: str,
 ) -> HttpResponse | None:
     """Let a caller who is known and not too eager be answered; else None."""
     meta = request.META
@@ -132,30 +143,32 @@ def _answer(
         return None
     try:
         request.get_host()
-        answer = act(request, name, subject, timezone.now())
-        if answer is None:
-            return None
         check_device_rate("device", subject)
-    except (DisallowedHost, Throttled):
+        mark_counted(request)
+        answer = act(request, name, UUID(subject), timezone.now(), *more)
+    except (DisallowedHost, Throttled, HotSwapError, OperationalError):
         return None
-    for header, value in HEADERS[route].items():
-        answer.headers[header] = value
+    if answer is None:
+        return None
+    answer.headers["Allow"] = allowed
     answer.headers["X-Frame-Options"] = settings.X_FRAME_OPTIONS
     answer.headers["Content-Length"] = str(len(answer.content))
     return answer
 
 
-def _idle_poll(
-    request: HttpRequest, name: str, device: str, now: datetime
+def _caller(device_id: UUID, name: str) -> Device | None:
+    caller = admitted_device(device_id)
+    return caller if caller is not None and caller.device_id == name else None
+
+
+def _poll(
+    request: HttpRequest, name: str, device: UUID, now: datetime
 ) -> HttpResponse | None:
-    try:
-        # It decides nothing where there is no order, but a wrong one is refused.
-        trusted_keys(request)
-    except InvalidInputError:
-        return None
+    # It decides nothing where there is no order, but a wrong one is refused.
+    trusted = trusted_keys(request)
     with connection.cursor() as cursor:
         cursor.execute(
-            IDLE_POLL,
+            POLL,
             {
                 "device": device,
                 "name": name,
@@ -164,22 +177,58 @@ def _idle_poll(
                 "floor": settings.ONLINE_FLOOR.total_seconds(),
             },
         )
-        if cursor.fetchone() is None:
+        row = cursor.fetchone()
+    if row is None:
+        return None
+    answer = PollAnswer(None, settings.POLL_INTERVAL)
+    if row[0]:
+        caller = _caller(device, name)
+        if caller is None:
             return None
-    interval: timedelta = settings.POLL_INTERVAL
-    answer = HttpResponse(
-        status=204, headers={"Poll-Interval": str(int(interval.total_seconds()))}
+        answer = answer_poll(
+            device=caller,
+            now=now,
+            base_url=settings.PUBLIC_URL.rstrip("/")
+            or request.build_absolute_uri("/").rstrip("/"),
+            trusted=trusted,
+        )
+    headers = {"Poll-Interval": str(int(answer.interval.total_seconds()))}
+    if answer.instruction is not None:
+        return _json(answer.instruction, headers)
+    response = HttpResponse(status=204, headers=headers)
+    del response.headers["Content-Type"]
+    return response
+
+
+def _json(body: dict[str, Any], headers: dict[str, str] | None = None) -> HttpResponse:
+    return HttpResponse(
+        JSONRenderer().render(body), content_type="application/json", headers=headers
     )
-    del answer.headers["Content-Type"]
-    return answer
 
 
-def _usual_heartbeat(
-    request: HttpRequest, name: str, device: str, now: datetime
+def _heartbeat(
+    request: HttpRequest, name: str, device: UUID, now: datetime
 ) -> HttpResponse | None:
     beat = _read_heartbeat(request)
     if beat is None:
         return None
+    answer = _usual_heartbeat(name, device, beat, now)
+    if answer is None:
+        caller = _caller(device, name)
+        if caller is None:
+            return None
+        answer = record_heartbeat(device=caller, beat=beat, now=now)
+    return _json(
+        {
+            "updateAvailable": answer.update_available,
+            "nextHeartbeatSeconds": answer.next_heartbeat_seconds,
+        }
+    )
+
+
+def _usual_heartbeat(
+    name: str, device: UUID, beat: Heartbeat, now: datetime
+) -> HeartbeatAnswer | None:
     with connection.cursor() as cursor:
         cursor.execute(
             USUAL_HEARTBEAT,
@@ -197,29 +246,38 @@ def _usual_heartbeat(
     version, has_order, is_claimed, *values = row
     if has_order and not is_claimed:
         return None
-    state = DeviceState.from_db(
-        "default", [field.attname for field in STATE_FIELDS], values
-    )
-    if isinstance(state.limits, str):
-        state.limits = json.loads(state.limits)
-    answer = record_usual_heartbeat(
-        state=state, row_version=version, beat=beat, is_deploying=has_order, now=now
-    )
-    return None if answer is None else _heartbeat_answer(answer)
-
-
-def _heartbeat_answer(answer: HeartbeatAnswer) -> HttpResponse:
-    body = {
-        "updateAvailable": answer.update_available,
-        "nextHeartbeatSeconds": answer.next_heartbeat_seconds,
-    }
-    return HttpResponse(
-        json.dumps(body, separators=(",", ":")), content_type="application/json"
+    return record_usual_heartbeat(
+        state=STATE.take(iter(values)),
+        row_version=version,
+        beat=beat,
+        is_deploying=has_order,
+        now=now,
     )
 
 
-def _read_heartbeat(request: HttpRequest) -> Heartbeat | None:
-    """Read a heartbeat that is right in every field; None where anything is odd."""
+def _report(
+    request: HttpRequest, name: str, device: UUID, now: datetime, order: str
+) -> HttpResponse | None:
+    report = _read_report(request)
+    try:
+        update_id = UUID(order)
+    except ValueError:
+        return None
+    if report is None or str(update_id) != order:
+        return None
+    applied = apply_report(
+        device_id=device,
+        name=name,
+        update_id=update_id,
+        report=report,
+        now=now,
+        only_open=True,
+    )
+    return _json({"applied": applied})
+
+
+def _read_json(request: HttpRequest) -> dict[str, Any] | None:
+    """Read a body that is a JSON object of a usual size; else None."""
     meta = request.META
     length = meta.get("CONTENT_LENGTH") or ""
     if (
@@ -233,19 +291,24 @@ def _read_heartbeat(request: HttpRequest) -> Heartbeat | None:
         given = parse_json(request.body)
     except (ParseError, UnreadablePostError):
         return None
-    if not isinstance(given, dict) or not (
+    return given if isinstance(given, dict) else None
+
+
+def _read_heartbeat(request: HttpRequest) -> Heartbeat | None:
+    """Read a heartbeat that is right in every field; None where anything is odd."""
+    given = _read_json(request)
+    if given is None or not (
         NUMBERS | TEXTS <= given.keys() <= NUMBERS | TEXTS | OTHERS
     ):
         return None
     metrics = given.get("applicationMetrics", {})
     secure_boot = given.get("secureBoot", SecureBoot.UNKNOWN.value)
-    # What is compared with the stored row needs no other check of its form.
     if (
         not all(_is_number(given[key]) for key in NUMBERS)
-        or not all(given[key] and isinstance(given[key], str) for key in TEXTS)
+        or not _are_right(given)
         or not (0 <= given["cpuUsage"] <= 100 and 0 <= given["memoryUsage"] <= 100)
         or not isinstance(given["uptime"], int)
-        or not 0 <= given["uptime"] <= MAX_UPTIME_SECONDS
+        or not 0 <= given["uptime"] <= MAX_EXACT
         or not isinstance(secure_boot, str)
         or secure_boot not in SecureBoot.values
         or not isinstance(metrics, dict)
@@ -267,8 +330,58 @@ def _read_heartbeat(request: HttpRequest) -> Heartbeat | None:
     )
 
 
+def _read_report(request: HttpRequest) -> DeviceReport | None:
+    """Read a report of progress with plain fields; None for whatever else there is."""
+    given = _read_json(request)
+    if given is None or not REPORTED <= given.keys() <= MAY_BE_REPORTED:
+        return None
+    sequence, status = given["sequence"], given["status"]
+    progress = given.get("progressPercentage", 0)
+    if (
+        isinstance(sequence, bool)
+        or not isinstance(sequence, int)
+        or not 1 <= sequence <= MAX_EXACT
+        or not isinstance(status, str)
+        or status not in ReportStatus.values
+        or status == ReportStatus.FAILED
+        or not _is_number(progress)
+        or not 0 <= progress <= 100
+        or not _are_right(given)
+    ):
+        return None
+    return DeviceReport(
+        sequence=sequence,
+        status=ReportStatus(status),
+        body=given,
+        progress_percent=float(progress) if "progressPercentage" in given else None,
+        boot_id=given.get("bootId", ""),
+    )
+
+
+def _are_right(given: dict[str, Any]) -> bool:
+    """Tell whether boot, checksum and version have their forms, if given."""
+    texts = [given[key] for key in TEXTS & given.keys()]
+    if not all(isinstance(text, str) for text in texts):
+        return False
+    boot, checksum = given.get("bootId"), given.get("firmwareChecksum")
+    if boot is not None and not BOOT_ID.match(boot):
+        return False
+    if checksum is not None and not CHECKSUM.match(checksum):
+        return False
+    return "firmwareVersion" not in given or _is_version(given["firmwareVersion"])
+
+
+@lru_cache(maxsize=1000)
+def _is_version(text: str) -> bool:
+    try:
+        parse_version(text)
+    except ValueError:
+        return False
+    return True
+
+
 def _is_number(value: Any) -> bool:
     """Tell whether a value is a number that a float holds exactly enough."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
-    return isinstance(value, float) or abs(value) <= MAX_UPTIME_SECONDS
+    return isinstance(value, float) or abs(value) <= MAX_EXACT

@@ -356,7 +356,8 @@ class UpdateReportsView(ApiView):
         device = calling_device(request, device_id)
         given = self.validated(ReportInput, request.data)
         applied = reports.apply_report(
-            device=device,
+            device_id=device.pk,
+            name=device.device_id,
             update_id=update_id,
             report=to_report(given, dict(request.data)),
             now=timezone.now(),

@@ -16,7 +16,7 @@ from deployments.choices import (
 from deployments.exceptions import WrongStatusError
 from deployments.models import Deployment, Event, Update
 from deployments.notifications.telling import tell_devices
-from deployments.services.offers import is_withheld, offerable_targets, planned_targets
+from deployments.services.offers import is_withheld, what_is_wanted
 from deployments.services.operate import cancel_deployment
 from devices.models import Device
 from firmware.models import Firmware
@@ -29,17 +29,20 @@ def is_update_available(*, device: Device, now: datetime) -> tuple[bool, bool]:
 
     The second is what makes a device report every 30 seconds.
     """
+    wanted = what_is_wanted(device.pk, now)
+    if not wanted.has_order:
+        is_available = wanted.target_id is not None
+        return is_available, is_available or wanted.is_planned
     order = (
         Update.objects.select_related("firmware")
         .only("kind", "claimed_at", "firmware__damaged_at")
         .filter(device=device, closed_at__isnull=True)
         .first()
     )
-    if order is not None:
-        return order.claimed_at is None and not is_withheld(order), True
-    if offerable_targets(device, now).exists():
-        return True, True
-    return False, planned_targets(device).exists()
+    if order is None:
+        # Closed in this moment: the next heartbeat will tell.
+        return False, True
+    return order.claimed_at is None and not is_withheld(order), True
 
 
 def note_running_firmware(*, device: Device, now: datetime) -> None:
@@ -48,6 +51,8 @@ def note_running_firmware(*, device: Device, now: datetime) -> None:
     Nothing is done about it here: while the deployment is open, its tick finds the
     same fact and acts on it.
     """
+    if Update.objects.filter(device=device, closed_at__isnull=True).exists():
+        return
     last = (
         Update.objects.select_related("deployment", "firmware", "target")
         .filter(device=device, closed_at__isnull=False, status="success")
@@ -57,8 +62,6 @@ def note_running_firmware(*, device: Device, now: datetime) -> None:
     if last is None or last.deployment.status != DeploymentStatus.COMPLETED:
         return
     if last.firmware.sha256 == device.firmware_checksum:
-        return
-    if Update.objects.filter(device=device, closed_at__isnull=True).exists():
         return
     Event.objects.create(
         deployment=last.deployment,

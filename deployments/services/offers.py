@@ -17,6 +17,7 @@ Rules:
   device that has pinned that alone. An order under a revoked key gets a manifest anew.
 """
 
+import json
 import secrets
 from base64 import b64encode
 from dataclasses import dataclass, replace
@@ -26,7 +27,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import IntegrityError, connection, transaction
-from django.db.models import Case, Exists, F, Max, OuterRef, Q, When
+from django.db.models import Exists, OuterRef, Q
 from opentelemetry import trace
 
 from deployments.choices import (
@@ -37,7 +38,6 @@ from deployments.choices import (
 )
 from deployments.models import (
     Deployment,
-    Event,
     Quarantine,
     Stage,
     Target,
@@ -50,13 +50,14 @@ from deployments.spread import share_of
 from deployments.windows import DEVICE_ZONE
 from devices.models import Device
 from firmware import signing
-from firmware.choices import FirmwareStatus
-from firmware.models import Firmware
+from firmware.models import DeviceModel, Firmware
 from firmware.services.keys import image_signature
 from firmware.services.registry import manifest_for
+from health.choices import SecureBoot
 from health.models import DeviceState
-from health.services.heartbeats import has_secure_boot, note_contact
-from health.services.watching import Watch, fresh_sample, limits_to_json, watch
+from health.services.heartbeats import note_contact
+from health.services.watching import Watch, fresh_sample, watch
+from hotswap.common.rows import Columns
 
 MAX_SKIPS = 20
 MINUTE = timedelta(minutes=1)
@@ -85,11 +86,25 @@ def poll(
         trusted: names of the signing keys that the device has pinned; None where it
             does not say.
     """
-    note_contact(device=device, now=now)
-    update = _open_update(device)
-    if update is None:
-        update = _offer(device, now, trusted)
-    is_deploying = update is not None or planned_targets(device).exists()
+    note_contact(device_id=device.pk, now=now)
+    return answer_poll(device=device, now=now, base_url=base_url, trusted=trusted)
+
+
+def answer_poll(
+    *,
+    device: Device,
+    now: datetime,
+    base_url: str,
+    trusted: frozenset[str] | None,
+) -> PollAnswer:
+    """Answer a device whose contact is noted; see `poll`."""
+    wanted = what_is_wanted(device.pk, now)
+    update = None
+    if wanted.has_order:
+        update = _open_update(device)
+    elif device.revoked_at is None:
+        update = _offer(device, wanted, now, trusted)
+    is_deploying = update is not None or wanted.is_planned
     interval = (
         settings.POLL_INTERVAL_DEPLOYING if is_deploying else settings.POLL_INTERVAL
     )
@@ -142,49 +157,65 @@ def _renew_manifest(
         update.manifest = manifest
 
 
-def planned_targets(device: Device) -> Any:
-    """Targets of this device that a running deployment still has plans for."""
-    return Target.objects.filter(
-        device=device,
-        status__in=[TargetStatus.PENDING, TargetStatus.ROLLING_BACK],
-        deployment__status__in=[
-            DeploymentStatus.RUNNING,
-            DeploymentStatus.PAUSED,
-            DeploymentStatus.ROLLING_BACK,
-        ],
-    )
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What deployments want of a device now.
+
+    Attributes:
+        has_order: it has an open order.
+        is_planned: a running deployment still has plans for it.
+        target_id: the target that it may be given an order for, the first one.
+        paced_id: the deployment of that, if it gives so many orders a minute only.
+    """
+
+    has_order: bool
+    is_planned: bool
+    target_id: int | None
+    paced_id: UUID | None
 
 
-def offerable_targets(device: Device, now: datetime) -> Any:
-    """Targets that this device may be given an order for now, the first one first."""
-    returning = Q(
-        status=TargetStatus.ROLLING_BACK,
-        from_firmware__isnull=False,
-        from_firmware__signature_revoked_at__isnull=True,
-    )
-    installing = Q(
-        status=TargetStatus.PENDING,
-        deployment__status=DeploymentStatus.RUNNING,
-        deployment__cancel_requested_at__isnull=True,
-        rank__lte=F("deployment__open_rank"),
-        deployment__firmware__status__in=[
-            FirmwareStatus.APPROVED,
-            FirmwareStatus.DEPRECATED,
-        ],
-        deployment__firmware__damaged_at__isnull=True,
-        deployment__firmware__signature_revoked_at__isnull=True,
-    ) & (Q(next_attempt_at__isnull=True) | Q(next_attempt_at__lte=now))
-    return (
-        Target.objects.filter(device=device)
-        .filter(returning | installing)
-        # Returns first, and of those the way back in the order of the way there.
-        .order_by(
-            "-status",
-            Case(When(status=TargetStatus.ROLLING_BACK, then=F("exposed_at"))).desc(),
-            "deployment__created_at",
-            "pk",
+WANTED = """
+    SELECT EXISTS (
+        SELECT FROM deployments_update u
+        WHERE u.device_id = %(device)s AND u.closed_at IS NULL
+    ), EXISTS (
+        SELECT FROM deployments_target t
+        JOIN deployments_deployment p ON p.id = t.deployment_id
+        WHERE t.device_id = %(device)s AND t.status IN ('pending', 'rolling_back')
+          AND p.status IN ('Running', 'Paused', 'RollingBack')
+    ), first.id, first.paced_id
+    FROM (VALUES (1)) AS always
+    LEFT JOIN LATERAL (
+        SELECT t.id,
+            CASE WHEN p.max_devices_per_minute IS NOT NULL THEN p.id END AS paced_id
+        FROM deployments_target t
+        JOIN deployments_deployment p ON p.id = t.deployment_id
+        JOIN firmware_firmware f ON f.id = p.firmware_id
+        LEFT JOIN firmware_firmware former ON former.id = t.from_firmware_id
+        WHERE t.device_id = %(device)s AND (
+            t.status = 'rolling_back' AND former.id IS NOT NULL
+                AND former.signature_revoked_at IS NULL
+            OR t.status = 'pending'
+                AND (t.next_attempt_at IS NULL OR t.next_attempt_at <= %(now)s)
+                AND p.status = 'Running' AND p.cancel_requested_at IS NULL
+                AND t.rank <= p.open_rank
+                AND f.status IN ('Approved', 'Deprecated') AND f.damaged_at IS NULL
+                AND f.signature_revoked_at IS NULL
         )
-    )
+        -- Returns first, and of those the way back in the order of the way there.
+        ORDER BY t.status = 'pending',
+            CASE WHEN t.status = 'rolling_back' THEN t.exposed_at END DESC,
+            p.created_at, t.id
+        LIMIT 1
+    ) AS first ON true
+"""
+
+
+def what_is_wanted(device_id: UUID, now: datetime) -> Wanted:
+    """Look up what deployments want of a device now, by one statement."""
+    with connection.cursor() as cursor:
+        cursor.execute(WANTED, {"device": device_id, "now": now})
+        return Wanted(*cursor.fetchone())
 
 
 def has_moved_on(deployment: Deployment) -> Exists:
@@ -208,59 +239,134 @@ def has_moved_on(deployment: Deployment) -> Exists:
 
 
 def _offer(
-    device: Device, now: datetime, trusted: frozenset[str] | None
+    device: Device, wanted: Wanted, now: datetime, trusted: frozenset[str] | None
 ) -> Update | None:
     """Write the next order of a device, if there is one to give."""
-    if device.revoked_at is not None:
-        return None
     for _ in range(MAX_SKIPS):
-        first = offerable_targets(device, now).values_list("pk", flat=True).first()
-        if first is None:
+        if wanted.target_id is None:
             return None
         try:
             with transaction.atomic():
-                update = _offer_target(device, first, now, trusted)
+                if wanted.paced_id is not None:
+                    _take_turn(wanted.paced_id)
+                update = _offer_target(device, wanted.target_id, now, trusted)
         except IntegrityError:
             # Another poll of the same device was first: its order is the answer.
             return _open_update(device)
         if update is not None:
             return update
+        wanted = what_is_wanted(device.pk, now)
     return None
+
+
+TARGET = Columns(Target, "t")
+DEPLOYMENT = Columns(Deployment, "p")
+FIRMWARE = Columns(Firmware, "f")
+MODEL = Columns(DeviceModel, "m")
+STATE = Columns(DeviceState, "s", without=("application_metrics", "past_boot_ids"))
+# All that an offer goes by, with the target and the state of its device locked. Two of
+# the facts only say that a closer look is needed; the closer look decides.
+FACTS = f"""
+    SELECT {TARGET.sql}, {DEPLOYMENT.sql}, {FIRMWARE.sql}, {MODEL.sql}, {STATE.sql},
+        EXISTS (
+            SELECT FROM deployments_target later
+            WHERE later.device_id = t.device_id AND later.status = 'success'
+              AND later.deployment_id <> t.deployment_id
+        ),
+        EXISTS (
+            SELECT FROM deployments_quarantine q
+            WHERE q.device_id = t.device_id AND q.firmware_id = p.firmware_id
+        ),
+        -- Of several versions with the same bytes it is the one that the device names,
+        -- then one that was approved, then the newest.
+        (
+            SELECT runs.id FROM firmware_firmware runs
+            WHERE runs.model_id = d.model_id AND runs.sha256 = d.firmware_checksum
+            ORDER BY runs.version <> d.firmware_version,
+                runs.status NOT IN ('Approved', 'Deprecated'), runs.created_at DESC
+            LIMIT 1
+        ),
+        (SELECT max(u.manifest_id) FROM deployments_update u
+         WHERE u.device_id = t.device_id),
+        (SELECT u.firmware_id FROM deployments_update u
+         WHERE u.device_id = t.device_id ORDER BY u.offered_at DESC LIMIT 1)
+    FROM deployments_target t
+    JOIN deployments_deployment p ON p.id = t.deployment_id
+    JOIN devices_device d ON d.id = t.device_id
+    JOIN health_devicestate s ON s.device_id = t.device_id
+    JOIN firmware_firmware f ON f.id = CASE WHEN t.status = 'rolling_back'
+        THEN t.from_firmware_id ELSE p.firmware_id END
+    JOIN firmware_devicemodel m ON m.id = f.model_id
+    WHERE t.id = %(target)s
+    FOR NO KEY UPDATE OF t, s
+"""  # noqa: S608
+
+
+@dataclass(frozen=True, slots=True)
+class _Facts:
+    """What an offer goes by.
+
+    Attributes:
+        target: locked, with its deployment.
+        firmware: what the order would bring, with its model.
+        state: of the device, locked.
+        running_id: the image that the device runs, if it is on the server.
+        last_manifest: the highest that the device may have seen.
+        last_firmware_id: what its latest order was about.
+    """
+
+    target: Target
+    firmware: Firmware
+    state: DeviceState
+    may_have_moved_on: bool
+    may_be_quarantined: bool
+    running_id: UUID | None
+    last_manifest: int | None
+    last_firmware_id: UUID | None
+
+
+def _read_facts(target_id: int) -> _Facts | None:
+    with connection.cursor() as cursor:
+        cursor.execute(FACTS, {"target": target_id})
+        row = cursor.fetchone()
+    if row is None:
+        return None
+    values = iter(row)
+    target = TARGET.take(values)
+    target.deployment = DEPLOYMENT.take(values)
+    firmware = FIRMWARE.take(values)
+    firmware.model = MODEL.take(values)
+    if target.status == TargetStatus.PENDING:
+        target.deployment.firmware = firmware
+    return _Facts(target, firmware, STATE.take(values), *values)
 
 
 def _offer_target(
     device: Device, target_id: int, now: datetime, trusted: frozenset[str] | None
 ) -> Update | None:
     """Write an order for one target, or find that it needs none."""
-    _take_turn(target_id)
-    target = (
-        Target.objects.select_for_update(of=("self",), no_key=True)
-        .select_related(
-            "deployment__firmware__model", "deployment__firmware__key", "from_firmware"
-        )
-        .get(pk=target_id)
-    )
+    facts = _read_facts(target_id)
+    if facts is None:
+        return None
+    target, firmware = facts.target, facts.firmware
     deployment = target.deployment
     if target.status not in (TargetStatus.PENDING, TargetStatus.ROLLING_BACK):
         return None
-    if Target.objects.filter(has_moved_on(deployment), pk=target.pk).exists():
+    target.device = device
+    if facts.may_have_moved_on and _has_moved_on(target):
         _set_aside(target, "moved_on", "a later deployment has updated the device", now)
         return None
     if target.status == TargetStatus.ROLLING_BACK:
-        firmware = target.from_firmware
-        if firmware is None:
-            return None
         if device.security_version > firmware.security_version:
             _forbid_return(target, now)
             return None
-        return _write_order(device, target, firmware, OrderKind.ROLLBACK, now, trusted)
+        return _write_order(device, facts, OrderKind.ROLLBACK, now, trusted)
     # Read again under the lock: a pause or a cancel may have come in between.
     if (
         deployment.status != DeploymentStatus.RUNNING
         or deployment.cancel_requested_at is not None
     ):
         return None
-    firmware = deployment.firmware
     if not device.enabled:
         _set_aside(target, "disabled", "the device is disabled for updates", now)
         return None
@@ -275,11 +381,13 @@ def _offer_target(
             now,
         )
         return None
-    kept = Quarantine.objects.active().filter(device=device, firmware=firmware)
-    if kept.exists():
+    if facts.may_be_quarantined and _is_quarantined(device, firmware):
         _set_aside(target, "quarantined", REASONS["quarantined"], now)
         return None
-    if firmware.model.requires_secure_boot and not has_secure_boot(device.pk):
+    if (
+        firmware.model.requires_secure_boot
+        and facts.state.secure_boot != SecureBoot.ENABLED
+    ):
         _set_aside(
             target,
             "secure_boot_required",
@@ -298,29 +406,31 @@ def _offer_target(
             return None
         target.from_version = device.firmware_version
         target.from_checksum = device.firmware_checksum
-        target.from_firmware = _running_image(device)
-    return _write_order(device, target, firmware, OrderKind.INSTALL, now, trusted)
+        target.from_firmware_id = facts.running_id
+    return _write_order(device, facts, OrderKind.INSTALL, now, trusted)
 
 
-def _take_turn(target_id: int) -> None:
+def _has_moved_on(target: Target) -> bool:
+    moved_on = has_moved_on(target.deployment)
+    return Target.objects.filter(moved_on, pk=target.pk).exists()
+
+
+def _is_quarantined(device: Device, firmware: Firmware) -> bool:
+    kept = Quarantine.objects.active().filter(device=device, firmware=firmware)
+    return kept.exists()
+
+
+def _take_turn(paced_id: UUID) -> None:
     """Let one poll at a time count the orders of a deployment that is paced.
 
     The deployment's row is the tick's to lock, so this is a lock beside it; it is
     taken before that of the target, and ends with the transaction.
     """
-    paced = (
-        Deployment.objects.filter(
-            targets=target_id, max_devices_per_minute__isnull=False
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT pg_advisory_xact_lock(%s, hashtext(%s))",
+            [PACE_LOCK, str(paced_id)],
         )
-        .values_list("pk", flat=True)
-        .first()
-    )
-    if paced is not None:
-        with connection.cursor() as cursor:
-            cursor.execute(
-                "SELECT pg_advisory_xact_lock(%s, hashtext(%s))",
-                [PACE_LOCK, str(paced)],
-            )
 
 
 def _postponed_until(
@@ -370,26 +480,6 @@ def _turn_of(target: Target) -> datetime:
     )
 
 
-def _running_image(device: Device) -> Firmware | None:
-    """Return the image that a device runs, if it is on the server.
-
-    Of several versions with the same bytes it is the one that the device names, then
-    one that was approved, then the newest.
-    """
-    found = Firmware.objects.filter(
-        model_id=device.model_id, sha256=device.firmware_checksum
-    )
-    return max(
-        found,
-        key=lambda firmware: (
-            firmware.version == device.firmware_version,
-            firmware.status in (FirmwareStatus.APPROVED, FirmwareStatus.DEPRECATED),
-            firmware.created_at,
-        ),
-        default=None,
-    )
-
-
 def _set_aside(target: Target, code: str, message: str, now: datetime) -> None:
     """End a target without another order: skipped, or failed if an attempt failed."""
     has_failed = target.status == TargetStatus.PENDING and target.exposed_at is not None
@@ -430,31 +520,57 @@ def _forbid_return(target: Target, now: datetime) -> None:
     )
 
 
+# The order, and what it changes of its target and the log, by one statement.
+WRITE_ORDER = """
+    WITH ordered AS (
+        INSERT INTO deployments_update (
+            id, target_id, deployment_id, device_id, kind, firmware_id, manifest_id,
+            attempt, status, reboot_required, boot_id_before, baseline, exempt,
+            last_sequence, offered_at, deadline, error_code, message, durations,
+            traceparent
+        ) VALUES (
+            %(id)s, %(target_id)s, %(deployment_id)s, %(device_id)s, %(kind)s,
+            %(firmware_id)s, %(manifest_id)s, %(attempt)s, %(status)s,
+            %(reboot_required)s, %(boot_id_before)s, %(baseline)s, %(exempt)s, 0,
+            %(offered_at)s, %(deadline)s, '', '', '{}', %(traceparent)s
+        )
+    ), told AS (
+        INSERT INTO deployments_event
+            (deployment_id, at, level, event, device_id, stage_number, message)
+        VALUES (%(deployment_id)s, %(offered_at)s, 'INFO', %(event)s, %(device_id)s,
+                %(stage)s, %(said)s)
+    )
+    UPDATE deployments_target
+    SET status = %(target_status)s, attempt = %(target_attempt)s,
+        rollback_attempt = %(rollback_attempt)s, from_version = %(from_version)s,
+        from_checksum = %(from_checksum)s, from_firmware_id = %(from_firmware)s,
+        error_code = %(target_code)s, message = %(target_message)s,
+        exposed_at = COALESCE(exposed_at, %(offered_at)s), settled_at = NULL,
+        next_attempt_at = NULL, updated_at = %(offered_at)s
+    WHERE id = %(target_id)s
+"""
+
+
 def _write_order(
     device: Device,
-    target: Target,
-    firmware: Firmware,
+    facts: _Facts,
     kind: OrderKind,
     now: datetime,
     trusted: frozenset[str] | None,
 ) -> Update:
+    target, firmware, last = facts.target, facts.firmware, facts.last_manifest
     deployment = target.deployment
     thresholds = deployment.thresholds
-    last = Update.objects.filter(device=device).aggregate(last=Max("manifest_id"))[
-        "last"
-    ]
-    latest = (
-        Update.objects.filter(device=device).order_by("-offered_at").first()
-        if last
-        else None
-    )
     # The same image again may come under the same manifest; anything else must be
     # newer than all that the device has seen.
-    repeats = latest is not None and latest.firmware_id == firmware.pk
+    repeats = facts.last_firmware_id == firmware.pk
     above = 0 if last is None else last - 1 if repeats else last
     is_install = kind is OrderKind.INSTALL
     if is_install:
         target.attempt += 1
+        target.status = TargetStatus.NOTIFIED
+        target.error_code = ""
+        target.message = ""
     else:
         target.rollback_attempt += 1
     update = Update(
@@ -465,9 +581,13 @@ def _write_order(
         firmware=firmware,
         manifest=manifest_for(firmware, above=above, trusted=trusted),
         attempt=target.attempt if is_install else target.rollback_attempt,
+        # Nothing has to change where it runs the image already, so no reboot can be
+        # asked for as proof: what it runs after its claim is the proof.
+        reboot_required=firmware.reboot_required
+        and facts.state.firmware_checksum != firmware.sha256,
+        boot_id_before=facts.state.boot_id,
         offered_at=now,
         deadline=now + deployment.device_timeout,
-        reboot_required=firmware.reboot_required,
         traceparent=_traceparent(deployment),
     )
     limits = thresholds.limits
@@ -475,8 +595,9 @@ def _write_order(
         # What it suffers now is the fault of the image that it is to leave: only what
         # was wrong before the update is pardoned on the way back.
         limits = replace(limits, exempt=_exempt_before(target))
-    state = watch(
-        device_id=device.pk,
+    before = fresh_sample(facts.state, now)
+    update.exempt = watch(
+        state=facts.state,
         watch=Watch(
             watch_id=update.pk,
             image_checksum=firmware.sha256,
@@ -488,8 +609,6 @@ def _write_order(
         ),
         now=now,
     )
-    update.boot_id_before = state.boot_id
-    before = fresh_sample(state, now)
     if before is not None:
         update.baseline = {
             "cpuUsage": before.cpu_percent,
@@ -497,35 +616,48 @@ def _write_order(
             "errorRate": before.error_ratio,
             "at": before.at.isoformat(),
         }
-    exempt: list[str] = (state.limits or limits_to_json(thresholds.limits))["exempt"]
-    update.exempt = exempt
-    if _runs_already(state, firmware):
-        # Nothing has to change, so no reboot can be asked for as proof: what it runs
-        # after its claim is the proof.
-        update.reboot_required = False
-    update.save(force_insert=True)
-    if is_install:
-        target.status = TargetStatus.NOTIFIED
-        target.error_code = ""
-        target.message = ""
-    target.exposed_at = target.exposed_at or now
-    target.settled_at = None
-    target.next_attempt_at = None
-    target.updated_at = now
-    target.save()
     word = "offered" if is_install else "ordered back to"
     attempt = f", attempt {update.attempt}" if update.attempt > 1 else ""
-    Event.objects.create(
-        deployment=deployment,
-        at=now,
-        level="INFO",
-        event="device.notified" if is_install else "device.ordered_back",
-        device=device,
-        stage_number=target.stage_number,
-        message=f"{word} {firmware.version}{attempt}"
-        + (f"; not judged by {', '.join(exempt)}" if exempt else "")
-        + ("" if before else "; its baseline is unknown: judged by the limits alone"),
-    )
+    exempt = ", ".join(update.exempt)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            WRITE_ORDER,
+            {
+                "id": update.pk,
+                "target_id": target.pk,
+                "deployment_id": deployment.pk,
+                "device_id": device.pk,
+                "kind": kind.value,
+                "firmware_id": firmware.pk,
+                "manifest_id": update.manifest.pk,
+                "attempt": update.attempt,
+                "status": update.status,
+                "reboot_required": update.reboot_required,
+                "boot_id_before": update.boot_id_before,
+                "baseline": json.dumps(update.baseline),
+                "exempt": update.exempt,
+                "offered_at": now,
+                "deadline": update.deadline,
+                "traceparent": update.traceparent,
+                "event": "device.notified" if is_install else "device.ordered_back",
+                "stage": target.stage_number,
+                "said": f"{word} {firmware.version}{attempt}"
+                + (f"; not judged by {exempt}" if exempt else "")
+                + (
+                    ""
+                    if before
+                    else "; its baseline is unknown: judged by the limits alone"
+                ),
+                "target_status": target.status,
+                "target_attempt": target.attempt,
+                "rollback_attempt": target.rollback_attempt,
+                "from_version": target.from_version,
+                "from_checksum": target.from_checksum,
+                "from_firmware": target.from_firmware_id,
+                "target_code": target.error_code,
+                "target_message": target.message,
+            },
+        )
     return update
 
 
@@ -537,10 +669,6 @@ def _exempt_before(target: Target) -> frozenset[str]:
         .first()
     )
     return frozenset(first.exempt if first is not None else ())
-
-
-def _runs_already(state: DeviceState, firmware: Firmware) -> bool:
-    return state.firmware_checksum == firmware.sha256
 
 
 def _traceparent(deployment: Deployment) -> str:
@@ -582,16 +710,17 @@ def _instruction(update: Update, signature: str, base_url: str) -> dict[str, Any
     }
 
 
+DOWNLOADABLE = f"""
+    SELECT {FIRMWARE.sql} FROM deployments_update u
+    JOIN firmware_firmware f ON f.id = u.firmware_id
+    WHERE u.device_id = %s AND u.closed_at IS NULL AND u.firmware_id = %s
+      AND f.signature_revoked_at IS NULL
+"""  # noqa: S608
+
+
 def downloadable_firmware(*, device: Device, firmware_id: UUID) -> Firmware | None:
     """Return a firmware if the device has an open order for it."""
-    update = (
-        Update.objects.select_related("firmware")
-        .filter(
-            device=device,
-            firmware_id=firmware_id,
-            firmware__signature_revoked_at__isnull=True,
-            closed_at__isnull=True,
-        )
-        .first()
-    )
-    return None if update is None else update.firmware
+    with connection.cursor() as cursor:
+        cursor.execute(DOWNLOADABLE, [device.pk, firmware_id])
+        row = cursor.fetchone()
+    return None if row is None else FIRMWARE.take(iter(row))

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.conf import settings
-from django.core.exceptions import ValidationError
 from django.utils import timezone
 from rest_framework.authentication import BaseAuthentication, get_authorization_header
 from rest_framework.exceptions import AuthenticationFailed
@@ -13,6 +12,7 @@ from rest_framework.request import Request
 
 from devices.api.certificates import presented_certificate, required_certificate
 from devices.models import Device, DeviceCertificate
+from devices.selectors import admitted_device
 from hotswap.common.api.authentication import REALM, BearerAuthentication
 from hotswap.common.roles import Role
 from hotswap.common.tokens import DeviceToken, RingToken, verified_subject
@@ -79,8 +79,8 @@ class DeviceAuthentication(BearerAuthentication):
     def principal(self, claims: RingToken | dict[str, Any]) -> DevicePrincipal:
         fingerprint = claims.get("certificate")
         try:
-            device = Device.objects.admitted().filter(pk=claims["sub"]).first()
-        except (ValidationError, ValueError):
+            device = admitted_device(uuid.UUID(claims["sub"]))
+        except ValueError:
             device = None
         if device is not None:
             found = DevicePrincipal(device, (fingerprint,) if fingerprint else ())

@@ -8,17 +8,17 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from django.conf import settings
-from django.db import transaction
-from django.db.models import Subquery
+from django.db import connection, transaction
 from django.utils import timezone
 from django.utils.module_loading import import_string
 
+from devices.choices import RunKnowledge
 from devices.exceptions import DeviceExistsError, DeviceNotFoundError, NoAlarmError
-from devices.models import Device, FirmwareRun
+from devices.models import Device
 from devices.services import audiences
 from devices.services.credentials import create_key, create_keys, end_keys
 from firmware.exceptions import UnknownModelError
-from firmware.models import DeviceModel, Firmware
+from firmware.models import DeviceModel
 from firmware.services.registry import device_model_named
 from hotswap.common import audit
 from hotswap.common.api.etags import check_match
@@ -292,6 +292,37 @@ def acknowledge_alarm(*, actor: User, device_id: str, comment: str = "") -> Devi
     return device
 
 
+# The device and its history by one statement. The device says what it runs, so it must
+# not be able to fill the table.
+NOTE_RUN = """
+    WITH told AS (
+        UPDATE devices_device
+        SET firmware_version = %(version)s, firmware_checksum = %(checksum)s,
+            previous_firmware_version = %(previous)s
+        WHERE id = %(device)s
+    ), ended AS (
+        UPDATE devices_firmwarerun SET until = %(now)s
+        WHERE device_id = %(device)s AND until IS NULL
+        RETURNING id
+    ), begun AS (
+        INSERT INTO devices_firmwarerun
+            (device_id, version, checksum, firmware_id, since, how)
+        SELECT %(device)s, %(version)s, %(checksum)s, (
+                SELECT f.id FROM firmware_firmware f
+                WHERE f.model_id = %(model)s AND f.sha256 = %(checksum)s
+                  AND f.version = %(version)s
+                ORDER BY f.id LIMIT 1
+            ), %(now)s, %(how)s
+        -- After the open one has ended: there may be one only.
+        FROM (SELECT count(*) FROM ended) AS done
+    )
+    DELETE FROM devices_firmwarerun WHERE device_id = %(device)s AND id < (
+        SELECT id FROM devices_firmwarerun WHERE device_id = %(device)s
+        ORDER BY id DESC OFFSET %(others)s - 1 LIMIT 1
+    )
+"""
+
+
 def record_running_firmware(
     *, device: Device, version: str, checksum: str, now: datetime
 ) -> bool:
@@ -307,33 +338,20 @@ def record_running_firmware(
         device.previous_firmware_version = previous
     device.firmware_version = version
     device.firmware_checksum = checksum
-    device.save(
-        update_fields=[
-            "firmware_version",
-            "firmware_checksum",
-            "previous_firmware_version",
-        ]
-    )
-    _note_run(device, now)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            NOTE_RUN,
+            {
+                "device": device.pk,
+                "model": device.model_id,
+                "version": version,
+                "checksum": checksum,
+                "previous": device.previous_firmware_version,
+                "now": now,
+                "how": RunKnowledge.REPORTED.value,
+                # Beside the one that is written by the same statement.
+                "others": RUNS_KEPT - 1,
+            },
+        )
     import_string(settings.RUNNING_FIRMWARE_CHANGED_HOOK)(device=device, now=now)
     return True
-
-
-def _note_run(device: Device, now: datetime) -> None:
-    """Begin a new line of the history; the caller holds the device's row."""
-    runs = FirmwareRun.objects.filter(device=device)
-    runs.filter(until__isnull=True).update(until=now)
-    FirmwareRun.objects.create(
-        device=device,
-        version=device.firmware_version,
-        checksum=device.firmware_checksum,
-        firmware=Firmware.objects.filter(
-            model=device.model_id,
-            sha256=device.firmware_checksum,
-            version=device.firmware_version,
-        ).first(),
-        since=now,
-    )
-    # The device says what it runs, so it must not be able to fill the table.
-    kept = runs.order_by("-pk").values("pk")[RUNS_KEPT - 1 : RUNS_KEPT]
-    runs.filter(pk__lt=Subquery(kept)).delete()

@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from django.conf import settings
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import Exists, OuterRef
 from django.utils import timezone
 from django.utils.module_loading import import_string
@@ -30,7 +30,13 @@ from firmware.exceptions import (
     WrongStatusError,
 )
 from firmware.frames import DamagedImageError
-from firmware.models import DeviceModel, Firmware, Manifest, WrappedKey
+from firmware.models import (
+    DeviceModel,
+    Firmware,
+    Manifest,
+    SigningKey,
+    WrappedKey,
+)
 from firmware.services import copies
 from firmware.services.keys import (
     current_signer,
@@ -45,6 +51,7 @@ from firmware.versions import precedence_key
 from hotswap.common import audit
 from hotswap.common.api.etags import check_match
 from hotswap.common.models import User
+from hotswap.common.rows import Columns
 from hotswap.common.words import counted
 
 logger = logging.getLogger(__name__)
@@ -681,6 +688,33 @@ def note_damage(firmware: Firmware, damage: str) -> None:
     )
 
 
+MANIFEST = Columns(Manifest, "m")
+KEY = Columns(SigningKey, "k", without=("sealed_private_key",))
+# There is one active key, and it is preferred to all others.
+NEWEST_MANIFEST = f"""
+    SELECT {MANIFEST.sql}, {KEY.sql} FROM firmware_manifest m
+    JOIN firmware_signingkey k ON k.id = m.key_id
+    WHERE m.firmware_id = %s AND m.sequence > %s AND k.status = 'Active'
+    ORDER BY m.sequence DESC LIMIT 1
+"""  # noqa: S608
+
+
+def _newest_manifest(
+    firmware: Firmware, above: int, trusted: frozenset[str] | None, now: datetime
+) -> Manifest | None:
+    """Return the newest manifest under the active key, if that may sign for it."""
+    with connection.cursor() as cursor:
+        cursor.execute(NEWEST_MANIFEST, [firmware.pk, above])
+        row = cursor.fetchone()
+    if row is None:
+        return None
+    values = iter(row)
+    manifest = MANIFEST.take(values)
+    manifest.key = KEY.take(values)
+    is_known = trusted is None or manifest.key.key_id in trusted
+    return manifest if is_known and manifest.key.may_sign(now) else None
+
+
 def manifest_for(
     firmware: Firmware, *, above: int, trusted: frozenset[str] | None = None
 ) -> Manifest:
@@ -694,6 +728,9 @@ def manifest_for(
             see `signing_key_for`.
     """
     now = timezone.now()
+    newest = _newest_manifest(firmware, above, trusted, now)
+    if newest is not None:
+        return newest
     key = signing_key_for(trusted, now=now)
     newest = (
         Manifest.objects.select_related("key")

@@ -1,5 +1,6 @@
 """What comes in and goes out about health."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,6 +19,8 @@ from hotswap.common.api.serializers import (
 MAX_APPLICATION_METRICS = 64
 MAX_METRIC_NAME_LENGTH = 64
 MAX_UPTIME_SECONDS = 2**53
+CHECKSUM = re.compile(r"^[0-9a-f]{64}\Z")
+BOOT_ID = re.compile(r"^[A-Za-z0-9._:-]{1,64}\Z")
 
 
 class ApplicationMetricsField(serializers.DictField):
@@ -48,14 +51,14 @@ class ChecksumField(StrictRegexField):
     """A SHA-256 in lower hexadecimal digits."""
 
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__(r"^[0-9a-f]{64}\Z", **kwargs)
+        super().__init__(CHECKSUM, **kwargs)
 
 
 class BootIdField(StrictRegexField):
     """The id of one boot, made up by the device."""
 
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__(r"^[A-Za-z0-9._:-]{1,64}\Z", **kwargs)
+        super().__init__(BOOT_ID, **kwargs)
 
 
 class HeartbeatInput(CamelSerializer):

@@ -13,10 +13,9 @@ from django.utils.module_loading import import_string
 from devices.models import Device
 from devices.services.registry import record_running_firmware
 from health.baseline import Usual
-from health.choices import SecureBoot, Verdict
+from health.choices import Verdict
 from health.evaluation import Limits, Sample, Suffering, judge
 from health.models import DeviceState
-from health.services.history import store_reading
 from health.services.watching import clean_slate, limits_from_json, locked_state
 
 PAST_BOOTS_KEPT = 8
@@ -74,18 +73,7 @@ def record_heartbeat(
         _apply(state, beat, now)
         state.interval_seconds = answer.next_heartbeat_seconds
         state.online_until = now + max(settings.ONLINE_FLOOR, interval * 2.5)
-        state.save()
-        store_reading(
-            device_id=device.pk,
-            at=now,
-            cpu_percent=beat.cpu_usage,
-            memory_percent=beat.memory_usage,
-            error_ratio=state.error_ratio,
-            uptime_seconds=beat.uptime,
-            firmware_version=beat.firmware_version,
-            is_first_of_boot=is_first_of_boot,
-            application_metrics=beat.application_metrics,
-        )
+        _store(_STORE, _ANEW, state, beat, is_first_of_boot=is_first_of_boot)
         record_running_firmware(
             device=device,
             version=beat.firmware_version,
@@ -106,25 +94,64 @@ _CHANGED = (
     *("baseline_memory_variance", "baseline_error_samples", "baseline_error_mean"),
     "baseline_error_variance",
 )
-_STORE_USUAL = f"""
-    WITH changed AS (
-        UPDATE health_devicestate
-        SET {", ".join(f"{name} = %({name})s" for name in _CHANGED)}
-        WHERE device_id = %(device)s AND xmin = %(row_version)s::xid
-        RETURNING device_id
-    ), kept AS (
-        INSERT INTO health_reading (
-            device_id, at, cpu_percent, memory_percent, error_ratio, uptime_seconds,
-            firmware_version, is_first_of_boot, application_metrics
+# What the first one of a boot or image changes beside that.
+_ANEW = (
+    *_CHANGED,
+    *("boot_id", "past_boot_ids", "firmware_version", "firmware_checksum"),
+    "image_since",
+)
+
+
+def _store_statement(names: tuple[str, ...], condition: str) -> str:
+    return f"""
+        WITH changed AS (
+            UPDATE health_devicestate
+            SET {", ".join(f"{name} = %({name})s" for name in names)}
+            WHERE device_id = %(device)s AND {condition}
+            RETURNING device_id
+        ), kept AS (
+            INSERT INTO health_reading (
+                device_id, at, cpu_percent, memory_percent, error_ratio,
+                uptime_seconds, firmware_version, is_first_of_boot, application_metrics
+            )
+            SELECT device_id, %(last_heartbeat_at)s, %(cpu_percent)s,
+                   %(memory_percent)s, %(error_ratio)s, %(uptime_seconds)s,
+                   %(running)s, %(is_first_of_boot)s,
+                   NULLIF(%(application_metrics)s::jsonb, '{{}}')
+            FROM changed
+            ON CONFLICT DO NOTHING
         )
-        SELECT device_id, %(last_heartbeat_at)s, %(cpu_percent)s, %(memory_percent)s,
-               %(error_ratio)s, %(uptime_seconds)s, %(firmware_version)s, false,
-               NULLIF(%(application_metrics)s::jsonb, '{{}}')
-        FROM changed
-        ON CONFLICT DO NOTHING
-    )
-    SELECT count(*) FROM changed
-"""  # noqa: S608
+        SELECT count(*) FROM changed
+    """  # noqa: S608
+
+
+_STORE = _store_statement(_ANEW, "true")
+_STORE_USUAL = _store_statement(_CHANGED, "xmin = %(row_version)s::xid")
+
+
+def _store(
+    statement: str,
+    names: tuple[str, ...],
+    state: DeviceState,
+    beat: Heartbeat,
+    *,
+    is_first_of_boot: bool = False,
+    row_version: str | None = None,
+) -> bool:
+    """Write a judged heartbeat, state and history; tell whether the row was there."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            statement,
+            {
+                **{name: getattr(state, name) for name in names},
+                "application_metrics": json.dumps(beat.application_metrics),
+                "running": beat.firmware_version,
+                "is_first_of_boot": is_first_of_boot,
+                "device": state.device_id,
+                "row_version": row_version,
+            },
+        )
+        return bool(cursor.fetchone() == (1,))
 
 
 def record_usual_heartbeat(
@@ -151,20 +178,8 @@ def record_usual_heartbeat(
     _apply(state, beat, now)
     state.interval_seconds = int(interval.total_seconds())
     state.online_until = now + max(settings.ONLINE_FLOOR, interval * 2.5)
-    values = {name: getattr(state, name) for name in _CHANGED}
-    with connection.cursor() as cursor:
-        cursor.execute(
-            _STORE_USUAL,
-            {
-                **values,
-                "application_metrics": json.dumps(beat.application_metrics),
-                "firmware_version": beat.firmware_version,
-                "device": state.device_id,
-                "row_version": row_version,
-            },
-        )
-        if cursor.fetchone() == (0,):
-            return None
+    if not _store(_STORE_USUAL, _CHANGED, state, beat, row_version=row_version):
+        return None
     return HeartbeatAnswer(False, state.interval_seconds)
 
 
@@ -286,29 +301,31 @@ def _forget_health(state: DeviceState) -> None:
     state.breach, state.breach_detail, state.breach_at = breach
 
 
-def note_contact(*, device: Device, now: datetime) -> None:
+def note_contact(*, device_id: UUID, now: datetime) -> None:
     """Write down that a device was heard, at most every five seconds."""
-    seen = (
-        DeviceState.objects.filter(device_id=device.pk)
-        .values_list("last_seen_at", "interval_seconds")
-        .first()
-    )
-    if seen is None:
-        with transaction.atomic():
-            locked_state(device.pk, now)
-    elif now - seen[0] >= CONTACT_RESOLUTION:
-        interval = timedelta(seconds=seen[1])
-        DeviceState.objects.filter(device_id=device.pk, last_seen_at__lt=now).update(
-            last_seen_at=now,
-            online_until=now + max(settings.ONLINE_FLOOR, interval * 2.5),
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            WITH heard AS (
+                UPDATE health_devicestate
+                SET last_seen_at = %(now)s,
+                    online_until = %(now)s + GREATEST(make_interval(secs => %(floor)s),
+                        interval_seconds * interval '2.5 seconds')
+                WHERE device_id = %(device)s AND last_seen_at <= %(before)s
+            )
+            SELECT EXISTS (SELECT FROM health_devicestate WHERE device_id = %(device)s)
+            """,
+            {
+                "device": device_id,
+                "now": now,
+                "before": now - CONTACT_RESOLUTION,
+                "floor": settings.ONLINE_FLOOR.total_seconds(),
+            },
         )
-
-
-def has_secure_boot(device_id: UUID) -> bool:
-    """Tell whether the last heartbeat of a device said that secure boot is on."""
-    return DeviceState.objects.filter(
-        device_id=device_id, secure_boot=SecureBoot.ENABLED
-    ).exists()
+        is_known = cursor.fetchone() == (True,)
+    if not is_known:
+        with transaction.atomic():
+            locked_state(device_id, now)
 
 
 def latest_health(device: Device, now: datetime) -> dict[str, Any]:

@@ -8,13 +8,11 @@ Rules:
 """
 
 import itertools
-import json
 import logging
 import math
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
-from uuid import UUID
 
 from django.conf import settings
 from django.core.serializers.json import DjangoJSONEncoder
@@ -39,43 +37,6 @@ PREFIX = "health_reading_"
 PARTITION_LOCK = 0x6865616C
 # Heartbeats wait behind whoever waits for a table: better to try again later.
 PATIENCE = "SET LOCAL lock_timeout = '2s'"
-
-
-def store_reading(
-    *,
-    device_id: UUID,
-    at: datetime,
-    cpu_percent: float,
-    memory_percent: float,
-    error_ratio: float | None,
-    uptime_seconds: int,
-    firmware_version: str,
-    is_first_of_boot: bool,
-    application_metrics: dict[str, float],
-) -> None:
-    """Write one heartbeat down, in the transaction of its state."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            INSERT INTO health_reading (
-                device_id, at, cpu_percent, memory_percent, error_ratio,
-                uptime_seconds, firmware_version, is_first_of_boot,
-                application_metrics
-            ) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)
-            ON CONFLICT DO NOTHING
-            """,
-            [
-                device_id,
-                at,
-                cpu_percent,
-                memory_percent,
-                error_ratio,
-                uptime_seconds,
-                firmware_version,
-                is_first_of_boot,
-                json.dumps(application_metrics) if application_metrics else None,
-            ],
-        )
 
 
 # --- Reading ----------------------------------------------------------------------

@@ -4,6 +4,7 @@ Whoever gives an order names its limits once; heartbeats are then judged as they
 arrive, and a sweep judges silence.
 """
 
+import json
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -18,6 +19,7 @@ from devices.models import Device
 from health.choices import Trigger, Verdict
 from health.evaluation import Limits, Sample, exceeded
 from health.models import DeviceState
+from hotswap.common.rows import Columns
 from hotswap.common.services import touch_clock
 
 SWEEP_CLOCK = "health-sweep"
@@ -89,42 +91,60 @@ def ensure_state(device_id: UUID, now: datetime) -> DeviceState:
     return DeviceState.objects.select_for_update(no_key=True).get(device_id=device_id)
 
 
+STATE = Columns(DeviceState, "s")
+LOCKED_STATE = f"""
+    SELECT {STATE.sql} FROM health_devicestate s WHERE s.device_id = %s
+    FOR NO KEY UPDATE
+"""  # noqa: S608
+
+
 def locked_state(device_id: UUID, now: datetime) -> DeviceState:
     """Return the state row of a device under its lock."""
-    state = (
-        DeviceState.objects.select_for_update(no_key=True)
-        .filter(device_id=device_id)
-        .first()
-    )
-    return state or ensure_state(device_id, now)
+    with connection.cursor() as cursor:
+        cursor.execute(LOCKED_STATE, [device_id])
+        row = cursor.fetchone()
+    return ensure_state(device_id, now) if row is None else STATE.take(iter(row))
 
 
-def watch(*, device_id: UUID, watch: Watch, now: datetime) -> DeviceState:
+def watch(*, state: DeviceState, watch: Watch, now: datetime) -> list[str]:
     """Begin to watch a device, or begin anew with a clean slate.
 
     Where the watch pardons it, a trigger that the device exceeds already, by a
     heartbeat of the last 15 minutes, is left out of the limits.
 
+    Args:
+        state: of the device, under its lock.
+
     Returns:
-        The state before anything of the new order has happened: the baseline.
+        The triggers that it is not judged by.
     """
-    state = locked_state(device_id, now)
     exempt = watch.limits.exempt
     baseline = fresh_sample(state, now)
     if watch.pardons_present and baseline is not None:
         exempt |= exceeded(baseline, watch.limits)
-    limits = limits_to_json(watch.limits)
-    limits["exempt"] = sorted(exempt)
-    state.watch_id = watch.watch_id
-    state.watch_checksum = watch.image_checksum
-    state.watch_until = watch.until
-    state.watch_interval_seconds = int(watch.interval.total_seconds())
-    state.limits = limits
-    state.offline_after_seconds = int(watch.offline_after.total_seconds())
-    state.silence_counts_from = None
-    clean_slate(state)
-    state.save()
-    return state
+    limits = limits_to_json(watch.limits) | {"exempt": sorted(exempt)}
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            UPDATE health_devicestate
+            SET watch_id = %s, watch_checksum = %s, watch_until = %s,
+                watch_interval_seconds = %s, limits = %s, offline_after_seconds = %s,
+                silence_counts_from = NULL, healthy_since = NULL, healthy_count = 0,
+                cpu_since = NULL, memory_since = NULL, error_since = NULL,
+                breach = '', breach_detail = '', breach_at = NULL
+            WHERE device_id = %s
+            """,
+            [
+                watch.watch_id,
+                watch.image_checksum,
+                watch.until,
+                int(watch.interval.total_seconds()),
+                json.dumps(limits),
+                int(watch.offline_after.total_seconds()),
+                state.device_id,
+            ],
+        )
+    return sorted(exempt)
 
 
 def fresh_sample(state: DeviceState, now: datetime) -> Sample | None:
@@ -160,21 +180,25 @@ def clean_slate(state: DeviceState) -> None:
 
 def count_silence(*, watch_id: UUID, device_id: UUID, now: datetime) -> None:
     """From now on silence counts: the device has said that it reboots."""
-    DeviceState.objects.filter(device_id=device_id, watch_id=watch_id).update(
-        silence_counts_from=now
-    )
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE health_devicestate SET silence_counts_from = %s"
+            " WHERE device_id = %s AND watch_id = %s",
+            [now, device_id, watch_id],
+        )
 
 
 def restart_confirmation(
     *, watch_id: UUID, device_id: UUID, until: datetime, now: datetime
 ) -> None:
     """Forget what was healthy so far: only what follows the claim is proof."""
-    DeviceState.objects.filter(device_id=device_id, watch_id=watch_id).update(
-        healthy_since=None,
-        healthy_count=0,
-        watch_until=until,
-        silence_counts_from=now,
-    )
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE health_devicestate SET healthy_since = NULL, healthy_count = 0,"
+            " watch_until = %s, silence_counts_from = %s"
+            " WHERE device_id = %s AND watch_id = %s",
+            [until, now, device_id, watch_id],
+        )
 
 
 def unwatch(*, watch_ids: Any, now: datetime) -> None:

@@ -389,7 +389,7 @@ def test_a_heartbeat_that_crosses_the_erasure_leaves_nothing(world: World) -> No
     erase(world, device)
 
     with pytest.raises(DeviceNotFoundError):
-        note_contact(device=stale, now=world.now)
+        note_contact(device_id=stale.pk, now=world.now)
 
     assert not DeviceState.objects.filter(device_id=stale.pk).exists()
     assert is_update_available(device=stale, now=world.now) == (False, False)

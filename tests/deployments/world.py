@@ -239,7 +239,8 @@ class ScriptedDevice:
             self.sequence += 1
             sequence = self.sequence
         return apply_report(
-            device=self.device,
+            device_id=self.pk,
+            name=self.name,
             update_id=UUID(self.order["updateId"]),
             report=DeviceReport(
                 sequence=sequence,

@@ -6,6 +6,7 @@ from uuid import uuid4
 
 import pytest
 from django.conf import settings as django_settings
+from django.db import transaction
 from django.utils import timezone
 
 from devices.choices import DeviceStatus
@@ -21,6 +22,7 @@ from health.services.heartbeats import (
 from health.services.watching import (
     Watch,
     count_silence,
+    locked_state,
     restart_confirmation,
     sweep,
     unwatch,
@@ -85,7 +87,9 @@ def watched(device: Device, seconds: float = 0, **fields: Any) -> Watch:
         "until": at(seconds + 3600),
     } | fields
     order = Watch(**given)
-    watch(device_id=device.pk, watch=order, now=at(seconds))
+    with transaction.atomic():
+        state = locked_state(device.pk, at(seconds))
+        watch(state=state, watch=order, now=at(seconds))
     return order
 
 
@@ -273,12 +277,12 @@ def test_the_interval_follows_the_watch_and_stays_short_for_an_hour_after(
 
 
 def test_a_contact_counts_as_a_sign_of_life(device: Device) -> None:
-    note_contact(device=device, now=at(0))
+    note_contact(device_id=device.pk, now=at(0))
     beat(device, 10)
 
-    note_contact(device=device, now=at(12))
+    note_contact(device_id=device.pk, now=at(12))
     unmoved = state_of(device).last_seen_at
-    note_contact(device=device, now=at(700))
+    note_contact(device_id=device.pk, now=at(700))
 
     assert unmoved == at(10)
     assert state_of(device).last_seen_at == at(700)

@@ -5,13 +5,21 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
+from django.test import RequestFactory
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
+from hypothesis import event, given
+from hypothesis import strategies as st
 
+import hotswap.quick as quick_module
+from deployments.api.serializers import ReportInput, to_report
+from deployments.models import Event, Report, Update
 from devices.services import registry
+from health.api.serializers import HeartbeatInput
 from health.models import DeviceState, Reading
-from tests.api import Caller
+from health.services.heartbeats import Heartbeat
+from tests.api import Caller, pointers, problem_of
 from tests.common.factories import PersonFactory
 from tests.deployments.world import World
 from tests.devices.factories import DeviceFactory, device_token
@@ -166,7 +174,7 @@ def test_a_body_that_is_no_json_is_refused(caller: Caller) -> None:
     assert answer.status_code == 400
 
 
-def test_a_heartbeat_of_another_boot_is_stored_on_the_long_way(
+def test_a_heartbeat_of_another_boot_begins_anew_and_late_mail_changes_nothing(
     device: Any, caller: Caller
 ) -> None:
     caller.post("/devices/quick-device/health", BEAT | {"bootId": "boot-2"})
@@ -174,7 +182,24 @@ def test_a_heartbeat_of_another_boot_is_stored_on_the_long_way(
     late = caller.post("/devices/quick-device/health", BEAT)
 
     assert late.status_code == 200
-    assert DeviceState.objects.get(device=device).boot_id == "boot-2"
+    state = DeviceState.objects.get(device=device)
+    assert state.boot_id == "boot-2"
+    assert state.past_boot_ids == ["boot-1"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"bootId": "a b"}, {"firmwareChecksum": "x"}, {"firmwareVersion": "one"}],
+    ids=str,
+)
+def test_what_is_no_boot_image_or_version_is_refused(
+    device: Any, caller: Caller, change: dict[str, Any]
+) -> None:
+    answer = caller.post("/devices/quick-device/health", BEAT | change)
+
+    [name] = change
+    assert [*pointers(problem_of(answer, 400))] == [f"/{name}"]
+    assert Reading.objects.filter(device_id=device.pk).count() == 1
 
 
 def test_a_device_that_is_planned_for_gets_its_order() -> None:
@@ -188,6 +213,245 @@ def test_a_device_that_is_planned_for_gets_its_order() -> None:
 
     assert answer.status_code == 200
     assert json.loads(answer.content)["firmware"]["version"] == "2.0.0"
+    repeated = caller.get(f"/devices/{scripted.name}/update", headers=long_way(caller))
+    assert shape(answer) == shape(repeated)
+
+
+# --- Reports -----------------------------------------------------------------------
+
+
+def ordered_device() -> tuple[Caller, str]:
+    """Return a device that has an order, and the address of its reports."""
+    world = World()
+    former, firmware = world.image("1.0.0"), world.image("2.0.0")
+    [scripted] = world.fleet(1, former)
+    world.launch(firmware)
+    caller = Caller(token=device_token(scripted.device))
+    order = caller.get(f"/devices/{scripted.name}/update").json()
+    return caller, f"/devices/{scripted.name}/updates/{order['updateId']}/reports"
+
+
+@pytest.fixture
+def ordered() -> tuple[Caller, str]:
+    return ordered_device()
+
+
+WAY = [
+    {"sequence": 1, "status": "downloading", "progressPercentage": 12.5},
+    {"sequence": 2, "status": "downloading", "progressPercentage": 80},
+    {"sequence": 2, "status": "downloading"},
+    {"sequence": 3, "status": "verifying"},
+    {"sequence": 4, "status": "installing", "bootId": "boot-1"},
+    {"sequence": 5, "status": "rebooting", "bootId": "boot-1"},
+    {"sequence": 4, "status": "installing", "bootId": "boot-1"},
+    {
+        "sequence": 6,
+        "status": "confirming",
+        "bootId": "boot-2",
+        "firmwareVersion": "2.0.0",
+        "firmwareChecksum": CHECKSUM,
+    },
+    {"sequence": 7, "status": "downloading"},
+]
+# The places of those that are repeated, older, or come after the claim.
+WITHOUT_EFFECT = (2, 6, 8)
+
+
+def test_a_report_is_answered_as_on_the_long_way(ordered: tuple[Caller, str]) -> None:
+    caller, path = ordered
+    for place, report in enumerate(WAY):
+        quick = caller.post(path, report)
+        # The same again is kept and changes nothing, on either way.
+        again = caller.post(path, report, headers=long_way(caller))
+
+        assert quick.json() == {"applied": place not in WITHOUT_EFFECT}
+        assert again.json() == {"applied": False}
+        lengths = {"Content-Length": quick["Content-Length"]}
+        assert dict(again.headers) | lengths == dict(quick.headers)
+
+
+def rows_of(path: str) -> list[dict[str, Any]]:
+    """Return all that reports write, without times and without whose it is."""
+    update = Update.objects.get(pk=path.split("/")[4])
+    rows: list[Any] = [update, update.target, DeviceState.objects.get()]
+    rows += Event.objects.filter(deployment=update.deployment).order_by("id")
+    rows += Report.objects.filter(update=update).order_by("id")
+    return [
+        {
+            field.name: getattr(row, field.attname)
+            for field in row._meta.concrete_fields
+            if not field.is_relation
+            and not field.primary_key
+            and field.name not in ("number", "traceparent", "watch_id", "baseline")
+            and not hasattr(getattr(row, field.attname), "tzinfo")
+        }
+        for row in rows
+    ]
+
+
+def test_reports_leave_the_same_rows_as_on_the_long_way() -> None:
+    left = []
+    for way in ("quick", "long"):
+        with transaction.atomic():
+            caller, path = ordered_device()
+            headers = long_way(caller) if way == "long" else {}
+            for report in WAY:
+                assert caller.post(path, report, headers=headers).status_code == 200
+            left.append(rows_of(path))
+            transaction.set_rollback(True)
+
+    assert left[0] == left[1]
+    assert [row["status"] for row in left[0] if "was_applied" in row] == [
+        report["status"] for report in WAY
+    ]
+
+
+def test_a_report_for_a_closed_order_is_kept_once_and_refused(
+    ordered: tuple[Caller, str],
+) -> None:
+    caller, path = ordered
+    Update.objects.update(closed_at=timezone.now(), status="cancelled")
+
+    answer = caller.post(path, {"sequence": 1, "status": "downloading"})
+
+    assert answer.status_code == 409
+    assert Report.objects.count() == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"sequence": 0}, "sequence"),
+        ({"sequence": True}, "sequence"),
+        ({"sequence": "1"}, "sequence"),
+        ({"status": "done"}, "status"),
+        ({"status": []}, "status"),
+        ({"progressPercentage": 101}, "progressPercentage"),
+        ({"bootId": "a b"}, "bootId"),
+        ({"bootId": None}, "bootId"),
+        ({"firmwareChecksum": "x"}, "firmwareChecksum"),
+        ({"firmwareVersion": 2}, "firmwareVersion"),
+        ({"surplus": 1}, "surplus"),
+    ],
+    ids=str,
+)
+def test_a_wrong_report_is_refused_and_not_kept(
+    ordered: tuple[Caller, str], change: dict[str, Any], field: str
+) -> None:
+    caller, path = ordered
+
+    answer = caller.post(path, {"sequence": 1, "status": "downloading"} | change)
+
+    assert [*pointers(problem_of(answer, 400))] == [f"/{field}"]
+    assert not Report.objects.exists()
+
+
+def test_nobody_reports_for_another(ordered: tuple[Caller, str]) -> None:
+    _, path = ordered
+    other = DeviceFactory.create(device_id="other")
+    caller = Caller(token=device_token(other))
+    report = {"sequence": 1, "status": "downloading"}
+
+    assert caller.post(path, report).status_code == 403
+    own = f"/devices/other/{path.split('/', 3)[3]}"
+    assert caller.post(own, report).status_code == 404
+    assert not Report.objects.exists()
+
+
+def test_a_revoked_device_reports_nothing(ordered: tuple[Caller, str]) -> None:
+    caller, path = ordered
+    registry.revoke_device(
+        actor=PersonFactory.create(operator=True), device_id=path.split("/")[2]
+    )
+
+    answer = caller.post(path, {"sequence": 1, "status": "downloading"})
+
+    assert answer.status_code == 401
+    assert not Report.objects.exists()
+
+
+# --- What is read on the short way is right on the long one ------------------------
+
+
+ODD = st.none() | st.booleans() | st.integers(-1, 101) | st.floats(-1, 101) | st.text()
+VALUES = {
+    "cpuUsage": st.floats(-1, 101) | ODD,
+    "memoryUsage": st.integers(0, 100) | ODD,
+    "uptime": st.integers(0, 2**53 + 1) | ODD,
+    "bootId": st.text("ab-._:\n ", max_size=66) | ODD,
+    "firmwareVersion": st.sampled_from(["1.0.0", "1.0", " 1.0.0", "1.0.0\n"]) | ODD,
+    "firmwareChecksum": st.sampled_from([CHECKSUM, CHECKSUM.upper(), "a"]) | ODD,
+    "applicationMetrics": st.dictionaries(
+        st.sampled_from(["errorRate", "x", "", "n" * 65]), ODD
+    ),
+    "secureBoot": st.sampled_from(["enabled", "disabled", "unknown", "on"]) | ODD,
+    "sequence": st.integers(0, 2**53 + 1) | ODD,
+    "status": st.sampled_from(["downloading", "confirming", "failed", "done"]) | ODD,
+    "progressPercentage": st.floats(-1, 101) | ODD,
+    "message": st.text(max_size=3),
+}
+
+
+IN_REPORTS = {"sequence", "status", "progressPercentage", "message"}
+IN_BOTH = {"bootId", "firmwareVersion", "firmwareChecksum"}
+
+
+def bodies(right: dict[str, Any], names: set[str]) -> st.SearchStrategy[dict[str, Any]]:
+    """Right bodies of which up to two fields are something else, right or not."""
+    changes = st.sets(st.sampled_from(sorted(names)), max_size=2).flatmap(
+        lambda some: st.fixed_dictionaries({name: VALUES[name] for name in some})
+    )
+    return changes.map(lambda changed: right | changed)
+
+
+def asked(body: dict[str, Any]) -> Any:
+    return RequestFactory().post(
+        "/", json.dumps(body).encode(), content_type="application/json"
+    )
+
+
+@given(bodies(BEAT, VALUES.keys() - IN_REPORTS))
+def test_a_heartbeat_that_is_read_quickly_means_the_same_at_length(
+    body: dict[str, Any],
+) -> None:
+    quick = quick_module._read_heartbeat(asked(body))
+    event(f"read: {quick is not None}")
+    if quick is not None:
+        at_length = HeartbeatInput(data=body)
+        assert at_length.is_valid(), at_length.errors
+        assert Heartbeat(**at_length.validated_data) == quick
+
+
+@given(bodies({"sequence": 3, "status": "downloading"}, IN_REPORTS | IN_BOTH))
+def test_a_report_that_is_read_quickly_means_the_same_at_length(
+    body: dict[str, Any],
+) -> None:
+    quick = quick_module._read_report(asked(body))
+    event(f"read: {quick is not None}")
+    if quick is not None:
+        at_length = ReportInput(data=body)
+        assert at_length.is_valid(), at_length.errors
+        assert to_report(at_length.validated_data, body) == quick
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_database_that_refuses_is_said_to_pass() -> None:
+    device = DeviceFactory.create(device_id="quick-device")
+    caller = Caller(token=device_token(device))
+    caller.post("/devices/quick-device/health", BEAT)
+    holder = connection.copy()
+    try:
+        with holder.cursor() as cursor, connection.cursor() as own:
+            holder.set_autocommit(False)
+            cursor.execute("SELECT 1 FROM health_devicestate FOR UPDATE")
+            own.execute("SET lock_timeout = '100ms'")
+            refused = caller.post("/devices/quick-device/health", BEAT)
+            holder.rollback()
+            own.execute("SET lock_timeout = 0")
+    finally:
+        holder.close()
+
+    problem_of(refused, 503, "try_again")
 
 
 def test_an_eager_device_is_told_to_wait(caller: Caller, settings: Any) -> None:

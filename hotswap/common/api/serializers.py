@@ -118,7 +118,7 @@ class StrictUUIDField(serializers.UUIDField):
 class StrictRegexField(serializers.RegexField):
     """JSON strings only, taken as they are."""
 
-    def __init__(self, regex: str, **kwargs: Any) -> None:
+    def __init__(self, regex: str | re.Pattern[str], **kwargs: Any) -> None:
         super().__init__(regex, trim_whitespace=False, **kwargs)
 
     def to_internal_value(self, data: Any) -> str:

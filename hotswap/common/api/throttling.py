@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from django.conf import settings
 from django.core.cache import cache
+from django.http import HttpRequest
 from redis.exceptions import RedisError
 from rest_framework.exceptions import Throttled
 from rest_framework.request import Request
@@ -66,6 +67,16 @@ class _Untold:
 
 
 _untold = _Untold()
+
+
+def mark_counted(request: HttpRequest) -> None:
+    """Note that a request was counted, so that nobody counts it again."""
+    request.hotswap_is_counted = True  # type: ignore[attr-defined]
+
+
+def is_counted(request: HttpRequest) -> bool:
+    """Tell whether the request was counted before."""
+    return getattr(request, "hotswap_is_counted", False)
 
 
 def check_device_rate(scope: str, device_id: object) -> None:
