@@ -8,7 +8,6 @@ from collections.abc import Iterable
 from typing import Any
 from uuid import UUID
 
-from django.db import connection
 from django.db.models import Count, Q, Value
 
 from devices.choices import GroupType
@@ -16,7 +15,7 @@ from devices.models import Device, DeviceGroup, GroupMembership
 from devices.rules import DeviceFacts, Rule
 from firmware.models import DeviceModel
 from firmware.versions import precedence_key
-from hotswap.common.rows import Columns
+from hotswap.common.rows import Columns, prepared_cursor
 
 DEVICE = Columns(Device, "d")
 ADMITTED = f"""
@@ -27,7 +26,7 @@ ADMITTED = f"""
 
 def admitted_device(device_id: UUID) -> Device | None:
     """Return a device if it may call: asked at every request of every device."""
-    with connection.cursor() as cursor:
+    with prepared_cursor() as cursor:
         cursor.execute(ADMITTED, [device_id])
         row = cursor.fetchone()
     return None if row is None else DEVICE.take(iter(row))

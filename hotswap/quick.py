@@ -18,7 +18,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.core.exceptions import DisallowedHost
-from django.db import OperationalError, connection
+from django.db import OperationalError
 from django.http import HttpRequest, HttpResponse
 from django.http.request import UnreadablePostError
 from django.utils import timezone
@@ -45,7 +45,7 @@ from health.services.heartbeats import (
 from hotswap.common.api.parsers import parse_json
 from hotswap.common.api.throttling import check_device_rate, mark_counted
 from hotswap.common.errors import HotSwapError
-from hotswap.common.rows import Columns
+from hotswap.common.rows import Columns, prepared_cursor
 from hotswap.common.tokens import DeviceToken, verified_subject
 
 ROUTE = re.compile(
@@ -166,7 +166,7 @@ def _poll(
 ) -> HttpResponse | None:
     # It decides nothing where there is no order, but a wrong one is refused.
     trusted = trusted_keys(request)
-    with connection.cursor() as cursor:
+    with prepared_cursor() as cursor:
         cursor.execute(
             POLL,
             {
@@ -229,7 +229,7 @@ def _heartbeat(
 def _usual_heartbeat(
     name: str, device: UUID, beat: Heartbeat, now: datetime
 ) -> HeartbeatAnswer | None:
-    with connection.cursor() as cursor:
+    with prepared_cursor() as cursor:
         cursor.execute(
             USUAL_HEARTBEAT,
             {

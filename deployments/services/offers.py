@@ -26,7 +26,7 @@ from typing import Any
 from uuid import UUID
 
 from django.conf import settings
-from django.db import IntegrityError, connection, transaction
+from django.db import IntegrityError, transaction
 from django.db.models import Exists, OuterRef, Q
 from opentelemetry import trace
 
@@ -57,7 +57,7 @@ from health.choices import SecureBoot
 from health.models import DeviceState
 from health.services.heartbeats import note_contact
 from health.services.watching import Watch, fresh_sample, watch
-from hotswap.common.rows import Columns
+from hotswap.common.rows import Columns, prepared_cursor
 
 MAX_SKIPS = 20
 MINUTE = timedelta(minutes=1)
@@ -213,7 +213,7 @@ WANTED = """
 
 def what_is_wanted(device_id: UUID, now: datetime) -> Wanted:
     """Look up what deployments want of a device now, by one statement."""
-    with connection.cursor() as cursor:
+    with prepared_cursor() as cursor:
         cursor.execute(WANTED, {"device": device_id, "now": now})
         return Wanted(*cursor.fetchone())
 
@@ -326,7 +326,7 @@ class _Facts:
 
 
 def _read_facts(target_id: int) -> _Facts | None:
-    with connection.cursor() as cursor:
+    with prepared_cursor() as cursor:
         cursor.execute(FACTS, {"target": target_id})
         row = cursor.fetchone()
     if row is None:
@@ -426,7 +426,7 @@ def _take_turn(paced_id: UUID) -> None:
     The deployment's row is the tick's to lock, so this is a lock beside it; it is
     taken before that of the target, and ends with the transaction.
     """
-    with connection.cursor() as cursor:
+    with prepared_cursor() as cursor:
         cursor.execute(
             "SELECT pg_advisory_xact_lock(%s, hashtext(%s))",
             [PACE_LOCK, str(paced_id)],
@@ -619,7 +619,7 @@ def _write_order(
     word = "offered" if is_install else "ordered back to"
     attempt = f", attempt {update.attempt}" if update.attempt > 1 else ""
     exempt = ", ".join(update.exempt)
-    with connection.cursor() as cursor:
+    with prepared_cursor() as cursor:
         cursor.execute(
             WRITE_ORDER,
             {
@@ -720,7 +720,7 @@ DOWNLOADABLE = f"""
 
 def downloadable_firmware(*, device: Device, firmware_id: UUID) -> Firmware | None:
     """Return a firmware if the device has an open order for it."""
-    with connection.cursor() as cursor:
+    with prepared_cursor() as cursor:
         cursor.execute(DOWNLOADABLE, [device.pk, firmware_id])
         row = cursor.fetchone()
     return None if row is None else FIRMWARE.take(iter(row))

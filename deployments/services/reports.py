@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from django.db import connection, transaction
+from django.db import transaction
 
 from deployments.choices import (
     SERVER_ERRORS,
@@ -31,7 +31,7 @@ from deployments.models import Deployment, Update
 from deployments.services import sweeps
 from health.services.heartbeats import note_contact
 from health.services.watching import count_silence, restart_confirmation
-from hotswap.common.rows import Columns
+from hotswap.common.rows import Columns, prepared_cursor
 
 logger = logging.getLogger(__name__)
 MAX_DURATIONS = 64
@@ -77,7 +77,7 @@ KEEP_AND_MOVE = f"""
             (deployment_id, at, level, event, device_id, stage_number, message)
         SELECT t.deployment_id, %(now)s, %(level)s, %(event)s, t.device_id,
                t.stage_number, %(said)s
-        FROM deployments_target t WHERE t.id = %(target)s AND %(event)s <> ''
+        FROM deployments_target t WHERE t.id = %(target)s AND %(is_told)s
     ), floored AS (
         UPDATE devices_device SET security_version = %(floor)s
         WHERE id = %(device)s AND security_version < %(floor)s
@@ -126,7 +126,7 @@ def apply_report(
         UpdateClosedError: the order is finished, cancelled or superseded (409); the
             device drops it and polls again.
     """
-    with transaction.atomic(), connection.cursor() as cursor:
+    with transaction.atomic(), prepared_cursor() as cursor:
         cursor.execute(
             READ_ORDER, {"update": update_id, "device": device_id, "name": name}
         )
@@ -252,6 +252,7 @@ def _move(
         "target_status": target_status,
         "progress": report.progress_percent if target_status in WORKING else None,
         "level": Level.INFO.value,
+        "is_told": bool(event),
         "event": event,
         "said": said,
     }

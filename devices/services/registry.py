@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import transaction
 from django.utils import timezone
 from django.utils.module_loading import import_string
 
@@ -25,6 +25,7 @@ from hotswap.common.api.etags import check_match
 from hotswap.common.copying import copy_rows
 from hotswap.common.errors import HotSwapError
 from hotswap.common.models import User
+from hotswap.common.rows import prepared_cursor
 
 logger = logging.getLogger(__name__)
 RUNS_KEPT = 200
@@ -338,7 +339,7 @@ def record_running_firmware(
         device.previous_firmware_version = previous
     device.firmware_version = version
     device.firmware_checksum = checksum
-    with connection.cursor() as cursor:
+    with prepared_cursor() as cursor:
         cursor.execute(
             NOTE_RUN,
             {

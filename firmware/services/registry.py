@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import transaction
 from django.db.models import Exists, OuterRef
 from django.utils import timezone
 from django.utils.module_loading import import_string
@@ -51,7 +51,7 @@ from firmware.versions import precedence_key
 from hotswap.common import audit
 from hotswap.common.api.etags import check_match
 from hotswap.common.models import User
-from hotswap.common.rows import Columns
+from hotswap.common.rows import Columns, prepared_cursor
 from hotswap.common.words import counted
 
 logger = logging.getLogger(__name__)
@@ -703,7 +703,7 @@ def _newest_manifest(
     firmware: Firmware, above: int, trusted: frozenset[str] | None, now: datetime
 ) -> Manifest | None:
     """Return the newest manifest under the active key, if that may sign for it."""
-    with connection.cursor() as cursor:
+    with prepared_cursor() as cursor:
         cursor.execute(NEWEST_MANIFEST, [firmware.pk, above])
         row = cursor.fetchone()
     if row is None:

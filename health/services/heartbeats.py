@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import transaction
 from django.utils.module_loading import import_string
 
 from devices.models import Device
@@ -17,6 +17,7 @@ from health.choices import Verdict
 from health.evaluation import Limits, Sample, Suffering, judge
 from health.models import DeviceState
 from health.services.watching import clean_slate, limits_from_json, locked_state
+from hotswap.common.rows import prepared_cursor
 
 PAST_BOOTS_KEPT = 8
 CONTACT_RESOLUTION = timedelta(seconds=5)
@@ -139,7 +140,7 @@ def _store(
     row_version: str | None = None,
 ) -> bool:
     """Write a judged heartbeat, state and history; tell whether the row was there."""
-    with connection.cursor() as cursor:
+    with prepared_cursor() as cursor:
         cursor.execute(
             statement,
             {
@@ -303,7 +304,7 @@ def _forget_health(state: DeviceState) -> None:
 
 def note_contact(*, device_id: UUID, now: datetime) -> None:
     """Write down that a device was heard, at most every five seconds."""
-    with connection.cursor() as cursor:
+    with prepared_cursor() as cursor:
         cursor.execute(
             """
             WITH heard AS (

@@ -19,7 +19,7 @@ from devices.models import Device
 from health.choices import Trigger, Verdict
 from health.evaluation import Limits, Sample, exceeded
 from health.models import DeviceState
-from hotswap.common.rows import Columns
+from hotswap.common.rows import Columns, prepared_cursor
 from hotswap.common.services import touch_clock
 
 SWEEP_CLOCK = "health-sweep"
@@ -100,7 +100,7 @@ LOCKED_STATE = f"""
 
 def locked_state(device_id: UUID, now: datetime) -> DeviceState:
     """Return the state row of a device under its lock."""
-    with connection.cursor() as cursor:
+    with prepared_cursor() as cursor:
         cursor.execute(LOCKED_STATE, [device_id])
         row = cursor.fetchone()
     return ensure_state(device_id, now) if row is None else STATE.take(iter(row))
@@ -123,7 +123,7 @@ def watch(*, state: DeviceState, watch: Watch, now: datetime) -> list[str]:
     if watch.pardons_present and baseline is not None:
         exempt |= exceeded(baseline, watch.limits)
     limits = limits_to_json(watch.limits) | {"exempt": sorted(exempt)}
-    with connection.cursor() as cursor:
+    with prepared_cursor() as cursor:
         cursor.execute(
             """
             UPDATE health_devicestate
@@ -180,7 +180,7 @@ def clean_slate(state: DeviceState) -> None:
 
 def count_silence(*, watch_id: UUID, device_id: UUID, now: datetime) -> None:
     """From now on silence counts: the device has said that it reboots."""
-    with connection.cursor() as cursor:
+    with prepared_cursor() as cursor:
         cursor.execute(
             "UPDATE health_devicestate SET silence_counts_from = %s"
             " WHERE device_id = %s AND watch_id = %s",
@@ -192,7 +192,7 @@ def restart_confirmation(
     *, watch_id: UUID, device_id: UUID, until: datetime, now: datetime
 ) -> None:
     """Forget what was healthy so far: only what follows the claim is proof."""
-    with connection.cursor() as cursor:
+    with prepared_cursor() as cursor:
         cursor.execute(
             "UPDATE health_devicestate SET healthy_since = NULL, healthy_count = 0,"
             " watch_until = %s, silence_counts_from = %s"

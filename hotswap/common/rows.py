@@ -1,13 +1,17 @@
-"""Instances of models from rows of a statement of one's own.
+"""Statements that a fleet sends all day, and instances of models from their rows.
 
-For the few statements that a fleet sends all day: to build the SQL of a queryset costs
-more there than to run it.
+To build the SQL of a queryset, and to plan it, costs more there than to run it. Such
+statements are written out and prepared once for each connection.
 """
 
 from collections.abc import Iterator
-from typing import Any, Generic, TypeVar
+from contextlib import contextmanager
+from typing import Any, Generic, TypeVar, cast
 
+import psycopg
+from django.conf import settings
 from django.db import connection
+from django.db.backends.utils import CursorWrapper
 from django.db.models import Model
 
 Kind = TypeVar("Kind", bound=Model)
@@ -41,3 +45,30 @@ class Columns(Generic[Kind]):
         for index, convert in self._convert:
             values[index] = convert(values[index], None, connection)
         return self.model.from_db("default", self._names, values)
+
+
+class _PreparingCursor(psycopg.Cursor[tuple[Any, ...]]):
+    """Sends values apart from the statement, which the server plans but once."""
+
+    def execute(self, query: Any, params: Any = None, **options: Any) -> Any:
+        prepare = settings.DATABASE_PREPARE
+        return super().execute(query, params, **{"prepare": prepare} | options)
+
+
+@contextmanager
+def prepared_cursor() -> Iterator[CursorWrapper]:
+    """Open a cursor for statements that are the same but for their values.
+
+    A value is typed by its place in the statement; where that says nothing, the
+    statement must (`%(x)s::text`).
+    """
+    # Django's own way to a usable connection, with its check of an idle one.
+    with connection.cursor():
+        pass
+    with _PreparingCursor(connection.connection) as cursor:
+        wrap = (
+            connection.make_debug_cursor
+            if connection.queries_logged
+            else connection.make_cursor
+        )
+        yield wrap(cast(Any, cursor))

@@ -202,6 +202,9 @@ if DEVICE_CERTIFICATES != "off" and not (PROXY_SECRET or PROXY_ADDRESSES):
     )
 
 DATABASE_POOL = env.bool("HOTSWAP_DATABASE_POOL", default=False)
+# Poolers that hand a connection to another client between two statements lose what was
+# prepared on it (PgBouncer before 1.22): they need this off.
+DATABASE_PREPARE = env.bool("HOTSWAP_DATABASE_PREPARE", default=True)
 DATABASES = {
     "default": database_from_url(
         env.str("HOTSWAP_DATABASE_URL", default="postgresql:///hotswap"),
