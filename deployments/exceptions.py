@@ -100,7 +100,6 @@ class GatewayNotFoundError(NotFoundError):
 
 class GatewayRefusedError(InvalidInputError):
     code = "gateway_refused"
-    pointer = "/url"
 
 
 class GatewayDisabledError(ConflictError):

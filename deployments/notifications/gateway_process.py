@@ -209,7 +209,11 @@ def carry_out(order: dict[str, Any]) -> Answer:
     """
     scheme = order["url"].partition("://")[0].lower()
     if scheme not in SERVICES and scheme not in HOSTED:
-        return Answer("refused", "does not begin with the scheme of a known service")
+        return Answer(
+            "refused",
+            "does not begin with the scheme of a service that is known here "
+            "(docs/notifications.md, SMS and chat)",
+        )
     try:
         import apprise
     except ImportError:

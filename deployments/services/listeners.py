@@ -310,7 +310,10 @@ def _check_gateway(url: str) -> None:
     try:
         check_url(url, allowed=settings.WEBHOOK_ALLOWED_NETWORKS)
     except TargetRefusedError as error:
-        raise GatewayRefusedError(f"url: {error}") from None
+        said = str(error)
+        raise GatewayRefusedError(
+            f"url: {said}", errors=[FieldError("/url", "gateway_refused", said)]
+        ) from None
     except AppriseMissingError as error:
         raise AppriseNotInstalledError(str(error)) from None
 

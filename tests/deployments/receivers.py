@@ -14,6 +14,13 @@ from deployments.notifications import outbox
 from deployments.services.listeners import create_webhook
 from tests.deployments.world import World
 
+# Runs what sends by gateways in a place where the library is not.
+WITHOUT_APPRISE = """
+import runpy, sys
+sys.modules["apprise"] = None
+runpy.run_module("deployments.notifications.gateway_process", run_name="__main__")
+"""
+
 
 @dataclass
 class Receiver:

@@ -27,18 +27,19 @@ from deployments.services.listeners import (
 from hotswap.common.models import AuditEvent
 from tests.api import pointers, problem_of
 from tests.callers import PersonCaller
-from tests.deployments.receivers import Receiver, hook, launch, send, serving
+from tests.deployments.receivers import (
+    WITHOUT_APPRISE,
+    Receiver,
+    hook,
+    launch,
+    send,
+    serving,
+)
 from tests.deployments.test_listeners import now_sent
 from tests.deployments.world import World
 from tests.waiting import wait_until
 
 TWILIO = f"twilio://AC{'a' * 32}:{'b' * 32}@15551112222/15553334444"
-# The same program in a place where the library is not.
-WITHOUT_APPRISE = """
-import runpy, sys
-sys.modules["apprise"] = None
-runpy.run_module("deployments.notifications.gateway_process", run_name="__main__")
-"""
 
 
 @pytest.fixture(autouse=True)
