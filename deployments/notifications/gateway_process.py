@@ -57,6 +57,8 @@ HOSTED = {**dict.fromkeys(_SECURE, True), **dict.fromkeys(_PLAIN, False)}
 FILES = frozenset({"attach", "config", "include", "keyfile", "subfile", "template"})
 STATUS = re.compile(r"error=(\d{3})\b")
 MEMORY_BYTES = 1 << 30
+MAX_PAUSE_SECONDS = 0.5
+PATIENCE_SECONDS = 10.0
 
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 READABLE = tuple(
@@ -156,7 +158,7 @@ class Statuses(logging.Handler):
 def _limit_memory() -> None:
     """Keep an endless answer from taking the machine's memory."""
     if sys.platform == "linux":
-        import resource
+        import resource  # Not every system has it.
 
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
 
@@ -167,6 +169,7 @@ def _opened(url: str, guard: Guard) -> Any:
     Raises:
         TargetRefusedError: it may not, or there is no such service.
     """
+    # Found to be there by the caller.
     from apprise import Apprise, AppriseAsset
     from apprise.plugins import url_to_dict
 
@@ -188,6 +191,10 @@ def _opened(url: str, guard: Guard) -> Any:
         raise TargetRefusedError("must not go without checking certificates")
     if scheme in HOSTED:
         _check_host(str(plugin.host), guard)
+    # Its usual pause between two recipients would outlast the process, and its usual
+    # patience is shorter than that for webhooks.
+    plugin.request_rate_per_sec = min(plugin.request_rate_per_sec, MAX_PAUSE_SECONDS)
+    plugin.socket_read_timeout = max(plugin.socket_read_timeout, PATIENCE_SECONDS)
     return plugin
 
 
@@ -215,7 +222,7 @@ def carry_out(order: dict[str, Any]) -> Answer:
             "(docs/notifications.md, SMS and chat)",
         )
     try:
-        import apprise
+        import apprise  # It is optional.
     except ImportError:
         return Answer("not_installed", "apprise is not installed")
     statuses = Statuses()

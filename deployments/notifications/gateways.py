@@ -14,7 +14,7 @@ from deployments.notifications.sending import MAX_ERROR, Outcome
 NOT_INSTALLED = (
     "apprise is not installed on the server: pip install 'hotswap[gateway]' adds it"
 )
-# Nothing of the server's own environment, which holds passwords.
+# Nothing else of the server's own environment, which holds passwords.
 ENVIRONMENT = {"PATH": os.defpath, "LANG": "C.UTF-8", "HOME": "/nonexistent"}
 
 
@@ -32,9 +32,10 @@ def check_url(url: str, *, allowed: Sequence[Network]) -> None:
     answer = _asked({"url": url}, allowed)
     if answer["kind"] == "not_installed":
         raise AppriseMissingError(NOT_INSTALLED)
-    if answer["kind"]:
-        # Also where it could not be found out in time.
+    if answer["kind"] == "refused":
         raise TargetRefusedError(answer["error"])
+    if answer["kind"]:
+        raise TargetRefusedError(f"could not be checked: {answer['error']}")
 
 
 def send_message(
@@ -53,6 +54,12 @@ def send_message(
             return Outcome(answer["error"][:MAX_ERROR], answer["status"])
 
 
+def _environment() -> dict[str, str]:
+    """Add the authorities that webhooks are checked by, under the name for apprise."""
+    authorities = os.environ.get("SSL_CERT_FILE")
+    return ENVIRONMENT | ({"REQUESTS_CA_BUNDLE": authorities} if authorities else {})
+
+
 def _asked(order: dict[str, Any], allowed: Sequence[Network]) -> dict[str, Any]:
     """Have an order carried out by a process that is killed when its time is over."""
     order["allowed"] = [str(network) for network in allowed]
@@ -63,7 +70,7 @@ def _asked(order: dict[str, Any], allowed: Sequence[Network]) -> dict[str, Any]:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             cwd="/",
-            env=ENVIRONMENT,
+            env=_environment(),
             timeout=settings.GATEWAY_SECONDS,
         )
     except subprocess.TimeoutExpired:

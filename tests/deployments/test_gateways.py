@@ -37,6 +37,7 @@ from tests.deployments.receivers import (
 )
 from tests.deployments.test_listeners import now_sent
 from tests.deployments.world import World
+from tests.devices.agent.certificates import Authority
 from tests.waiting import wait_until
 
 TWILIO = f"twilio://AC{'a' * 32}:{'b' * 32}@15551112222/15553334444"
@@ -257,6 +258,27 @@ def test_who_is_killed_after_sending_is_followed_by_another_attempt(
 
     assert len(receiver.got) == 2
     assert Delivery.objects.get().status == "delivered"
+
+
+@pytest.mark.parametrize("is_trusted", [True, False])
+def test_certificates_are_checked(
+    world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, is_trusted: bool
+) -> None:
+    authority = Authority(tmp_path)
+    if is_trusted:
+        monkeypatch.setenv("SSL_CERT_FILE", str(authority.path))
+    secure = Receiver()
+    server = serving(secure, tls=authority.server_context(*authority.issue("server")))
+    url = place(secure).replace("json://", "jsons://")
+    create_gateway(actor=world.admin, url=url, events=["stage.opened"])
+    launch(world)
+
+    send(world)
+
+    server.shutdown()
+    server.server_close()
+    assert Delivery.objects.get().status == ("delivered" if is_trusted else "pending")
+    assert len(secure.got) == is_trusted
 
 
 # --- Where nothing may be sent ---------------------------------
