@@ -12,6 +12,11 @@ RUN pip install --no-cache-dir --no-deps --no-build-isolation -e . \
     && mkdir /data \
     && chown hotswap /data
 
+# Optional parts by name, such as `gateway`; they stand on what is installed above.
+ARG EXTRAS=
+RUN if [ -n "$EXTRAS" ]; then \
+    pip install --no-cache-dir --no-build-isolation -e ".[$EXTRAS]"; fi
+
 ENV DJANGO_SETTINGS_MODULE=hotswap.settings.production HOTSWAP_DATA_DIR=/data
 USER hotswap
 VOLUME /data

@@ -94,5 +94,21 @@ class RecipientDisabledError(ConflictError):
     code = "mail_recipient_disabled"
 
 
+class GatewayNotFoundError(NotFoundError):
+    code = "gateway_not_found"
+
+
+class GatewayRefusedError(InvalidInputError):
+    code = "gateway_refused"
+
+
+class GatewayDisabledError(ConflictError):
+    code = "gateway_disabled"
+
+
+class AppriseNotInstalledError(ConflictError):
+    code = "apprise_not_installed"
+
+
 class RecipientKnownError(ConflictError):
     code = "mail_recipient_known"

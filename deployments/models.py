@@ -46,7 +46,10 @@ from deployments.querysets import (
 from deployments.windows import MaintenanceWindow
 from devices.models import Device
 from firmware.models import Firmware, Manifest
+from hotswap.common.keyring import seal, unseal
 from hotswap.common.models import BaseModel
+
+GATEWAY_PURPOSE = "gateway-url"
 
 
 class Deployment(BaseModel):
@@ -494,6 +497,31 @@ class MailRecipient(Listener):
         return self.address
 
 
+class Gateway(Listener):
+    """A service that passes on short messages, by SMS or chat (an apprise URL)."""
+
+    kind = "gateway"
+    delivery_field = "gateway"
+
+    # All that is ever shown of the URL: the rest of it is mostly secrets.
+    scheme = models.CharField(max_length=40)
+    sealed_url = models.BinaryField()
+
+    def __str__(self) -> str:
+        named = f" ({self.description})" if self.description else ""
+        return f"{self.scheme}://…{named}"
+
+    @property
+    def url(self) -> str:
+        """The whole URL with its secrets, for sending alone."""
+        return unseal(bytes(self.sealed_url), purpose=GATEWAY_PURPOSE).decode()
+
+    @url.setter
+    def url(self, url: str) -> None:
+        self.scheme = url.partition("://")[0].lower()
+        self.sealed_url = seal(url.encode(), purpose=GATEWAY_PURPOSE)
+
+
 class Notification(models.Model):
     """What is told of an event, as things stood at that moment."""
 
@@ -507,7 +535,7 @@ class Notification(models.Model):
 
 
 class Delivery(models.Model):
-    """One notification on its way to one endpoint or one mail address.
+    """One notification on its way to one endpoint, mail address or gateway.
 
     `next_attempt_at` is also the lease: whoever sends puts it off first, and a sender
     that dies leaves a delivery that is due again.
@@ -522,6 +550,9 @@ class Delivery(models.Model):
     )
     recipient = models.ForeignKey(
         MailRecipient, on_delete=models.CASCADE, null=True, related_name="deliveries"
+    )
+    gateway = models.ForeignKey(
+        Gateway, on_delete=models.CASCADE, null=True, related_name="deliveries"
     )
     status = models.CharField(
         max_length=9, choices=DeliveryStatus.choices, default=DeliveryStatus.PENDING
@@ -540,8 +571,15 @@ class Delivery(models.Model):
     class Meta:
         constraints = [
             models.CheckConstraint(
-                condition=models.Q(webhook__isnull=False, recipient__isnull=True)
-                | models.Q(webhook__isnull=True, recipient__isnull=False),
+                condition=models.Q(
+                    webhook__isnull=False, recipient__isnull=True, gateway__isnull=True
+                )
+                | models.Q(
+                    webhook__isnull=True, recipient__isnull=False, gateway__isnull=True
+                )
+                | models.Q(
+                    webhook__isnull=True, recipient__isnull=True, gateway__isnull=False
+                ),
                 name="delivery_to_one",
             )
         ]
@@ -559,6 +597,6 @@ class Delivery(models.Model):
     @property
     def listener(self) -> Listener:
         """Whom it is for."""
-        found = self.webhook or self.recipient
+        found = self.webhook or self.recipient or self.gateway
         assert found is not None
         return found

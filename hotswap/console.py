@@ -183,6 +183,7 @@ def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
                         "deployments_mailrecipient_changelist",
                         "mail",
                     ),
+                    entry("Gateways", "deployments_gateway_changelist", "sms"),
                     entry("Deliveries", "deployments_delivery_changelist", "outbox"),
                 ],
             }

@@ -1,4 +1,4 @@
-"""Webhooks, mail recipients, and what was delivered to them."""
+"""Webhooks, mail recipients, gateways, and what was delivered to them."""
 
 from typing import Any, ClassVar
 
@@ -8,7 +8,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from deployments.choices import NotifiedEvent
-from deployments.models import Delivery, Listener, MailRecipient, Webhook
+from deployments.models import Delivery, Gateway, Listener, MailRecipient, Webhook
 from deployments.services import listeners
 from hotswap.common.api.base import ApiView, ListView, acting_person
 from hotswap.common.api.etags import etag_of, expected_etags
@@ -89,6 +89,22 @@ class MailRecipientInput(CamelSerializer):
 
 class MailRecipientOutput(ListenerOutput):
     address = serializers.CharField()
+
+
+class GatewayInput(CamelSerializer):
+    url = StrictCharField(
+        max_length=2000, help_text="an apprise URL; it is not shown again"
+    )
+    events = _events_field(default=list)
+    description = _description_field(default="")
+
+
+class GatewayChangesInput(ListenerChangesInput):
+    url = StrictCharField(max_length=2000, required=False)
+
+
+class GatewayOutput(ListenerOutput):
+    scheme = serializers.CharField(help_text="all that is shown of the URL")
 
 
 class DeliveryOutput(CamelSerializer):
@@ -285,3 +301,36 @@ class MailRecipientsView(ListenersView):
 class MailRecipientView(ListenerView):
     kind = MailRecipient
     shown_class = MailRecipientOutput
+
+
+# --- Gateways ----------------------------------------------------------------------
+
+
+class GatewaysView(ListenersView):
+    """The services that pass on short messages, newest first."""
+
+    queryset = Gateway.objects.all()
+    output_class = GatewayOutput
+
+    @extend_schema(request=GatewayInput, responses={201: GatewayOutput})
+    @idempotent
+    def post(self, request: Request) -> Response:
+        """Add a service by its apprise URL, of which only the scheme is shown."""
+        given = self.validated(GatewayInput, request.data)
+        gateway = listeners.create_gateway(actor=acting_person(request), **given)
+        return Response(
+            GatewayOutput(gateway).data,
+            status=201,
+            headers={"Location": f"/api/v1/gateways/{gateway.pk}"},
+        )
+
+
+@extend_schema_view(
+    get=extend_schema(responses=GatewayOutput),
+    patch=extend_schema(request=GatewayChangesInput, responses=GatewayOutput),
+    delete=extend_schema(responses={204: None}),
+)
+class GatewayView(ListenerView):
+    kind = Gateway
+    changes_class = GatewayChangesInput
+    shown_class = GatewayOutput

@@ -3,7 +3,7 @@
 from django.urls import URLPattern, path
 
 from deployments.api import notifications, views
-from deployments.models import Listener, MailRecipient, Webhook
+from deployments.models import Gateway, Listener, MailRecipient, Webhook
 
 ONE = "deployments/<uuid:deployment_id>"
 
@@ -94,6 +94,12 @@ urlpatterns = [
         "mail-recipients/<uuid:listener_id>",
         notifications.MailRecipientView.as_view(),
         name="mail-recipient",
+    ),
+    *_listener_routes("gateways", "gateway", notifications.GatewaysView, Gateway),
+    path(
+        "gateways/<uuid:listener_id>",
+        notifications.GatewayView.as_view(),
+        name="gateway",
     ),
     path("quarantines", views.QuarantinesView.as_view(), name="quarantines"),
     path(

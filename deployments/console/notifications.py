@@ -12,11 +12,15 @@ from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import RadioFilter
 from unfold.decorators import display
 
-from deployments.api.notifications import MailRecipientInput, WebhookInput
+from deployments.api.notifications import (
+    GatewayInput,
+    MailRecipientInput,
+    WebhookInput,
+)
 from deployments.choices import DeliveryStatus, NotifiedEvent
 from deployments.console.words import look_pill
-from deployments.exceptions import WebhookRefusedError
-from deployments.models import Delivery, Listener, MailRecipient, Webhook
+from deployments.exceptions import GatewayRefusedError, WebhookRefusedError
+from deployments.models import Delivery, Gateway, Listener, MailRecipient, Webhook
 from deployments.services import listeners
 from hotswap.common.console import (
     DONE,
@@ -76,19 +80,49 @@ class ListenerForm(ConsoleForm):
     description = forms.CharField(max_length=200, required=False)
 
 
-class WebhookForm(ListenerForm):
+class UrlForm(ListenerForm):
+    """With a URL, beside which stands why nothing may be sent there."""
+
+    field_order = ("url",)
+
+    def refuse(self, error: HotSwapError) -> None:
+        if isinstance(error, WebhookRefusedError | GatewayRefusedError):
+            self.add_error("url", error.errors[0].detail)
+        else:
+            super().refuse(error)
+
+
+class WebhookForm(UrlForm):
     url = forms.CharField(
         label="URL",
         max_length=2000,
         help_text="Public and over https://, unless its network is allowed by name.",
     )
-    field_order = ("url",)
 
-    def refuse(self, error: HotSwapError) -> None:
-        if isinstance(error, WebhookRefusedError):
-            self.add_error("url", error.errors[0].detail)
-        else:
-            super().refuse(error)
+
+class GatewayForm(UrlForm):
+    url = forms.CharField(
+        label="Apprise URL",
+        max_length=2000,
+        widget=forms.TextInput(
+            attrs={
+                "autocomplete": "off",
+                "spellcheck": "false",
+                "placeholder": "twilio://account:token@from/to",
+            }
+        ),
+        help_text="It holds secrets: only what stands before :// is shown again.",
+    )
+
+
+class GatewayChangesForm(GatewayForm):
+    url = forms.CharField(
+        label="New apprise URL",
+        max_length=2000,
+        required=False,
+        widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
+        help_text="Empty: it stays as it is.",
+    )
 
 
 class MailRecipientForm(ListenerForm):
@@ -208,6 +242,34 @@ class EditListener(ListenerVerb):
 class EditWebhook(EditListener):
     form_class = WebhookForm
     start_fields = ("url", "events", "description")
+
+
+class AddGateway(ListenerVerb):
+    name = "add"
+    label = "Add gateway"
+    icon = "add"
+    tone = "primary"
+    is_of_list = True
+    form_class = GatewayForm
+
+    def make_form(self, request: HttpRequest, obj: Any) -> ConsoleForm:
+        form = super().make_form(request, obj)
+        if form.is_bound and form.is_valid():
+            form.check_with(GatewayInput, form.cleaned_data)
+        return form
+
+    def act(self, user: User, obj: Any, given: dict[str, Any]) -> str:
+        gateway = listeners.create_gateway(actor=user, **given)
+        return f"{gateway} is told from now on."
+
+
+class EditGateway(EditListener):
+    form_class = GatewayChangesForm
+
+    def act(self, user: User, obj: Listener, given: dict[str, Any]) -> str:
+        kept = () if given["url"] else ("url",)
+        changes = {name: given[name] for name in given if name not in kept}
+        return super().act(user, obj, changes)
 
 
 class EnableListener(ListenerVerb):
@@ -359,7 +421,7 @@ class ListenerAdmin(AdminsOnly):
         assert isinstance(deliveries, DeliveryAdmin)
         rows = (
             Delivery.objects.of(obj)
-            .select_related("notification", "webhook", "recipient")
+            .select_related("notification", "webhook", "recipient", "gateway")
             .order_by("-created_at")[: SHOWN_DELIVERIES + 1]
         )
         shown = list(rows)
@@ -420,6 +482,28 @@ class MailRecipientAdmin(ListenerAdmin):
     )
 
 
+@admin.register(Gateway)
+class GatewayAdmin(ListenerAdmin):
+    list_name = "Gateways"
+    verbs = (
+        AddGateway,
+        SendTest,
+        EditGateway,
+        EnableListener,
+        DisableListener,
+        DeleteListener,
+    )
+    list_display = ("where", "description", "told_of", "state", "last")
+    empty_words = (
+        "Nobody is told by SMS or chat.",
+        "Add the URL of a service, and short messages say what happens.",
+    )
+
+    @display(description="Gateway")
+    def where(self, gateway: Gateway) -> str:
+        return f"{gateway.scheme}://…"
+
+
 class DeliveryStatusFilter(RadioFilter):
     title = "status"
     parameter_name = "status"
@@ -443,11 +527,13 @@ class DeliveryAdmin(AdminsOnly):
     ordering = ("-created_at",)
     empty_words = (
         "Nothing was sent yet.",
-        "What webhooks and mail recipients are told of appears here for 30 days.",
+        "What is told by webhook, mail or gateway appears here for 30 days.",
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Delivery]:
-        return Delivery.objects.select_related("notification", "webhook", "recipient")
+        return Delivery.objects.select_related(
+            "notification", "webhook", "recipient", "gateway"
+        )
 
     @display(description="Event")
     def what(self, delivery: Delivery) -> str:

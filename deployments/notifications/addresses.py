@@ -1,4 +1,4 @@
-"""Which addresses a webhook may be sent to.
+"""Which addresses webhooks and gateways may be sent to.
 
 Rules:
 - What counts is the address that a name resolves to at the moment of sending, and the
@@ -68,6 +68,18 @@ def is_public(address: Address) -> bool:
     return not _within(address, NEVER_PUBLIC)
 
 
+def is_permitted(name: str, *, allowed: Iterable[Network], plain: bool = False) -> bool:
+    """Tell whether an address may be connected to.
+
+    Args:
+        name: the address, as it was looked up.
+        allowed: networks that are permitted whatever they are, also without TLS.
+        plain: the connection is without TLS.
+    """
+    address = ip_address(name)
+    return _within(address, allowed) or (not plain and is_public(address))
+
+
 def _within(address: Address, networks: Iterable[Network]) -> bool:
     return any(
         address.version == network.version and address in network
@@ -117,11 +129,10 @@ def resolve(text: str, *, allowed: Sequence[Network]) -> Target:
         raise TargetRefusedError(f"{host} does not resolve to an address") from None
     names = tuple(dict.fromkeys(str(entry[4][0]) for entry in found))
     for name in names:
-        address = ip_address(name)
-        if _within(address, allowed):
-            continue
-        if not is_public(address):
+        if not is_permitted(name, allowed=allowed):
             raise TargetRefusedError(f"{host} leads to {name}, which is not public")
-        if url.scheme != "https":
+        if url.scheme != "https" and not is_permitted(
+            name, allowed=allowed, plain=True
+        ):
             raise TargetRefusedError("must begin with https://")
     return Target(url, host, port, names)

@@ -15,10 +15,16 @@ from django.db.models import F
 from django.utils import timezone
 
 from deployments.choices import DeliveryStatus
-from deployments.models import Delivery, Listener, Notification, Webhook
+from deployments.models import (
+    Delivery,
+    Listener,
+    Notification,
+    Webhook,
+)
+from deployments.notifications.gateways import send_message
 from deployments.notifications.sending import Outcome, post, send_mail
 from deployments.notifications.signing import signed_headers
-from deployments.notifications.words import subject_of, text_of
+from deployments.notifications.words import short_of, subject_of, text_of
 from hotswap.common import audit
 from hotswap.common.keyring import unseal
 from hotswap.common.models import Clock
@@ -31,12 +37,13 @@ TURN = "notifications"
 TURN_LENGTH = timedelta(seconds=10)
 NO_TURN = datetime(1970, 1, 1, tzinfo=UTC)
 TURN_SECONDS = 20.0
-LANES = 24
+# One for each listener that can be slow, and for the mail.
+LANES = settings.MAX_WEBHOOKS + settings.MAX_GATEWAYS + 1
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A leased delivery; `lane` is its webhook, or None for all mail."""
+    """A leased delivery; `lane` is its webhook or gateway, or None for all mail."""
 
     delivery_id: UUID
     lane: UUID | None
@@ -84,10 +91,14 @@ def _take_turn(now: datetime) -> bool:
 
 def _claim(*, now: datetime, busy: set[UUID | None]) -> list[Job]:
     """Lease the oldest due delivery of each lane that is free."""
-    due = Delivery.objects.due(now).exclude(webhook__in=[pk for pk in busy if pk])
+    named = [pk for pk in busy if pk]
+    due = (
+        Delivery.objects.due(now).exclude(webhook__in=named).exclude(gateway__in=named)
+    )
     if None in busy:
-        due = due.filter(webhook__isnull=False)
-    first = due.order_by("webhook_id", "created_at", "pk").distinct("webhook_id")
+        due = due.filter(recipient__isnull=True)
+    lane = ("webhook_id", "gateway_id")
+    first = due.order_by(*lane, "created_at", "pk").distinct(*lane)
     with transaction.atomic():
         rows = list(
             Delivery.objects.filter(pk__in=[row.pk for row in first])
@@ -96,7 +107,7 @@ def _claim(*, now: datetime, busy: set[UUID | None]) -> list[Job]:
             .select_for_update(
                 of=("self", "notification"), skip_locked=True, no_key=True
             )
-            .select_related("notification", "webhook", "recipient")
+            .select_related("notification", "webhook", "recipient", "gateway")
             .order_by("created_at")[: LANES - len(busy)]
         )
         # The attempt counts from here: one that is cut off may have arrived.
@@ -106,13 +117,26 @@ def _claim(*, now: datetime, busy: set[UUID | None]) -> list[Job]:
             attempts=F("attempts") + 1,
         )
     return [
-        Job(row.pk, row.webhook_id, row.attempts + 1, _attempt(row, now))
+        Job(
+            row.pk,
+            row.webhook_id or row.gateway_id,
+            row.attempts + 1,
+            _attempt(row, now),
+        )
         for row in rows
     ]
 
 
 def _attempt(row: Delivery, now: datetime) -> Callable[[], Outcome]:
     payload = row.notification.payload
+    if row.gateway is not None:
+        return partial(
+            send_message,
+            url=row.gateway.url,
+            title=subject_of(payload),
+            text=short_of(payload),
+            allowed=settings.WEBHOOK_ALLOWED_NETWORKS,
+        )
     if row.webhook is None:
         assert row.recipient is not None
         return partial(
@@ -178,25 +202,26 @@ def _note(job: Job, outcome: Outcome, *, now: datetime) -> None:
         else:
             row.next_attempt_at = now + waits[tried - 1]
         row.save()
-        if outcome.is_gone and row.webhook_id is not None:
-            _disable_gone(row.webhook_id, now)
+        if outcome.is_gone:
+            _disable_gone(row.listener, now)
 
 
-def _disable_gone(webhook_id: UUID, now: datetime) -> None:
-    webhook = (
-        Webhook.objects.select_for_update(no_key=True)
-        .filter(pk=webhook_id, enabled=True)
+def _disable_gone(told: Listener, now: datetime) -> None:
+    listener = (
+        type(told)
+        ._default_manager.select_for_update(no_key=True)
+        .filter(pk=told.pk, enabled=True)
         .first()
     )
-    if webhook is None:
+    if listener is None:
         return
     reason = "the endpoint answered 410 Gone"
-    disable(webhook, reason, now=now)
+    disable(listener, reason, now=now)
     audit.record(
         actor=None,
-        verb="webhook.disabled",
-        object_kind="webhook",
-        object_id=webhook_id,
+        verb=f"{listener.kind}.disabled",
+        object_kind=listener.kind,
+        object_id=listener.pk,
         details={"reason": reason},
     )
 

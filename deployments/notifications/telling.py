@@ -20,6 +20,7 @@ from deployments.choices import NotifiedEvent
 from deployments.models import (
     Delivery,
     Deployment,
+    Gateway,
     Listener,
     MailRecipient,
     Notification,
@@ -32,7 +33,7 @@ TASK = "deployments.tasks.send_notifications"
 # How long a notification about devices waits for more of them.
 GATHERING = timedelta(seconds=5)
 NAMED_DEVICES = 100
-LISTENERS: tuple[type[Listener], ...] = (Webhook, MailRecipient)
+LISTENERS: tuple[type[Listener], ...] = (Webhook, MailRecipient, Gateway)
 
 
 def tell(

@@ -5,6 +5,8 @@ from typing import Any
 from django.conf import settings
 
 SUBJECT_LENGTH = 200
+# What is told in a short message, without the link: about two SMS with its title.
+SHORT_LENGTH = 200
 
 
 def subject_of(payload: dict[str, Any]) -> str:
@@ -27,9 +29,24 @@ def text_of(payload: dict[str, Any]) -> str:
         more = data["total"] - len(data["devices"])
         lines += [f"and {more} more"] if more else []
     if "deployment" in data and settings.PUBLIC_URL:
-        page = f"/admin/deployments/deployment/{data['deployment']['id']}/change/"
-        lines += ["", settings.PUBLIC_URL.rstrip("/") + page]
+        lines += ["", _page_of(data["deployment"])]
     return "\n".join([*lines, "", f"{payload['type']} at {payload['timestamp']}", ""])
+
+
+def short_of(payload: dict[str, Any]) -> str:
+    """Say the sentence of a notification, and where to read on."""
+    data = payload["data"]
+    sentence = " ".join(data["message"].split())
+    if len(sentence) > SHORT_LENGTH:
+        sentence = sentence[: SHORT_LENGTH - 1] + "…"
+    if "deployment" in data and settings.PUBLIC_URL:
+        return f"{sentence}\n{_page_of(data['deployment'])}"
+    return sentence
+
+
+def _page_of(deployment: dict[str, Any]) -> str:
+    page = f"/admin/deployments/deployment/{deployment['id']}/change/"
+    return str(settings.PUBLIC_URL).rstrip("/") + page
 
 
 def _about(deployment: dict[str, Any]) -> list[str]:

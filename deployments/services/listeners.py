@@ -1,4 +1,4 @@
-"""Who is told of events: webhooks and mail addresses."""
+"""Who is told of events: webhooks, mail addresses and gateways."""
 
 from collections.abc import Sequence
 from typing import Any, TypeVar
@@ -10,7 +10,11 @@ from django.utils import timezone
 
 from deployments.choices import DeliveryStatus
 from deployments.exceptions import (
+    AppriseNotInstalledError,
     DeliveryNotFoundError,
+    GatewayDisabledError,
+    GatewayNotFoundError,
+    GatewayRefusedError,
     RecipientDisabledError,
     RecipientKnownError,
     RecipientNotFoundError,
@@ -19,8 +23,9 @@ from deployments.exceptions import (
     WebhookNotFoundError,
     WebhookRefusedError,
 )
-from deployments.models import Delivery, Listener, MailRecipient, Webhook
+from deployments.models import Delivery, Gateway, Listener, MailRecipient, Webhook
 from deployments.notifications.addresses import TargetRefusedError, resolve
+from deployments.notifications.gateways import AppriseMissingError, check_url
 from deployments.notifications.outbox import SECRET_PURPOSE, disable
 from deployments.notifications.signing import new_secret
 from deployments.notifications.telling import tell_test, wake_a_worker
@@ -33,10 +38,12 @@ from hotswap.common.models import User
 MISSING: dict[type[Listener], type[NotFoundError]] = {
     Webhook: WebhookNotFoundError,
     MailRecipient: RecipientNotFoundError,
+    Gateway: GatewayNotFoundError,
 }
 DISABLED: dict[type[Listener], type[ConflictError]] = {
     Webhook: WebhookDisabledError,
     MailRecipient: RecipientDisabledError,
+    Gateway: GatewayDisabledError,
 }
 Kind = TypeVar("Kind", bound=Listener)
 BY_A_PERSON = "disabled by a person"
@@ -49,7 +56,7 @@ def get_listener(kind: type[Kind], listener_id: UUID) -> Kind:
     """Return a listener.
 
     Raises:
-        WebhookNotFoundError, RecipientNotFoundError: there is none (404).
+        NotFoundError of the kind: there is none (404).
     """
     found = kind._default_manager.filter(pk=listener_id).first()
     if found is None:
@@ -105,15 +112,19 @@ def change_listener(
     sent again when it is enabled.
 
     Args:
-        changes: any of `events`, `description`, `enabled`, and `url` of a webhook.
+        changes: any of `events`, `description`, `enabled`, and `url` of a webhook or
+            gateway.
 
     Raises:
-        WebhookNotFoundError, RecipientNotFoundError, PreconditionFailedError.
-        WebhookRefusedError: nothing may be sent to the new URL (400).
+        NotFoundError of the kind, PreconditionFailedError.
+        WebhookRefusedError, GatewayRefusedError: nothing may be sent to the new URL
+            (400).
+        AppriseNotInstalledError: there is nothing to check the URL with (409).
     """
     fields = dict(changes)
     if "url" in fields:
-        _check_url(fields["url"])
+        check = _check_gateway if kind is Gateway else _check_url
+        check(fields["url"])
     if "events" in fields:
         fields["events"] = sorted(set(fields["events"]))
     now = timezone.now()
@@ -147,7 +158,7 @@ def delete_listener(*, actor: User, kind: type[Listener], listener_id: UUID) -> 
     """Remove a listener with the log of its deliveries.
 
     Raises:
-        WebhookNotFoundError, RecipientNotFoundError: there is none (404).
+        NotFoundError of the kind: there is none (404).
     """
     with transaction.atomic():
         listener = _locked(kind, listener_id)
@@ -159,8 +170,8 @@ def send_test(*, actor: User, kind: type[Listener], listener_id: UUID) -> Delive
     """Send a listener a notification that tells nothing else.
 
     Raises:
-        WebhookNotFoundError, RecipientNotFoundError: there is none (404).
-        WebhookDisabledError, RecipientDisabledError: it wants nothing (409).
+        NotFoundError of the kind: there is none (404).
+        ConflictError of the kind: it is disabled and wants nothing (409).
     """
     with transaction.atomic():
         listener = _locked(kind, listener_id)
@@ -176,8 +187,8 @@ def resend(
     """Send a delivery anew, whatever became of it, with all its attempts.
 
     Raises:
-        WebhookNotFoundError, RecipientNotFoundError, DeliveryNotFoundError (404).
-        WebhookDisabledError, RecipientDisabledError: it wants nothing more (409).
+        NotFoundError of the kind, DeliveryNotFoundError (404).
+        ConflictError of the kind: it is disabled and wants nothing more (409).
     """
     with transaction.atomic():
         listener = _locked(kind, listener_id)
@@ -290,3 +301,49 @@ def create_mail_recipient(
         # The trail cannot forget, so it does not learn the address.
         _record(recipient, "created", actor, {"events": recipient.events})
     return recipient
+
+
+# --- Gateways ----------------------------------------------------------------------
+
+
+def _check_gateway(url: str) -> None:
+    try:
+        check_url(url, allowed=settings.WEBHOOK_ALLOWED_NETWORKS)
+    except TargetRefusedError as error:
+        said = str(error)
+        raise GatewayRefusedError(
+            f"url: {said}", errors=[FieldError("/url", "gateway_refused", said)]
+        ) from None
+    except AppriseMissingError as error:
+        raise AppriseNotInstalledError(str(error)) from None
+
+
+def create_gateway(
+    *, actor: User, url: str, events: Sequence[str] = (), description: str = ""
+) -> Gateway:
+    """Add a service that passes on short messages.
+
+    Args:
+        url: an apprise URL; nothing but its scheme is ever shown again.
+
+    Raises:
+        GatewayRefusedError: nothing may be sent to this URL (400).
+        AppriseNotInstalledError: the optional library is missing (409).
+        TooManyListenersError: there are as many as may be (409).
+    """
+    _check_gateway(url)
+    with transaction.atomic():
+        if Gateway.objects.count() >= settings.MAX_GATEWAYS:
+            raise TooManyListenersError(
+                f"there are {settings.MAX_GATEWAYS} gateways already"
+            )
+        gateway = Gateway(events=sorted(set(events)), description=description)
+        gateway.url = url
+        gateway.save()
+        _record(
+            gateway,
+            "created",
+            actor,
+            {"scheme": gateway.scheme, "events": gateway.events},
+        )
+    return gateway

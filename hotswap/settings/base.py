@@ -7,6 +7,7 @@ Rules:
 """
 
 import json
+import sys
 from datetime import timedelta
 from ipaddress import ip_network
 from pathlib import Path
@@ -371,6 +372,13 @@ NOTIFICATIONS_KEPT = timedelta(days=30)
 WEBHOOK_SECRET_OVERLAP = timedelta(hours=24)
 MAX_WEBHOOKS = 20
 MAX_MAIL_RECIPIENTS = 50
+MAX_GATEWAYS = 10
+# Who hands messages to apprise, and when it is killed. Isolated (-I): neither variables
+# nor files of the working directory reach it; -B: it writes nothing.
+GATEWAY_COMMAND = [
+    *(sys.executable, "-I", "-B", "-m", "deployments.notifications.gateway_process")
+]
+GATEWAY_SECONDS = 15.0
 MAIL_FROM = env.str("HOTSWAP_MAIL_FROM", default="hotswap@localhost")
 PUBLIC_URL = env.str("HOTSWAP_PUBLIC_URL", default="")
 

@@ -118,6 +118,14 @@ TABLE = """
     /mail-recipients/<recipient>/test              POST   401 403 403 404 403
     /mail-recipients/<recipient>/deliveries        GET    401 403 403 404 403
     /mail-recipients/<recipient>/deliveries/<delivery>/resend POST 401 403 403 404 403
+    /gateways                                      GET    401 403 403 200 403
+    /gateways                                      POST   401 403 403 400 403
+    /gateways/<gateway>                            GET    401 403 403 404 403
+    /gateways/<gateway>                            PATCH  401 403 403 404 403
+    /gateways/<gateway>                            DELETE 401 403 403 404 403
+    /gateways/<gateway>/test                       POST   401 403 403 404 403
+    /gateways/<gateway>/deliveries                 GET    401 403 403 404 403
+    /gateways/<gateway>/deliveries/<delivery>/resend POST 401 403 403 404 403
     /schema                                        GET    401 200 200 200 403
     /docs                                          GET    401 200 200 200 403
 """
@@ -135,6 +143,7 @@ PLACES = {
     "<webhook>": "<uuid:listener_id>",
     "<delivery>": "<uuid:delivery_id>",
     "<recipient>": "<uuid:listener_id>",
+    "<gateway>": "<uuid:listener_id>",
 }
 
 

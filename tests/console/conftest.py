@@ -11,6 +11,7 @@ from django.utils import timezone
 from deployments.models import (
     Delivery,
     Deployment,
+    Gateway,
     MailRecipient,
     Quarantine,
     Webhook,
@@ -92,6 +93,7 @@ class Scene:
     quarantine: Quarantine
     webhook: Webhook
     mail_recipient: MailRecipient
+    gateway: Gateway
     delivery: Delivery
 
 
@@ -143,5 +145,14 @@ def scene(db: None) -> Scene:
         mail_recipient=create_mail_recipient(
             actor=world.admin, address="ops@example.com"
         ),
+        gateway=_gateway(),
         delivery=send_test(actor=world.admin, kind=Webhook, listener_id=webhook.pk),
     )
+
+
+def _gateway() -> Gateway:
+    """Save one unchecked: the service asks apprise, which takes half a second."""
+    gateway = Gateway(description="pager")
+    gateway.url = f"twilio://AC{'a' * 32}:{'b' * 32}@15551112222/15553334444"
+    gateway.save()
+    return gateway

@@ -1,15 +1,18 @@
 """The console's pages of notifications."""
 
 import re
+import sys
 from ipaddress import ip_network
 from typing import Any
 
 import pytest
 
-from deployments.models import Delivery, MailRecipient, Webhook
+from deployments.models import Delivery, Gateway, MailRecipient, Webhook
 from tests.console.conftest import ConsoleClient, Scene
+from tests.deployments.receivers import WITHOUT_APPRISE
 
 WEBHOOKS = "/admin/deployments/webhook/"
+GATEWAYS = "/admin/deployments/gateway/"
 MAILS = "/admin/deployments/mailrecipient/"
 
 
@@ -121,3 +124,69 @@ def test_a_mail_recipient_is_added_once_and_deleted(
 def test_empty_lists_say_what_would_fill_them(admin_client: ConsoleClient) -> None:
     assert b"There is no webhook." in admin_client.get(WEBHOOKS).content
     assert b"Nobody is told by mail." in admin_client.get(MAILS).content
+    assert b"Nobody is told by SMS or chat." in admin_client.get(GATEWAYS).content
+
+
+# --- Gateways ---------------------------------
+
+
+def test_a_gateway_is_added_and_only_its_scheme_shown(
+    admin_client: ConsoleClient,
+) -> None:
+    url = "json://127.0.0.1:9/s3cret"
+
+    admin_client.post(f"{GATEWAYS}add/", {"url": url, "description": "pager"})
+    gateway = Gateway.objects.get()
+    admin_client.post(f"{GATEWAYS}{gateway.pk}/test/", {"x": ""})
+    delivery = Delivery.objects.get()
+    pages = [
+        GATEWAYS,
+        f"{GATEWAYS}{gateway.pk}/change/",
+        f"{GATEWAYS}{gateway.pk}/edit/",
+        f"/admin/deployments/delivery/{delivery.pk}/change/",
+        "/admin/deployments/delivery/",
+    ]
+
+    shown = [admin_client.get(page).content.decode() for page in pages]
+
+    assert gateway.url == url
+    assert all("json://…" in page for page in shown)
+    assert not any("s3cret" in page for page in shown)
+
+
+def test_a_gateway_to_a_private_address_keeps_the_form(
+    admin_client: ConsoleClient,
+) -> None:
+    answer = admin_client.post(f"{GATEWAYS}add/", {"url": "jsons://10.0.0.1/x"})
+
+    assert answer.content.count(b"not public") == 1
+    assert b"jsons://10.0.0.1/x" in answer.content
+    assert not Gateway.objects.exists()
+
+
+def test_a_gateway_keeps_its_url_unless_a_new_one_is_given(
+    admin_client: ConsoleClient, scene: Scene
+) -> None:
+    place = f"{GATEWAYS}{scene.gateway.pk}/edit/"
+    before = scene.gateway.url
+
+    admin_client.post(place, {"url": "", "events": ["stage.opened"]})
+    scene.gateway.refresh_from_db()
+    kept = (scene.gateway.url, scene.gateway.events)
+    admin_client.post(place, {"url": "json://127.0.0.1:9/new"})
+
+    scene.gateway.refresh_from_db()
+    assert kept == (before, ["stage.opened"])
+    assert scene.gateway.url == "json://127.0.0.1:9/new"
+    assert scene.gateway.scheme == "json"
+
+
+def test_without_apprise_the_form_says_so(
+    admin_client: ConsoleClient, settings: Any
+) -> None:
+    settings.GATEWAY_COMMAND = [sys.executable, "-I", "-c", WITHOUT_APPRISE]
+
+    answer = admin_client.post(f"{GATEWAYS}add/", {"url": "json://127.0.0.1:9/x"})
+
+    assert answer.content.count(b"apprise is not installed on the server") == 1
+    assert not Gateway.objects.exists()

@@ -31,11 +31,12 @@ SHOWN = {
     "DeviceImport": "device_import",
     "Webhook": "webhook",
     "MailRecipient": "mail_recipient",
+    "Gateway": "gateway",
     "Delivery": "delivery",
 }
 ADMIN_ONLY = {
     *("User", "AuditEvent", "EnrolmentToken", "DeviceImport"),
-    *("Webhook", "MailRecipient", "Delivery"),
+    *("Webhook", "MailRecipient", "Gateway", "Delivery"),
 }
 
 

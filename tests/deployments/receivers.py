@@ -4,6 +4,7 @@ import base64
 import hashlib
 import hmac
 import json
+import ssl
 import threading
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -13,6 +14,13 @@ from deployments.models import Webhook
 from deployments.notifications import outbox
 from deployments.services.listeners import create_webhook
 from tests.deployments.world import World
+
+# Runs what sends by gateways in a place where the library is not.
+WITHOUT_APPRISE = """
+import runpy, sys
+sys.modules["apprise"] = None
+runpy.run_module("deployments.notifications.gateway_process", run_name="__main__")
+"""
 
 
 @dataclass
@@ -30,7 +38,9 @@ class Receiver:
         return [json.loads(body)["type"] for _, body in self.got]
 
 
-def serving(receiver: Receiver) -> ThreadingHTTPServer:
+def serving(
+    receiver: Receiver, *, tls: ssl.SSLContext | None = None
+) -> ThreadingHTTPServer:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
@@ -50,6 +60,8 @@ def serving(receiver: Receiver) -> ThreadingHTTPServer:
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
     receiver.url = f"http://127.0.0.1:{server.server_port}"
     threading.Thread(target=server.serve_forever, daemon=True).start()
     return server
