@@ -26,7 +26,7 @@ from rest_framework.exceptions import ParseError, Throttled
 from rest_framework.renderers import JSONRenderer
 
 from deployments.choices import ReportStatus
-from deployments.services.offers import PollAnswer, answer_poll
+from deployments.services.offers import WANTED, Wanted, answer_poll
 from deployments.services.reports import DeviceReport, apply_report
 from devices.models import Device
 from devices.selectors import admitted_device
@@ -40,7 +40,7 @@ from health.services.heartbeats import (
     Heartbeat,
     HeartbeatAnswer,
     record_heartbeat,
-    record_usual_heartbeat,
+    record_plain_heartbeat,
 )
 from hotswap.common.api.parsers import parse_json
 from hotswap.common.api.throttling import check_device_rate, mark_counted
@@ -64,7 +64,7 @@ MAY_BE_REPORTED = REPORTED | {"progressPercentage"} | TEXTS
 # The device, and whether any deployment wants something of it. A contact is noted at
 # most every five seconds; one that a crash of the database forgets is no loss, so
 # nobody waits for the disk.
-POLL = """
+POLL = f"""
     WITH caller AS (
         SELECT d.id FROM devices_device d
         WHERE d.id = %(device)s AND d.revoked_at IS NULL AND d.erased_at IS NULL
@@ -77,31 +77,34 @@ POLL = """
         FROM caller
         WHERE s.device_id = caller.id AND s.last_seen_at <= %(before)s
     )
-    SELECT EXISTS (SELECT FROM deployments_update u
-                   WHERE u.device_id = caller.id AND u.closed_at IS NULL)
-        OR EXISTS (SELECT FROM deployments_target t
-                   WHERE t.device_id = caller.id
-                     AND t.status IN ('pending', 'rolling_back')),
-        set_config('synchronous_commit', 'off', true)
+    SELECT set_config('synchronous_commit', 'off', true), wanted.*
     FROM caller JOIN health_devicestate s ON s.device_id = caller.id
-"""
-# Not what is written anew by every heartbeat, nor what those never look at.
-STATE = Columns(DeviceState, "s", without=("application_metrics", "past_boot_ids"))
-USUAL_HEARTBEAT = f"""
-    SELECT s.xmin::text,
-           u.id IS NOT NULL AS has_order, u.claimed_at IS NOT NULL AS is_claimed,
-           {STATE.sql}
+    CROSS JOIN ({WANTED}) AS wanted
+"""  # noqa: S608
+# Not what is written anew by every heartbeat.
+STATE = Columns(DeviceState, "s", without=("application_metrics",))
+DEVICE = Columns(
+    Device,
+    "d",
+    without=(
+        *("created_at", "updated_at", "region", "tags", "metadata", "enabled"),
+        *("revoked_at", "erased_at", "security_version", "version_key"),
+    ),
+)
+HEARTBEAT = f"""
+    SELECT {STATE.sql}, {DEVICE.sql}, s.xmin::text, u.id IS NOT NULL,
+           u.id IS NOT NULL AND u.claimed_at IS NULL
+               AND (u.kind <> 'install' OR f.damaged_at IS NULL)
     FROM devices_device d
     JOIN health_devicestate s ON s.device_id = d.id
     LEFT JOIN deployments_update u ON u.device_id = d.id AND u.closed_at IS NULL
+    LEFT JOIN firmware_firmware f ON f.id = u.firmware_id
     WHERE d.id = %(device)s AND d.revoked_at IS NULL AND d.erased_at IS NULL
       AND d.device_id = %(name)s
-      AND d.firmware_version = %(version)s AND d.firmware_checksum = %(checksum)s
-      AND s.firmware_version = %(version)s AND s.firmware_checksum = %(checksum)s
-      AND s.boot_id = %(boot)s
-      AND NOT EXISTS (SELECT 1 FROM deployments_target t
+      AND NOT EXISTS (SELECT FROM deployments_target t
                       WHERE t.device_id = d.id
-                        AND t.status IN ('pending', 'rolling_back'))
+                        AND t.status IN ('pending', 'rolling_back')
+                        AND (u.id IS NULL OR t.id <> u.target_id))
 """  # noqa: S608
 
 
@@ -156,11 +159,6 @@ def _answer(
     return answer
 
 
-def _caller(device_id: UUID, name: str) -> Device | None:
-    caller = admitted_device(device_id)
-    return caller if caller is not None and caller.device_id == name else None
-
-
 def _poll(
     request: HttpRequest, name: str, device: UUID, now: datetime
 ) -> HttpResponse | None:
@@ -180,18 +178,14 @@ def _poll(
         row = cursor.fetchone()
     if row is None:
         return None
-    answer = PollAnswer(None, settings.POLL_INTERVAL)
-    if row[0]:
-        caller = _caller(device, name)
-        if caller is None:
-            return None
-        answer = answer_poll(
-            device=caller,
-            now=now,
-            base_url=settings.PUBLIC_URL.rstrip("/")
-            or request.build_absolute_uri("/").rstrip("/"),
-            trusted=trusted,
-        )
+    answer = answer_poll(
+        device_id=device,
+        wanted=Wanted(*row[1:]),
+        now=now,
+        base_url=settings.PUBLIC_URL.rstrip("/")
+        or request.build_absolute_uri("/").rstrip("/"),
+        trusted=trusted,
+    )
     headers = {"Poll-Interval": str(int(answer.interval.total_seconds()))}
     if answer.instruction is not None:
         return _json(answer.instruction, headers)
@@ -212,10 +206,10 @@ def _heartbeat(
     beat = _read_heartbeat(request)
     if beat is None:
         return None
-    answer = _usual_heartbeat(name, device, beat, now)
+    answer = _plain_heartbeat(name, device, beat, now)
     if answer is None:
-        caller = _caller(device, name)
-        if caller is None:
+        caller = admitted_device(device)
+        if caller is None or caller.device_id != name:
             return None
         answer = record_heartbeat(device=caller, beat=beat, now=now)
     return _json(
@@ -226,31 +220,24 @@ def _heartbeat(
     )
 
 
-def _usual_heartbeat(
+def _plain_heartbeat(
     name: str, device: UUID, beat: Heartbeat, now: datetime
 ) -> HeartbeatAnswer | None:
     with prepared_cursor() as cursor:
-        cursor.execute(
-            USUAL_HEARTBEAT,
-            {
-                "device": device,
-                "name": name,
-                "version": beat.firmware_version,
-                "checksum": beat.firmware_checksum,
-                "boot": beat.boot_id,
-            },
-        )
+        cursor.execute(HEARTBEAT, {"device": device, "name": name})
         row = cursor.fetchone()
     if row is None:
         return None
-    version, has_order, is_claimed, *values = row
-    if has_order and not is_claimed:
-        return None
-    return record_usual_heartbeat(
-        state=STATE.take(iter(values)),
+    values = iter(row)
+    state, caller = STATE.take(values), DEVICE.take(values)
+    version, has_order, is_available = values
+    return record_plain_heartbeat(
+        device=caller,
+        state=state,
         row_version=version,
         beat=beat,
-        is_deploying=has_order,
+        has_order=has_order,
+        is_available=is_available,
         now=now,
     )
 

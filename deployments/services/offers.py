@@ -87,23 +87,32 @@ def poll(
             does not say.
     """
     note_contact(device_id=device.pk, now=now)
-    return answer_poll(device=device, now=now, base_url=base_url, trusted=trusted)
+    return answer_poll(
+        device_id=device.pk,
+        wanted=what_is_wanted(device.pk, now),
+        now=now,
+        base_url=base_url,
+        trusted=trusted,
+    )
 
 
 def answer_poll(
     *,
-    device: Device,
+    device_id: UUID,
+    wanted: "Wanted",
     now: datetime,
     base_url: str,
     trusted: frozenset[str] | None,
 ) -> PollAnswer:
-    """Answer a device whose contact is noted; see `poll`."""
-    wanted = what_is_wanted(device.pk, now)
+    """Answer a device whose contact is noted, and of which it is known what is wanted.
+
+    See `poll` for the rest.
+    """
     update = None
     if wanted.has_order:
-        update = _open_update(device)
-    elif device.revoked_at is None:
-        update = _offer(device, wanted, now, trusted)
+        update = _open_update(device_id)
+    else:
+        update = _offer(device_id, wanted, now, trusted)
     is_deploying = update is not None or wanted.is_planned
     interval = (
         settings.POLL_INTERVAL_DEPLOYING if is_deploying else settings.POLL_INTERVAL
@@ -132,12 +141,12 @@ def is_withheld(update: Update) -> bool:
     )
 
 
-def _open_update(device: Device) -> Update | None:
+def _open_update(device_id: UUID) -> Update | None:
     return (
         Update.objects.select_related(
             "firmware__model", "firmware__key", "manifest__key", "deployment"
         )
-        .filter(device=device, closed_at__isnull=True)
+        .filter(device=device_id, closed_at__isnull=True)
         .first()
     )
 
@@ -178,12 +187,12 @@ WANTED = """
     SELECT EXISTS (
         SELECT FROM deployments_update u
         WHERE u.device_id = %(device)s AND u.closed_at IS NULL
-    ), EXISTS (
+    ) AS has_order, EXISTS (
         SELECT FROM deployments_target t
         JOIN deployments_deployment p ON p.id = t.deployment_id
         WHERE t.device_id = %(device)s AND t.status IN ('pending', 'rolling_back')
           AND p.status IN ('Running', 'Paused', 'RollingBack')
-    ), first.id, first.paced_id
+    ) AS is_planned, first.id AS target_id, first.paced_id
     FROM (VALUES (1)) AS always
     LEFT JOIN LATERAL (
         SELECT t.id,
@@ -239,7 +248,7 @@ def has_moved_on(deployment: Deployment) -> Exists:
 
 
 def _offer(
-    device: Device, wanted: Wanted, now: datetime, trusted: frozenset[str] | None
+    device_id: UUID, wanted: Wanted, now: datetime, trusted: frozenset[str] | None
 ) -> Update | None:
     """Write the next order of a device, if there is one to give."""
     for _ in range(MAX_SKIPS):
@@ -249,16 +258,17 @@ def _offer(
             with transaction.atomic():
                 if wanted.paced_id is not None:
                     _take_turn(wanted.paced_id)
-                update = _offer_target(device, wanted.target_id, now, trusted)
+                update = _offer_target(wanted.target_id, now, trusted)
         except IntegrityError:
             # Another poll of the same device was first: its order is the answer.
-            return _open_update(device)
+            return _open_update(device_id)
         if update is not None:
             return update
-        wanted = what_is_wanted(device.pk, now)
+        wanted = what_is_wanted(device_id, now)
     return None
 
 
+DEVICE = Columns(Device, "d")
 TARGET = Columns(Target, "t")
 DEPLOYMENT = Columns(Deployment, "p")
 FIRMWARE = Columns(Firmware, "f")
@@ -267,7 +277,8 @@ STATE = Columns(DeviceState, "s", without=("application_metrics", "past_boot_ids
 # All that an offer goes by, with the target and the state of its device locked. Two of
 # the facts only say that a closer look is needed; the closer look decides.
 FACTS = f"""
-    SELECT {TARGET.sql}, {DEPLOYMENT.sql}, {FIRMWARE.sql}, {MODEL.sql}, {STATE.sql},
+    SELECT {DEVICE.sql}, {TARGET.sql}, {DEPLOYMENT.sql}, {FIRMWARE.sql}, {MODEL.sql},
+        {STATE.sql},
         EXISTS (
             SELECT FROM deployments_target later
             WHERE later.device_id = t.device_id AND later.status = 'success'
@@ -307,7 +318,7 @@ class _Facts:
     """What an offer goes by.
 
     Attributes:
-        target: locked, with its deployment.
+        target: locked, with its deployment and its device.
         firmware: what the order would bring, with its model.
         state: of the device, locked.
         running_id: the image that the device runs, if it is on the server.
@@ -332,7 +343,9 @@ def _read_facts(target_id: int) -> _Facts | None:
     if row is None:
         return None
     values = iter(row)
+    device = DEVICE.take(values)
     target = TARGET.take(values)
+    target.device = device
     target.deployment = DEPLOYMENT.take(values)
     firmware = FIRMWARE.take(values)
     firmware.model = MODEL.take(values)
@@ -342,17 +355,18 @@ def _read_facts(target_id: int) -> _Facts | None:
 
 
 def _offer_target(
-    device: Device, target_id: int, now: datetime, trusted: frozenset[str] | None
+    target_id: int, now: datetime, trusted: frozenset[str] | None
 ) -> Update | None:
     """Write an order for one target, or find that it needs none."""
     facts = _read_facts(target_id)
     if facts is None:
         return None
     target, firmware = facts.target, facts.firmware
-    deployment = target.deployment
+    deployment, device = target.deployment, target.device
+    if device.revoked_at is not None:
+        return None
     if target.status not in (TargetStatus.PENDING, TargetStatus.ROLLING_BACK):
         return None
-    target.device = device
     if facts.may_have_moved_on and _has_moved_on(target):
         _set_aside(target, "moved_on", "a later deployment has updated the device", now)
         return None

@@ -20,7 +20,6 @@ from django.db import transaction
 from deployments.choices import (
     SERVER_ERRORS,
     WORKING,
-    Level,
     OrderKind,
     ReportStatus,
     TargetStatus,
@@ -29,8 +28,7 @@ from deployments.choices import (
 from deployments.exceptions import UpdateClosedError, UpdateNotFoundError
 from deployments.models import Deployment, Update
 from deployments.services import sweeps
-from health.services.heartbeats import note_contact
-from health.services.watching import count_silence, restart_confirmation
+from health.services.watching import HEAR, heard
 from hotswap.common.rows import Columns, prepared_cursor
 
 logger = logging.getLogger(__name__)
@@ -45,47 +43,61 @@ ANNOUNCED = {
     ),
 }
 UPDATE = Columns(Update, "u")
-# The order under its lock, with what a claim needs to know beside it.
+# The order, with what a claim needs to know beside it.
 READ_ORDER = f"""
-    SELECT {UPDATE.sql}, p.health_criteria, p.rollback_thresholds, f.security_version
+    SELECT u.xmin::text, p.health_criteria, p.rollback_thresholds, f.security_version,
+           {UPDATE.sql}
     FROM deployments_update u
     JOIN deployments_deployment p ON p.id = u.deployment_id
     JOIN firmware_firmware f ON f.id = u.firmware_id
     JOIN devices_device d ON d.id = u.device_id
     WHERE u.id = %(update)s AND d.id = %(device)s AND d.device_id = %(name)s
       AND d.revoked_at IS NULL AND d.erased_at IS NULL
-    FOR NO KEY UPDATE OF u
 """  # noqa: S608
-KEEP_REPORT = """
-    INSERT INTO deployments_report
-        (update_id, received_at, sequence, status, was_applied, body)
-    VALUES (%(update)s, %(now)s, %(sequence)s, %(word)s, %(applied)s, %(body)s)
-"""
-# All that a report moves, by one statement. The order is locked, and an open one alone
-# moves its target.
-KEEP_AND_MOVE = f"""
-    WITH kept AS ({KEEP_REPORT}
-    ), changed AS (
+LOCK_ORDER = f"{READ_ORDER} FOR NO KEY UPDATE OF u"
+KEEP = f"""
+    WITH kept AS (
+        INSERT INTO deployments_report
+            (update_id, received_at, sequence, status, was_applied, body)
+        VALUES (%(update)s, %(now)s, %(sequence)s, %(word)s, %(applied)s, %(body)s)
+    )
+    {HEAR}
+"""  # noqa: S608
+# All that a report moves, by one statement, if the order is still the one that was
+# read. An open order alone moves its target.
+MOVE = f"""
+    WITH changed AS (
         UPDATE deployments_update
         SET last_sequence = %(sequence)s, durations = %(durations)s,
             status = %(word)s, boot_id_before = %(boot_id_before)s,
             installing_at = %(installing_at)s, rebooting_at = %(rebooting_at)s,
             claimed_at = %(claimed_at)s
-        WHERE id = %(update)s
+        WHERE id = %(update)s AND xmin = %(row_version)s::xid
+        RETURNING id, target_id, device_id
+    ), kept AS (
+        INSERT INTO deployments_report
+            (update_id, received_at, sequence, status, was_applied, body)
+        SELECT id, %(now)s, %(sequence)s, %(word)s, true, %(body)s FROM changed
+    ), moved AS (
+        UPDATE deployments_target t
+        SET status = COALESCE(%(target_status)s, t.status),
+            progress_percent = %(progress)s, updated_at = %(now)s
+        FROM changed WHERE t.id = changed.target_id
+        RETURNING t.deployment_id, t.device_id, t.stage_number
     ), told AS (
         INSERT INTO deployments_event
             (deployment_id, at, level, event, device_id, stage_number, message)
-        SELECT t.deployment_id, %(now)s, %(level)s, %(event)s, t.device_id,
-               t.stage_number, %(said)s
-        FROM deployments_target t WHERE t.id = %(target)s AND %(is_told)s
+        SELECT deployment_id, %(now)s, 'INFO', %(event)s, device_id, stage_number,
+               %(said)s
+        FROM moved WHERE %(is_told)s
     ), floored AS (
-        UPDATE devices_device SET security_version = %(floor)s
-        WHERE id = %(device)s AND security_version < %(floor)s
+        UPDATE devices_device d SET security_version = %(floor)s
+        FROM changed
+        WHERE d.id = changed.device_id AND d.security_version < %(floor)s
+    ), heard AS (
+        {HEAR} AND EXISTS (SELECT FROM changed)
     )
-    UPDATE deployments_target
-    SET status = COALESCE(%(target_status)s, status),
-        progress_percent = %(progress)s, updated_at = %(now)s
-    WHERE id = %(target)s
+    SELECT count(*) FROM changed
 """  # noqa: S608
 
 
@@ -126,48 +138,117 @@ def apply_report(
         UpdateClosedError: the order is finished, cancelled or superseded (409); the
             device drops it and polls again.
     """
+    with prepared_cursor() as cursor:
+        order = _read(cursor, READ_ORDER, device_id, name, update_id)
+        if only_open and order.update.closed_at is not None:
+            raise UpdateClosedError("this update is closed")
+        if order.takes(report):
+            applied = _take_in(cursor, order, report, now)
+            if applied is not None:
+                return applied
+    # Closed, failed, or changed by another in this moment.
     with transaction.atomic(), prepared_cursor() as cursor:
-        cursor.execute(
-            READ_ORDER, {"update": update_id, "device": device_id, "name": name}
-        )
-        row = cursor.fetchone()
-        if row is None:
-            raise UpdateNotFoundError("this device has no such update")
-        values = iter(row)
-        update = UPDATE.take(values)
+        order = _read(cursor, LOCK_ORDER, device_id, name, update_id)
+        if order.takes(report):
+            return _take_in(cursor, order, report, now) is True
+        update = order.update
         is_new = report.sequence > update.last_sequence
         is_open = update.closed_at is None
-        if only_open and not is_open:
-            raise UpdateClosedError("this update is closed")
-        applied = is_new and is_open and _may_follow(update, report)
-        kept: dict[str, Any] = {
-            "update": update.pk,
-            "now": now,
-            "sequence": report.sequence,
-            "word": report.status.value,
-            "applied": applied,
-            "body": json.dumps(report.body),
-        }
-        if applied and report.status != ReportStatus.FAILED:
-            criteria, thresholds, security_version = values
-            deployment = Deployment(
-                pk=update.deployment_id,
-                health_criteria=json.loads(criteria),
-                rollback_thresholds=json.loads(thresholds),
-            )
-            moved = _move(update, report, deployment, now)
-            # Its agent has raised its floor before it claims, proved or not.
-            is_claim = report.status == ReportStatus.CONFIRMING
-            floor = security_version if is_claim else 0
-            cursor.execute(KEEP_AND_MOVE, kept | moved | {"floor": floor})
-        else:
-            cursor.execute(KEEP_REPORT, kept)
-            if applied:
-                _fail(update, report, now)
-        note_contact(device_id=device_id, now=now)
+        applied = is_new and is_open
+        _keep(cursor, update, report, now, applied=applied)
+        if applied:
+            _fail(update, report, now)
     if is_new and not is_open:
         raise UpdateClosedError(f"this update is closed: {update.status}")
     return applied
+
+
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """An order as it was read, with the version of its row."""
+
+    row_version: str
+    criteria: str
+    thresholds: str
+    security_version: int
+    update: Update
+
+    def takes(self, report: DeviceReport) -> bool:
+        """Tell whether it is open and the report no failure."""
+        return self.update.closed_at is None and report.status != ReportStatus.FAILED
+
+
+def _read(
+    cursor: Any, statement: str, device_id: UUID, name: str, update_id: UUID
+) -> _Order:
+    cursor.execute(statement, {"update": update_id, "device": device_id, "name": name})
+    row = cursor.fetchone()
+    if row is None:
+        raise UpdateNotFoundError("this device has no such update")
+    version, criteria, thresholds, security_version, *values = row
+    update = UPDATE.take(iter(values))
+    return _Order(version, criteria, thresholds, security_version, update)
+
+
+def _keep(
+    cursor: Any, update: Update, report: DeviceReport, now: datetime, *, applied: bool
+) -> None:
+    """Store a report that moves nothing by itself."""
+    cursor.execute(
+        KEEP,
+        heard(device_id=update.device_id, watch_id=update.pk, now=now)
+        | _kept(update, report)
+        | {"applied": applied},
+    )
+
+
+def _kept(update: Update, report: DeviceReport) -> dict[str, Any]:
+    return {
+        "update": update.pk,
+        "sequence": report.sequence,
+        "word": report.status.value,
+        "body": json.dumps(report.body),
+    }
+
+
+def _take_in(
+    cursor: Any, order: _Order, report: DeviceReport, now: datetime
+) -> bool | None:
+    """Store a report of an open order that is no failure, and move the order on.
+
+    Returns:
+        Whether it changed anything; None, with nothing stored, if the order is no
+        longer the one that was read.
+    """
+    update = order.update
+    # The sequence only grows, and a claim is not taken back: this stays true.
+    if report.sequence <= update.last_sequence or not _may_follow(update, report):
+        _keep(cursor, update, report, now, applied=False)
+        return False
+    claimed_until, floor = None, 0
+    if report.status == ReportStatus.CONFIRMING:
+        deployment = Deployment(
+            health_criteria=json.loads(order.criteria),
+            rollback_thresholds=json.loads(order.thresholds),
+        )
+        claimed_until = now + deployment.watch_after_claim
+        # Its agent has raised its floor before it claims, proved or not.
+        floor = order.security_version
+    said = heard(
+        device_id=update.device_id,
+        watch_id=update.pk,
+        now=now,
+        reboots=report.status == ReportStatus.REBOOTING,
+        claimed_until=claimed_until,
+    )
+    cursor.execute(
+        MOVE,
+        said
+        | _kept(update, report)
+        | _moves(update, report, now)
+        | {"floor": floor, "row_version": order.row_version},
+    )
+    return True if cursor.fetchone() == (1,) else None
 
 
 def _own_word(error_code: str) -> str:
@@ -212,24 +293,14 @@ def _durations(update: Update, report: DeviceReport) -> dict[str, float]:
     return known
 
 
-def _move(
-    update: Update, report: DeviceReport, deployment: Deployment, now: datetime
-) -> dict[str, Any]:
-    """Return what a report that is no failure changes, by the statement's names."""
+def _moves(update: Update, report: DeviceReport, now: datetime) -> dict[str, Any]:
+    """Return what a report changes, by the names of the statement."""
     status = UpdateStatus(report.status)
     boot_id_before = update.boot_id_before
-    if status == UpdateStatus.CONFIRMING:
-        restart_confirmation(
-            watch_id=update.pk,
-            device_id=update.device_id,
-            until=now + deployment.watch_after_claim,
-            now=now,
-        )
-    elif status == UpdateStatus.REBOOTING:
+    if status == UpdateStatus.REBOOTING:
         # The boot that reports the reboot is the one that must be replaced.
         boot_id_before = report.boot_id or boot_id_before
-        count_silence(watch_id=update.pk, device_id=update.device_id, now=now)
-    else:
+    elif status != UpdateStatus.CONFIRMING:
         boot_id_before = boot_id_before or report.boot_id
     event, said = "", ""
     if update.status != status:
@@ -242,8 +313,6 @@ def _move(
         return now if at is None and status == word else at
 
     return {
-        "target": update.target_id,
-        "device": update.device_id,
         "durations": json.dumps(_durations(update, report)),
         "boot_id_before": boot_id_before,
         "installing_at": first(update.installing_at, UpdateStatus.INSTALLING),
@@ -251,7 +320,6 @@ def _move(
         "claimed_at": now if status == UpdateStatus.CONFIRMING else update.claimed_at,
         "target_status": target_status,
         "progress": report.progress_percent if target_status in WORKING else None,
-        "level": Level.INFO.value,
         "is_told": bool(event),
         "event": event,
         "said": said,

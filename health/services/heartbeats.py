@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -16,11 +17,15 @@ from health.baseline import Usual
 from health.choices import Verdict
 from health.evaluation import Limits, Sample, Suffering, judge
 from health.models import DeviceState
-from health.services.watching import clean_slate, limits_from_json, locked_state
+from health.services.watching import (
+    CONTACT_RESOLUTION,
+    clean_slate,
+    limits_from_json,
+    locked_state,
+)
 from hotswap.common.rows import prepared_cursor
 
 PAST_BOOTS_KEPT = 8
-CONTACT_RESOLUTION = timedelta(seconds=5)
 
 # Judges a device that nobody watches: the defaults of the specification.
 DEFAULT_LIMITS = Limits(
@@ -127,6 +132,7 @@ def _store_statement(names: tuple[str, ...], condition: str) -> str:
 
 
 _STORE = _store_statement(_ANEW, "true")
+_STORE_IF_SAME = _store_statement(_ANEW, "xmin = %(row_version)s::xid")
 _STORE_USUAL = _store_statement(_CHANGED, "xmin = %(row_version)s::xid")
 
 
@@ -155,33 +161,71 @@ def _store(
         return bool(cursor.fetchone() == (1,))
 
 
-def record_usual_heartbeat(
+def record_plain_heartbeat(
     *,
+    device: Device,
     state: DeviceState,
     row_version: str,
     beat: Heartbeat,
-    is_deploying: bool,
+    has_order: bool,
+    is_available: bool,
     now: datetime,
 ) -> HeartbeatAnswer | None:
-    """Store a heartbeat of the boot and image that the device last named.
+    """Store a heartbeat where everything that it could touch was read beforehand.
 
-    One statement and no lock: it writes if the row is still the one that was read.
+    No lock: it writes if the state is still the one that was read.
 
     Args:
         state: the row as it was read; all but `application_metrics` is looked at.
         row_version: its `xmin`.
-        is_deploying: a deployment is at work on the device and has no order for it.
+        has_order: the device has an open order, and nothing else is planned for it.
+        is_available: a poll would bring that.
 
     Returns:
-        None if another was first; nothing is stored then.
+        None if another was first, or if an image came that nobody ordered; nothing is
+        stored then.
     """
-    interval = _interval(state, is_deploying, now)
-    _apply(state, beat, now)
-    state.interval_seconds = int(interval.total_seconds())
-    state.online_until = now + max(settings.ONLINE_FLOOR, interval * 2.5)
-    if not _store(_STORE_USUAL, _CHANGED, state, beat, row_version=row_version):
+    interval = _interval(state, has_order, now)
+    answer = HeartbeatAnswer(is_available, int(interval.total_seconds()))
+    if beat.boot_id in state.past_boot_ids:
+        return answer
+    runs_another = (
+        beat.firmware_checksum != device.firmware_checksum
+        or beat.firmware_version != device.firmware_version
+    )
+    if runs_another and not has_order:
         return None
-    return HeartbeatAnswer(False, state.interval_seconds)
+    is_first_of_boot = beat.boot_id != state.boot_id
+    is_usual = (
+        not is_first_of_boot
+        and beat.firmware_checksum == state.firmware_checksum
+        and beat.firmware_version == state.firmware_version
+    )
+    _apply(state, beat, now)
+    state.interval_seconds = answer.next_heartbeat_seconds
+    state.online_until = now + max(settings.ONLINE_FLOOR, interval * 2.5)
+    statement, names = (_STORE_USUAL, _CHANGED) if is_usual else (_STORE_IF_SAME, _ANEW)
+    store = partial(
+        _store,
+        statement,
+        names,
+        state,
+        beat,
+        is_first_of_boot=is_first_of_boot,
+        row_version=row_version,
+    )
+    if not runs_another:
+        return answer if store() else None
+    with transaction.atomic():
+        if not store():
+            return None
+        record_running_firmware(
+            device=device,
+            version=beat.firmware_version,
+            checksum=beat.firmware_checksum,
+            now=now,
+        )
+    return answer
 
 
 def _interval(state: DeviceState, is_deploying: bool, now: datetime) -> timedelta:

@@ -25,6 +25,7 @@ from hotswap.common.services import touch_clock
 SWEEP_CLOCK = "health-sweep"
 ATTENTIVE = timedelta(hours=1)
 FRESH_BASELINE = timedelta(minutes=15)
+CONTACT_RESOLUTION = timedelta(seconds=5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,27 +179,59 @@ def clean_slate(state: DeviceState) -> None:
     state.breach_at = None
 
 
-def count_silence(*, watch_id: UUID, device_id: UUID, now: datetime) -> None:
-    """From now on silence counts: the device has said that it reboots."""
-    with prepared_cursor() as cursor:
-        cursor.execute(
-            "UPDATE health_devicestate SET silence_counts_from = %s"
-            " WHERE device_id = %s AND watch_id = %s",
-            [now, device_id, watch_id],
-        )
+# A device was heard with a report of its order; others make it a part of the statement
+# that takes the report in. That it was heard is noted at most every five seconds.
+HEAR = """
+    UPDATE health_devicestate s
+    SET last_seen_at = GREATEST(s.last_seen_at, %(now)s),
+        online_until = GREATEST(s.online_until, %(now)s + GREATEST(
+            make_interval(secs => %(online_floor)s),
+            s.interval_seconds * interval '2.5 seconds')),
+        silence_counts_from = CASE
+            WHEN s.watch_id = %(watch)s AND (%(reboots)s OR %(claims)s) THEN %(now)s
+            ELSE s.silence_counts_from END,
+        healthy_since = CASE WHEN s.watch_id = %(watch)s AND %(claims)s
+            THEN NULL ELSE s.healthy_since END,
+        healthy_count = CASE WHEN s.watch_id = %(watch)s AND %(claims)s
+            THEN 0 ELSE s.healthy_count END,
+        watch_until = CASE WHEN s.watch_id = %(watch)s AND %(claims)s
+            THEN %(watch_until)s ELSE s.watch_until END
+    WHERE s.device_id = %(device)s
+      AND (%(reboots)s OR %(claims)s OR s.last_seen_at <= %(contact_before)s)
+"""
 
 
-def restart_confirmation(
-    *, watch_id: UUID, device_id: UUID, until: datetime, now: datetime
-) -> None:
-    """Forget what was healthy so far: only what follows the claim is proof."""
+def heard(
+    *,
+    device_id: UUID,
+    watch_id: UUID,
+    now: datetime,
+    reboots: bool = False,
+    claimed_until: datetime | None = None,
+) -> dict[str, Any]:
+    """Return the values of `HEAR`.
+
+    Args:
+        reboots: the device has said so; from now on silence counts.
+        claimed_until: of a claim, how long it is watched after it. What was healthy so
+            far is forgotten: only what follows is proof.
+    """
+    return {
+        "device": device_id,
+        "watch": watch_id,
+        "now": now,
+        "reboots": reboots,
+        "claims": claimed_until is not None,
+        "watch_until": claimed_until,
+        "online_floor": settings.ONLINE_FLOOR.total_seconds(),
+        "contact_before": now - CONTACT_RESOLUTION,
+    }
+
+
+def hear(**said: Any) -> None:
+    """Note what a device has said of its order; see `heard`."""
     with prepared_cursor() as cursor:
-        cursor.execute(
-            "UPDATE health_devicestate SET healthy_since = NULL, healthy_count = 0,"
-            " watch_until = %s, silence_counts_from = %s"
-            " WHERE device_id = %s AND watch_id = %s",
-            [until, now, device_id, watch_id],
-        )
+        cursor.execute(HEAR, heard(**said))
 
 
 def unwatch(*, watch_ids: Any, now: datetime) -> None:

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from typing import Any, Generic, TypeVar, cast
 
 import psycopg
-from django.conf import settings
 from django.db import connection
 from django.db.backends.utils import CursorWrapper
 from django.db.models import Model
@@ -47,25 +46,18 @@ class Columns(Generic[Kind]):
         return self.model.from_db("default", self._names, values)
 
 
-class _PreparingCursor(psycopg.Cursor[tuple[Any, ...]]):
-    """Sends values apart from the statement, which the server plans but once."""
-
-    def execute(self, query: Any, params: Any = None, **options: Any) -> Any:
-        prepare = settings.DATABASE_PREPARE
-        return super().execute(query, params, **{"prepare": prepare} | options)
-
-
 @contextmanager
 def prepared_cursor() -> Iterator[CursorWrapper]:
     """Open a cursor for statements that are the same but for their values.
 
-    A value is typed by its place in the statement; where that says nothing, the
-    statement must (`%(x)s::text`).
+    Values go apart from the statement, which PostgreSQL parses and plans but once, if
+    the settings let it. A value is typed by its place in the statement; where that says
+    nothing, the statement must (`%(x)s::text`).
     """
     # Django's own way to a usable connection, with its check of an idle one.
     with connection.cursor():
         pass
-    with _PreparingCursor(connection.connection) as cursor:
+    with psycopg.Cursor(connection.connection) as cursor:
         wrap = (
             connection.make_debug_cursor
             if connection.queries_logged

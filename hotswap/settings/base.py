@@ -115,14 +115,12 @@ STATICFILES_DIRS = [BASE_DIR / "static"]
 WHITENOISE_USE_FINDERS = True
 
 
-def database_from_url(url: str, *, pool: bool = False) -> dict[str, Any]:
+def database_from_url(url: str) -> dict[str, Any]:
     """Translate a libpq address into Django's database settings.
 
     Args:
         url: `postgresql://user:password@host:port/name?option=value`, or any other
             form that libpq reads; `host` may be the folder of a Unix socket.
-        pool: keep a pool of connections (web); workers use one each, because Celery
-            closes Django's pool after every task.
     """
     parts = conninfo_to_dict(url)
     options: dict[str, Any] = {
@@ -135,8 +133,13 @@ def database_from_url(url: str, *, pool: bool = False) -> dict[str, Any]:
     options["options"] = (
         f"{options.get('options', '')} -c idle_in_transaction_session_timeout=5s"
     ).strip()
-    settings: dict[str, Any] = {
-        "ENGINE": "django.db.backends.postgresql",
+    # Of the statements of `prepared_cursor`; Django's own are never prepared. Poolers
+    # that hand a connection to another client between two statements lose what was
+    # prepared on it (PgBouncer before 1.22): they need this off.
+    if env.bool("HOTSWAP_DATABASE_PREPARE", default=True):
+        options["prepare_threshold"] = 0
+    return {
+        "ENGINE": "hotswap.common.postgresql",
         "NAME": parts.get("dbname", "hotswap"),
         "USER": parts.get("user", ""),
         "PASSWORD": parts.get("password", ""),
@@ -144,12 +147,8 @@ def database_from_url(url: str, *, pool: bool = False) -> dict[str, Any]:
         "PORT": parts.get("port", ""),
         "OPTIONS": options,
         "CONN_HEALTH_CHECKS": True,
+        "CONN_MAX_AGE": 600,
     }
-    if pool:
-        options["pool"] = {"min_size": 2, "max_size": 16, "timeout": 10}
-    else:
-        settings["CONN_MAX_AGE"] = 600
-    return settings
 
 
 def json_object(name: str) -> dict[str, Any]:
@@ -202,14 +201,9 @@ if DEVICE_CERTIFICATES != "off" and not (PROXY_SECRET or PROXY_ADDRESSES):
         "HOTSWAP_PROXY_ADDRESSES: without them anyone could write the header"
     )
 
-DATABASE_POOL = env.bool("HOTSWAP_DATABASE_POOL", default=False)
-# Poolers that hand a connection to another client between two statements lose what was
-# prepared on it (PgBouncer before 1.22): they need this off.
-DATABASE_PREPARE = env.bool("HOTSWAP_DATABASE_PREPARE", default=True)
 DATABASES = {
     "default": database_from_url(
-        env.str("HOTSWAP_DATABASE_URL", default="postgresql:///hotswap"),
-        pool=DATABASE_POOL,
+        env.str("HOTSWAP_DATABASE_URL", default="postgresql:///hotswap")
     )
 }
 REDIS_URL = env.str("HOTSWAP_REDIS_URL", default="redis://127.0.0.1:6379/0")

@@ -5,12 +5,7 @@ from hotswap.settings.base import database_from_url, env
 
 SECRET_KEY = env.str("HOTSWAP_SECRET_KEY")
 ALLOWED_HOSTS = env.list("HOTSWAP_ALLOWED_HOSTS")
-DATABASES = {
-    "default": database_from_url(
-        env.str("HOTSWAP_DATABASE_URL"),
-        pool=env.bool("HOTSWAP_DATABASE_POOL", default=False),
-    )
-}
+DATABASES = {"default": database_from_url(env.str("HOTSWAP_DATABASE_URL"))}
 FOUR_EYES = True
 
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")

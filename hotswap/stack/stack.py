@@ -257,7 +257,7 @@ class Stack:
                 *("--workers-kill-timeout", "5", "--log-level", "warning"),
                 # Little is to lie between a download and its receiver.
                 *("--http1-buffer-size", "65536"),
-                environment={**environment, "HOTSWAP_DATABASE_POOL": "1"},
+                environment=environment,
                 is_ready=lambda: accepts_connections(self.port),
             ),
         ]

@@ -21,9 +21,8 @@ from health.services.heartbeats import (
 )
 from health.services.watching import (
     Watch,
-    count_silence,
+    hear,
     locked_state,
-    restart_confirmation,
     sweep,
     unwatch,
     watch,
@@ -416,14 +415,26 @@ def test_a_claim_restarts_what_counts_as_proof(device: Device) -> None:
     order = watched(device)
     beat(device, 5, firmware_checksum=NEW)
 
-    restart_confirmation(
-        watch_id=order.watch_id, device_id=device.pk, until=at(99), now=at(6)
-    )
+    hear(watch_id=order.watch_id, device_id=device.pk, claimed_until=at(99), now=at(6))
 
     state = state_of(device)
     assert state.healthy_count == 0
     assert state.healthy_since is None
     assert state.watch_until == at(99)
+
+
+def test_what_is_said_of_an_order_that_is_not_watched_moves_nothing(
+    device: Device,
+) -> None:
+    watched(device)
+    beat(device, 5, firmware_checksum=NEW)
+
+    hear(watch_id=uuid4(), device_id=device.pk, claimed_until=at(99), now=at(6))
+
+    state = state_of(device)
+    assert state.healthy_count == 1
+    assert state.silence_counts_from is None
+    assert state.watch_until == at(3600)
 
 
 # --- Sweeps --------------------------------------------------------------------------
@@ -446,7 +457,7 @@ def test_silence_counts_from_the_reboot_and_only_then(device: Device) -> None:
     beat(device, 0)
     order = watched(device, 0)
     before = sweeps(0, 200)
-    count_silence(watch_id=order.watch_id, device_id=device.pk, now=at(200))
+    hear(watch_id=order.watch_id, device_id=device.pk, now=at(200), reboots=True)
 
     at_the_limit = sweeps(200, 260)
     over = sweeps(280, 300)
@@ -461,7 +472,7 @@ def test_silence_counts_from_the_reboot_and_only_then(device: Device) -> None:
 @pytest.mark.usefixtures("swept")
 def test_a_sign_of_life_restarts_the_silence(device: Device) -> None:
     order = watched(device, 0)
-    count_silence(watch_id=order.watch_id, device_id=device.pk, now=at(0))
+    hear(watch_id=order.watch_id, device_id=device.pk, now=at(0), reboots=True)
     sweeps(0, 40)
     beat(device, 50, boot_id="2")
 
@@ -476,7 +487,7 @@ def test_a_device_that_nobody_watches_is_not_judged_for_silence(
     beat(device, 0)
     other = DeviceFactory.create()
     order = watched(other, 0)
-    count_silence(watch_id=order.watch_id, device_id=other.pk, now=at(0))
+    hear(watch_id=order.watch_id, device_id=other.pk, now=at(0), reboots=True)
     unwatch(watch_ids=[order.watch_id], now=at(1))
 
     assert sweeps(0, 400) == 0
@@ -485,7 +496,7 @@ def test_a_device_that_nobody_watches_is_not_judged_for_silence(
 @pytest.mark.usefixtures("swept")
 def test_silence_after_the_end_of_the_watch_is_not_judged(device: Device) -> None:
     order = watched(device, 0, until=at(50))
-    count_silence(watch_id=order.watch_id, device_id=device.pk, now=at(0))
+    hear(watch_id=order.watch_id, device_id=device.pk, now=at(0), reboots=True)
 
     assert sweeps(0, 200) == 0
 
@@ -495,7 +506,7 @@ def test_an_outage_of_the_sweeps_is_not_taken_for_one_of_the_devices(
     device: Device,
 ) -> None:
     order = watched(device, 0)
-    count_silence(watch_id=order.watch_id, device_id=device.pk, now=at(0))
+    hear(watch_id=order.watch_id, device_id=device.pk, now=at(0), reboots=True)
     sweeps(0, 40)
 
     on_return = sweep(now=at(400))
@@ -508,7 +519,7 @@ def test_an_outage_of_the_sweeps_is_not_taken_for_one_of_the_devices(
 @pytest.mark.usefixtures("swept")
 def test_a_gap_of_thirty_seconds_is_no_outage(device: Device) -> None:
     order = watched(device, 0)
-    count_silence(watch_id=order.watch_id, device_id=device.pk, now=at(0))
+    hear(watch_id=order.watch_id, device_id=device.pk, now=at(0), reboots=True)
     sweeps(0, 40)
 
     assert sweep(now=at(70)) == 1
@@ -517,7 +528,7 @@ def test_a_gap_of_thirty_seconds_is_no_outage(device: Device) -> None:
 def test_a_sweep_run_twice_or_late_changes_nothing(device: Device) -> None:
     order = watched(device, 0)
     sweep(now=at(0))
-    count_silence(watch_id=order.watch_id, device_id=device.pk, now=at(0))
+    hear(watch_id=order.watch_id, device_id=device.pk, now=at(0), reboots=True)
     sweeps(20, 80)
     breach_at = state_of(device).breach_at
 
