@@ -33,13 +33,12 @@ from deployments.console.health import health_panel
 from deployments.console.launch import CopyAsNew, Launch
 from deployments.console.live import (
     HTMX_STOP_POLLING,
-    is_over,
     live_context,
     segments_of,
     status_counts,
 )
 from deployments.console.report import devices_file, report_context
-from deployments.console.words import deployment_pill
+from deployments.console.words import deployment_pill, is_over
 from deployments.models import Deployment, Quarantine, Stage, Target
 from deployments.selectors import current_stage
 from deployments.services import operate
@@ -194,6 +193,9 @@ class ApproveStage(OperatingVerb):
     role = Role.ADMIN
     form_class = StageApprovalForm
 
+    def heading(self, obj: Deployment) -> str:
+        return f"Approve the next stage of {obj}"
+
     def applies(self, obj: Deployment) -> bool:
         return PauseReason.APPROVAL in obj.pause_reasons
 
@@ -229,6 +231,9 @@ class RetryFailed(OperatingVerb):
     icon = "replay"
     form_class = ReasonForm
     allowed = RETRIABLE
+
+    def heading(self, obj: Deployment) -> str:
+        return f"Retry what failed in {obj}"
 
     def applies(self, obj: Deployment) -> bool:
         return super().applies(obj) and self.concerned(obj) > 0

@@ -538,6 +538,7 @@ class Delivery(models.Model):
     objects = DeliveryQuerySet.as_manager()
 
     class Meta:
+        verbose_name_plural = "deliveries"
         constraints = [
             models.CheckConstraint(
                 condition=models.Q(webhook__isnull=False, recipient__isnull=True)

@@ -346,6 +346,7 @@ class ConsoleAdmin(ModelAdmin):
     # What an empty list says: a sentence, and what would fill it.
     empty_words: ClassVar[tuple[str, str]] = ("", "")
     list_before_template = "console/empty.html"
+    empty_value_display = "–"
     actions = None
     list_per_page = 50
     list_max_show_all = 0
