@@ -106,7 +106,8 @@ def live_context(deployment: Deployment) -> dict[str, Any]:
         ],
         "reasons": reasons,
         "health_seconds": poll_seconds(deployment),
-        "waiting_for": _waiting_for(deployment, status, over),
+        # What a pause waits for is said by its banner.
+        "waiting_for": None if deployment.status == D.PAUSED else status["waitingFor"],
         "next_check": _until(deployment.next_check_at, now)
         if deployment.status == D.RUNNING
         else "",
@@ -200,17 +201,6 @@ def _until(at: datetime | None, now: datetime) -> str:
     if at is None or at <= now:
         return ""
     return span_in_words((at - now).total_seconds())
-
-
-def _waiting_for(deployment: Deployment, status: dict[str, Any], over: bool) -> str:
-    # What a pause waits for is said by its banner.
-    if over or deployment.status == D.PAUSED:
-        return ""
-    if deployment.waiting_for:
-        return deployment.waiting_for
-    if deployment.status == D.SCHEDULED:
-        return "for its time to come"
-    return "for the next check" if status["stage"] else "for its first stage"
 
 
 def _banner(
