@@ -19,9 +19,11 @@ from unfold.decorators import display
 from deployments.choices import (
     ACTIVE_DEPLOYMENTS,
     CANCELLABLE,
+    IN_FLIGHT,
     PAUSABLE,
     RETRIABLE,
     REVERSIBLE,
+    STOPPABLE,
     DeploymentStatus,
     PauseReason,
     StageStatus,
@@ -128,7 +130,7 @@ class Pause(OperatingVerb):
 
     def notes(self, obj: Deployment) -> tuple[str, ...]:
         counts = status_counts(obj)
-        moving = sum(counts.get(status, 0) for status in MOVING_STATUSES)
+        moving = sum(counts.get(status, 0) for status in IN_FLIGHT)
         return (
             (
                 f"{_not_started(counts)} and will get no "
@@ -269,8 +271,8 @@ class Cancel(OperatingVerb):
 
     def notes(self, obj: Deployment) -> tuple[str, ...]:
         counts = status_counts(obj)
-        stopping = sum(counts.get(status, 0) for status in STOPPING_STATUSES)
-        finishing = sum(counts.get(status, 0) for status in FINISHING_STATUSES)
+        stopping = sum(counts.get(status, 0) for status in STOPPABLE)
+        finishing = sum(counts.get(status, 0) for status in IN_FLIGHT) - stopping
         return (
             f"{_not_started(counts)} and never will be.",
             f"{stopping:,} have been told or are downloading, and stop.",
@@ -314,18 +316,6 @@ class RollBack(OperatingVerb):
             actor=user, deployment_id=obj.pk, reason=given["reason"]
         )
         return f"{obj} is rolling back."
-
-
-MOVING_STATUSES = (
-    T.NOTIFIED,
-    T.DOWNLOADING,
-    T.VERIFYING,
-    T.INSTALLING,
-    T.REBOOTING,
-    T.CONFIRMING,
-)
-STOPPING_STATUSES = (T.NOTIFIED, T.DOWNLOADING, T.VERIFYING)
-FINISHING_STATUSES = (T.INSTALLING, T.REBOOTING, T.CONFIRMING)
 
 
 class Release(Verb):
