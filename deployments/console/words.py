@@ -54,6 +54,7 @@ OUTCOME_LOOKS = {
     returns.FAILED: (FAILED, "error", "Not confirmed"),
     returns.RESTORED_BEFORE: (DONE, "check", "Restored before"),
     returns.NEVER_LEFT: (NOT_STARTED, "home", "Never left"),
+    returns.NEVER_CHANGED: (NOT_STARTED, "block", "Never changed"),
     returns.MOVED_ON: (NOT_STARTED, "skip_next", "Updated since"),
 }
 LEVEL_LOOKS = {
