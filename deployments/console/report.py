@@ -22,15 +22,15 @@ from deployments.console.words import (
 from deployments.insight import health_report
 from deployments.models import Deployment, Target
 from deployments.next_steps import next_step
-from deployments.returns import FAILED
+from deployments.returns import FAILED, with_outcomes
 from hotswap.common.api.serializers import camelize
 from hotswap.common.console import age
 
 CHUNK = 2000
 SHOWN_FAILED = 200
 COLUMNS = (
-    *("deviceId", "stage", "status", "attempts", "fromVersion", "errorCode"),
-    *("message", "nextStep", "offeredAt", "settledAt", "updatedAt"),
+    *("deviceId", "stage", "status", "outcome", "attempts", "fromVersion"),
+    *("errorCode", "message", "nextStep", "offeredAt", "settledAt", "updatedAt"),
 )
 DURATION_WORDS = {
     "deviceUpdate": "Update, from the offer to the proof",
@@ -134,12 +134,16 @@ def _cell(value: object) -> str:
 def _lines(deployment: Deployment) -> Iterator[str]:
     writer = csv.writer(_Line())
     yield writer.writerow(COLUMNS)
-    targets = Target.objects.filter(deployment=deployment).select_related("device")
+    targets = with_outcomes(
+        deployment,
+        Target.objects.filter(deployment=deployment).select_related("device"),
+    )
     for target in targets.order_by("rank").iterator(CHUNK):
         cells = (
             target.device.device_id,
             target.stage_number,
             target.status,
+            target.outcome,
             target.attempt,
             target.from_version,
             target.error_code,

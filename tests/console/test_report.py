@@ -134,8 +134,10 @@ def test_the_devices_are_given_as_csv(
         .values_list("device__device_id", flat=True)
     )
     assert rows[0]["status"] == "rolled_back"
+    assert rows[0]["outcome"] == "restored"
     assert rows[0]["nextStep"] == next_step("error_rate")
     assert rows[1]["status"] == "cancelled"
+    assert rows[1]["outcome"] == ""
 
 
 def test_a_cell_is_never_a_formula(viewer_client: ConsoleClient, scene: Scene) -> None:
