@@ -11,7 +11,6 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from unfold.contrib.filters.admin import RadioFilter
 from unfold.decorators import display
 
 from deployments.api.notifications import MailRecipientInput, WebhookInput
@@ -27,6 +26,7 @@ from hotswap.common.console import (
     ConsoleAdmin,
     ConsoleForm,
     EmptyForm,
+    StatusFilter,
     Verb,
     acting_person,
     age,
@@ -122,7 +122,7 @@ class AddWebhook(ListenerVerb):
     is_of_list = True
     is_dialog = False
     form_class = WebhookForm
-    template = "console/webhook_secret.html"
+    template = "console/shown_once.html"
 
     def serve(self, admin: ConsoleAdmin, request: HttpRequest, obj: Any) -> Any:
         user = acting_person(request)
@@ -146,7 +146,7 @@ class RotateSecret(ListenerVerb):
     label = "Rotate secret"
     icon = "key"
     is_dialog = False
-    template = "console/webhook_secret.html"
+    template = "console/shown_once.html"
 
     def heading(self, obj: Webhook) -> str:
         return f"Rotate the secret of {obj}"
@@ -174,7 +174,10 @@ def _secret_shown(
         None if verb.is_of_list else webhook,
         EmptyForm(),
         value=secret,
-        webhook_url=admin.page_url(webhook),
+        what="secret",
+        if_lost="The receiver verifies signatures with it. If it is lost, rotate it.",
+        owner="webhook",
+        owner_url=admin.page_url(webhook),
         heading=f"Secret of {webhook}",
     )
 
@@ -447,17 +450,8 @@ class MailRecipientAdmin(ListenerAdmin):
     )
 
 
-class DeliveryStatusFilter(RadioFilter):
-    title = "status"
-    parameter_name = "status"
-
-    def lookups(self, request: Any, model_admin: Any) -> list[tuple[str, str]]:
-        return list(DeliveryStatus.choices)
-
-    def queryset(
-        self, request: Any, queryset: QuerySet[Delivery]
-    ) -> QuerySet[Delivery]:
-        return queryset.filter(status=self.value()) if self.value() else queryset
+class DeliveryStatusFilter(StatusFilter):
+    choices_of_status = DeliveryStatus.choices
 
 
 @admin.register(Delivery)

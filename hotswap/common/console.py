@@ -19,7 +19,7 @@ from django.contrib import messages
 from django.contrib.admin.utils import unquote
 from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import PermissionDenied
-from django.db.models import Model
+from django.db.models import Model, QuerySet
 from django.http import (
     Http404,
     HttpRequest,
@@ -36,6 +36,7 @@ from django.views.generic import RedirectView
 from rest_framework.exceptions import ErrorDetail, ValidationError
 from rest_framework.serializers import BaseSerializer
 from unfold.admin import ModelAdmin
+from unfold.contrib.filters.admin import RadioFilter
 from unfold.widgets import INPUT_CLASSES, TEXTAREA_CLASSES
 
 from hotswap.common.errors import HotSwapError
@@ -332,6 +333,23 @@ def go_to(request: HttpRequest, url: str) -> HttpResponse:
     if "HX-Request" in request.headers:
         return HttpResponse(status=204, headers={"HX-Redirect": url})
     return HttpResponseRedirect(url)
+
+
+# --- Filters -----------------------------------------------------------------------
+
+
+class StatusFilter(RadioFilter):
+    """The filter of a list by its column `status`."""
+
+    title = "status"
+    parameter_name = "status"
+    choices_of_status: ClassVar[list[tuple[str, str]]]
+
+    def lookups(self, request: Any, model_admin: Any) -> list[tuple[str, str]]:
+        return list(self.choices_of_status)
+
+    def queryset(self, request: Any, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        return queryset.filter(status=self.value()) if self.value() else queryset
 
 
 # --- Admins ------------------------------------------------------------------------
