@@ -19,9 +19,11 @@ from unfold.decorators import display
 from deployments.choices import (
     ACTIVE_DEPLOYMENTS,
     CANCELLABLE,
+    IN_FLIGHT,
     PAUSABLE,
     RETRIABLE,
     REVERSIBLE,
+    STOPPABLE,
     DeploymentStatus,
     PauseReason,
     StageStatus,
@@ -33,13 +35,12 @@ from deployments.console.health import health_panel
 from deployments.console.launch import CopyAsNew, Launch
 from deployments.console.live import (
     HTMX_STOP_POLLING,
-    is_over,
     live_context,
     segments_of,
     status_counts,
 )
 from deployments.console.report import devices_file, report_context
-from deployments.console.words import deployment_pill
+from deployments.console.words import deployment_pill, is_over
 from deployments.models import Deployment, Quarantine, Stage, Target
 from deployments.selectors import current_stage
 from deployments.services import operate
@@ -129,7 +130,7 @@ class Pause(OperatingVerb):
 
     def notes(self, obj: Deployment) -> tuple[str, ...]:
         counts = status_counts(obj)
-        moving = sum(counts.get(status, 0) for status in MOVING_STATUSES)
+        moving = sum(counts.get(status, 0) for status in IN_FLIGHT)
         return (
             (
                 f"{_not_started(counts)} and will get no "
@@ -194,6 +195,9 @@ class ApproveStage(OperatingVerb):
     role = Role.ADMIN
     form_class = StageApprovalForm
 
+    def heading(self, obj: Deployment) -> str:
+        return f"Approve the next stage of {obj}"
+
     def applies(self, obj: Deployment) -> bool:
         return PauseReason.APPROVAL in obj.pause_reasons
 
@@ -230,6 +234,9 @@ class RetryFailed(OperatingVerb):
     form_class = ReasonForm
     allowed = RETRIABLE
 
+    def heading(self, obj: Deployment) -> str:
+        return f"Retry what failed in {obj}"
+
     def applies(self, obj: Deployment) -> bool:
         return super().applies(obj) and self.concerned(obj) > 0
 
@@ -264,8 +271,8 @@ class Cancel(OperatingVerb):
 
     def notes(self, obj: Deployment) -> tuple[str, ...]:
         counts = status_counts(obj)
-        stopping = sum(counts.get(status, 0) for status in STOPPING_STATUSES)
-        finishing = sum(counts.get(status, 0) for status in FINISHING_STATUSES)
+        stopping = sum(counts.get(status, 0) for status in STOPPABLE)
+        finishing = sum(counts.get(status, 0) for status in IN_FLIGHT) - stopping
         return (
             f"{_not_started(counts)} and never will be.",
             f"{stopping:,} have been told or are downloading, and stop.",
@@ -309,18 +316,6 @@ class RollBack(OperatingVerb):
             actor=user, deployment_id=obj.pk, reason=given["reason"]
         )
         return f"{obj} is rolling back."
-
-
-MOVING_STATUSES = (
-    T.NOTIFIED,
-    T.DOWNLOADING,
-    T.VERIFYING,
-    T.INSTALLING,
-    T.REBOOTING,
-    T.CONFIRMING,
-)
-STOPPING_STATUSES = (T.NOTIFIED, T.DOWNLOADING, T.VERIFYING)
-FINISHING_STATUSES = (T.INSTALLING, T.REBOOTING, T.CONFIRMING)
 
 
 class Release(Verb):

@@ -1,7 +1,8 @@
 """Reads across models: which devices went back, alone or with their deployment.
 
 Rules:
-- Each way back of a device is one row: retried and sent back again, it has two.
+- Each way back of a device is one row: retried and sent back again, it has two. One
+  that failed alone and could not be ordered back is a row, too.
 - A rollback of the whole deployment accounts for every exposed device, also for those
   that could not be ordered back, with what became of it.
 - Erased devices count nowhere.
@@ -11,12 +12,17 @@ from datetime import datetime
 from typing import Any
 
 from django.db import connection
-from django.db.models import QuerySet
+from django.db.models import Case, QuerySet, Value, When
 
 from deployments.choices import UNFINISHED, DeploymentStatus, TargetStatus
 from deployments.models import Deployment, Rollback, Target
 from deployments.next_steps import next_step
-from deployments.services.rollbacks import left_alone, lost_targets
+from deployments.services.rollbacks import (
+    exposed_targets,
+    left_alone,
+    lost_targets,
+    stuck_targets,
+)
 from devices.models import Device
 
 MAX_DEVICES = 1000
@@ -27,6 +33,7 @@ FAILED = "failed"
 # Exposed devices that the rollback of the deployment had nothing to do with.
 RESTORED_BEFORE = "restored before"
 NEVER_LEFT = "never left"
+NEVER_CHANGED = "never changed"
 MOVED_ON = "updated since"
 
 # A return belongs to the last install before it; each of them begins a round.
@@ -126,21 +133,43 @@ def _by_outcome(deployment: Deployment, started: datetime) -> dict[str, QuerySet
         if deployment.status == DeploymentStatus.ROLLED_BACK
         else lost_targets(deployment)
     )
-    exposed = Target.objects.filter(
-        deployment=deployment, exposed_at__isnull=False, device__erased_at__isnull=True
-    )
+    exposed = exposed_targets(deployment)
     back = exposed.filter(status=TargetStatus.ROLLED_BACK)
     others = left_alone(deployment)
     return {
         FAILED: lost,
-        UNDER_WAY: exposed.filter(status__in=UNFINISHED),
+        # Those that are proved are ordered back by the next tick.
+        UNDER_WAY: exposed.filter(status__in=(*UNFINISHED, TargetStatus.SUCCESS)),
         RESTORED: back.filter(settled_at__gte=started),
         RESTORED_BEFORE: back.filter(settled_at__lt=started),
         NEVER_LEFT: exposed.filter(status=TargetStatus.FAILED)
         .exclude(pk__in=lost.values("pk"))
         .exclude(pk__in=others.values("pk")),
+        NEVER_CHANGED: exposed.filter(
+            status__in=(TargetStatus.SKIPPED, TargetStatus.CANCELLED)
+        ).exclude(pk__in=others.values("pk")),
         MOVED_ON: others,
     }
+
+
+def with_outcomes(
+    deployment: Deployment, targets: QuerySet[Target]
+) -> QuerySet[Target, Any]:
+    """Add its `outcome` in the rollback of the deployment to each target.
+
+    Empty without such a rollback, and for devices that it had nothing to account for.
+    """
+    started = deployment.rollback_started_at
+    parts = _by_outcome(deployment, started) if started else {}
+    return targets.annotate(
+        outcome=Case(
+            *(
+                When(pk__in=found.values("pk"), then=Value(outcome))
+                for outcome, found in parts.items()
+            ),
+            default=Value(""),
+        )
+    )
 
 
 def _times(deployment: Deployment, started: datetime) -> tuple[float, datetime] | None:
@@ -166,7 +195,8 @@ def deployment_rollback(deployment: Deployment) -> dict[str, Any] | None:
     """Return the rollback of the whole deployment, or None if there was none.
 
     `devices` are those that ran or may have run the new image: whether they could be
-    ordered back or not. `timeToRestoreSeconds` is known when each has proved its former
+    ordered back or not. With the four numbers of the others they are all that were
+    exposed. `timeToRestoreSeconds` is known when each has proved its former
     image or was given up, and ends with the last proof.
 
     Source: FR-FW-006.
@@ -198,6 +228,7 @@ def deployment_rollback(deployment: Deployment) -> dict[str, Any] | None:
         "underWay": counts[UNDER_WAY],
         "restoredBefore": counts[RESTORED_BEFORE],
         "neverLeft": counts[NEVER_LEFT],
+        "neverChanged": counts[NEVER_CHANGED],
         "updatedSince": counts[MOVED_ON],
         "outcome": outcome,
         "restoredAt": last,
@@ -252,12 +283,17 @@ def deployment_rollbacks(deployment: Deployment, now: datetime) -> dict[str, Any
             },
         )
         rows = cursor.fetchall()
+    alone = [_alone(*row[:-1]) for row in rows]
+    stuck = stuck_targets(deployment)
+    if deployment.rollback_started_at is not None:
+        stuck = stuck.filter(settled_at__lt=deployment.rollback_started_at)
+    alone += [_stuck(target) for target in _latest(stuck)]
+    alone.sort(key=lambda row: row["startedAt"], reverse=True)
     results = [whole] if whole else []
-    results += [_alone(*row[:-1]) for row in rows]
     return {
         "id": str(deployment.pk),
-        "total": (rows[0][-1] if rows else 0) + (1 if whole else 0),
-        "results": results,
+        "total": (rows[0][-1] if rows else 0) + stuck.count() + len(results),
+        "results": results + alone[:MAX_DEVICES],
         "countedAt": now,
     }
 
@@ -299,3 +335,25 @@ def _alone(
         "restoredAt": restored,
         "timeToRestoreSeconds": _between(started, restored),
     }
+
+
+def _latest(targets: QuerySet[Target]) -> QuerySet[Target]:
+    return targets.select_related("device").order_by("-settled_at")[:MAX_DEVICES]
+
+
+def _stuck(target: Target) -> dict[str, Any]:
+    """Return the row of a device that failed alone and has no way back."""
+    assert target.settled_at is not None
+    has_former = target.from_firmware_id is not None
+    return _alone(
+        name=target.device.device_id,
+        stage=target.stage_number,
+        cause=target.error_code,
+        said=target.message,
+        code="rollback_forbidden" if has_former else "no_previous_image",
+        attempts=0,
+        started=target.settled_at,
+        restored=None,
+        ended=target.settled_at,
+        has_moved_on=False,
+    )

@@ -70,11 +70,6 @@ def difference(firmware: Firmware, newest: Firmware | None) -> list[str]:
     return said
 
 
-def wrapping(text: str) -> SafeString:
-    """Show a text of any length whole, also on a narrow screen."""
-    return format_html('<span class="hs-wraps">{}</span>', text)
-
-
 @admin.register(ApprovalRequest)
 class ApprovalAdmin(ConsoleAdmin):
     list_name = "Approvals"
@@ -124,21 +119,21 @@ class ApprovalAdmin(ConsoleAdmin):
         return age(row.created_at)
 
     @display(description="To the approver")
-    def said(self, row: ApprovalRequest) -> SafeString:
-        return wrapping(row.request_comment or "–")
+    def said(self, row: ApprovalRequest) -> str:
+        return row.request_comment or "–"
 
     @display(description="Against the newest approved")
-    def change(self, row: Any) -> SafeString:
+    def change(self, row: Any) -> str:
         if row.status != FirmwareStatus.DRAFT:
-            return wrapping("–")
-        return wrapping("; ".join(difference(row, row.newest)))
+            return "–"
+        return "; ".join(difference(row, row.newest))
 
     @display(description="Decision")
     def decision(self, row: Any) -> SafeString:
         if row.decided is None:
             return pill("Waiting", WAITS, "pending_actions")
         return format_html(
-            '<span class="hs-wraps">{} {}, {} {}</span>',
+            "<span>{} {}, {} {}</span>",
             pill(*DECISIONS[row.decided.verb]),
             row.decided.actor_name or "a person since erased",
             age(row.decided.at),

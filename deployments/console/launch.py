@@ -35,6 +35,7 @@ from hotswap.common.console import (
     ConsoleForm,
     Verb,
     acting_person,
+    age,
     go_to,
     span_in_words,
 )
@@ -491,6 +492,9 @@ class Launch(Verb):
             blast=_blast(form, eligible),
             must_type=eligible > TYPED_ABOVE,
             left_out=preview["targets"]["matched"] - eligible,
+            over_in=age(preview["expected"]["finishesAt"])
+            if preview["expected"]
+            else "",
         )
 
     @staticmethod

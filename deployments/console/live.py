@@ -8,7 +8,6 @@ from django.urls import reverse
 from django.utils import timezone
 
 from deployments.choices import (
-    ACTIVE_DEPLOYMENTS,
     IN_FLIGHT,
     DeploymentStatus,
     PauseReason,
@@ -19,10 +18,11 @@ from deployments.console.health import poll_seconds
 from deployments.console.words import (
     DEPLOYMENT_LOOKS,
     LEVEL_LOOKS,
-    STAGE_LOOKS,
     TARGET_LOOKS,
     deployment_pill,
+    is_over,
     look_pill,
+    stage_pill,
 )
 from deployments.insight import failure_reasons
 from deployments.models import Deployment, Target
@@ -77,17 +77,13 @@ def status_counts(deployment: Deployment) -> dict[str, int]:
     )
 
 
-def is_over(deployment: Deployment) -> bool:
-    """Tell whether nothing will change any more by itself."""
-    return deployment.status not in ACTIVE_DEPLOYMENTS
-
-
 def live_context(deployment: Deployment) -> dict[str, Any]:
     """Return all that the live page shows."""
     now = timezone.now()
     status = deployment_status(deployment, now)
     progress = status["progress"]
     over = is_over(deployment)
+    reasons = failure_reasons(deployment)
     settled = progress["total"] - sum(
         progress[camelize(each)] for each in (*IN_FLIGHT, T.PENDING, T.ROLLING_BACK)
     )
@@ -105,14 +101,17 @@ def live_context(deployment: Deployment) -> dict[str, Any]:
             for each in TARGET_LOOKS
             if progress[camelize(each)]
         ],
-        "stages": [_stage(stage, status, now) for stage in status["stages"]],
-        "reasons": failure_reasons(deployment),
+        "stages": [
+            _stage(stage, status, now, is_over=over) for stage in status["stages"]
+        ],
+        "reasons": reasons,
         "health_seconds": poll_seconds(deployment),
-        "waiting_for": _waiting_for(deployment, status, over),
+        # What a pause waits for is said by its banner.
+        "waiting_for": None if deployment.status == D.PAUSED else status["waitingFor"],
         "next_check": _until(deployment.next_check_at, now)
         if deployment.status == D.RUNNING
         else "",
-        "banner": _banner(deployment, progress),
+        "banner": _banner(deployment, progress, now, has_reasons=bool(reasons)),
         "eta": age(status["estimatedCompletionAt"], now)
         if status["estimatedCompletionAt"] and not _waits_for_the_unseen(status)
         else "",
@@ -123,7 +122,11 @@ def live_context(deployment: Deployment) -> dict[str, Any]:
         else "",
         "summary": _summary(deployment, status, settled),
         "events": [
-            {"event": event, "look": LEVEL_LOOKS[event.level]}
+            {
+                "event": event,
+                "look": LEVEL_LOOKS[event.level],
+                "age": span_in_words((now - event.at).total_seconds()),
+            }
             for event in deployment.events.select_related("device").order_by("-id")[
                 :SHOWN_EVENTS
             ]
@@ -153,7 +156,7 @@ def segments_of(progress: dict[str, int]) -> list[dict[str, Any]]:
 
 
 def _stage(
-    stage: dict[str, Any], status: dict[str, Any], now: datetime
+    stage: dict[str, Any], status: dict[str, Any], now: datetime, *, is_over: bool
 ) -> dict[str, Any]:
     exposed, succeeded = stage["exposed"], stage["success"]
     actual = 100 * succeeded / exposed if exposed else None
@@ -164,13 +167,15 @@ def _stage(
         tone = DONE
     elif stage["status"] == StageStatus.FAILED:
         tone = FAILED
+    elif is_over:
+        tone = NOT_STARTED
     elif stage["status"] == "open" and stage["failed"] == stage["rollingBack"] == 0:
         tone = MOVING
     else:
         tone = WAITS
     return {
         **stage,
-        "pill": look_pill(STAGE_LOOKS, stage["status"]),
+        "pill": stage_pill(stage["status"], is_over=is_over),
         "segments": segments_of(stage),
         "actual": None if actual is None else f"{actual:.1f}",
         "threshold": f"{threshold:g}",
@@ -198,29 +203,25 @@ def _until(at: datetime | None, now: datetime) -> str:
     return span_in_words((at - now).total_seconds())
 
 
-def _waiting_for(deployment: Deployment, status: dict[str, Any], over: bool) -> str:
-    # What a pause waits for is said by its banner.
-    if over or deployment.status == D.PAUSED:
-        return ""
-    if deployment.waiting_for:
-        return deployment.waiting_for
-    if deployment.status == D.SCHEDULED:
-        return "for its time to come"
-    return "for the next check" if status["stage"] else "for its first stage"
-
-
-def _banner(deployment: Deployment, progress: dict[str, int]) -> dict[str, str] | None:
+def _banner(
+    deployment: Deployment,
+    progress: dict[str, int],
+    now: datetime,
+    *,
+    has_reasons: bool,
+) -> dict[str, str] | None:
     """Say what went wrong or what waits for a person, and what to do next."""
     has_failed = any(progress[camelize(each)] for each in (T.FAILED, *RETURNING))
     match deployment.status:
         case D.PAUSED if PauseReason.WINDOW in deployment.pause_reasons:
+            wait = _until(deployment.next_check_at, now)
             return {
                 "tone": "grey",
                 "icon": "bedtime",
                 "title": "Paused: outside of its maintenance window",
                 "text": deployment.pause_detail,
-                "next": "Nothing needs to be done: it goes on by itself. Devices at "
-                "work finish.",
+                "next": "Nothing needs to be done: it goes on by itself"
+                f"{f' in {wait}' if wait else ''}. Devices at work finish.",
             }
         case D.PAUSED if PauseReason.APPROVAL in deployment.pause_reasons:
             return {
@@ -243,15 +244,15 @@ def _banner(deployment: Deployment, progress: dict[str, int]) -> dict[str, str] 
             }
         case D.ROLLING_BACK:
             left = progress["rollingBack"]
+            look = "; look at the failed devices below for the cause"
             return {
                 "tone": "red",
                 "icon": "undo",
                 "title": "Rolling back",
                 "text": deployment.rollback_reason,
                 "next": f"{counted(left, 'device is', 'devices are')}"
-                " on the way back. Nothing needs to be "
-                "done while they report; look at the failed devices below for the "
-                "cause.",
+                " on the way back. Nothing needs to be done while they "
+                f"report{look if has_reasons else ''}.",
             }
         case D.ROLLED_BACK:
             return {

@@ -8,8 +8,9 @@ from django.contrib import admin
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
+from django.utils import timezone
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from unfold.contrib.filters.admin import RadioFilter
 from unfold.decorators import display
 
 from deployments.api.notifications import (
@@ -29,6 +30,7 @@ from hotswap.common.console import (
     ConsoleAdmin,
     ConsoleForm,
     EmptyForm,
+    StatusFilter,
     Verb,
     acting_person,
     age,
@@ -37,6 +39,7 @@ from hotswap.common.console import (
 from hotswap.common.errors import HotSwapError
 from hotswap.common.models import User
 from hotswap.common.roles import Role
+from hotswap.common.words import counted
 
 SHOWN_DELIVERIES = 50
 DELIVERY_LOOKS = {
@@ -57,6 +60,13 @@ def events_in_words(listener: Listener) -> str:
     if not listener.events:
         return "all"
     return ", ".join(str(NotifiedEvent(each).label) for each in listener.events)
+
+
+def next_attempt(delivery: Delivery) -> SafeString:
+    """Say when it is sent again; one whose time has come waits for a worker."""
+    at, now = delivery.next_attempt_at, timezone.now()
+    is_due = at is not None and at <= now
+    return format_html("due {}", age(at, now)) if is_due else age(at, now)
 
 
 def listener_url(listener: Listener) -> str:
@@ -146,7 +156,7 @@ class AddWebhook(ListenerVerb):
     is_of_list = True
     is_dialog = False
     form_class = WebhookForm
-    template = "console/webhook_secret.html"
+    template = "console/shown_once.html"
 
     def serve(self, admin: ConsoleAdmin, request: HttpRequest, obj: Any) -> Any:
         user = acting_person(request)
@@ -170,7 +180,10 @@ class RotateSecret(ListenerVerb):
     label = "Rotate secret"
     icon = "key"
     is_dialog = False
-    template = "console/webhook_secret.html"
+    template = "console/shown_once.html"
+
+    def heading(self, obj: Webhook) -> str:
+        return f"Rotate the secret of {obj}"
 
     def notes(self, obj: Webhook) -> tuple[str, ...]:
         return (
@@ -195,7 +208,10 @@ def _secret_shown(
         None if verb.is_of_list else webhook,
         EmptyForm(),
         value=secret,
-        webhook_url=admin.page_url(webhook),
+        what="secret",
+        if_lost="The receiver verifies signatures with it. If it is lost, rotate it.",
+        owner="webhook",
+        owner_url=admin.page_url(webhook),
         heading=f"Secret of {webhook}",
     )
 
@@ -283,7 +299,7 @@ class EnableListener(ListenerVerb):
 
     def notes(self, obj: Listener) -> tuple[str, ...]:
         return (
-            f"It was disabled: {obj.disabled_reason}.",
+            f"Why it was disabled: {obj.disabled_reason}.",
             "It is told of what happens from now on; what has failed can be resent.",
         )
 
@@ -302,9 +318,10 @@ class DisableListener(ListenerVerb):
 
     def notes(self, obj: Listener) -> tuple[str, ...]:
         waiting = Delivery.objects.of(obj).filter(status=DeliveryStatus.PENDING).count()
-        return (
-            f"It is told nothing more. {waiting:,} that still wait count as failed.",
+        waits = counted(
+            waiting, "delivery that waits counts", "deliveries that wait count"
         )
+        return (f"It is told nothing more. {waits} as failed.",)
 
     def act(self, user: User, obj: Listener, given: dict[str, Any]) -> str:
         _set_enabled(user, obj, to=False)
@@ -324,6 +341,9 @@ class SendTest(ListenerVerb):
     name = "test"
     label = "Send test"
     icon = "send"
+
+    def heading(self, obj: Listener) -> str:
+        return f"Send a test to {obj}"
 
     def obstacle(self, user: User, obj: Listener) -> str:
         return "" if obj.enabled else "it is disabled"
@@ -358,6 +378,9 @@ class Resend(ListenerVerb):
     name = "resend"
     label = "Resend"
     icon = "replay"
+
+    def heading(self, obj: Delivery) -> str:
+        return f"Resend {obj.notification.type}"
 
     def obstacle(self, user: User, obj: Delivery) -> str:
         return "" if obj.listener.enabled else "whom it is for is disabled"
@@ -413,7 +436,10 @@ class ListenerAdmin(AdminsOnly):
     @display(description="Last delivery")
     def last(self, listener: Any) -> str | SafeString:
         found = listener.last_delivery
-        return look_pill(DELIVERY_LOOKS, found.status) if found else "–"
+        if found is None:
+            return "–"
+        looks = look_pill(DELIVERY_LOOKS, found.status)
+        return format_html("{} {}", looks, age(found.created_at))
 
     def page_context(self, request: HttpRequest, obj: Any) -> dict[str, Any]:
         user = acting_person(request)
@@ -437,7 +463,7 @@ class ListenerAdmin(AdminsOnly):
                     "url": deliveries.page_url(each),
                     "pill": look_pill(DELIVERY_LOOKS, each.status),
                     "age": age(each.created_at),
-                    "next": age(each.next_attempt_at),
+                    "next": next_attempt(each),
                     "resend": Resend().button(deliveries, user, each),
                 }
                 for each in shown[:SHOWN_DELIVERIES]
@@ -457,11 +483,15 @@ class WebhookAdmin(ListenerAdmin):
         RotateSecret,
         DeleteListener,
     )
-    list_display = ("url", "description", "told_of", "state", "last")
+    list_display = ("address", "description", "told_of", "state", "last")
     empty_words = (
         "There is no webhook.",
         "Add one, and its endpoint is told by signed requests of what happens.",
     )
+
+    @display(description="URL", ordering="url")
+    def address(self, webhook: Webhook) -> str:
+        return webhook.url
 
 
 @admin.register(MailRecipient)
@@ -504,17 +534,8 @@ class GatewayAdmin(ListenerAdmin):
         return f"{gateway.scheme}://…"
 
 
-class DeliveryStatusFilter(RadioFilter):
-    title = "status"
-    parameter_name = "status"
-
-    def lookups(self, request: Any, model_admin: Any) -> list[tuple[str, str]]:
-        return list(DeliveryStatus.choices)
-
-    def queryset(
-        self, request: Any, queryset: QuerySet[Delivery]
-    ) -> QuerySet[Delivery]:
-        return queryset.filter(status=self.value()) if self.value() else queryset
+class DeliveryStatusFilter(StatusFilter):
+    choices_of_status = DeliveryStatus.choices
 
 
 @admin.register(Delivery)
@@ -563,7 +584,7 @@ class DeliveryAdmin(AdminsOnly):
             "listener_url": listener_url(obj.listener),
             "made": age(obj.created_at),
             "last": age(obj.last_attempt_at),
-            "next": age(obj.next_attempt_at),
+            "next": next_attempt(obj),
             "arrived": age(obj.delivered_at),
             "payload": json.dumps(
                 obj.notification.payload, indent=2, ensure_ascii=False

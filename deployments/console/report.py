@@ -7,27 +7,30 @@ from typing import Any
 
 from django.http import StreamingHttpResponse
 from django.utils import timezone
+from django.utils.html import format_html
 
 from deployments.console.health import health_context
 from deployments.console.words import (
     LEVEL_LOOKS,
     OUTCOME_LOOKS,
-    STAGE_LOOKS,
     TARGET_LOOKS,
     deployment_pill,
+    is_over,
     look_pill,
+    stage_pill,
 )
 from deployments.insight import health_report
 from deployments.models import Deployment, Target
 from deployments.next_steps import next_step
-from deployments.returns import FAILED
+from deployments.returns import FAILED, with_outcomes
 from hotswap.common.api.serializers import camelize
+from hotswap.common.console import age
 
 CHUNK = 2000
 SHOWN_FAILED = 200
 COLUMNS = (
-    *("deviceId", "stage", "status", "attempts", "fromVersion", "errorCode"),
-    *("message", "nextStep", "offeredAt", "settledAt", "updatedAt"),
+    *("deviceId", "stage", "status", "outcome", "attempts", "fromVersion"),
+    *("errorCode", "message", "nextStep", "offeredAt", "settledAt", "updatedAt"),
 )
 DURATION_WORDS = {
     "deviceUpdate": "Update, from the offer to the proof",
@@ -48,6 +51,10 @@ def report_context(deployment: Deployment) -> dict[str, Any]:
         "report": report,
         "as_of": f"{now:%Y-%m-%d %H:%M:%S} UTC",
         "pill": deployment_pill(deployment),
+        "starts": _at(deployment.scheduled_at, now),
+        "started": _at(deployment.started_at, now),
+        "finished": _at(deployment.finished_at, now),
+        "began": _at(deployment.rollback_started_at, now),
         "api_call": f"GET /api/v1/deployments/{deployment.pk}/health-report",
         "counts": [
             (look_pill(TARGET_LOOKS, each), number)
@@ -55,7 +62,7 @@ def report_context(deployment: Deployment) -> dict[str, Any]:
             if (number := report["progress"][camelize(each)])
         ],
         "stages": [
-            stage | {"pill": look_pill(STAGE_LOOKS, stage["status"])}
+            stage | {"pill": stage_pill(stage["status"], is_over=is_over(deployment))}
             for stage in report["stages"]
         ],
         **health_context(report["health"]),
@@ -73,6 +80,17 @@ def report_context(deployment: Deployment) -> dict[str, Any]:
             row | {"look": LEVEL_LOOKS[row["level"]]} for row in report["timeline"]
         ],
     }
+
+
+def _at(at: datetime | None, now: datetime) -> str:
+    """Show a time as paper needs it, and on the screen how old it is."""
+    if at is None:
+        return ""
+    return format_html(
+        '{} UTC <span class="hs-hint hs-screen-only">{}</span>',
+        f"{at:%Y-%m-%d %H:%M:%S}",
+        age(at, now),
+    )
 
 
 def _rollback_context(rollback: dict[str, Any] | None) -> dict[str, Any]:
@@ -116,12 +134,16 @@ def _cell(value: object) -> str:
 def _lines(deployment: Deployment) -> Iterator[str]:
     writer = csv.writer(_Line())
     yield writer.writerow(COLUMNS)
-    targets = Target.objects.filter(deployment=deployment).select_related("device")
+    targets = with_outcomes(
+        deployment,
+        Target.objects.filter(deployment=deployment).select_related("device"),
+    )
     for target in targets.order_by("rank").iterator(CHUNK):
         cells = (
             target.device.device_id,
             target.stage_number,
             target.status,
+            target.outcome,
             target.attempt,
             target.from_version,
             target.error_code,

@@ -5,7 +5,12 @@ from typing import Any
 from django.utils.safestring import SafeString
 
 from deployments import returns
-from deployments.choices import DeploymentStatus, StageStatus, TargetStatus
+from deployments.choices import (
+    ACTIVE_DEPLOYMENTS,
+    DeploymentStatus,
+    StageStatus,
+    TargetStatus,
+)
 from deployments.models import Deployment
 from hotswap.common.console import DONE, FAILED, MOVING, NOT_STARTED, WAITS, pill
 
@@ -49,6 +54,7 @@ OUTCOME_LOOKS = {
     returns.FAILED: (FAILED, "error", "Not confirmed"),
     returns.RESTORED_BEFORE: (DONE, "check", "Restored before"),
     returns.NEVER_LEFT: (NOT_STARTED, "home", "Never left"),
+    returns.NEVER_CHANGED: (NOT_STARTED, "block", "Never changed"),
     returns.MOVED_ON: (NOT_STARTED, "skip_next", "Updated since"),
 }
 LEVEL_LOOKS = {
@@ -62,6 +68,18 @@ def look_pill(looks: dict[Any, tuple[str, str, str]], status: str) -> SafeString
     """Return the pill of a status."""
     tone, icon, word = looks[status]
     return pill(word, tone, icon)
+
+
+def stage_pill(status: str, *, is_over: bool) -> SafeString:
+    """Return the pill of a stage; nothing is open of a deployment that is over."""
+    if is_over and status == StageStatus.OPEN:
+        return pill("Ended", NOT_STARTED, "block")
+    return look_pill(STAGE_LOOKS, status)
+
+
+def is_over(deployment: Deployment) -> bool:
+    """Tell whether nothing will change any more by itself."""
+    return deployment.status not in ACTIVE_DEPLOYMENTS
 
 
 def deployment_pill(deployment: Deployment) -> SafeString:

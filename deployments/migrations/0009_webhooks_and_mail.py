@@ -171,6 +171,7 @@ class Migration(migrations.Migration):
                 ),
             ],
             options={
+                "verbose_name_plural": "deliveries",
                 "indexes": [
                     models.Index(
                         condition=models.Q(("status", "pending")),

@@ -20,7 +20,6 @@ from deployments.services import sweeps
 from devices.models import Device
 from devices.services.erasure import Name, Sections
 
-ERASED = "[erased]"
 CHUNK = 500
 DEPLOYMENT_TEXTS = (
     *("name", "pause_detail", "rollback_reason", "failure_reason", "waiting_for"),

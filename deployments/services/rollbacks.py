@@ -7,10 +7,10 @@ the numbers are kept, in the transaction that decides.
 from datetime import datetime
 from typing import Any
 
-from django.db.models import Count, F, Q, QuerySet
+from django.db.models import Count, Exists, F, OuterRef, Q, QuerySet
 
-from deployments.choices import TargetStatus
-from deployments.models import Deployment, Rollback, Target
+from deployments.choices import OrderKind, TargetStatus
+from deployments.models import Deployment, Rollback, Target, Update
 from deployments.services.offers import has_moved_on
 from deployments.services.progress import (
     JUDGED_FAILED,
@@ -91,7 +91,7 @@ def keep_rollback(
     )
 
 
-def _exposed(deployment: Deployment) -> QuerySet[Target]:
+def exposed_targets(deployment: Deployment) -> QuerySet[Target]:
     """Return the targets that were ordered; of the erased nobody can say more."""
     return Target.objects.filter(
         deployment=deployment, exposed_at__isnull=False, device__erased_at__isnull=True
@@ -100,7 +100,7 @@ def _exposed(deployment: Deployment) -> QuerySet[Target]:
 
 def left_alone(deployment: Deployment) -> QuerySet[Target]:
     """Return the targets that a later deployment has updated since."""
-    return _exposed(deployment).filter(
+    return exposed_targets(deployment).filter(
         Q(status=TargetStatus.SKIPPED, error_code="moved_on")
         | Q(has_moved_on(deployment), status=TargetStatus.FAILED)
     )
@@ -122,8 +122,28 @@ def lost_targets(deployment: Deployment) -> QuerySet[Target]:
         .exclude(error_code__in=NO_RETURN)
     )
     return (
-        _exposed(deployment)
+        exposed_targets(deployment)
         .filter(status=TargetStatus.FAILED)
         .exclude(pk__in=at_home.values("pk"))
         .exclude(pk__in=left_alone(deployment).values("pk"))
+    )
+
+
+def stuck_targets(deployment: Deployment) -> QuerySet[Target]:
+    """Return the targets that failed alone and that nothing could be ordered for.
+
+    They may run the new image; their former one is not on the server, or the device
+    would refuse it.
+    """
+    installs = Update.objects.filter(target=OuterRef("pk"), kind=OrderKind.INSTALL)
+    began = ("installing_at", "rebooting_at", "claimed_at")
+    return (
+        lost_targets(deployment)
+        .exclude(error_code__in=NO_RETURN)
+        .filter(
+            Exists(installs.exclude(**dict.fromkeys(began))),
+            Q(from_firmware__isnull=True)
+            | Q(device__security_version__gt=F("from_firmware__security_version")),
+            returning_since__isnull=True,
+        )
     )

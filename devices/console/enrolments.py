@@ -11,7 +11,6 @@ from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.safestring import SafeString
-from unfold.contrib.filters.admin import RadioFilter
 from unfold.decorators import display
 
 from devices.api.enrolments import EnrolmentTokenInput
@@ -30,6 +29,7 @@ from hotswap.common.console import (
     ConsoleAdmin,
     ConsoleForm,
     EmptyForm,
+    StatusFilter,
     Verb,
     acting_person,
     age,
@@ -120,17 +120,8 @@ class RejectEnrolment(Verb):
         return f"{obj} is rejected."
 
 
-class EnrolmentStatusFilter(RadioFilter):
-    title = "status"
-    parameter_name = "status"
-
-    def lookups(self, request: Any, model_admin: Any) -> list[tuple[str, str]]:
-        return list(EnrolmentStatus.choices)
-
-    def queryset(
-        self, request: Any, queryset: QuerySet[EnrolmentRequest]
-    ) -> QuerySet[EnrolmentRequest]:
-        return queryset.filter(status=self.value()) if self.value() else queryset
+class EnrolmentStatusFilter(StatusFilter):
+    choices_of_status = EnrolmentStatus.choices
 
 
 @admin.register(EnrolmentRequest)
@@ -230,7 +221,7 @@ class CreateToken(Verb):
     is_of_list = True
     is_dialog = False
     form_class = TokenForm
-    template = "console/enrolment_token_new.html"
+    template = "console/shown_once.html"
 
     def serve(self, admin: ConsoleAdmin, request: HttpRequest, obj: Any) -> Any:
         user = acting_person(request)
@@ -256,8 +247,11 @@ class CreateToken(Verb):
                     None,
                     EmptyForm(),
                     value=value,
-                    token=token,
-                    token_url=admin.page_url(token),
+                    what="token",
+                    if_lost="Only a digest of it is kept. If it is lost, make a new "
+                    "one.",
+                    owner="token",
+                    owner_url=admin.page_url(token),
                     address=f"{server.rstrip('/')}/api/v1/enrolments",
                     heading=f"Token {token}",
                 )

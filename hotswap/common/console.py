@@ -19,7 +19,7 @@ from django.contrib import messages
 from django.contrib.admin.utils import unquote
 from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import PermissionDenied
-from django.db.models import Model
+from django.db.models import Model, QuerySet
 from django.http import (
     Http404,
     HttpRequest,
@@ -36,6 +36,7 @@ from django.views.generic import RedirectView
 from rest_framework.exceptions import ErrorDetail, ValidationError
 from rest_framework.serializers import BaseSerializer
 from unfold.admin import ModelAdmin
+from unfold.contrib.filters.admin import RadioFilter
 from unfold.widgets import INPUT_CLASSES, TEXTAREA_CLASSES
 
 from hotswap.common.errors import HotSwapError
@@ -334,6 +335,23 @@ def go_to(request: HttpRequest, url: str) -> HttpResponse:
     return HttpResponseRedirect(url)
 
 
+# --- Filters -----------------------------------------------------------------------
+
+
+class StatusFilter(RadioFilter):
+    """The filter of a list by its column `status`."""
+
+    title = "status"
+    parameter_name = "status"
+    choices_of_status: ClassVar[list[tuple[str, str]]]
+
+    def lookups(self, request: Any, model_admin: Any) -> list[tuple[str, str]]:
+        return list(self.choices_of_status)
+
+    def queryset(self, request: Any, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        return queryset.filter(status=self.value()) if self.value() else queryset
+
+
 # --- Admins ------------------------------------------------------------------------
 
 
@@ -346,6 +364,7 @@ class ConsoleAdmin(ModelAdmin):
     # What an empty list says: a sentence, and what would fill it.
     empty_words: ClassVar[tuple[str, str]] = ("", "")
     list_before_template = "console/empty.html"
+    empty_value_display = "–"
     actions = None
     list_per_page = 50
     list_max_show_all = 0

@@ -54,6 +54,8 @@ def test_the_live_part_ends_with_286(
 
     assert part.status_code == 286
     assert b"every 2s" not in page.content
+    assert b">Ended</span>" in page.content
+    assert b">Open</span>" not in page.content
 
 
 def test_the_health_is_asked_for_by_its_own_poll(
@@ -164,6 +166,17 @@ def test_rolling_back_says_its_reason(
     part = operator_client.get(url_of(scene.deployment, "live")).content.decode()
 
     assert "too warm" in part
+
+
+def test_rolling_back_points_at_failed_devices_only_where_there_are_any(
+    operator_client: ConsoleClient, scene: Scene
+) -> None:
+    scene.world.update_offered()
+    operator_client.post(url_of(scene.deployment, "rollback"), {"reason": "too warm"})
+
+    part = operator_client.get(url_of(scene.deployment, "live")).content.decode()
+
+    assert "Nothing needs to be done while they report." in part
 
 
 def test_a_verb_that_came_too_late_says_so(
@@ -488,7 +501,7 @@ def test_a_time_makes_it_scheduled(operator_client: ConsoleClient, free: Scene) 
     deployment = Deployment.objects.get(name="later")
     assert deployment.status == DeploymentStatus.SCHEDULED
     page = operator_client.get(url_of(deployment, "change"))
-    assert page.status_code == 200
+    assert b"Waiting: its time to start" in page.content
 
 
 def test_only_approved_firmware_is_offered(

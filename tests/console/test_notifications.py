@@ -2,10 +2,12 @@
 
 import re
 import sys
+from datetime import timedelta
 from ipaddress import ip_network
 from typing import Any
 
 import pytest
+from django.utils import timezone
 
 from deployments.models import Delivery, Gateway, MailRecipient, Webhook
 from tests.console.conftest import ConsoleClient, Scene
@@ -119,6 +121,31 @@ def test_a_mail_recipient_is_added_once_and_deleted(
     assert b"told already" in again.content
     assert b"valid email" in wrong.content
     assert not MailRecipient.objects.exists()
+
+
+def test_the_last_delivery_says_how_old_it_is(
+    admin_client: ConsoleClient, scene: Scene
+) -> None:
+    Delivery.objects.update(created_at=timezone.now() - timedelta(hours=3))
+
+    page = admin_client.get(WEBHOOKS).content.decode()
+
+    assert ">3 h ago</time>" in page
+
+
+def test_a_delivery_that_is_due_says_since_when(
+    admin_client: ConsoleClient, scene: Scene
+) -> None:
+    place = f"/admin/deployments/delivery/{scene.delivery.pk}/change/"
+    Delivery.objects.update(next_attempt_at=timezone.now() - timedelta(minutes=2))
+    due = admin_client.get(place).content.decode()
+    Delivery.objects.update(next_attempt_at=timezone.now() + timedelta(minutes=4))
+
+    later = admin_client.get(place).content.decode()
+
+    assert "none yet" in due
+    assert re.search("due <time [^>]*>2 min ago", due)
+    assert re.search("<dd><time [^>]*>in 3 min", later)
 
 
 def test_empty_lists_say_what_would_fill_them(admin_client: ConsoleClient) -> None:

@@ -2,8 +2,10 @@
 
 import csv
 import io
+from datetime import timedelta
 
 import pytest
+from django.utils import timezone
 
 from deployments.models import Deployment, Target
 from deployments.next_steps import next_step
@@ -43,6 +45,22 @@ def test_a_report_before_anything_happened_claims_no_numbers(
     assert "No device has failed" in text
     assert "As of <b>" in text
     assert f"GET /api/v1/deployments/{scene.deployment.pk}/health-report" in text
+
+
+def test_the_report_of_one_that_is_scheduled_says_when_it_starts(
+    viewer_client: ConsoleClient, scene: Scene
+) -> None:
+    scene.world.now = timezone.now()
+    deployment = scene.world.launch(
+        scene.world.image("2.0.0"),
+        scheduled_at=scene.world.now + timedelta(hours=3, minutes=1),
+    )
+
+    text = content(viewer_client, deployment)
+
+    assert "not yet; starts" in text
+    assert ">in 3 h</time>" in text
+    assert "settled at the start" in text
 
 
 def test_the_report_says_what_tripped_and_what_to_do(
@@ -116,8 +134,10 @@ def test_the_devices_are_given_as_csv(
         .values_list("device__device_id", flat=True)
     )
     assert rows[0]["status"] == "rolled_back"
+    assert rows[0]["outcome"] == "restored"
     assert rows[0]["nextStep"] == next_step("error_rate")
     assert rows[1]["status"] == "cancelled"
+    assert rows[1]["outcome"] == ""
 
 
 def test_a_cell_is_never_a_formula(viewer_client: ConsoleClient, scene: Scene) -> None:
