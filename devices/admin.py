@@ -49,6 +49,7 @@ from devices.selectors import count_members, devices_of, groups_of, rule_of
 from devices.services import certificates, credentials, erasure, registry
 from devices.services.certificates import MAX_PEM_CHARACTERS
 from firmware.models import DeviceModel
+from hotswap.common.api.proxy import public_url
 from hotswap.common.console import (
     DONE,
     FAILED,
@@ -381,7 +382,7 @@ class KeyVerb(Verb):
     def show_key(
         self, admin: ConsoleAdmin, request: HttpRequest, device: Device, key: str
     ) -> HttpResponse:
-        server = settings.PUBLIC_URL or request.build_absolute_uri("/").rstrip("/")
+        server = public_url(request)
         return self.show(
             admin,
             request,

@@ -43,6 +43,7 @@ from health.services.heartbeats import (
     record_plain_heartbeat,
 )
 from hotswap.common.api.parsers import parse_json
+from hotswap.common.api.proxy import public_url
 from hotswap.common.api.throttling import check_device_rate, mark_counted
 from hotswap.common.errors import HotSwapError
 from hotswap.common.rows import Columns, prepared_cursor
@@ -178,12 +179,13 @@ def _poll(
         row = cursor.fetchone()
     if row is None:
         return None
+    wanted = Wanted(*row[1:])
+    has_work = wanted.has_order or wanted.target_id is not None
     answer = answer_poll(
         device_id=device,
-        wanted=Wanted(*row[1:]),
+        wanted=wanted,
         now=now,
-        base_url=settings.PUBLIC_URL.rstrip("/")
-        or request.build_absolute_uri("/").rstrip("/"),
+        base_url=public_url(request) if has_work else "",
         trusted=trusted,
     )
     headers = {"Poll-Interval": str(int(answer.interval.total_seconds()))}

@@ -70,6 +70,8 @@ class LiveStack:
         """Start it without waiting for anything."""
         environment = {
             **clean_environment(),
+            # Of two cores, one is the tests'. Faults strike the default.
+            "HOTSWAP_WEB_WORKERS": "1",
             "HOTSWAP_ADMIN_USERNAME": ADMIN_USERNAME,
             "HOTSWAP_ADMIN_PASSWORD": ADMIN_PASSWORD,
             **QUICK,

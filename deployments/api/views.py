@@ -5,7 +5,6 @@ from typing import Any, ClassVar
 from uuid import UUID
 
 import django_filters
-from django.conf import settings
 from django.db.models import QuerySet
 from django.http.response import HttpResponseBase
 from django.utils import timezone
@@ -44,6 +43,7 @@ from firmware.api.downloads import image_response
 from firmware.api.trust import TRUSTED_KEYS, trusted_keys
 from hotswap.common.api.base import ApiView, ListView, acting_person
 from hotswap.common.api.idempotency import idempotent
+from hotswap.common.api.proxy import public_url
 from hotswap.common.errors import NotFoundError
 from hotswap.common.roles import Role
 
@@ -336,8 +336,7 @@ class DeviceUpdateView(ApiView):
         answer = offers.poll(
             device=device,
             now=timezone.now(),
-            base_url=settings.PUBLIC_URL.rstrip("/")
-            or request.build_absolute_uri("/").rstrip("/"),
+            base_url=public_url(request),
             trusted=trusted_keys(request),
         )
         response = Response(

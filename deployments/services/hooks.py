@@ -22,6 +22,12 @@ from devices.models import Device
 from firmware.models import Firmware
 from firmware.selectors import DeploymentUse, FirmwareUse
 from hotswap.common.models import User
+from hotswap.common.rows import prepared_cursor
+
+HAS_ORDER = """
+    SELECT EXISTS (SELECT FROM deployments_update
+                   WHERE device_id = %s AND closed_at IS NULL)
+"""
 
 
 def is_update_available(*, device: Device, now: datetime) -> tuple[bool, bool]:
@@ -51,8 +57,10 @@ def note_running_firmware(*, device: Device, now: datetime) -> None:
     Nothing is done about it here: while the deployment is open, its tick finds the
     same fact and acts on it.
     """
-    if Update.objects.filter(device=device, closed_at__isnull=True).exists():
-        return
+    with prepared_cursor() as cursor:
+        cursor.execute(HAS_ORDER, [device.pk])
+        if cursor.fetchone() == (True,):
+            return
     last = (
         Update.objects.select_related("deployment", "firmware", "target")
         .filter(device=device, closed_at__isnull=False, status="success")

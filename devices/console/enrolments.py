@@ -5,7 +5,6 @@ from datetime import timedelta
 from typing import Any, cast
 
 from django import forms
-from django.conf import settings
 from django.contrib import admin
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest
@@ -19,6 +18,7 @@ from devices.console.fields import JsonField, region_choices
 from devices.models import Device, EnrolmentRequest, EnrolmentToken
 from devices.services import enrolment
 from firmware.models import DeviceModel
+from hotswap.common.api.proxy import public_url
 from hotswap.common.console import (
     DONE,
     FAILED,
@@ -240,7 +240,7 @@ class CreateToken(Verb):
             except HotSwapError as error:
                 form.refuse(error)
             else:
-                server = settings.PUBLIC_URL or request.build_absolute_uri("/")
+                server = public_url(request)
                 return self.show(
                     admin,
                     request,

@@ -54,9 +54,8 @@ def prepared_cursor() -> Iterator[CursorWrapper]:
     the settings let it. A value is typed by its place in the statement; where that says
     nothing, the statement must (`%(x)s::text`).
     """
-    # Django's own way to a usable connection, with its check of an idle one.
-    with connection.cursor():
-        pass
+    connection.close_if_health_check_failed()
+    connection.ensure_connection()
     with psycopg.Cursor(connection.connection) as cursor:
         wrap = (
             connection.make_debug_cursor

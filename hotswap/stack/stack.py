@@ -30,6 +30,7 @@ HOST = "127.0.0.1"
 READY_SECONDS = 120.0
 PORT_SECONDS = 2.0
 DEFAULT_PORT = 8000
+MAX_WEB_WORKERS = 4
 
 
 class Stack:
@@ -223,6 +224,10 @@ class Stack:
                 **{"environment": environment, "needs": (*servers, "prepare"), **more},  # type: ignore[arg-type]
             )
 
+        # One process of Python uses one core.
+        processes = environment.get(
+            "HOTSWAP_WEB_WORKERS", str(min(os.cpu_count() or 1, MAX_WEB_WORKERS))
+        )
         threads = environment.get("HOTSWAP_WEB_THREADS", "16")
         concurrency = environment.get("HOTSWAP_WORKER_THREADS", "4")
         celery = ("celery", "-A", "hotswap.celery:app")
@@ -253,7 +258,8 @@ class Stack:
                 "web",
                 *("granian", "hotswap.wsgi:application", "--interface", "wsgi"),
                 *("--host", HOST, "--port", str(self.port), "--no-ws"),
-                *("--workers", "1", "--blocking-threads", threads),
+                *("--workers", processes, "--respawn-failed-workers"),
+                *("--blocking-threads", threads),
                 *("--workers-kill-timeout", "5", "--log-level", "warning"),
                 # Little is to lie between a download and its receiver.
                 *("--http1-buffer-size", "65536"),

@@ -45,3 +45,9 @@ def client_address(request: HttpRequest | Request) -> str | None:
         except ValueError:
             continue
     return None
+
+
+def public_url(request: HttpRequest | Request) -> str:
+    """Return the scheme and host by which the server is reached, without a slash."""
+    configured: str = settings.PUBLIC_URL
+    return (configured or request.build_absolute_uri("/")).rstrip("/")
