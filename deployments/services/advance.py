@@ -133,9 +133,10 @@ def advance_deployment(
 def _sweep_devices(
     deployment: Deployment, now: datetime, awake_since: datetime
 ) -> None:
+    # First: what is gone is neither at fault nor proved.
+    sweeps.end_erased(deployment, now)
     sweeps.fail_breached(deployment, now)
     sweeps.fail_fallen_back(deployment, now)
-    sweeps.end_erased(deployment, now)
     sweeps.prove(deployment, now)
     sweeps.fail_timed_out(deployment, now, awake_since)
     sweeps.fail_unproved(deployment, now, awake_since)
@@ -146,7 +147,6 @@ def _sweep_devices(
 def _advance_running(
     deployment: Deployment, now: datetime, awake_since: datetime
 ) -> None:
-    sweeps.end_erased(deployment, now)
     _sweep_devices(deployment, now, awake_since)
     if deployment.cancel_requested_at is not None:
         sweeps.stop_unstarted(deployment, now)

@@ -90,12 +90,15 @@ MOVE = f"""
         SELECT deployment_id, %(now)s, 'INFO', %(event)s, device_id, stage_number,
                %(said)s
         FROM moved WHERE %(is_told)s
+    ), heard AS (
+        {HEAR} AND EXISTS (SELECT FROM changed)
+        RETURNING 1
     ), floored AS (
         UPDATE devices_device d SET security_version = %(floor)s
         FROM changed
         WHERE d.id = changed.device_id AND d.security_version < %(floor)s
-    ), heard AS (
-        {HEAR} AND EXISTS (SELECT FROM changed)
+          -- The state first and then the device, as a heartbeat takes them.
+          AND (SELECT count(*) FROM heard) >= 0
     )
     SELECT count(*) FROM changed
 """  # noqa: S608

@@ -100,6 +100,7 @@ BEAT = """
       AND u.claimed_at < %(now)s - make_interval(secs => %(pause)s)
       AND s.device_id = u.device_id AND s.watch_id = u.id AND s.healthy_count > 0
 """
+MANY = 10_000
 
 
 def update_offerable(deployment: Deployment) -> int:
@@ -125,6 +126,10 @@ def update_offerable(deployment: Deployment) -> int:
     with connection.cursor() as cursor:
         cursor.execute(OFFER, values)
         count = int(cursor.rowcount)
+        if count > MANY:
+            # A fleet comes one after the other, and PostgreSQL counts the rows on the
+            # way. What it does not know of yet it would join row by row.
+            cursor.execute("ANALYZE deployments_target, deployments_update")
         for statement in CLAIM if count else ():
             cursor.execute(statement, values)
     return count
