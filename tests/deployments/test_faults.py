@@ -62,7 +62,10 @@ MOMENTS: dict[str, Callable[[Ledger], bool]] = {
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveStack]:
     """A stack of its own: it is hurt here."""
-    with running_stack(tmp_path_factory.mktemp("faults") / "data") as running:
+    with running_stack(
+        tmp_path_factory.mktemp("faults") / "data",
+        environment={"HOTSWAP_WEB_WORKERS": "2"},
+    ) as running:
         yield running
 
 
