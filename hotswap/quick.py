@@ -18,7 +18,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.core.exceptions import DisallowedHost
-from django.db import OperationalError
+from django.db import NotSupportedError, OperationalError
 from django.http import HttpRequest, HttpResponse
 from django.http.request import UnreadablePostError
 from django.utils import timezone
@@ -150,7 +150,10 @@ def _answer(
         check_device_rate("device", subject)
         mark_counted(request)
         answer = act(request, name, UUID(subject), timezone.now(), *more)
-    except (DisallowedHost, Throttled, HotSwapError, OperationalError):
+    except (DisallowedHost, Throttled, HotSwapError):
+        return None
+    except (OperationalError, NotSupportedError):
+        # Nothing was stored; the long way tries again, and says so if it cannot.
         return None
     if answer is None:
         return None

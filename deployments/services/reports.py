@@ -152,6 +152,8 @@ def apply_report(
     # Closed, failed, or changed by another in this moment.
     with transaction.atomic(), prepared_cursor() as cursor:
         order = _read(cursor, LOCK_ORDER, device_id, name, update_id)
+        if only_open and order.update.closed_at is not None:
+            raise UpdateClosedError("this update is closed")
         if order.takes(report):
             return _take_in(cursor, order, report, now) is True
         update = order.update

@@ -301,9 +301,12 @@ NOTE_RUN = """
         SET firmware_version = %(version)s, firmware_checksum = %(checksum)s,
             previous_firmware_version = %(previous)s
         WHERE id = %(device)s
+        RETURNING id
     ), ended AS (
         UPDATE devices_firmwarerun SET until = %(now)s
         WHERE device_id = %(device)s AND until IS NULL
+          -- The row of the device first, as whoever proves it takes them.
+          AND (SELECT count(*) FROM told) >= 0
         RETURNING id
     ), begun AS (
         INSERT INTO devices_firmwarerun

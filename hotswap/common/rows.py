@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any, Generic, TypeVar, cast
 
 import psycopg
-from django.db import connection
+from django.db import NotSupportedError, connection
 from django.db.backends.utils import CursorWrapper
 from django.db.models import Model
 
@@ -62,4 +62,11 @@ def prepared_cursor() -> Iterator[CursorWrapper]:
             if connection.queries_logged
             else connection.make_cursor
         )
-        yield wrap(cast(Any, cursor))
+        try:
+            yield wrap(cast(Any, cursor))
+        except NotSupportedError:
+            # A migration has changed what was prepared: on a new connection it is
+            # prepared anew.
+            if not connection.in_atomic_block:
+                connection.close()
+            raise

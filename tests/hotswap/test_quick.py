@@ -19,6 +19,7 @@ from devices.services import registry
 from health.api.serializers import HeartbeatInput
 from health.models import DeviceState, Reading
 from health.services.heartbeats import Heartbeat
+from hotswap.common.api import throttling
 from tests.api import Caller, pointers, problem_of
 from tests.common.factories import PersonFactory
 from tests.deployments.world import World
@@ -215,6 +216,25 @@ def test_a_device_that_is_planned_for_gets_its_order() -> None:
     assert json.loads(answer.content)["firmware"]["version"] == "2.0.0"
     repeated = caller.get(f"/devices/{scripted.name}/update", headers=long_way(caller))
     assert shape(answer) == shape(repeated)
+
+
+def test_a_device_over_its_limit_stays_refused_until_the_window_ends(
+    device: Any, caller: Caller, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.DEVICE_REQUESTS_PER_SECOND = 0
+    settings.DEVICE_REQUESTS_BURST = 50
+    # Twice fifty, and the lot of five in which it goes over.
+    monkeypatch.setattr(throttling, "_window", lambda seconds: (7, 3.0))
+    path = "/devices/quick-device/update"
+
+    codes = [caller.get(path).status_code for _ in range(130)]
+
+    allowed = codes.index(429)
+    assert 100 <= allowed <= 105
+    assert set(codes[allowed:]) == {429}
+    late = caller.post("/devices/quick-device/health", BEAT, headers=long_way(caller))
+    assert late.status_code == 429
+    assert late["Retry-After"] == "3"
 
 
 # --- Reports -----------------------------------------------------------------------

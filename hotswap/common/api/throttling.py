@@ -49,18 +49,28 @@ def _window(window_seconds: int) -> tuple[int, float]:
 
 
 class _Untold:
-    """Requests of this window that Redis does not know of yet, by counter."""
+    """Requests of this window that Redis does not know of yet, by counter.
+
+    Who is over the limit stays so until the window ends, and is not counted further.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._window = 0
         self._counts: dict[str, int] = {}
+        self._over: set[str] = set()
+
+    def is_over(self, key: str) -> bool:
+        return key in self._over
+
+    def note_over(self, key: str) -> None:
+        self._over.add(key)
 
     def add(self, key: str, window: int, lot: int) -> bool:
         """Count one more; tell whether a lot is full, which starts the next."""
         with self._lock:
             if window != self._window:
-                self._window, self._counts = window, {}
+                self._window, self._counts, self._over = window, {}, set()
             count = self._counts.get(key, 0) + 1
             self._counts[key] = count % lot
             return count >= lot
@@ -93,10 +103,13 @@ def check_device_rate(scope: str, device_id: object) -> None:
     # Twice the sustained rate: a burst may straddle the start of a window.
     lot = min(LOT, max(1, limit // LOT))
     key = f"rate:{scope}:{device_id}:{number}"
+    if _untold.is_over(key):
+        raise Throttled(wait=remaining)
     if (
         _untold.add(key, number, lot)
         and _count(key, WINDOW_SECONDS, by=lot) > 2 * limit
     ):
+        _untold.note_over(key)
         raise Throttled(wait=remaining)
 
 
