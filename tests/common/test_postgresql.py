@@ -16,7 +16,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 @pytest.fixture
 def severed() -> Iterator[Any]:
     """Return a connection that its server has ended."""
-    own = connection.copy()
+    own: Any = connection.copy()
     own.health_check_enabled = True
     own.connect()
     own.health_check_done = False
