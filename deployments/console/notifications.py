@@ -1,6 +1,7 @@
 """The console's pages of notifications: who is told, and what became of it."""
 
 import json
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 from django import forms
@@ -23,6 +24,7 @@ from deployments.console.words import look_pill
 from deployments.exceptions import GatewayRefusedError, WebhookRefusedError
 from deployments.models import Delivery, Gateway, Listener, MailRecipient, Webhook
 from deployments.services import listeners
+from hotswap.common.api.serializers import CamelSerializer
 from hotswap.common.console import (
     DONE,
     FAILED,
@@ -216,23 +218,32 @@ def _secret_shown(
     )
 
 
-class AddMailRecipient(ListenerVerb):
+class AddListener(ListenerVerb):
+    """Adds one whose form has nothing to show once."""
+
     name = "add"
-    label = "Add mail recipient"
     icon = "add"
     tone = "primary"
     is_of_list = True
-    form_class = MailRecipientForm
+    input_class: type[CamelSerializer]
+    create: ClassVar[Callable[..., Listener]]
 
     def make_form(self, request: HttpRequest, obj: Any) -> ConsoleForm:
         form = super().make_form(request, obj)
         if form.is_bound and form.is_valid():
-            form.check_with(MailRecipientInput, form.cleaned_data)
+            form.check_with(self.input_class, form.cleaned_data)
         return form
 
     def act(self, user: User, obj: Any, given: dict[str, Any]) -> str:
-        recipient = listeners.create_mail_recipient(actor=user, **given)
-        return f"{recipient} is told from now on."
+        added = type(self).create(actor=user, **given)
+        return f"{added} is told from now on."
+
+
+class AddMailRecipient(AddListener):
+    label = "Add mail recipient"
+    form_class = MailRecipientForm
+    input_class = MailRecipientInput
+    create = staticmethod(listeners.create_mail_recipient)
 
 
 class EditListener(ListenerVerb):
@@ -260,23 +271,11 @@ class EditWebhook(EditListener):
     start_fields = ("url", "events", "description")
 
 
-class AddGateway(ListenerVerb):
-    name = "add"
+class AddGateway(AddListener):
     label = "Add gateway"
-    icon = "add"
-    tone = "primary"
-    is_of_list = True
     form_class = GatewayForm
-
-    def make_form(self, request: HttpRequest, obj: Any) -> ConsoleForm:
-        form = super().make_form(request, obj)
-        if form.is_bound and form.is_valid():
-            form.check_with(GatewayInput, form.cleaned_data)
-        return form
-
-    def act(self, user: User, obj: Any, given: dict[str, Any]) -> str:
-        gateway = listeners.create_gateway(actor=user, **given)
-        return f"{gateway} is told from now on."
+    input_class = GatewayInput
+    create = staticmethod(listeners.create_gateway)
 
 
 class EditGateway(EditListener):
