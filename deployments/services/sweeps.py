@@ -100,7 +100,8 @@ def prove(deployment: Deployment, now: datetime) -> int:
 
     Proof, after the claim: heartbeats that name the ordered version and SHA-256, from
     a new boot where one was needed, without a breach, healthy without a break for the
-    confirmation window.
+    confirmation window. A breach ends an install for good; of a return it takes what
+    was healthy so far, and a whole window after it is proof.
 
     Returns:
         How many devices were proved.
@@ -119,7 +120,7 @@ def prove(deployment: Deployment, now: datetime) -> int:
               AND u.closed_at IS NULL
               AND u.claimed_at IS NOT NULL
               AND s.watch_id = u.id
-              AND s.breach = ''
+              AND (s.breach = '' OR u.kind = 'rollback')
               AND s.firmware_checksum = f.sha256
               AND s.firmware_version = f.version
               AND (NOT u.reboot_required
@@ -391,13 +392,22 @@ def fail_timed_out(deployment: Deployment, now: datetime, awake_since: datetime)
 def fail_unproved(deployment: Deployment, now: datetime, awake_since: datetime) -> int:
     """Fail the claims that no proof has followed in time.
 
+    A return fails so only if the device shows something else than it claims. While it
+    is merely silent, or not healthy for long enough, another order would not help it:
+    it is waited for, as long as `give_up_returns` allows.
+
     Source: design, A claim is not a proof (`not_proven`).
     """
     return fail(
         deployment,
         now,
         which="""u.closed_at IS NULL AND u.claimed_at IS NOT NULL
-            AND GREATEST(u.claimed_at, %(awake)s) + %(patience)s < %(now)s""",
+            AND GREATEST(u.claimed_at, %(awake)s) + %(patience)s < %(now)s
+            AND (u.kind = 'install'
+                 OR (s.last_heartbeat_at >= u.claimed_at
+                     AND (s.firmware_checksum <> f.sha256
+                          OR (u.reboot_required
+                              AND u.boot_id_before IN ('', s.boot_id)))))""",
         code="'not_proven'",
         message="""CASE
             WHEN s.last_heartbeat_at IS NULL OR s.last_heartbeat_at < u.claimed_at

@@ -7,11 +7,12 @@ import pytest
 from deployments.choices import DeploymentStatus
 from deployments.criteria import RollbackThresholds
 from deployments.exceptions import UpdateClosedError
-from deployments.models import Target, Update
+from deployments.models import Deployment, Target, Update
 from deployments.selectors import target_detail
 from deployments.services.operate import rollback_deployment
 from devices.models import Device
-from tests.deployments.world import World, events, statuses
+from health.models import DeviceState
+from tests.deployments.world import ScriptedDevice, World, events, statuses
 
 BAD = {"application_metrics": {"errorRate": 0.5}}
 TOLERANT = RollbackThresholds(
@@ -520,6 +521,76 @@ def test_a_return_that_nobody_proves_fails_within_an_hour(world: World) -> None:
     deployment.refresh_from_db()
     assert deployment.status == "Failed"
     assert device.target(deployment).error_code == "rollback_unconfirmed"
+
+
+def _on_its_way_back(world: World) -> tuple[Deployment, ScriptedDevice]:
+    """Return a device that has claimed its return and shown its former image once."""
+    old, bad = world.image("2.5.0"), world.image("2.6.0")
+    (device,) = world.fleet(1, old)
+    deployment = world.launch(bad)
+    device.poll()
+    device.go_through()
+    device.beat(**BAD)
+    world.tick(1)
+    device.poll()
+    device.go_through()
+    return deployment, device
+
+
+@pytest.mark.parametrize("silence", [90, 600, 3000], ids=lambda x: f"{x} s")
+def test_a_return_waits_for_a_device_that_is_heard_late(
+    world: World, silence: int
+) -> None:
+    deployment, device = _on_its_way_back(world)
+
+    world.live_on(silence, step=15, but=[device])
+    assert statuses(deployment) == {"rolling_back": 1}
+    assert device.target(deployment).rollback_attempt == 1
+    world.live_on(15)
+
+    assert statuses(deployment) == {"rolled_back": 1}
+    assert device.target(deployment).rollback_attempt == 1
+
+
+def test_a_return_is_proved_by_a_whole_window_after_its_last_breach(
+    world: World,
+) -> None:
+    deployment, device = _on_its_way_back(world)
+    for _ in range(3):
+        world.tick(2)
+        device.beat(**BAD)
+    assert DeviceState.objects.get(device_id=device.pk).breach == "error_rate"
+
+    world.live_on(10)
+    assert statuses(deployment) == {"rolling_back": 1}
+    world.live_on(5)
+
+    assert statuses(deployment) == {"rolled_back": 1}
+
+
+def test_a_claimed_return_that_runs_the_bad_image_is_ordered_again(
+    world: World,
+) -> None:
+    old, bad = world.image("2.5.0"), world.image("2.6.0")
+    (device,) = world.fleet(1, old)
+    deployment = world.launch(bad)
+    device.poll()
+    device.go_through()
+    device.beat(**BAD)
+    world.tick(1)
+    first = device.poll()
+    device.report("confirming")
+
+    world.live_on(90)
+    second = device.poll()
+    assert first is not None
+    assert second is not None
+    assert first["updateId"] != second["updateId"]
+    device.go_through()
+    world.live_on(15)
+
+    assert statuses(deployment) == {"rolled_back": 1}
+    assert device.target(deployment).rollback_attempt == 2
 
 
 def test_a_completed_deployment_can_be_rolled_back_by_hand(world: World) -> None:
