@@ -52,6 +52,25 @@ from hotswap.common.models import BaseModel
 GATEWAY_PURPOSE = "gateway-url"
 
 
+def _is_no_move(moves: tuple[tuple[TargetStatus, TargetStatus], ...]) -> str:
+    """Say in SQL that a status changes to one that the table does not lead to.
+
+    As a trigger's condition it is asked without calling its function, which costs ten
+    times as much: noticeable where 100,000 rows change at once.
+    """
+    ways: dict[TargetStatus, list[str]] = {}
+    for old, new in moves:
+        ways.setdefault(old, []).append(new)
+    allowed = " ".join(
+        f"WHEN '{old}' THEN '{{{','.join(news)}}}'::text[]"
+        for old, news in ways.items()
+    )
+    return (
+        "OLD.status <> NEW.status AND NEW.status <> ALL "
+        f"(CASE OLD.status {allowed} ELSE '{{}}'::text[] END)"
+    )
+
+
 class Deployment(BaseModel):
     """A rollout of one firmware.
 
@@ -213,8 +232,8 @@ class Target(models.Model):
     """One device within a deployment."""
 
     # Targets are written in the transaction of their deployment and never move to
-    # another, so the database need not look each of 100,000 rows up again; the unique
-    # constraint below is the index.
+    # another, so the database need not look each of 100,000 rows up again; the index of
+    # the counts below begins with it.
     deployment = models.ForeignKey(
         Deployment,
         on_delete=models.CASCADE,
@@ -222,7 +241,8 @@ class Target(models.Model):
         db_index=False,
         db_constraint=False,
     )
-    device = models.ForeignKey(Device, on_delete=models.CASCADE)
+    # The unique constraint below begins with it.
+    device = models.ForeignKey(Device, on_delete=models.CASCADE, db_index=False)
     rank = models.PositiveIntegerField()
     stage_number = models.PositiveSmallIntegerField()
     status = models.CharField(
@@ -253,7 +273,7 @@ class Target(models.Model):
     class Meta:
         constraints = [
             models.UniqueConstraint(
-                fields=["deployment", "device"], name="one_target_a_device"
+                fields=["device", "deployment"], name="one_target_a_device"
             )
         ]
         indexes = [
@@ -269,6 +289,7 @@ class Target(models.Model):
         triggers: ClassVar[list[pgtrigger.Trigger]] = [
             pgtrigger.FSM(
                 name="target_status_moves",
+                condition=pgtrigger.Condition(_is_no_move(TARGET_MOVES)),
                 field="status",
                 transitions=[(str(a), str(b)) for a, b in TARGET_MOVES],
             )
@@ -290,8 +311,12 @@ class Update(models.Model):
         help_text="for device protocols that count in 32 bits",
     )
     target = models.ForeignKey(Target, on_delete=models.CASCADE, related_name="updates")
-    deployment = models.ForeignKey(Deployment, on_delete=models.CASCADE)
-    device = models.ForeignKey(Device, on_delete=models.CASCADE, related_name="updates")
+    # The index of the pace begins with the deployment, that of the newest order with
+    # the device. None covers the status, so that reports change the row in place.
+    deployment = models.ForeignKey(Deployment, on_delete=models.CASCADE, db_index=False)
+    device = models.ForeignKey(
+        Device, on_delete=models.CASCADE, related_name="updates", db_index=False
+    )
     kind = models.CharField(max_length=8, choices=OrderKind.choices)
     firmware = models.ForeignKey(Firmware, on_delete=models.PROTECT)
     manifest = models.ForeignKey(Manifest, on_delete=models.PROTECT)
@@ -334,11 +359,6 @@ class Update(models.Model):
             ),
             models.Index(fields=["device", "-offered_at"], name="update_newest"),
             models.Index(fields=["deployment", "-offered_at"], name="update_pace"),
-            models.Index(
-                fields=["deployment", "status"],
-                name="update_succeeded",
-                condition=models.Q(status="success"),
-            ),
         ]
 
     def __str__(self) -> str:

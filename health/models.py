@@ -2,7 +2,7 @@
 
 Rules:
 - The history is partitioned by day and dropped by age (`services/history.py`).
-- No index covers what a heartbeat changes, so that updates stay in place.
+- No index covers what a usual heartbeat changes, so that updates stay in place.
 - What is usual for a device is learned from the healthy reports that come while nobody
   watches it; an update that is under way, and the watch after it, teach nothing.
 - A watch belongs to one order, named by an opaque id; its limits and all that is
@@ -68,6 +68,9 @@ class DeviceState(models.Model):
     breach = models.CharField(max_length=10, choices=Trigger.choices, blank=True)
     breach_detail = models.CharField(max_length=200, blank=True)
     breach_at = models.DateTimeField(null=True)
+    left_image_at = models.DateTimeField(
+        null=True, help_text="when it ceased to run the image that is watched"
+    )
 
     baseline_since = models.DateTimeField(
         null=True, help_text="when the first report of the baseline came"
@@ -88,7 +91,18 @@ class DeviceState(models.Model):
                 fields=["watch_id"],
                 name="state_watched",
                 condition=models.Q(watch_id__isnull=False),
-            )
+            ),
+            # The few with bad news among 100,000 that are watched.
+            models.Index(
+                fields=["watch_id"],
+                name="state_breached",
+                condition=models.Q(watch_id__isnull=False) & ~models.Q(breach=""),
+            ),
+            models.Index(
+                fields=["watch_id"],
+                name="state_left_image",
+                condition=models.Q(watch_id__isnull=False, left_image_at__isnull=False),
+            ),
         ]
 
     def __str__(self) -> str:

@@ -47,13 +47,25 @@ SHOWS_FORMER = """(
          OR (u.boot_id_before <> '' AND s.boot_id <> u.boot_id_before))
 )"""
 # A later deployment has updated the device since; the same condition as `has_moved_on`.
-MOVED_ON = """EXISTS (
+# The later ones are named by arrays, found once: most often there are none, and then
+# 100,000 devices are not looked up.
+_LATER = """ARRAY(
+    SELECT other.id FROM deployments_deployment other
+    JOIN firmware_firmware image ON image.id = other.firmware_id
+    WHERE other.created_at > %(created)s AND image.model_id = %(model)s
+)"""
+_LATER_OF_THE_SAME = """ARRAY(
+    SELECT other.id FROM deployments_deployment other
+    WHERE other.created_at > %(created)s AND other.firmware_id = %(firmware)s
+)"""
+MOVED_ON = f"""EXISTS (
     SELECT 1 FROM deployments_target later
-    JOIN deployments_deployment other ON other.id = later.deployment_id
-    JOIN devices_device dev ON dev.id = later.device_id
     WHERE later.device_id = t.device_id AND later.status = 'success'
-      AND other.created_at > %(created)s
-      AND (other.firmware_id = %(firmware)s OR dev.firmware_checksum <> %(sha256)s)
+      AND later.deployment_id = ANY({_LATER})
+      AND (later.deployment_id = ANY({_LATER_OF_THE_SAME})
+           OR EXISTS (SELECT 1 FROM devices_device dev
+                      WHERE dev.id = later.device_id
+                        AND dev.firmware_checksum <> %(sha256)s))
 )"""
 
 # The device has confirmed a higher security version than its former image has: it would
@@ -80,6 +92,7 @@ def _identity(deployment: Deployment) -> dict[str, Any]:
         "deployment": deployment.pk,
         "created": deployment.created_at,
         "firmware": deployment.firmware_id,
+        "model": deployment.firmware.model_id,
         "sha256": deployment.firmware.sha256,
     }
 
@@ -114,8 +127,13 @@ def prove(deployment: Deployment, now: datetime) -> int:
         WITH proved AS (
             SELECT u.id, s.device_id, f.security_version, f.version, f.sha256
             FROM deployments_update u
-            JOIN health_devicestate s ON s.device_id = u.device_id
             JOIN firmware_firmware f ON f.id = u.firmware_id
+            -- One after the other (OFFSET): of 100 deployments at once none shall look
+            -- at what the others' devices do.
+            CROSS JOIN LATERAL (
+                SELECT * FROM health_devicestate each
+                WHERE each.device_id = u.device_id OFFSET 0
+            ) s
             WHERE u.deployment_id = %(deployment)s
               AND u.closed_at IS NULL
               AND u.claimed_at IS NOT NULL
@@ -429,7 +447,8 @@ def fail_fallen_back(deployment: Deployment, now: datetime) -> int:
         deployment,
         now,
         which="""u.kind = 'install' AND u.status = 'success' AND t.status = 'success'
-            AND s.watch_id = u.id AND s.last_heartbeat_at > u.closed_at
+            AND s.watch_id = u.id AND s.left_image_at IS NOT NULL
+            AND s.last_heartbeat_at > u.closed_at
             AND s.firmware_checksum <> f.sha256""",
         code="'fell_back'",
         message="'it runs ' || s.firmware_version || ' again'",
@@ -673,16 +692,22 @@ def send_back(deployment: Deployment, now: datetime) -> int:
             SET status = 'superseded', closed_at = %(now)s
             FROM open_orders WHERE u.id = open_orders.id
             RETURNING u.target_id
-        ), judged AS (
-            SELECT DISTINCT ON (t.id) t.id, t.status,
+        ), judged AS MATERIALIZED (  -- Else each use below would ask again.
+            SELECT t.id, t.status,
                    t.id IN (SELECT target_id FROM closed) AS was_open,
-                   COALESCE({SHOWS_FORMER}, false) AS is_former,
                    {MOVED_ON} AS has_moved_on,
-                   {IS_LOCKED} AS is_locked,
-                   {HAS_BEGUN} AS has_begun
+                   (SELECT count(DISTINCT image.security_version) > 1
+                    FROM firmware_firmware image WHERE image.model_id = %(model)s)
+                       AND {IS_LOCKED} AS is_locked,
+                   -- Asked of what failed alone: most have not.
+                   t.status = 'failed' AND COALESCE((
+                       SELECT {HAS_BEGUN} AND NOT COALESCE({SHOWS_FORMER}, false)
+                       FROM deployments_update u
+                       LEFT JOIN health_devicestate s ON s.device_id = u.device_id
+                       WHERE u.target_id = t.id AND u.kind = 'install'
+                       ORDER BY u.offered_at DESC LIMIT 1
+                   ), false) AS may_run
             FROM deployments_target t
-            JOIN deployments_update u ON u.target_id = t.id AND u.kind = 'install'
-            LEFT JOIN health_devicestate s ON s.device_id = t.device_id
             WHERE t.deployment_id = %(deployment)s
               AND t.exposed_at IS NOT NULL
               AND (t.status IN ('pending', 'success', 'failed')
@@ -692,7 +717,6 @@ def send_back(deployment: Deployment, now: datetime) -> int:
               AND NOT EXISTS (
                   SELECT 1 FROM devices_device gone
                   WHERE gone.id = t.device_id AND gone.erased_at IS NOT NULL)
-            ORDER BY t.id, u.offered_at DESC
         ), moved AS (
             UPDATE deployments_target t
             SET status = CASE WHEN judged.has_moved_on THEN 'skipped'
@@ -728,8 +752,7 @@ def send_back(deployment: Deployment, now: datetime) -> int:
               -- What failed before it began to install has nothing to go back from;
               -- should it be seen on the new image all the same, it is a stray.
               AND NOT (t.status = 'failed'
-                       AND (judged.is_former OR judged.has_moved_on
-                            OR NOT judged.has_begun))
+                       AND (judged.has_moved_on OR NOT judged.may_run))
             RETURNING t.status
         )
         SELECT count(*) FROM moved WHERE status = 'rolling_back'

@@ -104,7 +104,7 @@ _CHANGED = (
 _ANEW = (
     *_CHANGED,
     *("boot_id", "past_boot_ids", "firmware_version", "firmware_checksum"),
-    "image_since",
+    *("image_since", "left_image_at"),
 )
 
 
@@ -252,6 +252,8 @@ def _apply(state: DeviceState, beat: Heartbeat, now: datetime) -> None:
         _forget_health(state)
     if beat.firmware_checksum != state.firmware_checksum:
         state.image_since = now
+        if state.watch_id and state.firmware_checksum == state.watch_checksum:
+            state.left_image_at = now
         _forget_health(state)
     error_ratio = beat.application_metrics.get("errorRate")
     state.firmware_version = beat.firmware_version

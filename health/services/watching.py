@@ -132,7 +132,8 @@ def watch(*, state: DeviceState, watch: Watch, now: datetime) -> list[str]:
                 watch_interval_seconds = %s, limits = %s, offline_after_seconds = %s,
                 silence_counts_from = NULL, healthy_since = NULL, healthy_count = 0,
                 cpu_since = NULL, memory_since = NULL, error_since = NULL,
-                breach = '', breach_detail = '', breach_at = NULL
+                breach = '', breach_detail = '', breach_at = NULL,
+                left_image_at = NULL
             WHERE device_id = %s
             """,
             [

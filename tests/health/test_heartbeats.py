@@ -411,6 +411,30 @@ def test_a_new_watch_forgets_the_breach_of_the_one_before(device: Device) -> Non
     assert state_of(device).breach == ""
 
 
+def test_leaving_the_watched_image_is_noted_until_the_next_watch(
+    device: Device,
+) -> None:
+    beat(device, 0, firmware_checksum=OLD)
+    watched(device, 1)
+    beat(device, 10, boot_id="boot-2", firmware_checksum=NEW)
+    arrived = state_of(device).left_image_at
+    beat(device, 20, boot_id="boot-3", firmware_checksum=OLD)
+    beat(device, 30, boot_id="boot-4", firmware_checksum=NEW)
+    left = state_of(device).left_image_at
+    watched(device, 40)
+
+    assert arrived is None
+    assert left == at(20)
+    assert state_of(device).left_image_at is None
+
+
+def test_a_change_of_image_that_nobody_watches_is_not_noted(device: Device) -> None:
+    beat(device, 0, firmware_checksum=NEW)
+    beat(device, 10, boot_id="boot-2", firmware_checksum=OLD)
+
+    assert state_of(device).left_image_at is None
+
+
 def test_a_claim_restarts_what_counts_as_proof(device: Device) -> None:
     order = watched(device)
     beat(device, 5, firmware_checksum=NEW)
