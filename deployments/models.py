@@ -231,9 +231,10 @@ class Stage(models.Model):
 class Target(models.Model):
     """One device within a deployment."""
 
-    # Targets are written in the transaction of their deployment and never move to
-    # another, so the database need not look each of 100,000 rows up again; the index of
-    # the counts below begins with it.
+    # Targets are written in the transaction of their deployment, out of the rows of the
+    # devices, and never move to others; erasure leaves the row of a device. So the
+    # database need not look each of 100,000 rows up again. The index of the counts
+    # below begins with the deployment, the unique constraint with the device.
     deployment = models.ForeignKey(
         Deployment,
         on_delete=models.CASCADE,
@@ -241,8 +242,9 @@ class Target(models.Model):
         db_index=False,
         db_constraint=False,
     )
-    # The unique constraint below begins with it.
-    device = models.ForeignKey(Device, on_delete=models.CASCADE, db_index=False)
+    device = models.ForeignKey(
+        Device, on_delete=models.CASCADE, db_index=False, db_constraint=False
+    )
     rank = models.PositiveIntegerField()
     stage_number = models.PositiveSmallIntegerField()
     status = models.CharField(

@@ -30,6 +30,7 @@ class Migration(migrations.Migration):
             model_name="target",
             name="device",
             field=models.ForeignKey(
+                db_constraint=False,
                 db_index=False,
                 on_delete=django.db.models.deletion.CASCADE,
                 to="devices.device",
