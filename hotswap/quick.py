@@ -42,6 +42,7 @@ from health.services.heartbeats import (
     record_heartbeat,
     record_plain_heartbeat,
 )
+from health.services.watching import ONLINE_UNTIL
 from hotswap.common.api.parsers import parse_json
 from hotswap.common.api.proxy import public_url
 from hotswap.common.api.throttling import check_device_rate, mark_counted
@@ -72,9 +73,7 @@ POLL = f"""
           AND d.device_id = %(name)s
     ), heard AS (
         UPDATE health_devicestate s
-        SET last_seen_at = %(now)s,
-            online_until = %(now)s + GREATEST(make_interval(secs => %(floor)s),
-                s.interval_seconds * interval '2.5 seconds')
+        SET last_seen_at = %(now)s, online_until = {ONLINE_UNTIL}
         FROM caller
         WHERE s.device_id = caller.id AND s.last_seen_at <= %(before)s
     )
@@ -176,7 +175,7 @@ def _poll(
                 "name": name,
                 "now": now,
                 "before": now - CONTACT_RESOLUTION,
-                "floor": settings.ONLINE_FLOOR.total_seconds(),
+                "online_floor": settings.ONLINE_FLOOR.total_seconds(),
             },
         )
         row = cursor.fetchone()

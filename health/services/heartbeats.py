@@ -19,9 +19,11 @@ from health.evaluation import Limits, Sample, Suffering, judge
 from health.models import DeviceState
 from health.services.watching import (
     CONTACT_RESOLUTION,
+    ONLINE_UNTIL,
     clean_slate,
     limits_from_json,
     locked_state,
+    online_until,
 )
 from hotswap.common.rows import prepared_cursor
 
@@ -76,9 +78,7 @@ def record_heartbeat(
         if beat.boot_id in state.past_boot_ids:
             return answer
         is_first_of_boot = beat.boot_id != state.boot_id
-        _apply(state, beat, now)
-        state.interval_seconds = answer.next_heartbeat_seconds
-        state.online_until = now + max(settings.ONLINE_FLOOR, interval * 2.5)
+        _apply(state, beat, interval, now)
         _store(_STORE, _ANEW, state, beat, is_first_of_boot=is_first_of_boot)
         record_running_firmware(
             device=device,
@@ -201,9 +201,7 @@ def record_plain_heartbeat(
         and beat.firmware_checksum == state.firmware_checksum
         and beat.firmware_version == state.firmware_version
     )
-    _apply(state, beat, now)
-    state.interval_seconds = answer.next_heartbeat_seconds
-    state.online_until = now + max(settings.ONLINE_FLOOR, interval * 2.5)
+    _apply(state, beat, interval, now)
     statement, names = (_STORE_USUAL, _CHANGED) if is_usual else (_STORE_IF_SAME, _ANEW)
     store = partial(
         _store,
@@ -242,7 +240,16 @@ def _interval(state: DeviceState, is_deploying: bool, now: datetime) -> timedelt
     return timedelta(seconds=settings.HEARTBEAT_INTERVAL.total_seconds())
 
 
-def _apply(state: DeviceState, beat: Heartbeat, now: datetime) -> None:
+def _apply(
+    state: DeviceState, beat: Heartbeat, interval: timedelta, now: datetime
+) -> None:
+    """Judge a heartbeat and put what it says into the state.
+
+    Args:
+        interval: after which the device was told to send the next.
+    """
+    state.interval_seconds = int(interval.total_seconds())
+    state.online_until = online_until(now, interval)
     if beat.boot_id != state.boot_id:
         if state.boot_id:
             state.past_boot_ids = [*state.past_boot_ids, state.boot_id][
@@ -352,21 +359,19 @@ def note_contact(*, device_id: UUID, now: datetime) -> None:
     """Write down that a device was heard, at most every five seconds."""
     with prepared_cursor() as cursor:
         cursor.execute(
-            """
+            f"""
             WITH heard AS (
-                UPDATE health_devicestate
-                SET last_seen_at = %(now)s,
-                    online_until = %(now)s + GREATEST(make_interval(secs => %(floor)s),
-                        interval_seconds * interval '2.5 seconds')
-                WHERE device_id = %(device)s AND last_seen_at <= %(before)s
+                UPDATE health_devicestate s
+                SET last_seen_at = %(now)s, online_until = {ONLINE_UNTIL}
+                WHERE s.device_id = %(device)s AND s.last_seen_at <= %(before)s
             )
             SELECT EXISTS (SELECT FROM health_devicestate WHERE device_id = %(device)s)
-            """,
+            """,  # noqa: S608
             {
                 "device": device_id,
                 "now": now,
                 "before": now - CONTACT_RESOLUTION,
-                "floor": settings.ONLINE_FLOOR.total_seconds(),
+                "online_floor": settings.ONLINE_FLOOR.total_seconds(),
             },
         )
         is_known = cursor.fetchone() == (True,)

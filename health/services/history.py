@@ -23,6 +23,7 @@ from psycopg import sql
 from devices.models import Device
 from health.exceptions import InvalidRangeError
 from health.models import DeviceState
+from health.services.watching import INTERVALS_HEARD
 from hotswap.common.errors import FieldError
 
 logger = logging.getLogger(__name__)
@@ -77,7 +78,7 @@ class History:
 
 def silence_limit() -> timedelta:
     """Return the longest time between two heartbeats of a device that is online."""
-    return max(settings.ONLINE_FLOOR, settings.HEARTBEAT_INTERVAL * 2.5)
+    return max(settings.ONLINE_FLOOR, settings.HEARTBEAT_INTERVAL * INTERVALS_HEARD)
 
 
 def device_history(

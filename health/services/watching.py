@@ -26,6 +26,20 @@ SWEEP_CLOCK = "health-sweep"
 ATTENTIVE = timedelta(hours=1)
 FRESH_BASELINE = timedelta(minutes=15)
 CONTACT_RESOLUTION = timedelta(seconds=5)
+# So many of its intervals after a sign of life a device counts as online.
+INTERVALS_HEARD = 2.5
+# In SQL, over `s` (the state), what `online_until` says of the interval it has.
+ONLINE_UNTIL = f"""(%(now)s + GREATEST(
+    make_interval(secs => %(online_floor)s),
+    s.interval_seconds * interval '{INTERVALS_HEARD} seconds'))"""
+
+
+def online_until(now: datetime, interval: timedelta) -> datetime:
+    """Return until when a device counts as online that is heard now.
+
+    Source: FR-FW-005; design, Device status.
+    """
+    return now + max(settings.ONLINE_FLOOR, interval * INTERVALS_HEARD)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,12 +196,10 @@ def clean_slate(state: DeviceState) -> None:
 
 # A device was heard with a report of its order; others make it a part of the statement
 # that takes the report in. That it was heard is noted at most every five seconds.
-HEAR = """
+HEAR = f"""
     UPDATE health_devicestate s
     SET last_seen_at = GREATEST(s.last_seen_at, %(now)s),
-        online_until = GREATEST(s.online_until, %(now)s + GREATEST(
-            make_interval(secs => %(online_floor)s),
-            s.interval_seconds * interval '2.5 seconds')),
+        online_until = GREATEST(s.online_until, {ONLINE_UNTIL}),
         silence_counts_from = CASE
             WHEN s.watch_id = %(watch)s AND (%(reboots)s OR %(claims)s) THEN %(now)s
             ELSE s.silence_counts_from END,
@@ -199,7 +211,7 @@ HEAR = """
             THEN %(watch_until)s ELSE s.watch_until END
     WHERE s.device_id = %(device)s
       AND (%(reboots)s OR %(claims)s OR s.last_seen_at <= %(contact_before)s)
-"""
+"""  # noqa: S608
 
 
 def heard(
