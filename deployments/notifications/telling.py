@@ -82,8 +82,9 @@ def tell_devices(
             holds its row to the end of the transaction, and so must not wait for other
             devices afterwards.
     """
-    listeners = _listeners(event)
-    if not listeners or not total:
+    # A tick asks a hundred times, and most often there are none.
+    listeners = _listeners(event) if total else []
+    if not listeners:
         return
     waiting = _waiting(deployment, event, now) if joins else None
     known = waiting.payload["data"]["devices"] if waiting else []

@@ -33,9 +33,6 @@ NEUTRAL_CODES = (
     "security_version",
     "wrong_model",
 )
-# Nobody will ever know how these would have ended, whether they had an order or not.
-_IS_ERASED = Q(error_code="erased", status=T.CANCELLED)
-_IS_NEUTRAL = Q(error_code__in=NEUTRAL_CODES, exposed_at__isnull=True) | _IS_ERASED
 
 
 @dataclass(slots=True)
@@ -87,25 +84,27 @@ def count_stages(deployment: Deployment) -> dict[int, StageCounts]:
     """Count the targets of each stage, by one statement."""
     rows = (
         Target.objects.filter(deployment=deployment)
-        .values("stage_number", "status")
-        .annotate(
-            number=Count("pk"),
-            exposed=Count("pk", filter=Q(exposed_at__isnull=False) & ~_IS_ERASED),
-            neutral=Count("pk", filter=_IS_NEUTRAL),
-        )
+        .values("stage_number", "status", "error_code")
+        .annotate(number=Count("*"), exposed=Count("exposed_at"))
         .order_by()
     )
     stages: dict[int, StageCounts] = {}
     for row in rows:
+        status, code, number = row["status"], row["error_code"], row["number"]
+        # Nobody will ever know how these would have ended, order or not.
+        is_erased = status == T.CANCELLED and code == "erased"
+        exposed = 0 if is_erased else row["exposed"]
         counts = stages.setdefault(row["stage_number"], StageCounts())
-        counts.by_status[row["status"]] += row["number"]
-        counts.exposed += row["exposed"]
-        if row["status"] in SETTLED:
-            counts.exposed_settled += row["exposed"]
-        if row["status"] == T.PENDING:
-            counts.unexposed_pending += row["number"] - row["exposed"]
-        if row["status"] in (T.SKIPPED, T.CANCELLED):
-            counts.neutral += row["neutral"]
+        counts.by_status[status] += number
+        counts.exposed += exposed
+        if status in SETTLED:
+            counts.exposed_settled += exposed
+        if status == T.PENDING:
+            counts.unexposed_pending += number - exposed
+        if is_erased:
+            counts.neutral += number
+        elif status in (T.SKIPPED, T.CANCELLED) and code in NEUTRAL_CODES:
+            counts.neutral += number - exposed
     return stages
 
 

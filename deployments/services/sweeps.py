@@ -18,7 +18,6 @@ from typing import Any
 from uuid import UUID
 
 from django.conf import settings
-from django.db import connection
 from django.db.models import Exists, OuterRef
 
 from deployments.choices import (
@@ -30,6 +29,7 @@ from deployments.choices import (
 )
 from deployments.models import Deployment, Target, Update
 from deployments.notifications.telling import NAMED_DEVICES, tell_devices
+from hotswap.common.rows import prepared_cursor
 
 RETRY_BASE_SECONDS = 10
 RETRY_MAX_SECONDS = 600
@@ -98,7 +98,7 @@ def _identity(deployment: Deployment) -> dict[str, Any]:
 
 
 def _row(statement: str, parameters: dict[str, Any]) -> Sequence[Any]:
-    with connection.cursor() as cursor:
+    with prepared_cursor() as cursor:
         cursor.execute(statement, parameters)
         row: Sequence[Any] = cursor.fetchone()
     return row
@@ -696,9 +696,7 @@ def send_back(deployment: Deployment, now: datetime) -> int:
             SELECT t.id, t.status,
                    t.id IN (SELECT target_id FROM closed) AS was_open,
                    {MOVED_ON} AS has_moved_on,
-                   (SELECT count(DISTINCT image.security_version) > 1
-                    FROM firmware_firmware image WHERE image.model_id = %(model)s)
-                       AND {IS_LOCKED} AS is_locked,
+                   {IS_LOCKED} AS is_locked,
                    -- Asked of what failed alone: most have not.
                    t.status = 'failed' AND COALESCE((
                        SELECT {HAS_BEGUN} AND NOT COALESCE({SHOWS_FORMER}, false)

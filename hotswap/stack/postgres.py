@@ -92,6 +92,9 @@ class PostgresServer:
             # Statements carry data that does not belong in a log.
             "log_min_error_statement": "panic",
             "jit": "off",
+            # A deployment brings 100,000 rows at once: until they are counted, plans
+            # are made for few.
+            "autovacuum_naptime": "10s",
             **(CARELESS if self.careless else {}),
         }
         command = [str(self.programs / "postgres"), "-D", str(self.data)]
