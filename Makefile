@@ -34,9 +34,13 @@ agent: $(VENV)/.ready
 		--no-build-isolation --wheel-dir build/agent build/agent/source
 	@ls build/agent/*.whl
 
+# So many processes share the tests, each with servers of its own; 0 is none but one.
+TEST_PROCESSES ?= 2
+
 test: lint browser proxy
 	$(BIN)/python -m coverage erase
-	$(BIN)/python -m coverage run -m pytest $(ARGS)
+	$(BIN)/python -m coverage run -m pytest \
+		--numprocesses $(TEST_PROCESSES) --dist loadfile $(ARGS)
 	@$(BIN)/python -m coverage combine --quiet
 	@$(BIN)/python -m coverage report > $(VENV)/coverage.txt \
 		|| { cat $(VENV)/coverage.txt; exit 1; }

@@ -3,6 +3,9 @@
 A plugin of pytest (`-p tests.services`), loaded before Django reads its settings. A
 server named in the environment is used instead of an embedded one. The servers end
 with the run, also when it is killed.
+
+Where several processes share the tests (pytest-xdist), each starts its own; what their
+parent has started for itself is not theirs.
 """
 
 import atexit
@@ -20,24 +23,31 @@ from hotswap.stack.processes import Program, Supervisor
 from hotswap.stack.redis import RedisServer
 
 START_SECONDS = 60
+# Names the servers that a run has started, for the processes that share its tests.
+OURS = "HOTSWAP_TESTS_SERVE"
 
 
 def start() -> None:
     """Start what is missing and tell the settings about it."""
+    for name in os.environ.pop(OURS, "").split():
+        os.environ.pop(name, None)
     path = Path(tempfile.mkdtemp(prefix="hotswap-tests-"))
     atexit.register(shutil.rmtree, path, ignore_errors=True)
     folder = StackFolder(path)
     folder.create()
 
     programs: list[Program] = []
+    given: dict[str, str] = {}
     if not os.environ.get("HOTSWAP_DATABASE_URL"):
         postgres = PostgresServer(folder, careless=True)
-        os.environ["HOTSWAP_DATABASE_URL"] = postgres.url
+        given["HOTSWAP_DATABASE_URL"] = postgres.url
         programs.append(postgres.program())
     if not os.environ.get("HOTSWAP_REDIS_URL"):
         redis = RedisServer(folder)
-        os.environ["HOTSWAP_REDIS_URL"] = redis.url
+        given["HOTSWAP_REDIS_URL"] = redis.url
         programs.append(redis.program())
+    os.environ |= given
+    os.environ[OURS] = " ".join(given)
     os.environ["HOTSWAP_DATA_DIR"] = str(path / "data")
     os.environ["HOTSWAP_KEYS_DIR"] = str(path / "data" / "keys")
     (path / "data").mkdir()
