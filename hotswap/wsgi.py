@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from hotswap.common.garbage import spare_what_is_loaded
 from hotswap.sockets import WithLittleUnsent
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ def make_application() -> "WSGIApplication":
     """Load everything and return the application."""
     from django.conf import settings
     from django.core.wsgi import get_wsgi_application
+    from django.urls import get_resolver
 
     import hotswap.celery  # noqa: F401
 
@@ -72,7 +74,10 @@ def make_application() -> "WSGIApplication":
         from hotswap.telemetry import trace_requests
 
         trace_requests()
-    return WithLittleUnsent(WithoutProcessEnvironment(get_wsgi_application()))
+    served = get_wsgi_application()
+    get_resolver().url_patterns  # noqa: B018
+    spare_what_is_loaded()
+    return WithLittleUnsent(WithoutProcessEnvironment(served))
 
 
 application = make_application()

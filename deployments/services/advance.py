@@ -58,7 +58,7 @@ from hotswap.common.words import counted
 
 logger = logging.getLogger(__name__)
 TICK_CLOCK = "deployments-tick"
-TOUCH_SECONDS = 5.0
+TOUCH_SECONDS = 2.0
 # One tick may pass every gate that is due and open as many stages.
 STEPS_A_STAGE_IN_FLIGHT = 4
 

@@ -295,7 +295,7 @@ def concurrent(ground: Ground) -> list[Line]:
             gap,
             5,
             "while they ran to their end, looked at twice a second or less; a tick is "
-            "heard when it begins, and every five seconds if it takes longer",
+            "heard when it begins, and every two seconds if it takes longer",
         ),
     ]
 
