@@ -117,6 +117,12 @@ class Device(BaseModel):
                 condition=models.Q(erased_at__isnull=False),
                 name="device_erased",
             ),
+            # Tells at once whether any has one, which in most fleets none has.
+            models.Index(
+                fields=["security_version"],
+                condition=models.Q(security_version__gt=0),
+                name="device_raised",
+            ),
             GinIndex(fields=["tags"], name="device_tags", opclasses=["jsonb_path_ops"]),
         ]
 

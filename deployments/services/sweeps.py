@@ -70,11 +70,15 @@ MOVED_ON = f"""EXISTS (
 
 # The device has confirmed a higher security version than its former image has: it would
 # refuse to go back, so it is not asked to.
-IS_LOCKED = """EXISTS (
-    SELECT 1 FROM devices_device floor_of
-    JOIN firmware_firmware former ON former.id = t.from_firmware_id
-    WHERE floor_of.id = t.device_id
-      AND floor_of.security_version > former.security_version
+IS_LOCKED = """(
+    -- Asked once: where no device has one above 0, none is looked up.
+    EXISTS (SELECT 1 FROM devices_device WHERE security_version > 0)
+    AND EXISTS (
+        SELECT 1 FROM devices_device floor_of
+        JOIN firmware_firmware former ON former.id = t.from_firmware_id
+        WHERE floor_of.id = t.device_id
+          AND floor_of.security_version > former.security_version
+    )
 )"""
 # The device was allowed to begin: before that it must not install.
 HAS_BEGUN = """EXISTS (
@@ -692,9 +696,14 @@ def send_back(deployment: Deployment, now: datetime) -> int:
             SET status = 'superseded', closed_at = %(now)s
             FROM open_orders WHERE u.id = open_orders.id
             RETURNING u.target_id
+        ), concerned AS (
+            SELECT t.id, false AS was_open FROM deployments_target t
+            WHERE t.deployment_id = %(deployment)s
+              AND t.status IN ('pending', 'success', 'failed')
+            UNION ALL
+            SELECT target_id, true FROM closed
         ), judged AS MATERIALIZED (  -- Else each use below would ask again.
-            SELECT t.id, t.status,
-                   t.id IN (SELECT target_id FROM closed) AS was_open,
+            SELECT t.id, t.status, concerned.was_open,
                    {MOVED_ON} AS has_moved_on,
                    {IS_LOCKED} AS is_locked,
                    -- Asked of what failed alone: most have not.
@@ -705,11 +714,8 @@ def send_back(deployment: Deployment, now: datetime) -> int:
                        WHERE u.target_id = t.id AND u.kind = 'install'
                        ORDER BY u.offered_at DESC LIMIT 1
                    ), false) AS may_run
-            FROM deployments_target t
-            WHERE t.deployment_id = %(deployment)s
-              AND t.exposed_at IS NOT NULL
-              AND (t.status IN ('pending', 'success', 'failed')
-                   OR t.id IN (SELECT target_id FROM closed))
+            FROM concerned JOIN deployments_target t USING (id)
+            WHERE t.exposed_at IS NOT NULL
               AND t.error_code NOT IN ('rollback_unconfirmed', 'no_previous_image',
                                        'rollback_forbidden')
               AND NOT EXISTS (
@@ -824,13 +830,15 @@ def give_up_returns(
 
     The hour runs from when the device was to go back, or the whole deployment was.
     """
+    since = max(awake_since, deployment.rollback_started_at or awake_since)
+    if since + ROLLBACK_PATIENCE > now:
+        return 0
     return _run(
         """
         WITH overdue AS (
             SELECT t.id FROM deployments_target t
             WHERE t.deployment_id = %(deployment)s AND t.status = 'rolling_back'
-              AND GREATEST(t.returning_since, %(started)s::timestamptz, %(awake)s)
-                  + %(patience)s <= %(now)s
+              AND GREATEST(t.returning_since, %(since)s) + %(patience)s <= %(now)s
         ), closed AS (
             UPDATE deployments_update u
             SET status = 'failed', closed_at = %(now)s,
@@ -858,8 +866,7 @@ def give_up_returns(
         {
             "deployment": deployment.pk,
             "now": now,
-            "started": deployment.rollback_started_at,
-            "awake": awake_since,
+            "since": since,
             "patience": ROLLBACK_PATIENCE,
         },
     )
