@@ -12,6 +12,7 @@ from deployments.services.progress import (
     StageCounts,
     count_stages,
     estimate_completion,
+    shared_counts,
     total_of,
 )
 from deployments.waiting import Surroundings, deployment_waiting, target_waiting
@@ -39,16 +40,24 @@ def current_stage(stages: list[Stage]) -> Stage | None:
     return opened[-1] if opened else None
 
 
-def deployment_status(deployment: Deployment, now: datetime) -> dict[str, Any]:
+def deployment_status(
+    deployment: Deployment, now: datetime, *, may_share: bool = False
+) -> dict[str, Any]:
     """Return the live status; every number is counted for this answer.
 
     `successRate` is a percent of the devices whose outcome is known; `gate` compares
     proved with exposed devices, as the gate itself does.
 
+    Args:
+        may_share: the counts of a large deployment may be up to 1.5 s old; `countedAt`
+            says so.
+
     Source: FR-FW-007; design, section 5.
     """
     stages = list(deployment.stages.all())
-    counts = count_stages(deployment)
+    counts, counted_at = (
+        shared_counts(deployment, now) if may_share else (count_stages(deployment), now)
+    )
     total = total_of(counts)
     stage = current_stage(stages)
     waiting = deployment_waiting(deployment)
@@ -83,7 +92,7 @@ def deployment_status(deployment: Deployment, now: datetime) -> dict[str, Any]:
         "estimatedCompletionAt": estimate_completion(deployment, stages, counts, now),
         "startedAt": deployment.started_at,
         "finishedAt": deployment.finished_at,
-        "countedAt": now,
+        "countedAt": counted_at,
         "stages": [
             {
                 "number": each.number,

@@ -127,7 +127,9 @@ class DeploymentStatusView(ApiView):
     @extend_schema(responses=OpenApiTypes.OBJECT)
     def get(self, request: Request, deployment_id: Any) -> Response:
         deployment = find_deployment(deployment_id)
-        return Response(selectors.deployment_status(deployment, timezone.now()))
+        return Response(
+            selectors.deployment_status(deployment, timezone.now(), may_share=True)
+        )
 
 
 class InsightView(ApiView):

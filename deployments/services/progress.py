@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from uuid import UUID
 
 from django.conf import settings
 from django.db.models import (
@@ -33,6 +34,9 @@ NEUTRAL_CODES = (
     "security_version",
     "wrong_model",
 )
+# Targets of a deployment whose counts are shared, and for how long.
+SHARED_FROM = 10_000
+SHARED_FOR = timedelta(seconds=1.5)
 
 
 @dataclass(slots=True)
@@ -80,6 +84,9 @@ class StageCounts:
         self.neutral += other.neutral
 
 
+_shared: dict[UUID, tuple[dict[int, StageCounts], datetime]] = {}
+
+
 def count_stages(deployment: Deployment) -> dict[int, StageCounts]:
     """Count the targets of each stage, by one statement."""
     rows = (
@@ -106,6 +113,33 @@ def count_stages(deployment: Deployment) -> dict[int, StageCounts]:
         elif status in (T.SKIPPED, T.CANCELLED) and code in NEUTRAL_CODES:
             counts.neutral += number - exposed
     return stages
+
+
+def shared_counts(
+    deployment: Deployment, now: datetime
+) -> tuple[dict[int, StageCounts], datetime]:
+    """Count the targets of each stage for somebody who watches, and say as of when.
+
+    Of a large deployment whoever asks this process within 1.5 s of another gets what
+    that one got, unless the deployment itself has changed: to count 100,000 rows takes
+    25 ms or more.
+
+    Source: design, counts are exact when quiet and at most 2 s old.
+    """
+    if deployment.target_count < SHARED_FROM:
+        return count_stages(deployment), now
+    found = _shared.get(deployment.pk)
+    if found is not None:
+        is_recent = timedelta(0) <= now - found[1] <= SHARED_FOR
+        if is_recent and found[1] >= deployment.updated_at:
+            return found
+    # Others may do the same at this moment; the younger counts stay.
+    counted = count_stages(deployment), now
+    for key, (_, at) in list(_shared.items()):
+        if now - at > SHARED_FOR:
+            _shared.pop(key, None)
+    _shared[deployment.pk] = counted
+    return counted
 
 
 def total_of(stages: dict[int, StageCounts]) -> StageCounts:
