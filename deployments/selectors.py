@@ -43,14 +43,14 @@ def current_stage(stages: list[Stage]) -> Stage | None:
 def deployment_status(
     deployment: Deployment, now: datetime, *, may_share: bool = False
 ) -> dict[str, Any]:
-    """Return the live status; every number is counted for this answer.
+    """Return the live status, with its numbers counted for this answer.
 
     `successRate` is a percent of the devices whose outcome is known; `gate` compares
     proved with exposed devices, as the gate itself does.
 
     Args:
-        may_share: the counts of a large deployment may be up to 1.5 s old; `countedAt`
-            says so.
+        may_share: the counts of a large deployment may be those of another answer, up
+            to 1.5 s old; `countedAt` says so.
 
     Source: FR-FW-007; design, section 5.
     """

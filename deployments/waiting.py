@@ -149,7 +149,8 @@ def _missing_proof(
         or state.last_heartbeat_at < update.claimed_at
     ):
         return "a heartbeat after its claim"
-    if state.firmware_checksum != update.firmware.sha256:
+    runs = (state.firmware_checksum, state.firmware_version)
+    if runs != (update.firmware.sha256, update.firmware.version):
         return f"proof: it claims the update and runs {state.firmware_version}"
     if update.reboot_required and not update.boot_id_before:
         return "proof: its boot before the update is not known"

@@ -84,7 +84,14 @@ class StageCounts:
         self.neutral += other.neutral
 
 
-_shared: dict[UUID, tuple[dict[int, StageCounts], datetime]] = {}
+@dataclass(frozen=True, slots=True)
+class _Shared:
+    counts: dict[int, StageCounts]
+    at: datetime
+    updated_at: datetime
+
+
+_shared: dict[UUID, _Shared] = {}
 
 
 def count_stages(deployment: Deployment) -> dict[int, StageCounts]:
@@ -121,25 +128,28 @@ def shared_counts(
     """Count the targets of each stage for somebody who watches, and say as of when.
 
     Of a large deployment whoever asks this process within 1.5 s of another gets what
-    that one got, unless the deployment itself has changed: to count 100,000 rows takes
-    25 ms or more.
+    that one got, unless the deployment itself has changed or is over: to count 100,000
+    rows takes 25 ms or more.
 
     Source: design, counts are exact when quiet and at most 2 s old.
     """
-    if deployment.target_count < SHARED_FROM:
+    if deployment.target_count < SHARED_FROM or deployment.finished_at is not None:
         return count_stages(deployment), now
     found = _shared.get(deployment.pk)
-    if found is not None:
-        is_recent = timedelta(0) <= now - found[1] <= SHARED_FOR
-        if is_recent and found[1] >= deployment.updated_at:
-            return found
-    # Others may do the same at this moment; the younger counts stay.
-    counted = count_stages(deployment), now
-    for key, (_, at) in list(_shared.items()):
-        if now - at > SHARED_FOR:
+    if (
+        found is not None
+        and found.updated_at == deployment.updated_at
+        and timedelta(0) <= now - found.at <= SHARED_FOR
+    ):
+        return found.counts, found.at
+    counts = count_stages(deployment)
+    for key, kept in list(_shared.items()):
+        if now - kept.at > SHARED_FOR:
             _shared.pop(key, None)
-    _shared[deployment.pk] = counted
-    return counted
+    # The deployment was read before the counts: if it has changed in between, they are
+    # not given to whoever reads it as it is now.
+    _shared[deployment.pk] = _Shared(counts, now, deployment.updated_at)
+    return counts, now
 
 
 def total_of(stages: dict[int, StageCounts]) -> StageCounts:

@@ -47,25 +47,20 @@ SHOWS_FORMER = """(
          OR (u.boot_id_before <> '' AND s.boot_id <> u.boot_id_before))
 )"""
 # A later deployment has updated the device since; the same condition as `has_moved_on`.
-# The later ones are named by arrays, found once: most often there are none, and then
-# 100,000 devices are not looked up.
-_LATER = """ARRAY(
-    SELECT other.id FROM deployments_deployment other
-    JOIN firmware_firmware image ON image.id = other.firmware_id
-    WHERE other.created_at > %(created)s AND image.model_id = %(model)s
-)"""
-_LATER_OF_THE_SAME = """ARRAY(
-    SELECT other.id FROM deployments_deployment other
-    WHERE other.created_at > %(created)s AND other.firmware_id = %(firmware)s
-)"""
-MOVED_ON = f"""EXISTS (
-    SELECT 1 FROM deployments_target later
-    WHERE later.device_id = t.device_id AND later.status = 'success'
-      AND later.deployment_id = ANY({_LATER})
-      AND (later.deployment_id = ANY({_LATER_OF_THE_SAME})
-           OR EXISTS (SELECT 1 FROM devices_device dev
-                      WHERE dev.id = later.device_id
-                        AND dev.firmware_checksum <> %(sha256)s))
+# Whether there is a later one is asked once. OFFSET keeps PostgreSQL from gathering the
+# successes of all deployments there ever were.
+MOVED_ON = """(
+    EXISTS (SELECT 1 FROM deployments_deployment WHERE created_at > %(created)s)
+    AND EXISTS (
+        SELECT 1 FROM deployments_target later
+        JOIN deployments_deployment other ON other.id = later.deployment_id
+        JOIN devices_device dev ON dev.id = later.device_id
+        WHERE later.device_id = t.device_id AND later.status = 'success'
+          AND other.created_at > %(created)s
+          AND (other.firmware_id = %(firmware)s
+               OR dev.firmware_checksum <> %(sha256)s)
+        OFFSET 0
+    )
 )"""
 
 # The device has confirmed a higher security version than its former image has: it would
@@ -96,7 +91,6 @@ def _identity(deployment: Deployment) -> dict[str, Any]:
         "deployment": deployment.pk,
         "created": deployment.created_at,
         "firmware": deployment.firmware_id,
-        "model": deployment.firmware.model_id,
         "sha256": deployment.firmware.sha256,
     }
 
@@ -414,9 +408,9 @@ def fail_timed_out(deployment: Deployment, now: datetime, awake_since: datetime)
 def fail_unproved(deployment: Deployment, now: datetime, awake_since: datetime) -> int:
     """Fail the claims that no proof has followed in time.
 
-    A return fails so only if the device shows something else than it claims. While it
-    is merely silent, or not healthy for long enough, another order would not help it:
-    it is waited for, as long as `give_up_returns` allows.
+    A return fails so only if the last that the device showed is not what it claims.
+    While it is merely silent, or not healthy for long enough, another order would not
+    help it: it is waited for, as long as `give_up_returns` allows.
 
     Source: design, A claim is not a proof (`not_proven`).
     """
@@ -428,13 +422,14 @@ def fail_unproved(deployment: Deployment, now: datetime, awake_since: datetime) 
             AND (u.kind = 'install'
                  OR (s.last_heartbeat_at >= u.claimed_at
                      AND (s.firmware_checksum <> f.sha256
+                          OR s.firmware_version <> f.version
                           OR (u.reboot_required
                               AND u.boot_id_before IN ('', s.boot_id)))))""",
         code="'not_proven'",
         message="""CASE
             WHEN s.last_heartbeat_at IS NULL OR s.last_heartbeat_at < u.claimed_at
                 THEN 'no heartbeat since its claim'
-            WHEN s.firmware_checksum <> f.sha256
+            WHEN s.firmware_checksum <> f.sha256 OR s.firmware_version <> f.version
                 THEN 'it claims ' || f.version || ' and runs ' || s.firmware_version
             WHEN u.reboot_required AND u.boot_id_before = ''
                 THEN 'its boot before the update is not known'

@@ -250,6 +250,13 @@ def _apply(
     """
     state.interval_seconds = int(interval.total_seconds())
     state.online_until = online_until(now, interval)
+    if (
+        state.watch_id is not None
+        and state.offline_after_seconds is not None
+        and now - state.last_seen_at > timedelta(seconds=state.offline_after_seconds)
+    ):
+        # Nobody knows how it was meanwhile: what counts as proof begins anew.
+        _forget_health(state)
     if beat.boot_id != state.boot_id:
         if state.boot_id:
             state.past_boot_ids = [*state.past_boot_ids, state.boot_id][

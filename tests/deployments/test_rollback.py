@@ -546,10 +546,28 @@ def test_a_return_waits_for_a_device_that_is_heard_late(
     world.live_on(silence, step=15, but=[device])
     assert statuses(deployment) == {"rolling_back": 1}
     assert device.target(deployment).rollback_attempt == 1
+    # One heartbeat before and one after so long a silence are no proof.
+    world.live_on(5)
+    assert statuses(deployment) == {"rolling_back": 1}
     world.live_on(15)
 
     assert statuses(deployment) == {"rolled_back": 1}
     assert device.target(deployment).rollback_attempt == 1
+
+
+def test_a_return_to_another_version_of_the_same_bytes_is_ordered_again(
+    world: World,
+) -> None:
+    deployment, device = _on_its_way_back(world)
+
+    for _ in range(15):
+        device.beat(firmware_version="9.9.9")
+        world.tick(5)
+
+    assert statuses(deployment) == {"rolling_back": 1}
+    assert Update.objects.latest("offered_at").message == (
+        "it claims 2.5.0 and runs 9.9.9"
+    )
 
 
 def test_a_return_is_proved_by_a_whole_window_after_its_last_breach(

@@ -50,14 +50,28 @@ def test_a_change_of_the_deployment_is_counted_at_once(
     first.poll()
     watched(world, large, 0)
     second.poll()
+    # As a tick does that began before the count and ends after it.
     paused = pause_deployment(
         actor=world.admin,
         deployment_id=large.pk,
         reason="look",
-        now=world.now + timedelta(seconds=1),
+        now=world.now - timedelta(seconds=1),
     )
 
     assert watched(world, paused, 1.1) == (2, 0)
+
+
+def test_what_is_over_is_always_counted(world: World, large: Deployment) -> None:
+    world.update_offered()
+    large.refresh_from_db()
+    now = world.now
+    first = deployment_status(large, now, may_share=True)
+
+    later = deployment_status(large, now + timedelta(seconds=1), may_share=True)
+
+    assert large.status == "Completed"
+    assert first["progress"]["success"] == 3
+    assert later["countedAt"] == now + timedelta(seconds=1)
 
 
 def test_whoever_needs_it_exact_gets_it_exact(world: World, large: Deployment) -> None:

@@ -435,6 +435,21 @@ def test_a_change_of_image_that_nobody_watches_is_not_noted(device: Device) -> N
     assert state_of(device).left_image_at is None
 
 
+def test_a_silence_longer_than_allowed_restarts_what_counts_as_proof(
+    device: Device,
+) -> None:
+    watched(device)
+    beat(device, 0, firmware_checksum=NEW)
+    beat(device, 60, firmware_checksum=NEW)
+    steady = state_of(device).healthy_count
+    beat(device, 121, firmware_checksum=NEW)
+
+    state = state_of(device)
+
+    assert steady == 2
+    assert (state.healthy_count, state.healthy_since) == (1, at(121))
+
+
 def test_a_claim_restarts_what_counts_as_proof(device: Device) -> None:
     order = watched(device)
     beat(device, 5, firmware_checksum=NEW)
