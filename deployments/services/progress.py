@@ -20,6 +20,7 @@ from deployments.choices import StageStatus, TargetStatus
 from deployments.models import Deployment, Stage, Target
 from deployments.strategies import types
 from deployments.strategies.registry import STRATEGIES
+from health.services.watching import INTERVALS_HEARD
 
 T = TargetStatus
 JUDGED_FAILED = (T.FAILED, T.ROLLING_BACK, T.ROLLED_BACK)
@@ -221,7 +222,8 @@ def count_silence(
     if not due:
         return {}
     patience = Greatest(
-        F("device__state__interval_seconds") * Value(timedelta(seconds=2.5)),
+        F("device__state__interval_seconds")
+        * Value(timedelta(seconds=INTERVALS_HEARD)),
         Value(settings.ONLINE_FLOOR),
         output_field=DurationField(),
     )

@@ -23,7 +23,7 @@ from health.services.watching import (
     clean_slate,
     limits_from_json,
     locked_state,
-    online_until,
+    online_for,
 )
 from hotswap.common.rows import prepared_cursor
 
@@ -249,7 +249,7 @@ def _apply(
         interval: after which the device was told to send the next.
     """
     state.interval_seconds = int(interval.total_seconds())
-    state.online_until = online_until(now, interval)
+    state.online_until = now + online_for(interval)
     if (
         state.watch_id is not None
         and state.offline_after_seconds is not None

@@ -23,7 +23,7 @@ from psycopg import sql
 from devices.models import Device
 from health.exceptions import InvalidRangeError
 from health.models import DeviceState
-from health.services.watching import INTERVALS_HEARD
+from health.services.watching import online_for
 from hotswap.common.errors import FieldError
 
 logger = logging.getLogger(__name__)
@@ -78,7 +78,7 @@ class History:
 
 def silence_limit() -> timedelta:
     """Return the longest time between two heartbeats of a device that is online."""
-    return max(settings.ONLINE_FLOOR, settings.HEARTBEAT_INTERVAL * INTERVALS_HEARD)
+    return online_for(settings.HEARTBEAT_INTERVAL)
 
 
 def device_history(

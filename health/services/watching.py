@@ -28,18 +28,18 @@ FRESH_BASELINE = timedelta(minutes=15)
 CONTACT_RESOLUTION = timedelta(seconds=5)
 # So many of its intervals after a sign of life a device counts as online.
 INTERVALS_HEARD = 2.5
-# In SQL, over `s` (the state), what `online_until` says of the interval it has.
+# The end of that in SQL, over `s` (the state), by the interval that it has.
 ONLINE_UNTIL = f"""(%(now)s + GREATEST(
     make_interval(secs => %(online_floor)s),
     s.interval_seconds * interval '{INTERVALS_HEARD} seconds'))"""
 
 
-def online_until(now: datetime, interval: timedelta) -> datetime:
-    """Return until when a device counts as online that is heard now.
+def online_for(interval: timedelta) -> timedelta:
+    """Return for how long after a sign of life a device counts as online.
 
     Source: FR-FW-005; design, Device status.
     """
-    return now + max(settings.ONLINE_FLOOR, interval * INTERVALS_HEARD)
+    return max(settings.ONLINE_FLOOR, interval * INTERVALS_HEARD)
 
 
 @dataclass(frozen=True, slots=True)
