@@ -23,6 +23,26 @@ TOLERANT = RollbackThresholds(
 )
 
 
+def _ordered_back(world: World) -> tuple[Deployment, ScriptedDevice]:
+    """Return a device that has breached a limit on a new image."""
+    old, bad = world.image("2.5.0"), world.image("2.6.0")
+    (device,) = world.fleet(1, old)
+    deployment = world.launch(bad)
+    device.poll()
+    device.go_through()
+    device.beat(**BAD)
+    world.tick(1)
+    return deployment, device
+
+
+def _on_its_way_back(world: World) -> tuple[Deployment, ScriptedDevice]:
+    """Return a device that has claimed its return and shown its former image once."""
+    deployment, device = _ordered_back(world)
+    device.poll()
+    device.go_through()
+    return deployment, device
+
+
 def test_a_breaching_canary_takes_the_whole_deployment_back(world: World) -> None:
     old, bad = world.image("2.5.0"), world.image("2.6.0")
     world.fleet(30, old)
@@ -47,13 +67,7 @@ def test_a_breaching_canary_takes_the_whole_deployment_back(world: World) -> Non
 
 
 def test_a_return_is_proved_like_an_update(world: World) -> None:
-    old, bad = world.image("2.5.0"), world.image("2.6.0")
-    (device,) = world.fleet(1, old)
-    deployment = world.launch(bad)
-    device.poll()
-    device.go_through()
-    device.beat(**BAD)
-    world.tick(1)
+    deployment, device = _ordered_back(world)
 
     order = device.poll()
     assert order is not None
@@ -65,7 +79,7 @@ def test_a_return_is_proved_like_an_update(world: World) -> None:
     world.live_on(15)
     assert statuses(deployment) == {"rolling_back": 1}
 
-    device.reboot_into(old)
+    device.reboot_into(device.ordered_image())
     device.beat()
     device.report("confirming")
     world.live_on(15)
@@ -78,13 +92,7 @@ def test_a_return_is_proved_like_an_update(world: World) -> None:
 def test_a_return_is_not_proved_by_what_the_bad_image_left_behind(
     world: World,
 ) -> None:
-    old, bad = world.image("2.5.0"), world.image("2.6.0")
-    (device,) = world.fleet(1, old)
-    deployment = world.launch(bad)
-    device.poll()
-    device.go_through()
-    device.beat(**BAD)
-    world.tick(1)
+    deployment, device = _ordered_back(world)
     device.poll()
     device.go_through()
 
@@ -508,33 +516,13 @@ def test_a_device_without_a_former_image_on_the_server_is_said_so(world: World) 
 
 
 def test_a_return_that_nobody_proves_fails_within_an_hour(world: World) -> None:
-    old, bad = world.image("2.5.0"), world.image("2.6.0")
-    (device,) = world.fleet(1, old)
-    deployment = world.launch(bad)
-    device.poll()
-    device.go_through()
-    device.beat(**BAD)
-    world.tick(1)
+    deployment, device = _ordered_back(world)
 
     world.live_on(3650, step=25, but=[device])
 
     deployment.refresh_from_db()
     assert deployment.status == "Failed"
     assert device.target(deployment).error_code == "rollback_unconfirmed"
-
-
-def _on_its_way_back(world: World) -> tuple[Deployment, ScriptedDevice]:
-    """Return a device that has claimed its return and shown its former image once."""
-    old, bad = world.image("2.5.0"), world.image("2.6.0")
-    (device,) = world.fleet(1, old)
-    deployment = world.launch(bad)
-    device.poll()
-    device.go_through()
-    device.beat(**BAD)
-    world.tick(1)
-    device.poll()
-    device.go_through()
-    return deployment, device
 
 
 @pytest.mark.parametrize("silence", [90, 600, 3000], ids=lambda x: f"{x} s")
@@ -589,13 +577,7 @@ def test_a_return_is_proved_by_a_whole_window_after_its_last_breach(
 def test_a_claimed_return_that_runs_the_bad_image_is_ordered_again(
     world: World,
 ) -> None:
-    old, bad = world.image("2.5.0"), world.image("2.6.0")
-    (device,) = world.fleet(1, old)
-    deployment = world.launch(bad)
-    device.poll()
-    device.go_through()
-    device.beat(**BAD)
-    world.tick(1)
+    deployment, device = _ordered_back(world)
     first = device.poll()
     device.report("confirming")
 
