@@ -14,13 +14,12 @@ import uuid
 from collections.abc import Sequence
 from enum import IntEnum
 from pathlib import Path
-from types import FrameType
 from typing import IO, Any
 
 from devices.agent.agent import Agent, Device, Ending
 from devices.agent.application import Application, ProcessApplication
 from devices.agent.backoff import Backoff
-from devices.agent.clock import StoppableClock, StopRequested
+from devices.agent.clock import StoppableClock, StopRequested, stop_on_signals
 from devices.agent.config import Config, ConfigError, load_config
 from devices.agent.corruption import SpoilingStaging
 from devices.agent.crashpoints import reach
@@ -78,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parse(arguments)
     clock = StoppableClock()
     try:
-        _end_on_signals(clock)
+        stop_on_signals(clock)
         return _set_up_and_run(options, clock)
     except StopRequested:
         logger.info("stopped")
@@ -352,20 +351,6 @@ def _lock(data_dir: Path) -> IO[bytes] | None:
         lock.close()
         return None
     return lock
-
-
-def _end_on_signals(clock: StoppableClock) -> None:
-    def stop(_signal: int, _frame: FrameType | None) -> None:
-        # Raising ends a blocking read too. It may strike anywhere, but whatever
-        # survives a kill survives this; a second signal must not disturb the end.
-        for each in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(each, signal.SIG_IGN)
-        clock.stopping.set()
-        raise StopRequested
-
-    for each in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(each, stop)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT})
 
 
 if __name__ == "__main__":

@@ -23,8 +23,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
+from devices.agent.children import child_environment, reap
 from devices.agent.crashpoints import reach
-from devices.agent.environment import child_environment
 from devices.agent.installer import Image
 
 logger = logging.getLogger(__name__)
@@ -149,7 +149,7 @@ class ProcessApplication:
                 process.wait(STOP_SECONDS)
             except subprocess.TimeoutExpired:
                 process.kill()
-                process.wait()
+                reap(process)
         self._pid_path.unlink(missing_ok=True)
 
     def is_running(self) -> bool:

@@ -1,14 +1,19 @@
 """Tell the time and wait, both replaceable."""
 
-import threading
+import signal
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from types import FrameType
 from typing import Protocol
 
 
-class StopRequested(Exception):  # noqa: N818 - a request, not an error
-    """The agent was asked to end."""
+class StopRequested(BaseException):
+    """The agent was asked to end.
+
+    Like `KeyboardInterrupt` no `Exception`, as what handles errors must not swallow it:
+    the handlers of `logging` would.
+    """
 
 
 class Clock(Protocol):
@@ -28,11 +33,8 @@ class Clock(Protocol):
         """
 
 
-@dataclass(frozen=True, slots=True)
-class StoppableClock:
-    """The system's clock, with an event that ends every wait."""
-
-    stopping: threading.Event = field(default_factory=threading.Event)
+class SystemClock:
+    """The time of the operating system."""
 
     def monotonic(self) -> float:
         """See `Clock`."""
@@ -42,7 +44,34 @@ class StoppableClock:
         """See `Clock`."""
         return datetime.now(UTC)
 
+
+@dataclass(slots=True)
+class StoppableClock(SystemClock):
+    """The clock of a process with one thread; see `stop_on_signals`.
+
+    It has no lock: a signal may strike while it is held, and would wait for itself.
+    """
+
+    is_stopping: bool = False
+
     def wait(self, seconds: float) -> None:
         """See `Clock`."""
-        if self.stopping.wait(max(0.0, seconds)):
+        if self.is_stopping:
             raise StopRequested
+        time.sleep(max(0.0, seconds))
+
+
+def stop_on_signals(clock: StoppableClock) -> None:
+    """End the main thread by `StopRequested` on SIGTERM or SIGINT, wherever it is."""
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        # Raising ends a blocking read too. It may strike anywhere, but whatever
+        # survives a kill survives this; a second signal must not disturb the end.
+        for each in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(each, signal.SIG_IGN)
+        clock.is_stopping = True
+        raise StopRequested
+
+    for each in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(each, stop)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT})

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from devices.agent.environment import child_environment
+from devices.agent.children import child_environment, reap
 from devices.agent.installer import InstallError, InstallLaterError
 
 logger = logging.getLogger(__name__)
@@ -160,7 +160,7 @@ def _end_all_of(process: subprocess.Popen[bytes]) -> None:
         process.wait(TERMINATE_SECONDS)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    reap(process)
     for pipe in (process.stdout, process.stderr):
         if pipe is not None:
             pipe.close()

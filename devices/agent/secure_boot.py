@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from devices.agent.environment import child_environment
+from devices.agent.children import child_environment
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ import logging
 import re
 import signal
 import sys
-import threading
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +32,7 @@ from devices.simulator.fleet import (
 )
 
 BAD_CONFIGURATION = 2
+LOOK_SECONDS = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +51,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0 after a stop, 2 if the file cannot be used.
     """
     options = _parse(arguments)
-    stopping = threading.Event()
+    is_stopping = False
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
-        stopping.set()
+        # No event: a signal that strikes where its lock is held would wait for itself.
+        nonlocal is_stopping
+        is_stopping = True
 
     for each in (signal.SIGTERM, signal.SIGINT):
         signal.signal(each, stop)
@@ -70,7 +73,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"hotswap-simulator: server: {error}\n")
         return BAD_CONFIGURATION
     fleet.start()
-    stopping.wait()
+    while not is_stopping:
+        time.sleep(LOOK_SECONDS)
     fleet.stop()
     return 0
 

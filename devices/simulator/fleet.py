@@ -20,7 +20,7 @@ from pathlib import Path
 from devices.agent.agent import Agent, Device
 from devices.agent.application import Application
 from devices.agent.backoff import Backoff
-from devices.agent.clock import StoppableClock, StopRequested
+from devices.agent.clock import StopRequested, SystemClock
 from devices.agent.limits import Limits
 from devices.agent.provisioning import provision
 from devices.agent.states import AgentState, Phase
@@ -91,6 +91,18 @@ class DeviceSnapshot:
     phase: Phase
 
 
+@dataclass(frozen=True, slots=True)
+class FleetClock(SystemClock):
+    """The clock of many threads, with an event that ends every wait."""
+
+    stopping: threading.Event = field(default_factory=threading.Event)
+
+    def wait(self, seconds: float) -> None:
+        """See `Clock`."""
+        if self.stopping.wait(max(0.0, seconds)):
+            raise StopRequested
+
+
 class SimulatedDevice:
     """One device and its thread."""
 
@@ -100,7 +112,7 @@ class SimulatedDevice:
         fleet: FleetConfig,
         keys: TrustedKeys,
         pool: ImagePool,
-        clock: StoppableClock,
+        clock: FleetClock,
         make_application: MakeApplication | None,
     ) -> None:
         self._config = config
@@ -159,8 +171,6 @@ class SimulatedDevice:
                 try:
                     self._boot()
                     backoff.reset()
-                except StopRequested:
-                    raise
                 except Exception:
                     # A device that crashes boots again; the others are not its
                     # business.
@@ -211,7 +221,7 @@ class Fleet:
         *,
         make_application: MakeApplication | None = None,
     ) -> None:
-        self._clock = StoppableClock()
+        self._clock = FleetClock()
         self._pool = ImagePool()
         self._devices = [
             SimulatedDevice(

@@ -12,7 +12,6 @@ import json
 import secrets
 import signal
 import tempfile
-import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -200,10 +199,12 @@ def _run(
     seconds: float | None,
     until_version: str | None,
 ) -> tuple[list[DeviceSnapshot], float]:
-    stopping = threading.Event()
+    is_stopping = False
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
-        stopping.set()
+        # No event: a signal that strikes where its lock is held would wait for itself.
+        nonlocal is_stopping
+        is_stopping = True
 
     before = {each: signal.signal(each, stop) for each in STOP_SIGNALS}
     began_at = time.monotonic()
@@ -211,7 +212,8 @@ def _run(
     try:
         with count_progress() as progress:
             task = progress.add_task("Starting", total=len(able))
-            while not stopping.wait(LOOK_SECONDS):
+            while not is_stopping:
+                time.sleep(LOOK_SECONDS)
                 seen = fleet.snapshots()
                 if seconds is not None and time.monotonic() - began_at >= seconds:
                     break

@@ -96,7 +96,7 @@ class Demo:
         self._check = check
         self._files = DemoFiles(self.folder.path / "demo")
         self._roster = make_roster()
-        self._asked = threading.Event()
+        self._is_asked = False
         self._port = port
         self._stack: Stack | None = None
         self._fleet: DemoFleet | None = None
@@ -111,10 +111,12 @@ class Demo:
         """Note the wish to end; a second one makes it quick."""
 
         def on_signal(_number: int, _frame: FrameType | None) -> None:
-            if self._asked.is_set() and self._stack is not None:
+            # No event: a signal that strikes where its lock is held would wait for
+            # itself.
+            if self._is_asked and self._stack is not None:
                 with contextlib.suppress(StackError):
                     self._stack.hurry()
-            self._asked.set()
+            self._is_asked = True
 
         former = {}
         for number in STOP_SIGNALS:
@@ -136,7 +138,7 @@ class Demo:
         """
         deadline = time.monotonic() + seconds
         while True:
-            if self._asked.is_set():
+            if self._is_asked:
                 raise EndRequestedError
             if self._stack is not None and self._stack.wait(0):
                 raise StackError(self._stack.failure or "the stack has stopped")
@@ -145,7 +147,7 @@ class Demo:
             left = deadline - time.monotonic()
             if left <= 0:
                 return
-            self._asked.wait(min(left, 0.5))
+            time.sleep(min(left, 0.5))
 
     def end(self) -> None:
         """Switch the devices off, then stop the stack."""

@@ -115,7 +115,7 @@ class Supervisor:
         self._on_event = on_event or (lambda _: None)
         self._on_start = on_start or (lambda: None)
         self._stopping = threading.Event()
-        self._hurry = threading.Event()
+        self._is_in_hurry = False
         self._finished = threading.Event()
         self._thread = threading.Thread(
             target=self._run, name="hotswap-supervisor", daemon=True
@@ -137,8 +137,11 @@ class Supervisor:
             self._thread.join()
 
     def hurry(self) -> None:
-        """Kill what is still there when stopping takes too long for somebody."""
-        self._hurry.set()
+        """Kill what is still there when stopping takes too long for somebody.
+
+        Takes no lock, as a signal may call it anywhere.
+        """
+        self._is_in_hurry = True
 
     def wait(self, seconds: float | None = None) -> bool:
         """Wait until everything has stopped; tell whether it has."""
@@ -294,7 +297,7 @@ class Supervisor:
         with contextlib.suppress(ProcessLookupError):
             process.send_signal(child.program.stop_signal)
         while process.poll() is None:
-            if time.monotonic() > deadline or self._hurry.is_set():
+            if time.monotonic() > deadline or self._is_in_hurry:
                 break
             time.sleep(0.02)
         kill_group(process.pid)

@@ -33,13 +33,15 @@ def serve(
     stack = Stack(
         data_dir=data_dir, port=port, environment=environment, on_event=complain
     )
-    asked = threading.Event()
-    started = threading.Event()
+    is_asked = False
+    has_started = False
 
     def on_signal(number: int, frame: FrameType | None) -> None:
-        if asked.is_set() and started.is_set():
+        # No event: a signal that strikes where its lock is held would wait for itself.
+        nonlocal is_asked
+        if is_asked and has_started:
             stack.hurry()
-        asked.set()
+        is_asked = True
 
     for number in STOP_SIGNALS:
         # A shell ignores SIGINT for what it starts in the background, where it is still
@@ -50,17 +52,17 @@ def serve(
 
     try:
         stack.start()
-        started.set()
+        has_started = True
         for part in stack.embedded:
             say(f"{part} (embedded)")
         threading.Thread(target=announce, args=(stack,), daemon=True).start()
-        while not asked.is_set() and not stack.wait(0.1):
+        while not is_asked and not stack.wait(0.1):
             pass
     except StackError as error:
         complain(str(error))
         return 1
     finally:
-        if started.is_set():
+        if has_started:
             stack.stop()
     if stack.failure is not None:
         complain(stack.failure)

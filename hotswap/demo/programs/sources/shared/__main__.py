@@ -1,7 +1,5 @@
 """Run the program until the device stops it."""
 
-import sys
-
 from sensor.loop import run
 
-sys.exit(run())
+run()

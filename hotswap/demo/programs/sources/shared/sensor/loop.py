@@ -3,20 +3,20 @@
 import json
 import os
 import signal
-import threading
+import sys
 import time
 from pathlib import Path
+from typing import NoReturn
 
 from sensor.program import STEP_SECONDS, Program
 
 METRICS_VARIABLE = "HOTSWAP_METRICS_FILE"
 
 
-def run() -> int:
+def run() -> NoReturn:
     """Step the program until SIGTERM or SIGINT."""
-    stopping = threading.Event()
     for each in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(each, lambda _signal, _frame: stopping.set())
+        signal.signal(each, lambda _signal, _frame: sys.exit(0))
     program = Program(time.monotonic)
     metrics_path = Path(os.environ[METRICS_VARIABLE])
     due_at = time.monotonic()
@@ -24,8 +24,7 @@ def run() -> int:
         program.step()
         publish(metrics_path, program.metrics())
         due_at = max(due_at + STEP_SECONDS, time.monotonic())
-        if stopping.wait(due_at - time.monotonic()):
-            return 0
+        time.sleep(max(0.0, due_at - time.monotonic()))
 
 
 def publish(path: Path, metrics: dict[str, float]) -> None:
