@@ -424,13 +424,15 @@ def begin_rollback(
     if deployment.live_fleet == LiveFleet.GREEN:
         _switch(deployment, LiveFleet.BLUE, "deployment.switched_back", now)
     count = sweeps.send_back(deployment, now)
-    log(
-        deployment,
-        "rollback.ordered",
-        f"{counted(count, 'device is', 'devices are')} ordered back to former firmware",
-        now=now,
-        level=Level.WARNING,
-    )
+    if count:
+        log(
+            deployment,
+            "rollback.ordered",
+            f"{counted(count, 'device is', 'devices are')} ordered back to former"
+            " firmware",
+            now=now,
+            level=Level.WARNING,
+        )
     logger.warning(
         "Rollback started",
         extra={"deploymentId": str(deployment.pk), "reason": reason},

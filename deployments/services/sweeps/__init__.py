@@ -1,0 +1,56 @@
+"""What the tick finds out about devices, each by one statement.
+
+Rules:
+- A device is proved by what it shows after its claim, never by the claim.
+- Bad news is looked at before good news.
+- Orders that a device is reporting on right now are skipped and found a second later.
+- A device that fails goes back if it runs, or may run, the new image; one whose
+  heartbeats show its former image stays where it is, and so does one that would have
+  to refuse its former image (`rollback_forbidden`).
+
+The statements are written out in SQL, because they move up to 100,000 rows and write
+the log in the same breath.
+"""
+
+from deployments.services.sweeps.erasures import end_erased, end_targets_of
+from deployments.services.sweeps.failure import (
+    fail_breached,
+    fail_fallen_back,
+    fail_reported,
+    fail_timed_out,
+    fail_unproved,
+)
+from deployments.services.sweeps.plans import (
+    fail_vanished,
+    retry,
+    skip_unseen,
+    stop_unstarted,
+)
+from deployments.services.sweeps.proof import prove
+from deployments.services.sweeps.returning import (
+    ROLLBACK_PATIENCE,
+    give_up_returns,
+    recall_strays,
+    send_back,
+)
+from deployments.services.sweeps.statements import LOCKED_SAID
+
+__all__ = [
+    "LOCKED_SAID",
+    "ROLLBACK_PATIENCE",
+    "end_erased",
+    "end_targets_of",
+    "fail_breached",
+    "fail_fallen_back",
+    "fail_reported",
+    "fail_timed_out",
+    "fail_unproved",
+    "fail_vanished",
+    "give_up_returns",
+    "prove",
+    "recall_strays",
+    "retry",
+    "send_back",
+    "skip_unseen",
+    "stop_unstarted",
+]

@@ -1,0 +1,291 @@
+"""Fail orders, and say where each device goes next."""
+
+from datetime import datetime
+from typing import Any
+
+from django.conf import settings
+
+from deployments.choices import FINAL_ERRORS, IMAGE_FAULTS, NotifiedEvent
+from deployments.models import Deployment
+from deployments.notifications.telling import NAMED_DEVICES, tell_devices
+from deployments.services.sweeps.statements import (
+    HAS_REBOOTED,
+    INTO_LOG,
+    IS_LOCKED,
+    LOCKED_SAID,
+    RUNS_ORDERED,
+    SHOWS_FORMER,
+    row,
+)
+
+RETRY_BASE_SECONDS = 10
+RETRY_MAX_SECONDS = 600
+
+
+def fail(
+    deployment: Deployment,
+    now: datetime,
+    *,
+    which: str,
+    code: str,
+    message: str,
+    values: dict[str, Any] | None = None,
+    joins: bool = False,
+) -> int:
+    """Fail the orders that a condition names, and say where each device goes next.
+
+    An install that may be tried again becomes pending with a growing delay. One that
+    may not ends as failed, or is ordered back when the device runs or may run the new
+    image; where the image is at fault this counts towards its quarantine. A return is
+    tried again until its attempts are used up.
+
+    Args:
+        which, code, message: SQL over `u` (the order), `t` (its target), `s` (the
+            state of the device, perhaps missing) and `f` (the ordered firmware).
+        joins: as in `tell_devices`, for devices that are quarantined.
+
+    Returns:
+        How many orders failed.
+    """
+    failed, shut, named = row(
+        f"""
+        WITH hit AS (
+            SELECT u.id, u.target_id, u.kind, {code} AS code, {message} AS message,
+                   COALESCE({SHOWS_FORMER}, false) AS is_former,
+                   u.installing_at IS NOT NULL OR u.rebooting_at IS NOT NULL
+                       OR u.claimed_at IS NOT NULL AS may_run,
+                   u.closed_at IS NOT NULL AS was_proved
+            FROM deployments_update u
+            JOIN deployments_target t ON t.id = u.target_id
+            JOIN firmware_firmware f ON f.id = u.firmware_id
+            LEFT JOIN health_devicestate s ON s.device_id = u.device_id
+            WHERE u.deployment_id = %(deployment)s AND ({which})
+            ORDER BY u.id
+            FOR NO KEY UPDATE OF u SKIP LOCKED
+        ), closed AS (
+            UPDATE deployments_update u
+            SET status = 'failed', closed_at = COALESCE(u.closed_at, %(now)s),
+                error_code = hit.code, message = left(hit.message, 500)
+            FROM hit WHERE u.id = hit.id
+            RETURNING u.target_id
+        ), aimed AS (
+            SELECT t.id, hit.code, hit.message, hit.kind,
+                CASE
+                    WHEN hit.kind = 'rollback' AND hit.code <> %(refused)s
+                         AND t.rollback_attempt < %(attempts)s
+                        THEN 'rolling_back'
+                    WHEN hit.kind = 'rollback' THEN 'failed'
+                    WHEN NOT hit.was_proved AND t.attempt < %(attempts)s
+                         AND NOT hit.code = ANY(%(final)s)
+                         AND NOT hit.code = ANY(%(breaches)s)
+                        THEN 'pending'
+                    WHEN hit.is_former OR NOT hit.may_run THEN 'failed'
+                    WHEN t.from_firmware_id IS NULL OR {IS_LOCKED} THEN 'failed'
+                    ELSE 'rolling_back'
+                END AS next_status,
+                CASE
+                    WHEN hit.kind <> 'install' OR NOT hit.may_run OR hit.is_former
+                        THEN ''
+                    WHEN t.from_firmware_id IS NULL
+                        THEN '; its former image is not on the server'
+                    WHEN {IS_LOCKED} THEN '; {LOCKED_SAID}'
+                    ELSE '' END AS no_way_back
+            FROM hit JOIN deployments_target t ON t.id = hit.target_id
+            JOIN closed ON closed.target_id = t.id
+        ), moved AS (
+            UPDATE deployments_target t
+            SET status = aimed.next_status,
+                error_code = CASE
+                    WHEN aimed.kind = 'rollback' AND aimed.code = %(refused)s
+                        THEN 'rollback_forbidden'
+                    WHEN aimed.kind = 'rollback' AND aimed.next_status = 'failed'
+                        THEN 'rollback_unconfirmed'
+                    WHEN aimed.kind = 'rollback' THEN t.error_code
+                    ELSE aimed.code END,
+                message = left(aimed.message || CASE aimed.next_status
+                    WHEN 'failed' THEN aimed.no_way_back ELSE '' END, 500),
+                settled_at = CASE WHEN aimed.next_status = 'failed'
+                    THEN %(now)s::timestamptz END,
+                returning_since = CASE WHEN aimed.next_status = 'rolling_back'
+                    THEN COALESCE(t.returning_since, %(now)s::timestamptz) END,
+                next_attempt_at = CASE WHEN aimed.next_status = 'pending' THEN
+                    %(now)s::timestamptz + make_interval(secs => LEAST(%(delay_max)s,
+                        %(delay)s * power(2, GREATEST(t.attempt - 1, 0)))) END,
+                progress_percent = NULL,
+                updated_at = %(now)s
+            FROM aimed WHERE t.id = aimed.id
+            RETURNING t.deployment_id, t.device_id, t.stage_number,
+                      aimed.next_status, aimed.kind, aimed.code, t.message
+        ), counted AS (
+            INSERT INTO deployments_quarantine AS q
+                (device_id, firmware_id, failures, last_code, updated_at,
+                 quarantined_at)
+            SELECT device_id, %(firmware)s, 1, code, %(now)s,
+                   CASE WHEN %(quarantine)s = 1 THEN %(now)s::timestamptz END
+            FROM moved
+            WHERE kind = 'install' AND next_status IN ('failed', 'rolling_back')
+              AND code = ANY(%(faults)s) AND %(quarantine)s > 0
+            ORDER BY device_id
+            ON CONFLICT (device_id, firmware_id) DO UPDATE
+            SET failures = q.failures + 1, last_code = EXCLUDED.last_code,
+                updated_at = EXCLUDED.updated_at,
+                quarantined_at = CASE WHEN q.failures + 1 >= %(quarantine)s
+                    THEN COALESCE(q.quarantined_at, EXCLUDED.updated_at) END
+            RETURNING q.device_id, q.failures, q.last_code, q.quarantined_at
+        ), shut AS (
+            {INTO_LOG}
+            SELECT moved.deployment_id, %(now)s, 'ERROR', 'device.quarantined',
+                   moved.device_id, moved.stage_number,
+                   'this firmware has failed on it ' || counted.failures
+                   || ' times and is not offered to it again until it is released'
+            FROM counted JOIN moved ON moved.device_id = counted.device_id
+            WHERE counted.quarantined_at = %(now)s
+            RETURNING device_id
+        ), logged AS (
+            {INTO_LOG}
+            SELECT deployment_id, %(now)s,
+                   CASE next_status WHEN 'pending' THEN 'WARNING' ELSE 'ERROR' END,
+                   CASE WHEN kind = 'rollback' THEN 'device.return_failed'
+                        WHEN code IN ('self_test_failed', 'fell_back')
+                            THEN 'device.fell_back'
+                        WHEN next_status = 'pending' THEN 'device.retry'
+                        ELSE 'device.failed' END,
+                   device_id, stage_number,
+                   code || ': ' || message || CASE next_status
+                       WHEN 'pending' THEN '; it is tried again'
+                       WHEN 'rolling_back' THEN '; it is ordered back'
+                       ELSE '' END
+            FROM moved
+            RETURNING 1
+        )
+        SELECT (SELECT count(*) FROM logged), (SELECT count(*) FROM shut),
+               (SELECT json_agg(first) FROM (
+                   SELECT d.device_id AS id, counted.failures,
+                          counted.last_code AS "errorCode"
+                   FROM shut JOIN counted USING (device_id)
+                   JOIN devices_device d ON d.id = shut.device_id
+                   ORDER BY d.device_id LIMIT %(named)s
+               ) first)
+        """,
+        {
+            "deployment": deployment.pk,
+            "now": now,
+            "attempts": deployment.max_attempts,
+            "final": sorted(FINAL_ERRORS),
+            "refused": "security_version_too_low",
+            "breaches": ["offline", "cpu", "memory", "error_rate", "fell_back"],
+            "delay": RETRY_BASE_SECONDS,
+            "delay_max": RETRY_MAX_SECONDS,
+            "firmware": deployment.firmware_id,
+            "faults": sorted(IMAGE_FAULTS),
+            "quarantine": settings.QUARANTINE_AFTER,
+            "named": NAMED_DEVICES,
+            **(values or {}),
+        },
+    )
+    tell_devices(
+        deployment,
+        NotifiedEvent.QUARANTINED,
+        devices=named or (),
+        total=shut,
+        now=now,
+        joins=joins,
+    )
+    return int(failed)
+
+
+def fail_breached(deployment: Deployment, now: datetime) -> int:
+    """Fail the devices that health found in breach of a limit.
+
+    Orders at work are judged from their reboot on, proved ones as long as they are
+    watched. A return is not failed by a breach: it simply is not proved.
+    """
+    return fail(
+        deployment,
+        now,
+        which="""u.kind = 'install' AND s.watch_id = u.id AND s.breach <> ''
+            AND ((u.closed_at IS NULL
+                  AND (u.rebooting_at IS NOT NULL OR u.claimed_at IS NOT NULL))
+                 OR (u.status = 'success' AND t.status = 'success'))""",
+        code="s.breach",
+        message="s.breach_detail",
+    )
+
+
+def fail_timed_out(deployment: Deployment, now: datetime, awake_since: datetime) -> int:
+    """Fail the orders that were not claimed in time.
+
+    Args:
+        awake_since: since when the server has been at work without a gap; devices get
+            their whole time from there.
+    """
+    return fail(
+        deployment,
+        now,
+        which="""u.closed_at IS NULL AND u.claimed_at IS NULL
+            AND GREATEST(u.offered_at, %(awake)s) + %(timeout)s < %(now)s""",
+        code="'timeout'",
+        message="'no claim before the deadline; last it said: ' || u.status",
+        values={"awake": awake_since, "timeout": deployment.device_timeout},
+    )
+
+
+def fail_unproved(deployment: Deployment, now: datetime, awake_since: datetime) -> int:
+    """Fail the claims that no proof has followed in time.
+
+    A return fails so only if the last that the device showed is not what it claims.
+    While it is merely silent, or not healthy for long enough, another order would not
+    help it: it is waited for, as long as `give_up_returns` allows.
+
+    Source: design, A claim is not a proof (`not_proven`).
+    """
+    return fail(
+        deployment,
+        now,
+        which=f"""u.closed_at IS NULL AND u.claimed_at IS NOT NULL
+            AND GREATEST(u.claimed_at, %(awake)s) + %(patience)s < %(now)s
+            AND (u.kind = 'install'
+                 OR (s.last_heartbeat_at >= u.claimed_at
+                     AND NOT ({RUNS_ORDERED} AND {HAS_REBOOTED})))""",
+        code="'not_proven'",
+        message=f"""CASE
+            WHEN s.last_heartbeat_at IS NULL OR s.last_heartbeat_at < u.claimed_at
+                THEN 'no heartbeat since its claim'
+            WHEN NOT {RUNS_ORDERED}
+                THEN 'it claims ' || f.version || ' and runs ' || s.firmware_version
+            WHEN u.reboot_required AND u.boot_id_before = ''
+                THEN 'its boot before the update is not known'
+            WHEN NOT {HAS_REBOOTED}
+                THEN 'it has not rebooted'
+            ELSE 'it did not stay healthy for the confirmation window' END""",
+        values={"patience": deployment.proof_patience, "awake": awake_since},
+    )
+
+
+def fail_fallen_back(deployment: Deployment, now: datetime) -> int:
+    """Fail proved devices that now run something else than this firmware."""
+    return fail(
+        deployment,
+        now,
+        which="""u.kind = 'install' AND u.status = 'success' AND t.status = 'success'
+            AND s.watch_id = u.id AND s.left_image_at IS NOT NULL
+            AND s.last_heartbeat_at > u.closed_at
+            AND s.firmware_checksum <> f.sha256""",
+        code="'fell_back'",
+        message="'it runs ' || s.firmware_version || ' again'",
+    )
+
+
+def fail_reported(
+    deployment: Deployment, now: datetime, *, update_id: Any, code: str, message: str
+) -> int:
+    """Fail one order because its device says so; the caller holds its lock."""
+    return fail(
+        deployment,
+        now,
+        which="u.id = %(update)s",
+        code="%(code)s::text",
+        message="%(message)s::text",
+        values={"update": update_id, "code": code, "message": message},
+        joins=True,
+    )

@@ -1,0 +1,206 @@
+"""End or renew the plans of devices that have no order."""
+
+from datetime import datetime
+from typing import Any
+
+from django.db.models import Exists, OuterRef
+
+from deployments.choices import TargetStatus
+from deployments.models import Deployment, Target, Update
+from deployments.services.sweeps.statements import (
+    HAS_BEGUN,
+    INTO_LOG,
+    IS_LOCKED,
+    SHOWS_FORMER,
+    run,
+)
+
+
+def retry(deployment: Deployment, now: datetime) -> int:
+    """Plan every target anew that failed, or whose device was sent back alone.
+
+    Returns:
+        How many there are.
+    """
+    unfinished = Update.objects.filter(target=OuterRef("pk"), closed_at__isnull=True)
+    return Target.objects.filter(
+        ~Exists(unfinished),
+        deployment=deployment,
+        status__in=[TargetStatus.FAILED, TargetStatus.ROLLED_BACK],
+    ).update(
+        status=TargetStatus.PENDING,
+        attempt=0,
+        rollback_attempt=0,
+        error_code="",
+        message="",
+        returning_since=None,
+        settled_at=None,
+        # From here on it is waited for, as after any attempt.
+        next_attempt_at=now,
+        updated_at=now,
+    )
+
+
+def skip_unseen(deployment: Deployment, now: datetime, awake_since: datetime) -> int:
+    """Skip the targets of open stages that were never seen before the deadline."""
+    return run(
+        f"""
+        WITH moved AS (
+            UPDATE deployments_target t
+            SET status = 'skipped', error_code = 'never_seen',
+                message = 'it was not seen before the offline deadline',
+                settled_at = %(now)s, updated_at = %(now)s
+            FROM deployments_stage st
+            WHERE t.deployment_id = %(deployment)s AND t.status = 'pending'
+              AND t.exposed_at IS NULL
+              AND st.deployment_id = t.deployment_id AND st.number = t.stage_number
+              -- Said on its own: GREATEST leaves NULLs out.
+              AND st.opened_at IS NOT NULL
+              AND GREATEST(st.opened_at, %(resumed)s::timestamptz, %(awake)s)
+                  + %(deadline)s < %(now)s
+            RETURNING t.deployment_id, t.device_id, t.stage_number, t.message
+        ), logged AS (
+            {INTO_LOG}
+            SELECT deployment_id, %(now)s, 'WARNING', 'device.skipped', device_id,
+                   stage_number, message
+            FROM moved
+            RETURNING 1
+        )
+        SELECT count(*) FROM logged
+        """,
+        {
+            "deployment": deployment.pk,
+            "now": now,
+            "deadline": deployment.offline_deadline,
+            "resumed": deployment.resumed_at,
+            "awake": awake_since,
+        },
+    )
+
+
+def fail_vanished(deployment: Deployment, now: datetime, awake_since: datetime) -> int:
+    """Fail the devices that did not come back for their next attempt in time."""
+    return _end_retries(
+        deployment,
+        now,
+        which="""GREATEST(t.next_attempt_at, %(resumed)s::timestamptz, %(awake)s)
+            + %(deadline)s < %(now)s""",
+        otherwise="failed",
+        said="it did not come back for its next attempt",
+        values={
+            "deadline": deployment.offline_deadline,
+            "resumed": deployment.resumed_at,
+            "awake": awake_since,
+        },
+    )
+
+
+def stop_unstarted(deployment: Deployment, now: datetime) -> int:
+    """Stop what has not begun to install (cancel): plans and stoppable orders.
+
+    Nothing is tried again. A device that had begun to install before its attempt
+    failed may run the new image, unproved: it goes back.
+    """
+    ended = _end_retries(
+        deployment,
+        now,
+        which="true",
+        otherwise="cancelled",
+        said="the deployment was cancelled before its next attempt",
+    )
+    return ended + run(
+        """
+        WITH stopped AS (
+            SELECT u.id FROM deployments_update u
+            WHERE u.deployment_id = %(deployment)s AND u.closed_at IS NULL
+              AND u.kind = 'install'
+              AND u.status IN ('notified', 'downloading', 'verifying')
+            ORDER BY u.id
+            FOR NO KEY UPDATE SKIP LOCKED
+        ), closed AS (
+            UPDATE deployments_update u
+            SET status = 'cancelled', closed_at = %(now)s
+            FROM stopped WHERE u.id = stopped.id
+            RETURNING u.target_id
+        ), aimed AS (
+            -- Joined, not asked for in a subquery: PostgreSQL cannot ask a changing
+            -- statement again when a poll has changed the row in between.
+            SELECT target_id AS id, true AS was_ordered FROM closed
+            UNION ALL
+            SELECT id, false FROM deployments_target
+            WHERE deployment_id = %(deployment)s AND status = 'pending'
+              AND exposed_at IS NULL
+        ), moved AS (
+            UPDATE deployments_target t
+            SET status = 'cancelled', settled_at = %(now)s, updated_at = %(now)s,
+                progress_percent = NULL
+            FROM aimed
+            WHERE t.id = aimed.id AND (aimed.was_ordered
+                OR (t.status = 'pending' AND t.exposed_at IS NULL))
+            RETURNING 1
+        )
+        SELECT count(*) FROM moved
+        """,
+        {"deployment": deployment.pk, "now": now},
+    )
+
+
+def _end_retries(
+    deployment: Deployment,
+    now: datetime,
+    *,
+    which: str,
+    otherwise: str,
+    said: str,
+    values: dict[str, Any] | None = None,
+) -> int:
+    """End targets that wait for another attempt.
+
+    A device that had begun to install and has not shown its former image since goes
+    back; one that had not gets the status `otherwise`.
+    """
+    return run(
+        f"""
+        WITH waiting AS (
+            SELECT DISTINCT ON (t.id) t.id,
+                   NOT COALESCE({SHOWS_FORMER}, false) AND {HAS_BEGUN} AS may_run
+            FROM deployments_target t
+            JOIN deployments_update u ON u.target_id = t.id AND u.kind = 'install'
+            LEFT JOIN health_devicestate s ON s.device_id = t.device_id
+            WHERE t.deployment_id = %(deployment)s AND t.status = 'pending'
+              AND t.exposed_at IS NOT NULL AND ({which})
+            ORDER BY t.id, u.offered_at DESC
+        ), aimed AS (
+            SELECT t.id, CASE WHEN NOT waiting.may_run THEN %(otherwise)s::text
+                              WHEN t.from_firmware_id IS NULL OR {IS_LOCKED}
+                                  THEN 'failed'
+                              ELSE 'rolling_back' END AS next_status
+            FROM waiting JOIN deployments_target t ON t.id = waiting.id
+        ), moved AS (
+            UPDATE deployments_target t
+            SET status = aimed.next_status,
+                message = left(t.message || '; ' || %(said)s::text, 500),
+                settled_at = CASE WHEN aimed.next_status <> 'rolling_back'
+                    THEN %(now)s::timestamptz END,
+                returning_since = CASE WHEN aimed.next_status = 'rolling_back'
+                    THEN %(now)s::timestamptz END,
+                next_attempt_at = NULL, progress_percent = NULL, updated_at = %(now)s
+            FROM aimed WHERE t.id = aimed.id AND t.status = 'pending'
+            RETURNING t.deployment_id, t.device_id, t.stage_number, t.status
+        ), logged AS (
+            {INTO_LOG}
+            SELECT deployment_id, %(now)s, 'ERROR', 'device.failed', device_id,
+                   stage_number, %(said)s::text || CASE status
+                       WHEN 'rolling_back' THEN '; it is ordered back' ELSE '' END
+            FROM moved WHERE status <> 'cancelled'
+        )
+        SELECT count(*) FROM moved
+        """,
+        {
+            "deployment": deployment.pk,
+            "now": now,
+            "otherwise": otherwise,
+            "said": said,
+            **(values or {}),
+        },
+    )

@@ -1,0 +1,97 @@
+"""Prove what devices claim."""
+
+from datetime import datetime
+
+from deployments.models import Deployment
+from deployments.services.sweeps.statements import (
+    HAS_REBOOTED,
+    INTO_LOG,
+    RUNS_ORDERED,
+    run,
+)
+
+
+def prove(deployment: Deployment, now: datetime) -> int:
+    """Settle the orders whose devices have proved themselves.
+
+    Proof, after the claim: heartbeats that name the ordered version and SHA-256, from
+    a new boot where one was needed, without a breach, healthy without a break for the
+    confirmation window. A breach ends an install for good; of a return it takes what
+    was healthy so far, and a whole window after it is proof.
+
+    Returns:
+        How many devices were proved.
+
+    Source: design, A claim is not a proof.
+    """
+    criteria = deployment.criteria
+    return run(
+        f"""
+        WITH proved AS (
+            SELECT u.id, s.device_id, f.security_version, f.version, f.sha256
+            FROM deployments_update u
+            JOIN firmware_firmware f ON f.id = u.firmware_id
+            -- One after the other (OFFSET): of 100 deployments at once none shall look
+            -- at what the others' devices do.
+            CROSS JOIN LATERAL (
+                SELECT * FROM health_devicestate each
+                WHERE each.device_id = u.device_id OFFSET 0
+            ) s
+            WHERE u.deployment_id = %(deployment)s
+              AND u.closed_at IS NULL
+              AND u.claimed_at IS NOT NULL
+              AND s.watch_id = u.id
+              AND (s.breach = '' OR u.kind = 'rollback')
+              AND {RUNS_ORDERED}
+              AND {HAS_REBOOTED}
+              AND s.healthy_count >= %(beats)s
+              AND s.last_heartbeat_at >= s.healthy_since + %(window)s
+            ORDER BY u.id
+            FOR NO KEY UPDATE OF u SKIP LOCKED
+        ), closed AS (
+            UPDATE deployments_update u
+            SET status = 'success', closed_at = %(now)s
+            FROM proved WHERE u.id = proved.id
+            RETURNING u.target_id, u.device_id, u.kind,
+                      proved.version, proved.sha256, proved.security_version
+        ), moved AS (
+            UPDATE deployments_target t
+            SET status = CASE closed.kind WHEN 'install' THEN 'success'
+                                          ELSE 'rolled_back' END,
+                settled_at = %(now)s, updated_at = %(now)s, progress_percent = NULL
+            FROM closed WHERE t.id = closed.target_id
+            RETURNING t.deployment_id, t.device_id, t.stage_number,
+                      closed.kind, closed.version
+        ), raised AS (
+            UPDATE devices_device d SET security_version = closed.security_version
+            FROM closed
+            WHERE d.id = closed.device_id
+              AND d.security_version < closed.security_version
+            RETURNING 1
+        ), known AS (
+            UPDATE devices_firmwarerun r
+            SET how = CASE closed.kind WHEN 'install' THEN 'proved'
+                                       ELSE 'returned' END
+            FROM closed
+            WHERE r.device_id = closed.device_id AND r.until IS NULL
+              AND r.checksum = closed.sha256
+              -- The row of the device first, as a heartbeat takes them.
+              AND (SELECT count(*) FROM raised) >= 0
+        ), logged AS (
+            {INTO_LOG}
+            SELECT deployment_id, %(now)s, 'INFO',
+                   CASE kind WHEN 'install' THEN 'device.updated'
+                             ELSE 'device.returned' END,
+                   device_id, stage_number, 'proved that it runs ' || version
+            FROM moved
+            RETURNING 1
+        )
+        SELECT count(*) FROM logged
+        """,
+        {
+            "deployment": deployment.pk,
+            "now": now,
+            "beats": criteria.heartbeats_required,
+            "window": criteria.confirmation_duration,
+        },
+    )

@@ -1,0 +1,205 @@
+"""Order devices back to their former image."""
+
+from datetime import datetime, timedelta
+
+from deployments.models import Deployment
+from deployments.services.sweeps.statements import (
+    HAS_BEGUN,
+    INTO_LOG,
+    IS_LOCKED,
+    LOCKED_SAID,
+    MOVED_ON,
+    SHOWS_FORMER,
+    identity,
+    run,
+)
+
+ROLLBACK_PATIENCE = timedelta(hours=1)
+
+
+def send_back(deployment: Deployment, now: datetime) -> int:
+    """Order every exposed device back that runs, or may run, the new image.
+
+    Level-triggered: run at every tick of a rollback, so that an order given in the
+    very moment the rollback began is found by the next one. Devices that were never
+    exposed are cancelled; those that a later deployment has updated are left alone.
+
+    Returns:
+        How many devices were newly ordered back.
+
+    Source: FR-FW-006, steps 2 to 4.
+    """
+    return run(
+        f"""
+        WITH unexposed AS (
+            UPDATE deployments_target t
+            SET status = 'cancelled', settled_at = %(now)s, updated_at = %(now)s
+            WHERE t.deployment_id = %(deployment)s AND t.status = 'pending'
+              AND t.exposed_at IS NULL
+        ), open_orders AS (
+            SELECT u.id FROM deployments_update u
+            WHERE u.deployment_id = %(deployment)s AND u.closed_at IS NULL
+              AND u.kind = 'install'
+            ORDER BY u.id
+            FOR NO KEY UPDATE SKIP LOCKED
+        ), closed AS (
+            UPDATE deployments_update u
+            SET status = 'superseded', closed_at = %(now)s
+            FROM open_orders WHERE u.id = open_orders.id
+            RETURNING u.target_id
+        ), concerned AS (
+            SELECT t.id, false AS was_open FROM deployments_target t
+            WHERE t.deployment_id = %(deployment)s
+              AND t.status IN ('pending', 'success', 'failed')
+            UNION ALL
+            SELECT target_id, true FROM closed
+        ), judged AS MATERIALIZED (  -- Else each use below would ask again.
+            SELECT t.id, t.status, concerned.was_open,
+                   {MOVED_ON} AS has_moved_on,
+                   {IS_LOCKED} AS is_locked,
+                   -- Asked of what failed alone: most have not.
+                   t.status = 'failed' AND COALESCE((
+                       SELECT {HAS_BEGUN} AND NOT COALESCE({SHOWS_FORMER}, false)
+                       FROM deployments_update u
+                       LEFT JOIN health_devicestate s ON s.device_id = u.device_id
+                       WHERE u.target_id = t.id AND u.kind = 'install'
+                       ORDER BY u.offered_at DESC LIMIT 1
+                   ), false) AS may_run
+            FROM concerned JOIN deployments_target t USING (id)
+            WHERE t.exposed_at IS NOT NULL
+              AND t.error_code NOT IN ('rollback_unconfirmed', 'no_previous_image',
+                                       'rollback_forbidden')
+              AND NOT EXISTS (
+                  SELECT 1 FROM devices_device gone
+                  WHERE gone.id = t.device_id AND gone.erased_at IS NOT NULL)
+        ), moved AS (
+            UPDATE deployments_target t
+            SET status = CASE WHEN judged.has_moved_on THEN 'skipped'
+                              WHEN t.from_firmware_id IS NULL OR judged.is_locked
+                                  THEN 'failed'
+                              ELSE 'rolling_back' END,
+                error_code = CASE
+                    WHEN judged.has_moved_on THEN 'moved_on'
+                    WHEN t.from_firmware_id IS NULL THEN 'no_previous_image'
+                    WHEN judged.is_locked THEN 'rollback_forbidden'
+                    ELSE t.error_code END,
+                message = CASE
+                    WHEN judged.has_moved_on
+                        THEN 'a later deployment has updated the device'
+                    WHEN t.from_firmware_id IS NULL
+                        THEN 'its former image is not on the server'
+                    WHEN judged.is_locked THEN '{LOCKED_SAID}'
+                    ELSE t.message END,
+                settled_at = CASE
+                    WHEN judged.has_moved_on OR t.from_firmware_id IS NULL
+                         OR judged.is_locked
+                        THEN %(now)s::timestamptz END,
+                returning_since = CASE
+                    WHEN NOT judged.has_moved_on AND t.from_firmware_id IS NOT NULL
+                         AND NOT judged.is_locked
+                        THEN %(now)s::timestamptz END,
+                next_attempt_at = NULL, progress_percent = NULL,
+                updated_at = %(now)s
+            FROM judged
+            WHERE t.id = judged.id
+              -- What a poll has changed meanwhile is found by the next tick.
+              AND (judged.was_open OR t.status = judged.status)
+              -- What failed before it began to install has nothing to go back from;
+              -- should it be seen on the new image all the same, it is a stray.
+              AND NOT (t.status = 'failed'
+                       AND (judged.has_moved_on OR NOT judged.may_run))
+            RETURNING t.status
+        )
+        SELECT count(*) FROM moved WHERE status = 'rolling_back'
+        """,
+        {**identity(deployment), "now": now},
+    )
+
+
+def recall_strays(deployment: Deployment, now: datetime) -> int:
+    """Order back the devices that failed and were then seen on the new image.
+
+    A device may have passed the point of no return just as its order was closed. One
+    that a later deployment has brought there is no stray.
+    """
+    return run(
+        f"""
+        WITH moved AS (
+            UPDATE deployments_target t
+            SET status = 'rolling_back', settled_at = NULL,
+                returning_since = %(now)s, updated_at = %(now)s
+            FROM health_devicestate s, firmware_firmware f
+            WHERE t.deployment_id = %(deployment)s AND t.status = 'failed'
+              AND t.from_firmware_id IS NOT NULL
+              AND t.error_code NOT IN ('rollback_unconfirmed', 'rollback_forbidden')
+              AND NOT {IS_LOCKED}
+              AND s.device_id = t.device_id AND f.id = %(firmware)s
+              AND s.firmware_checksum = f.sha256
+              AND s.last_heartbeat_at > t.settled_at
+              AND NOT {MOVED_ON}
+              AND NOT EXISTS (
+                  SELECT 1 FROM deployments_update u
+                  WHERE u.device_id = t.device_id AND u.closed_at IS NULL)
+            RETURNING t.deployment_id, t.device_id, t.stage_number
+        ), logged AS (
+            {INTO_LOG}
+            SELECT deployment_id, %(now)s, 'WARNING', 'device.failed', device_id,
+                   stage_number, 'it runs the new image after all; it is ordered back'
+            FROM moved
+            RETURNING 1
+        )
+        SELECT count(*) FROM logged
+        """,
+        {
+            **identity(deployment),
+            "now": now,
+        },
+    )
+
+
+def give_up_returns(
+    deployment: Deployment, now: datetime, awake_since: datetime
+) -> int:
+    """Fail the returns that nobody has proved within an hour.
+
+    The hour runs from when the device was to go back, or the whole deployment was.
+    """
+    since = max(awake_since, deployment.rollback_started_at or awake_since)
+    if since + ROLLBACK_PATIENCE > now:
+        return 0
+    return run(
+        f"""
+        WITH overdue AS (
+            SELECT t.id FROM deployments_target t
+            WHERE t.deployment_id = %(deployment)s AND t.status = 'rolling_back'
+              AND GREATEST(t.returning_since, %(since)s) + %(patience)s <= %(now)s
+        ), closed AS (
+            UPDATE deployments_update u
+            SET status = 'failed', closed_at = %(now)s,
+                error_code = 'rollback_unconfirmed'
+            FROM overdue
+            WHERE u.target_id = overdue.id AND u.closed_at IS NULL
+              AND u.kind = 'rollback'
+        ), moved AS (
+            UPDATE deployments_target t
+            SET status = 'failed', error_code = 'rollback_unconfirmed',
+                message = 'it has not proved its former image within an hour',
+                settled_at = %(now)s, updated_at = %(now)s
+            FROM overdue WHERE t.id = overdue.id AND t.status = 'rolling_back'
+            RETURNING t.deployment_id, t.device_id, t.stage_number, t.message
+        ), logged AS (
+            {INTO_LOG}
+            SELECT deployment_id, %(now)s, 'ERROR', 'device.return_failed',
+                   device_id, stage_number, message
+            FROM moved
+            RETURNING 1
+        )
+        SELECT count(*) FROM logged
+        """,
+        {
+            "deployment": deployment.pk,
+            "now": now,
+            "since": since,
+            "patience": ROLLBACK_PATIENCE,
+        },
+    )
