@@ -62,6 +62,12 @@ def strike(source: str, *arguments: str) -> str:
     process = subprocess.Popen(
         [sys.executable, "-c", source, *arguments],
         cwd=REPOSITORY,
+        # Coverage has locks of its own, which a signal may leave taken.
+        env={
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith("COV")
+        },
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         bufsize=0,
