@@ -18,6 +18,7 @@ from deployments.models import Deployment, Event, Update
 from deployments.notifications.telling import tell_devices
 from deployments.services.offers import is_withheld, what_is_wanted
 from deployments.services.operate import cancel_deployment
+from deployments.services.quarantine import count_failure
 from devices.models import Device
 from firmware.models import Firmware
 from firmware.selectors import DeploymentUse, FirmwareUse
@@ -54,8 +55,8 @@ def is_update_available(*, device: Device, now: datetime) -> tuple[bool, bool]:
 def note_running_firmware(*, device: Device, now: datetime) -> None:
     """Log and tell that a device left the image of a finished deployment by itself.
 
-    Nothing is done about it here: while the deployment is open, its tick finds the
-    same fact and acts on it.
+    It counts towards the quarantine of that image on the device. While the deployment
+    is open, its tick finds the same fact and acts on it.
     """
     with prepared_cursor() as cursor:
         cursor.execute(HAS_ORDER, [device.pk])
@@ -85,6 +86,45 @@ def note_running_firmware(*, device: Device, now: datetime) -> None:
         last.deployment,
         NotifiedEvent.FELL_BACK,
         devices=[{"id": device.device_id, "firmwareVersion": device.firmware_version}],
+        total=1,
+        now=now,
+        joins=True,
+    )
+    if last.kind == OrderKind.INSTALL and _has_just_left(device, last.firmware):
+        _count_fall_back(last, device, now)
+
+
+def _has_just_left(device: Device, firmware: Firmware) -> bool:
+    former = device.firmware_runs.filter(until__isnull=False).order_by("-id").first()
+    return former is not None and former.checksum == firmware.sha256
+
+
+def _count_fall_back(last: Update, device: Device, now: datetime) -> None:
+    kept = count_failure(
+        device=device, firmware=last.firmware, code="fell_back", now=now
+    )
+    if kept is None:
+        return
+    Event.objects.create(
+        deployment=last.deployment,
+        at=now,
+        level=Level.ERROR,
+        event="device.quarantined",
+        device=device,
+        stage_number=last.target.stage_number,
+        message=f"this firmware has failed on it {kept.failures} times and is not "
+        "offered to it again until it is released",
+    )
+    tell_devices(
+        last.deployment,
+        NotifiedEvent.QUARANTINED,
+        devices=[
+            {
+                "id": device.device_id,
+                "failures": kept.failures,
+                "errorCode": kept.last_code,
+            }
+        ],
         total=1,
         now=now,
         joins=True,

@@ -150,3 +150,28 @@ def test_nothing_is_shut_out_where_that_is_switched_off(
             firmware_id=bad.pk,
             reason="nothing",
         )
+
+
+def test_a_device_that_leaves_the_image_after_completion_counts(
+    world: World, images
+) -> None:
+    old, bad = images
+    other = world.image("1.5.0")
+    (device,) = world.fleet(1, old)
+    deployment = launch(world, bad)
+    world.update_offered()
+
+    for image in (old, other, old, bad):
+        device.reboot_into(image)
+        device.beat()
+    counted = Quarantine.objects.get()
+    assert (counted.failures, counted.quarantined_at) == (1, None)
+    device.reboot_into(old)
+    device.beat()
+    device.beat()
+
+    kept = Quarantine.objects.active().get()
+    assert (kept.failures, kept.last_code) == (2, "fell_back")
+    assert events(deployment).count("device.quarantined") == 1
+    with pytest.raises(IneligibleDevicesError):
+        world.launch(bad, selection=Selection(device_ids=(device.name,)))
