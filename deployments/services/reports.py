@@ -55,11 +55,16 @@ READ_ORDER = f"""
       AND d.revoked_at IS NULL AND d.erased_at IS NULL
 """  # noqa: S608
 LOCK_ORDER = f"{READ_ORDER} FOR NO KEY UPDATE OF u"
-KEEP = f"""
-    WITH kept AS (
+INTO_REPORTS = """
         INSERT INTO deployments_report
             (update_id, received_at, sequence, status, was_applied, body)
-        VALUES (%(update)s, %(now)s, %(sequence)s, %(word)s, %(applied)s, %(body)s)
+"""
+# Whoever waited here for the erasure of the device keeps none of its words.
+KEEP = f"""
+    WITH kept AS (
+        {INTO_REPORTS}
+        SELECT %(update)s, %(now)s, %(sequence)s, %(word)s, %(applied)s, %(body)s
+        FROM devices_device WHERE id = %(device)s AND erased_at IS NULL
     )
     {HEAR}
 """  # noqa: S608
@@ -75,8 +80,7 @@ MOVE = f"""
         WHERE id = %(update)s AND xmin = %(row_version)s::xid
         RETURNING id, target_id, device_id
     ), kept AS (
-        INSERT INTO deployments_report
-            (update_id, received_at, sequence, status, was_applied, body)
+        {INTO_REPORTS}
         SELECT id, %(now)s, %(sequence)s, %(word)s, true, %(body)s FROM changed
     ), moved AS (
         UPDATE deployments_target t
@@ -145,21 +149,19 @@ def apply_report(
         order = _read(cursor, READ_ORDER, device_id, name, update_id)
         if only_open and order.update.closed_at is not None:
             raise UpdateClosedError("this update is closed")
-        if order.takes(report):
-            applied = _take_in(cursor, order, report, now)
-            if applied is not None:
-                return applied
-    # Closed, failed, or changed by another in this moment.
+        if order.takes(report) and _take_in(cursor, order, report, now):
+            return True
+    # Closed, failed, late, or changed by another in this moment.
     with transaction.atomic(), prepared_cursor() as cursor:
         order = _read(cursor, LOCK_ORDER, device_id, name, update_id)
         if only_open and order.update.closed_at is not None:
             raise UpdateClosedError("this update is closed")
         if order.takes(report):
-            return _take_in(cursor, order, report, now) is True
+            return _take_in(cursor, order, report, now)
         update = order.update
         is_new = report.sequence > update.last_sequence
         is_open = update.closed_at is None
-        applied = is_new and is_open
+        applied = is_new and is_open and report.status == ReportStatus.FAILED
         _keep(cursor, update, report, now, applied=applied)
         if applied:
             _fail(update, report, now)
@@ -179,8 +181,15 @@ class _Order:
     update: Update
 
     def takes(self, report: DeviceReport) -> bool:
-        """Tell whether it is open and the report no failure."""
-        return self.update.closed_at is None and report.status != ReportStatus.FAILED
+        """Tell whether the report moves it on and is no failure."""
+        update = self.update
+        return (
+            update.closed_at is None
+            and report.status != ReportStatus.FAILED
+            and report.sequence > update.last_sequence
+            # A claim is not taken back.
+            and (update.claimed_at is None or report.status == ReportStatus.CONFIRMING)
+        )
 
 
 def _read(
@@ -198,7 +207,10 @@ def _read(
 def _keep(
     cursor: Any, update: Update, report: DeviceReport, now: datetime, *, applied: bool
 ) -> None:
-    """Store a report that moves nothing by itself."""
+    """Store a report that moves nothing by itself; the caller holds the order's lock.
+
+    An erasure locks the order too, so one that follows finds what is stored here.
+    """
     cursor.execute(
         KEEP,
         heard(device_id=update.device_id, watch_id=update.pk, now=now)
@@ -216,20 +228,14 @@ def _kept(update: Update, report: DeviceReport) -> dict[str, Any]:
     }
 
 
-def _take_in(
-    cursor: Any, order: _Order, report: DeviceReport, now: datetime
-) -> bool | None:
-    """Store a report of an open order that is no failure, and move the order on.
+def _take_in(cursor: Any, order: _Order, report: DeviceReport, now: datetime) -> bool:
+    """Store a report that an order takes, and move the order on.
 
     Returns:
-        Whether it changed anything; None, with nothing stored, if the order is no
-        longer the one that was read.
+        Whether it did; if not, nothing is stored: the order is no longer the one that
+        was read.
     """
     update = order.update
-    # The sequence only grows, and a claim is not taken back: this stays true.
-    if report.sequence <= update.last_sequence or not _may_follow(update, report):
-        _keep(cursor, update, report, now, applied=False)
-        return False
     claimed_until, floor = None, 0
     if report.status == ReportStatus.CONFIRMING:
         deployment = Deployment(
@@ -253,7 +259,7 @@ def _take_in(
         | _moves(update, report, now)
         | {"floor": floor, "row_version": order.row_version},
     )
-    return True if cursor.fetchone() == (1,) else None
+    return bool(cursor.fetchone() == (1,))
 
 
 def _own_word(error_code: str) -> str:
@@ -261,13 +267,6 @@ def _own_word(error_code: str) -> str:
     if error_code in SERVER_ERRORS:
         return f"device_{error_code}"
     return error_code or "failed"
-
-
-def _may_follow(update: Update, report: DeviceReport) -> bool:
-    return update.claimed_at is None or report.status in (
-        ReportStatus.CONFIRMING,
-        ReportStatus.FAILED,
-    )
 
 
 def _fail(update: Update, report: DeviceReport, now: datetime) -> None:

@@ -25,7 +25,7 @@ from hotswap.common.models import AuditEvent
 from tests.api import pointers, problem_of
 from tests.callers import PersonCaller
 from tests.deployments.world import World
-from tests.waiting import wait_until
+from tests.waiting import is_waited_for, wait_until
 
 KNOWN = "?acknowledge=audience"
 PLANT = {"tags": {"site": ["plant-7"]}}
@@ -392,15 +392,6 @@ def _in_thread(deed: Callable[[], Any]) -> tuple[threading.Thread, list[Any]]:
     return thread, found
 
 
-def _someone_waits_for_this_transaction() -> bool:
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted "
-            "AND pg_backend_pid() = ANY (pg_blocking_pids(pid)))"
-        )
-        return bool(cursor.fetchone()[0])
-
-
 @pytest.mark.django_db(transaction=True)
 def test_a_launch_waits_for_a_rule_that_is_being_changed_and_takes_the_new_one() -> (
     None
@@ -419,7 +410,7 @@ def test_a_launch_waits_for_a_rule_that_is_being_changed_and_takes_the_new_one()
         )
         due = scene.world.now + timedelta(hours=2)
         thread, _ = _in_thread(lambda: tick(now=due))
-        wait_until(_someone_waits_for_this_transaction)
+        wait_until(is_waited_for)
     thread.join()
 
     assert Target.objects.filter(deployment=deployment).count() == 3
@@ -441,7 +432,7 @@ def test_a_rule_waits_for_a_launch_and_then_alters_nobody_s_audience() -> None:
                 rule=Rule.from_json(BOTH),
             )
         )
-        wait_until(_someone_waits_for_this_transaction)
+        wait_until(is_waited_for)
     thread.join()
 
     assert found[0].affected == ()

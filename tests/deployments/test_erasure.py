@@ -6,8 +6,9 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import connection, connections
+from django.db import connection, connections, transaction
 
+from deployments.exceptions import UpdateClosedError
 from deployments.models import Deployment, Event, Report, Target, Update
 from deployments.services.hooks import is_update_available
 from deployments.services.operate import rollback_deployment
@@ -33,6 +34,7 @@ from tests.api import Caller, problem_of
 from tests.callers import PersonCaller
 from tests.deployments.world import MODEL, ScriptedDevice, World, statuses
 from tests.devices.factories import device_token
+from tests.waiting import is_waited_for, wait_until
 
 NAME = "anna-weber-pump.7"
 
@@ -380,6 +382,35 @@ def test_of_two_erasures_one_wins(world: World) -> None:
         thread.join()
 
     assert sorted(outcomes) == ["erased", "gone"]
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(("status", "sequence"), [("failed", None), ("verifying", 1)])
+def test_a_report_that_crosses_the_erasure_leaves_nothing(
+    world: World, status: str, sequence: int | None
+) -> None:
+    old, new = world.image("2.4.0"), world.image("2.5.0")
+    (device,) = world.fleet(1, old)
+    world.launch(new)
+    device.poll()
+    device.report("downloading")
+
+    def run() -> None:
+        try:
+            device.report(status, sequence=sequence)
+        except UpdateClosedError:
+            pass
+        finally:
+            connections.close_all()
+
+    thread = threading.Thread(target=run)
+    with transaction.atomic():
+        erase_device(actor=world.admin, device_id=device.name, now=world.now)
+        thread.start()
+        wait_until(is_waited_for, what="the report to wait for the erasure")
+    thread.join()
+
+    assert not Report.objects.exists()
 
 
 def test_a_heartbeat_that_crosses_the_erasure_leaves_nothing(world: World) -> None:

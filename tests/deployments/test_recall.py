@@ -13,7 +13,7 @@ from firmware.services.registry import note_damage
 from hotswap.common.models import AuditEvent
 from tests.api import Caller, pointers, problem_of
 from tests.deployments.world import World, statuses
-from tests.waiting import wait_until
+from tests.waiting import is_waited_for, wait_until
 
 
 def recall(caller: Caller, firmware: Firmware, **body: Any) -> Any:
@@ -195,20 +195,7 @@ def test_a_launch_under_way_is_found_by_the_recall_that_waits_for_it(
     with transaction.atomic():
         deployment = world.launch(new)
         thread.start()
-        wait_until(somebody_waits_for_a_lock, what="the recall waits")
+        wait_until(is_waited_for, what="the recall waits")
     thread.join(60)
 
     assert answers[0]["cancelledDeployments"] == [str(deployment.pk)]
-
-
-def somebody_waits_for_a_lock() -> bool:
-    with connection.cursor() as cursor:
-        # Within a transaction the first look at it would be repeated for ever.
-        cursor.execute("SELECT pg_stat_clear_snapshot()")
-        cursor.execute(
-            """
-            SELECT count(*) FROM pg_stat_activity
-            WHERE wait_event_type = 'Lock' AND datname = current_database()
-            """
-        )
-        return bool(cursor.fetchone()[0])
