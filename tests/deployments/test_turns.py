@@ -13,9 +13,8 @@ from deployments.models import Deployment, Event
 from deployments.services import advance
 from deployments.turns import Turn
 from hotswap.common.models import Clock
-from tests.deployments.test_recall import somebody_waits_for_a_lock
 from tests.deployments.world import World
-from tests.waiting import wait_until
+from tests.waiting import is_waited_for, wait_until
 
 
 def test_a_turn_is_held_by_one_at_a_time() -> None:
@@ -88,7 +87,7 @@ def test_ticks_of_one_process_do_not_run_side_by_side() -> None:
         # The other tick stands still at the clock until this transaction ends.
         Clock.objects.select_for_update().get(name=advance.TICK_CLOCK)
         thread.start()
-        wait_until(somebody_waits_for_a_lock, what="the other tick is at work")
+        wait_until(is_waited_for, what="the other tick is at work")
         tasks.tick()
         meanwhile = has_started(deployment)
     thread.join(60)
