@@ -506,8 +506,10 @@ class Workshop:
 
 def die(way: Way, run: Run, at: str, manner: str) -> bool:
     """Wait until the device has died; False if it came to its end before."""
+    heard: int | None = None
 
     def look() -> str:
+        nonlocal heard
         process = run.device.process
         assert process is not None
         if process.poll() is not None:
@@ -516,7 +518,13 @@ def die(way: Way, run: Run, at: str, manner: str) -> bool:
                 run.start(crash_at=at, manner=manner)
                 return ""
             return "died"
-        return "ended" if way.has_ended(run) else ""
+        if not way.has_ended(run):
+            return ""
+        # The end is seen by what was written, and the point may lie right behind that:
+        # one heartbeat later it does not.
+        if heard is None:
+            heard = len(run.server.heartbeats)
+        return "ended" if len(run.server.heartbeats) > heard else ""
 
     came = wait_until(look, seconds=SECONDS, what=f"the death at {at}")
     if came == "died":
