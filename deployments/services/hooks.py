@@ -1,6 +1,7 @@
 """What lower apps ask of this one; named by dotted path in the settings."""
 
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from django.db.models import Count, Q
@@ -72,23 +73,14 @@ def note_running_firmware(*, device: Device, now: datetime) -> None:
         return
     if last.firmware.sha256 == device.firmware_checksum:
         return
-    Event.objects.create(
-        deployment=last.deployment,
-        at=now,
-        level=Level.ERROR,
-        event="device.fell_back",
-        device=device,
-        stage_number=last.target.stage_number,
-        message=f"it runs {device.firmware_version} instead of "
-        f"{last.firmware.version}, and nobody ordered that",
-    )
-    tell_devices(
-        last.deployment,
+    _log_and_tell(
+        last,
+        device,
         NotifiedEvent.FELL_BACK,
-        devices=[{"id": device.device_id, "firmwareVersion": device.firmware_version}],
-        total=1,
-        now=now,
-        joins=True,
+        f"it runs {device.firmware_version} instead of {last.firmware.version}, and "
+        "nobody ordered that",
+        {"firmwareVersion": device.firmware_version},
+        now,
     )
     if last.kind == OrderKind.INSTALL and _has_just_left(device, last.firmware):
         _count_fall_back(last, device, now)
@@ -103,28 +95,39 @@ def _count_fall_back(last: Update, device: Device, now: datetime) -> None:
     kept = count_failure(
         device=device, firmware=last.firmware, code="fell_back", now=now
     )
-    if kept is None:
-        return
+    if kept is not None:
+        _log_and_tell(
+            last,
+            device,
+            NotifiedEvent.QUARANTINED,
+            f"this firmware has failed on it {kept.failures} times and is not offered "
+            "to it again until it is released",
+            {"failures": kept.failures, "errorCode": kept.last_code},
+            now,
+        )
+
+
+def _log_and_tell(
+    last: Update,
+    device: Device,
+    event: NotifiedEvent,
+    message: str,
+    facts: dict[str, Any],
+    now: datetime,
+) -> None:
     Event.objects.create(
         deployment=last.deployment,
         at=now,
         level=Level.ERROR,
-        event="device.quarantined",
+        event=event.value,
         device=device,
         stage_number=last.target.stage_number,
-        message=f"this firmware has failed on it {kept.failures} times and is not "
-        "offered to it again until it is released",
+        message=message,
     )
     tell_devices(
         last.deployment,
-        NotifiedEvent.QUARANTINED,
-        devices=[
-            {
-                "id": device.device_id,
-                "failures": kept.failures,
-                "errorCode": kept.last_code,
-            }
-        ],
+        event,
+        devices=[{"id": device.device_id, **facts}],
         total=1,
         now=now,
         joins=True,
