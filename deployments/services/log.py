@@ -7,6 +7,10 @@ from deployments.models import Deployment, Event
 from deployments.notifications.telling import tell
 from devices.models import Device
 
+# For statements that log in the same breath.
+INTO_LOG = """INSERT INTO deployments_event
+            (deployment_id, at, level, event, device_id, stage_number, message)"""
+
 
 def log(
     deployment: Deployment,

@@ -43,7 +43,7 @@ from deployments.models import (
     Target,
     Update,
 )
-from deployments.services.log import log
+from deployments.services.log import INTO_LOG, log
 from deployments.services.sweeps import LOCKED_SAID
 from deployments.services.targeting import REASONS
 from deployments.spread import share_of
@@ -535,7 +535,7 @@ def _forbid_return(target: Target, now: datetime) -> None:
 
 
 # The order, and what it changes of its target and the log, by one statement.
-WRITE_ORDER = """
+WRITE_ORDER = f"""
     WITH ordered AS (
         INSERT INTO deployments_update (
             id, target_id, deployment_id, device_id, kind, firmware_id, manifest_id,
@@ -546,11 +546,10 @@ WRITE_ORDER = """
             %(id)s, %(target_id)s, %(deployment_id)s, %(device_id)s, %(kind)s,
             %(firmware_id)s, %(manifest_id)s, %(attempt)s, %(status)s,
             %(reboot_required)s, %(boot_id_before)s, %(baseline)s, %(exempt)s, 0,
-            %(offered_at)s, %(deadline)s, '', '', '{}', %(traceparent)s
+            %(offered_at)s, %(deadline)s, '', '', '{{}}', %(traceparent)s
         )
     ), told AS (
-        INSERT INTO deployments_event
-            (deployment_id, at, level, event, device_id, stage_number, message)
+        {INTO_LOG}
         VALUES (%(deployment_id)s, %(offered_at)s, 'INFO', %(event)s, %(device_id)s,
                 %(stage)s, %(said)s)
     )
@@ -562,7 +561,7 @@ WRITE_ORDER = """
         exposed_at = COALESCE(exposed_at, %(offered_at)s), settled_at = NULL,
         next_attempt_at = NULL, updated_at = %(offered_at)s
     WHERE id = %(target_id)s
-"""
+"""  # noqa: S608
 
 
 def _write_order(

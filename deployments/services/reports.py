@@ -28,6 +28,7 @@ from deployments.choices import (
 from deployments.exceptions import UpdateClosedError, UpdateNotFoundError
 from deployments.models import Deployment, Update
 from deployments.services import sweeps
+from deployments.services.log import INTO_LOG
 from health.services.watching import HEAR, heard
 from hotswap.common.rows import Columns, prepared_cursor
 
@@ -89,8 +90,7 @@ MOVE = f"""
         FROM changed WHERE t.id = changed.target_id
         RETURNING t.deployment_id, t.device_id, t.stage_number
     ), told AS (
-        INSERT INTO deployments_event
-            (deployment_id, at, level, event, device_id, stage_number, message)
+        {INTO_LOG}
         SELECT deployment_id, %(now)s, 'INFO', %(event)s, device_id, stage_number,
                %(said)s
         FROM moved WHERE %(is_told)s

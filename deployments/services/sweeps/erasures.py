@@ -6,7 +6,8 @@ from uuid import UUID
 
 from deployments.choices import UNFINISHED
 from deployments.models import Deployment
-from deployments.services.sweeps.statements import INTO_LOG, run
+from deployments.services.log import INTO_LOG
+from deployments.services.sweeps.statements import run
 
 
 def end_erased(deployment: Deployment, now: datetime) -> int:

@@ -8,9 +8,9 @@ from django.conf import settings
 from deployments.choices import FINAL_ERRORS, IMAGE_FAULTS, NotifiedEvent
 from deployments.models import Deployment
 from deployments.notifications.telling import NAMED_DEVICES, tell_devices
+from deployments.services.log import INTO_LOG
 from deployments.services.sweeps.statements import (
     HAS_REBOOTED,
-    INTO_LOG,
     IS_LOCKED,
     LOCKED_SAID,
     RUNS_ORDERED,

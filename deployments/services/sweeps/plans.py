@@ -7,9 +7,9 @@ from django.db.models import Exists, OuterRef
 
 from deployments.choices import TargetStatus
 from deployments.models import Deployment, Target, Update
+from deployments.services.log import INTO_LOG
 from deployments.services.sweeps.statements import (
     HAS_BEGUN,
-    INTO_LOG,
     IS_LOCKED,
     SHOWS_FORMER,
     run,

@@ -3,9 +3,9 @@
 from datetime import datetime
 
 from deployments.models import Deployment
+from deployments.services.log import INTO_LOG
 from deployments.services.sweeps.statements import (
     HAS_REBOOTED,
-    INTO_LOG,
     RUNS_ORDERED,
     run,
 )

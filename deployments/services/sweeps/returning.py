@@ -3,9 +3,9 @@
 from datetime import datetime, timedelta
 
 from deployments.models import Deployment
+from deployments.services.log import INTO_LOG
 from deployments.services.sweeps.statements import (
     HAS_BEGUN,
-    INTO_LOG,
     IS_LOCKED,
     LOCKED_SAID,
     MOVED_ON,

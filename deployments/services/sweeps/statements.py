@@ -10,9 +10,6 @@ from typing import Any
 from deployments.models import Deployment
 from hotswap.common.rows import prepared_cursor
 
-INTO_LOG = """INSERT INTO deployments_event
-                (deployment_id, at, level, event, device_id, stage_number, message)"""
-
 # The last that the device showed is the ordered image.
 RUNS_ORDERED = "(s.firmware_checksum = f.sha256 AND s.firmware_version = f.version)"
 # It shows another boot than before the order.
