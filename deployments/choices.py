@@ -226,6 +226,15 @@ FINAL_ERRORS = frozenset(
         "self_test_failed",
     }
 )
+# The path of the bytes to the device is at fault, as the device saw it: no fault of the
+# image. The agent names them in `devices/agent/protocol.py`.
+PATH_ERRORS = (
+    "path_unauthorized",
+    "path_not_found",
+    "path_server_error",
+    "path_foreign_host",
+    "path_not_firmware",
+)
 # The image is at fault, or may be: what counts towards its quarantine on a device.
 IMAGE_FAULTS = frozenset(
     {

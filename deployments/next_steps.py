@@ -35,6 +35,16 @@ NEXT_STEPS = {
     "update.",
     "download_failed": "Look at its network and its path to this server, then retry "
     "it.",
+    "path_unauthorized": "Look at what stands between the device and the images, a "
+    "proxy or a store that asks for a login, then retry it.",
+    "path_not_found": "Look at how proxies and `HOTSWAP_PUBLIC_URL` lead to the "
+    "images, then retry it: the address that the device was given holds nothing.",
+    "path_server_error": "Look at the store or proxy that hands out the images: it "
+    "fails while the rest of the server answers. Then retry it.",
+    "path_foreign_host": "Look at the address of the images (`HOTSWAP_PUBLIC_URL`, "
+    "the store): it names a host that does not serve this device. Then retry it.",
+    "path_not_firmware": "Look at its network: a proxy or portal on the way answers "
+    "with something other than the image. Then retry it.",
     "device_storage_full": "Make room on the device, then retry it.",
     "install_failed": "Look at its storage and the hooks of its agent, then retry it.",
     "signature_invalid": "Do not retry it. Verify the image on its page: what the "

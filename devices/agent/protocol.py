@@ -39,7 +39,11 @@ class Status(StrEnum):
 
 
 class ErrorCode(StrEnum):
-    """Why an update failed, as the server counts it."""
+    """Why an update failed, as the server counts it.
+
+    Codes that begin with `path_` say that the bytes did not get through, not that
+    anything is wrong with the image.
+    """
 
     MANIFEST_REFUSED = "manifest_refused"
     WRONG_MODEL = "wrong_model"
@@ -55,6 +59,11 @@ class ErrorCode(StrEnum):
     DEVICE_STORAGE_FULL = "device_storage_full"
     DEVICE_STATE_UNKNOWN = "device_state_unknown"
     DEVICE_FELL_BACK = "device_fell_back"
+    PATH_UNAUTHORIZED = "path_unauthorized"
+    PATH_NOT_FOUND = "path_not_found"
+    PATH_SERVER_ERROR = "path_server_error"
+    PATH_FOREIGN_HOST = "path_foreign_host"
+    PATH_NOT_FIRMWARE = "path_not_firmware"
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,15 @@ from pathlib import Path
 
 from django.conf import settings
 
-from deployments.choices import FINAL_ERRORS, IMAGE_FAULTS, SERVER_ERRORS
+from deployments.choices import (
+    FINAL_ERRORS,
+    IMAGE_FAULTS,
+    PATH_ERRORS,
+    SERVER_ERRORS,
+)
 from deployments.next_steps import NEXT_STEPS, NOTHING_TO_DO, OTHERWISE, next_step
 from deployments.services.progress import NEUTRAL_CODES
+from devices.agent.protocol import ErrorCode
 
 
 def test_the_documentation_says_the_same() -> None:
@@ -22,10 +28,23 @@ def test_the_documentation_says_the_same() -> None:
 
 
 def test_every_code_of_the_server_has_a_step_of_its_own_or_needs_none() -> None:
-    codes = {*SERVER_ERRORS, *FINAL_ERRORS, *IMAGE_FAULTS, *NEUTRAL_CODES}
+    codes = {
+        *SERVER_ERRORS,
+        *FINAL_ERRORS,
+        *IMAGE_FAULTS,
+        *PATH_ERRORS,
+        *NEUTRAL_CODES,
+    }
 
     assert codes - NEXT_STEPS.keys() == NOTHING_TO_DO
 
 
 def test_a_device_that_needs_nothing_is_told_nothing() -> None:
     assert next_step("already_installed") == ""
+
+
+def test_the_agent_and_the_server_have_the_same_words_for_the_path() -> None:
+    of_the_agent = {code.value for code in ErrorCode if code.name.startswith("PATH_")}
+
+    assert of_the_agent == set(PATH_ERRORS)
+    assert not of_the_agent & {*FINAL_ERRORS, *IMAGE_FAULTS, *SERVER_ERRORS}
