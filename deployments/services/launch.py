@@ -34,13 +34,18 @@ from deployments.exceptions import (
     AudienceMovedError,
     DeploymentNotFoundError,
     FirmwareNotDeployableError,
-    IneligibleDevicesError,
     NoEligibleDevicesError,
     TooManyDeploymentsError,
     TooManyDevicesError,
 )
 from deployments.models import Deployment, Update
 from deployments.services.log import log
+from deployments.services.refusals import (
+    check_groups,
+    refuse_faulty_list,
+    refuse_rejected,
+    unknown_devices,
+)
 from deployments.services.targeting import (
     Audience,
     Selection,
@@ -53,7 +58,7 @@ from deployments.services.targeting import (
 from deployments.strategies.forecast import forecast
 from deployments.strategies.registry import make_plan
 from deployments.strategies.types import Fleet, ParameterError, Plan
-from devices.models import Device, DeviceGroup
+from devices.models import Device
 from devices.services.groups import hold_groups
 from firmware.choices import FirmwareStatus
 from firmware.models import Firmware
@@ -106,6 +111,11 @@ class DeploymentRequest:
             return self.offline_devices
         is_list = bool(self.selection.device_ids)
         return OfflineDevices.REJECT if is_list else OfflineDevices.WAIT
+
+    def exclusions_with(self, policy: str) -> frozenset[str]:
+        """Return the codes of exclusions for which the launch asks for this policy."""
+        policies = {"offline": self.offline_policy, "busy": self.busy_devices}
+        return frozenset(code for code, asked in policies.items() if asked == policy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,61 +203,6 @@ def _deployable(firmware_id: UUID, *, lock: bool = False) -> Firmware:
     return firmware
 
 
-def _check_names(selection: Selection) -> None:
-    if selection.device_ids:
-        known = set(
-            Device.objects.filter(device_id__in=selection.device_ids).values_list(
-                "device_id", flat=True
-            )
-        )
-        missing = [
-            FieldError(
-                f"/targetDevices/{index}", "unknown_device", f"no device {name!r}"
-            )
-            for index, name in enumerate(selection.device_ids)
-            if name not in known
-        ]
-        if missing:
-            raise IneligibleDevicesError(
-                f"{len(missing)} of the named devices do not exist", errors=missing
-            )
-    if selection.group_ids:
-        found = set(
-            DeviceGroup.objects.filter(pk__in=selection.group_ids).values_list(
-                "pk", flat=True
-            )
-        )
-        lost = [
-            FieldError(f"/targetGroups/{index}", "unknown_group", "no such group")
-            for index, group_id in enumerate(selection.group_ids)
-            if group_id not in found
-        ]
-        if lost:
-            raise IneligibleDevicesError("a named group does not exist", errors=lost)
-
-
-def _refuse_ineligible(selection: Selection, audience: Audience) -> None:
-    """Refuse a list whole if one device of it does not fit, naming each."""
-    if not audience.excluded:
-        return
-    place = {name: index for index, name in enumerate(selection.device_ids)}
-    raise IneligibleDevicesError(
-        f"{audience.matched - audience.eligible:,} of "
-        f"{counted(audience.matched, 'device')} "
-        "cannot take part",
-        errors=[
-            FieldError(
-                f"/targetDevices/{place[left_out.device_id]}"
-                if left_out.device_id in place
-                else "",
-                left_out.code,
-                f"{left_out.device_id}: {left_out.detail}",
-            )
-            for left_out in audience.excluded
-        ],
-    )
-
-
 def _plan(request: DeploymentRequest, fleet: Fleet) -> Plan | None:
     if fleet.device_count == 0:
         return None
@@ -279,11 +234,23 @@ def _judged(request: DeploymentRequest, firmware: Firmware, now: datetime) -> An
     )
 
 
+def _accepted(request: DeploymentRequest, judged: Any) -> Audience:
+    """Find who takes part; a list with a fault is refused whole."""
+    is_list = bool(request.selection.device_ids)
+    audience = find_audience(judged, show_all=is_list)
+    if is_list:
+        left_out = request.exclusions_with(OfflineDevices.EXCLUDE)
+        refuse_faulty_list(request.selection, audience, left_out)
+    return audience.shortened()
+
+
 def preview_deployment(*, request: DeploymentRequest, now: datetime) -> Preview:
     """Say what a launch would do, without doing it."""
     firmware = _deployable(request.firmware_id)
-    _check_names(request.selection)
+    check_groups(request.selection)
     judged = _judged(request, firmware, now)
+    if unknown_devices(request.selection):
+        _accepted(request, judged)
     audience = find_audience(judged)
     plan = _plan(request, _fleet(request, audience, judged))
     return Preview(
@@ -399,7 +366,7 @@ def create_deployment(
         original = _original(request)
         firmware = _deployable(request.firmware_id, lock=True)
         hold_groups(request.selection.group_ids)
-        _check_names(request.selection)
+        check_groups(request.selection)
         # Serialises launches, so that two at once cannot both take the last place.
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_advisory_xact_lock(%s)", [LAUNCH_LOCK])
@@ -457,9 +424,7 @@ def create_deployment(
             ),
         )
         if request.scheduled_at is not None and request.scheduled_at > now:
-            audience = find_audience(_judged(request, firmware, now))
-            if request.selection.device_ids:
-                _refuse_ineligible(request.selection, audience)
+            audience = _accepted(request, _judged(request, firmware, now))
         else:
             audience = _freeze(deployment, request, now)
     logger.info(
@@ -489,24 +454,9 @@ def _freeze(
 ) -> Audience:
     """Write the targets of a deployment and let it run."""
     judged = _judged(request, deployment.firmware, now)
-    is_strict = bool(request.selection.device_ids) or OfflineDevices.REJECT in (
-        request.offline_policy,
-        request.busy_devices,
-    )
-    audience = find_audience(judged, show_all=bool(request.selection.device_ids))
-    if is_strict and request.selection.device_ids:
-        _refuse_ineligible(request.selection, audience)
-    elif is_strict:
-        refused = [x for x in audience.excluded if x.code in ("offline", "busy")]
-        if refused:
-            raise IneligibleDevicesError(
-                "devices are offline or busy, and the deployment asks to be refused "
-                "then",
-                errors=[
-                    FieldError("", x.code, f"{x.device_id}: {x.detail}")
-                    for x in refused
-                ],
-            )
+    if not request.selection.device_ids:
+        refuse_rejected(judged, request.exclusions_with(OfflineDevices.REJECT))
+    audience = _accepted(request, judged)
     if audience.eligible == 0:
         raise NoEligibleDevicesError(
             f"none of the {audience.matched} matching devices can take part",
@@ -541,7 +491,7 @@ def _freeze(
         ),
         now=now,
     )
-    return Audience(audience.matched, audience.eligible, audience.excluded[:100])
+    return audience
 
 
 def _write(

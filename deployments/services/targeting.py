@@ -3,7 +3,7 @@
 Everything here is one statement, whatever the size of the fleet.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -93,11 +93,18 @@ class Exclusion:
 
 @dataclass(frozen=True, slots=True)
 class Audience:
-    """How many devices were meant, how many fit, and the first hundred that do not."""
+    """How many devices were meant, how many fit, and those that do not, by name.
+
+    Of a list all of those; else the first hundred.
+    """
 
     matched: int
     eligible: int
     excluded: tuple[Exclusion, ...] = field(default=())
+
+    def shortened(self) -> "Audience":
+        """Return the same with as many exclusions as are shown."""
+        return replace(self, excluded=self.excluded[:SHOWN_EXCLUSIONS])
 
 
 def matched_devices(selection: Selection) -> Any:

@@ -469,7 +469,7 @@ def test_the_form_says_what_the_api_says_and_keeps_the_input(
 ) -> None:
     wrong = [
         ({"target": "devices", "targetDevices": ""}, "Name at least one"),
-        ({"target": "devices", "targetDevices": "nobody"}, "do not exist"),
+        ({"target": "devices", "targetDevices": "nobody"}, "1 unknown_device"),
         ({"target": "groups"}, "Choose at least one"),
         ({"waitDuration": "soon"}, "ISO 8601 duration"),
         ({"increments": "50, 20"}, "higher than the one before"),

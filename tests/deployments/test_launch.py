@@ -15,7 +15,11 @@ from deployments.exceptions import (
     TooManyDevicesError,
 )
 from deployments.models import Deployment, Target
-from deployments.services.launch import DeploymentRequest, preview_deployment
+from deployments.services.launch import (
+    DeploymentRequest,
+    create_deployment,
+    preview_deployment,
+)
 from deployments.services.targeting import Selection
 from devices.models import Device
 from devices.rules import Rule
@@ -129,6 +133,129 @@ def test_an_offline_device_of_a_list_is_refused_unless_it_may_wait(
 
     assert [error.code for error in caught.value.errors] == ["offline"]
     assert statuses(waiting) == {"pending": 1}
+
+
+def faults(caught: Any) -> list[tuple[str, str]]:
+    return [(error.pointer, error.code) for error in caught.value.errors]
+
+
+def test_all_faults_of_a_list_are_named_at_once_and_in_its_order(world: World) -> None:
+    old, new = world.image("2.4.0"), world.image("2.5.0")
+    foreign = world.image("1.0.0", model="gateway-v1")
+    world.fleet(2, old)
+    world.fleet(1, foreign, prefix="gate")
+    world.now += timedelta(days=1)
+    world.fleet(2, old, prefix="on")
+    Device.objects.filter(device_id="d-001").update(enabled=False)
+    listed = ("ghost", "d-000", "on-000", "d-001", "gate-000", "phantom", "on-001")
+
+    with pytest.raises(IneligibleDevicesError) as caught:
+        world.launch(new, **chosen(*listed))
+    with pytest.raises(IneligibleDevicesError) as previewed:
+        world.preview(new, **chosen(*listed))
+
+    assert faults(caught) == [
+        ("/targetDevices/0", "unknown_device"),
+        ("/targetDevices/1", "offline"),
+        ("/targetDevices/3", "disabled"),
+        ("/targetDevices/4", "wrong_model"),
+        ("/targetDevices/5", "unknown_device"),
+    ]
+    assert faults(previewed) == faults(caught)
+    assert caught.value.detail.startswith(
+        "5 of 7 devices cannot take part: 2 unknown_device, "
+    )
+    assert not Deployment.objects.exists()
+
+
+@pytest.mark.parametrize("scheduled", [False, True])
+def test_a_list_leaves_offline_and_busy_devices_out_if_it_asks_for_that(
+    world: World, scheduled: bool
+) -> None:
+    old, new = world.image("2.4.0"), world.image("2.5.0")
+    world.fleet(1, old, prefix="off")
+    world.now += timedelta(days=1)
+    busy, _ = world.fleet(2, old)
+    world.launch(new, **chosen(busy.name))
+    busy.poll()
+    asked = chosen("off-000", "d-000", "d-001") | {
+        "offline_devices": "exclude",
+        "busy_devices": "exclude",
+    }
+    if scheduled:
+        asked["scheduled_at"] = world.now + timedelta(seconds=10)
+
+    deployment, audience = create_deployment(
+        actor=world.admin, request=world.request(new, **asked), now=world.now
+    )
+    world.tick(11)
+
+    assert [(x.device_id, x.code) for x in audience.excluded] == [
+        ("d-000", "busy"),
+        ("off-000", "offline"),
+    ]
+    assert (audience.matched, audience.eligible) == (3, 1)
+    assert names(deployment) == {"d-001"}
+
+
+def test_a_list_that_leaves_offline_devices_out_still_refuses_the_ineligible(
+    world: World,
+) -> None:
+    old, new = world.image("2.4.0"), world.image("2.5.0")
+    world.fleet(3, old)
+    world.now += timedelta(days=1)
+    world.devices["d-000"].beat()
+    Device.objects.filter(device_id="d-001").update(enabled=False)
+
+    with pytest.raises(IneligibleDevicesError) as caught:
+        world.launch(
+            new, **chosen("d-000", "d-001", "d-002"), offline_devices="exclude"
+        )
+
+    assert faults(caught) == [("/targetDevices/1", "disabled")]
+
+
+def test_a_list_of_offline_devices_that_are_left_out_has_nobody_to_update(
+    world: World,
+) -> None:
+    old, new = world.image("2.4.0"), world.image("2.5.0")
+    world.fleet(1, old)
+    world.now += timedelta(days=1)
+
+    with pytest.raises(NoEligibleDevicesError) as caught:
+        world.launch(new, **chosen("d-000"), offline_devices="exclude")
+
+    assert [error.code for error in caught.value.errors] == ["offline"]
+
+
+def test_a_group_is_refused_for_an_offline_device_behind_a_hundred_exclusions(
+    world: World,
+) -> None:
+    old, new = world.image("2.4.0"), world.image("2.5.0")
+    world.fleet(3, old)
+    Device.objects.filter(device_id__lt="d-002").update(enabled=False)
+    world.now += timedelta(days=1)
+    world.fleet(1, old, prefix="on")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("deployments.services.targeting.SHOWN_EXCLUSIONS", 2)
+        with pytest.raises(IneligibleDevicesError) as caught:
+            world.launch(new, offline_devices="reject")
+
+    assert [error.code for error in caught.value.errors] == ["offline"]
+
+
+def test_a_fleet_may_leave_offline_devices_out_and_refuse_busy_ones(
+    world: World,
+) -> None:
+    old, new = world.image("2.4.0"), world.image("2.5.0")
+    world.fleet(1, old, prefix="off")
+    world.now += timedelta(days=1)
+    world.fleet(1, old)
+
+    deployment = world.launch(new, offline_devices="exclude", busy_devices="reject")
+
+    assert names(deployment) == {"d-000"}
 
 
 def test_devices_of_another_model_are_left_out_of_a_whole_fleet(world: World) -> None:
