@@ -149,9 +149,11 @@ def _missing_proof(
         or state.last_heartbeat_at < update.claimed_at
     ):
         return "a heartbeat after its claim"
-    runs = (state.firmware_checksum, state.firmware_version)
-    if runs != (update.firmware.sha256, update.firmware.version):
-        return f"proof: it claims the update and runs {state.firmware_version}"
+    if state.firmware_checksum != update.firmware.sha256:
+        runs = state.firmware_version
+        if runs == update.firmware.version:
+            runs = "other bytes that it calls the same"
+        return f"proof: it claims the update and runs {runs}"
     if update.reboot_required and not update.boot_id_before:
         return "proof: its boot before the update is not known"
     if update.reboot_required and state.boot_id == update.boot_id_before:

@@ -317,6 +317,15 @@ def test_planted_defect_is_found(spoil: Spoil, fault: str) -> None:
     assert any(fault in each for each in found), found
 
 
+def test_ordered_bytes_under_another_version_are_no_defect() -> None:
+    called_otherwise = change("readings", of_device_1, version="1.0.0")
+    warned = add(
+        "events", Event(109, at(8), "device.version_label_differs", "device-1", 1)
+    )
+
+    assert faults_in(warned(called_otherwise(RIGHT)), WITNESSES) == []
+
+
 @pytest.mark.parametrize(
     ("witness", "fault"),
     [

@@ -314,8 +314,8 @@ NOTE_RUN = """
         SELECT %(device)s, %(version)s, %(checksum)s, (
                 SELECT f.id FROM firmware_firmware f
                 WHERE f.model_id = %(model)s AND f.sha256 = %(checksum)s
-                  AND f.version = %(version)s
-                ORDER BY f.id LIMIT 1
+                -- The bytes tell the image; of several with the same, what it says.
+                ORDER BY f.version <> %(version)s, f.id LIMIT 1
             ), %(now)s, %(how)s
         -- After the open one has ended: there may be one only.
         FROM (SELECT count(*) FROM ended) AS done

@@ -93,6 +93,64 @@ def test_a_claim_without_proof_fails_as_not_proven(world: World) -> None:
     assert "claims 2.5.0 and runs 2.4.0" in target.message
 
 
+def test_the_ordered_bytes_under_another_version_are_proved_and_warned_of_once(
+    world: World,
+) -> None:
+    old, new = world.image("1.12.6"), world.image("1.12.7")
+    (device,) = world.fleet(1, old)
+    deployment = world.launch(new)
+    device.poll()
+    device.work()
+    device.reboot_into(new)
+    device.beat(firmware_version="1.12.6")
+    device.report("confirming")
+    for _ in range(6):
+        world.now += timedelta(seconds=5)
+        device.beat(firmware_version="1.12.6")
+        world.tick()
+
+    deployment.refresh_from_db()
+    said = "it runs the ordered bytes and calls them 1.12.6 instead of 1.12.7"
+    warned = deployment.events.filter(event="device.version_label_differs")
+    assert deployment.status == "Completed"
+    assert Update.objects.get().attempt == 1
+    assert [(each.level, each.device_id, each.message) for each in warned] == [
+        ("WARNING", device.pk, said)
+    ]
+    (row,) = target_rows(deployment, [device.target(deployment)], world.now)
+    assert (row["status"], row["errorCode"], row["message"]) == ("success", "", said)
+    assert Update.objects.get().message == said
+    assert device.device.firmware_version == "1.12.6"
+    assert [run.firmware for run in device.device.firmware_runs.order_by("pk")] == [
+        old,
+        new,
+    ]
+
+
+def test_other_bytes_under_the_ordered_version_are_not_proof(world: World) -> None:
+    old, new = world.image("2.4.0"), world.image("2.5.0")
+    (device,) = world.fleet(1, old)
+    deployment = world.launch(new, max_attempts=1)
+    device.poll()
+    device.work()
+    device.boot += 1
+    device.beat(firmware_version="2.5.0")
+    device.report("confirming")
+    device.beat(firmware_version="2.5.0")
+    world.tick()
+
+    (row,) = target_rows(deployment, [device.target(deployment)], world.now)
+    said = "runs other bytes that it calls the same"
+    assert row["waitingFor"] == f"proof: it claims the update and {said}"
+    for _ in range(16):
+        world.now += timedelta(seconds=5)
+        device.beat(firmware_version="2.5.0")
+        world.tick()
+    target = device.target(deployment)
+    assert target.error_code == "not_proven"
+    assert f"it claims 2.5.0 and {said}" in target.message
+
+
 def test_the_new_image_without_a_reboot_is_not_proof(world: World) -> None:
     old, new = world.image("2.4.0"), world.image("2.5.0")
     (device,) = world.fleet(1, old)

@@ -543,19 +543,22 @@ def test_a_return_waits_for_a_device_that_is_heard_late(
     assert device.target(deployment).rollback_attempt == 1
 
 
-def test_a_return_to_another_version_of_the_same_bytes_is_ordered_again(
+def test_a_return_to_the_same_bytes_under_another_version_is_proved_with_a_warning(
     world: World,
 ) -> None:
     deployment, device = _on_its_way_back(world)
+    cause = device.target(deployment).message
 
-    for _ in range(15):
+    for _ in range(4):
         device.beat(firmware_version="9.9.9")
         world.tick(5)
 
-    assert statuses(deployment) == {"rolling_back": 1}
-    assert Update.objects.latest("offered_at").message == (
-        "it claims 2.5.0 and runs 9.9.9"
-    )
+    said = "it runs the ordered bytes and calls them 9.9.9 instead of 2.5.0"
+    warned = deployment.events.filter(event="device.version_label_differs")
+    assert statuses(deployment) == {"rolled_back": 1}
+    assert device.target(deployment).message == cause
+    assert [each.message for each in warned] == [said]
+    assert Update.objects.latest("offered_at").message == said
 
 
 def test_a_return_is_proved_by_a_whole_window_after_its_last_breach(

@@ -252,7 +252,10 @@ def fail_unproved(deployment: Deployment, now: datetime, awake_since: datetime) 
             WHEN s.last_heartbeat_at IS NULL OR s.last_heartbeat_at < u.claimed_at
                 THEN 'no heartbeat since its claim'
             WHEN NOT {RUNS_ORDERED}
-                THEN 'it claims ' || f.version || ' and runs ' || s.firmware_version
+                THEN 'it claims ' || f.version || ' and runs ' || CASE
+                    WHEN s.firmware_version = f.version
+                        THEN 'other bytes that it calls the same'
+                    ELSE s.firmware_version END
             WHEN u.reboot_required AND u.boot_id_before = ''
                 THEN 'its boot before the update is not known'
             WHEN NOT {HAS_REBOOTED}

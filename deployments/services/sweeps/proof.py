@@ -7,6 +7,7 @@ from deployments.services.log import INTO_LOG
 from deployments.services.sweeps.statements import (
     HAS_REBOOTED,
     RUNS_ORDERED,
+    WRONG_LABEL,
     run,
 )
 
@@ -14,10 +15,11 @@ from deployments.services.sweeps.statements import (
 def prove(deployment: Deployment, now: datetime) -> int:
     """Settle the orders whose devices have proved themselves.
 
-    Proof, after the claim: heartbeats that name the ordered version and SHA-256, from
-    a new boot where one was needed, without a breach, healthy without a break for the
-    confirmation window. A breach ends an install for good; of a return it takes what
-    was healthy so far, and a whole window after it is proof.
+    Proof, after the claim: heartbeats that name the ordered SHA-256, from a new boot
+    where one was needed, without a breach, healthy without a break for the confirmation
+    window. A breach ends an install for good; of a return it takes what was healthy so
+    far, and a whole window after it is proof. A version that is not the one of the
+    image is a wrong label, not another image: a warning says so once.
 
     Returns:
         How many devices were proved.
@@ -28,7 +30,8 @@ def prove(deployment: Deployment, now: datetime) -> int:
     return run(
         f"""
         WITH proved AS (
-            SELECT u.id, s.device_id, f.security_version, f.version, f.sha256
+            SELECT u.id, s.device_id, f.security_version, f.version, f.sha256,
+                   {WRONG_LABEL} AS wrong_label
             FROM deployments_update u
             JOIN firmware_firmware f ON f.id = u.firmware_id
             -- One after the other (OFFSET): of 100 deployments at once none shall look
@@ -50,18 +53,22 @@ def prove(deployment: Deployment, now: datetime) -> int:
             FOR NO KEY UPDATE OF u SKIP LOCKED
         ), closed AS (
             UPDATE deployments_update u
-            SET status = 'success', closed_at = %(now)s
+            SET status = 'success', closed_at = %(now)s, message = proved.wrong_label
             FROM proved WHERE u.id = proved.id
             RETURNING u.target_id, u.device_id, u.kind,
-                      proved.version, proved.sha256, proved.security_version
+                      proved.version, proved.sha256, proved.security_version,
+                      proved.wrong_label
         ), moved AS (
             UPDATE deployments_target t
             SET status = CASE closed.kind WHEN 'install' THEN 'success'
                                           ELSE 'rolled_back' END,
-                settled_at = %(now)s, updated_at = %(now)s, progress_percent = NULL
+                settled_at = %(now)s, updated_at = %(now)s, progress_percent = NULL,
+                -- Why it was ordered back stays what is said of one that went back.
+                message = CASE closed.kind WHEN 'install' THEN closed.wrong_label
+                                           ELSE t.message END
             FROM closed WHERE t.id = closed.target_id
             RETURNING t.deployment_id, t.device_id, t.stage_number,
-                      closed.kind, closed.version
+                      closed.kind, closed.version, closed.wrong_label
         ), raised AS (
             UPDATE devices_device d SET security_version = closed.security_version
             FROM closed
@@ -84,9 +91,13 @@ def prove(deployment: Deployment, now: datetime) -> int:
                              ELSE 'device.returned' END,
                    device_id, stage_number, 'proved that it runs ' || version
             FROM moved
-            RETURNING 1
+        ), warned AS (
+            {INTO_LOG}
+            SELECT deployment_id, %(now)s, 'WARNING', 'device.version_label_differs',
+                   device_id, stage_number, wrong_label
+            FROM moved WHERE wrong_label <> ''
         )
-        SELECT count(*) FROM logged
+        SELECT count(*) FROM moved
         """,
         {
             "deployment": deployment.pk,

@@ -10,8 +10,12 @@ from typing import Any
 from deployments.models import Deployment
 from hotswap.common.rows import prepared_cursor
 
-# The last that the device showed is the ordered image.
-RUNS_ORDERED = "(s.firmware_checksum = f.sha256 AND s.firmware_version = f.version)"
+# The last that the device showed is the ordered image, whatever it calls it.
+RUNS_ORDERED = "(s.firmware_checksum = f.sha256)"
+# What is to be said of a device that runs the ordered image and calls it otherwise.
+WRONG_LABEL = """(CASE WHEN s.firmware_version IN ('', f.version) THEN ''
+    ELSE 'it runs the ordered bytes and calls them ' || s.firmware_version
+         || ' instead of ' || f.version END)"""
 # It shows another boot than before the order.
 IS_NEW_BOOT = "(u.boot_id_before <> '' AND s.boot_id <> u.boot_id_before)"
 # It has rebooted, where it had to.
