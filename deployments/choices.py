@@ -235,6 +235,9 @@ PATH_ERRORS = (
     "path_foreign_host",
     "path_not_firmware",
 )
+# The image has not reached the device. `download_failed` is what an agent says that
+# cannot tell why; wrong bytes are not those that were signed.
+FETCH_ERRORS = frozenset({*PATH_ERRORS, "download_failed", "checksum_mismatch"})
 # The image is at fault, or may be: what counts towards its quarantine on a device.
 IMAGE_FAULTS = frozenset(
     {

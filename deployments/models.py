@@ -207,6 +207,10 @@ class Stage(models.Model):
     settled_at = models.DateTimeField(null=True)
     passed_at = models.DateTimeField(null=True)
     is_accepted = models.BooleanField(default=False)
+    known_unreached = models.PositiveIntegerField(
+        default=0,
+        help_text="devices that the image had not reached when a person last resumed",
+    )
     warning = models.TextField(blank=True)
     approved_at = models.DateTimeField(null=True)
     approved_by = models.ForeignKey(

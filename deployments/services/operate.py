@@ -32,6 +32,8 @@ from deployments.models import Deployment
 from deployments.services import sweeps
 from deployments.services.advance import begin_rollback, go_on
 from deployments.services.log import log
+from deployments.services.progress import count_stages, progress_of
+from deployments.strategies.decide import is_obstructed
 from hotswap.common import audit
 from hotswap.common.models import User
 from hotswap.common.words import counted
@@ -98,8 +100,13 @@ def resume_deployment(
 ) -> Deployment:
     """Go on after a pause by an operator or for health.
 
-    Resuming after a health pause accepts the warning of the stage: its gate opens on
-    the evidence there is. A rollback threshold cannot be accepted away.
+    Where the image did not reach devices of an open stage, and that is news, they are
+    tried again with all their attempts. Otherwise resuming after a health pause accepts
+    the warning of the stage: its gate opens on the evidence there is. A rollback
+    threshold cannot be accepted away.
+
+    Raises:
+        DeploymentNotFoundError, WrongStatusError.
     """
     now = now or timezone.now()
     paused = (DeploymentStatus.PAUSED,)
@@ -108,11 +115,41 @@ def resume_deployment(
             raise WrongStatusError("it goes on by itself when its window opens")
         if PauseReason.APPROVAL in deployment.pause_reasons:
             raise WrongStatusError("its next stage waits for an approval")
+        obstructed = _try_unreached_again(deployment, now)
         if PauseReason.HEALTH in deployment.pause_reasons:
-            deployment.stages.filter(status=StageStatus.OPEN).update(is_accepted=True)
+            deployment.stages.filter(status=StageStatus.OPEN).exclude(
+                number__in=obstructed
+            ).update(is_accepted=True)
         deployment.resumed_at = now
         go_on(deployment, now, reason)
     return deployment
+
+
+def _try_unreached_again(deployment: Deployment, now: datetime) -> list[int]:
+    """Plan anew what the path has kept the image from; return the stages concerned.
+
+    Each remembers how many there were: if they fail again it is a person's to go on
+    without them. It settles anew.
+    """
+    stages = list(deployment.stages.filter(status=StageStatus.OPEN))
+    facts = progress_of(stages, count_stages(deployment))
+    obstructed = []
+    for stage, progress in zip(stages, facts, strict=True):
+        if is_obstructed(progress):
+            stage.known_unreached = progress.unreached
+            stage.settled_at = None
+            stage.save(update_fields=["known_unreached", "settled_at"])
+            obstructed.append(stage.number)
+    if obstructed:
+        count = sweeps.retry_unreached(deployment, obstructed, now)
+        log(
+            deployment,
+            "deployment.retried",
+            f"{counted(count, 'device')} that the image did not reach "
+            f"{'tries' if count == 1 else 'try'} again",
+            now=now,
+        )
+    return obstructed
 
 
 def approve_stage(

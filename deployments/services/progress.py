@@ -16,7 +16,7 @@ from django.db.models import (
 )
 from django.db.models.functions import Greatest
 
-from deployments.choices import StageStatus, TargetStatus
+from deployments.choices import FETCH_ERRORS, StageStatus, TargetStatus
 from deployments.models import Deployment, Stage, Target
 from deployments.strategies import types
 from deployments.strategies.registry import STRATEGIES
@@ -51,6 +51,10 @@ class StageCounts:
     exposed_settled: int = 0
     unexposed_pending: int = 0
     neutral: int = 0
+    # Those whose last attempt failed on the way of the image: how many of them gave up,
+    # and how many there are by code, given up or not.
+    unreached_failed: int = 0
+    fetch_errors: dict[str, int] = field(default_factory=dict)
 
     @property
     def total(self) -> int:
@@ -63,6 +67,11 @@ class StageCounts:
     @property
     def failed(self) -> int:
         return sum(self.by_status[status] for status in JUDGED_FAILED)
+
+    @property
+    def evidence_against(self) -> int:
+        """Devices that failed on the image, or may have."""
+        return self.failed - self.unreached_failed
 
     @property
     def success_rate(self) -> float | None:
@@ -83,6 +92,9 @@ class StageCounts:
         self.exposed_settled += other.exposed_settled
         self.unexposed_pending += other.unexposed_pending
         self.neutral += other.neutral
+        self.unreached_failed += other.unreached_failed
+        for code, count in other.fetch_errors.items():
+            self.fetch_errors[code] = self.fetch_errors.get(code, 0) + count
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +128,9 @@ def count_stages(deployment: Deployment) -> dict[int, StageCounts]:
             counts.exposed_settled += exposed
         if status == T.PENDING:
             counts.unexposed_pending += number - exposed
+        if exposed and code in FETCH_ERRORS and status in (T.PENDING, T.FAILED):
+            counts.fetch_errors[code] = counts.fetch_errors.get(code, 0) + exposed
+            counts.unreached_failed += exposed if status == T.FAILED else 0
         if is_erased:
             counts.neutral += number
         elif status in (T.SKIPPED, T.CANCELLED) and code in NEUTRAL_CODES:
@@ -265,7 +280,7 @@ def progress_of(
                 size=count.total - count.neutral,
                 exposed=count.exposed,
                 succeeded=count.succeeded,
-                failed=count.failed,
+                failed=count.evidence_against,
                 settled=count.exposed_settled,
                 can_grow=count.unexposed_pending > 0,
                 opened_at=stage.opened_at,
@@ -275,6 +290,11 @@ def progress_of(
                 is_approved=stage.approved_at is not None,
                 silent=unheard.silent,
                 unheard=unheard.unheard,
+                unreached=sum(count.fetch_errors.values()),
+                fetch_errors=tuple(
+                    sorted(count.fetch_errors.items(), key=lambda each: -each[1])
+                ),
+                known_unreached=stage.known_unreached,
             )
         )
     return tuple(facts)

@@ -27,14 +27,14 @@ NO_RETURN = ("rollback_unconfirmed", "no_previous_image", "rollback_forbidden")
 
 
 def _numbers(counts: StageCounts) -> dict[str, Any]:
-    exposed, failed = counts.exposed, counts.failed
-    best = 100 * (exposed - failed) / exposed if exposed else None
+    exposed, against = counts.exposed, counts.evidence_against
+    best = 100 * (exposed - against) / exposed if exposed else None
     return {
         "total": counts.total,
         "exposed": exposed,
         "settled": counts.exposed_settled,
         "succeeded": counts.succeeded,
-        "failed": failed,
+        "failed": counts.failed,
         "bestReachableRate": None if best is None else round(best, 2),
         "byStatus": {
             camelize(status): count for status, count in counts.by_status.items()

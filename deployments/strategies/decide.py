@@ -5,6 +5,8 @@ Rules, in this order:
   whole deployment back; stages that have passed are judged too, as their devices are
   still watched.
 - A deployment that is paused does nothing else.
+- An image that does not reach several devices of an open stage is no evidence against
+  it: the path is, and it pauses for a person at once.
 - A gate opens on complete and fresh evidence only: enough of the stage exposed,
   everything exposed settled, the wait over, and who has proved itself still heard. No
   data never opens a gate, and the silent count against the rate.
@@ -17,8 +19,10 @@ Rules, in this order:
 Pure: standard library, numbers and a clock that is passed in.
 """
 
+import math
 from datetime import datetime
 
+from deployments.next_steps import next_step
 from deployments.strategies.types import (
     AwaitApproval,
     Complete,
@@ -34,6 +38,11 @@ from deployments.strategies.types import (
     Wait,
 )
 from hotswap.common.words import counted
+
+# So many unreached devices of a stage, in percent of the exposed, are no accident;
+# a single one is, unless it is the whole stage.
+UNREACHED_PERCENT = 5
+UNREACHED_LEAST = 2
 
 
 def decide(
@@ -60,11 +69,14 @@ def decide(
             return RollBack(stage.number, reason)
     if is_paused:
         return Wait("the deployment is paused")
+    unfinished = [stage for stage in opened if stage.passed_at is None]
+    for stage in unfinished:
+        obstacle = _obstacle(stage)
+        if obstacle is not None:
+            return Pause(stage.number, obstacle)
     waiting: Decision | None = None
     in_flight = 0
-    for stage in opened:
-        if stage.passed_at is not None:
-            continue
+    for stage in unfinished:
         answer = _gate(plan.stages[stage.number - 1], stage, gate, now)
         if not isinstance(answer, Wait):
             return answer
@@ -90,6 +102,45 @@ def _breach(stage: StageProgress, gate: Gate) -> str | None:
         "failed, "
         f"so at most {best:.1f} % can succeed; "
         f"{gate.rollback_threshold_percent:g} % are required"
+    )
+
+
+def is_obstructed(stage: StageProgress) -> bool:
+    """Tell whether the image did not reach many devices of a stage, and that is news.
+
+    It is none if a person has resumed with as many before.
+
+    Source: FR-FW-006.
+    """
+    return _are_many_unreached(stage) and stage.unreached > stage.known_unreached
+
+
+def _are_many_unreached(stage: StageProgress) -> bool:
+    share = math.ceil(stage.exposed * UNREACHED_PERCENT / 100)
+    return stage.unreached >= max(1, min(UNREACHED_LEAST, stage.size), share)
+
+
+def _obstacle(stage: StageProgress) -> str | None:
+    """Say what keeps the image from a stage, if that asks for a person."""
+    if is_obstructed(stage):
+        return f"{_unreached(stage)} Resuming tries them again."
+    # Nobody is left to try, so that it is not waited for either.
+    is_in_vain = stage.known_unreached > 0 and stage.settled == stage.exposed
+    if is_in_vain and _are_many_unreached(stage) and not stage.is_accepted:
+        return (
+            f"{_unreached(stage)} They were tried again in vain. Resuming goes on "
+            "without them; retrying what failed tries them once more."
+        )
+    return None
+
+
+def _unreached(stage: StageProgress) -> str:
+    codes = ", ".join(f"{code} {count}" for code, count in stage.fetch_errors)
+    advice = next_step(stage.fetch_errors[0][0]) if stage.fetch_errors else ""
+    return (
+        f"stage {stage.number}: the image did not reach {stage.unreached} of "
+        f"{counted(stage.exposed, 'device')} ({codes}); that says nothing against it. "
+        f"{advice}"
     )
 
 
@@ -140,7 +191,13 @@ def _gate(
     if stage.silent:
         devices = counted(stage.silent, "device that had", "devices that had")
         warning += f"; {devices} succeeded cannot be heard now and count for nothing"
-    # Too low to go on, though silence or a small sample keep it from going back.
+    if stage.unreached:
+        warning += (
+            f"; the image did not reach {counted(stage.unreached, 'device')}, "
+            "which counts for nothing"
+        )
+    # Too low to go on, though silence, the path or a small sample keep it from going
+    # back.
     needs_person = rate < gate.rollback_threshold_percent
     if (gate.pauses_on_warning or needs_person) and not stage.is_accepted:
         return Pause(stage.number, warning)

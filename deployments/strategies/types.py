@@ -85,12 +85,18 @@ class StageProgress:
             are left out).
         exposed: were given the order.
         succeeded: proved.
-        failed: failed, on the way back, or back.
+        failed: failed, on the way back, or back; without those that the image has not
+            reached.
         settled: exposed devices whose outcome is final.
         silent: proved devices that are not heard any more; looked at when the gate
             could open.
         unheard: proved devices that were not heard since the server itself came back,
             and have time left to be.
+        unreached: exposed devices whose last attempt failed because the image did not
+            reach them, whether they have attempts left or not.
+        fetch_errors: the codes of those with how many devices reported each, the most
+            frequent first.
+        known_unreached: how many were unreached when a person last resumed.
         can_grow: an unexposed device may still appear before the offline deadline.
         opened_at, settled_at, passed_at: None as long as it has not happened.
         is_accepted: an operator resumed in spite of the warning of this stage.
@@ -111,6 +117,9 @@ class StageProgress:
     is_approved: bool = False
     silent: int = 0
     unheard: int = 0
+    unreached: int = 0
+    fetch_errors: tuple[tuple[str, int], ...] = ()
+    known_unreached: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -362,7 +362,7 @@ def test_a_failure_that_may_pass_is_tried_again_with_a_delay(world: World) -> No
     (device,) = world.fleet(1, old)
     deployment = world.launch(new, max_attempts=2)
     first = device.poll()
-    device.report("failed", error_code="download_failed", message="cut off")
+    device.report("failed", error_code="install_failed", message="no space")
     assert statuses(deployment) == {"pending": 1}
     assert device.poll() is None
 
@@ -371,13 +371,13 @@ def test_a_failure_that_may_pass_is_tried_again_with_a_delay(world: World) -> No
     assert first is not None
     assert second is not None
     assert first["updateId"] != second["updateId"]
-    device.report("failed", error_code="download_failed", message="cut off again")
+    device.report("failed", error_code="install_failed", message="no space again")
     device.beat()
     world.tick()
     world.tick()
 
     target = device.target(deployment)
-    assert (target.status, target.error_code) == ("failed", "download_failed")
+    assert (target.status, target.error_code) == ("failed", "install_failed")
     deployment.refresh_from_db()
     assert deployment.status == "RolledBack"
 

@@ -23,6 +23,7 @@ from deployments.services.sweeps.failure import (
 from deployments.services.sweeps.plans import (
     fail_vanished,
     retry,
+    retry_unreached,
     skip_unseen,
     stop_unstarted,
 )
@@ -50,6 +51,7 @@ __all__ = [
     "prove",
     "recall_strays",
     "retry",
+    "retry_unreached",
     "send_back",
     "skip_unseen",
     "stop_unstarted",

@@ -1,11 +1,12 @@
 """End or renew the plans of devices that have no order."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from django.db.models import Exists, OuterRef
+from django.db.models import Exists, OuterRef, Q
 
-from deployments.choices import TargetStatus
+from deployments.choices import FETCH_ERRORS, TargetStatus
 from deployments.models import Deployment, Target, Update
 from deployments.services.log import INTO_LOG
 from deployments.services.sweeps.statements import (
@@ -22,12 +23,41 @@ def retry(deployment: Deployment, now: datetime) -> int:
     Returns:
         How many there are.
     """
+    return _plan_anew(
+        Q(
+            deployment=deployment,
+            status__in=[TargetStatus.FAILED, TargetStatus.ROLLED_BACK],
+        ),
+        now,
+    )
+
+
+def retry_unreached(
+    deployment: Deployment, stage_numbers: Sequence[int], now: datetime
+) -> int:
+    """Plan the devices of some stages anew that the image has not reached.
+
+    Those that have attempts left do not wait for their next one, and get all of them
+    again.
+
+    Returns:
+        How many there are.
+    """
+    return _plan_anew(
+        Q(
+            deployment=deployment,
+            stage_number__in=stage_numbers,
+            status__in=[TargetStatus.FAILED, TargetStatus.PENDING],
+            exposed_at__isnull=False,
+            error_code__in=FETCH_ERRORS,
+        ),
+        now,
+    )
+
+
+def _plan_anew(which: Q, now: datetime) -> int:
     unfinished = Update.objects.filter(target=OuterRef("pk"), closed_at__isnull=True)
-    return Target.objects.filter(
-        ~Exists(unfinished),
-        deployment=deployment,
-        status__in=[TargetStatus.FAILED, TargetStatus.ROLLED_BACK],
-    ).update(
+    return Target.objects.filter(which, ~Exists(unfinished)).update(
         status=TargetStatus.PENDING,
         attempt=0,
         rollback_attempt=0,

@@ -351,3 +351,59 @@ def test_a_simulated_rollout_always_ends_and_never_exceeds_its_share(
             case answer:
                 pytest.fail(f"unexpected: {answer}")
     pytest.fail("it did not end")
+
+
+@pytest.mark.parametrize(
+    ("size", "exposed", "unreached", "pauses"),
+    [
+        (1, 1, 1, True),
+        (2, 2, 1, False),
+        (2, 2, 2, True),
+        (100, 100, 4, False),
+        (100, 100, 5, True),
+        (100, 3, 2, True),
+        (101, 101, 5, False),
+        (101, 101, 6, True),
+        (100, 100, 0, False),
+    ],
+)
+def test_an_image_that_does_not_reach_many_devices_pauses_at_once(
+    size: int, exposed: int, unreached: int, pauses: bool
+) -> None:
+    facts = stage(
+        size=size,
+        exposed=exposed,
+        unreached=unreached,
+        fetch_errors=(("path_not_found", unreached),),
+    )
+
+    answer = decide(PLAN, GATE, (facts, coming(2)), NOW)
+
+    assert isinstance(answer, Pause) == pauses
+    if isinstance(answer, Pause):
+        assert "path_not_found" in answer.reason
+
+
+def test_what_a_person_knows_to_be_unreached_pauses_only_when_nothing_else_comes() -> (
+    None
+):
+    known = {"unreached": 10, "known_unreached": 10}
+    trying = stage(settled=95, succeeded=90, **known)
+    tried = stage(settled=100, succeeded=90, **known)
+    accepted = settled(succeeded=90, is_accepted=True, **known)
+    more = settled(succeeded=89, is_accepted=True, unreached=11, known_unreached=10)
+
+    assert isinstance(decide(PLAN, GATE, (trying, coming(2)), NOW), Wait)
+    assert isinstance(decide(PLAN, GATE, (tried, coming(2)), NOW), Pause)
+    assert isinstance(decide(PLAN, GATE, (accepted, coming(2)), NOW), PassStage)
+    assert isinstance(decide(PLAN, GATE, (more, coming(2)), NOW), Pause)
+
+
+def test_an_unreached_device_is_no_success_for_a_gate() -> None:
+    facts = settled(succeeded=98, unreached=2)
+
+    answer = decide(PLAN, GATE, (facts, coming(2)), NOW)
+
+    assert isinstance(answer, PassStage)
+    assert answer.warning is not None
+    assert "did not reach 2 devices" in answer.warning
