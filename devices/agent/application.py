@@ -25,6 +25,7 @@ from typing import Any, ClassVar, Protocol
 
 from devices.agent.children import child_environment, reap
 from devices.agent.crashpoints import reach
+from devices.agent.freshness import FileAge
 from devices.agent.installer import Image
 
 logger = logging.getLogger(__name__)
@@ -47,7 +48,8 @@ class Measurement:
     """What was seen of the application since the last look.
 
     Percentages are 0-100: of one core, and of the device's memory. `metrics` is empty
-    until the program has written some.
+    until the program has written some; `metrics_age_seconds` is how long ago they were
+    last seen to change.
     """
 
     cpu_percent: float
@@ -84,6 +86,9 @@ class Application(Protocol):
     def exit_message(self) -> str:
         """Say in words how the program ended."""
 
+    def look(self) -> None:
+        """See whether its metrics have changed; called about every second."""
+
     def measure(self) -> Measurement:
         """Measure the program since the last call."""
 
@@ -103,9 +108,14 @@ class ProcessApplication:
     memory_bytes: int
     environment: Mapping[str, str] = field(default_factory=dict)
     keeps_output: bool = False
+    _metrics_age: FileAge = field(init=False)
     _process: subprocess.Popen[bytes] | None = field(init=False, default=None)
     _measured_at: float = field(init=False, default=0.0)
     _measured_cpu_seconds: float = field(init=False, default=0.0)
+
+    def __post_init__(self) -> None:
+        """Watch the metrics file."""
+        self._metrics_age = FileAge(self._metrics_path)
 
     def start(self, image: Image) -> None:
         """See `Application`."""
@@ -169,6 +179,10 @@ class ProcessApplication:
             return f"The application was ended by signal {-code}."
         return f"The application ended by itself with exit code {code}."
 
+    def look(self) -> None:
+        """See `Application`."""
+        self._metrics_age.seconds()
+
     def measure(self) -> Measurement:
         """See `Application`."""
         metrics = read_metrics(self._metrics_path)
@@ -221,11 +235,8 @@ class ProcessApplication:
         return self.run_dir / "metrics.json"
 
     def _metrics_age_seconds(self) -> float | None:
-        try:
-            written_at = self._metrics_path.stat().st_mtime
-        except OSError:
-            return None
-        return round(max(0.0, time.time() - written_at), 1)
+        age_seconds = self._metrics_age.seconds()
+        return None if age_seconds is None else round(age_seconds, 1)
 
     def _environment(self, image: Image) -> dict[str, str]:
         return {

@@ -71,6 +71,7 @@ class Supervisor:
 
     def tick(self) -> None:
         """Restart an application that has ended by itself, ever more slowly."""
+        self.application.look()
         if not self._is_watching or self.application.is_running():
             return
         now = self.clock.monotonic()

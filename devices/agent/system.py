@@ -5,12 +5,12 @@ Rules:
 - CPU and memory are those of the whole device.
 """
 
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
 from devices.agent.application import Measurement, read_metrics
+from devices.agent.freshness import FileAge, Stamp, stamp_of
 from devices.agent.installer import Image
 
 _STAT = Path("/proc/stat")
@@ -28,13 +28,20 @@ class SystemApplication:
 
     is_own: ClassVar[bool] = False
     metrics_file: Path | None = None
-    _seen_at_start: int = field(init=False, default=0)
+    _metrics_age: FileAge | None = field(init=False, default=None)
+    _stamp_at_start: Stamp = field(init=False, default=())
     _busy: int = field(init=False, default=0)
     _total: int = field(init=False, default=0)
 
+    def __post_init__(self) -> None:
+        """Watch the metrics file, if there is one."""
+        if self.metrics_file is not None:
+            self._metrics_age = FileAge(self.metrics_file)
+
     def start(self, image: Image) -> None:
         """See `Application`: note from when on metrics are this boot's."""
-        self._seen_at_start = self._written_at()
+        if self.metrics_file is not None:
+            self._stamp_at_start = stamp_of(self.metrics_file)
         self._busy, self._total = _cpu_ticks()
 
     def stop(self) -> None:
@@ -48,12 +55,17 @@ class SystemApplication:
         """Say whether metrics were written since the start, if any are to be."""
         if self.metrics_file is None:
             return True
-        is_new = self._written_at() != self._seen_at_start
+        is_new = stamp_of(self.metrics_file) != self._stamp_at_start
         return is_new and bool(read_metrics(self.metrics_file))
 
     def exit_message(self) -> str:
         """See `Application`."""
         return "The application is the system's."
+
+    def look(self) -> None:
+        """See `Application`."""
+        if self._metrics_age is not None:
+            self._metrics_age.seconds()
 
     def measure(self) -> Measurement:
         """See `Application`."""
@@ -65,22 +77,14 @@ class SystemApplication:
         age_seconds = None
         if self.metrics_file is not None:
             metrics = read_metrics(self.metrics_file)
-            written_at = self._written_at()
-            if written_at:
-                age_seconds = round(max(0.0, time.time() - written_at / 1e9), 1)
+        if self._metrics_age is not None:
+            age_seconds = self._metrics_age.seconds()
         return Measurement(
             cpu_percent=round(min(100.0, max(0.0, cpu_percent)), 2),
             memory_percent=_memory_percent(),
             metrics=metrics,
-            metrics_age_seconds=age_seconds,
+            metrics_age_seconds=None if age_seconds is None else round(age_seconds, 1),
         )
-
-    def _written_at(self) -> int:
-        """Give when the metrics were written, in nanoseconds, 0 if never."""
-        try:
-            return self.metrics_file.stat().st_mtime_ns if self.metrics_file else 0
-        except OSError:
-            return 0
 
 
 def _cpu_ticks() -> tuple[int, int]:

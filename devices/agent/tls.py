@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-logger = logging.getLogger(__name__)
+from devices.agent.freshness import Stamp, stamp_of
 
-Stamp = tuple[tuple[int, int, int], ...]
+logger = logging.getLogger(__name__)
 
 
 class TlsFilesError(ValueError):
@@ -40,7 +40,7 @@ class TlsContexts:
 
     files: TlsFiles
     _context: ssl.SSLContext = field(init=False)
-    _stamp: Stamp = field(init=False)
+    _stamps: tuple[Stamp, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         """Read the files.
@@ -48,15 +48,15 @@ class TlsContexts:
         Raises:
             TlsFilesError: they cannot be used.
         """
-        self._stamp = _stamp(self.files)
+        self._stamps = _stamps(self.files)
         self._context = make_context(self.files)
 
     def current(self) -> ssl.SSLContext:
         """Give the context that the files on disk make now."""
-        stamp = _stamp(self.files)
-        if stamp != self._stamp:
+        stamps = _stamps(self.files)
+        if stamps != self._stamps:
             # Noted in either case: the same unusable files are not read at each call.
-            self._stamp = stamp
+            self._stamps = stamps
             try:
                 self._context = make_context(self.files)
             except TlsFilesError as error:
@@ -109,19 +109,11 @@ def _refuse_passphrase() -> str:
     raise ValueError("the key needs a passphrase, and nobody is there to type it")
 
 
-def _stamp(files: TlsFiles) -> Stamp:
+def _stamps(files: TlsFiles) -> tuple[Stamp, ...]:
     """Give what changes whenever one of the files does."""
-    stamp = []
-    for path in (
+    paths = (
         files.certificate_authorities,
         files.client_certificate,
         files.client_key,
-    ):
-        try:
-            found = path.stat() if path else None
-        except OSError:
-            found = None
-        stamp.append(
-            (found.st_ino, found.st_mtime_ns, found.st_size) if found else (0, 0, 0)
-        )
-    return tuple(stamp)
+    )
+    return tuple(stamp_of(path) if path else () for path in paths)

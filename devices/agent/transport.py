@@ -8,12 +8,15 @@ Rules:
   caller's to judge.
 - A validator belongs to the host that gave it: two stores name the same bytes
   differently, so neither is it sent to another host nor kept from one.
+- The device's own clock may be years off. Moments that the server names are measured
+  from its `Date`, and a certificate that is out of its time may be the clock's fault.
 - Nothing is retried here: the caller owns the waiting.
 """
 
 import http.client
 import ipaddress
 import json
+import ssl
 import time
 import urllib.error
 import urllib.parse
@@ -21,7 +24,7 @@ import urllib.request
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from email.message import Message
 from email.utils import parsedate_to_datetime
 from typing import IO, Any, Protocol
@@ -43,6 +46,9 @@ TRANSIENT_STATUSES = frozenset({408, 425, 429})
 # More than the server reads is more than a device can need.
 MAX_TRUSTED_KEYS = 64
 TOKEN_MARGIN_RATIO = 0.1
+# X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED of OpenSSL.
+CERTIFICATE_TIME_ERRORS = {9: "is not yet valid", 10: "has expired"}
+TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
 
 
 class TransportError(Exception):
@@ -324,8 +330,7 @@ class HttpTransport:
             with error:
                 raise _refusal(error, is_elsewhere=is_elsewhere) from error
         except (OSError, http.client.HTTPException, ValueError) as error:
-            reason = getattr(error, "reason", None) or error
-            raise UnavailableError(f"{reason}") from error
+            raise UnavailableError(_reason(error)) from error
         return response
 
     def _fresh_token(self) -> str:
@@ -361,7 +366,7 @@ class HttpTransport:
         key = (answer or {}).get("apiKey", "")
         return EnrolmentAnswer(
             api_key=key if isinstance(key, str) else "",
-            retry_after_seconds=_retry_after(headers.get("Retry-After")),
+            retry_after_seconds=_retry_after(headers),
         )
 
     def _check_address(self, address: str) -> None:
@@ -512,6 +517,22 @@ def _content_range(text: str) -> tuple[int, int | None]:
     return int(first), int(total) if total.isdigit() else None
 
 
+def _reason(error: Exception) -> str:
+    """Say why there was no answer; of a certificate also what the clock has to do."""
+    reason = getattr(error, "reason", None) or error
+    if (
+        isinstance(reason, ssl.SSLCertVerificationError)
+        and reason.verify_code in CERTIFICATE_TIME_ERRORS
+    ):
+        what = CERTIFICATE_TIME_ERRORS[reason.verify_code]
+        now = time.strftime(TIME_FORMAT, time.gmtime())
+        return (
+            f"The server's certificate {what} by this device's clock, which says "
+            f"{now}: if that is wrong, set the clock."
+        )
+    return f"{reason}"
+
+
 def _refusal(error: urllib.error.HTTPError, *, is_elsewhere: bool) -> TransportError:
     message = f"HTTP {error.code}"
     code = _problem_code(error)
@@ -523,7 +544,7 @@ def _refusal(error: urllib.error.HTTPError, *, is_elsewhere: bool) -> TransportE
         message = f"{message} from {host}"
     if error.code >= 500 or error.code in TRANSIENT_STATUSES:
         return UnavailableError(
-            message, retry_after_seconds=_retry_after(error.headers.get("Retry-After"))
+            message, retry_after_seconds=_retry_after(error.headers)
         )
     return RefusedError(error.code, message, is_elsewhere=is_elsewhere)
 
@@ -537,17 +558,17 @@ def _problem_code(error: urllib.error.HTTPError) -> str:
     return code[:100] if isinstance(code, str) else ""
 
 
-def _retry_after(text: str | None) -> float | None:
+def _retry_after(headers: Message) -> float | None:
+    text = headers.get("Retry-After")
     seconds = _seconds(text)
     if seconds is not None or not text:
         return seconds
     try:
         until = parsedate_to_datetime(text)
-    except ValueError:
+        wait = until - parsedate_to_datetime(headers.get("Date", ""))
+    except (TypeError, ValueError):
         return None
-    if until.tzinfo is None:
-        until = until.replace(tzinfo=UTC)
-    return max(0.0, (until - datetime.now(UTC)).total_seconds())
+    return max(0.0, wait.total_seconds())
 
 
 def _seconds(text: str | None) -> float | None:
@@ -563,8 +584,7 @@ def _remaining_seconds(expires_at: object, server_date: str | None) -> float | N
     """Say how long a key lasts by the server's own clock, None if it is not said."""
     try:
         ends_at = datetime.fromisoformat(str(expires_at))
-        now = parsedate_to_datetime(server_date) if server_date else datetime.now(UTC)
-        return (ends_at - now).total_seconds()
+        return (ends_at - parsedate_to_datetime(server_date or "")).total_seconds()
     except (TypeError, ValueError):
         return None
 

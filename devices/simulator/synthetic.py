@@ -78,6 +78,9 @@ class SyntheticApplication:
         """See `Application`."""
         return "The simulated application does not come up."
 
+    def look(self) -> None:
+        """See `Application`; nothing is written that could grow old."""
+
     def measure(self) -> Measurement:
         """See `Application`."""
         if not self._is_running:

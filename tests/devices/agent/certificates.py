@@ -42,6 +42,7 @@ class Authority:
         *,
         host: x509.GeneralName = LOOPBACK,
         expired: bool = False,
+        valid_from_days: int = -300,
         passphrase: bytes = b"",
     ) -> tuple[Path, Path]:
         """Write a certificate and its key and give the two files."""
@@ -53,7 +54,7 @@ class Authority:
             .issuer_name(self._name)
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now - timedelta(days=300))
+            .not_valid_before(now + timedelta(days=valid_from_days))
             .not_valid_after(now + timedelta(days=-1 if expired else 300))
             .add_extension(x509.SubjectAlternativeName([host]), False)
             .sign(self._key, hashes.SHA256())
