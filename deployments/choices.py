@@ -179,6 +179,13 @@ class OnWarning(models.TextChoices):
     PAUSE = "pause"
 
 
+class OnLateBreach(models.TextChoices):
+    """What goes back when a stage falls below its threshold after the end."""
+
+    DEPLOYMENT = "deployment"
+    DEVICE = "device"
+
+
 class OfflineDevices(models.TextChoices):
     WAIT = "wait"
     EXCLUDE = "exclude"
@@ -211,7 +218,13 @@ SERVER_ERRORS = frozenset(
         "cpu",
         "memory",
         "error_rate",
+        "unhealthy",
     }
+)
+# What the device showed of the new image condemns it there: it goes back at once, and
+# no other attempt is made.
+BREACHES = frozenset(
+    {"offline", "cpu", "memory", "error_rate", "unhealthy", "fell_back"}
 )
 # Trying again cannot help: the image or the order itself is at fault.
 FINAL_ERRORS = frozenset(
@@ -249,6 +262,7 @@ IMAGE_FAULTS = frozenset(
         "cpu",
         "memory",
         "error_rate",
+        "unhealthy",
     }
 )
 
@@ -276,3 +290,4 @@ class NotifiedEvent(models.TextChoices):
     CANCELLED = "deployment.cancelled", "Deployment cancelled"
     QUARANTINED = "device.quarantined", "Device quarantined"
     FELL_BACK = "device.fell_back", "Device fell back"
+    BREACHED = "device.breached", "Device went back after the end"

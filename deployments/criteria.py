@@ -73,6 +73,11 @@ class RollbackThresholds(_Stored):
     minimum_exposure: float = 90
 
     @property
+    def longest_duration(self) -> timedelta:
+        """For how long a limit may be exceeded at most before it is a breach."""
+        return max(self.cpu_duration, self.memory_duration, self.error_duration)
+
+    @property
     def limits(self) -> Limits:
         """The part that is judged at each heartbeat."""
         return Limits(

@@ -28,6 +28,7 @@ from deployments.choices import (
     Level,
     LiveFleet,
     OfflineDevices,
+    OnLateBreach,
     OnWarning,
     OrderKind,
     PauseReason,
@@ -87,6 +88,9 @@ class Deployment(BaseModel):
     rollback_thresholds = models.JSONField(default=dict)
     health_threshold = models.FloatField(help_text="percent")
     on_warning = models.CharField(max_length=8, choices=OnWarning.choices)
+    on_late_breach = models.CharField(
+        max_length=10, choices=OnLateBreach.choices, default=OnLateBreach.DEPLOYMENT
+    )
     offline_devices = models.CharField(max_length=8, choices=OfflineDevices.choices)
     busy_devices = models.CharField(max_length=8, choices=BusyDevices.choices)
     offline_deadline = models.DurationField()
@@ -127,6 +131,9 @@ class Deployment(BaseModel):
     )
     rollback_started_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
+    watching_until = models.DateTimeField(
+        null=True, help_text="its devices are judged after its end until then"
+    )
 
     objects = DeploymentQuerySet.as_manager()
 
@@ -138,6 +145,11 @@ class Deployment(BaseModel):
                 condition=models.Q(status__in=[str(s) for s in ACTIVE_DEPLOYMENTS]),
             ),
             models.Index(fields=["-created_at"], name="deployment_newest"),
+            models.Index(
+                fields=["created_at"],
+                name="deployment_watched",
+                condition=models.Q(watching_until__isnull=False),
+            ),
         ]
         triggers: ClassVar[list[pgtrigger.Trigger]] = [
             pgtrigger.FSM(
@@ -184,9 +196,21 @@ class Deployment(BaseModel):
         )
 
     @property
-    def watch_after_claim(self) -> timedelta:
-        """How long after its claim a device is watched: at least until its proof."""
-        return max(self.criteria.watch_duration, self.proof_patience)
+    def settling_patience(self) -> timedelta:
+        """How long a device that shows the image may take from its claim to health.
+
+        Long enough for any limit that it exceeds from its first boot to run out.
+        """
+        return self.proof_patience + self.thresholds.longest_duration
+
+    @property
+    def late_heartbeat_interval(self) -> timedelta:
+        """What a device is told that is watched after the end.
+
+        Source: FR-FW-005, Post-deployment: every 60 seconds.
+        """
+        usual = max(self.heartbeat_interval, settings.HEARTBEAT_INTERVAL_AFTER)
+        return min(usual, max(timedelta(seconds=1), self.criteria.watch_duration / 2))
 
 
 class Stage(models.Model):

@@ -19,6 +19,8 @@ NEXT_STEPS = {
     "under a new version.",
     "memory": "Look for what the new firmware keeps in memory, then correct it and "
     "upload it under a new version.",
+    "unhealthy": "Read the health of the device since its update, then correct the "
+    "firmware and upload it under a new version.",
     "error_rate": "Read the logs of its application, then correct the firmware and "
     "upload it under a new version.",
     "self_test_failed": "Read what its self-test said; it runs its former image. "

@@ -18,6 +18,13 @@ class DeploymentQuerySet(models.QuerySet["Deployment"]):
         """Those that a tick still moves."""
         return self.filter(status__in=ACTIVE_DEPLOYMENTS)
 
+    def moved_by_ticks(self) -> Self:
+        """Those that are active, and those whose devices are watched after the end."""
+        return self.filter(
+            models.Q(status__in=ACTIVE_DEPLOYMENTS)
+            | models.Q(watching_until__isnull=False)
+        )
+
     def waiting(self) -> Self:
         """Those whose time has yet to come, first ones first; nobody is a target yet.
 

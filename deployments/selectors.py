@@ -92,6 +92,7 @@ def deployment_status(
         "estimatedCompletionAt": estimate_completion(deployment, stages, counts, now),
         "startedAt": deployment.started_at,
         "finishedAt": deployment.finished_at,
+        "watchingUntil": deployment.watching_until,
         "countedAt": counted_at,
         "stages": [
             {

@@ -55,8 +55,8 @@ class Suffering:
 class Judgement:
     """The answer to one heartbeat.
 
-    `breach` names the trigger whose limit was exceeded for its whole window, with a
-    sentence for people in `detail`.
+    `breach` names the trigger whose limit was exceeded for its whole window. `detail`
+    says for people which limit is exceeded, also while its window still runs.
     """
 
     suffering: Suffering
@@ -123,4 +123,6 @@ def judge(sample: Sample, limits: Limits, before: Suffering) -> Judgement:
             if window:
                 detail += f" for {(sample.at - started).total_seconds():.0f} s"
             break
+        if started is not None and not detail:
+            detail = f"{said}, a breach after {window.total_seconds():.0f} s of it"
     return Judgement(suffering, not over, breach, detail)

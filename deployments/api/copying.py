@@ -74,6 +74,7 @@ def launch_body(deployment: Deployment) -> dict[str, Any]:
         "healthCriteria": _camelized(deployment.health_criteria),
         "rollbackThresholds": _camelized(deployment.rollback_thresholds),
         "onWarning": deployment.on_warning,
+        "onLateBreach": deployment.on_late_breach,
         "offlineDevices": deployment.offline_devices,
         "busyDevices": deployment.busy_devices,
         "offlineDeadline": format_duration(deployment.offline_deadline),

@@ -11,6 +11,7 @@ from rest_framework import serializers
 from deployments.choices import (
     BusyDevices,
     OfflineDevices,
+    OnLateBreach,
     OnWarning,
     ReportStatus,
     Strategy,
@@ -138,6 +139,9 @@ class DeploymentInput(CamelSerializer):
     health_criteria = HealthCriteriaInput(required=False)
     rollback_thresholds = RollbackThresholdsInput(required=False)
     on_warning = serializers.ChoiceField(choices=OnWarning.choices, required=False)
+    on_late_breach = serializers.ChoiceField(
+        choices=OnLateBreach.choices, required=False
+    )
     offline_devices = serializers.ChoiceField(
         choices=OfflineDevices.choices, required=False
     )
@@ -315,6 +319,7 @@ class DeploymentOutput(CamelSerializer):
     scheduled_at = serializers.DateTimeField(allow_null=True)
     started_at = serializers.DateTimeField(allow_null=True)
     finished_at = serializers.DateTimeField(allow_null=True)
+    watching_until = serializers.DateTimeField(allow_null=True)
 
     def get_live_fleet(self, deployment: Deployment) -> str | None:
         return deployment.live_fleet or None

@@ -134,6 +134,12 @@ def _words(
             f"{image} has failed on {who} too often and is not offered there again "
             "until it is released"
         )
+    if event == NotifiedEvent.BREACHED:
+        reasons = ", ".join(sorted({each["errorCode"] for each in named}))
+        return (
+            f"{who} failed under {image} after the deployment had ended ({reasons}); "
+            "what can go back is ordered back"
+        )
     return f"{who} left {image} after the deployment was completed; nobody ordered that"
 
 

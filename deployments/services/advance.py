@@ -26,7 +26,7 @@ from deployments.choices import (
     UpdateStatus,
 )
 from deployments.models import Deployment, Stage, Target, Update
-from deployments.services import sweeps
+from deployments.services import late_watch, sweeps
 from deployments.services.launch import launch_scheduled
 from deployments.services.log import log
 from deployments.services.progress import (
@@ -51,7 +51,6 @@ from deployments.strategies.types import (
     Wait,
 )
 from deployments.windows import DEVICE_ZONE
-from health.services.watching import unwatch
 from hotswap.common import audit
 from hotswap.common.services import touch_clock
 from hotswap.common.words import counted
@@ -64,14 +63,16 @@ STEPS_A_STAGE_IN_FLIGHT = 4
 
 
 def tick(*, now: datetime | None = None) -> int:
-    """Advance every active deployment; return how many were looked at."""
+    """Advance every deployment that is active or watched; count them."""
     is_real = now is None
     now = now or timezone.now()
     awake_since = touch_clock(name=TICK_CLOCK, now=now)
     touched_at = time.monotonic()
     looked_at = 0
     ids = (
-        Deployment.objects.active().order_by("created_at").values_list("pk", flat=True)
+        Deployment.objects.moved_by_ticks()
+        .order_by("created_at")
+        .values_list("pk", flat=True)
     )
     for deployment_id in list(ids):
         # A long tick runs all the while: nobody shall take it for a standstill.
@@ -101,7 +102,7 @@ def advance_deployment(
             not held against the fleet.
 
     Returns:
-        False when another tick holds it or it has ended.
+        False when another tick holds it, or it has ended and is not watched any more.
     """
     with transaction.atomic():
         deployment = (
@@ -125,6 +126,8 @@ def advance_deployment(
                 _advance_running(deployment, now, awake_since)
             case DeploymentStatus.ROLLING_BACK:
                 _advance_rollback(deployment, now, awake_since)
+            case _ if deployment.watching_until is not None:
+                _advance_watch(deployment, now, awake_since)
             case _:
                 return False
     return True
@@ -404,6 +407,7 @@ def begin_rollback(
     deployment.rollback_reason = reason
     deployment.rollback_started_at = now
     deployment.finished_at = None
+    deployment.watching_until = None
     deployment.pause_reasons = []
     deployment.waiting_for = "the devices to prove their former image"
     deployment.next_check_at = None
@@ -484,6 +488,19 @@ def _advance_rollback(
     )
 
 
+def _advance_watch(
+    deployment: Deployment, now: datetime, awake_since: datetime
+) -> None:
+    decision = late_watch.advance(deployment, now, awake_since)
+    if decision is not None:
+        begin_rollback(
+            deployment,
+            reason=f"after it was completed, {decision.reason}",
+            now=now,
+            stage_number=decision.number,
+        )
+
+
 def _finish_cancel(deployment: Deployment, now: datetime) -> None:
     left = Target.objects.filter(deployment=deployment, status__in=UNFINISHED).count()
     if left:
@@ -526,11 +543,12 @@ def _finish(
     deployment.waiting_for = ""
     deployment.next_check_at = None
     deployment.updated_at = now
-    deployment.save()
     # An order that was given in the very moment of the end must not hold its device.
     Update.objects.filter(deployment=deployment, closed_at__isnull=True).update(
         status=UpdateStatus.SUPERSEDED, closed_at=now
     )
+    late_watch.begin(deployment, now)
+    deployment.save()
     names = {
         DeploymentStatus.COMPLETED: "completed",
         DeploymentStatus.ROLLED_BACK: "rolled_back",
@@ -546,9 +564,6 @@ def _finish(
         level=Level.ERROR if is_failed else Level.INFO,
     )
     _record(deployment, names[status].replace("_", "-"), message)
-    unwatch(
-        watch_ids=Update.objects.filter(deployment=deployment).values("pk"), now=now
-    )
 
 
 def _record(deployment: Deployment, verb: str, message: str) -> None:

@@ -23,6 +23,7 @@ from deployments.services.quarantine import count_failure
 from devices.models import Device
 from firmware.models import Firmware
 from firmware.selectors import DeploymentUse, FirmwareUse
+from health.models import DeviceState
 from hotswap.common.models import User
 from hotswap.common.rows import prepared_cursor
 
@@ -57,7 +58,9 @@ def note_running_firmware(*, device: Device, now: datetime) -> None:
     """Log and tell that a device left the image of a finished deployment by itself.
 
     It counts towards the quarantine of that image on the device. While the deployment
-    is open, its tick finds the same fact and acts on it.
+    is open, or watches its devices after its end, its tick finds the same fact and acts
+    on it. A device that finishes an install which was withdrawn meanwhile has left
+    nothing by itself: that install was ordered.
     """
     with prepared_cursor() as cursor:
         cursor.execute(HAS_ORDER, [device.pk])
@@ -73,17 +76,33 @@ def note_running_firmware(*, device: Device, now: datetime) -> None:
         return
     if last.firmware.sha256 == device.firmware_checksum:
         return
+    if _is_watched(last) or _was_ordered_since(last, device):
+        return
     _log_and_tell(
         last,
         device,
         NotifiedEvent.FELL_BACK,
         f"it runs {device.firmware_version} instead of {last.firmware.version}, and "
         "nobody ordered that",
-        {"firmwareVersion": device.firmware_version},
+        {"errorCode": "fell_back", "firmwareVersion": device.firmware_version},
         now,
     )
     if last.kind == OrderKind.INSTALL and _has_just_left(device, last.firmware):
         _count_fall_back(last, device, now)
+
+
+def _is_watched(order: Update) -> bool:
+    """Tell whether the deployment of an order still judges what its device does."""
+    return (
+        order.deployment.watching_until is not None
+        and DeviceState.objects.filter(watch_id=order.pk).exists()
+    )
+
+
+def _was_ordered_since(last: Update, device: Device) -> bool:
+    """Tell whether a later order was about the image that the device runs now."""
+    later = Update.objects.filter(device=device, offered_at__gt=last.offered_at)
+    return later.filter(firmware__sha256=device.firmware_checksum).exists()
 
 
 def _has_just_left(device: Device, firmware: Firmware) -> bool:

@@ -91,6 +91,7 @@ class DeploymentRequest:
     rollback_thresholds: RollbackThresholds = field(default_factory=RollbackThresholds)
     health_threshold: float = 99.0
     on_warning: str = "proceed"
+    on_late_breach: str = "deployment"
     offline_devices: str | None = None
     busy_devices: str = "wait"
     offline_deadline: timedelta = OFFLINE_DEADLINE
@@ -385,6 +386,7 @@ def create_deployment(
             rollback_thresholds=request.rollback_thresholds.to_json(),
             health_threshold=request.health_threshold,
             on_warning=request.on_warning,
+            on_late_breach=request.on_late_breach,
             offline_devices=request.offline_policy,
             busy_devices=request.busy_devices,
             offline_deadline=request.offline_deadline,

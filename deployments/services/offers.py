@@ -54,8 +54,9 @@ from firmware.models import DeviceModel, Firmware
 from firmware.services.keys import image_signature
 from firmware.services.registry import manifest_for
 from health.choices import SecureBoot
+from health.evaluation import Sample, exceeded
 from health.models import DeviceState
-from health.services.heartbeats import note_poll
+from health.services.heartbeats import note_contact
 from health.services.watching import Watch, fresh_sample, watch
 from hotswap.common.rows import Columns, prepared_cursor
 
@@ -86,11 +87,10 @@ def poll(
         trusted: names of the signing keys that the device has pinned; None where it
             does not say.
     """
-    wanted = what_is_wanted(device.pk, now)
-    note_poll(device_id=device.pk, told=wanted.poll_interval, now=now)
+    note_contact(device_id=device.pk, now=now)
     return answer_poll(
         device_id=device.pk,
-        wanted=wanted,
+        wanted=what_is_wanted(device.pk, now),
         now=now,
         base_url=base_url,
         trusted=trusted,
@@ -114,7 +114,10 @@ def answer_poll(
         update = _open_update(device_id)
     else:
         update = _offer(device_id, wanted, now, trusted)
-    interval = wanted.poll_interval
+    is_deploying = update is not None or wanted.is_planned
+    interval = (
+        settings.POLL_INTERVAL_DEPLOYING if is_deploying else settings.POLL_INTERVAL
+    )
     if update is None or update.claimed_at is not None or is_withheld(update):
         return PollAnswer(None, interval)
     if update.firmware.signature_revoked_at is not None:
@@ -180,14 +183,6 @@ class Wanted:
     target_id: int | None
     paced_id: UUID | None
 
-    @property
-    def poll_interval(self) -> timedelta:
-        """After what time the device is told to poll again; `POLL_SECONDS` in SQL."""
-        is_deploying = self.has_order or self.is_planned or self.target_id is not None
-        return (
-            settings.POLL_INTERVAL_DEPLOYING if is_deploying else settings.POLL_INTERVAL
-        )
-
 
 WANTED = """
     SELECT EXISTS (
@@ -196,8 +191,8 @@ WANTED = """
     ) AS has_order, EXISTS (
         SELECT FROM deployments_target t
         JOIN deployments_deployment p ON p.id = t.deployment_id
-        WHERE t.device_id = %(device)s AND t.status IN ('pending', 'rolling_back')
-          AND p.status IN ('Running', 'Paused', 'RollingBack')
+        WHERE t.device_id = %(device)s AND (t.status = 'rolling_back'
+            OR t.status = 'pending' AND p.status IN ('Running', 'Paused'))
     ) AS is_planned, first.id AS target_id, first.paced_id
     FROM (VALUES (1)) AS always
     LEFT JOIN LATERAL (
@@ -224,11 +219,6 @@ WANTED = """
         LIMIT 1
     ) AS first ON true
 """
-
-# Over `wanted`.
-POLL_SECONDS = """CASE
-    WHEN wanted.has_order OR wanted.is_planned OR wanted.target_id IS NOT NULL
-    THEN %(deploying_seconds)s ELSE %(idle_seconds)s END"""
 
 
 def what_is_wanted(device_id: UUID, now: datetime) -> Wanted:
@@ -345,6 +335,17 @@ class _Facts:
     running_id: UUID | None
     last_manifest: int | None
     last_firmware_id: UUID | None
+
+    @property
+    def is_unexposed(self) -> bool:
+        """Whether the target has never been given an order."""
+        return self.target.exposed_at is None
+
+    def sample_before(self, now: datetime) -> Sample | None:
+        """Return what the device measured last under its former image, if recent."""
+        if self.state.firmware_checksum == self.firmware.sha256:
+            return None
+        return fresh_sample(self.state, now)
 
 
 def _read_facts(target_id: int) -> _Facts | None:
@@ -614,32 +615,24 @@ def _write_order(
         deadline=now + deployment.device_timeout,
         traceparent=_traceparent(deployment),
     )
-    limits = thresholds.limits
-    if not is_install:
-        # What it suffers now is the fault of the image that it is to leave: only what
-        # was wrong before the update is pardoned on the way back.
-        limits = replace(limits, exempt=_exempt_before(target))
-    before = fresh_sample(facts.state, now)
-    update.exempt = watch(
+    is_first = is_install and facts.is_unexposed
+    if is_first:
+        before = facts.sample_before(now)
+        update.baseline = _baseline_json(before)
+        # A trigger that the former image exceeded is not held against the new one.
+        update.exempt = sorted(exceeded(before, thresholds.limits)) if before else []
+    else:
+        update.baseline, update.exempt = _first_baseline(target)
+    watch(
         state=facts.state,
         watch=Watch(
             watch_id=update.pk,
             image_checksum=firmware.sha256,
-            limits=limits,
+            limits=replace(thresholds.limits, exempt=frozenset(update.exempt)),
             offline_after=thresholds.offline_after,
             interval=deployment.heartbeat_interval,
-            until=update.deadline + deployment.watch_after_claim,
-            pardons_present=is_install,
         ),
-        now=now,
     )
-    if before is not None:
-        update.baseline = {
-            "cpuUsage": before.cpu_percent,
-            "memoryUsage": before.memory_percent,
-            "errorRate": before.error_ratio,
-            "at": before.at.isoformat(),
-        }
     word = "offered" if is_install else "ordered back to"
     attempt = f", attempt {update.attempt}" if update.attempt > 1 else ""
     exempt = ", ".join(update.exempt)
@@ -669,7 +662,7 @@ def _write_order(
                 + (f"; not judged by {exempt}" if exempt else "")
                 + (
                     ""
-                    if before
+                    if update.baseline
                     else "; its baseline is unknown: judged by the limits alone"
                 ),
                 "target_status": target.status,
@@ -685,14 +678,31 @@ def _write_order(
     return update
 
 
-def _exempt_before(target: Target) -> frozenset[str]:
-    """Return the triggers that the device exceeded before its first order."""
+def _baseline_json(sample: Sample | None) -> dict[str, Any]:
+    """Return what an order keeps of its device's last sample before it."""
+    if sample is None:
+        return {}
+    return {
+        "cpuUsage": sample.cpu_percent,
+        "memoryUsage": sample.memory_percent,
+        "errorRate": sample.error_ratio,
+        "at": sample.at.isoformat(),
+    }
+
+
+def _first_baseline(target: Target) -> tuple[dict[str, Any], list[str]]:
+    """Return baseline and exempt triggers as they were at the target's first order.
+
+    They are taken once, from the former image, and hold for every later attempt and
+    for the way back: what a device shows under the new image pardons nothing.
+    """
     first = (
         Update.objects.filter(target=target, kind=OrderKind.INSTALL)
         .order_by("offered_at")
+        .values_list("baseline", "exempt")
         .first()
     )
-    return frozenset(first.exempt if first is not None else ())
+    return first if first is not None else ({}, [])
 
 
 def _traceparent(deployment: Deployment) -> str:

@@ -29,7 +29,7 @@ from deployments.exceptions import (
     WrongStatusError,
 )
 from deployments.models import Deployment
-from deployments.services import sweeps
+from deployments.services import late_watch, sweeps
 from deployments.services.advance import begin_rollback, go_on
 from deployments.services.log import log
 from deployments.services.progress import count_stages, progress_of
@@ -201,6 +201,7 @@ def retry_failed(
         if deployment.status == DeploymentStatus.COMPLETED:
             deployment.status = DeploymentStatus.RUNNING
             deployment.finished_at = None
+            late_watch.resume(deployment, now)
         deployment.updated_at = now
         deployment.save()
         log(

@@ -46,10 +46,8 @@ ANNOUNCED = {
 UPDATE = Columns(Update, "u")
 # The order, with what a claim needs to know beside it.
 READ_ORDER = f"""
-    SELECT u.xmin::text, p.health_criteria, p.rollback_thresholds, f.security_version,
-           {UPDATE.sql}
+    SELECT u.xmin::text, f.security_version, {UPDATE.sql}
     FROM deployments_update u
-    JOIN deployments_deployment p ON p.id = u.deployment_id
     JOIN firmware_firmware f ON f.id = u.firmware_id
     JOIN devices_device d ON d.id = u.device_id
     WHERE u.id = %(update)s AND d.id = %(device)s AND d.device_id = %(name)s
@@ -175,8 +173,6 @@ class _Order:
     """An order as it was read, with the version of its row."""
 
     row_version: str
-    criteria: str
-    thresholds: str
     security_version: int
     update: Update
 
@@ -199,9 +195,8 @@ def _read(
     row = cursor.fetchone()
     if row is None:
         raise UpdateNotFoundError("this device has no such update")
-    version, criteria, thresholds, security_version, *values = row
-    update = UPDATE.take(iter(values))
-    return _Order(version, criteria, thresholds, security_version, update)
+    version, security_version, *values = row
+    return _Order(version, security_version, UPDATE.take(iter(values)))
 
 
 def _keep(
@@ -236,28 +231,24 @@ def _take_in(cursor: Any, order: _Order, report: DeviceReport, now: datetime) ->
         was read.
     """
     update = order.update
-    claimed_until, floor = None, 0
-    if report.status == ReportStatus.CONFIRMING:
-        deployment = Deployment(
-            health_criteria=json.loads(order.criteria),
-            rollback_thresholds=json.loads(order.thresholds),
-        )
-        claimed_until = now + deployment.watch_after_claim
-        # Its agent has raised its floor before it claims, proved or not.
-        floor = order.security_version
+    claims = report.status == ReportStatus.CONFIRMING
     said = heard(
         device_id=update.device_id,
         watch_id=update.pk,
         now=now,
         reboots=report.status == ReportStatus.REBOOTING,
-        claimed_until=claimed_until,
+        claims=claims,
     )
     cursor.execute(
         MOVE,
         said
         | _kept(update, report)
         | _moves(update, report, now)
-        | {"floor": floor, "row_version": order.row_version},
+        | {
+            # Its agent has raised its floor before it claims, proved or not.
+            "floor": order.security_version if claims else 0,
+            "row_version": order.row_version,
+        },
     )
     return bool(cursor.fetchone() == (1,))
 

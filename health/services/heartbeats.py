@@ -19,13 +19,11 @@ from health.evaluation import Limits, Sample, Suffering, judge
 from health.models import DeviceState
 from health.services.watching import (
     CONTACT_RESOLUTION,
-    IS_NEW_POLL,
+    ONLINE_UNTIL,
     clean_slate,
     limits_from_json,
     locked_state,
     online_for,
-    poll_changes,
-    poll_interval,
 )
 from hotswap.common.rows import prepared_cursor
 
@@ -228,12 +226,15 @@ def record_plain_heartbeat(
     return answer
 
 
+def _is_watched(state: DeviceState, now: datetime) -> bool:
+    """Tell whether a watch is under way; one without an end runs until it gets one."""
+    return state.watch_id is not None and (
+        state.watch_until is None or state.watch_until > now
+    )
+
+
 def _interval(state: DeviceState, is_deploying: bool, now: datetime) -> timedelta:
-    if (
-        state.watch_id is not None
-        and state.watch_until is not None
-        and state.watch_until > now
-    ):
+    if _is_watched(state, now):
         return timedelta(seconds=state.watch_interval_seconds)
     if is_deploying:
         return timedelta(seconds=settings.HEARTBEAT_INTERVAL_DEPLOYING.total_seconds())
@@ -251,9 +252,7 @@ def _apply(
         interval: after which the device was told to send the next.
     """
     state.interval_seconds = int(interval.total_seconds())
-    state.online_until = now + online_for(
-        heartbeat=interval, poll=poll_interval(state, now)
-    )
+    state.online_until = now + online_for(interval)
     if (
         state.watch_id is not None
         and state.offline_after_seconds is not None
@@ -300,16 +299,13 @@ def _apply(
     else:
         state.healthy_since, state.healthy_count = None, 0
         state.verdict = Verdict.UNHEALTHY if judgement.breach else Verdict.DEGRADED
-        state.verdict_reason = judgement.detail or "over a limit, not yet for long"
+        state.verdict_reason = judgement.detail
     if judgement.is_healthy and state.watch_id is None:
         _learn(state, now)
     # Whatever the former image still says, before or after the reboot, is not held
     # against the new one; nor is what happens when the watch is over.
     is_watched_image = (
-        state.watch_id is not None
-        and state.watch_until is not None
-        and state.watch_until > now
-        and beat.firmware_checksum == state.watch_checksum
+        _is_watched(state, now) and beat.firmware_checksum == state.watch_checksum
     )
     if judgement.breach and not state.breach and is_watched_image:
         state.breach = judgement.breach
@@ -366,36 +362,29 @@ def _forget_health(state: DeviceState) -> None:
     state.breach, state.breach_detail, state.breach_at = breach
 
 
-NOTE_POLL = f"""
-    WITH noted AS (
-        UPDATE health_devicestate s
-        {poll_changes("%(poll_seconds)s")}
-        WHERE s.device_id = %(device)s AND {IS_NEW_POLL}
-    )
-    SELECT EXISTS (SELECT FROM health_devicestate WHERE device_id = %(device)s)
-"""  # noqa: S608
-
-
-def note_poll(*, device_id: UUID, told: timedelta, now: datetime) -> None:
-    """Write down that a device has polled, at most every five seconds.
-
-    Args:
-        told: after what time it is told to poll again.
-    """
-    values: dict[str, Any] = {
-        "device": device_id,
-        "now": now,
-        "before": now - CONTACT_RESOLUTION,
-        "online_floor": settings.ONLINE_FLOOR.total_seconds(),
-        "poll_seconds": int(told.total_seconds()),
-    }
+def note_contact(*, device_id: UUID, now: datetime) -> None:
+    """Write down that a device was heard, at most every five seconds."""
     with prepared_cursor() as cursor:
-        cursor.execute(NOTE_POLL, values)
-        if cursor.fetchone() == (True,):
-            return
-    with transaction.atomic(), prepared_cursor() as cursor:
-        locked_state(device_id, now)
-        cursor.execute(NOTE_POLL, values)
+        cursor.execute(
+            f"""
+            WITH heard AS (
+                UPDATE health_devicestate s
+                SET last_seen_at = %(now)s, online_until = {ONLINE_UNTIL}
+                WHERE s.device_id = %(device)s AND s.last_seen_at <= %(before)s
+            )
+            SELECT EXISTS (SELECT FROM health_devicestate WHERE device_id = %(device)s)
+            """,  # noqa: S608
+            {
+                "device": device_id,
+                "now": now,
+                "before": now - CONTACT_RESOLUTION,
+                "online_floor": settings.ONLINE_FLOOR.total_seconds(),
+            },
+        )
+        is_known = cursor.fetchone() == (True,)
+    if not is_known:
+        with transaction.atomic():
+            locked_state(device_id, now)
 
 
 def latest_health(device: Device, now: datetime) -> dict[str, Any]:

@@ -12,12 +12,14 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import connection, transaction
+from django.db.models import Value
+from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from devices.exceptions import DeviceNotFoundError
 from devices.models import Device
 from health.choices import Trigger, Verdict
-from health.evaluation import Limits, Sample, exceeded
+from health.evaluation import Limits, Sample
 from health.models import DeviceState
 from hotswap.common.rows import Columns, prepared_cursor
 from hotswap.common.services import touch_clock
@@ -26,94 +28,28 @@ SWEEP_CLOCK = "health-sweep"
 ATTENTIVE = timedelta(hours=1)
 FRESH_BASELINE = timedelta(minutes=15)
 CONTACT_RESOLUTION = timedelta(seconds=5)
-# A device is expected to contact the server within so many of the intervals that it was
-# told for each kind of contact.
-HEARTBEATS_EXPECTED = 2.5
-POLLS_EXPECTED = 3
+# So many of its intervals after a sign of life a device counts as online.
+INTERVALS_HEARD = 2.5
+# The end of that in SQL, over `s` (the state), by the interval that it has.
+ONLINE_UNTIL = f"""(%(now)s + GREATEST(
+    make_interval(secs => %(online_floor)s),
+    s.interval_seconds * interval '{INTERVALS_HEARD} seconds'))"""
 
 
-def online_for(*, heartbeat: timedelta | None, poll: timedelta | None) -> timedelta:
-    """Return for how long after a contact of any kind a device counts as online.
-
-    Args:
-        heartbeat, poll: the interval after which it was last told to send the next one;
-            None of what it does not do, or has ceased to. The more frequent one counts.
+def online_for(interval: timedelta) -> timedelta:
+    """Return for how long after a sign of life a device counts as online.
 
     Source: FR-FW-005; design, Device status.
     """
-    spans = [
-        interval * count
-        for interval, count in (
-            (heartbeat, HEARTBEATS_EXPECTED),
-            (poll, POLLS_EXPECTED),
-        )
-        if interval is not None
-    ]
-    return max(settings.ONLINE_FLOOR, min(spans, default=timedelta(0)))
-
-
-def poll_interval(state: DeviceState, now: datetime) -> timedelta | None:
-    """Return after what time a device is expected to poll, None if it does not poll."""
-    interval = timedelta(seconds=state.poll_interval_seconds)
-    if state.last_poll_at is None:
-        return None
-    if state.last_poll_at + online_for(heartbeat=None, poll=interval) <= now:
-        return None
-    return interval
-
-
-# The same in SQL, over `s` (the state).
-_FLOOR = "make_interval(secs => %(online_floor)s)"
-
-
-def _expected(last_at: str, span: str) -> str:
-    """Return a span, or NULL if a contact of the kind is overdue or was never made."""
-    return f"CASE WHEN {last_at} + GREATEST({_FLOOR}, {span}) > %(now)s THEN {span} END"
-
-
-def _online_until(*spans: str) -> str:
-    # Both leave NULLs out.
-    return f"(%(now)s + GREATEST({_FLOOR}, LEAST({', '.join(spans)})))"
-
-
-_BY_HEARTBEATS = _expected(
-    "s.last_heartbeat_at",
-    f"s.interval_seconds * interval '{HEARTBEATS_EXPECTED} seconds'",
-)
-# Until when a device is online after a contact that is neither heartbeat nor poll.
-ONLINE_UNTIL = _online_until(
-    _BY_HEARTBEATS,
-    _expected(
-        "s.last_poll_at",
-        f"s.poll_interval_seconds * interval '{POLLS_EXPECTED} seconds'",
-    ),
-)
-
-
-def poll_changes(seconds: str) -> str:
-    """Return the SET clause, over `s`, that notes a poll.
-
-    Args:
-        seconds: SQL of the interval after which the device is told to ask again.
-    """
-    until = _online_until(
-        _BY_HEARTBEATS, f"{seconds} * interval '{POLLS_EXPECTED} seconds'"
-    )
-    return f"""SET last_seen_at = %(now)s, last_poll_at = %(now)s,
-            poll_interval_seconds = {seconds}, online_until = {until}"""
-
-
-# A contact is noted at most every five seconds, a poll also after another contact: how
-# often a device polls is to be known.
-IS_NEW_POLL = """(s.last_seen_at <= %(before)s
-            OR s.last_poll_at IS NULL OR s.last_poll_at <= %(before)s)"""
+    return max(settings.ONLINE_FLOOR, interval * INTERVALS_HEARD)
 
 
 @dataclass(frozen=True, slots=True)
 class Watch:
     """What a device must keep to while it is watched.
 
-    `pardons_present`: leave out the triggers that the device exceeds already.
+    It has no end of its own: whoever gave the order ends it, or lets it run on until a
+    given time (`watch_on`).
     """
 
     watch_id: UUID
@@ -121,8 +57,6 @@ class Watch:
     limits: Limits
     offline_after: timedelta
     interval: timedelta
-    until: datetime
-    pardons_present: bool = True
 
 
 def limits_to_json(limits: Limits) -> dict[str, Any]:
@@ -188,46 +122,33 @@ def locked_state(device_id: UUID, now: datetime) -> DeviceState:
     return ensure_state(device_id, now) if row is None else STATE.take(iter(row))
 
 
-def watch(*, state: DeviceState, watch: Watch, now: datetime) -> list[str]:
+def watch(*, state: DeviceState, watch: Watch) -> None:
     """Begin to watch a device, or begin anew with a clean slate.
-
-    Where the watch pardons it, a trigger that the device exceeds already, by a
-    heartbeat of the last 15 minutes, is left out of the limits.
 
     Args:
         state: of the device, under its lock.
-
-    Returns:
-        The triggers that it is not judged by.
     """
-    exempt = watch.limits.exempt
-    baseline = fresh_sample(state, now)
-    if watch.pardons_present and baseline is not None:
-        exempt |= exceeded(baseline, watch.limits)
-    limits = limits_to_json(watch.limits) | {"exempt": sorted(exempt)}
     with prepared_cursor() as cursor:
         cursor.execute(
             """
             UPDATE health_devicestate
-            SET watch_id = %s, watch_checksum = %s, watch_until = %s,
+            SET watch_id = %s, watch_checksum = %s, watch_until = NULL,
                 watch_interval_seconds = %s, limits = %s, offline_after_seconds = %s,
                 silence_counts_from = NULL, healthy_since = NULL, healthy_count = 0,
                 cpu_since = NULL, memory_since = NULL, error_since = NULL,
                 breach = '', breach_detail = '', breach_at = NULL,
-                left_image_at = NULL
+                left_image_at = NULL, attentive_until = NULL
             WHERE device_id = %s
             """,
             [
                 watch.watch_id,
                 watch.image_checksum,
-                watch.until,
                 int(watch.interval.total_seconds()),
-                json.dumps(limits),
+                json.dumps(limits_to_json(watch.limits)),
                 int(watch.offline_after.total_seconds()),
                 state.device_id,
             ],
         )
-    return sorted(exempt)
 
 
 def fresh_sample(state: DeviceState, now: datetime) -> Sample | None:
@@ -273,9 +194,7 @@ HEAR = f"""
         healthy_since = CASE WHEN s.watch_id = %(watch)s AND %(claims)s
             THEN NULL ELSE s.healthy_since END,
         healthy_count = CASE WHEN s.watch_id = %(watch)s AND %(claims)s
-            THEN 0 ELSE s.healthy_count END,
-        watch_until = CASE WHEN s.watch_id = %(watch)s AND %(claims)s
-            THEN %(watch_until)s ELSE s.watch_until END
+            THEN 0 ELSE s.healthy_count END
     WHERE s.device_id = %(device)s
       AND (%(reboots)s OR %(claims)s OR s.last_seen_at <= %(contact_before)s)
 """  # noqa: S608
@@ -287,22 +206,21 @@ def heard(
     watch_id: UUID,
     now: datetime,
     reboots: bool = False,
-    claimed_until: datetime | None = None,
+    claims: bool = False,
 ) -> dict[str, Any]:
     """Return the values of `HEAR`.
 
     Args:
         reboots: the device has said so; from now on silence counts.
-        claimed_until: of a claim, how long it is watched after it. What was healthy so
-            far is forgotten: only what follows is proof.
+        claims: the device has said that it is done. What was healthy so far is
+            forgotten: only what follows is proof.
     """
     return {
         "device": device_id,
         "watch": watch_id,
         "now": now,
         "reboots": reboots,
-        "claims": claimed_until is not None,
-        "watch_until": claimed_until,
+        "claims": claims,
         "online_floor": settings.ONLINE_FLOOR.total_seconds(),
         "contact_before": now - CONTACT_RESOLUTION,
     }
@@ -314,14 +232,49 @@ def hear(**said: Any) -> None:
         cursor.execute(HEAR, heard(**said))
 
 
+def watch_on(
+    *,
+    watch_ids: Any,
+    now: datetime,
+    until: datetime | None,
+    interval: timedelta,
+    offline_after: timedelta,
+) -> int:
+    """Go on watching until a given time, at another pace.
+
+    Args:
+        watch_ids: ids, or a queryset of them.
+        until: when nothing counts any more; None for as long as the order's deployment
+            is open.
+        interval: between the heartbeats that the devices are told to send.
+        offline_after: of silence, after which a device counts as offline.
+
+    Returns:
+        How many devices are watched on.
+
+    Source: FR-FW-005, Health Check Frequency.
+    """
+    return DeviceState.objects.filter(watch_id__in=watch_ids).update(
+        watch_until=until,
+        watch_interval_seconds=int(interval.total_seconds()),
+        offline_after_seconds=int(offline_after.total_seconds()),
+        attentive_until=None if until is None else now + ATTENTIVE,
+    )
+
+
 def unwatch(*, watch_ids: Any, now: datetime) -> None:
     """Stop watching; the devices stay attentive (a heartbeat a minute) for an hour.
+
+    The hour of those that were watched on began when that did.
 
     Args:
         watch_ids: ids, or a queryset of them.
     """
     DeviceState.objects.filter(watch_id__in=watch_ids).update(
-        watch_id=None, watch_until=None, limits=None, attentive_until=now + ATTENTIVE
+        watch_id=None,
+        watch_until=None,
+        limits=None,
+        attentive_until=Coalesce("attentive_until", Value(now + ATTENTIVE)),
     )
 
 
@@ -349,7 +302,7 @@ def sweep(*, now: datetime) -> int:
                 healthy_count = 0
             WHERE watch_id IS NOT NULL
               AND breach = ''
-              AND watch_until > %(now)s
+              AND (watch_until IS NULL OR watch_until > %(now)s)
               AND silence_counts_from IS NOT NULL
               AND GREATEST(last_seen_at, silence_counts_from, %(restarted)s)
                   + make_interval(secs => offline_after_seconds) < %(now)s

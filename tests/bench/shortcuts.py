@@ -64,7 +64,7 @@ OFFER = """
     )
     UPDATE health_devicestate s
     SET watch_id = ordered.id, watch_checksum = %(sha256)s,
-        watch_until = %(now)s + %(watch)s::interval,
+        watch_until = NULL,
         watch_interval_seconds = %(interval)s, limits = %(limits)s,
         offline_after_seconds = %(offline)s, silence_counts_from = %(now)s,
         past_boot_ids = s.past_boot_ids || s.boot_id::varchar,
@@ -118,7 +118,6 @@ def update_offerable(deployment: Deployment) -> int:
         "sha256": firmware.sha256,
         "manifest": manifest_for(firmware, above=0).pk,
         "timeout": deployment.device_timeout,
-        "watch": deployment.device_timeout + deployment.watch_after_claim,
         "interval": int(deployment.heartbeat_interval.total_seconds()),
         "limits": json.dumps(limits),
         "offline": int(thresholds.offline_after.total_seconds()),

@@ -1,10 +1,11 @@
 """A gate asks whether those who proved themselves are still heard."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 from deployments.criteria import HealthCriteria
 from deployments.models import Deployment
-from tests.deployments.world import CRITERIA, World, events
+from tests.deployments.world import CRITERIA, THRESHOLDS, World, events
 
 # Shorter than the wait: nobody watches the devices when the gate could open.
 BRIEFLY = HealthCriteria(
@@ -28,6 +29,8 @@ def canary_waits(world: World) -> Deployment:
             "wait_duration": WAIT.total_seconds(),
         },
         health_criteria=BRIEFLY,
+        # Long enough for their silence to be no breach while the stage waits.
+        rollback_thresholds=replace(THRESHOLDS, offline_after=2 * WAIT),
     )
     world.update_offered()
     deployment.refresh_from_db()

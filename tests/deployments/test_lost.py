@@ -126,7 +126,7 @@ def test_a_watched_device_is_told_to_report_within_the_time_of_silence(
 
 def test_a_breach_after_the_watch_is_over_counts_no_more(world: World) -> None:
     v1, v2 = world.image("1.0.0"), world.image("2.0.0")
-    device, _ = world.fleet(2, v1)
+    (device,) = world.fleet(1, v1)
     deployment = world.launch(
         v2,
         health_criteria=replace(CRITERIA, watch_duration=timedelta(minutes=5)),

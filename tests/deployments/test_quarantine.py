@@ -160,6 +160,7 @@ def test_a_device_that_leaves_the_image_after_completion_counts(
     (device,) = world.fleet(1, old)
     deployment = launch(world, bad)
     world.update_offered()
+    world.tick(3700)
 
     for image in (old, other, old, bad):
         device.reboot_into(image)

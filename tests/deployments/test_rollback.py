@@ -7,12 +7,18 @@ import pytest
 from deployments.choices import DeploymentStatus
 from deployments.criteria import RollbackThresholds
 from deployments.exceptions import UpdateClosedError
-from deployments.models import Deployment, Target, Update
+from deployments.models import Deployment, Quarantine, Target, Update
 from deployments.selectors import target_detail
 from deployments.services.operate import rollback_deployment
 from devices.models import Device
 from health.models import DeviceState
-from tests.deployments.world import ScriptedDevice, World, events, statuses
+from tests.deployments.world import (
+    CRITERIA,
+    ScriptedDevice,
+    World,
+    events,
+    statuses,
+)
 
 BAD = {"application_metrics": {"errorRate": 0.5}}
 TOLERANT = RollbackThresholds(
@@ -343,11 +349,12 @@ def test_a_fall_back_after_success_is_noticed(world: World) -> None:
     assert first.name
 
 
-def test_a_fall_back_after_completion_is_logged(world: World) -> None:
+def test_a_fall_back_after_the_watch_is_logged_once(world: World) -> None:
     old, new = world.image("2.4.0"), world.image("2.5.0")
     (device,) = world.fleet(1, old)
     deployment = world.launch(new)
     world.update_offered()
+    world.tick(3700)
 
     device.reboot_into(old)
     device.beat()
@@ -355,6 +362,56 @@ def test_a_fall_back_after_completion_is_logged(world: World) -> None:
 
     assert events(deployment)[-1] == "device.fell_back"
     assert events(deployment).count("device.fell_back") == 1
+    deployment.refresh_from_db()
+    assert deployment.status == "Completed"
+
+
+def test_a_fall_back_while_watched_after_the_end_counts_against_its_stage(
+    world: World,
+) -> None:
+    old, new = world.image("2.4.0"), world.image("2.5.0")
+    (device,) = world.fleet(1, old)
+    deployment = world.launch(new)
+    world.update_offered()
+
+    device.reboot_into(old)
+    device.beat()
+    world.tick(1)
+    device.beat()
+
+    assert events(deployment).count("device.fell_back") == 1
+    deployment.refresh_from_db()
+    assert deployment.status == "RollingBack"
+    assert deployment.rollback_reason.startswith("after it was completed, stage 1")
+    assert Quarantine.objects.get().failures == 1
+
+
+def test_a_withdrawn_install_that_is_finished_marks_nothing(world: World) -> None:
+    v1, v2, v3 = (world.image(version) for version in ("1.0.0", "2.0.0", "3.0.0"))
+    (device,) = world.fleet(1, v1)
+    first = world.launch(v2)
+    world.update_offered()
+    world.tick(3700)
+    for _ in range(2):
+        second = world.launch(v3)
+        device.poll()
+        for word in ("downloading", "verifying", "installing"):
+            device.report(word)
+        rollback_deployment(
+            actor=world.admin, deployment_id=second.pk, reason="no", now=world.now
+        )
+
+        device.reboot_into(v3)
+        device.beat()
+        device.poll()
+        device.go_through()
+        world.live_on(CRITERIA.confirmation_duration.seconds + 10)
+        assert device.device.firmware_version == "2.0.0"
+
+    assert "device.fell_back" not in events(first)
+    assert not Quarantine.objects.exists()
+    second.refresh_from_db()
+    assert second.status == "RolledBack"
 
 
 def test_a_failure_that_may_pass_is_tried_again_with_a_delay(world: World) -> None:

@@ -133,6 +133,7 @@ def test_a_device_that_leaves_a_completed_deployment_is_told(
 ) -> None:
     hook(world, receiver.url, "device.fell_back")
     deployment, old = completed(world, 2)
+    world.tick(3700)
     for device in world.devices.values():
         device.reboot_into(old)
         device.beat()
@@ -144,7 +145,11 @@ def test_a_device_that_leaves_a_completed_deployment_is_told(
     assert said["type"] == "device.fell_back"
     assert said["data"]["deployment"]["status"] == "Completed"
     assert said["data"]["total"] == 2
-    assert said["data"]["devices"][0] == {"id": "d-000", "firmwareVersion": "1.0.0"}
+    assert said["data"]["devices"][0] == {
+        "id": "d-000",
+        "errorCode": "fell_back",
+        "firmwareVersion": "1.0.0",
+    }
     assert said["data"]["deployment"]["id"] == str(deployment.pk)
 
 

@@ -83,7 +83,7 @@ def test_a_breach_is_a_limit_exceeded_for_its_whole_window(name: str) -> None:
         suffering = judgement.suffering
 
     assert judgement.breach == breach
-    assert bool(judgement.detail) == (breach is not None)
+    assert bool(judgement.detail) == (not judgement.is_healthy)
 
 
 def test_a_device_over_a_limit_is_not_healthy_before_its_window_ends() -> None:

@@ -1,5 +1,6 @@
 """Heartbeats: taken in, judged, answered; silence."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -16,6 +17,7 @@ from health.models import DeviceState
 from health.services.heartbeats import (
     HeartbeatAnswer,
     latest_health,
+    note_contact,
     record_heartbeat,
 )
 from health.services.watching import (
@@ -25,6 +27,7 @@ from health.services.watching import (
     sweep,
     unwatch,
     watch,
+    watch_on,
 )
 from hotswap.common.models import Clock
 from tests.api import Caller, pointers, problem_of
@@ -82,13 +85,21 @@ def watched(device: Device, seconds: float = 0, **fields: Any) -> Watch:
         "limits": LIMITS,
         "offline_after": timedelta(seconds=60),
         "interval": timedelta(seconds=5),
-        "until": at(seconds + 3600),
     } | fields
     order = Watch(**given)
     with transaction.atomic():
-        state = locked_state(device.pk, at(seconds))
-        watch(state=state, watch=order, now=at(seconds))
+        watch(state=locked_state(device.pk, at(seconds)), watch=order)
     return order
+
+
+def watched_on(order: Watch, seconds: float, until: float) -> None:
+    watch_on(
+        watch_ids=[order.watch_id],
+        now=at(seconds),
+        until=at(until),
+        interval=timedelta(seconds=60),
+        offline_after=timedelta(seconds=150),
+    )
 
 
 # --- Over the API ----------------------------------------------------------------
@@ -235,6 +246,22 @@ def test_a_device_that_never_reported_is_unknown(
 # --- Time ------------------------------------------------------------------------
 
 
+def test_a_device_is_online_for_two_and_a_half_intervals(device: Device) -> None:
+    answer = beat(device)
+
+    assert answer.next_heartbeat_seconds == 300
+    assert status_at(device, 749) == DeviceStatus.ONLINE
+    assert status_at(device, 750) == DeviceStatus.OFFLINE
+
+
+def test_a_short_interval_still_leaves_two_minutes(device: Device) -> None:
+    watched(device)
+    beat(device)
+
+    assert status_at(device, 119) == DeviceStatus.ONLINE
+    assert status_at(device, 120) == DeviceStatus.OFFLINE
+
+
 def test_the_health_of_a_silent_device_is_unknown(device: Device) -> None:
     beat(device)
 
@@ -250,12 +277,39 @@ def test_the_interval_follows_the_watch_and_stays_short_for_an_hour_after(
 ) -> None:
     order = watched(device)
     under_watch = beat(device).next_heartbeat_seconds
-    after_its_end = beat(device, 3601).next_heartbeat_seconds
-    unwatch(watch_ids=[order.watch_id], now=at(4000))
-    attentive = beat(device, 4000 + 3599).next_heartbeat_seconds
-    at_rest = beat(device, 4000 + 3601).next_heartbeat_seconds
+    a_day_later = beat(device, 86_400).next_heartbeat_seconds
+    unwatch(watch_ids=[order.watch_id], now=at(90_000))
+    attentive = beat(device, 90_000 + 3599).next_heartbeat_seconds
+    at_rest = beat(device, 90_000 + 3601).next_heartbeat_seconds
 
-    assert [under_watch, after_its_end, attentive, at_rest] == [5, 300, 60, 300]
+    assert [under_watch, a_day_later, attentive, at_rest] == [5, 5, 60, 300]
+
+
+def test_watched_on_it_reports_every_minute_for_one_hour_in_all(
+    device: Device,
+) -> None:
+    order = watched(device)
+    watched_on(order, 1000, until=1000 + 1800)
+    watched_still = beat(device, 1001).next_heartbeat_seconds
+    unwatch(watch_ids=[order.watch_id], now=at(1000 + 1800))
+    attentive = beat(device, 1000 + 3599).next_heartbeat_seconds
+    at_rest = beat(device, 1000 + 3601).next_heartbeat_seconds
+
+    assert [watched_still, attentive, at_rest] == [60, 60, 300]
+
+
+def test_a_contact_counts_as_a_sign_of_life(device: Device) -> None:
+    note_contact(device_id=device.pk, now=at(0))
+    beat(device, 10)
+
+    note_contact(device_id=device.pk, now=at(12))
+    unmoved = state_of(device).last_seen_at
+    note_contact(device_id=device.pk, now=at(700))
+
+    assert unmoved == at(10)
+    assert state_of(device).last_seen_at == at(700)
+    assert state_of(device).last_heartbeat_at == at(10)
+    assert status_at(device, 1000) == DeviceStatus.ONLINE
 
 
 # --- Boots and images --------------------------------------------------------------
@@ -346,29 +400,16 @@ def test_what_the_former_image_does_is_not_held_against_the_new_one(
     assert state_of(device).breach == ""
 
 
-def test_a_trigger_that_was_exceeded_before_is_exempt(device: Device) -> None:
-    beat(device, 0, firmware_checksum=OLD, cpu_usage=99.0)
-    watched(device, 1)
+def test_an_exempt_trigger_is_not_judged(device: Device) -> None:
+    watched(device, 1, limits=replace(LIMITS, exempt=frozenset({"cpu"})))
 
     beat(device, 10, boot_id="2", firmware_checksum=NEW, cpu_usage=99.0)
     hot = state_of(device)
     beat(device, 20, boot_id="2", firmware_checksum=NEW, memory_usage=95.0)
 
-    assert hot.limits is not None
-    assert hot.limits["exempt"] == ["cpu"]
     assert hot.breach == ""
     assert hot.healthy_count == 1
     assert state_of(device).breach == "memory"
-
-
-def test_a_baseline_of_long_ago_exempts_nothing(device: Device) -> None:
-    beat(device, 0, cpu_usage=99.0)
-
-    watched(device, 15 * 60 + 1)
-
-    limits = state_of(device).limits
-    assert limits is not None
-    assert limits["exempt"] == []
 
 
 def test_a_new_watch_forgets_the_breach_of_the_one_before(device: Device) -> None:
@@ -423,12 +464,11 @@ def test_a_claim_restarts_what_counts_as_proof(device: Device) -> None:
     order = watched(device)
     beat(device, 5, firmware_checksum=NEW)
 
-    hear(watch_id=order.watch_id, device_id=device.pk, claimed_until=at(99), now=at(6))
+    hear(watch_id=order.watch_id, device_id=device.pk, claims=True, now=at(6))
 
     state = state_of(device)
     assert state.healthy_count == 0
     assert state.healthy_since is None
-    assert state.watch_until == at(99)
 
 
 def test_what_is_said_of_an_order_that_is_not_watched_moves_nothing(
@@ -437,12 +477,11 @@ def test_what_is_said_of_an_order_that_is_not_watched_moves_nothing(
     watched(device)
     beat(device, 5, firmware_checksum=NEW)
 
-    hear(watch_id=uuid4(), device_id=device.pk, claimed_until=at(99), now=at(6))
+    hear(watch_id=uuid4(), device_id=device.pk, claims=True, now=at(6))
 
     state = state_of(device)
     assert state.healthy_count == 1
     assert state.silence_counts_from is None
-    assert state.watch_until == at(3600)
 
 
 # --- Sweeps --------------------------------------------------------------------------
@@ -503,7 +542,8 @@ def test_a_device_that_nobody_watches_is_not_judged_for_silence(
 
 @pytest.mark.usefixtures("swept")
 def test_silence_after_the_end_of_the_watch_is_not_judged(device: Device) -> None:
-    order = watched(device, 0, until=at(50))
+    order = watched(device, 0)
+    watched_on(order, 0, until=50)
     hear(watch_id=order.watch_id, device_id=device.pk, now=at(0), reboots=True)
 
     assert sweeps(0, 200) == 0

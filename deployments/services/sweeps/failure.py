@@ -5,7 +5,7 @@ from typing import Any
 
 from django.conf import settings
 
-from deployments.choices import FINAL_ERRORS, IMAGE_FAULTS, NotifiedEvent
+from deployments.choices import BREACHES, FINAL_ERRORS, IMAGE_FAULTS, NotifiedEvent
 from deployments.models import Deployment
 from deployments.notifications.telling import NAMED_DEVICES, tell_devices
 from deployments.services.log import INTO_LOG
@@ -31,23 +31,27 @@ def fail(
     message: str,
     values: dict[str, Any] | None = None,
     joins: bool = False,
+    late_event: NotifiedEvent = NotifiedEvent.BREACHED,
 ) -> int:
     """Fail the orders that a condition names, and say where each device goes next.
 
-    An install that may be tried again becomes pending with a growing delay. One that
-    may not ends as failed, or is ordered back when the device runs or may run the new
-    image; where the image is at fault this counts towards its quarantine. A return is
-    tried again until its attempts are used up.
+    An install that another attempt can mend (a download, a timeout) becomes pending
+    with a growing delay. One that none can mend, a breach above all, ends as failed, or
+    is ordered back when the device runs or may run the new image; where the image is at
+    fault this counts towards its quarantine. A return is tried again until its attempts
+    are used up.
 
     Args:
         which, code, message: SQL over `u` (the order), `t` (its target), `s` (the
             state of the device, perhaps missing) and `f` (the ordered firmware).
-        joins: as in `tell_devices`, for devices that are quarantined.
+        joins: as in `tell_devices`.
+        late_event: what is notified of installs that fail after the deployment's end.
 
     Returns:
         How many orders failed.
     """
-    failed, shut, named = row(
+    has_ended = deployment.finished_at is not None
+    failed, shut, named, late, installs = row(
         f"""
         WITH hit AS (
             SELECT u.id, u.target_id, u.kind, {code} AS code, {message} AS message,
@@ -165,7 +169,15 @@ def fail(
                    FROM shut JOIN counted USING (device_id)
                    JOIN devices_device d ON d.id = shut.device_id
                    ORDER BY d.device_id LIMIT %(named)s
-               ) first)
+               ) first),
+               (SELECT json_agg(first) FROM (
+                   SELECT d.device_id AS id, moved.code AS "errorCode",
+                          d.firmware_version AS "firmwareVersion"
+                   FROM moved JOIN devices_device d ON d.id = moved.device_id
+                   WHERE %(has_ended)s AND moved.kind = 'install'
+                   ORDER BY d.device_id LIMIT %(named)s
+               ) first),
+               (SELECT count(*) FROM moved WHERE kind = 'install')
         """,
         {
             "deployment": deployment.pk,
@@ -173,13 +185,14 @@ def fail(
             "attempts": deployment.max_attempts,
             "final": sorted(FINAL_ERRORS),
             "refused": "security_version_too_low",
-            "breaches": ["offline", "cpu", "memory", "error_rate", "fell_back"],
+            "breaches": sorted(BREACHES),
             "delay": RETRY_BASE_SECONDS,
             "delay_max": RETRY_MAX_SECONDS,
             "firmware": deployment.firmware_id,
             "faults": sorted(IMAGE_FAULTS),
             "quarantine": settings.QUARANTINE_AFTER,
             "named": NAMED_DEVICES,
+            "has_ended": has_ended,
             **(values or {}),
         },
     )
@@ -188,6 +201,14 @@ def fail(
         NotifiedEvent.QUARANTINED,
         devices=named or (),
         total=shut,
+        now=now,
+        joins=joins,
+    )
+    tell_devices(
+        deployment,
+        late_event,
+        devices=late or (),
+        total=installs if has_ended else 0,
         now=now,
         joins=joins,
     )
@@ -230,23 +251,45 @@ def fail_timed_out(deployment: Deployment, now: datetime, awake_since: datetime)
     )
 
 
+# It shows the ordered image, from a boot that may count.
+SHOWS_ORDERED = f"""COALESCE(s.last_heartbeat_at >= u.claimed_at
+    AND {RUNS_ORDERED} AND {HAS_REBOOTED}, false)"""
+# A limit is exceeded, and its time runs: the last heartbeat is recent.
+IS_BREACHING = """(
+    COALESCE(s.cpu_since, s.memory_since, s.error_since) IS NOT NULL
+    AND s.last_heartbeat_at + make_interval(secs => s.offline_after_seconds)
+        > %(now)s
+)"""
+
+
 def fail_unproved(deployment: Deployment, now: datetime, awake_since: datetime) -> int:
     """Fail the claims that no proof has followed in time.
+
+    An install that does not show what it claims fails as `not_proven` once the time
+    for its proof is over. One that shows the ordered image is either judged by its
+    limits or proved: as long as it exceeds a limit whose time still runs, and while a
+    healthy spell that may become its proof lasts, nothing strikes. One that has been
+    neither when the longest limit could have run out, too, fails as `unhealthy`.
 
     A return fails so only if the last that the device showed is not what it claims.
     While it is merely silent, or not healthy for long enough, another order would not
     help it: it is waited for, as long as `give_up_returns` allows.
 
-    Source: design, A claim is not a proof (`not_proven`).
+    Source: design, A claim is not a proof (`not_proven`); FR-FW-005, Rollback Triggers.
     """
-    return fail(
+    values = {
+        "patience": deployment.proof_patience,
+        "awake": awake_since,
+        "settling": deployment.settling_patience,
+    }
+    failed = fail(
         deployment,
         now,
         which=f"""u.closed_at IS NULL AND u.claimed_at IS NOT NULL
             AND GREATEST(u.claimed_at, %(awake)s) + %(patience)s < %(now)s
-            AND (u.kind = 'install'
-                 OR (s.last_heartbeat_at >= u.claimed_at
-                     AND NOT ({RUNS_ORDERED} AND {HAS_REBOOTED})))""",
+            AND CASE WHEN u.kind = 'install' THEN NOT {SHOWS_ORDERED}
+                     ELSE s.last_heartbeat_at >= u.claimed_at
+                          AND NOT ({RUNS_ORDERED} AND {HAS_REBOOTED}) END""",
         code="'not_proven'",
         message=f"""CASE
             WHEN s.last_heartbeat_at IS NULL OR s.last_heartbeat_at < u.claimed_at
@@ -256,12 +299,29 @@ def fail_unproved(deployment: Deployment, now: datetime, awake_since: datetime) 
                     WHEN s.firmware_version = f.version
                         THEN 'other bytes that it calls the same'
                     ELSE s.firmware_version END
-            WHEN u.reboot_required AND u.boot_id_before = ''
+            WHEN u.boot_id_before = ''
                 THEN 'its boot before the update is not known'
-            WHEN NOT {HAS_REBOOTED}
-                THEN 'it has not rebooted'
+            ELSE 'it has not rebooted' END""",
+        values=values,
+    )
+    return failed + fail(
+        deployment,
+        now,
+        which=f"""u.closed_at IS NULL AND u.claimed_at IS NOT NULL
+            AND u.kind = 'install' AND s.watch_id = u.id AND s.breach = ''
+            AND GREATEST(u.claimed_at, %(awake)s) + %(settling)s < %(now)s
+            AND {SHOWS_ORDERED} AND NOT {IS_BREACHING}
+            -- A healthy spell that began in time may still become the proof.
+            AND (s.healthy_since IS NULL
+                 OR s.healthy_since > GREATEST(u.claimed_at, %(awake)s) + %(settling)s
+                 OR GREATEST(u.claimed_at, %(awake)s) + %(settling)s + %(patience)s
+                     < %(now)s)""",
+        code="'unhealthy'",
+        message="""CASE WHEN s.healthy_count < %(beats)s
+                AND s.healthy_since + %(patience)s < %(now)s
+            THEN 'too few heartbeats since its claim'
             ELSE 'it did not stay healthy for the confirmation window' END""",
-        values={"patience": deployment.proof_patience, "awake": awake_since},
+        values=values | {"beats": deployment.criteria.heartbeats_required},
     )
 
 
@@ -276,6 +336,7 @@ def fail_fallen_back(deployment: Deployment, now: datetime) -> int:
             AND s.firmware_checksum <> f.sha256""",
         code="'fell_back'",
         message="'it runs ' || s.firmware_version || ' again'",
+        late_event=NotifiedEvent.FELL_BACK,
     )
 
 
