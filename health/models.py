@@ -27,6 +27,12 @@ class DeviceState(models.Model):
     online_until = models.DateTimeField()
     last_heartbeat_at = models.DateTimeField(null=True)
     interval_seconds = models.PositiveSmallIntegerField(default=60)
+    last_poll_at = models.DateTimeField(
+        null=True, help_text="empty: it has never asked for work"
+    )
+    poll_interval_seconds = models.PositiveIntegerField(
+        default=60, help_text="after which it was told to ask again"
+    )
 
     boot_id = models.CharField(max_length=64, blank=True)
     past_boot_ids = ArrayField(models.CharField(max_length=64), default=list)

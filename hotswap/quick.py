@@ -26,7 +26,7 @@ from rest_framework.exceptions import ParseError, Throttled
 from rest_framework.renderers import JSONRenderer
 
 from deployments.choices import ReportStatus
-from deployments.services.offers import WANTED, Wanted, answer_poll
+from deployments.services.offers import POLL_SECONDS, WANTED, Wanted, answer_poll
 from deployments.services.reports import DeviceReport, apply_report
 from devices.models import Device
 from devices.selectors import admitted_device
@@ -42,7 +42,7 @@ from health.services.heartbeats import (
     record_heartbeat,
     record_plain_heartbeat,
 )
-from health.services.watching import ONLINE_UNTIL
+from health.services.watching import IS_NEW_POLL, poll_changes
 from hotswap.common.api.parsers import parse_json
 from hotswap.common.api.proxy import public_url
 from hotswap.common.api.throttling import check_device_rate, mark_counted
@@ -71,15 +71,15 @@ POLL = f"""
         SELECT d.id FROM devices_device d
         WHERE d.id = %(device)s AND d.revoked_at IS NULL AND d.erased_at IS NULL
           AND d.device_id = %(name)s
-    ), heard AS (
+    ), wanted AS ({WANTED}), noted AS (
         UPDATE health_devicestate s
-        SET last_seen_at = %(now)s, online_until = {ONLINE_UNTIL}
-        FROM caller
-        WHERE s.device_id = caller.id AND s.last_seen_at <= %(before)s
+        {poll_changes(f"({POLL_SECONDS})")}
+        FROM caller, wanted
+        WHERE s.device_id = caller.id AND {IS_NEW_POLL}
     )
     SELECT set_config('synchronous_commit', 'off', true), wanted.*
     FROM caller JOIN health_devicestate s ON s.device_id = caller.id
-    CROSS JOIN ({WANTED}) AS wanted
+    CROSS JOIN wanted
 """  # noqa: S608
 # Not what is written anew by every heartbeat.
 STATE = Columns(DeviceState, "s", without=("application_metrics",))
@@ -176,6 +176,10 @@ def _poll(
                 "now": now,
                 "before": now - CONTACT_RESOLUTION,
                 "online_floor": settings.ONLINE_FLOOR.total_seconds(),
+                "deploying_seconds": int(
+                    settings.POLL_INTERVAL_DEPLOYING.total_seconds()
+                ),
+                "idle_seconds": int(settings.POLL_INTERVAL.total_seconds()),
             },
         )
         row = cursor.fetchone()

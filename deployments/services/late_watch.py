@@ -25,7 +25,7 @@ from deployments.services.log import log
 from deployments.services.progress import count_stages, gate_of, plan_of, progress_of
 from deployments.strategies.decide import decide
 from deployments.strategies.types import RollBack
-from health.services.watching import INTERVALS_HEARD, unwatch, watch_on
+from health.services.watching import HEARTBEATS_EXPECTED, unwatch, watch_on
 from hotswap.common.words import counted
 
 
@@ -50,7 +50,7 @@ def begin(deployment: Deployment, now: datetime) -> None:
         interval=interval,
         # At this pace a single heartbeat that is lost is no silence yet.
         offline_after=max(
-            deployment.thresholds.offline_after, interval * INTERVALS_HEARD
+            deployment.thresholds.offline_after, interval * HEARTBEATS_EXPECTED
         ),
     )
     deployment.watching_until = until if count else None

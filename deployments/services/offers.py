@@ -56,7 +56,7 @@ from firmware.services.registry import manifest_for
 from health.choices import SecureBoot
 from health.evaluation import Sample, exceeded
 from health.models import DeviceState
-from health.services.heartbeats import note_contact
+from health.services.heartbeats import note_poll
 from health.services.watching import Watch, fresh_sample, watch
 from hotswap.common.rows import Columns, prepared_cursor
 
@@ -87,10 +87,11 @@ def poll(
         trusted: names of the signing keys that the device has pinned; None where it
             does not say.
     """
-    note_contact(device_id=device.pk, now=now)
+    wanted = what_is_wanted(device.pk, now)
+    note_poll(device_id=device.pk, told=wanted.poll_interval, now=now)
     return answer_poll(
         device_id=device.pk,
-        wanted=what_is_wanted(device.pk, now),
+        wanted=wanted,
         now=now,
         base_url=base_url,
         trusted=trusted,
@@ -114,10 +115,7 @@ def answer_poll(
         update = _open_update(device_id)
     else:
         update = _offer(device_id, wanted, now, trusted)
-    is_deploying = update is not None or wanted.is_planned
-    interval = (
-        settings.POLL_INTERVAL_DEPLOYING if is_deploying else settings.POLL_INTERVAL
-    )
+    interval = wanted.poll_interval
     if update is None or update.claimed_at is not None or is_withheld(update):
         return PollAnswer(None, interval)
     if update.firmware.signature_revoked_at is not None:
@@ -183,6 +181,14 @@ class Wanted:
     target_id: int | None
     paced_id: UUID | None
 
+    @property
+    def poll_interval(self) -> timedelta:
+        """After what time the device is told to poll again; `POLL_SECONDS` in SQL."""
+        is_deploying = self.has_order or self.is_planned or self.target_id is not None
+        return (
+            settings.POLL_INTERVAL_DEPLOYING if is_deploying else settings.POLL_INTERVAL
+        )
+
 
 WANTED = """
     SELECT EXISTS (
@@ -219,6 +225,11 @@ WANTED = """
         LIMIT 1
     ) AS first ON true
 """
+
+# Over `wanted`.
+POLL_SECONDS = """CASE
+    WHEN wanted.has_order OR wanted.is_planned OR wanted.target_id IS NOT NULL
+    THEN %(deploying_seconds)s ELSE %(idle_seconds)s END"""
 
 
 def what_is_wanted(device_id: UUID, now: datetime) -> Wanted:

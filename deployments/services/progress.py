@@ -4,7 +4,6 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from django.conf import settings
 from django.db.models import (
     Avg,
     Count,
@@ -14,13 +13,11 @@ from django.db.models import (
     Q,
     Value,
 )
-from django.db.models.functions import Greatest
 
 from deployments.choices import FETCH_ERRORS, StageStatus, TargetStatus
 from deployments.models import Deployment, Stage, Target
 from deployments.strategies import types
 from deployments.strategies.registry import STRATEGIES
-from health.services.watching import INTERVALS_HEARD
 
 T = TargetStatus
 JUDGED_FAILED = (T.FAILED, T.ROLLING_BACK, T.ROLLED_BACK)
@@ -236,10 +233,8 @@ def count_silence(
     ]
     if not due:
         return {}
-    patience = Greatest(
-        F("device__state__interval_seconds")
-        * Value(timedelta(seconds=INTERVALS_HEARD)),
-        Value(settings.ONLINE_FLOOR),
+    patience = ExpressionWrapper(
+        F("device__state__online_until") - F("device__state__last_seen_at"),
         output_field=DurationField(),
     )
     rows = (

@@ -19,11 +19,13 @@ from health.evaluation import Limits, Sample, Suffering, judge
 from health.models import DeviceState
 from health.services.watching import (
     CONTACT_RESOLUTION,
-    ONLINE_UNTIL,
+    IS_NEW_POLL,
     clean_slate,
     limits_from_json,
     locked_state,
     online_for,
+    poll_changes,
+    poll_interval,
 )
 from hotswap.common.rows import prepared_cursor
 
@@ -252,7 +254,9 @@ def _apply(
         interval: after which the device was told to send the next.
     """
     state.interval_seconds = int(interval.total_seconds())
-    state.online_until = now + online_for(interval)
+    state.online_until = now + online_for(
+        heartbeat=interval, poll=poll_interval(state, now)
+    )
     if (
         state.watch_id is not None
         and state.offline_after_seconds is not None
@@ -362,29 +366,36 @@ def _forget_health(state: DeviceState) -> None:
     state.breach, state.breach_detail, state.breach_at = breach
 
 
-def note_contact(*, device_id: UUID, now: datetime) -> None:
-    """Write down that a device was heard, at most every five seconds."""
+NOTE_POLL = f"""
+    WITH noted AS (
+        UPDATE health_devicestate s
+        {poll_changes("%(poll_seconds)s")}
+        WHERE s.device_id = %(device)s AND {IS_NEW_POLL}
+    )
+    SELECT EXISTS (SELECT FROM health_devicestate WHERE device_id = %(device)s)
+"""  # noqa: S608
+
+
+def note_poll(*, device_id: UUID, told: timedelta, now: datetime) -> None:
+    """Write down that a device has polled, at most every five seconds.
+
+    Args:
+        told: after what time it is told to poll again.
+    """
+    values: dict[str, Any] = {
+        "device": device_id,
+        "now": now,
+        "before": now - CONTACT_RESOLUTION,
+        "online_floor": settings.ONLINE_FLOOR.total_seconds(),
+        "poll_seconds": int(told.total_seconds()),
+    }
     with prepared_cursor() as cursor:
-        cursor.execute(
-            f"""
-            WITH heard AS (
-                UPDATE health_devicestate s
-                SET last_seen_at = %(now)s, online_until = {ONLINE_UNTIL}
-                WHERE s.device_id = %(device)s AND s.last_seen_at <= %(before)s
-            )
-            SELECT EXISTS (SELECT FROM health_devicestate WHERE device_id = %(device)s)
-            """,  # noqa: S608
-            {
-                "device": device_id,
-                "now": now,
-                "before": now - CONTACT_RESOLUTION,
-                "online_floor": settings.ONLINE_FLOOR.total_seconds(),
-            },
-        )
-        is_known = cursor.fetchone() == (True,)
-    if not is_known:
-        with transaction.atomic():
-            locked_state(device_id, now)
+        cursor.execute(NOTE_POLL, values)
+        if cursor.fetchone() == (True,):
+            return
+    with transaction.atomic(), prepared_cursor() as cursor:
+        locked_state(device_id, now)
+        cursor.execute(NOTE_POLL, values)
 
 
 def latest_health(device: Device, now: datetime) -> dict[str, Any]:

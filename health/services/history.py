@@ -78,7 +78,7 @@ class History:
 
 def silence_limit() -> timedelta:
     """Return the longest time between two heartbeats of a device that is online."""
-    return online_for(settings.HEARTBEAT_INTERVAL)
+    return online_for(heartbeat=settings.HEARTBEAT_INTERVAL, poll=None)
 
 
 def device_history(

@@ -28,20 +28,87 @@ SWEEP_CLOCK = "health-sweep"
 ATTENTIVE = timedelta(hours=1)
 FRESH_BASELINE = timedelta(minutes=15)
 CONTACT_RESOLUTION = timedelta(seconds=5)
-# So many of its intervals after a sign of life a device counts as online.
-INTERVALS_HEARD = 2.5
-# The end of that in SQL, over `s` (the state), by the interval that it has.
-ONLINE_UNTIL = f"""(%(now)s + GREATEST(
-    make_interval(secs => %(online_floor)s),
-    s.interval_seconds * interval '{INTERVALS_HEARD} seconds'))"""
+# A device is expected to contact the server within so many of the intervals that it was
+# told for each kind of contact.
+HEARTBEATS_EXPECTED = 2.5
+POLLS_EXPECTED = 3
 
 
-def online_for(interval: timedelta) -> timedelta:
-    """Return for how long after a sign of life a device counts as online.
+def online_for(*, heartbeat: timedelta | None, poll: timedelta | None) -> timedelta:
+    """Return for how long after a contact of any kind a device counts as online.
+
+    Args:
+        heartbeat, poll: the interval after which it was last told to send the next one;
+            None of what it does not do, or has ceased to. The more frequent one counts.
 
     Source: FR-FW-005; design, Device status.
     """
-    return max(settings.ONLINE_FLOOR, interval * INTERVALS_HEARD)
+    spans = [
+        interval * count
+        for interval, count in (
+            (heartbeat, HEARTBEATS_EXPECTED),
+            (poll, POLLS_EXPECTED),
+        )
+        if interval is not None
+    ]
+    return max(settings.ONLINE_FLOOR, min(spans, default=timedelta(0)))
+
+
+def poll_interval(state: DeviceState, now: datetime) -> timedelta | None:
+    """Return after what time a device is expected to poll, None if it does not poll."""
+    interval = timedelta(seconds=state.poll_interval_seconds)
+    if state.last_poll_at is None:
+        return None
+    if state.last_poll_at + online_for(heartbeat=None, poll=interval) <= now:
+        return None
+    return interval
+
+
+# The same in SQL, over `s` (the state).
+_FLOOR = "make_interval(secs => %(online_floor)s)"
+
+
+def _expected(last_at: str, span: str) -> str:
+    """Return a span, or NULL if a contact of the kind is overdue or was never made."""
+    return f"CASE WHEN {last_at} + GREATEST({_FLOOR}, {span}) > %(now)s THEN {span} END"
+
+
+def _online_until(*spans: str) -> str:
+    # Both leave NULLs out.
+    return f"(%(now)s + GREATEST({_FLOOR}, LEAST({', '.join(spans)})))"
+
+
+_BY_HEARTBEATS = _expected(
+    "s.last_heartbeat_at",
+    f"s.interval_seconds * interval '{HEARTBEATS_EXPECTED} seconds'",
+)
+# Until when a device is online after a contact that is neither heartbeat nor poll.
+ONLINE_UNTIL = _online_until(
+    _BY_HEARTBEATS,
+    _expected(
+        "s.last_poll_at",
+        f"s.poll_interval_seconds * interval '{POLLS_EXPECTED} seconds'",
+    ),
+)
+
+
+def poll_changes(seconds: str) -> str:
+    """Return the SET clause, over `s`, that notes a poll.
+
+    Args:
+        seconds: SQL of the interval after which the device is told to ask again.
+    """
+    until = _online_until(
+        _BY_HEARTBEATS, f"{seconds} * interval '{POLLS_EXPECTED} seconds'"
+    )
+    return f"""SET last_seen_at = %(now)s, last_poll_at = %(now)s,
+            poll_interval_seconds = {seconds}, online_until = {until}"""
+
+
+# A contact is noted at most every five seconds, a poll also after another contact: how
+# often a device polls is to be known.
+IS_NEW_POLL = """(s.last_seen_at <= %(before)s
+            OR s.last_poll_at IS NULL OR s.last_poll_at <= %(before)s)"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ from devices.services.erasure import Name, erase_device, tidy_erased
 from devices.services.groups import add_members, create_group
 from devices.services.registry import register_device
 from health.models import DeviceState
-from health.services.heartbeats import note_contact
+from health.services.heartbeats import note_poll
 from hotswap.common.models import AuditEvent, RememberedAnswer
 from tests.api import Caller, problem_of
 from tests.callers import PersonCaller
@@ -420,7 +420,7 @@ def test_a_heartbeat_that_crosses_the_erasure_leaves_nothing(world: World) -> No
     erase(world, device)
 
     with pytest.raises(DeviceNotFoundError):
-        note_contact(device_id=stale.pk, now=world.now)
+        note_poll(device_id=stale.pk, told=timedelta(seconds=60), now=world.now)
 
     assert not DeviceState.objects.filter(device_id=stale.pk).exists()
     assert is_update_available(device=stale, now=world.now) == (False, False)

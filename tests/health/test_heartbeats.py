@@ -17,7 +17,6 @@ from health.models import DeviceState
 from health.services.heartbeats import (
     HeartbeatAnswer,
     latest_health,
-    note_contact,
     record_heartbeat,
 )
 from health.services.watching import (
@@ -246,22 +245,6 @@ def test_a_device_that_never_reported_is_unknown(
 # --- Time ------------------------------------------------------------------------
 
 
-def test_a_device_is_online_for_two_and_a_half_intervals(device: Device) -> None:
-    answer = beat(device)
-
-    assert answer.next_heartbeat_seconds == 300
-    assert status_at(device, 749) == DeviceStatus.ONLINE
-    assert status_at(device, 750) == DeviceStatus.OFFLINE
-
-
-def test_a_short_interval_still_leaves_two_minutes(device: Device) -> None:
-    watched(device)
-    beat(device)
-
-    assert status_at(device, 119) == DeviceStatus.ONLINE
-    assert status_at(device, 120) == DeviceStatus.OFFLINE
-
-
 def test_the_health_of_a_silent_device_is_unknown(device: Device) -> None:
     beat(device)
 
@@ -296,20 +279,6 @@ def test_watched_on_it_reports_every_minute_for_one_hour_in_all(
     at_rest = beat(device, 1000 + 3601).next_heartbeat_seconds
 
     assert [watched_still, attentive, at_rest] == [60, 60, 300]
-
-
-def test_a_contact_counts_as_a_sign_of_life(device: Device) -> None:
-    note_contact(device_id=device.pk, now=at(0))
-    beat(device, 10)
-
-    note_contact(device_id=device.pk, now=at(12))
-    unmoved = state_of(device).last_seen_at
-    note_contact(device_id=device.pk, now=at(700))
-
-    assert unmoved == at(10)
-    assert state_of(device).last_seen_at == at(700)
-    assert state_of(device).last_heartbeat_at == at(10)
-    assert status_at(device, 1000) == DeviceStatus.ONLINE
 
 
 # --- Boots and images --------------------------------------------------------------

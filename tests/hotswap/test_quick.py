@@ -124,6 +124,21 @@ def test_an_idle_poll_notes_the_contact(device: Any, caller: Caller) -> None:
     assert state.online_until > timezone.now() + timedelta(seconds=100)
 
 
+def test_a_poll_is_noted_with_its_interval_as_on_the_long_way(
+    device: Any, caller: Caller
+) -> None:
+    spans = []
+    for headers in ({}, long_way(caller)):
+        age(device, 30)
+        answer = caller.get("/devices/quick-device/update", headers=headers)
+        state = DeviceState.objects.get(device=device)
+        assert answer["Poll-Interval"] == str(state.poll_interval_seconds) == "60"
+        assert state.last_poll_at == state.last_seen_at
+        spans.append(state.online_until - state.last_seen_at)
+
+    assert spans == [timedelta(minutes=3)] * 2
+
+
 def test_a_revoked_device_is_refused(device: Any, caller: Caller) -> None:
     caller.get("/devices/quick-device/update")
     actor = PersonFactory.create(operator=True)
