@@ -14,6 +14,7 @@ from devices.models import Device
 from devices.rules import Rule
 from devices.services.certificates import MAX_PEM_CHARACTERS
 from devices.services.groups import RulePreview
+from devices.timezones import ZONE_TAG, unknown_zone, zone_named
 from firmware.api.serializers import VersionField
 from firmware.versions import is_lower
 from hotswap.common.api.serializers import (
@@ -63,6 +64,21 @@ def check_tag_names(names: Iterable[str]) -> None:
             )
 
 
+def check_zone_tag(tags: dict[str, str]) -> None:
+    """Refuse a tag `timezone` that names no time zone.
+
+    Maintenance windows go by it.
+
+    Raises:
+        ValidationError: at `/tags/timezone`, with the name that was perhaps meant.
+    """
+    name = tags.get(ZONE_TAG)
+    if name is not None and zone_named(name) is None:
+        raise serializers.ValidationError(
+            {ZONE_TAG: [unknown_zone(name)]}, code="unknown_timezone"
+        )
+
+
 class TagsField(serializers.DictField):
     """Up to 50 tags: names of 64 characters, values of 256."""
 
@@ -75,6 +91,7 @@ class TagsField(serializers.DictField):
                 f"a device has {MAX_TAGS} tags at most", code="too_many"
             )
         check_tag_names(tags)
+        check_zone_tag(tags)
         return tags
 
 

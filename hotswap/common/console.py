@@ -156,10 +156,12 @@ class ConsoleForm(forms.Form):
                     self.take_errors(found, f"{full}-")
                     continue
                 found = [text for part in found.values() for text in part]
-            field = full if full in self.fields else None
+            # What stands in no field of its own is said beside the one that holds it.
+            outer = prefix.removesuffix("-")
+            field = next((each for each in (full, outer) if each in self.fields), None)
+            label = "" if field == full else f"{name if field else full}: "
             for text in found:
-                said = str(text)
-                self.add_error(field, said if field else f"{full}: {said}")
+                self.add_error(field, f"{label}{text}")
 
 
 class ReasonForm(ConsoleForm):

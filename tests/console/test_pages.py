@@ -232,6 +232,11 @@ def test_registering_says_what_is_wrong(operator_client: ConsoleClient) -> None:
         ("tags", "{", "malformed JSON"),
         ("tags", '{"a": 1, "a": 2}', "twice"),
         ("tags", "[]", "Write an object"),
+        (
+            "tags",
+            '{"timezone": "berlin"}',
+            "timezone: &#x27;berlin&#x27; is not a time",
+        ),
     ]
 
     for field, value, said in wrong:

@@ -96,6 +96,7 @@ def test_a_token_ends_after_thirty_days_unless_told(admin: PersonCaller) -> None
         ("region", "MOON"),
         ("needsApproval", "yes"),
         ("tags", {"a:b": "c"}),
+        ("tags", {"timezone": "Berlin"}),
         ("name", ""),
     ],
 )
@@ -280,6 +281,7 @@ def test_wrong_tokens_are_counted_and_then_refused_for_a_while(settings: Any) ->
         ("deviceId", "a b"),
         ("region", "MOON"),
         ("tags", {"a": 1}),
+        ("tags", {"timezone": "CET/CEST"}),
         ("firmwareVersion", "one"),
         ("surprise", 1),
     ],

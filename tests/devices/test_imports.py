@@ -215,12 +215,13 @@ def test_each_csv_line_stands_alone(admin: PersonCaller) -> None:
         "taken,sensor-v1,,,,,",
         "good-1,sensor-v1,,,,,",
         "good-2,sensor-v1,,,,,",
+        "d-21,sensor-v1,,,timezone=Europa/Berlin,,",
     ]
 
     found = imported(admin, "\n".join(lines))
 
     assert found["status"] == "Completed"
-    assert (found["total"], found["created"], found["rejected"]) == (19, 2, 17)
+    assert (found["total"], found["created"], found["rejected"]) == (20, 2, 18)
     assert rejections(found) == {
         3: "invalid",
         4: "reserved",
@@ -239,6 +240,7 @@ def test_each_csv_line_stands_alone(admin: PersonCaller) -> None:
         17: "malformed",
         18: "device_exists",
         19: "duplicate_in_file",
+        21: "unknown_timezone",
     }
     said = {row["line"]: row for row in found["results"]}
     assert said[8]["deviceId"] == "d-7"

@@ -177,6 +177,9 @@ def test_a_name_that_is_none_is_refused(
         ({"tags": {" a": "x"}}, "/tags"),
         ({"tags": {"x" * 65: "x"}}, "/tags"),
         ({"tags": {str(n): "x" for n in range(51)}}, "/tags"),
+        ({"tags": {"timezone": "Mars/Olympus"}}, "/tags/timezone"),
+        ({"tags": {"timezone": ""}}, "/tags/timezone"),
+        ({"tags": {"timezone": "localtime"}}, "/tags/timezone"),
         ({"metadata": []}, "/metadata"),
         ({"metadata": None}, "/metadata"),
         ({"metadata": {"a": "x" * 17_000}}, "/metadata"),
@@ -194,6 +197,21 @@ def test_a_field_of_the_wrong_kind_is_named(
 
     assert set(pointers(problem_of(response, 400))) == {pointer}
     assert not Device.objects.exists()
+
+
+@pytest.mark.parametrize("method", ["put", "patch"])
+def test_a_time_zone_that_is_none_is_refused_where_a_device_is_changed(
+    operator: PersonCaller, method: str
+) -> None:
+    register(operator, tags={"timezone": "Europe/Berlin"})
+    body = {"model": "sensor-v1", "tags": {"timezone": "europe/berlin"}}
+
+    response = getattr(operator, method)("/devices/d-1", body)
+
+    document = problem_of(response, 400)
+    assert pointers(document) == {"/tags/timezone": "unknown_timezone"}
+    assert "perhaps 'Europe/Berlin' is meant" in document["detail"]
+    assert Device.objects.get().tags == {"timezone": "Europe/Berlin"}
 
 
 def test_fifty_tags_and_odd_metadata_come_back_as_they_were(
