@@ -214,6 +214,7 @@ SERVER_ERRORS = frozenset(
         "fell_back",
         "disabled",
         "secure_boot_required",
+        "unknown_timezone",
         "offline",
         "cpu",
         "memory",

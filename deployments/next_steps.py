@@ -67,6 +67,8 @@ NEXT_STEPS = {
     "quarantined": "Look at its quarantine: release it when the image is known to be "
     "good, or deploy another one.",
     "disabled": "Enable the device, then deploy to it again.",
+    "unknown_timezone": "Correct its tag `timezone`, as in `Europe/Berlin`, then "
+    "deploy to it again: nobody knew when its maintenance window was open.",
     "secure_boot_required": "Turn its secure boot on, then deploy to it again.",
     "security_version": "Deploy an image of a higher security version: the device has "
     "confirmed one.",

@@ -12,6 +12,7 @@ from datetime import datetime
 from deployments.choices import DeploymentStatus, StageStatus, TargetStatus
 from deployments.models import Deployment, Stage, Target, Update
 from deployments.services.sweeps import ROLLBACK_PATIENCE
+from deployments.windows import NO_ZONE, NO_ZONE_CODE
 from health.models import DeviceState
 
 D, T = DeploymentStatus, TargetStatus
@@ -109,21 +110,27 @@ def _pending(
         )
     if around.busy_with is not None:
         return Waiting(f"its update by the deployment {around.busy_with!r}")
-    if target.next_attempt_at is not None and target.next_attempt_at > now:
-        if target.exposed_at is None:
-            return Waiting(target.message, target.next_attempt_at)
-        return Waiting(
-            f"its next attempt at {target.next_attempt_at:%H:%M:%S} UTC, after: "
-            f"{target.message}",
-            target.next_attempt_at,
-        )
-    since = [stage.opened_at, deployment.resumed_at]
-    if target.exposed_at is not None:
-        since = [target.next_attempt_at, deployment.resumed_at]
+    # What was noted when it last polled; its tag may have been corrected since.
+    was_in_no_zone = target.error_code == NO_ZONE_CODE
+    next_attempt_at = None if was_in_no_zone else target.next_attempt_at
+    since = [deployment.resumed_at, next_attempt_at]
+    if target.exposed_at is None:
+        since.append(stage.opened_at)
     given_up_at = max(
         (at + deployment.offline_deadline for at in since if at is not None),
         default=None,
     )
+    window = deployment.window
+    if window is not None and window.names_no_zone(target.device.tags):
+        return Waiting(f"a correction: {NO_ZONE}", given_up_at)
+    if next_attempt_at is not None and next_attempt_at > now:
+        if target.exposed_at is None:
+            return Waiting(target.message, next_attempt_at)
+        return Waiting(
+            f"its next attempt at {next_attempt_at:%H:%M:%S} UTC, after: "
+            f"{target.message}",
+            next_attempt_at,
+        )
     if state is None or state.online_until <= now:
         return Waiting("the device, which is offline", given_up_at)
     return Waiting("the device to poll", given_up_at)

@@ -2,7 +2,6 @@
 
 from datetime import timedelta
 from typing import Any
-from zoneinfo import available_timezones
 
 from django.conf import settings
 from django.utils import timezone
@@ -29,6 +28,7 @@ from deployments.strategies.registry import STRATEGIES, make_plan
 from deployments.strategies.types import Fleet, ParameterError
 from deployments.windows import DAYS, DEVICE_ZONE
 from devices.api.serializers import MAX_IDS_A_REQUEST, RegionField
+from devices.timezones import unknown_zone, zone_named
 from firmware.api.serializers import VersionField
 from health.api.serializers import BootIdField, ChecksumField
 from hotswap.common.api.serializers import (
@@ -82,9 +82,9 @@ class ZoneField(StrictCharField):
 
     def to_internal_value(self, data: Any) -> str:
         name = super().to_internal_value(data)
-        if name != DEVICE_ZONE and name not in available_timezones():
+        if name != DEVICE_ZONE and zone_named(name) is None:
             raise serializers.ValidationError(
-                f"{name!r} is not a time zone, as in Europe/Berlin", code="invalid"
+                unknown_zone(name), code="unknown_timezone"
             )
         return name
 

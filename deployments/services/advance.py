@@ -358,7 +358,19 @@ def _keep_window(deployment: Deployment, now: datetime) -> None:
     window = deployment.window
     if window is None or window.zone == DEVICE_ZONE:
         return
-    opening = window.opening_after(now, window.zone_of({}))
+    zone = window.zone_of({})
+    if zone is None:
+        if deployment.status == DeploymentStatus.RUNNING:
+            _pause(
+                deployment,
+                PauseReason.WINDOW,
+                f"the time zone of its maintenance window, {window.zone}, is not known "
+                "on this server",
+                now,
+                level=Level.WARNING,
+            )
+        return
+    opening = window.opening_after(now, zone)
     is_outside = PauseReason.WINDOW in deployment.pause_reasons
     if opening is not None and deployment.status == DeploymentStatus.RUNNING:
         _pause(

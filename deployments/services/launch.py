@@ -16,7 +16,9 @@ from django.db.models import (
     ExpressionWrapper,
     F,
     OuterRef,
+    Q,
 )
+from django.db.models.fields.json import KeyTextTransform
 from django.utils import timezone
 
 from deployments.choices import (
@@ -58,8 +60,10 @@ from deployments.services.targeting import (
 from deployments.strategies.forecast import forecast
 from deployments.strategies.registry import make_plan
 from deployments.strategies.types import Fleet, ParameterError, Plan
+from deployments.windows import DEFAULT_ZONE, DEVICE_ZONE, NO_ZONE_CODE
 from devices.models import Device
 from devices.services.groups import hold_groups
+from devices.timezones import ZONE_TAG, zone_names
 from firmware.choices import FirmwareStatus
 from firmware.models import Firmware
 from hotswap.common import audit
@@ -265,7 +269,7 @@ def preview_deployment(*, request: DeploymentRequest, now: datetime) -> Preview:
             fleet=Device.objects.filter(model=firmware.model_id).count(),
         ),
         _forecast(request, firmware, plan, now) if plan else None,
-        _warnings(judged, firmware),
+        (*_warnings(judged, firmware), *_zone_warnings(judged, request)),
     )
 
 
@@ -341,6 +345,43 @@ def _warnings(judged: Any, firmware: Firmware) -> tuple[LaunchWarning, ...]:
             )
         )
     return tuple(warnings)
+
+
+def _zone_warnings(judged: Any, request: DeploymentRequest) -> list[LaunchWarning]:
+    """Tell of devices whose own time is not known, where the window goes by it."""
+    window = request.maintenance_window
+    if window is None or window["timezone"] != DEVICE_ZONE:
+        return []
+    counts = (
+        judged.filter(exclusion="")
+        .annotate(zone=KeyTextTransform(ZONE_TAG, "tags"))
+        .aggregate(
+            unknown=Count(
+                "pk", filter=Q(zone__isnull=False) & ~Q(zone__in=zone_names())
+            ),
+            absent=Count("pk", filter=Q(zone__isnull=True)),
+        )
+    )
+    warnings = []
+    if counts["unknown"]:
+        warnings.append(
+            LaunchWarning(
+                NO_ZONE_CODE,
+                f"Devices whose tag {ZONE_TAG} names no time zone: "
+                f"{counts['unknown']:,}. They get no order before it is corrected",
+                counts["unknown"],
+            )
+        )
+    if counts["absent"]:
+        warnings.append(
+            LaunchWarning(
+                "no_timezone",
+                f"Devices without a tag {ZONE_TAG}: {counts['absent']:,}. Their window "
+                f"is that of {DEFAULT_ZONE}",
+                counts["absent"],
+            )
+        )
+    return warnings
 
 
 def create_deployment(
@@ -474,6 +515,7 @@ def _freeze(
         )
     fleet = _fleet(request, audience, judged)
     plan, written = _write(deployment, request, judged, fleet)
+    warnings = _zone_warnings(judged, request)
     deployment.target_count = written
     deployment.matched_count = audience.matched
     deployment.started_at = now
@@ -493,6 +535,14 @@ def _freeze(
         ),
         now=now,
     )
+    for warning in warnings:
+        log(
+            deployment,
+            "deployment.warning",
+            f"{warning.code}: {warning.detail}",
+            now=now,
+            level=Level.WARNING,
+        )
     return audience
 
 
@@ -526,6 +576,7 @@ def request_of(deployment: Deployment) -> DeploymentRequest:
         parameters=deployment.parameters,
         offline_devices=deployment.offline_devices,
         busy_devices=deployment.busy_devices,
+        maintenance_window=deployment.maintenance_window,
     )
 
 

@@ -6,7 +6,8 @@ Rules:
 - Going back comes before going forward; of several deployments the older wins.
 - A deployment may give so many orders a minute and no more, may spread the start of
   each stage, and a device may have a window of its own: what comes too early is
-  postponed, with the time and the reason.
+  postponed, with the time and the reason. Where nobody knows what time it is at the
+  device, there is no order.
 - What a device runs is looked at again at the offer: it may have changed since the
   plan was frozen.
 - A device that does not report secure boot, where its model requires it, gets no
@@ -47,7 +48,7 @@ from deployments.services.log import INTO_LOG, log
 from deployments.services.sweeps import LOCKED_SAID
 from deployments.services.targeting import REASONS
 from deployments.spread import share_of
-from deployments.windows import DEVICE_ZONE
+from deployments.windows import DEVICE_ZONE, NO_ZONE, NO_ZONE_CODE
 from devices.models import Device
 from firmware import signing
 from firmware.models import DeviceModel, Firmware
@@ -61,6 +62,8 @@ from health.services.watching import Watch, fresh_sample, watch
 from hotswap.common.rows import Columns, prepared_cursor
 
 MAX_SKIPS = 20
+# So soon a device is looked at again whose tag was wrong: a person may correct it.
+LOOK_AGAIN = timedelta(minutes=1)
 MINUTE = timedelta(minutes=1)
 PACE_LOCK = 0x50414345
 
@@ -432,10 +435,12 @@ def _offer_target(
             now,
         )
         return None
-    postponed = _postponed_until(target, device, now)
+    postponed = _postponed(target, device, now)
     if postponed is not None:
-        target.next_attempt_at, target.message = postponed
-        target.save(update_fields=["next_attempt_at", "message"])
+        target.next_attempt_at = postponed.until
+        target.error_code = postponed.code
+        target.message = postponed.reason
+        target.save(update_fields=["next_attempt_at", "error_code", "message"])
         return None
     if target.exposed_at is None:
         if device.firmware_checksum == firmware.sha256:
@@ -470,20 +475,32 @@ def _take_turn(paced_id: UUID) -> None:
         )
 
 
-def _postponed_until(
-    target: Target, device: Device, now: datetime
-) -> tuple[datetime, str] | None:
-    """Return until when an order must wait, and why; None if it may be given."""
+@dataclass(frozen=True, slots=True)
+class _Postponed:
+    """Until when an order must wait, and why; `code` if that is an error."""
+
+    until: datetime
+    reason: str
+    code: str = ""
+
+
+def _postponed(target: Target, device: Device, now: datetime) -> _Postponed | None:
+    """Tell what an order must wait for; None if it may be given."""
     deployment = target.deployment
     window = deployment.window
     if window is not None and window.zone == DEVICE_ZONE:
-        opening = window.opening_after(now, window.zone_of(device.tags))
+        zone = window.zone_of(device.tags)
+        if zone is None:
+            return _Postponed(now + LOOK_AGAIN, NO_ZONE, NO_ZONE_CODE)
+        opening = window.opening_after(now, zone)
         if opening is not None:
-            return opening, "outside of its maintenance window"
+            return _Postponed(opening, "outside of its maintenance window")
     if deployment.start_spread and target.exposed_at is None:
         turn = _turn_of(target)
         if turn > now:
-            return turn, "the start of its stage is spread, and its turn comes later"
+            return _Postponed(
+                turn, "the start of its stage is spread, and its turn comes later"
+            )
     limit = deployment.max_devices_per_minute
     if limit is not None:
         given = Update.objects.filter(
@@ -495,7 +512,7 @@ def _postponed_until(
         # The order that must be a minute old before there is a place again.
         place = latest[limit - 1 : limit].first()
         if place is not None:
-            return place + MINUTE, f"{limit} devices a minute are the most"
+            return _Postponed(place + MINUTE, f"{limit} devices a minute are the most")
     return None
 
 

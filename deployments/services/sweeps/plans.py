@@ -15,6 +15,7 @@ from deployments.services.sweeps.statements import (
     SHOWS_FORMER,
     run,
 )
+from deployments.windows import NO_ZONE_CODE
 
 
 def retry(deployment: Deployment, now: datetime) -> int:
@@ -72,21 +73,31 @@ def _plan_anew(which: Q, now: datetime) -> int:
 
 
 def skip_unseen(deployment: Deployment, now: datetime, awake_since: datetime) -> int:
-    """Skip the targets of open stages that were never seen before the deadline."""
+    """Skip the targets of open stages that the deadline has passed without an order.
+
+    One that was told to come back later has the deadline from then on. One whose time
+    zone is not known waits for a person, no longer than for a device.
+    """
     return run(
         f"""
         WITH moved AS (
             UPDATE deployments_target t
-            SET status = 'skipped', error_code = 'never_seen',
-                message = 'it was not seen before the offline deadline',
-                settled_at = %(now)s, updated_at = %(now)s
+            SET status = 'skipped',
+                error_code = CASE t.error_code WHEN '{NO_ZONE_CODE}'
+                    THEN t.error_code ELSE 'never_seen' END,
+                message = CASE t.error_code WHEN '{NO_ZONE_CODE}'
+                    THEN t.message ELSE 'it was not seen before the offline deadline'
+                    END,
+                next_attempt_at = NULL, settled_at = %(now)s, updated_at = %(now)s
             FROM deployments_stage st
             WHERE t.deployment_id = %(deployment)s AND t.status = 'pending'
               AND t.exposed_at IS NULL
               AND st.deployment_id = t.deployment_id AND st.number = t.stage_number
               -- Said on its own: GREATEST leaves NULLs out.
               AND st.opened_at IS NOT NULL
-              AND GREATEST(st.opened_at, %(resumed)s::timestamptz, %(awake)s)
+              AND GREATEST(st.opened_at, %(resumed)s::timestamptz, %(awake)s,
+                      CASE WHEN t.error_code <> '{NO_ZONE_CODE}'
+                          THEN t.next_attempt_at END)
                   + %(deadline)s < %(now)s
             RETURNING t.deployment_id, t.device_id, t.stage_number, t.message
         ), logged AS (
