@@ -125,6 +125,12 @@ class EmptyImportError(InvalidInputError):
     code = "empty"
 
 
+class NotCsvError(InvalidInputError):
+    """The file is a workbook, or in another character set."""
+
+    code = "not_csv"
+
+
 class TooManyLinesError(TooLargeError):
     code = "too_many_lines"
 

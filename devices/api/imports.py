@@ -17,9 +17,14 @@ from rest_framework.exceptions import ParseError, UnsupportedMediaType, Validati
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from devices.api.lines import MAX_LINE_BYTES, read_header
+from devices.api.spreadsheets import (
+    CHARACTER_SETS,
+    MAX_LINE_BYTES,
+    read_spreadsheet,
+    refuse_workbook,
+)
 from devices.choices import ImportFormat, ImportStatus, LineOutcome
-from devices.exceptions import EmptyImportError, ImportNotFoundError, TooManyLinesError
+from devices.exceptions import ImportNotFoundError, TooManyLinesError
 from devices.models import DeviceImport, DeviceImportLine
 from devices.services import imports
 from hotswap.common.api.base import ApiView, ListView, acting_person
@@ -36,6 +41,10 @@ FORMATS = {
     "text/csv": ImportFormat.CSV,
     "application/x-ndjson": ImportFormat.NDJSON,
 }
+# What else browsers and tools say of a CSV file; it is read as one.
+ALIASES = dict.fromkeys(
+    ("application/csv", "application/vnd.ms-excel", "text/plain"), ImportFormat.CSV
+)
 PIECE_BYTES = 256 * 1024
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
@@ -45,24 +54,37 @@ BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 @dataclass(frozen=True, slots=True)
 class ReceivedFile:
-    """A whole body on disk."""
+    """A whole body on disk; `charset` is what its sender says, if that is anything."""
 
     file: IO[bytes]
     format: ImportFormat
     digest: str
+    charset: str | None = None
 
 
-def _format_of(request: Request) -> ImportFormat:
+def _format_of(request: Request) -> tuple[ImportFormat, str | None]:
+    """Return what the sender says of its body: format and character set."""
     said = request.META.get("CONTENT_TYPE", "")
-    media_type, *parameters = (part.strip().lower() for part in said.split(";"))
-    others = {part.replace('"', "") for part in parameters} - {"charset=utf-8", ""}
+    media_type, *others = (part.strip().lower() for part in said.split(";"))
+    parameters = {
+        name.strip(): value.strip().strip('"')
+        for name, _, value in (part.partition("=") for part in others if part)
+    }
+    file_format = (FORMATS | ALIASES).get(media_type)
+    charset = parameters.pop("charset", None)
+    is_csv = file_format is ImportFormat.CSV
+    if is_csv and parameters.get("header") == "present":
+        del parameters["header"]
+    is_known = charset in ((None, *CHARACTER_SETS) if is_csv else (None, "utf-8"))
     coding = request.headers.get("Content-Encoding", "identity").lower()
-    if media_type not in FORMATS or others or coding != "identity":
+    if file_format is None or parameters or not is_known or coding != "identity":
         raise UnsupportedMediaType(
             said,
-            detail="send text/csv or application/x-ndjson, in UTF-8 and not compressed",
+            detail="send CSV (text/csv, with a header, in UTF-8 unless charset says "
+            f"one of {', '.join(CHARACTER_SETS)}) or JSON lines "
+            "(application/x-ndjson, in UTF-8), not compressed; save a workbook as CSV",
         )
-    return FORMATS[media_type]
+    return file_format, charset
 
 
 @contextmanager
@@ -72,11 +94,11 @@ def received_file(request: Request) -> Iterator[ReceivedFile]:
     It lies on disk first, so that a slow sender holds no transaction open.
 
     Raises:
-        UnsupportedMediaType: neither CSV nor NDJSON in UTF-8 (415).
+        UnsupportedMediaType: neither CSV nor NDJSON (415).
         TooLargeError: more than the installation takes (413).
         ParseError: the body ended before it was complete.
     """
-    file_format = _format_of(request)
+    file_format, charset = _format_of(request)
     limit = settings.IMPORT_MAX_BYTES
     expected = int(request.META.get("CONTENT_LENGTH") or 0)
     digest = hashlib.sha256()
@@ -99,11 +121,11 @@ def received_file(request: Request) -> Iterator[ReceivedFile]:
         if received < expected:
             raise ParseError("the body ended before it was complete", code="incomplete")
         file.seek(0)
-        yield ReceivedFile(file, file_format, digest.hexdigest())
+        yield ReceivedFile(file, file_format, digest.hexdigest(), charset)
 
 
 def lines_of(file: IO[bytes]) -> Iterator[tuple[int, bytes | None]]:
-    """Give number and bytes of each line that is not empty, without its end.
+    """Give number and bytes of each line of NDJSON that is not empty, without its end.
 
     None stands for the bytes of a line that is too long.
     """
@@ -141,15 +163,15 @@ def take_file_in(*, actor: User, received: ReceivedFile) -> DeviceImport:
 
     Raises:
         InvalidInputError: the header is wrong, or there is no line.
+        NotCsvError: a workbook, or another character set.
         TooManyLinesError: 413.
     """
-    lines = lines_of(received.file)
-    columns: list[str] = []
+    refuse_workbook(received.file)
     if received.format is ImportFormat.CSV:
-        first = next(lines, None)
-        if first is None:
-            raise EmptyImportError("the file is empty")
-        columns = read_header(first[1])
+        sheet = read_spreadsheet(received.file, received.charset)
+        columns, lines = sheet.columns, sheet.records
+    else:
+        columns, lines = [], lines_of(received.file)
     return imports.begin_import(
         actor=actor,
         file_format=received.format,

@@ -1,6 +1,5 @@
 """Lines of an import, read by the rules of `POST /devices`."""
 
-import csv
 from collections.abc import Callable
 from typing import Any
 
@@ -8,20 +7,14 @@ from rest_framework.exceptions import ParseError, ValidationError
 from rest_framework.fields import empty
 
 from devices.api.serializers import DeviceInput
+from devices.api.spreadsheets import MAX_LINE_BYTES, METADATA, TAG, TAGS, cells_of
 from devices.choices import ImportFormat
 from devices.services.imports import ReadLine
 from devices.services.registry import NewDevice
 from hotswap.common.api.errors import flat_errors
 from hotswap.common.api.parsers import parse_json
-from hotswap.common.errors import FieldError, InvalidInputError
-from hotswap.common.words import counted
 
 MAX_REMEMBERED = 10_000
-MAX_LINE_BYTES = 128 * 1024
-REQUIRED_COLUMNS = ("deviceId", "model")
-TEXT_COLUMNS = ("deviceId", "model", "region", "firmwareVersion")
-TAGS, METADATA, TAG = "tags", "metadata", "tag:"
-KNOWN_COLUMNS = (*TEXT_COLUMNS, TAGS, METADATA)
 
 
 class _LineError(ValueError):
@@ -31,70 +24,6 @@ class _LineError(ValueError):
         super().__init__(detail)
         self.code = code
         self.detail = detail
-
-
-def _cells(text: str) -> list[str]:
-    try:
-        rows = list(csv.reader([text], strict=True))
-    except csv.Error as error:
-        raise _LineError("malformed", f"malformed CSV: {error}") from None
-    return rows[0] if rows else []
-
-
-def read_header(raw: bytes | None) -> list[str]:
-    """Read the first line of a CSV file.
-
-    Raises:
-        InvalidInputError: it names no columns, unknown ones, one twice, or not all
-            that are needed; each with its name.
-    """
-    try:
-        if raw is None:
-            raise _LineError("line_too_long", "it is too long")
-        columns = _cells(_decoded(raw))
-    except _LineError as error:
-        raise InvalidInputError(
-            f"the first line must name the columns: {error.detail}",
-            code="malformed_header",
-        ) from None
-    errors = []
-    for number, name in enumerate(columns):
-        if name in columns[:number]:
-            errors.append(_column(name, "duplicate", "is there twice"))
-        elif name.startswith(TAG):
-            if not 1 <= len(name.removeprefix(TAG)) <= 64 or ":" in name[len(TAG) :]:
-                errors.append(
-                    _column(name, "invalid", "must name a tag of 1 to 64 characters")
-                )
-        elif name not in KNOWN_COLUMNS:
-            known = ", ".join((*KNOWN_COLUMNS, f"{TAG}NAME"))
-            errors.append(_column(name, "unknown", f"is unknown; known are: {known}"))
-    errors += [
-        _column(name, "required", "is missing")
-        for name in REQUIRED_COLUMNS
-        if name not in columns
-    ]
-    if errors:
-        raise InvalidInputError(
-            errors[0].detail, code="malformed_header", errors=errors
-        )
-    return columns
-
-
-def _column(name: str, code: str, detail: str) -> FieldError:
-    shown = name[:80]
-    pointer = shown.replace("~", "~0").replace("/", "~1")
-    return FieldError(f"/{pointer}", code, f"the column {shown!r} {detail}")
-
-
-def _decoded(raw: bytes) -> str:
-    try:
-        text = raw.decode()
-    except UnicodeDecodeError:
-        raise _LineError("malformed", "the line is not UTF-8") from None
-    if "\x00" in text:
-        raise _LineError("invalid_character", "NUL characters are not allowed")
-    return text
 
 
 def _remembering(validate: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -144,7 +73,7 @@ class LineReader:
                 raise _LineError(
                     "line_too_long", f"a line has {MAX_LINE_BYTES} bytes at most"
                 )
-            body = self._from_csv(_decoded(raw)) if self._is_csv else parse_json(raw)
+            body = self._from_csv(raw) if self._is_csv else parse_json(raw)
             given = self._serializer.run_validation(body)
         except _LineError as error:
             return _refused(body, error.code, error.detail)
@@ -160,22 +89,21 @@ class LineReader:
         device = NewDevice(model_name=given.pop("model"), **given)
         return ReadLine(device, device.device_id)
 
-    def _from_csv(self, text: str) -> dict[str, Any]:
-        """Turn a line into the body that `POST /devices` takes.
+    def _from_csv(self, raw: bytes) -> dict[str, Any]:
+        """Turn a record into the body that `POST /devices` takes.
 
         Empty cells are left out. A cell of `tags` is `name=value;name=value`.
         """
-        cells = _cells(text)
-        if len(cells) != len(self._columns):
-            raise _LineError(
-                "wrong_columns",
-                f"the line has {counted(len(cells), 'cell')}"
-                f", the header {len(self._columns)}",
-            )
+        try:
+            cells = cells_of(raw, len(self._columns))
+        except ValueError as error:
+            raise _LineError(*error.args) from None
         body: dict[str, Any] = {}
         tags: list[tuple[str, str]] = []
         for name, cell in zip(self._columns, cells, strict=True):
-            if cell == "":
+            if "\x00" in cell:
+                raise _LineError("invalid_character", "NUL characters are not allowed")
+            if not cell.strip():
                 continue
             if name == TAGS:
                 tags += _tags(cell)
@@ -184,7 +112,7 @@ class LineReader:
             elif name == METADATA:
                 body[METADATA] = _metadata(cell)
             else:
-                body[name] = cell
+                body[name] = cell.strip()
         if tags:
             body[TAGS] = dict(tags)
             if len(body[TAGS]) < len(tags):

@@ -14,6 +14,7 @@ from django.utils.safestring import SafeString
 from unfold.decorators import display
 
 from devices.api.imports import ReceivedFile, keys_file, take_file_in
+from devices.api.spreadsheets import SAVE_AS
 from devices.choices import OPEN_IMPORTS, ImportFormat, ImportStatus, LineOutcome
 from devices.models import DeviceImport
 from devices.services import imports
@@ -41,6 +42,8 @@ from hotswap.common.words import counted
 SHOWN_REJECTED = 100
 SUFFIXES = {
     ".csv": ImportFormat.CSV,
+    ".tsv": ImportFormat.CSV,
+    ".txt": ImportFormat.CSV,
     ".ndjson": ImportFormat.NDJSON,
     ".jsonl": ImportFormat.NDJSON,
 }
@@ -62,14 +65,16 @@ class ImportForm(ConsoleForm):
         widget=forms.FileInput(
             attrs={"class": "hs-file", "accept": ",".join(SUFFIXES)}
         ),
-        help_text="CSV (.csv) or JSON lines (.ndjson, .jsonl), in UTF-8",
+        help_text="CSV (.csv, .tsv, .txt) or JSON lines (.ndjson, .jsonl), in UTF-8; "
+        "save a workbook as CSV UTF-8 first",
     )
 
     def clean_file(self) -> Any:
         file = self.cleaned_data["file"]
         if PurePath(file.name).suffix.lower() not in SUFFIXES:
             raise forms.ValidationError(
-                f"The name must end in one of {', '.join(SUFFIXES)}."
+                f"The name must end in one of {', '.join(SUFFIXES)}: {SAVE_AS} if it "
+                "is a workbook."
             )
         if file.size > settings.IMPORT_MAX_BYTES:
             raise forms.ValidationError(

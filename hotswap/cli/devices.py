@@ -35,9 +35,11 @@ app = typer.Typer(
     help="Register, import, list and revoke devices.", no_args_is_help=True
 )
 COLUMNS = ("deviceId", "model", "region", "firmwareVersion", "status", "lastSeenAt")
-CONTENT_TYPES = {".csv": "text/csv", ".ndjson": "application/x-ndjson"} | {
-    ".jsonl": "application/x-ndjson"
-}
+CONTENT_TYPES = {
+    ".csv": "text/csv",
+    ".tsv": "text/csv",
+    ".ndjson": "application/x-ndjson",
+} | {".jsonl": "application/x-ndjson"}
 POLL_SECONDS = 0.5
 SHOWN_REJECTIONS = 20
 

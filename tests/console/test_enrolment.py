@@ -203,7 +203,10 @@ def test_the_moving_part_has_the_page_loaded_anew_when_it_is_done(
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("d.txt", b"deviceId,model\nd-1,sensor-v1\n", "must end in one of"),
+        ("d.pdf", b"deviceId,model\nd-1,sensor-v1\n", "must end in one of"),
+        ("d.xlsx", b"PK\x03\x04", "save it as CSV UTF-8"),
+        ("d.csv", b"PK\x03\x04", "save it as CSV UTF-8"),
+        ("d.csv", b"deviceId,model,tag:a\nd-1,m,\xe4\n", "not in UTF-8"),
         ("d.csv", b"deviceId,colour\nd-1,red\n", "the column &#x27;colour&#x27;"),
         ("d.ndjson", b"\n", "holds no devices"),
     ],
