@@ -317,6 +317,108 @@ def test_planted_defect_is_found(spoil: Spoil, fault: str) -> None:
     assert any(fault in each for each in found), found
 
 
+def hot(*seconds: float, **fields: Any) -> Spoil:
+    """Let device 1 send heartbeats that exceed the limit of its CPU."""
+    values = {"cpu": 99.0, "memory": 20.0, "errors": 0.0} | fields
+    return add(
+        "readings",
+        *(Reading("device-1", at(second), "2.0.0", **values) for second in seconds),
+    )
+
+
+def failed_as(code: str, second: float) -> Spoil:
+    """Let device 1 fail after its proof."""
+
+    def spoil(history: History) -> History:
+        history = change("orders", is_first, status="failed", error_code=code)(history)
+        history = change("targets", of_device_1, status="failed")(history)
+        line = Event(250, at(second), "device.failed", "device-1", 1, f"{code}: so")
+        return add("events", line)(history)
+
+    return spoil
+
+
+FIVE_MINUTES = range(60, 400, 30)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        hot(*FIVE_MINUTES),
+        hot(*FIVE_MINUTES, cpu=5.0, memory=96.0),
+        hot(60, 120, cpu=5.0, errors=0.2),
+    ],
+)
+def test_success_beside_a_breach_is_found(spoil: Spoil) -> None:
+    found = faults_in(spoil(RIGHT), WITNESSES)
+
+    assert any("is a success and breached" in each for each in found), found
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        # Not for long enough; with a break; over and over, but never heard meanwhile.
+        hot(*range(60, 350, 30)),
+        lambda history: hot(*FIVE_MINUTES)(hot(200, cpu=5.0)(history)),
+        hot(60, 260, 500),
+        # Exempt, and after the watch.
+        lambda history: change("orders", is_first, exempt=("cpu",))(
+            hot(*FIVE_MINUTES)(history)
+        ),
+        lambda history: replace(
+            hot(*FIVE_MINUTES)(history),
+            deployment=replace(
+                history.deployment,
+                finished_at=at(40),
+                watch_duration=timedelta(minutes=5),
+            ),
+        ),
+    ],
+)
+def test_what_is_no_breach_is_no_defect(spoil: Spoil) -> None:
+    assert faults_in(spoil(RIGHT), WITNESSES) == []
+
+
+@pytest.mark.parametrize("code", ["cpu", "offline", "fell_back", "download_failed"])
+def test_failure_without_evidence_is_found(code: str) -> None:
+    spoilt = failed_as(code, 60)(hot(20, 40, 60, cpu=5.0)(RIGHT))
+
+    found = faults_in(spoilt, WITNESSES)
+
+    assert any("nothing that it gave shows that" in each for each in found), found
+
+
+def test_failure_with_evidence_is_no_defect() -> None:
+    for spoilt in (
+        failed_as("cpu", 390)(hot(*FIVE_MINUTES)(RIGHT)),
+        failed_as("offline", 130)(RIGHT),
+        failed_as("fell_back", 60)(
+            add("readings", Reading("device-1", at(55), "1.0.0"))(RIGHT)
+        ),
+    ):
+        found = faults_in(spoilt, WITNESSES)
+
+        assert not any("nothing that it gave" in each for each in found), found
+
+
+def test_silence_that_an_outage_explains_is_no_evidence() -> None:
+    silent = failed_as("offline", 130)(RIGHT)
+    away = replace(silent.deployment, awake_since=at(60))
+
+    found = faults_in(replace(silent, deployment=away), WITNESSES)
+
+    assert any("failed as offline and nothing" in each for each in found), found
+
+
+def test_rollback_of_a_gate_without_a_failure_is_found() -> None:
+    begun = add("events", Event(260, at(40), "rollback.started", "", 1, "stage 1"))
+
+    found = faults_in(begun(RIGHT), WITNESSES)
+
+    assert any("though no device had failed" in each for each in found), found
+
+
 def test_ordered_bytes_under_another_version_are_no_defect() -> None:
     called_otherwise = change("readings", of_device_1, version="1.0.0")
     warned = add(

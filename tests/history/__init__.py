@@ -5,6 +5,7 @@
 - `orders.py` replays the log and the reports of each order.
 - `stages.py` works out each gate again from the log alone.
 - `devices.py` asks what each device knows, and whether it has come to an end.
+- `verdicts.py` judges each device again by what it showed.
 
 `faults_in` is a pure function over the rows: it imports nothing of HotSwap, so it has
 an opinion of its own.
@@ -19,6 +20,7 @@ from tests.history.rows import (
     Deployment,
     Event,
     History,
+    Limits,
     Order,
     Reading,
     Report,
@@ -27,11 +29,13 @@ from tests.history.rows import (
     Witness,
 )
 from tests.history.stages import faults_of_stages
+from tests.history.verdicts import faults_of_verdicts
 
 __all__ = [
     "Deployment",
     "Event",
     "History",
+    "Limits",
     "Order",
     "Reading",
     "Report",
@@ -55,4 +59,5 @@ def faults_in(history: History, witnesses: Mapping[str, Witness]) -> list[str]:
         *faults_of_orders(history),
         *faults_of_stages(history),
         *faults_of_devices(history, witnesses),
+        *faults_of_verdicts(history),
     ]

@@ -1,5 +1,6 @@
 """Read a history from a database, with statements of its own."""
 
+from datetime import timedelta
 from typing import Any
 
 import psycopg
@@ -9,6 +10,7 @@ from tests.history.rows import (
     Deployment,
     Event,
     History,
+    Limits,
     Order,
     Reading,
     Report,
@@ -23,7 +25,8 @@ _OF_DEVICES = """
 """
 _DEPLOYMENT = """
     SELECT id::text, status, target_count, health_threshold, strategy, parameters,
-           rollback_thresholds
+           rollback_thresholds, health_criteria, finished_at,
+           (SELECT restarted_at FROM common_clock WHERE name = 'health-sweep')
     FROM deployments_deployment WHERE id = %s
 """
 _STAGES = """
@@ -46,7 +49,7 @@ _ORDERS = """
     SELECT u.id::text, u.deployment_id::text AS deployment, d.device_id AS device,
            u.kind, f.sha256 AS checksum, f.version, u.status, u.reboot_required,
            u.boot_id_before, u.offered_at, u.last_sequence, u.claimed_at, u.closed_at,
-           u.error_code
+           u.error_code, u.exempt
     FROM deployments_update u
     JOIN devices_device d ON d.id = u.device_id
     JOIN firmware_firmware f ON f.id = u.firmware_id
@@ -60,7 +63,9 @@ _REPORTS = """
     WHERE u.device_id IN (SELECT id FROM its)
 """
 _READINGS = """
-    SELECT d.device_id AS device, r.at, r.firmware_version AS version
+    SELECT d.device_id AS device, r.at, r.firmware_version AS version,
+           r.cpu_percent AS cpu, r.memory_percent AS memory, r.error_ratio AS errors,
+           r.is_first_of_boot
     FROM health_reading r JOIN devices_device d ON d.id = r.device_id
     WHERE r.device_id IN (SELECT id FROM its)
 """
@@ -94,7 +99,8 @@ def read_over(connection: psycopg.Connection[Any], deployment: str) -> History:
 def _deployment(connection: psycopg.Connection[Any], deployment: str) -> Deployment:
     row = connection.execute(_DEPLOYMENT, [deployment]).fetchone()
     assert row is not None, f"no deployment {deployment}"
-    own_id, status, count, threshold, strategy, parameters, limits = row
+    own_id, status, count, threshold, strategy, parameters, limits, *more = row
+    criteria, finished_at, awake_since = more
     is_canary = strategy == "Canary"
     return Deployment(
         id=own_id,
@@ -106,4 +112,16 @@ def _deployment(connection: psycopg.Connection[Any], deployment: str) -> Deploym
         if is_canary
         else (),
         in_flight=parameters["max_concurrent_batches"] if strategy == "Rolling" else 1,
+        limits=Limits(
+            cpu=limits["cpu_usage"],
+            cpu_duration=timedelta(seconds=limits["cpu_duration"]),
+            memory=limits["memory_usage"],
+            memory_duration=timedelta(seconds=limits["memory_duration"]),
+            errors=limits["error_rate"],
+            error_duration=timedelta(seconds=limits["error_duration"]),
+            offline_after=timedelta(seconds=limits["offline_after"]),
+        ),
+        watch_duration=timedelta(seconds=criteria["watch_duration"]),
+        finished_at=finished_at,
+        awake_since=awake_since,
     )

@@ -1,6 +1,6 @@
 """The rows of a history, and the words in them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -35,6 +35,19 @@ NEUTRAL_CODES = (
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """What a watched device may not exceed: percents, a ratio, and for how long."""
+
+    cpu: float = 95
+    cpu_duration: timedelta = timedelta(minutes=5)
+    memory: float = 90
+    memory_duration: timedelta = timedelta(minutes=5)
+    errors: float = 0.10
+    error_duration: timedelta = timedelta(0)
+    offline_after: timedelta = timedelta(minutes=2)
+
+
+@dataclass(frozen=True, slots=True)
 class Deployment:
     """The deployment, as stored.
 
@@ -42,6 +55,8 @@ class Deployment:
         shares: the cumulative percentages that its launch asked for, where its
             strategy has any.
         in_flight: how many stages may be open at once.
+        watch_duration: for how long its devices are watched after its end.
+        awake_since: since when silence has been looked for without a break.
     """
 
     id: str
@@ -51,6 +66,10 @@ class Deployment:
     minimum_exposure: float = 90.0
     shares: tuple[float, ...] = ()
     in_flight: int = 1
+    limits: Limits = Limits()
+    watch_duration: timedelta = timedelta(hours=1)
+    finished_at: datetime | None = None
+    awake_since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +128,7 @@ class Order:
     claimed_at: datetime | None = None
     closed_at: datetime | None = None
     error_code: str = ""
+    exempt: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +151,10 @@ class Reading:
     device: str
     at: datetime
     version: str
+    cpu: float | None = None
+    memory: float | None = None
+    errors: float | None = None
+    is_first_of_boot: bool = False
 
 
 @dataclass(frozen=True, slots=True)
