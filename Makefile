@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo demo-check serve agent test test-faults bench lint format browser proxy lock clean
+.PHONY: help demo demo-check serve agent test test-faults test-defaults bench lint format browser proxy lock clean
 
 help:
 	@echo "make demo        HotSwap with a fleet that takes a good and then a bad update"
@@ -14,6 +14,7 @@ help:
 	@echo "make agent       the agent as a wheel of its own, for devices"
 	@echo "make test        checks and the whole test suite"
 	@echo "make test-faults power cuts, kills and freezes at every step, chance from SEED"
+	@echo "make test-defaults  bad images on real agents at all defaults, 15 minutes"
 	@echo "make bench       speed beside its targets, on a database of a million devices"
 	@echo "make lint        style, types and imports"
 	@echo "make clean       remove the environment and caches (data folders stay)"
@@ -50,6 +51,9 @@ test: lint browser proxy
 # ALL=1 leaves none out for want of time.
 test-faults: $(VENV)/.ready-dev
 	SEED=$(SEED) CASE='$(CASE)' ALL=$(ALL) $(BIN)/python -m pytest -m campaign $(ARGS)
+
+test-defaults: $(VENV)/.ready-dev
+	$(BIN)/python -m pytest -m defaults tests/deployments/test_defaults.py $(ARGS)
 
 # Some benches alone, or a smaller database: ARGS="polls heartbeats --devices 200000".
 bench: $(VENV)/.ready-dev

@@ -140,9 +140,11 @@ def _confirming(deployment: Deployment, around: Surroundings) -> Waiting:
     update, state = around.update, around.state
     if update is None or update.claimed_at is None:
         return Waiting("its claim", update.deadline if update else None)
+    patience = deployment.proof_patience
+    if state is not None and state.firmware_checksum == update.firmware.sha256:
+        patience = deployment.settling_patience
     return Waiting(
-        _missing_proof(deployment, update, state),
-        update.claimed_at + deployment.proof_patience,
+        _missing_proof(deployment, update, state), update.claimed_at + patience
     )
 
 

@@ -21,7 +21,13 @@ from django.utils import timezone
 
 from deployments.api.copying import launch_body
 from deployments.api.serializers import DeploymentInput, preview_output, to_request
-from deployments.choices import BusyDevices, OfflineDevices, OnWarning, Strategy
+from deployments.choices import (
+    BusyDevices,
+    OfflineDevices,
+    OnLateBreach,
+    OnWarning,
+    Strategy,
+)
 from deployments.models import Deployment
 from deployments.services import launch
 from deployments.services.launch import DeploymentRequest
@@ -158,6 +164,14 @@ class LaunchForm(ConsoleForm):
         choices=[
             (OnWarning.PROCEED.value, "go on with a warning"),
             (OnWarning.PAUSE.value, "pause and ask"),
+        ],
+    )
+    onLateBreach = forms.ChoiceField(
+        label="If it falls below after the end",
+        required=False,
+        choices=[
+            (OnLateBreach.DEPLOYMENT.value, "roll the deployment back"),
+            (OnLateBreach.DEVICE.value, "send single devices back"),
         ],
     )
     rollbackThresholds_successRate = forms.FloatField(
@@ -297,7 +311,10 @@ class LaunchForm(ConsoleForm):
 
     @property
     def gate_fields(self) -> list[Any]:
-        names = ("healthThreshold", "onWarning", "rollbackThresholds_successRate")
+        names = (
+            *("healthThreshold", "onWarning", "rollbackThresholds_successRate"),
+            "onLateBreach",
+        )
         return [self[name] for name in names]
 
     @property

@@ -91,6 +91,9 @@ def live_context(deployment: Deployment) -> dict[str, Any]:
         "pill": deployment_pill(deployment),
         "live": status,
         "is_over": over,
+        "watched_until": deployment.watching_until,
+        # A watch after the end is looked at more rarely.
+        "refresh_seconds": 10 if over else 2,
         "now": now,
         "counted_at": f"{now:%H:%M:%S} UTC",
         "settled": settled,

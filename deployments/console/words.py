@@ -78,7 +78,7 @@ def stage_pill(status: str, *, is_over: bool) -> SafeString:
 
 
 def is_over(deployment: Deployment) -> bool:
-    """Tell whether nothing will change any more by itself."""
+    """Tell whether it has ended; its devices may still be watched."""
     return deployment.status not in ACTIVE_DEPLOYMENTS
 
 
@@ -89,4 +89,8 @@ def deployment_pill(deployment: Deployment) -> SafeString:
     )
     if is_ending:
         return pill("Cancelling", NOT_STARTED, "block")
+    if deployment.watching_until is not None:
+        tone, icon, word = DEPLOYMENT_LOOKS[D(deployment.status)]
+        until = f"{deployment.watching_until:%H:%M} UTC"
+        return pill(f"{word}, watched until {until}", tone, icon)
     return look_pill(DEPLOYMENT_LOOKS, deployment.status)

@@ -3,9 +3,11 @@
 import contextlib
 import json
 import secrets
+import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -78,35 +80,47 @@ class AgentDevice:
         self.config = folder / "agent.toml"
         self.config.write_text("\n".join(lines))
 
+    def forget_limits(self) -> None:
+        """Leave every interval and patience of the agent at its default."""
+        text = self.config.read_text()
+        self.config.write_text(text.partition("[limits]")[0])
+
     def running_image(self) -> bytes:
         return (self.folder / "data/current/image").read_bytes()
 
 
-StartAgent = Callable[[AgentDevice], None]
+@dataclass
+class StartAgent:
+    """Starts agents, each in a process group of its own."""
+
+    running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    def __call__(self, device: AgentDevice) -> None:
+        with (device.folder / "agent.log").open("ab") as log:
+            self.running[device.name] = subprocess.Popen(
+                [sys.executable, "-m", "devices.agent", "--config", device.config],
+                cwd=REPOSITORY,
+                stderr=log,
+                stdout=log,
+                start_new_session=True,
+            )
+
+    def pid_of(self, device: AgentDevice) -> int:
+        """Return the id of an agent's process, and of its group."""
+        return self.running[device.name].pid
 
 
 @contextlib.contextmanager
 def running_agents() -> Iterator[StartAgent]:
-    """Give a function that starts an agent; end all of them afterwards."""
-    running: list[subprocess.Popen[bytes]] = []
-
-    def start(device: AgentDevice) -> None:
-        with (device.folder / "agent.log").open("ab") as log:
-            running.append(
-                subprocess.Popen(
-                    [sys.executable, "-m", "devices.agent", "--config", device.config],
-                    cwd=REPOSITORY,
-                    stderr=log,
-                    stdout=log,
-                )
-            )
-
+    """Give what starts an agent; end all of them afterwards."""
+    start = StartAgent()
     try:
         yield start
     finally:
-        for process in running:
+        for process in start.running.values():
+            process.send_signal(signal.SIGCONT)
             process.terminate()
-        for process in running:
+        for process in start.running.values():
             process.wait(20)
 
 

@@ -5,13 +5,14 @@ suffers from a fault of the new image as long as it runs it.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import transaction
 
+from deployments.exceptions import UpdateClosedError
 from deployments.services.advance import tick
 from deployments.services.offers import poll
 from health.services.watching import sweep
@@ -54,7 +55,9 @@ class ObedientDevice:
             self.beats_at = self.polls_at = world.now
             if not (is_bad and self.fault == SILENCE):
                 self._beat(is_bad)
-                device.report("confirming")
+                # An order that was withdrawn meanwhile is dropped; a poll follows.
+                with suppress(UpdateClosedError):
+                    device.report("confirming")
         if is_bad and self.fault == SILENCE:
             self.beats_at = self.polls_at = world.now + UPDATE_TIME
             return

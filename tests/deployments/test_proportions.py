@@ -215,7 +215,9 @@ def test_each_trigger_takes_back_whenever_it_begins(
     assert not deployment.events.filter(event="device.failed").exists()
 
 
-def test_a_late_breach_takes_one_device_back_where_that_is_wanted(world: World) -> None:
+def test_a_late_breach_takes_one_device_back_where_that_is_wanted(
+    world: World,
+) -> None:
     rollout = begin(world, replace(SHORTENED))
     Deployment.objects.update(on_late_breach="device")
     fleet, deployment = rollout.fleet, rollout.deployment
