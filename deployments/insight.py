@@ -13,7 +13,7 @@ from django.db import connection
 
 from deployments.choices import TargetStatus
 from deployments.models import Deployment, Event, Target
-from deployments.next_steps import next_step
+from deployments.next_steps import next_step, next_step_of, way_to_try_again
 from deployments.returns import deployment_rollback
 from deployments.selectors import deployment_status
 from health.baseline import FIRST_SAMPLES, Usual
@@ -246,7 +246,7 @@ def failure_reasons(deployment: Deployment) -> list[dict[str, Any]]:
                 "devices": count,
                 "rolledBack": back,
                 "example": said,
-                "nextStep": next_step(code),
+                "nextStep": next_step(code, way_to_try_again(deployment)),
             }
             for code, count, said, back in cursor.fetchall()
         ]
@@ -268,7 +268,7 @@ def _failed_devices(deployment: Deployment) -> dict[str, Any]:
                 "fromVersion": target.from_version,
                 "errorCode": target.error_code,
                 "message": target.message,
-                "nextStep": next_step(target.error_code),
+                "nextStep": next_step_of(deployment, target),
                 "updatedAt": target.updated_at,
             }
             for target in wrong.select_related("device").order_by("rank")[:MAX_DEVICES]

@@ -4,7 +4,19 @@ Rules:
 - One sentence for each code, for the console, the API and the documentation alike.
 - A device that needs nothing gets none.
 - Devices may report codes of their own; those get the sentence for all others.
+- What a sentence tells to do is allowed: where it says "retry it", the way is named
+  that the status of the deployment leaves open.
 """
+
+import re
+
+from deployments.choices import RETRIABLE, TargetStatus
+from deployments.models import Deployment, Target
+
+AGAIN = re.compile(r"\bretry it\b")
+RETRY = "retry it (`retry-failed`)"
+RETRY_LATER = f"{RETRY} once it is back on its former image"
+COPY = "`copy` the deployment for it"
 
 NEXT_STEPS = {
     "rollback_unconfirmed": "Visit the device or its console: it was ordered back and "
@@ -31,8 +43,8 @@ NEXT_STEPS = {
     "of the device, before it is tried again.",
     "not_proven": "Compare what it claims with what its heartbeats show; retry it when "
     "they agree.",
-    "timeout": "See whether it is online and how far it came; retry it, or give it a "
-    "longer `deviceTimeout`.",
+    "timeout": "See whether it is online and how far it came; retry it, or `copy` the "
+    "deployment with a longer `deviceTimeout`.",
     "never_seen": "Bring it online, then deploy to it again: it was never offered the "
     "update.",
     "download_failed": "Look at its network and its path to this server, then retry "
@@ -49,7 +61,7 @@ NEXT_STEPS = {
     "with something other than the image. Then retry it.",
     "device_storage_full": "Make room on the device, then retry it.",
     "install_failed": "Look at its storage and the hooks of its agent, then retry it.",
-    "signature_invalid": "Do not retry it. Verify the image on its page: what the "
+    "signature_invalid": "Do not try it again. Verify the image on its page: what the "
     "device received does not fit its signature.",
     "checksum_mismatch": "Look for what changes the bytes between this server and the "
     "device, then retry it.",
@@ -82,8 +94,30 @@ OTHERWISE = (
 )
 
 
-def next_step(code: str) -> str:
-    """Return what to do about an error code; nothing where there is none."""
+def way_to_try_again(deployment: Deployment, target_status: str = "") -> str:
+    """Return how a device gets the same image again, in words of the API.
+
+    Args:
+        target_status: of its target; left out where many are spoken of.
+    """
+    if deployment.status not in RETRIABLE or deployment.cancel_requested_at:
+        return COPY
+    is_returning = target_status == TargetStatus.ROLLING_BACK
+    return RETRY_LATER if is_returning else RETRY
+
+
+def next_step(code: str, again: str = RETRY) -> str:
+    """Return what to do about an error code; nothing where there is none.
+
+    Args:
+        again: as `way_to_try_again` says it.
+    """
     if not code or code in NOTHING_TO_DO:
         return ""
-    return NEXT_STEPS.get(code, OTHERWISE)
+    return AGAIN.sub(again, NEXT_STEPS.get(code, OTHERWISE))
+
+
+def next_step_of(deployment: Deployment, target: Target) -> str:
+    """Return what to do about a device of a deployment, as things stand."""
+    again = way_to_try_again(deployment, target.status)
+    return next_step(target.error_code, again)

@@ -16,8 +16,9 @@ from django.db.models import Case, QuerySet, Value, When
 
 from deployments.choices import UNFINISHED, DeploymentStatus, TargetStatus
 from deployments.models import Deployment, Rollback, Target
-from deployments.next_steps import next_step
+from deployments.next_steps import COPY, next_step
 from deployments.services.rollbacks import (
+    UNCONFIRMED,
     exposed_targets,
     left_alone,
     lost_targets,
@@ -30,6 +31,7 @@ MAX_DEVICES = 1000
 RESTORED = "restored"
 UNDER_WAY = "under way"
 FAILED = "failed"
+NOTHING = "nothing to restore"
 # Exposed devices that the rollback of the deployment had nothing to do with.
 RESTORED_BEFORE = "restored before"
 NEVER_LEFT = "never left"
@@ -213,8 +215,12 @@ def deployment_rollback(deployment: Deployment) -> dict[str, Any] | None:
     outcome = UNDER_WAY
     if is_over:
         # What is counted cannot be better than how the rollback ended.
-        is_bad = deployment.status == DeploymentStatus.FAILED or counts[FAILED]
-        outcome = FAILED if is_bad else RESTORED
+        was_unconfirmed = deployment.failure_reason.startswith(UNCONFIRMED)
+        is_failed = deployment.status == DeploymentStatus.FAILED
+        if was_unconfirmed or counts[FAILED]:
+            outcome = FAILED
+        else:
+            outcome = NOTHING if is_failed else RESTORED
     return {
         "level": "deployment",
         "deviceId": None,
@@ -255,7 +261,9 @@ def _outcomes(
                 "toVersion": target.from_version,
                 "errorCode": target.error_code,
                 "message": target.message,
-                "nextStep": next_step(target.error_code) if outcome == FAILED else "",
+                "nextStep": next_step(target.error_code, COPY)
+                if outcome == FAILED
+                else "",
                 "restoredAt": target.settled_at if outcome == RESTORED else None,
                 "timeToRestoreSeconds": _between(started, target.settled_at)
                 if outcome == RESTORED

@@ -7,7 +7,7 @@ from django.db.models import F, Q
 
 from deployments.choices import DeploymentStatus, OrderKind, TargetStatus
 from deployments.models import Deployment, Stage, Target, Update
-from deployments.next_steps import next_step
+from deployments.next_steps import next_step_of
 from deployments.services.progress import (
     StageCounts,
     count_stages,
@@ -179,7 +179,7 @@ def target_rows(
                 "waitingUntil": waiting.until if waiting else None,
                 "errorCode": target.error_code,
                 "message": target.message,
-                "nextStep": next_step(target.error_code),
+                "nextStep": next_step_of(deployment, target),
                 "updatedAt": target.updated_at,
             }
         )

@@ -21,7 +21,7 @@ from deployments.console.words import (
 )
 from deployments.insight import health_report
 from deployments.models import Deployment, Target
-from deployments.next_steps import next_step
+from deployments.next_steps import next_step_of
 from deployments.returns import FAILED, with_outcomes
 from hotswap.common.api.serializers import camelize
 from hotswap.common.console import age
@@ -148,7 +148,7 @@ def _lines(deployment: Deployment) -> Iterator[str]:
             target.from_version,
             target.error_code,
             target.message,
-            next_step(target.error_code),
+            next_step_of(deployment, target),
             target.exposed_at,
             target.settled_at,
             target.updated_at,

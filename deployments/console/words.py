@@ -52,6 +52,7 @@ OUTCOME_LOOKS = {
     returns.RESTORED: (DONE, "check", "Restored"),
     returns.UNDER_WAY: (MOVING, "undo", "Under way"),
     returns.FAILED: (FAILED, "error", "Not confirmed"),
+    returns.NOTHING: (NOT_STARTED, "home", "Nothing to restore"),
     returns.RESTORED_BEFORE: (DONE, "check", "Restored before"),
     returns.NEVER_LEFT: (NOT_STARTED, "home", "Never left"),
     returns.NEVER_CHANGED: (NOT_STARTED, "block", "Never changed"),

@@ -37,7 +37,13 @@ from deployments.services.progress import (
     plan_of,
     progress_of,
 )
-from deployments.services.rollbacks import keep_rollback, left_alone, lost_targets
+from deployments.services.rollbacks import (
+    UNCONFIRMED,
+    keep_rollback,
+    left_alone,
+    lost_targets,
+    why_nothing_went_back,
+)
 from deployments.strategies.blue_green import GREEN_STAGE
 from deployments.strategies.decide import decide
 from deployments.strategies.registry import STRATEGIES
@@ -478,7 +484,7 @@ def _advance_rollback(
     count = lost.count()
     if count:
         deployment.failure_reason = (
-            f"rollback_unconfirmed: {counted(count, 'device has', 'devices have')}"
+            f"{UNCONFIRMED}: {counted(count, 'device has', 'devices have')}"
             " not proved the former image"
         )
         forbidden = lost.filter(error_code="rollback_forbidden").count()
@@ -486,6 +492,10 @@ def _advance_rollback(
             deployment.failure_reason += (
                 f"; {forbidden} of them may not go back: {sweeps.LOCKED_SAID}"
             )
+        _finish(deployment, DeploymentStatus.FAILED, deployment.failure_reason, now)
+        return
+    if not targets.filter(status=TargetStatus.ROLLED_BACK).exists():
+        deployment.failure_reason = why_nothing_went_back(deployment)
         _finish(deployment, DeploymentStatus.FAILED, deployment.failure_reason, now)
         return
     total, others = exposed.count(), left_alone(deployment).count()

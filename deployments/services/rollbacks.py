@@ -23,7 +23,8 @@ from hotswap.common.api.serializers import camelize
 
 KEPT_REASONS = 10
 KEPT_FAILED = 100
-NO_RETURN = ("rollback_unconfirmed", "no_previous_image", "rollback_forbidden")
+UNCONFIRMED = "rollback_unconfirmed"
+NO_RETURN = (UNCONFIRMED, "no_previous_image", "rollback_forbidden")
 
 
 def _numbers(counts: StageCounts) -> dict[str, Any]:
@@ -129,21 +130,61 @@ def lost_targets(deployment: Deployment) -> QuerySet[Target]:
     )
 
 
+def _with_begun_install(targets: QuerySet[Target]) -> QuerySet[Target]:
+    """Leave the targets whose device was allowed to begin to install."""
+    installs = Update.objects.filter(target=OuterRef("pk"), kind=OrderKind.INSTALL)
+    began = ("installing_at", "rebooting_at", "claimed_at")
+    return targets.filter(Exists(installs.exclude(**dict.fromkeys(began))))
+
+
 def stuck_targets(deployment: Deployment) -> QuerySet[Target]:
     """Return the targets that failed alone and that nothing could be ordered for.
 
     They may run the new image; their former one is not on the server, or the device
     would refuse it.
     """
-    installs = Update.objects.filter(target=OuterRef("pk"), kind=OrderKind.INSTALL)
-    began = ("installing_at", "rebooting_at", "claimed_at")
     return (
-        lost_targets(deployment)
+        _with_begun_install(lost_targets(deployment))
         .exclude(error_code__in=NO_RETURN)
         .filter(
-            Exists(installs.exclude(**dict.fromkeys(began))),
             Q(from_firmware__isnull=True)
             | Q(device__security_version__gt=F("from_firmware__security_version")),
             returning_since__isnull=True,
         )
     )
+
+
+def why_nothing_went_back(deployment: Deployment) -> str:
+    """Say in one sentence why a rollback that is over has brought no device back."""
+    exposed = exposed_targets(deployment)
+    total = exposed.count()
+    if not total:
+        return "no device had been given the order; nothing had to be rolled back"
+    others = left_alone(deployment)
+    failed = exposed.filter(status=TargetStatus.FAILED).exclude(
+        pk__in=others.values("pk")
+    )
+    returned = _with_begun_install(failed).count()
+    unchanged = failed.count() - returned
+    said = [
+        f"{number:,} of {total:,} exposed devices {one if number == 1 else many}"
+        for number, one, many in (
+            (
+                unchanged,
+                "failed before it changed anything",
+                "failed before they changed anything",
+            ),
+            (
+                returned,
+                "failed and shows its former image by itself",
+                "failed and show their former image by themselves",
+            ),
+            (
+                others.count(),
+                "was updated by a later deployment",
+                "were updated by a later deployment",
+            ),
+        )
+        if number
+    ]
+    return "; ".join([*said, "nothing had to be rolled back"])

@@ -65,7 +65,13 @@ def test_a_return_waits_for_a_later_update_at_work_and_then_lets_go(
     assert device.poll() is None
     world.tick(1)
     first.refresh_from_db()
-    assert first.status == "RolledBack"
+    assert (first.status, first.failure_reason) == (
+        "Failed",
+        (
+            "1 of 1 exposed devices was updated by a later deployment; "
+            "nothing had to be rolled back"
+        ),
+    )
     assert device.target(first).status == "skipped"
 
 

@@ -8,6 +8,7 @@ from deployments.choices import DeploymentStatus
 from deployments.criteria import RollbackThresholds
 from deployments.exceptions import UpdateClosedError
 from deployments.models import Deployment, Quarantine, Target, Update
+from deployments.returns import deployment_rollback
 from deployments.selectors import target_detail
 from deployments.services.operate import rollback_deployment
 from devices.models import Device
@@ -436,7 +437,12 @@ def test_a_failure_that_may_pass_is_tried_again_with_a_delay(world: World) -> No
     target = device.target(deployment)
     assert (target.status, target.error_code) == ("failed", "install_failed")
     deployment.refresh_from_db()
-    assert deployment.status == "RolledBack"
+    assert deployment.status == "Failed"
+    assert deployment.failure_reason == (
+        "1 of 1 exposed devices failed before it changed anything; "
+        "nothing had to be rolled back"
+    )
+    assert deployment_rollback(deployment)["outcome"] == "nothing to restore"  # type: ignore[index]
 
 
 def test_a_refused_image_is_not_tried_again(world: World) -> None:
@@ -469,7 +475,7 @@ def test_what_failed_before_it_installed_has_nothing_to_go_back_from(
     deployment.refresh_from_db()
     assert device.poll() is None
     assert (target.status, target.error_code) == ("failed", "unknown_key")
-    assert deployment.status == DeploymentStatus.ROLLED_BACK
+    assert deployment.status == DeploymentStatus.FAILED
 
 
 def test_a_device_cannot_speak_a_verdict_of_the_server(world: World) -> None:
