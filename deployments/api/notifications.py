@@ -18,13 +18,14 @@ from hotswap.common.api.serializers import (
     EmptyInput,
     StrictBooleanField,
     StrictCharField,
+    StrictChoiceField,
 )
 from hotswap.common.roles import Role
 
 
 def _events_field(**options: Any) -> serializers.ListField:
     return serializers.ListField(
-        child=serializers.ChoiceField(choices=NotifiedEvent.choices),
+        child=StrictChoiceField(choices=NotifiedEvent.choices),
         required=False,
         max_length=len(NotifiedEvent.values),
         help_text="empty: all",

@@ -24,6 +24,7 @@ from hotswap.common.api.serializers import (
     EmptyInput,
     StrictBooleanField,
     StrictCharField,
+    StrictChoiceField,
     StrictIntegerField,
     StrictRegexField,
 )
@@ -79,7 +80,7 @@ class EnrolmentTokenOutput(CamelSerializer):
     def get_region(self, token: EnrolmentToken) -> str | None:
         return token.region or None
 
-    @extend_schema_field(serializers.ChoiceField(choices=TokenStatus.choices))
+    @extend_schema_field(StrictChoiceField(choices=TokenStatus.choices))
     def get_status(self, token: EnrolmentToken) -> str:
         return token.status_at(timezone.now()).value
 
@@ -102,14 +103,14 @@ class EnrolmentInput(CamelSerializer):
 
 
 class EnrolledOutput(CamelSerializer):
-    status = serializers.ChoiceField(choices=["Completed"])
+    status = StrictChoiceField(choices=["Completed"])
     device_id = serializers.CharField()
     api_key = serializers.CharField()
     key_expires_at = serializers.DateTimeField()
 
 
 class WaitingOutput(CamelSerializer):
-    status = serializers.ChoiceField(choices=["Pending"])
+    status = StrictChoiceField(choices=["Pending"])
 
 
 class EnrolmentOutput(CamelSerializer):
@@ -119,7 +120,7 @@ class EnrolmentOutput(CamelSerializer):
     region = serializers.CharField()
     tags = serializers.DictField()
     firmware_version = serializers.CharField()
-    status = serializers.ChoiceField(choices=EnrolmentStatus.choices)
+    status = StrictChoiceField(choices=EnrolmentStatus.choices)
     token_id = serializers.UUIDField()
     token_name = serializers.CharField(source="token.name")
     comment = serializers.CharField()

@@ -32,7 +32,10 @@ from hotswap.common.api.filters import PAGE_PARAMETERS
 from hotswap.common.api.idempotency import idempotent
 from hotswap.common.api.pagination import KeysetPagination
 from hotswap.common.api.parsers import drain
-from hotswap.common.api.serializers import CamelSerializer
+from hotswap.common.api.serializers import (
+    CamelSerializer,
+    StrictChoiceField,
+)
 from hotswap.common.errors import TooLargeError
 from hotswap.common.models import User
 from hotswap.common.roles import Role
@@ -186,7 +189,7 @@ def take_file_in(*, actor: User, received: ReceivedFile) -> DeviceImport:
 class ImportLineOutput(CamelSerializer):
     line = serializers.IntegerField()
     device_id = serializers.SerializerMethodField(method_name="get_device_id")
-    outcome = serializers.ChoiceField(choices=LineOutcome.choices)
+    outcome = StrictChoiceField(choices=LineOutcome.choices)
     code = serializers.CharField(required=False)
     detail = serializers.CharField(required=False)
 
@@ -202,8 +205,8 @@ class ImportLineOutput(CamelSerializer):
 
 class ImportOutput(CamelSerializer):
     id = serializers.UUIDField()
-    format = serializers.ChoiceField(choices=ImportFormat.choices)
-    status = serializers.ChoiceField(choices=ImportStatus.choices)
+    format = StrictChoiceField(choices=ImportFormat.choices)
+    status = StrictChoiceField(choices=ImportStatus.choices)
     total = serializers.IntegerField(help_text="lines that are not empty")
     created = serializers.IntegerField()
     rejected = serializers.IntegerField()

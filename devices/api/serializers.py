@@ -21,6 +21,7 @@ from hotswap.common.api.serializers import (
     CamelSerializer,
     StrictBooleanField,
     StrictCharField,
+    StrictChoiceField,
     StrictRegexField,
     StrictUUIDField,
 )
@@ -107,7 +108,7 @@ class MetadataField(serializers.DictField):
         return metadata
 
 
-class RegionField(serializers.ChoiceField):
+class RegionField(StrictChoiceField):
     """One of the regions of this installation."""
 
     def __init__(self, **kwargs: Any) -> None:
@@ -175,9 +176,7 @@ class DeviceOutput(CamelSerializer):
     def get_status(self, device: Device) -> str:
         return device.status_at(timezone.now()).value
 
-    @extend_schema_field(
-        serializers.ChoiceField(choices=["enabled", "disabled", "unknown"])
-    )
+    @extend_schema_field(StrictChoiceField(choices=["enabled", "disabled", "unknown"]))
     def get_secure_boot(self, device: Device) -> str:
         state = getattr(device, "state", None)
         return "unknown" if state is None else str(state.secure_boot)
@@ -194,7 +193,7 @@ class DeviceOutput(CamelSerializer):
             }
         ).data
 
-    @extend_schema_field(serializers.ChoiceField(choices=KeyStatus.choices))
+    @extend_schema_field(StrictChoiceField(choices=KeyStatus.choices))
     def get_key_status(self, device: Device) -> str:
         return device.key_status_at(timezone.now()).value
 
@@ -223,7 +222,7 @@ class FirmwareRunOutput(CamelSerializer):
     firmware_id = serializers.UUIDField(allow_null=True)
     since = serializers.DateTimeField()
     until = serializers.DateTimeField(allow_null=True)
-    how = serializers.ChoiceField(choices=RunKnowledge.choices)
+    how = StrictChoiceField(choices=RunKnowledge.choices)
 
 
 class RegisteredDeviceOutput(DeviceOutput):
@@ -370,12 +369,12 @@ class GroupInput(CamelSerializer):
     description = StrictCharField(
         max_length=500, required=False, allow_blank=True, default=""
     )
-    type = serializers.ChoiceField(choices=GroupType.choices, required=False)
+    type = StrictChoiceField(choices=GroupType.choices, required=False)
     rule = RuleField(required=False, allow_null=True)
 
 
 class RulePreviewInput(CamelSerializer):
-    type = serializers.ChoiceField(choices=[GroupType.DYNAMIC.value], required=False)
+    type = StrictChoiceField(choices=[GroupType.DYNAMIC.value], required=False)
     rule = RuleField()
     group_id = StrictUUIDField(required=False)
 

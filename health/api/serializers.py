@@ -11,6 +11,7 @@ from health.choices import SecureBoot
 from hotswap.common.api.serializers import (
     CamelSerializer,
     StrictCharField,
+    StrictChoiceField,
     StrictFloatField,
     StrictIntegerField,
     StrictRegexField,
@@ -69,7 +70,7 @@ class HeartbeatInput(CamelSerializer):
     firmware_version = VersionField()
     firmware_checksum = ChecksumField()
     application_metrics = ApplicationMetricsField(default=dict)
-    secure_boot = serializers.ChoiceField(
+    secure_boot = StrictChoiceField(
         choices=SecureBoot.choices, default=SecureBoot.UNKNOWN
     )
 
@@ -97,9 +98,7 @@ class BaselineOutput(CamelSerializer):
 
 class HealthOutput(CamelSerializer):
     device_id = StrictCharField()
-    status = serializers.ChoiceField(
-        choices=["Healthy", "Degraded", "Unhealthy", "Unknown"]
-    )
+    status = StrictChoiceField(choices=["Healthy", "Degraded", "Unhealthy", "Unknown"])
     reason = serializers.CharField()
     firmware_version = serializers.CharField()
     cpu_usage = serializers.FloatField(allow_null=True)

@@ -3,7 +3,10 @@
 import json
 
 import pytest
+from rest_framework import serializers
 
+import hotswap.urls  # noqa: F401 - loads the serializers of all views
+from hotswap.common.api.serializers import CamelSerializer, StrictChoiceField
 from tests.api import Caller, pointers, problem_of
 from tests.callers import PersonCaller
 
@@ -106,7 +109,41 @@ def test_a_thousand_errors_are_cut_to_a_hundred(admin: PersonCaller) -> None:
 
     document = problem_of(response, 400)
     assert len(document["errors"]) == 100
-    assert "999 more" in document["detail"]
+    assert document["detail"].startswith("1,000 errors: x0: unknown field")
+    assert document["detail"].endswith("; and 997 more")
+
+
+def test_a_few_errors_are_all_named_in_the_detail(operator: PersonCaller) -> None:
+    response = operator.post("/device-groups", {"name": 5, "type": "Odd"})
+
+    assert problem_of(response, 400)["detail"] == (
+        "2 errors: name: Not a valid string.; "
+        "type: must be one of Static, Dynamic, not 'Odd'"
+    )
+
+
+def test_every_choice_of_the_api_tells_which_there_are() -> None:
+    plain = [
+        (each.__name__, name)
+        for each in serializers_of_the_api()
+        for name, field in each().fields.items()
+        for one in (field, getattr(field, "child", None))
+        if isinstance(one, serializers.ChoiceField)
+        and not isinstance(one, StrictChoiceField)
+    ]
+
+    assert plain == []
+
+
+def serializers_of_the_api() -> list[type[CamelSerializer]]:
+    """Return every serializer that the views have loaded."""
+    found: list[type[CamelSerializer]] = []
+    waiting = [CamelSerializer]
+    while waiting:
+        each = waiting.pop()
+        found.append(each)
+        waiting += each.__subclasses__()
+    return found
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])

@@ -85,7 +85,7 @@ class ListView(ApiView, GenericAPIView):
 
     output_class: ClassVar[type[Serializer[Any]]]
     filterset_class: ClassVar[type[Any] | None] = None
-    ordering: ClassVar[str]
+    ordering: str
 
     @property
     def paginator(self) -> Any:

@@ -39,6 +39,8 @@ TITLES = {
 }
 # A body of 2 MiB can hold a hundred thousand mistakes; nobody reads so many.
 MAX_ERRORS = 100
+# Of those in the one line that sums them up.
+NAMED_ERRORS = 3
 
 
 class TryAgain(exceptions.APIException):
@@ -98,6 +100,21 @@ def flat_errors(detail: Any, pointer: str = "") -> list[Error]:
     return [Error(detail.code, str(detail), pointer)]
 
 
+def _said(error: dict[str, Any]) -> str:
+    where = str(error["pointer"]).removeprefix("/")
+    return f"{where}: {error['detail']}" if where else str(error["detail"])
+
+
+def _summary(errors: list[dict[str, Any]], total: int) -> str:
+    """Say in one line what is wrong: the first few errors, and how many there are."""
+    if total == 1:
+        return _said(errors[0])
+    named = [_said(error) for error in errors[:NAMED_ERRORS]]
+    more = total - len(named)
+    rest = f"; and {more:,} more" if more else ""
+    return f"{total:,} errors: {'; '.join(named)}{rest}"
+
+
 class ProblemFormatter(ExceptionFormatter):
     """Turn DRF's nested validation errors into pointers, codes and sentences."""
 
@@ -117,11 +134,7 @@ class ProblemFormatter(ExceptionFormatter):
                 for error in error_response.errors[:MAX_ERRORS]
             ]
             code = "invalid"
-            first = errors[0]
-            where = str(first["pointer"]).removeprefix("/")
-            detail = f"{where}: {first['detail']}" if where else first["detail"]
-            if len(error_response.errors) > 1:
-                detail += f" (and {len(error_response.errors) - 1} more)"
+            detail = _summary(errors, len(error_response.errors))
         else:
             only = error_response.errors[0]
             code, detail = only.code, str(only.detail)

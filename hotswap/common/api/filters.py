@@ -1,9 +1,11 @@
 """Typed filters; a parameter nobody knows is refused and the known ones are listed."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import django_filters
 from django import forms
+from django.db.models import Q
 from django_filters.rest_framework import DjangoFilterBackend
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema_field
@@ -45,7 +47,53 @@ class RepeatableField(forms.Field):
 class RepeatableFilter(django_filters.Filter):
     """A parameter that may be given more than once; all that are given must hold."""
 
-    field_class = RepeatableField
+    field_class: type[RepeatableField] = RepeatableField
+
+
+def split_values(values: list[str]) -> list[str]:
+    """Return the texts of a parameter that is repeated, or whose commas part them."""
+    return [text for value in values for text in value.split(",") if text]
+
+
+class AnyOfField(RepeatableField):
+    """Some of the choices, as a parameter that is repeated or with commas inside."""
+
+    def __init__(self, *, known: Sequence[str], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.known = known
+
+    def to_python(self, value: Any) -> list[str]:
+        chosen = split_values(super().to_python(value))
+        for text in chosen:
+            if text not in self.known:
+                raise forms.ValidationError(
+                    f"must be one of {', '.join(self.known)}, not {text!r}",
+                    code="invalid_choice",
+                )
+        return chosen
+
+
+class AnyOfFilter(RepeatableFilter):
+    """Rows whose field is any of the values that are given."""
+
+    field_class = AnyOfField
+
+    def filter(self, qs: Any, value: list[str]) -> Any:
+        return qs.filter(**{f"{self.field_name}__in": value}) if value else qs
+
+
+@extend_schema_field({"type": "array", "items": {"type": "string"}})
+class AnyNameFilter(RepeatableFilter):
+    """Rows whose field is any of the names; one that ends in `*` is a beginning."""
+
+    def filter(self, qs: Any, value: list[str]) -> Any:
+        wanted = Q()
+        for name in split_values(value):
+            if name.endswith("*"):
+                wanted |= Q(**{f"{self.field_name}__startswith": name[:-1]})
+            else:
+                wanted |= Q(**{self.field_name: name})
+        return qs.filter(wanted)
 
 
 def check_parameters(

@@ -2,12 +2,15 @@
 
 import re
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from rest_framework import serializers
 
 from hotswap.common.durations import format_duration, parse_duration
+
+# Of a wrong value in the message about it.
+SHOWN_CHARACTERS = 64
 
 
 def camelize(name: str) -> str:
@@ -125,6 +128,32 @@ class StrictRegexField(serializers.RegexField):
         if not isinstance(data, str):
             self.fail("invalid")
         return super().to_internal_value(data)
+
+
+class StrictChoiceField(serializers.ChoiceField):
+    """JSON strings only; what is none of the choices is told which there are."""
+
+    default_error_messages = {"invalid_choice": "must be one of {known}, not {given}"}
+
+    def to_internal_value(self, data: Any) -> Any:
+        if not isinstance(data, str) or data not in self.choices:
+            known = ", ".join(str(choice) for choice in self.choices)
+            given = repr(data)[:SHOWN_CHARACTERS]
+            self.fail("invalid_choice", known=known, given=given)
+        return super().to_internal_value(data)
+
+
+class ZonedDateTimeField(serializers.DateTimeField):
+    """A time that says its zone; one without is refused rather than guessed."""
+
+    default_error_messages = {
+        "no_zone": "has no time zone: add Z for UTC, or an offset such as +01:00"
+    }
+
+    def enforce_timezone(self, value: datetime) -> datetime:
+        if value.tzinfo is None:
+            self.fail("no_zone")
+        return super().enforce_timezone(value)
 
 
 class EmptyInput(CamelSerializer):
