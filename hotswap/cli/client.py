@@ -323,10 +323,21 @@ class Api:
             page = self.request("GET", page["next"]).json()
 
     def request(self, method: str, path: str, **options: Any) -> httpx.Response:
-        """Send a request with the person's token and return a good answer."""
+        """Send a request with the person's token and return a good answer.
+
+        A token that has ended meanwhile is renewed where that can be done.
+        """
         headers = options.pop("headers", {})
-        headers["Authorization"] = f"Bearer {self._get_token()}"
-        return self._send(method, path, headers=headers, **options)
+        is_fresh = self._token is None
+        while True:
+            headers["Authorization"] = f"Bearer {self._get_token()}"
+            try:
+                return self._send(method, path, headers=headers, **options)
+            except NotAllowedError as error:
+                has_ended = (error.document or {}).get("status") == 401
+                if is_fresh or not has_ended or self.connection.token is not None:
+                    raise
+            self._token, is_fresh = None, True
 
     def sign_in(self, username: str, password: str) -> dict[str, Any]:
         """Exchange name and password for tokens."""

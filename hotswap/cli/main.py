@@ -5,7 +5,8 @@ Rules:
 - Values come from options, else from the variable named beside them.
 - Exit codes: 0 done; 1 the server refused, or a part was refused; 2 options, files or
   settings are wrong; 3 the server does not answer, or cannot now; 4 nobody is logged
-  in, or the role does not allow it.
+  in, or the role does not allow it; 5 not confirmed. How a watched deployment ended
+  is 10 to 13, as `hotswap.cli.watching` says.
 """
 
 import sys
@@ -14,7 +15,7 @@ from typing import Annotated
 
 import typer
 
-from hotswap.cli import devices, firmware, groups, keys
+from hotswap.cli import deployments, devices, firmware, groups, keys
 from hotswap.cli.client import CliError
 from hotswap.cli.login import login, logout
 from hotswap.cli.output import print_error
@@ -33,6 +34,7 @@ app = typer.Typer(
 app.add_typer(firmware.app, name="firmware")
 app.add_typer(devices.app, name="device")
 app.add_typer(groups.app, name="group")
+app.add_typer(deployments.app, name="deployment")
 app.command()(login)
 app.command()(logout)
 app.command()(simulate)
