@@ -11,6 +11,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.template.loader import render_to_string
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
+from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import RadioFilter
@@ -32,7 +33,7 @@ from deployments.choices import (
 )
 from deployments.console import notifications  # noqa: F401
 from deployments.console.health import health_panel
-from deployments.console.launch import CopyAsNew, Launch
+from deployments.console.launch import CopyAsNew, EditWaiting, Launch
 from deployments.console.live import (
     HTMX_STOP_POLLING,
     live_context,
@@ -44,6 +45,7 @@ from deployments.console.words import deployment_pill, is_over
 from deployments.models import Deployment, Quarantine, Stage, Target
 from deployments.selectors import current_stage
 from deployments.services import operate
+from deployments.services.launch import predict
 from deployments.services.progress import SETTLED
 from deployments.services.quarantine import release_quarantine
 from hotswap.common.api.serializers import camelize
@@ -421,6 +423,7 @@ class DeploymentAdmin(ConsoleAdmin):
         Pause,
         Resume,
         RetryFailed,
+        EditWaiting,
         CopyAsNew,
         RollBack,
         Cancel,
@@ -550,6 +553,7 @@ class DeploymentAdmin(ConsoleAdmin):
             "live_url": self.url("live", obj.pk),
             "health_url": self.url("health", obj.pk),
             "report_url": self.url("report", obj.pk),
+            "foreseen": predict(obj, timezone.now()) if obj.is_waiting else None,
             **live_context(obj),
         }
 

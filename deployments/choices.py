@@ -278,6 +278,7 @@ class NotifiedEvent(models.TextChoices):
     """Events that webhooks and mail are sent for; the words never change."""
 
     CREATED = "deployment.created", "Deployment created"
+    EDITED = "deployment.edited", "Deployment edited"
     STARTED = "deployment.started", "Deployment started"
     STAGE_OPENED = "stage.opened", "Stage opened"
     PAUSED = "deployment.paused", "Deployment paused"

@@ -6,16 +6,16 @@ Rules:
 - Erased devices count nowhere but in the totals of the plan.
 """
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import connection
 
 from deployments.choices import TargetStatus
 from deployments.models import Deployment, Event, Target
-from deployments.next_steps import next_step, next_step_of, way_to_try_again
+from deployments.next_steps import next_step
 from deployments.returns import deployment_rollback
-from deployments.selectors import deployment_status
+from deployments.selectors import deployment_status, next_step_of, way_to_try_again
 from health.baseline import FIRST_SAMPLES, Usual
 from health.score import (
     CPU_FLOOR,
@@ -28,6 +28,8 @@ from health.score import (
 
 MAX_DEVICES = 1000
 MAX_EVENTS = 1000
+# Over which the throughput of late is counted.
+RECENT = timedelta(minutes=5)
 # Longer than any update may take: what a device says beyond is not believed.
 MAX_SECONDS = 10**9
 
@@ -57,10 +59,19 @@ def _seconds(value: float | None) -> float | None:
 
 
 def deployment_metrics(deployment: Deployment, now: datetime) -> dict[str, Any]:
-    """Return the health of the exposed devices, now and against their baselines.
+    """Return the health of the exposed devices, how long updates took, and how many
+    there are in a minute.
 
     Source: FR-FW-005; FR-FW-007.
     """
+    return deployment_health(deployment, now) | {
+        "durations": _durations(deployment),
+        "throughput": _throughput(deployment, now),
+    }
+
+
+def deployment_health(deployment: Deployment, now: datetime) -> dict[str, Any]:
+    """Return the health of the exposed devices, now and against their baselines."""
     heard, by = "FILTER (WHERE is_heard)", "WITHIN GROUP (ORDER BY"
     columns: list[str] = []
     for _, name, column, samples, *_ in MEASURES:
@@ -124,6 +135,48 @@ def deployment_metrics(deployment: Deployment, now: datetime) -> dict[str, Any]:
         "anomalies": _anomalies(deployment, now),
         "countedAt": now,
     }
+
+
+def _throughput(deployment: Deployment, now: datetime) -> dict[str, Any] | None:
+    """Return how many devices were ordered, proved and failed, lately and in all.
+
+    `provedPerMinute` is over the time from `from` to `to`, which is no longer than the
+    deployment has run. None before its start.
+    """
+    if deployment.started_at is None:
+        return None
+    end = deployment.finished_at or now
+    spans = {
+        "recent": max(end - RECENT, deployment.started_at),
+        "overall": deployment.started_at,
+    }
+    columns = ", ".join(
+        "count(*) FILTER (WHERE offered_at >= %s), "
+        "count(*) FILTER (WHERE status = 'success' AND closed_at >= %s), "
+        "count(*) FILTER (WHERE status = 'failed' AND closed_at >= %s)"
+        for _ in spans
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"SELECT {columns} FROM deployments_update "  # noqa: S608
+            "WHERE deployment_id = %s AND kind = 'install'",
+            [since for start in spans.values() for since in [start] * 3]
+            + [deployment.pk],
+        )
+        row = cursor.fetchone()
+    found = {}
+    for number, (name, start) in enumerate(spans.items()):
+        ordered, proved, failed = row[3 * number : 3 * number + 3]
+        minutes = (end - start).total_seconds() / 60
+        found[name] = {
+            "from": start,
+            "to": end,
+            "ordered": ordered,
+            "proved": proved,
+            "failed": failed,
+            "provedPerMinute": _round(proved / minutes, 2) if minutes > 0 else None,
+        }
+    return found
 
 
 def _anomalies(deployment: Deployment, now: datetime) -> dict[str, Any]:
@@ -199,8 +252,8 @@ def _durations(deployment: Deployment) -> dict[str, Any]:
         },
     }
     chosen = ", ".join(
-        f"count({value}), percentile_cont(ARRAY[0.5, 0.95]) WITHIN GROUP "
-        f"(ORDER BY ({value})::float8)"
+        f"count({value}), avg({value})::float8, "
+        f"percentile_cont(ARRAY[0.5, 0.95]) WITHIN GROUP (ORDER BY ({value})::float8)"
         for value in columns.values()
     )
     with connection.cursor() as cursor:
@@ -214,9 +267,11 @@ def _durations(deployment: Deployment) -> dict[str, Any]:
         row = cursor.fetchone()
     found = {}
     for number, name in enumerate(columns):
-        count, (median, high) = row[2 * number], row[2 * number + 1] or (None, None)
+        count, mean, spread = row[3 * number : 3 * number + 3]
+        median, high = spread or (None, None)
         found[name] = {
             "count": count,
+            "meanSeconds": _seconds(mean),
             "p50Seconds": _seconds(median),
             "p95Seconds": _seconds(high),
         }
@@ -335,9 +390,10 @@ def health_report(deployment: Deployment, now: datetime) -> dict[str, Any]:
         "failures": failure_reasons(deployment),
         "failedDevices": _failed_devices(deployment),
         "durations": _durations(deployment),
+        "throughput": _throughput(deployment, now),
         "health": {
             name: value
-            for name, value in deployment_metrics(deployment, now).items()
+            for name, value in deployment_health(deployment, now).items()
             if name not in ("id", "status", "countedAt")
         },
         "rollback": deployment_rollback(deployment),

@@ -163,6 +163,16 @@ class Deployment(BaseModel):
         return self.name
 
     @property
+    def is_waiting(self) -> bool:
+        """Whether its time has yet to come, paused or not: nobody is a target yet."""
+        is_paused = (
+            self.status == DeploymentStatus.PAUSED
+            and self.started_at is None
+            and self.cancel_requested_at is None
+        )
+        return self.status == DeploymentStatus.SCHEDULED or is_paused
+
+    @property
     def criteria(self) -> HealthCriteria:
         return HealthCriteria.from_json(self.health_criteria)
 

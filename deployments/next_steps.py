@@ -10,9 +10,6 @@ Rules:
 
 import re
 
-from deployments.choices import RETRIABLE, TargetStatus
-from deployments.models import Deployment, Target
-
 AGAIN = re.compile(r"\bretry it\b")
 RETRY = "retry it (`retry-failed`)"
 RETRY_LATER = f"{RETRY} once it is back on its former image"
@@ -94,30 +91,12 @@ OTHERWISE = (
 )
 
 
-def way_to_try_again(deployment: Deployment, target_status: str = "") -> str:
-    """Return how a device gets the same image again, in words of the API.
-
-    Args:
-        target_status: of its target; left out where many are spoken of.
-    """
-    if deployment.status not in RETRIABLE or deployment.cancel_requested_at:
-        return COPY
-    is_returning = target_status == TargetStatus.ROLLING_BACK
-    return RETRY_LATER if is_returning else RETRY
-
-
 def next_step(code: str, again: str = RETRY) -> str:
     """Return what to do about an error code; nothing where there is none.
 
     Args:
-        again: as `way_to_try_again` says it.
+        again: as `deployments.selectors.way_to_try_again` says it.
     """
     if not code or code in NOTHING_TO_DO:
         return ""
     return AGAIN.sub(again, NEXT_STEPS.get(code, OTHERWISE))
-
-
-def next_step_of(deployment: Deployment, target: Target) -> str:
-    """Return what to do about a device of a deployment, as things stand."""
-    again = way_to_try_again(deployment, target.status)
-    return next_step(target.error_code, again)

@@ -5,9 +5,14 @@ from typing import Any
 
 from django.db.models import F, Q
 
-from deployments.choices import DeploymentStatus, OrderKind, TargetStatus
+from deployments.choices import (
+    RETRIABLE,
+    DeploymentStatus,
+    OrderKind,
+    TargetStatus,
+)
 from deployments.models import Deployment, Stage, Target, Update
-from deployments.next_steps import next_step_of
+from deployments.next_steps import COPY, RETRY, RETRY_LATER, next_step
 from deployments.services.progress import (
     StageCounts,
     count_stages,
@@ -61,6 +66,7 @@ def deployment_status(
     total = total_of(counts)
     stage = current_stage(stages)
     waiting = deployment_waiting(deployment)
+    estimate = estimate_completion(deployment, stages, counts, now)
     return {
         "id": str(deployment.pk),
         "name": deployment.name,
@@ -89,7 +95,8 @@ def deployment_status(
         "healthThreshold": deployment.health_threshold,
         "rollbackReason": deployment.rollback_reason,
         "failureReason": deployment.failure_reason,
-        "estimatedCompletionAt": estimate_completion(deployment, stages, counts, now),
+        "estimatedCompletionAt": estimate.at if estimate else None,
+        "estimateBasis": estimate.basis if estimate else None,
         "startedAt": deployment.started_at,
         "finishedAt": deployment.finished_at,
         "watchingUntil": deployment.watching_until,
@@ -135,6 +142,24 @@ def _comes_first(deployment: Deployment, devices: list[Any]) -> dict[Any, str]:
             "device", "deployment__name"
         )
     )
+
+
+def way_to_try_again(deployment: Deployment, target_status: str = "") -> str:
+    """Return how a device gets the same image again, in words of the API.
+
+    Args:
+        target_status: of its target; left out where many are spoken of.
+    """
+    if deployment.status not in RETRIABLE or deployment.cancel_requested_at:
+        return COPY
+    is_returning = target_status == TargetStatus.ROLLING_BACK
+    return RETRY_LATER if is_returning else RETRY
+
+
+def next_step_of(deployment: Deployment, target: Target) -> str:
+    """Return what to do about a device of a deployment, as things stand."""
+    again = way_to_try_again(deployment, target.status)
+    return next_step(target.error_code, again)
 
 
 def target_rows(

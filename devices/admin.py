@@ -666,6 +666,12 @@ class DeviceAdmin(ConsoleAdmin):
                 }
                 for order in orders
             ],
+            "deployments": [
+                {"target": target, "changed": age(target.updated_at, now)}
+                for target in obj.target_set.select_related(
+                    "deployment__firmware__model"
+                ).order_by("-pk")[:SHOWN_ORDERS]
+            ],
             "events": [
                 {"event": event, "tone": LEVEL_TONES[event.level]}
                 for event in events[:SHOWN_EVENTS]

@@ -6,17 +6,17 @@ from typing import Any
 
 from rest_framework import serializers
 
+from deployments.api.references import FirmwareReferenceField
 from deployments.api.serializers import (
     SELECTORS,
     DeploymentInput,
     DeploymentOutput,
+    StrategyField,
 )
-from deployments.choices import Strategy
 from deployments.models import Deployment
 from deployments.strategies.registry import STRATEGIES
 from hotswap.common.api.serializers import (
     StrictCharField,
-    StrictUUIDField,
     camelize,
 )
 from hotswap.common.durations import format_duration
@@ -29,18 +29,21 @@ OF_STRATEGIES = {
 class CopyInput(DeploymentInput):
     """Why it is launched again, and any field of a launch that shall be different."""
 
-    firmware_id = StrictUUIDField(required=False)
-    strategy = serializers.ChoiceField(choices=Strategy.choices, required=False)
+    firmware_id = FirmwareReferenceField(required=False)
+    strategy = StrategyField(required=False)
     reason = StrictCharField(max_length=2000)
 
 
 class DeploymentDetailOutput(DeploymentOutput):
     request = serializers.SerializerMethodField(
-        help_text="the body that asks for the same again"
+        help_text="the body that asks for the same again; of a deployment that waits "
+        "for its time with its name and time, as for PUT"
     )
 
     def get_request(self, deployment: Deployment) -> dict[str, Any]:
-        return launch_body(deployment)
+        return (
+            edit_body(deployment) if deployment.is_waiting else launch_body(deployment)
+        )
 
 
 def _on_the_wire(name: str, value: Any) -> Any:
@@ -95,6 +98,13 @@ def launch_body(deployment: Deployment) -> dict[str, Any]:
         for name, value in body.items()
         if value is not None and (value or name not in selectors)
     }
+
+
+def edit_body(deployment: Deployment) -> dict[str, Any]:
+    """Return the body of a PUT that changes nothing of a waiting deployment."""
+    assert deployment.scheduled_at is not None
+    at = deployment.scheduled_at.isoformat().replace("+00:00", "Z")
+    return launch_body(deployment) | {"name": deployment.name, "scheduledAt": at}
 
 
 def copied_body(original: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

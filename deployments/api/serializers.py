@@ -7,20 +7,31 @@ from django.conf import settings
 from django.utils import timezone
 from rest_framework import serializers
 
+from deployments.api.references import (
+    FirmwareReferenceField,
+    firmware_id_of,
+    group_ids_of,
+)
 from deployments.choices import (
     BusyDevices,
     OfflineDevices,
     OnLateBreach,
     OnWarning,
     ReportStatus,
+    StageStatus,
     Strategy,
+    TargetStatus,
 )
 from deployments.criteria import HealthCriteria, RollbackThresholds
-from deployments.models import Deployment
+from deployments.models import Deployment, Target
+from deployments.selectors import next_step_of
 from deployments.services.launch import (
     OFFLINE_DEADLINE,
     DeploymentRequest,
+    LaunchWarning,
     Preview,
+    plan_warnings,
+    predict,
 )
 from deployments.services.reports import DeviceReport
 from deployments.services.targeting import Audience, Selection
@@ -36,10 +47,11 @@ from hotswap.common.api.serializers import (
     DurationField,
     StrictBooleanField,
     StrictCharField,
+    StrictChoiceField,
     StrictFloatField,
     StrictIntegerField,
     StrictRegexField,
-    StrictUUIDField,
+    ZonedDateTimeField,
     camelize,
 )
 from hotswap.common.durations import format_duration
@@ -56,6 +68,18 @@ class HealthCriteriaInput(CamelSerializer):
     )
     watch_duration = DurationField(required=False)
 
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        """Refuse more heartbeats than one a second over the time of the proof."""
+        criteria = HealthCriteria(**attrs)
+        most = int(criteria.confirmation_duration.total_seconds()) + 1
+        if criteria.heartbeats_required > most:
+            span = format_duration(criteria.confirmation_duration)
+            said = f"at most {most} fit in confirmationDuration, {span}: one a second"
+            raise serializers.ValidationError(
+                {"heartbeatsRequired": [said]}, code="invalid"
+            )
+        return attrs
+
 
 class RollbackThresholdsInput(CamelSerializer):
     offline_after = DurationField(required=False, minimum=SECOND)
@@ -68,6 +92,17 @@ class RollbackThresholdsInput(CamelSerializer):
     success_rate = StrictFloatField(min_value=0, max_value=100, required=False)
     minimum_sample = StrictIntegerField(min_value=1, max_value=100_000, required=False)
     minimum_exposure = StrictFloatField(min_value=0, max_value=100, required=False)
+
+
+class StrategyField(StrictChoiceField):
+    """One of the strategies; `Blue-Green`, as in the specification, is BlueGreen."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(choices=Strategy.choices, **kwargs)
+
+    def to_internal_value(self, data: Any) -> Any:
+        is_alias = isinstance(data, str) and data.lower() == "blue-green"
+        return super().to_internal_value(str(Strategy.BLUE_GREEN) if is_alias else data)
 
 
 class ClockField(StrictRegexField):
@@ -91,7 +126,7 @@ class ZoneField(StrictCharField):
 
 class MaintenanceWindowInput(CamelSerializer):
     days = serializers.ListField(
-        child=serializers.ChoiceField(choices=DAYS), min_length=1, max_length=7
+        child=StrictChoiceField(choices=DAYS), min_length=1, max_length=7
     )
     start = ClockField()
     end = ClockField()
@@ -102,8 +137,8 @@ class DeploymentInput(CamelSerializer):
     """A launch. Fields of another strategy are refused."""
 
     name = StrictCharField(max_length=128, required=False)
-    firmware_id = StrictUUIDField()
-    strategy = serializers.ChoiceField(choices=Strategy.choices)
+    firmware_id = FirmwareReferenceField()
+    strategy = StrategyField()
     target_devices = serializers.ListField(
         child=StrictCharField(max_length=128),
         min_length=1,
@@ -111,7 +146,10 @@ class DeploymentInput(CamelSerializer):
         required=False,
     )
     target_groups = serializers.ListField(
-        child=StrictUUIDField(), min_length=1, max_length=100, required=False
+        child=StrictCharField(max_length=128),
+        min_length=1,
+        max_length=100,
+        required=False,
     )
     regions = serializers.ListField(
         child=RegionField(), min_length=1, max_length=100, required=False
@@ -135,17 +173,13 @@ class DeploymentInput(CamelSerializer):
         min_value=1, max_value=100, required=False
     )
     health_threshold = StrictFloatField(min_value=0, max_value=100, required=False)
-    scheduled_at = serializers.DateTimeField(required=False)
+    scheduled_at = ZonedDateTimeField(required=False)
     health_criteria = HealthCriteriaInput(required=False)
     rollback_thresholds = RollbackThresholdsInput(required=False)
-    on_warning = serializers.ChoiceField(choices=OnWarning.choices, required=False)
-    on_late_breach = serializers.ChoiceField(
-        choices=OnLateBreach.choices, required=False
-    )
-    offline_devices = serializers.ChoiceField(
-        choices=OfflineDevices.choices, required=False
-    )
-    busy_devices = serializers.ChoiceField(choices=BusyDevices.choices, required=False)
+    on_warning = StrictChoiceField(choices=OnWarning.choices, required=False)
+    on_late_breach = StrictChoiceField(choices=OnLateBreach.choices, required=False)
+    offline_devices = StrictChoiceField(choices=OfflineDevices.choices, required=False)
+    busy_devices = StrictChoiceField(choices=BusyDevices.choices, required=False)
     offline_deadline = DurationField(required=False, minimum=SECOND)
     device_timeout = DurationField(required=False, minimum=SECOND)
     max_attempts = StrictIntegerField(min_value=1, max_value=20, required=False)
@@ -258,16 +292,19 @@ class DeploymentInput(CamelSerializer):
 
 
 def to_request(given: dict[str, Any]) -> DeploymentRequest:
-    """Turn a validated body into the request of the service."""
-    fields = {
-        name: value
-        for name, value in given.items()
-        if name not in (*SELECTORS, "health_criteria", "rollback_thresholds")
-    }
+    """Turn a validated body into the request of the service.
+
+    Raises:
+        FirmwareNotDeployableError, IneligibleDevicesError: there is no firmware, or no
+            group, of that name (422).
+    """
+    own = ("firmware_id", *SELECTORS, "health_criteria", "rollback_thresholds")
+    fields = {name: value for name, value in given.items() if name not in own}
     return DeploymentRequest(
+        firmware_id=firmware_id_of(given["firmware_id"]),
         selection=Selection(
             device_ids=tuple(given.get("target_devices", ())),
-            group_ids=tuple(given.get("target_groups", ())),
+            group_ids=group_ids_of(given.get("target_groups", ())),
             regions=tuple(given.get("regions", ())),
             everyone=bool(given.get("target_all", False)),
         ),
@@ -311,7 +348,12 @@ class DeploymentOutput(CamelSerializer):
     start_spread = DurationField()
     firmware = FirmwareBrief()
     stages = StageBrief(source="stages.all", many=True)
-    target_count = serializers.IntegerField()
+    target_count = serializers.SerializerMethodField(method_name="get_target_count")
+    is_predicted = serializers.BooleanField(
+        source="is_waiting",
+        help_text="whether targetCount and stages are what they would be if it started "
+        "now; lists do not foresee them",
+    )
     copied_from = serializers.UUIDField(source="copied_from_id", allow_null=True)
     rollback_reason = serializers.CharField()
     failure_reason = serializers.CharField()
@@ -323,6 +365,34 @@ class DeploymentOutput(CamelSerializer):
 
     def get_live_fleet(self, deployment: Deployment) -> str | None:
         return deployment.live_fleet or None
+
+    def get_target_count(self, deployment: Deployment) -> int | None:
+        return None if deployment.is_waiting else deployment.target_count
+
+
+def predicted_output(deployment: Deployment) -> dict[str, Any]:
+    """Show what a waiting deployment would become if it started now; else nothing."""
+    if not deployment.is_waiting:
+        return {}
+    prediction = predict(deployment, timezone.now())
+    stages = prediction.plan.stages if prediction.plan else ()
+    return {
+        "targetCount": prediction.device_count,
+        "stages": [
+            {
+                "number": stage.number,
+                "name": stage.name,
+                "size": size,
+                "status": StageStatus.PENDING.value,
+            }
+            for stage, size in zip(stages, prediction.sizes, strict=True)
+        ],
+    }
+
+
+def deployment_output(deployment: Deployment) -> dict[str, Any]:
+    """Show one deployment; of one that waits what it would become."""
+    return DeploymentOutput(deployment).data | predicted_output(deployment)
 
 
 def audience_output(audience: Audience) -> dict[str, Any]:
@@ -337,9 +407,27 @@ def audience_output(audience: Audience) -> dict[str, Any]:
     }
 
 
+def launch_output(deployment: Deployment, audience: Audience) -> dict[str, Any]:
+    """Show whom a launch, or an edit, reaches, and what it adds to what was asked."""
+    warnings = plan_warnings(
+        deployment.strategy, deployment.parameters, audience.eligible
+    )
+    return {
+        "targets": audience_output(audience),
+        "warnings": warnings_output(warnings),
+    }
+
+
 def created_output(deployment: Deployment, audience: Audience) -> dict[str, Any]:
     """Show a deployment that was just created."""
-    return DeploymentOutput(deployment).data | {"targets": audience_output(audience)}
+    return deployment_output(deployment) | launch_output(deployment, audience)
+
+
+def warnings_output(warnings: tuple[LaunchWarning, ...]) -> list[dict[str, Any]]:
+    return [
+        {"code": each.code, "detail": each.detail, "count": each.count}
+        for each in warnings
+    ]
 
 
 def preview_output(preview: Preview) -> dict[str, Any]:
@@ -376,11 +464,37 @@ def preview_output(preview: Preview) -> dict[str, Any]:
             "deviceSeconds": round(preview.forecast.device_time.total_seconds(), 1),
             "measuredUpdates": preview.forecast.measured_updates,
         },
-        "warnings": [
-            {"code": each.code, "detail": each.detail, "count": each.count}
-            for each in preview.warnings
-        ],
+        "warnings": warnings_output(preview.warnings),
     }
+
+
+class DeploymentBrief(CamelSerializer):
+    id = serializers.UUIDField()
+    name = serializers.CharField()
+    status = serializers.CharField()
+    strategy = serializers.CharField()
+    firmware = FirmwareBrief()
+    model = serializers.CharField(source="firmware.model.name")
+    created_at = serializers.DateTimeField()
+    started_at = serializers.DateTimeField(allow_null=True)
+    finished_at = serializers.DateTimeField(allow_null=True)
+
+
+class DeviceDeploymentOutput(CamelSerializer):
+    """One deployment of a device, and how the device stands in it."""
+
+    deployment = DeploymentBrief()
+    status = StrictChoiceField(choices=TargetStatus.choices)
+    stage = serializers.IntegerField(source="stage_number")
+    attempt = serializers.IntegerField()
+    from_version = serializers.CharField()
+    error_code = serializers.CharField()
+    message = serializers.CharField()
+    next_step = serializers.SerializerMethodField(method_name="get_next_step")
+    updated_at = serializers.DateTimeField()
+
+    def get_next_step(self, target: Target) -> str:
+        return next_step_of(target.deployment, target)
 
 
 class QuarantineOutput(CamelSerializer):
@@ -395,7 +509,7 @@ class QuarantineOutput(CamelSerializer):
 
 class ReportInput(CamelSerializer):
     sequence = StrictIntegerField(min_value=1, max_value=2**53)
-    status = serializers.ChoiceField(choices=ReportStatus.choices)
+    status = StrictChoiceField(choices=ReportStatus.choices)
     progress_percentage = StrictFloatField(min_value=0, max_value=100, required=False)
     boot_id = BootIdField(required=False)
     firmware_version = VersionField(required=False)

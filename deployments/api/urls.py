@@ -101,6 +101,11 @@ urlpatterns = [
         notifications.GatewayView.as_view(),
         name="gateway",
     ),
+    path(
+        "devices/<str:device_id>/deployments",
+        views.DeviceDeploymentsView.as_view(),
+        name="device-deployments",
+    ),
     path("quarantines", views.QuarantinesView.as_view(), name="quarantines"),
     path(
         "devices/<str:device_id>/quarantines/<uuid:firmware_id>/release",

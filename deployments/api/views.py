@@ -20,15 +20,20 @@ from deployments.api.copying import (
     copied_body,
     launch_body,
 )
+from deployments.api.references import id_in
 from deployments.api.serializers import (
     DeploymentInput,
     DeploymentOutput,
+    DeviceDeploymentOutput,
     EventOutput,
     QuarantineOutput,
     ReasonInput,
     ReportInput,
     StageApprovalInput,
     created_output,
+    deployment_output,
+    launch_output,
+    predicted_output,
     preview_output,
     to_report,
     to_request,
@@ -37,11 +42,15 @@ from deployments.choices import DeploymentStatus, Level, Strategy, TargetStatus
 from deployments.exceptions import DeploymentNotFoundError, NoActiveUpdateError
 from deployments.models import Deployment, Event, Quarantine, Target
 from deployments.returns import deployment_rollbacks
-from deployments.services import launch, offers, operate, quarantine, reports
+from deployments.services import editing, launch, offers, operate, quarantine, reports
+from devices.exceptions import DeviceNotFoundError
+from devices.models import Device
 from devices.permissions import calling_device, still_admitted
 from firmware.api.downloads import image_response
 from firmware.api.trust import TRUSTED_KEYS, trusted_keys
 from hotswap.common.api.base import ApiView, ListView, acting_person
+from hotswap.common.api.etags import etag_of, expected_etags
+from hotswap.common.api.filters import AnyNameFilter, AnyOfFilter
 from hotswap.common.api.idempotency import idempotent
 from hotswap.common.api.proxy import public_url
 from hotswap.common.errors import NotFoundError
@@ -70,6 +79,26 @@ class DeploymentFilter(django_filters.FilterSet):
     status = django_filters.ChoiceFilter(choices=DeploymentStatus.choices)
     strategy = django_filters.ChoiceFilter(choices=Strategy.choices)
     firmwareId = django_filters.UUIDFilter("firmware_id")
+    firmware = django_filters.CharFilter(method="of_firmware")
+    deviceId = django_filters.CharFilter(method="of_device")
+    search = django_filters.CharFilter("name", "icontains")
+
+    def of_firmware(
+        self, queryset: QuerySet[Deployment], name: str, value: str
+    ) -> QuerySet[Deployment]:
+        """Take an id, or `MODEL:VERSION`; what nothing is called has no deployment."""
+        firmware_id = id_in(value)
+        if firmware_id is not None:
+            return queryset.filter(firmware=firmware_id)
+        model, _, version = value.partition(":")
+        return queryset.filter(firmware__model__name=model, firmware__version=version)
+
+    def of_device(
+        self, queryset: QuerySet[Deployment], name: str, value: str
+    ) -> QuerySet[Deployment]:
+        """Leave those that have chosen the device; none has before its start."""
+        targets = Target.objects.filter(device__device_id=value)
+        return queryset.filter(pk__in=targets.values("deployment"))
 
 
 class DeploymentsView(ListView):
@@ -112,11 +141,28 @@ class PreviewView(ApiView):
 class DeploymentView(ApiView):
     """One deployment."""
 
-    roles = {"GET": Role.VIEWER}
+    roles = {"GET": Role.VIEWER, "PUT": Role.OPERATOR}
 
     @extend_schema(responses=DeploymentDetailOutput)
     def get(self, request: Request, deployment_id: Any) -> Response:
-        return Response(DeploymentDetailOutput(find_deployment(deployment_id)).data)
+        return self._show(find_deployment(deployment_id))
+
+    @extend_schema(request=DeploymentInput, responses=DeploymentDetailOutput)
+    def put(self, request: Request, deployment_id: Any) -> Response:
+        """Replace all that was asked for by a deployment that has yet to start."""
+        given = self.validated(DeploymentInput, request.data)
+        deployment, audience = editing.edit_deployment(
+            actor=acting_person(request),
+            deployment_id=deployment_id,
+            request=to_request(given),
+            expected=expected_etags(request),
+        )
+        return self._show(deployment, **launch_output(deployment, audience))
+
+    @staticmethod
+    def _show(deployment: Deployment, **more: Any) -> Response:
+        shown = DeploymentDetailOutput(deployment).data | predicted_output(deployment)
+        return Response(shown | more, headers={"ETag": etag_of(deployment)})
 
 
 class DeploymentStatusView(ApiView):
@@ -153,6 +199,14 @@ class TargetFilter(django_filters.FilterSet):
     status = django_filters.ChoiceFilter(choices=TargetStatus.choices)
     stage = django_filters.NumberFilter("stage_number", min_value=1, max_value=10_000)
     errorCode = django_filters.CharFilter("error_code")
+    search = django_filters.CharFilter("device__device_id", "icontains")
+
+
+class DeviceDeploymentFilter(django_filters.FilterSet):
+    status = django_filters.ChoiceFilter(choices=TargetStatus.choices)
+    deploymentStatus = django_filters.ChoiceFilter(
+        "deployment__status", choices=DeploymentStatus.choices
+    )
 
 
 class DeploymentDevicesView(ListView):
@@ -198,12 +252,41 @@ class DeploymentDeviceView(ApiView):
         return Response(selectors.target_detail(deployment, target, timezone.now()))
 
 
+class DeviceDeploymentsView(ListView):
+    """The deployments that have chosen a device, the one that did so last first."""
+
+    roles = {"GET": Role.VIEWER}
+    queryset = Target.objects.all()
+    filterset_class = DeviceDeploymentFilter
+    output_class = DeviceDeploymentOutput
+    ordering = "-id"
+
+    def get_queryset(self) -> QuerySet[Target]:
+        name = self.kwargs["device_id"]
+        device = Device.objects.filter(device_id=name).first()
+        if device is None:
+            raise DeviceNotFoundError(f"there is no device {name!r}")
+        return Target.objects.select_related("deployment__firmware__model").filter(
+            device=device
+        )
+
+
 class EventFilter(django_filters.FilterSet):
-    level = django_filters.ChoiceFilter(choices=Level.choices)
-    event = django_filters.CharFilter()
+    level = AnyOfFilter(known=Level.values)
+    event = AnyNameFilter()
+    stage = django_filters.NumberFilter("stage_number", min_value=1, max_value=10_000)
     deviceId = django_filters.CharFilter("device__device_id")
+    order = django_filters.ChoiceFilter(
+        choices=(("desc", "newest first"), ("asc", "oldest first")), method="in_order"
+    )
     to = django_filters.IsoDateTimeFilter("at", "lt")
     search = django_filters.CharFilter("message", "icontains")
+
+    def in_order(
+        self, queryset: QuerySet[Event], name: str, value: str
+    ) -> QuerySet[Event]:
+        """Leave the rows as they are: the list itself orders them."""
+        return queryset
 
 
 # `from` is a word of the language, so it cannot be declared as an attribute.
@@ -211,13 +294,23 @@ EventFilter.base_filters["from"] = django_filters.IsoDateTimeFilter("at", "gte")
 
 
 class DeploymentLogView(ListView):
-    """The log of a deployment, newest first."""
+    """The log of a deployment in the order in which it was written, newest first.
+
+    `order=asc` turns it round. What is decided at once is written one after the other,
+    so a line may say an earlier time than the one before it.
+    """
 
     roles = {"GET": Role.VIEWER}
     queryset = Event.objects.all()
     filterset_class = EventFilter
     output_class = EventOutput
     ordering = "-id"
+
+    @property
+    def paginator(self) -> Any:
+        if self.request.query_params.get("order") == "asc":
+            self.ordering = "id"
+        return super().paginator
 
     def get_queryset(self) -> QuerySet[Event]:
         deployment = find_deployment(self.kwargs["deployment_id"])
@@ -244,7 +337,7 @@ class OperateView(ApiView):
         deployment = self.verbs[self.verb](
             actor=acting_person(request), deployment_id=deployment_id, **given
         )
-        return Response(DeploymentOutput(deployment).data)
+        return Response(deployment_output(deployment))
 
 
 class CopyView(ApiView):
@@ -291,7 +384,7 @@ class ApproveStageView(ApiView):
         deployment = operate.approve_stage(
             actor=acting_person(request), deployment_id=deployment_id, **given
         )
-        return Response(DeploymentOutput(deployment).data)
+        return Response(deployment_output(deployment))
 
 
 class QuarantineFilter(django_filters.FilterSet):

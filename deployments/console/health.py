@@ -4,7 +4,7 @@ from typing import Any
 
 from django.utils import timezone
 
-from deployments.insight import deployment_metrics
+from deployments.insight import deployment_health
 from deployments.models import Deployment
 from hotswap.common.console import age
 
@@ -29,7 +29,7 @@ def poll_seconds(deployment: Deployment) -> int:
 def health_panel(deployment: Deployment) -> dict[str, Any]:
     """Return what the panel of the live page shows, counted for this answer."""
     now = timezone.now()
-    return health_context(deployment_metrics(deployment, now)) | {
+    return health_context(deployment_health(deployment, now)) | {
         "counted_at": f"{now:%H:%M:%S} UTC"
     }
 

@@ -16,7 +16,7 @@ from typing import Any
 from django import forms
 from django.conf import settings
 from django.core.exceptions import PermissionDenied
-from django.http import HttpRequest, HttpResponseNotAllowed
+from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.utils import timezone
 
 from deployments.api.copying import launch_body
@@ -29,12 +29,13 @@ from deployments.choices import (
     Strategy,
 )
 from deployments.models import Deployment
-from deployments.services import launch
+from deployments.services import editing, launch
 from deployments.services.launch import DeploymentRequest
 from deployments.strategies.registry import STRATEGIES
 from deployments.windows import DAYS
 from devices.models import DeviceGroup
 from firmware.models import Firmware
+from hotswap.common.api.etags import etag_of
 from hotswap.common.console import (
     READING,
     ConsoleAdmin,
@@ -258,9 +259,9 @@ class LaunchForm(ConsoleForm):
         help_text="Kept in the audit trail and in the log.",
     )
 
-    def __init__(self, *args: Any, is_copy: bool = False, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, asks_why: bool = False, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        if not is_copy:
+        if not asks_why:
             del self.fields["reason"]
         self.fields["firmwareId"].choices = [  # type: ignore[attr-defined]
             (str(each.pk), str(each))
@@ -453,9 +454,23 @@ class Launch(Verb):
     is_dialog = False
     form_class = LaunchForm
     template = "console/launch.html"
+    asks_why = False
 
     def heading(self, obj: Any) -> str:
         return "Launch a deployment"
+
+    def carry_out(
+        self, request: HttpRequest, asked: DeploymentRequest, obj: Any
+    ) -> Deployment:
+        """Do what was previewed."""
+        deployment, _ = launch.create_deployment(
+            actor=acting_person(request), request=asked
+        )
+        return deployment
+
+    def done_by(self, form: LaunchForm, eligible: int) -> str:
+        """Return what stands on the button that does it."""
+        return _blast(form, eligible)
 
     def start_values(self, request: HttpRequest, obj: Any) -> dict[str, Any]:
         """Return what stands in the form at first."""
@@ -478,13 +493,13 @@ class Launch(Verb):
             raise PermissionDenied
         if request.method != "POST":
             chosen = self.start_values(request, obj)
-            empty = LaunchForm(initial=chosen, is_copy=obj is not None)
+            empty = LaunchForm(initial=chosen, asks_why=self.asks_why)
             return self.show(admin, request, obj, empty)
-        form = LaunchForm(request.POST, is_copy=obj is not None)
+        form = LaunchForm(request.POST, asks_why=self.asks_why)
         if not form.is_valid() or form.given is None:
             return self.show(admin, request, obj, form)
-        asked = self.asked(form, obj)
         try:
+            asked = self.asked(form, obj)
             preview = preview_output(
                 launch.preview_deployment(request=asked, now=timezone.now())
             )
@@ -492,7 +507,7 @@ class Launch(Verb):
             is_launch = "launch" in request.POST
             problem = self._problem(request, form, eligible) if is_launch else ""
             if is_launch and not problem:
-                deployment, _ = launch.create_deployment(actor=user, request=asked)
+                deployment = self.carry_out(request, asked, obj)
                 return go_to(request, admin.page_url(deployment))
         except HotSwapError as error:
             form.refuse(error)
@@ -506,7 +521,7 @@ class Launch(Verb):
             stages=_with_percents(preview["stages"], eligible),
             problem=problem,
             fingerprint=form.fingerprint(),
-            blast=_blast(form, eligible),
+            blast=self.done_by(form, eligible),
             must_type=eligible > TYPED_ABOVE,
             left_out=preview["targets"]["matched"] - eligible,
             over_in=age(preview["expected"]["finishesAt"])
@@ -538,6 +553,7 @@ class CopyAsNew(Launch):
     icon = "content_copy"
     tone = "plain"
     is_of_list = False
+    asks_why = True
 
     def heading(self, obj: Any) -> str:
         return f"Launch {obj} again"
@@ -568,6 +584,60 @@ class CopyAsNew(Launch):
             copied_from=obj.pk,
             reason=form.cleaned_data["reason"],
         )
+
+
+class EditWaiting(CopyAsNew):
+    """The same form for a deployment that waits for its time, to save it."""
+
+    name = "edit"
+    label = "Edit"
+    icon = "edit"
+    asks_why = False
+
+    def applies(self, obj: Deployment) -> bool:
+        return obj.is_waiting
+
+    def heading(self, obj: Any) -> str:
+        return f"Edit {obj}"
+
+    def start_values(self, request: HttpRequest, obj: Deployment) -> dict[str, Any]:
+        values = super().start_values(request, obj) | {"name": obj.name}
+        if obj.scheduled_at is not None:
+            at = obj.scheduled_at.astimezone(UTC).replace(tzinfo=None)
+            precision = "seconds" if at.second else "minutes"
+            values["scheduledAt"] = at.isoformat(timespec=precision)
+        return values
+
+    def asked(self, form: LaunchForm, obj: Deployment) -> DeploymentRequest:
+        assert form.given is not None
+        return to_request(form.given)
+
+    def show(
+        self,
+        admin: ConsoleAdmin,
+        request: HttpRequest,
+        obj: Any,
+        form: ConsoleForm,
+        **more: Any,
+    ) -> HttpResponse:
+        # Of what was read when the form was opened, however often it is previewed.
+        version = request.POST.get("version") or etag_of(obj)
+        return super().show(admin, request, obj, form, version=version, **more)
+
+    def carry_out(
+        self, request: HttpRequest, asked: DeploymentRequest, obj: Deployment
+    ) -> Deployment:
+        deployment, _ = editing.edit_deployment(
+            actor=acting_person(request),
+            deployment_id=obj.pk,
+            request=asked,
+            expected=frozenset({request.POST.get("version", "")}),
+        )
+        return deployment
+
+    def done_by(self, form: LaunchForm, eligible: int) -> str:
+        noun = "device" if eligible == 1 else "devices"
+        return f"Save, for {eligible} {noun} at present"
 
 
 def _blast(form: LaunchForm, eligible: int) -> str:

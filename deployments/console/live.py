@@ -116,6 +116,7 @@ def live_context(deployment: Deployment) -> dict[str, Any]:
         else "",
         "banner": _banner(deployment, progress, now, has_reasons=bool(reasons)),
         "eta": age(status["estimatedCompletionAt"], now)
+        + (" (forecast)" if status["estimateBasis"] == "forecast" else "")
         if status["estimatedCompletionAt"] and not _waits_for_the_unseen(status)
         else "",
         "started": age(deployment.started_at, now),

@@ -21,8 +21,8 @@ from deployments.console.words import (
 )
 from deployments.insight import health_report
 from deployments.models import Deployment, Target
-from deployments.next_steps import next_step_of
 from deployments.returns import FAILED, with_outcomes
+from deployments.selectors import next_step_of
 from hotswap.common.api.serializers import camelize
 from hotswap.common.console import age
 

@@ -9,12 +9,8 @@ from uuid import UUID
 from django.conf import settings
 from django.db import connection, transaction
 from django.db.models import (
-    Avg,
     Count,
-    DurationField,
     Exists,
-    ExpressionWrapper,
-    F,
     OuterRef,
     Q,
 )
@@ -27,9 +23,7 @@ from deployments.choices import (
     Level,
     LiveFleet,
     OfflineDevices,
-    OrderKind,
     Strategy,
-    UpdateStatus,
 )
 from deployments.criteria import HealthCriteria, RollbackThresholds
 from deployments.exceptions import (
@@ -40,8 +34,9 @@ from deployments.exceptions import (
     TooManyDeploymentsError,
     TooManyDevicesError,
 )
-from deployments.models import Deployment, Update
+from deployments.models import Deployment
 from deployments.services.log import log
+from deployments.services.progress import usual_device_time
 from deployments.services.refusals import (
     check_groups,
     refuse_faulty_list,
@@ -57,6 +52,7 @@ from deployments.services.targeting import (
     too_many,
     write_plan,
 )
+from deployments.strategies.canary import share_of
 from deployments.strategies.forecast import forecast
 from deployments.strategies.registry import make_plan
 from deployments.strategies.types import Fleet, ParameterError, Plan
@@ -74,8 +70,6 @@ from hotswap.common.words import counted
 logger = logging.getLogger(__name__)
 LAUNCH_LOCK = 0x48535741
 WRITE_TRIES = 5
-RECENT_DEPLOYMENTS = 5
-MEASURED_UPDATES = 1000
 OFFLINE_DEADLINE = timedelta(hours=24)
 
 
@@ -176,7 +170,7 @@ class Preview:
     warnings: tuple[LaunchWarning, ...] = ()
 
 
-def _deployable(firmware_id: UUID, *, lock: bool = False) -> Firmware:
+def deployable(firmware_id: UUID, *, lock: bool = False) -> Firmware:
     """Return a firmware that may be deployed.
 
     Args:
@@ -229,7 +223,7 @@ def _fleet(request: DeploymentRequest, audience: Audience, judged: Any) -> Fleet
     return count_regions(judged, order) if order else Fleet(audience.eligible)
 
 
-def _judged(request: DeploymentRequest, firmware: Firmware, now: datetime) -> Any:
+def judged_for(request: DeploymentRequest, firmware: Firmware, now: datetime) -> Any:
     return judged_devices(
         request.selection,
         firmware,
@@ -239,7 +233,7 @@ def _judged(request: DeploymentRequest, firmware: Firmware, now: datetime) -> An
     )
 
 
-def _accepted(request: DeploymentRequest, judged: Any) -> Audience:
+def accepted_audience(request: DeploymentRequest, judged: Any) -> Audience:
     """Find who takes part; a list with a fault is refused whole."""
     is_list = bool(request.selection.device_ids)
     audience = find_audience(judged, show_all=is_list)
@@ -251,11 +245,11 @@ def _accepted(request: DeploymentRequest, judged: Any) -> Audience:
 
 def preview_deployment(*, request: DeploymentRequest, now: datetime) -> Preview:
     """Say what a launch would do, without doing it."""
-    firmware = _deployable(request.firmware_id)
+    firmware = deployable(request.firmware_id)
     check_groups(request.selection)
-    judged = _judged(request, firmware, now)
+    judged = judged_for(request, firmware, now)
     if unknown_devices(request.selection):
-        _accepted(request, judged)
+        accepted_audience(request, judged)
     audience = find_audience(judged)
     plan = _plan(request, _fleet(request, audience, judged))
     return Preview(
@@ -269,7 +263,10 @@ def preview_deployment(*, request: DeploymentRequest, now: datetime) -> Preview:
             fleet=Device.objects.filter(model=firmware.model_id).count(),
         ),
         _forecast(request, firmware, plan, now) if plan else None,
-        (*_warnings(judged, firmware), *_zone_warnings(judged, request)),
+        (
+            *_warnings(request, judged, firmware, plan),
+            *_zone_warnings(judged, request),
+        ),
     )
 
 
@@ -277,26 +274,7 @@ def _forecast(
     request: DeploymentRequest, firmware: Firmware, plan: Plan, now: datetime
 ) -> Forecast:
     """Say when it would be over, by what updates of this model took lately."""
-    recent = Deployment.objects.filter(firmware__model=firmware.model_id)
-    sample = (
-        Update.objects.filter(
-            deployment__in=list(
-                recent.order_by("-created_at").values_list("pk", flat=True)[
-                    :RECENT_DEPLOYMENTS
-                ]
-            ),
-            kind=OrderKind.INSTALL,
-            status=UpdateStatus.SUCCESS,
-        )
-        .annotate(
-            took=ExpressionWrapper(
-                F("closed_at") - F("offered_at"), output_field=DurationField()
-            )
-        )
-        .values("took")[:MEASURED_UPDATES]
-    )
-    measured = sample.aggregate(mean=Avg("took"), number=Count("took"))
-    device_time = measured["mean"] or settings.USUAL_UPDATE_TIME
+    device_time, measured = usual_device_time(firmware.model_id)
     starts_at = max(now, request.scheduled_at or now)
     return Forecast(
         starts_at=starts_at,
@@ -308,13 +286,35 @@ def _forecast(
             devices_per_minute=request.max_devices_per_minute,
         ),
         device_time=device_time,
-        measured_updates=measured["number"],
+        measured_updates=measured,
     )
 
 
-def _warnings(judged: Any, firmware: Firmware) -> tuple[LaunchWarning, ...]:
-    """Tell what cannot be taken back: a security version that rises, and devices that
-    no rollback could send home, as what they run is not on this server.
+def plan_warnings(
+    strategy: str, parameters: dict[str, Any], device_count: int
+) -> tuple[LaunchWarning, ...]:
+    """Tell of the stage of 100 % that a canary gets whose steps end below it."""
+    if strategy != Strategy.CANARY:
+        return ()
+    last = [parameters["initial_percentage"], *parameters["increments"]][-1]
+    rest = device_count - share_of(device_count, last)
+    if not rest:
+        return ()
+    warning = LaunchWarning(
+        "stage_added",
+        f"The steps end at {last} %: a last stage of 100 % is added, for "
+        f"{counted(rest, 'more device')}",
+        rest,
+    )
+    return (warning,)
+
+
+def _warnings(
+    request: DeploymentRequest, judged: Any, firmware: Firmware, plan: Plan | None
+) -> tuple[LaunchWarning, ...]:
+    """Tell what is not in the request, and what cannot be taken back: a stage that is
+    added, a security version that rises, and devices that no rollback could send home,
+    as what they run is not on this server.
     """
     eligible = judged.filter(exclusion="")
     rising = eligible.filter(security_version__lt=firmware.security_version).count()
@@ -322,7 +322,8 @@ def _warnings(judged: Any, firmware: Firmware) -> tuple[LaunchWarning, ...]:
         model_id=firmware.model_id, sha256=OuterRef("firmware_checksum")
     )
     stranded = eligible.exclude(Exists(home)).count()
-    warnings = []
+    count = plan.stages[-1].boundary if plan else 0
+    warnings = list(plan_warnings(request.strategy, request.parameters, count))
     if rising:
         warnings.append(
             LaunchWarning(
@@ -384,6 +385,34 @@ def _zone_warnings(judged: Any, request: DeploymentRequest) -> list[LaunchWarnin
     return warnings
 
 
+def settings_of(request: DeploymentRequest, firmware: Firmware) -> dict[str, Any]:
+    """Return what is asked for by the fields of a deployment that hold it."""
+    is_blue_green = request.strategy == Strategy.BLUE_GREEN
+    return {
+        "name": request.name or f"{firmware} ({request.strategy})",
+        "firmware": firmware,
+        "strategy": request.strategy,
+        "parameters": request.parameters,
+        "selection": request.selection.to_json(),
+        "health_criteria": request.health_criteria.to_json(),
+        "rollback_thresholds": request.rollback_thresholds.to_json(),
+        "health_threshold": request.health_threshold,
+        "on_warning": request.on_warning,
+        "on_late_breach": request.on_late_breach,
+        "offline_devices": request.offline_policy,
+        "busy_devices": request.busy_devices,
+        "offline_deadline": request.offline_deadline,
+        "device_timeout": request.device_timeout,
+        "max_attempts": request.max_attempts,
+        "require_approval_per_stage": request.require_approval_per_stage,
+        "maintenance_window": request.maintenance_window,
+        "max_devices_per_minute": request.max_devices_per_minute,
+        "start_spread": request.start_spread,
+        "live_fleet": LiveFleet.BLUE if is_blue_green else "",
+        "scheduled_at": request.scheduled_at,
+    }
+
+
 def create_deployment(
     *, actor: User, request: DeploymentRequest, now: datetime | None = None
 ) -> tuple[Deployment, Audience]:
@@ -406,7 +435,7 @@ def create_deployment(
     now = now or timezone.now()
     with transaction.atomic():
         original = _original(request)
-        firmware = _deployable(request.firmware_id, lock=True)
+        firmware = deployable(request.firmware_id, lock=True)
         hold_groups(request.selection.group_ids)
         check_groups(request.selection)
         # Serialises launches, so that two at once cannot both take the last place.
@@ -418,30 +447,8 @@ def create_deployment(
                 f"{active} deployments are active, which is the most"
             )
         deployment = Deployment.objects.create(
-            name=request.name or f"{firmware} ({request.strategy})",
-            firmware=firmware,
-            strategy=request.strategy,
-            parameters=request.parameters,
-            selection=request.selection.to_json(),
-            health_criteria=request.health_criteria.to_json(),
-            rollback_thresholds=request.rollback_thresholds.to_json(),
-            health_threshold=request.health_threshold,
-            on_warning=request.on_warning,
-            on_late_breach=request.on_late_breach,
-            offline_devices=request.offline_policy,
-            busy_devices=request.busy_devices,
-            offline_deadline=request.offline_deadline,
-            device_timeout=request.device_timeout,
-            max_attempts=request.max_attempts,
-            require_approval_per_stage=request.require_approval_per_stage,
-            maintenance_window=request.maintenance_window,
-            max_devices_per_minute=request.max_devices_per_minute,
-            start_spread=request.start_spread,
-            live_fleet=LiveFleet.BLUE
-            if request.strategy == Strategy.BLUE_GREEN
-            else "",
+            **settings_of(request, firmware),
             status=DeploymentStatus.SCHEDULED,
-            scheduled_at=request.scheduled_at,
             copied_from=original,
             created_by=actor,
             created_at=now,
@@ -467,7 +474,7 @@ def create_deployment(
             ),
         )
         if request.scheduled_at is not None and request.scheduled_at > now:
-            audience = _accepted(request, _judged(request, firmware, now))
+            audience = accepted_audience(request, judged_for(request, firmware, now))
         else:
             audience = _freeze(deployment, request, now)
     logger.info(
@@ -496,10 +503,10 @@ def _freeze(
     deployment: Deployment, request: DeploymentRequest, now: datetime
 ) -> Audience:
     """Write the targets of a deployment and let it run."""
-    judged = _judged(request, deployment.firmware, now)
+    judged = judged_for(request, deployment.firmware, now)
     if not request.selection.device_ids:
         refuse_rejected(judged, request.exclusions_with(OfflineDevices.REJECT))
-    audience = _accepted(request, judged)
+    audience = accepted_audience(request, judged)
     if audience.eligible == 0:
         raise NoEligibleDevicesError(
             f"none of the {audience.matched} matching devices can take part",
@@ -580,6 +587,37 @@ def request_of(deployment: Deployment) -> DeploymentRequest:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What a deployment that waits for its time would become if it started now."""
+
+    device_count: int
+    plan: Plan | None
+
+    @property
+    def sizes(self) -> list[int]:
+        """How many devices each stage would have."""
+        stages = self.plan.stages if self.plan else ()
+        earlier = (0, *(stage.boundary for stage in stages))
+        return [
+            stage.boundary - before
+            for stage, before in zip(stages, earlier, strict=False)
+        ]
+
+
+def predict(deployment: Deployment, now: datetime) -> Prediction:
+    """Count the devices of a waiting deployment, and plan for them."""
+    request = request_of(deployment)
+    judged = judged_for(request, deployment.firmware, now)
+    fleet = _fleet(request, find_audience(judged), judged)
+    try:
+        plan = _plan(request, fleet)
+    except InvalidInputError:
+        # As at its start, which would fail: so many devices do not fit the strategy.
+        plan = None
+    return Prediction(fleet.device_count, plan)
+
+
 def launch_scheduled(deployment: Deployment, now: datetime) -> None:
     """Launch a deployment whose time has come; the caller holds its lock.
 
@@ -588,7 +626,7 @@ def launch_scheduled(deployment: Deployment, now: datetime) -> None:
     """
     try:
         with transaction.atomic():
-            _deployable(deployment.firmware_id, lock=True)
+            deployable(deployment.firmware_id, lock=True)
             request = request_of(deployment)
             hold_groups(request.selection.group_ids)
             _freeze(deployment, request, now)

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
 
+from django.conf import settings
 from django.db.models import (
     Avg,
     Count,
@@ -14,8 +15,15 @@ from django.db.models import (
     Value,
 )
 
-from deployments.choices import FETCH_ERRORS, StageStatus, TargetStatus
-from deployments.models import Deployment, Stage, Target
+from deployments.choices import (
+    FETCH_ERRORS,
+    DeploymentStatus,
+    OrderKind,
+    StageStatus,
+    TargetStatus,
+    UpdateStatus,
+)
+from deployments.models import Deployment, Stage, Target, Update
 from deployments.strategies import types
 from deployments.strategies.registry import STRATEGIES
 
@@ -35,6 +43,8 @@ NEUTRAL_CODES = (
 # Targets of a deployment whose counts are shared, and for how long.
 SHARED_FROM = 10_000
 SHARED_FOR = timedelta(seconds=1.5)
+RECENT_DEPLOYMENTS = 5
+MEASURED_UPDATES = 1000
 
 
 @dataclass(slots=True)
@@ -304,33 +314,72 @@ def has_settled(progress: types.StageProgress, gate: types.Gate) -> bool:
     return 0 < progress.exposed == progress.settled and enough
 
 
+def usual_device_time(model_id: UUID) -> tuple[timedelta, int]:
+    """Return how long a device of a model takes from order to proof, and of how many.
+
+    By what proved updates of its latest deployments took; without any, as the
+    specification assumes, of 0.
+    """
+    recent = Deployment.objects.filter(firmware__model=model_id)
+    sample = (
+        Update.objects.filter(
+            deployment__in=list(
+                recent.order_by("-created_at").values_list("pk", flat=True)[
+                    :RECENT_DEPLOYMENTS
+                ]
+            ),
+            kind=OrderKind.INSTALL,
+            status=UpdateStatus.SUCCESS,
+        )
+        .annotate(
+            took=ExpressionWrapper(
+                F("closed_at") - F("offered_at"), output_field=DurationField()
+            )
+        )
+        .values("took")[:MEASURED_UPDATES]
+    )
+    measured = sample.aggregate(mean=Avg("took"), number=Count("took"))
+    return measured["mean"] or settings.USUAL_UPDATE_TIME, measured["number"]
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """When a deployment is over; `basis` is `forecast` or `measured`."""
+
+    at: datetime
+    basis: str
+
+
 def estimate_completion(
     deployment: Deployment,
     stages: list[Stage],
     counts: dict[int, StageCounts],
     now: datetime,
-) -> datetime | None:
-    """Estimate the end from how long devices really took, or None without evidence.
+) -> Estimate | None:
+    """Estimate the end of a running deployment.
 
-    Each open or coming stage takes one mean device time plus its wait; the part of it
-    that has passed is taken off. Stages that run side by side share their time.
+    By how long its own devices took (`measured`); until one has proved the update, by
+    what earlier updates of the model took (`forecast`), as in a preview. Each open or
+    coming stage takes one mean device time plus its wait; the part of it that has
+    passed is taken off. Stages that run side by side share their time.
     """
-    if deployment.status != "Running":
+    if deployment.status != DeploymentStatus.RUNNING:
         return None
     total = total_of(counts)
-    if not total.succeeded:
-        return None
-    mean: timedelta | None = (
-        Target.objects.filter(deployment=deployment, status=T.SUCCESS)
-        .annotate(
-            took=ExpressionWrapper(
-                F("settled_at") - F("exposed_at"), output_field=DurationField()
+    mean: timedelta | None = None
+    if total.succeeded:
+        mean = (
+            Target.objects.filter(deployment=deployment, status=T.SUCCESS)
+            .annotate(
+                took=ExpressionWrapper(
+                    F("settled_at") - F("exposed_at"), output_field=DurationField()
+                )
             )
+            .aggregate(mean=Avg("took"))["mean"]
         )
-        .aggregate(mean=Avg("took"))["mean"]
-    )
+    basis = "forecast" if mean is None else "measured"
     if mean is None:
-        return None
+        mean, _ = usual_device_time(deployment.firmware.model_id)
     mean += deployment.start_spread
     in_flight = plan_of(deployment, stages).in_flight
     end = now
@@ -348,4 +397,4 @@ def estimate_completion(
         pending = total.by_status[T.PENDING]
         minutes = pending / deployment.max_devices_per_minute
         end = max(end, now + timedelta(minutes=minutes) + mean)
-    return end
+    return Estimate(end, basis)

@@ -40,6 +40,11 @@ class CanaryParameters:
         return steps if steps[-1] == 100 else (*steps, 100)
 
 
+def share_of(device_count: int, percent: int) -> int:
+    """Return so many percent of the devices, rounded up."""
+    return -(-device_count * percent // 100)
+
+
 def plan_canary(fleet: Fleet, parameters: CanaryParameters) -> Plan:
     """Cut the fleet into cumulative percentage stages.
 
@@ -57,7 +62,7 @@ def plan_canary(fleet: Fleet, parameters: CanaryParameters) -> Plan:
     stages: list[Stage] = []
     reached = 0
     for percent in parameters.steps:
-        boundary = -(-fleet.device_count * percent // 100)
+        boundary = share_of(fleet.device_count, percent)
         if boundary == reached:
             continue
         reached = boundary

@@ -155,13 +155,13 @@ def _gate(
         if stage.can_grow:
             return Wait(
                 f"{missing} of {counted(stage.size, 'device has', 'devices have')}"
-                " not been seen yet"
+                " not asked for it yet"
             )
         if not stage.is_accepted:
             return Pause(
                 stage.number,
                 f"only {stage.exposed} of "
-                f"{counted(stage.size, 'device was', 'devices were')} ever seen: "
+                f"{counted(stage.size, 'device')} ever asked for it: "
                 "too little evidence to go on",
             )
         if stage.exposed == 0:

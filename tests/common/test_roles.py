@@ -52,6 +52,7 @@ TABLE = """
     /devices/<device>                              DELETE 401 403 403 204 403
     /devices/<device>/export                       GET    401 403 403 200 403
     /devices/<device>/firmware-history             GET    401 200 200 200 403
+    /devices/<device>/deployments                  GET    401 200 200 200 403
     /devices/<device>/enable                       POST   401 403 200 200 403
     /devices/<device>/disable                      POST   401 403 200 200 403
     /devices/<device>/revoke                       POST   401 403 200 200 403
@@ -85,6 +86,7 @@ TABLE = """
     /deployments                                   POST   401 403 400 400 403
     /deployments/preview                           POST   401 403 400 400 403
     /deployments/<deployment>                      GET    401 404 404 404 403
+    /deployments/<deployment>                      PUT    401 403 400 400 403
     /deployments/<deployment>/status               GET    401 404 404 404 403
     /deployments/<deployment>/metrics              GET    401 404 404 404 403
     /deployments/<deployment>/health-report        GET    401 404 404 404 403

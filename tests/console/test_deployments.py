@@ -504,6 +504,50 @@ def test_a_time_makes_it_scheduled(operator_client: ConsoleClient, free: Scene) 
     assert b"Waiting: its time to start" in page.content
 
 
+def test_a_scheduled_deployment_is_edited_by_the_form_of_its_launch(
+    operator_client: ConsoleClient, free: Scene
+) -> None:
+    later = timezone.now().replace(year=timezone.now().year + 1, day=1)
+    at = f"{later:%Y-%m-%dT%H:%M}"
+    launch_after(operator_client, form_for(free, name="later", scheduledAt=at))
+    deployment = Deployment.objects.get(name="later")
+    page = operator_client.get(url_of(deployment, "change")).content.decode()
+    edit = url_of(deployment, "edit")
+
+    opened = operator_client.get(edit)
+    form = form_for(free, name="sooner", scheduledAt=at, maxAttempts="7")
+    form["version"] = opened.context["version"]
+    shown = operator_client.post(edit, {**form, "preview": "1"})
+    agreed = {
+        "fingerprint": shown.context["fingerprint"],
+        "eligible": shown.context["preview"]["targets"]["eligible"],
+        "launch": "1",
+    }
+    saved = operator_client.post(edit, {**form, **agreed})
+    stale = operator_client.post(edit, {**form, **agreed, "name": "sooner"})
+
+    assert edit in page
+    assert "If it started now: " in page
+    assert opened.context["form"].initial["scheduledAt"] == at
+    assert opened.context["form"].initial["maxAttempts"] == 2
+    assert saved.status_code == 302
+    deployment.refresh_from_db()
+    assert (deployment.name, deployment.max_attempts) == ("sooner", 7)
+    assert deployment.status == DeploymentStatus.SCHEDULED
+    assert "has changed since you read it" in stale.content.decode()
+
+
+def test_a_deployment_that_has_started_is_not_edited(
+    operator_client: ConsoleClient, scene: Scene
+) -> None:
+    page = operator_client.get(url_of(scene.deployment, "change")).content.decode()
+
+    opened = operator_client.get(url_of(scene.deployment, "edit"))
+
+    assert url_of(scene.deployment, "edit") not in page
+    assert opened.status_code == 200
+
+
 def test_only_approved_firmware_is_offered(
     operator_client: ConsoleClient, free: Scene
 ) -> None:

@@ -7,7 +7,11 @@ from uuid import uuid4
 
 import pytest
 
-from deployments.models import Deployment, Report, Target, Update
+from deployments.models import Deployment, Event, Report, Target, Update
+from deployments.selectors import deployment_status
+from deployments.services.log import log
+from deployments.services.targeting import Selection
+from devices.services.groups import add_members, create_group
 from firmware.models import Firmware
 from tests.api import Caller, pointers, problem_of
 from tests.callers import PersonCaller
@@ -82,7 +86,26 @@ def test_a_launch_answers_with_its_targets_and_stages(
         ({"waitDuration": "-PT1M"}, "/waitDuration", "invalid"),
         ({"healthThreshold": 101}, "/healthThreshold", "max_value"),
         ({"scheduledAt": "2020-01-01T00:00:00Z"}, "/scheduledAt", "invalid"),
+        ({"scheduledAt": "2099-01-01T00:00:00"}, "/scheduledAt", "no_zone"),
+        ({"scheduledAt": "2099-01-01"}, "/scheduledAt", "no_zone"),
+        ({"scheduledAt": "soon"}, "/scheduledAt", "invalid"),
         ({"surprise": 1}, "/surprise", "unknown"),
+        ({"strategy": 5}, "/strategy", "invalid_choice"),
+        (
+            {"healthCriteria": {"heartbeatsRequired": 62}},
+            "/healthCriteria/heartbeatsRequired",
+            "invalid",
+        ),
+        (
+            {
+                "healthCriteria": {
+                    "heartbeatsRequired": 12,
+                    "confirmationDuration": "PT10S",
+                }
+            },
+            "/healthCriteria/heartbeatsRequired",
+            "invalid",
+        ),
         (
             {"healthCriteria": {"heartbeatsRequired": 0}},
             "/healthCriteria/heartbeatsRequired",
@@ -120,6 +143,124 @@ def test_a_bad_launch_names_the_field_and_writes_nothing(
     document = problem_of(response, 400)
     assert pointers(document).get(pointer) == code
     assert not Deployment.objects.exists()
+
+
+def test_a_refused_choice_and_a_time_without_zone_say_what_is_right(
+    new: Firmware, operator: PersonCaller
+) -> None:
+    body = launch_body(new, strategy="BigBang", scheduledAt="2099-01-01T00:00:00")
+
+    document = problem_of(operator.post("/deployments", body), 400)
+
+    said = {error["pointer"]: error["detail"] for error in document["errors"]}
+    assert said["/strategy"] == (
+        "must be one of Direct, Regional, Canary, BlueGreen, Rolling, not 'BigBang'"
+    )
+    assert "add Z for UTC" in said["/scheduledAt"]
+    assert document["detail"].startswith("2 errors: strategy: must be one of")
+
+
+@pytest.mark.parametrize("name", ["BlueGreen", "Blue-Green", "blue-green"])
+def test_blue_green_may_be_spelled_as_the_specification_does(
+    world: World, old: Firmware, new: Firmware, operator: PersonCaller, name: str
+) -> None:
+    world.fleet(2, old)
+    body = {"firmwareId": str(new.pk), "strategy": name, "targetAll": True}
+
+    made = operator.post("/deployments", body).json()
+
+    assert made["strategy"] == "BlueGreen"
+
+
+@pytest.mark.parametrize(
+    ("increments", "devices", "added"),
+    [([30, 50], 10, 5), ([30, 100], 10, None), ([90], 5, None)],
+)
+def test_a_stage_that_is_added_to_a_canary_is_said(
+    world: World,
+    old: Firmware,
+    new: Firmware,
+    operator: PersonCaller,
+    increments: list[int],
+    devices: int,
+    added: int | None,
+) -> None:
+    world.fleet(devices, old)
+
+    body = launch_body(new, increments=increments)
+
+    answers = [
+        operator.post(path, body).json()
+        for path in ("/deployments/preview", "/deployments")
+    ]
+
+    for answer in answers:
+        found = [x["count"] for x in answer["warnings"] if x["code"] == "stage_added"]
+        assert found == ([] if added is None else [added])
+
+
+def test_firmware_and_groups_may_be_named(
+    world: World, old: Firmware, new: Firmware, operator: PersonCaller
+) -> None:
+    world.fleet(3, old)
+    lab = create_group(actor=world.admin, name="lab")
+    field = create_group(actor=world.admin, name="field: north")
+    add_members(actor=world.admin, group_id=lab.pk, device_ids=["d-000"])
+    add_members(actor=world.admin, group_id=field.pk, device_ids=["d-001"])
+    body = launch_body(
+        new,
+        firmwareId="sensor-v1:2.5.0",
+        targetAll=None,
+        targetGroups=["field: north", str(lab.pk), "lab"],
+    )
+
+    preview = operator.post("/deployments/preview", body).json()
+    made = operator.post("/deployments", body)
+
+    assert preview["firmware"]["id"] == str(new.pk)
+    assert made.status_code == 201, made.content
+    assert made.json()["firmware"]["id"] == str(new.pk)
+    assert made.json()["targets"]["eligible"] == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "status", "pointer", "code"),
+    [
+        ({"firmwareId": "sensor-v1"}, 400, "/firmwareId", "invalid"),
+        ({"firmwareId": "sensor-v1:"}, 400, "/firmwareId", "invalid"),
+        ({"firmwareId": ":2.5.0"}, 400, "/firmwareId", "invalid"),
+        ({"firmwareId": "sensor-v1:9.9.9"}, 422, "/firmwareId", "unknown_firmware"),
+        ({"firmwareId": "gone-v1:2.5.0"}, 422, "/firmwareId", "unknown_firmware"),
+        (
+            {"targetAll": None, "targetGroups": ["lab", "nobody"]},
+            422,
+            "/targetGroups/1",
+            "unknown_group",
+        ),
+        (
+            {"targetAll": None, "targetGroups": [str(uuid4())]},
+            422,
+            "/targetGroups/0",
+            "unknown_group",
+        ),
+    ],
+)
+def test_names_that_nothing_has_are_refused(
+    world: World,
+    old: Firmware,
+    new: Firmware,
+    operator: PersonCaller,
+    changes: dict[str, Any],
+    status: int,
+    pointer: str,
+    code: str,
+) -> None:
+    world.fleet(1, old)
+    create_group(actor=world.admin, name="lab")
+
+    for path in ("/deployments", "/deployments/preview"):
+        answer = operator.post(path, launch_body(new, **changes))
+        assert pointers(problem_of(answer, status)) == {pointer: code}
 
 
 def test_fields_of_another_strategy_are_refused(
@@ -307,7 +448,7 @@ def test_the_status_counts_exactly(
     assert body["progress"]["pending"] == 9
     assert body["percentComplete"] == 10
     assert body["successRate"] == 100
-    assert body["estimatedCompletionAt"] is not None
+    assert body["estimateBasis"] == "measured"
     assert set(body["progress"]) == {
         "total", "pending", "notified", "downloading", "verifying", "installing",
         "rebooting", "confirming", "success", "failed", "rollingBack", "rolledBack",
@@ -315,16 +456,47 @@ def test_the_status_counts_exactly(
     }  # fmt: skip
 
 
-def test_without_evidence_there_is_no_rate_and_no_estimate(
+def test_without_evidence_there_is_no_rate_and_the_estimate_is_a_forecast(
     world: World, old: Firmware, new: Firmware, viewer: PersonCaller
 ) -> None:
     world.fleet(10, old)
+    preview = world.preview(new, "Canary")
     deployment = world.launch(new, "Canary")
 
-    body = viewer.get(f"/deployments/{deployment.pk}/status").json()
+    before = deployment_status(deployment, world.now)
+    world.update_offered()
+    deployment.refresh_from_db()
+    after = deployment_status(deployment, world.now)
 
-    assert body["successRate"] is None
-    assert body["estimatedCompletionAt"] is None
+    assert before["successRate"] is None
+    assert before["estimateBasis"] == "forecast"
+    assert preview.forecast is not None
+    assert before["estimatedCompletionAt"] == preview.forecast.finishes_at
+    assert after["estimateBasis"] == "measured"
+    assert after["estimatedCompletionAt"] < before["estimatedCompletionAt"]
+
+
+def test_a_forecast_that_time_has_overtaken_does_not_lie_in_the_past(
+    world: World, old: Firmware, new: Firmware
+) -> None:
+    world.fleet(1, old)
+    deployment = world.launch(new)
+    late = world.now + timedelta(hours=1)
+
+    status = deployment_status(deployment, late)
+
+    assert status["estimatedCompletionAt"] == late
+
+
+def test_what_does_not_run_has_no_estimate(
+    world: World, old: Firmware, new: Firmware
+) -> None:
+    world.fleet(1, old)
+    deployment = world.launch(new, scheduled_at=world.now + timedelta(hours=1))
+
+    status = deployment_status(deployment, world.now)
+
+    assert (status["estimatedCompletionAt"], status["estimateBasis"]) == (None, None)
 
 
 def test_the_preview_tells_the_blast_radius_and_when_it_would_be_over(
@@ -396,6 +568,153 @@ def test_logs_are_filtered_and_searched(
     assert {row["deviceId"] for row in by_device} == {"d-000"}
     assert "device.updated" in {row["event"] for row in by_text}
     assert "deviceId" in problem_of(unknown, 400)["detail"]
+
+
+def test_logs_are_filtered_by_levels_beginnings_and_stages(
+    world: World, old: Firmware, new: Firmware, viewer: PersonCaller
+) -> None:
+    world.fleet(3, old)
+    deployment = world.launch(new, "Canary", parameters={"increments": [100]})
+    world.update_offered()
+    world.live_on(65)
+    world.devices["d-000"].poll()
+    failing = next(each for each in world.devices.values() if each.poll())
+    failing.report("failed", error_code="unknown_key", message="not pinned")
+    world.tick()
+    logs = f"/deployments/{deployment.pk}/logs?pageSize=200"
+
+    def found(parameters: str) -> list[dict[str, Any]]:
+        return list(viewer.get(f"{logs}&{parameters}").json()["results"])
+
+    everything = found("order=desc")
+    levels = {row["level"] for row in everything}
+    assert levels >= {"INFO", "ERROR"}
+    assert found("order=asc") == everything[::-1]
+    assert found("level=ERROR,WARNING") == found("level=WARNING&level=ERROR")
+    assert found("level=ERROR,WARNING") == [
+        row for row in everything if row["level"] != "INFO"
+    ]
+    assert found("event=device.*") == [
+        row for row in everything if row["event"].startswith("device.")
+    ]
+    assert found("event=stage.opened,rollback.*") == [
+        row
+        for row in everything
+        if row["event"] == "stage.opened" or row["event"].startswith("rollback.")
+    ]
+    assert found("stage=2") == [row for row in everything if row["stage"] == 2]
+    assert {row["stage"] for row in everything if row["deviceId"]} == {1, 2}
+    refused = problem_of(viewer.get(f"{logs}&level=LOUD"), 400)
+    assert "INFO, WARNING, ERROR" in refused["detail"]
+    assert pointers(problem_of(viewer.get(f"{logs}&order=up"), 400)) == {
+        "/order": "invalid_choice"
+    }
+
+
+@pytest.mark.parametrize("order", ["asc", "desc"])
+def test_pages_of_a_log_hold_each_line_once_whatever_their_times(
+    world: World, old: Firmware, new: Firmware, viewer: PersonCaller, order: str
+) -> None:
+    world.fleet(1, old)
+    deployment = world.launch(new)
+    for minutes in (5, 3, 3, 4, 1, 3):
+        log(
+            deployment,
+            "stage.warning",
+            f"{minutes}",
+            now=world.now + timedelta(minutes=minutes),
+        )
+    page = f"/deployments/{deployment.pk}/logs?pageSize=2&order={order}"
+
+    seen = []
+    while page:
+        answer = viewer.get(page).json()
+        seen += [row["id"] for row in answer["results"]]
+        page = (answer["next"] or "").removeprefix("http://testserver")
+
+    written = list(Event.objects.order_by("pk").values_list("pk", flat=True))
+    assert seen == (written if order == "asc" else written[::-1])
+
+
+def test_devices_of_a_deployment_are_searched(
+    world: World, old: Firmware, new: Firmware, viewer: PersonCaller
+) -> None:
+    world.fleet(3, old, prefix="East")
+    world.fleet(2, old, prefix="west")
+    deployment = world.launch(new)
+
+    rows = viewer.get(f"/deployments/{deployment.pk}/devices?search=east-0").json()
+
+    assert {row["deviceId"] for row in rows["results"]} == {
+        *("East-000", "East-001", "East-002")
+    }
+
+
+def test_deployments_are_found_by_name_device_and_firmware(
+    world: World, old: Firmware, new: Firmware, viewer: PersonCaller
+) -> None:
+    world.fleet(2, old)
+    other = world.image("3.0.0")
+    first = world.launch(
+        new, name="Night run", selection=Selection(device_ids=("d-000",))
+    )
+    second = world.launch(other, "Canary", name="day run")
+
+    def found(parameters: str) -> list[str]:
+        rows = viewer.get(f"/deployments?{parameters}").json()["results"]
+        return [row["id"] for row in rows]
+
+    assert found("search=RUN") == [str(second.pk), str(first.pk)]
+    assert found("search=night") == [str(first.pk)]
+    assert found("deviceId=d-000") == [str(second.pk), str(first.pk)]
+    assert found("deviceId=d-001") == [str(second.pk)]
+    assert found("deviceId=ghost") == []
+    assert found("firmware=sensor-v1:2.5.0") == [str(first.pk)]
+    assert found(f"firmware={other.pk}") == [str(second.pk)]
+    assert found("firmware=nonsense") == []
+    assert found("strategy=Canary&search=run") == [str(second.pk)]
+
+
+def test_a_device_leads_to_its_deployments(
+    world: World,
+    old: Firmware,
+    new: Firmware,
+    viewer: PersonCaller,
+    django_assert_max_num_queries: Any,
+) -> None:
+    device, _ = world.fleet(2, old)
+    first = world.launch(new, name="first")
+    world.update_offered()
+    world.tick()
+    second = world.launch(world.image("3.0.0"), "Canary", name="second")
+    path = f"/devices/{device.name}/deployments"
+
+    with django_assert_max_num_queries(6):
+        rows = viewer.get(path).json()["results"]
+
+    assert [row["deployment"]["name"] for row in rows] == ["second", "first"]
+    assert [row["deployment"]["id"] for row in rows] == [
+        str(second.pk),
+        str(first.pk),
+    ]
+    assert rows[1]["status"] == "success"
+    assert rows[1]["deployment"]["status"] == "Completed"
+    assert rows[1]["deployment"]["firmware"]["version"] == "2.5.0"
+    assert rows[0]["status"] == "pending"
+    only = viewer.get(f"{path}?status=success").json()["results"]
+    assert [row["deployment"]["name"] for row in only] == ["first"]
+    problem_of(viewer.get("/devices/ghost/deployments"), 404, "device_not_found")
+
+
+def test_what_has_not_asked_is_not_called_unseen(
+    world: World, old: Firmware, new: Firmware, viewer: PersonCaller
+) -> None:
+    world.fleet(5, old)
+    deployment = world.launch(new)
+
+    body = viewer.get(f"/deployments/{deployment.pk}/status").json()
+
+    assert body["waitingFor"] == "5 of 5 devices have not asked for it yet"
 
 
 def test_a_verb_needs_a_reason_and_the_right_status(

@@ -531,7 +531,7 @@ def test_a_flipped_byte_in_the_stored_image_is_refused_and_shown(
 
     status = wait_until(
         lambda: _when(
-            admin.get(f"/deployments/{deployment}/status"), "Paused", "RolledBack"
+            admin.get(f"/deployments/{deployment}/status"), "Paused", "Failed"
         ),
         seconds=60,
         what="the damage is noticed",

@@ -5,11 +5,13 @@ from typing import Any
 
 import pytest
 
+from deployments.criteria import RollbackThresholds
 from deployments.insight import deployment_metrics, health_report
 from deployments.models import Deployment
 from deployments.next_steps import OTHERWISE, next_step
 from deployments.returns import deployment_rollbacks
 from deployments.services.operate import rollback_deployment
+from deployments.services.targeting import Selection
 from devices.services.erasure import erase_device
 from firmware.models import Firmware
 from tests.callers import PersonCaller
@@ -241,6 +243,7 @@ def test_the_report_says_how_long_devices_took(
 
     assert report["durations"]["download"] == {
         "count": 1,
+        "meanSeconds": 2.5,
         "p50Seconds": 2.5,
         "p95Seconds": 2.5,
     }
@@ -251,6 +254,69 @@ def test_the_report_says_how_long_devices_took(
         "actual": 100.0,
     }
     assert report["successRate"] == 100
+
+
+def test_metrics_tell_how_long_updates_took_and_how_many_there_are_a_minute(
+    world: World, images: tuple[Firmware, Firmware]
+) -> None:
+    fleet = known_fleet(world, 4, images[0])
+    world.launch(images[1], name="earlier", selection=Selection(device_ids=("d-003",)))
+    start = world.now
+    deployment = world.launch(
+        images[1],
+        selection=Selection(device_ids=("d-000", "d-001", "d-002")),
+        health_threshold=0,
+        rollback_thresholds=RollbackThresholds(success_rate=0),
+    )
+    before = metrics(deployment, world)["throughput"]
+
+    for seconds, device in zip((2.0, 4.0), fleet, strict=False):
+        device.poll()
+        device.work()
+        device.reboot_into(images[1])
+        device.beat()
+        device.report("confirming", durations={"download": seconds})
+        world.live_on(360, step=20)
+    fleet[2].poll()
+    fleet[2].report("failed", error_code="unknown_key", message="not pinned")
+    now = world.now
+    found = metrics(deployment, world)
+
+    assert before["overall"]["provedPerMinute"] is None
+    assert found["durations"]["download"] == {
+        "count": 2,
+        "meanSeconds": 3.0,
+        "p50Seconds": 3.0,
+        "p95Seconds": 3.9,
+    }
+    assert found["durations"]["deviceUpdate"]["count"] == 2
+    assert found["throughput"] == {
+        "recent": {
+            "from": now - timedelta(minutes=5),
+            "to": now,
+            "ordered": 1,
+            "proved": 0,
+            "failed": 1,
+            "provedPerMinute": 0.0,
+        },
+        "overall": {
+            "from": start,
+            "to": now,
+            "ordered": 3,
+            "proved": 2,
+            "failed": 1,
+            "provedPerMinute": round(2 / ((now - start).total_seconds() / 60), 2),
+        },
+    }
+
+
+def test_a_deployment_that_waits_has_no_throughput(
+    world: World, images: tuple[Firmware, Firmware]
+) -> None:
+    known_fleet(world, 1, images[0])
+    deployment = world.launch(images[1], scheduled_at=world.now + timedelta(hours=1))
+
+    assert metrics(deployment, world)["throughput"] is None
 
 
 def test_an_erased_device_leaves_the_report(

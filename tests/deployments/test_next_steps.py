@@ -15,13 +15,8 @@ from deployments.choices import (
     SERVER_ERRORS,
 )
 from deployments.criteria import RollbackThresholds
-from deployments.next_steps import (
-    NEXT_STEPS,
-    NOTHING_TO_DO,
-    OTHERWISE,
-    next_step,
-    way_to_try_again,
-)
+from deployments.next_steps import NEXT_STEPS, NOTHING_TO_DO, OTHERWISE, next_step
+from deployments.selectors import way_to_try_again
 from deployments.services.operate import (
     cancel_deployment,
     pause_deployment,

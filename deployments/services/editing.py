@@ -1,0 +1,153 @@
+"""Editing a deployment that waits for its time (FR-FW-003)."""
+
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from django.db import transaction
+from django.utils import timezone
+
+from deployments.exceptions import DeploymentNotFoundError, WrongStatusError
+from deployments.models import Deployment
+from deployments.services.launch import (
+    DeploymentRequest,
+    accepted_audience,
+    deployable,
+    judged_for,
+    settings_of,
+)
+from deployments.services.log import log
+from deployments.services.refusals import check_groups
+from deployments.services.targeting import Audience
+from devices.services.groups import hold_groups
+from hotswap.common import audit
+from hotswap.common.api.etags import check_match
+from hotswap.common.api.serializers import camelize
+from hotswap.common.durations import format_duration
+from hotswap.common.errors import FieldError, InvalidInputError
+from hotswap.common.models import User
+
+# Devices are not named in the audit trail, nor in lines of the log that are of others.
+TARGETS = "targets"
+
+
+def edit_deployment(
+    *,
+    actor: User,
+    deployment_id: UUID,
+    request: DeploymentRequest,
+    expected: frozenset[str] | None = None,
+    now: datetime | None = None,
+) -> tuple[Deployment, Audience]:
+    """Replace all that was asked for by a deployment that has yet to start.
+
+    It is checked like a launch, and whom it reaches is asked again. One that was paused
+    before its start stays paused.
+
+    Args:
+        expected: ETags of which its own must be one; None when any will do.
+
+    Raises:
+        DeploymentNotFoundError: there is none.
+        WrongStatusError: it has started, or has ended (409).
+        PreconditionFailedError: it has changed since the caller read it (412).
+        InvalidInputError: no time for its start.
+        FirmwareNotDeployableError, IneligibleDevicesError: as at a launch.
+
+    Source: FR-FW-003, schedule.
+    """
+    now = now or timezone.now()
+    with transaction.atomic():
+        deployment = (
+            Deployment.objects.select_for_update(of=("self",), no_key=True)
+            .select_related("firmware__model")
+            .filter(pk=deployment_id)
+            .first()
+        )
+        if deployment is None:
+            raise DeploymentNotFoundError("there is no such deployment")
+        if not deployment.is_waiting:
+            raise WrongStatusError(
+                f"a deployment that is {deployment.status} cannot be edited: only one "
+                "that has yet to start can"
+            )
+        check_match(deployment, expected)
+        if request.scheduled_at is None:
+            said = "is required: an edited deployment starts at its time"
+            raise InvalidInputError(
+                f"scheduledAt {said}",
+                errors=[FieldError("/scheduledAt", "required", said)],
+            )
+        firmware = deployable(request.firmware_id, lock=True)
+        hold_groups(request.selection.group_ids)
+        check_groups(request.selection)
+        audience = accepted_audience(request, judged_for(request, firmware, now))
+        changes = _apply(deployment, settings_of(request, firmware))
+        if changes:
+            deployment.updated_at = now
+            deployment.save()
+            log(deployment, "deployment.edited", _in_words(changes), now=now)
+            audit.record(
+                actor=actor,
+                verb="deployment.edited",
+                object_kind="deployment",
+                object_id=deployment.pk,
+                details={"changes": changes},
+            )
+    return deployment, audience
+
+
+def _apply(
+    deployment: Deployment, settings: dict[str, Any]
+) -> dict[str, dict[str, Any]]:
+    """Write the settings into the row; return the former and new value of each change.
+
+    Of maps each part is a change of its own, as in `healthCriteria.watchDuration`.
+    """
+    changes: dict[str, dict[str, Any]] = {}
+    for name, new in settings.items():
+        old = getattr(deployment, name)
+        if old == new:
+            continue
+        if name == "selection":
+            changes[TARGETS] = {"from": _brief(old), "to": _brief(new)}
+        elif isinstance(old, dict) and isinstance(new, dict):
+            for part in sorted(old.keys() | new.keys()):
+                if old.get(part) != new.get(part):
+                    changes[f"{camelize(name)}.{camelize(part)}"] = {
+                        "from": old.get(part),
+                        "to": new.get(part),
+                    }
+        else:
+            changes[camelize(name)] = {"from": _plain(old), "to": _plain(new)}
+        setattr(deployment, name, new)
+    return changes
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, timedelta):
+        return format_duration(value)
+    if value is None or isinstance(value, bool | int | float | str | dict):
+        return value
+    return str(value)
+
+
+def _brief(selection: dict[str, Any]) -> dict[str, Any]:
+    """Return a selection without names of devices."""
+    listed = selection["device_ids"]
+    return {
+        "devices": len(listed),
+        "groups": selection["group_ids"],
+        "regions": selection["regions"],
+        "all": selection["everyone"],
+    }
+
+
+def _in_words(changes: dict[str, dict[str, Any]]) -> str:
+    said = [
+        name if name == TARGETS else f"{name} {each['from']} -> {each['to']}"
+        for name, each in changes.items()
+    ]
+    return f"changed: {', '.join(said)}"
