@@ -190,7 +190,7 @@ def test_a_failure_says_what_to_do_next(
     report = health_report(deployment, world.now)
 
     assert report["failures"][0]["nextStep"] == next_step("error_rate")
-    assert next_step("something_of_its_own") == OTHERWISE
+    assert next_step("something_of_its_own", "retry it") == OTHERWISE
     assert next_step("") == ""
 
 
