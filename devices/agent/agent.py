@@ -24,6 +24,7 @@ from devices.agent.backoff import Backoff
 from devices.agent.clock import Clock
 from devices.agent.crashpoints import reach
 from devices.agent.download import (
+    PAGE_SAID,
     Downloader,
     DownloadError,
     Pace,
@@ -65,6 +66,7 @@ from devices.agent.transport import (
     Transport,
     TransportError,
     is_login_refusal,
+    looks_like_page,
 )
 from devices.agent.verify import (
     Floor,
@@ -392,10 +394,12 @@ class Agent:
             transport=self.transport,
             chunk_bytes=limits.chunk_bytes,
             patience_seconds=limits.download_patience_seconds,
+            path_patience_seconds=limits.path_patience_seconds,
             backoff=self._new_backoff(),
             wait=self._wait,
             on_block=self._on_block,
             on_retry=self._on_progress,
+            is_server_there=lambda: self._heart.is_answered,
             pace=Pace(
                 max_bytes_per_second=limits.max_bytes_per_second,
                 min_bytes_per_second=limits.min_bytes_per_second,
@@ -433,6 +437,8 @@ class Agent:
         # A signature over the right bytes does not get better by fetching again.
         can_help = error.code in {ErrorCode.CHECKSUM_MISMATCH, ErrorCode.SIZE_MISMATCH}
         logger.error("image refused", extra={"code": error.code.value})
+        if can_help and looks_like_page(next(iter(staged.blocks()), b"")):
+            error = VerificationError(ErrorCode.PATH_NOT_FIRMWARE, PAGE_SAID)
         staged.begin("")
         if can_help and self.state.fetches + 1 < self.device.limits.fetch_attempts:
             self._save(states.fetch_again(self.state))

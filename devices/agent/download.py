@@ -7,7 +7,10 @@ Rules:
 - Each range is asked of the server, so that a link that has expired is a new link at
   the next try.
 - More bytes than the manifest states are never written.
-- A server that is away is waited for; only refusals and an end of patience fail.
+- A server that is away is waited for; only refusals and an end of patience fail. One
+  that answers for the rest while the images do not come is not away: that ends sooner.
+- What fails on the way is told apart from what is wrong with the image: a page of a
+  proxy or portal, a compressed answer or another host's refusal says nothing about it.
 - Bytes are taken no faster than allowed; a connection that brings them too slowly is
   dropped, and the next one goes on from there.
 """
@@ -36,12 +39,16 @@ from devices.agent.transport import (
     InsecureAddressError,
     RefusedError,
     Transport,
+    TransportError,
     UnavailableError,
+    looks_like_page,
 )
 
 logger = logging.getLogger(__name__)
 
 MAX_REFUSALS = 5
+PAGE_TYPES = frozenset({"text/html", "application/xhtml+xml"})
+PAGE_SAID = "A web page came instead of the image: of a proxy or portal on the way."
 
 
 class DownloadError(Exception):
@@ -50,6 +57,10 @@ class DownloadError(Exception):
     def __init__(self, code: ErrorCode, message: str) -> None:
         super().__init__(message)
         self.code = code
+
+
+class NotFirmwareError(TransportError):
+    """Something else came than the image, from something on the way."""
 
 
 class StagedImage(Protocol):
@@ -216,25 +227,30 @@ class Downloader:
         wait: sleeps for some seconds; the agent keeps its heartbeats going in it.
         on_block: called after each block read, with the number of bytes held.
         on_retry: called after each wait, may raise to give up the order.
+        is_server_there: whether the server itself answers, all but this download.
     """
 
     transport: Transport
     chunk_bytes: int
     patience_seconds: float
+    path_patience_seconds: float
     backoff: Backoff
     wait: Callable[[float], None]
     on_block: Callable[[int], None]
     on_retry: Callable[[int], None]
+    is_server_there: Callable[[], bool]
     pace: Pace = field(default_factory=Pace)
     monotonic: Callable[[], float] = time.monotonic
     _refusals: int = field(init=False, default=0)
+    _path_fails_since: float | None = field(init=False, default=None)
 
     def fetch(self, order: Order, staged: StagedImage) -> None:
         """Fetch until all bytes of the order's image are held.
 
         Raises:
             DownloadError: `download_failed` after too many refusals or too long
-                without a byte; `size_mismatch` if the server has another size;
+                without a byte, or the code of the path where that is what failed;
+                `size_mismatch` if the server has another size;
                 `device_storage_full` if there is no room for it.
         """
         size_bytes = order.firmware.size_bytes
@@ -250,15 +266,15 @@ class Downloader:
         while (held := staged.length_bytes()) != size_bytes:
             if held > size_bytes:
                 staged.begin("")
-            retry_after = None
+            retry_after, code = None, ErrorCode.DOWNLOAD_FAILED
             try:
                 self._fetch_chunk(order, staged)
             except UnavailableError as error:
                 reason, retry_after = str(error), error.retry_after_seconds
-            except InsecureAddressError as error:
-                raise DownloadError(ErrorCode.DOWNLOAD_FAILED, str(error)) from error
-            except RefusedError as error:
-                reason = str(error)
+                code = code_of(error)
+                self._lose_patience(code, reason)
+            except (RefusedError, NotFirmwareError, InsecureAddressError) as error:
+                reason, code = str(error), code_of(error)
                 self._refuse(error, staged)
             except OSError as error:
                 _drop(staged)
@@ -268,13 +284,14 @@ class Downloader:
             if staged.length_bytes() > held:
                 last_progress_at = self.monotonic()
                 self._refusals = 0
+                self._path_fails_since = None
                 self.backoff.reset()
                 if staged.length_bytes() - held >= self.chunk_bytes:
                     continue
             if staged.length_bytes() == size_bytes:
                 break
             if self.monotonic() - last_progress_at > self.patience_seconds:
-                raise DownloadError(ErrorCode.DOWNLOAD_FAILED, reason)
+                raise DownloadError(code, reason)
             wait = self.backoff.next_seconds(retry_after)
             logger.warning(
                 "download interrupted",
@@ -299,6 +316,9 @@ class Downloader:
             self.pace.begin(self.monotonic())
             try:
                 for block in body.blocks:
+                    is_measured = body.total_bytes is not None
+                    if not staged.length_bytes() and not is_measured:
+                        _refuse_page(body, block)
                     if staged.length_bytes() + len(block) > size_bytes:
                         raise _size_mismatch("more", size_bytes)
                     staged.append(block)
@@ -320,7 +340,13 @@ class Downloader:
         self, body: Body, first: int, staged: StagedImage, size_bytes: int
     ) -> None:
         """Make the staged bytes end where the answer begins."""
+        if body.encoding not in ("", "identity"):
+            raise NotFirmwareError(
+                f"The answer is compressed ({body.encoding[:40]}), though the image "
+                "was asked for as it is: something on the way changes it."
+            )
         if body.total_bytes not in (None, size_bytes):
+            _refuse_page(body, next(body.blocks, b""))
             raise _size_mismatch(str(body.total_bytes), size_bytes)
         if body.status == 200 or first == 0:
             # 200: ranges are not served, or the image is no longer the one begun.
@@ -329,12 +355,55 @@ class Downloader:
             staged.begin("")
             raise UnavailableError("The answer begins at another byte.")
 
-    def _refuse(self, error: RefusedError, staged: StagedImage) -> None:
-        if error.status == 416:
+    def _refuse(self, error: TransportError, staged: StagedImage) -> None:
+        if isinstance(error, RefusedError) and error.status == 416:
             staged.begin("")
         self._refusals += 1
-        if self._refusals >= MAX_REFUSALS:
-            raise DownloadError(ErrorCode.DOWNLOAD_FAILED, str(error)) from error
+        # The address of the order itself does not get better by asking again.
+        if self._refusals >= MAX_REFUSALS or isinstance(error, InsecureAddressError):
+            raise DownloadError(code_of(error), str(error)) from error
+
+    def _lose_patience(self, code: ErrorCode, reason: str) -> None:
+        """Give up a path that fails while the server is there for all the rest."""
+        if code is ErrorCode.DOWNLOAD_FAILED or not self.is_server_there():
+            self._path_fails_since = None
+            return
+        now = self.monotonic()
+        if self._path_fails_since is None:
+            self._path_fails_since = now
+        if now - self._path_fails_since > self.path_patience_seconds:
+            raise DownloadError(code, reason)
+
+
+def code_of(error: TransportError) -> ErrorCode:
+    """Say by which code a download is reported that fails for good in this way."""
+    if isinstance(error, NotFirmwareError):
+        return ErrorCode.PATH_NOT_FIRMWARE
+    if isinstance(error, InsecureAddressError):
+        return ErrorCode.PATH_FOREIGN_HOST if error.host else ErrorCode.DOWNLOAD_FAILED
+    if not isinstance(error, UnavailableError | RefusedError):
+        return ErrorCode.DOWNLOAD_FAILED
+    if error.foreign_host and error.status in {0, 401, 403}:
+        return ErrorCode.PATH_FOREIGN_HOST
+    if error.status in {401, 403, 407, 511}:
+        return ErrorCode.PATH_UNAUTHORIZED
+    if error.status in {404, 410}:
+        return ErrorCode.PATH_NOT_FOUND
+    if 300 <= error.status < 400:
+        return ErrorCode.PATH_FOREIGN_HOST
+    if error.status >= 500:
+        return ErrorCode.PATH_SERVER_ERROR
+    return ErrorCode.DOWNLOAD_FAILED
+
+
+def _refuse_page(body: Body, block: bytes) -> None:
+    """Tell a web page, by its type or its beginning, from an image.
+
+    Raises:
+        NotFirmwareError: it is a page.
+    """
+    if body.media_type in PAGE_TYPES or looks_like_page(block):
+        raise NotFirmwareError(PAGE_SAID)
 
 
 def _drop(staged: StagedImage) -> None:

@@ -39,6 +39,7 @@ class Heart:
         running: gives the image that was started last, None if none could be.
         update_is_available: set by an answer, cleared by whoever polls.
         has_been_heard: the server has answered since the start.
+        is_answered: the server has answered the last one.
         is_refused: the last answer was that the device may not come in.
     """
 
@@ -55,6 +56,7 @@ class Heart:
     secure_boot: SecureBoot = "unknown"
     update_is_available: bool = False
     has_been_heard: bool = False
+    is_answered: bool = False
     is_refused: bool = False
     _due_at: float = field(init=False, default=0.0)
 
@@ -75,6 +77,7 @@ class Heart:
         except (UnavailableError, RefusedError) as error:
             retry_after = getattr(error, "retry_after_seconds", None)
             self.is_refused = is_login_refusal(error)
+            self.is_answered = False
             if isinstance(error, RefusedError) and not self.is_refused:
                 # It was heard, if not understood: that must not keep an order away.
                 self.has_been_heard = True
@@ -87,6 +90,7 @@ class Heart:
             return
         self.backoff.reset()
         self.is_refused = False
+        self.is_answered = True
         if answer.next_heartbeat_seconds is not None:
             self.interval_seconds = min(
                 MAX_INTERVAL_SECONDS,

@@ -28,6 +28,7 @@ class Limits:
     reboot_attempts: int = 3
     reboot_timeout_seconds: float = 120.0
     download_patience_seconds: float = 86400.0
+    path_patience_seconds: float = 600.0
     progress_seconds: float = 2.0
     retry_first_seconds: float = 1.0
     retry_ceiling_seconds: float = 60.0

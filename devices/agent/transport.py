@@ -16,6 +16,7 @@ Rules:
 import http.client
 import ipaddress
 import json
+import logging
 import ssl
 import time
 import urllib.error
@@ -39,10 +40,13 @@ from devices.agent.protocol import (
 )
 from devices.agent.tls import TlsFiles, shared_contexts
 
+logger = logging.getLogger(__name__)
+
 NO_TLS_FILES = TlsFiles()
 MAX_ANSWER_BYTES = 1024 * 1024
 READ_BYTES = 16 * 1024
 TRANSIENT_STATUSES = frozenset({408, 425, 429})
+PAGE_BEGINNINGS = (b"<!doctype html", b"<html")
 # More than the server reads is more than a device can need.
 MAX_TRUSTED_KEYS = 64
 TOKEN_MARGIN_RATIO = 0.1
@@ -56,27 +60,44 @@ class TransportError(Exception):
 
 
 class UnavailableError(TransportError):
-    """The server cannot be reached or is busy; worth trying again later."""
+    """The server cannot be reached or is busy; worth trying again later.
+
+    `status` is that of its answer, 0 without one; `foreign_host` as in `RefusedError`.
+    """
 
     def __init__(
-        self, message: str, *, retry_after_seconds: float | None = None
+        self,
+        message: str,
+        *,
+        retry_after_seconds: float | None = None,
+        status: int = 0,
+        foreign_host: str = "",
     ) -> None:
         super().__init__(message)
         self.retry_after_seconds = retry_after_seconds
+        self.status = status
+        self.foreign_host = foreign_host
 
 
 class RefusedError(TransportError):
     """The server answered with a refusal.
 
-    `is_elsewhere`: another host did, to which a redirect led.
+    `is_elsewhere`: another host did, to which a redirect led. `foreign_host`: the
+    address itself names a host that is not the server's, "" if it does not.
     """
 
     def __init__(
-        self, status: int, message: str, *, is_elsewhere: bool = False
+        self,
+        status: int,
+        message: str,
+        *,
+        is_elsewhere: bool = False,
+        foreign_host: str = "",
     ) -> None:
         super().__init__(message)
         self.status = status
         self.is_elsewhere = is_elsewhere
+        self.foreign_host = foreign_host
 
 
 def is_login_refusal(error: TransportError) -> bool:
@@ -89,7 +110,11 @@ class OrderClosedError(TransportError):
 
 
 class InsecureAddressError(TransportError):
-    """An address is plain HTTP to another machine."""
+    """An address is none, or is plain HTTP to another machine, `host`."""
+
+    def __init__(self, message: str, *, host: str = "") -> None:
+        super().__init__(message)
+        self.host = host
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +122,7 @@ class Body:
     """The answer to a ranged download, its bytes not yet read.
 
     `first` is where the bytes begin in the whole; `total_bytes` is None if unsaid.
+    `encoding` is "" where the bytes come as they are.
     """
 
     status: int
@@ -104,6 +130,8 @@ class Body:
     total_bytes: int | None
     etag: str
     blocks: Iterator[bytes]
+    media_type: str = ""
+    encoding: str = ""
 
 
 class Transport(Protocol):
@@ -154,6 +182,8 @@ class HttpTransport:
     _keys: Credentials = field(init=False, repr=False)
     _token: str = field(init=False, default="", repr=False)
     _token_expires_at: float = field(init=False, default=0.0)
+    _redirects: "_RedirectHandler" = field(init=False, repr=False)
+    _noted_host: str = field(init=False, default="")
 
     def __post_init__(self) -> None:
         """Check the address and prepare the opener.
@@ -167,10 +197,11 @@ class HttpTransport:
         )
         self.server = self.server.rstrip("/")
         self._check_address(self.server)
+        self._redirects = _RedirectHandler(self._check_address)
         self._opener = urllib.request.build_opener(
             _HttpHandler(self.connect_timeout_seconds),
             _HttpsHandler(self.connect_timeout_seconds, self.server, self.tls),
-            _RedirectHandler(self._check_address),
+            self._redirects,
         )
 
     def send_heartbeat(self, heartbeat: Mapping[str, Any]) -> HeartbeatAnswer:
@@ -207,7 +238,7 @@ class HttpTransport:
     ) -> Iterator[Body]:
         """See `Transport`."""
         try:
-            address = urllib.parse.urljoin(self.server + "/", url)
+            address = self._absolute(url)
         except ValueError as error:
             raise InsecureAddressError(f"{url[:200]!r} is not an address.") from error
         headers = {"Range": f"bytes={first}-{last}", "Accept-Encoding": "identity"}
@@ -217,6 +248,8 @@ class HttpTransport:
         if traceparent:
             headers["traceparent"] = traceparent
         is_own_server = _origin(address) == _origin(self.server)
+        if not is_own_server:
+            self._note_foreign(address)
         with self._open("GET", address, None, headers, is_own_server) as response:
             is_elsewhere = _origin(response.url) != _origin(address)
             yield _body(response, has_validator=not is_elsewhere)
@@ -313,6 +346,10 @@ class HttpTransport:
         with_token: bool,
     ) -> http.client.HTTPResponse:
         self._check_address(address)
+        foreign_host = ""
+        if _origin(address) != _origin(self.server):
+            foreign_host = urllib.parse.urlsplit(address).hostname or ""
+        self._redirects.led_to = ""
         request = urllib.request.Request(  # noqa: S310 - the scheme was just checked
             address, data=data, headers=dict(headers), method=method
         )
@@ -328,9 +365,15 @@ class HttpTransport:
         except urllib.error.HTTPError as error:
             is_elsewhere = _origin(error.url) != _origin(address)
             with error:
-                raise _refusal(error, is_elsewhere=is_elsewhere) from error
+                raise _refusal(
+                    error, is_elsewhere=is_elsewhere, foreign_host=foreign_host
+                ) from error
         except (OSError, http.client.HTTPException, ValueError) as error:
-            raise UnavailableError(_reason(error)) from error
+            led_to = self._redirects.led_to
+            raise UnavailableError(
+                f"{led_to}: {_reason(error)}" if led_to else _reason(error),
+                foreign_host=foreign_host or led_to,
+            ) from error
         return response
 
     def _fresh_token(self) -> str:
@@ -369,6 +412,27 @@ class HttpTransport:
             retry_after_seconds=_retry_after(headers),
         )
 
+    def _note_foreign(self, address: str) -> None:
+        """Say once which other host the image is fetched from, and how."""
+        host = urllib.parse.urlsplit(address).hostname or ""
+        if host != self._noted_host:
+            self._noted_host = host
+            logger.warning(
+                "download address names another host than the configured server; "
+                "no credentials are sent there",
+                extra={"host": host},
+            )
+
+    def _absolute(self, url: str) -> str:
+        """Give the address of a download; a path lies below the server's own address.
+
+        Raises:
+            ValueError: it is none.
+        """
+        if url.startswith("/") and not url.startswith("//"):
+            return self.server + url
+        return urllib.parse.urljoin(self.server + "/", url)
+
     def _check_address(self, address: str) -> None:
         try:
             parts = urllib.parse.urlsplit(address)
@@ -381,7 +445,8 @@ class HttpTransport:
         if not (self.allow_insecure_http or _is_loopback(parts.hostname)):
             raise InsecureAddressError(
                 f"{address!r} is plain HTTP off this machine "
-                "(allow_insecure_http = true would allow it)."
+                "(allow_insecure_http = true would allow it).",
+                host=parts.hostname,
             )
 
 
@@ -447,9 +512,13 @@ class _HttpsHandler(urllib.request.HTTPSHandler):
 
 
 class _RedirectHandler(urllib.request.HTTPRedirectHandler):
-    """Follow redirects of downloads only, and only to addresses that are allowed."""
+    """Follow redirects of downloads only, and only to addresses that are allowed.
+
+    `led_to` is the other host that the last one named, "" if it stayed where it was.
+    """
 
     max_redirections = 3
+    led_to = ""
 
     def __init__(self, check_address: Callable[[str], None]) -> None:
         self._check_address = check_address
@@ -468,11 +537,17 @@ class _RedirectHandler(urllib.request.HTTPRedirectHandler):
         )
         if req.get_method() != "GET" or is_downgrade:
             return None
-        self._check_address(newurl)
+        try:
+            self._check_address(newurl)
+        except InsecureAddressError as error:
+            raise RefusedError(
+                code, f"HTTP {code} leads to another host: {error}", is_elsewhere=True
+            ) from error
         request = super().redirect_request(req, fp, code, msg, headers, newurl)
         if request is not None and _origin(newurl) != _origin(req.full_url):
             # As urllib spells it.
             request.remove_header("If-range")
+            self.led_to = urllib.parse.urlsplit(newurl).hostname or ""
         return request
 
 
@@ -492,6 +567,8 @@ def _body(response: http.client.HTTPResponse, *, has_validator: bool) -> Body:
         total_bytes=total,
         etag=response.headers.get("ETag", "") if has_validator else "",
         blocks=_blocks(response),
+        media_type=response.headers.get_content_type(),
+        encoding=response.headers.get("Content-Encoding", "").strip().lower(),
     )
 
 
@@ -533,20 +610,31 @@ def _reason(error: Exception) -> str:
     return f"{reason}"
 
 
-def _refusal(error: urllib.error.HTTPError, *, is_elsewhere: bool) -> TransportError:
+def _refusal(
+    error: urllib.error.HTTPError, *, is_elsewhere: bool, foreign_host: str
+) -> TransportError:
     message = f"HTTP {error.code}"
     code = _problem_code(error)
     if code:
         message = f"{message} {code}"
-    if is_elsewhere:
+    if is_elsewhere or foreign_host:
         # The host alone: the rest of such an address opens the image for a while.
         host = urllib.parse.urlsplit(error.url).hostname
         message = f"{message} from {host}"
+    if foreign_host:
+        message = (
+            f"{message}, which is not the configured server and got no credentials"
+        )
     if error.code >= 500 or error.code in TRANSIENT_STATUSES:
         return UnavailableError(
-            message, retry_after_seconds=_retry_after(error.headers)
+            message,
+            retry_after_seconds=_retry_after(error.headers),
+            status=error.code,
+            foreign_host=foreign_host,
         )
-    return RefusedError(error.code, message, is_elsewhere=is_elsewhere)
+    return RefusedError(
+        error.code, message, is_elsewhere=is_elsewhere, foreign_host=foreign_host
+    )
 
 
 def _problem_code(error: urllib.error.HTTPError) -> str:
@@ -597,10 +685,20 @@ def _parse_answer(raw: bytes) -> dict[str, Any] | None:
     try:
         answer = json.loads(raw)
     except (ValueError, RecursionError) as error:
+        if looks_like_page(raw):
+            raise UnavailableError(
+                "A web page came instead of an answer: of a proxy or portal on the way."
+            ) from error
         raise UnavailableError("The answer is not JSON.") from error
     if not isinstance(answer, dict):
         raise UnavailableError("The answer is not a JSON object.")
     return answer
+
+
+def looks_like_page(content: bytes) -> bool:
+    """Say whether bytes begin as a web page does."""
+    beginning = content[:64].removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    return beginning.startswith(PAGE_BEGINNINGS)
 
 
 def _origin(address: str) -> tuple[str, str, int]:

@@ -78,6 +78,8 @@ class Faults:
         busy_for: for each entry one report with that status gets 503.
         retry_after: the value of `Retry-After` of these answers.
         redirects_left: so many downloads are redirected, None for all.
+        instead_of_images: what something on the way answers to the next downloads:
+            headers and content, used up in order. Without a length it says none.
     """
 
     cut_download_at: int | None = None
@@ -94,6 +96,7 @@ class Faults:
     redirect_downloads_to: str | None = None
     redirect_status: int = 302
     redirects_left: int | None = None
+    instead_of_images: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
     block_bytes: int = 4096
     block_delay_seconds: float = 0.0
 
@@ -475,6 +478,15 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _download(self, image: bytes) -> None:
         faults = self.protocol.faults
+        if faults.instead_of_images:
+            headers, other = faults.instead_of_images.pop(0)
+            self.send_response(200)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(other)
+            self.close_connection = True
+            return
         if faults.redirect_downloads_to is not None and faults.redirects_left != 0:
             if faults.redirects_left is not None:
                 faults.redirects_left -= 1

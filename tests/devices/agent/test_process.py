@@ -300,7 +300,7 @@ def test_image_of_another_size_is_refused(device: DeviceProcess) -> None:
 
 
 def test_refused_download_fails_the_update(device: DeviceProcess) -> None:
-    device.server.faults.refuse_with["/download"] = [403] * 50
+    device.server.faults.refuse_with["/download"] = [400] * 50
     device.start()
 
     report = order_and_wait(device, program("2.0.0"), "2.0.0")
@@ -332,14 +332,19 @@ def test_no_credentials_follow_a_redirect_to_another_host(
 
     assert redirected
     assert all("Authorization" not in each.headers for each in redirected)
-    assert report["errorCode"] == "download_failed"
+    assert report["errorCode"] == "path_unauthorized"
 
 
 @pytest.mark.parametrize(
-    "address", ["http://[", "http://updates.example/x", "file:///etc/passwd"]
+    ("address", "code"),
+    [
+        ("http://[", "download_failed"),
+        ("http://updates.example/x", "path_foreign_host"),
+        ("file:///etc/passwd", "download_failed"),
+    ],
 )
 def test_download_address_that_is_not_allowed_fails_the_update(
-    device: DeviceProcess, address: str
+    device: DeviceProcess, address: str, code: str
 ) -> None:
     device.start()
 
@@ -347,7 +352,7 @@ def test_download_address_that_is_not_allowed_fails_the_update(
         device, program("2.0.0"), "2.0.0", firmware_changes={"downloadUrl": address}
     )
 
-    assert report["errorCode"] == "download_failed"
+    assert report["errorCode"] == code
 
 
 # Refusals

@@ -10,7 +10,11 @@ from urllib.request import Request
 
 import pytest
 
-from devices.agent.transport import InsecureAddressError, _RedirectHandler
+from devices.agent.transport import (
+    InsecureAddressError,
+    RefusedError,
+    _RedirectHandler,
+)
 from tests.devices.agent.device_process import DeviceProcess, program, sha256
 from tests.devices.agent.test_process import order_and_wait
 
@@ -188,7 +192,7 @@ def test_host_that_always_refuses_fails_the_update(
 
     report = order_and_wait(device, image, "2.0.0")
 
-    assert report["errorCode"] == "download_failed"
+    assert report["errorCode"] == "path_unauthorized"
     assert "403" in report["message"]
     assert "localhost" in report["message"]
 
@@ -196,7 +200,7 @@ def test_host_that_always_refuses_fails_the_update(
 def redirect(source: str, target: str, method: str = "GET") -> Request | None:
     def check(address: str) -> None:
         if address.startswith("http://10."):
-            raise InsecureAddressError(address)
+            raise InsecureAddressError(address, host="10.0.0.1")
 
     request = Request(source, headers={"If-Range": '"a"', "Range": "bytes=1-2"})
     request.method = method
@@ -211,7 +215,7 @@ def test_redirect_from_https_to_http_is_not_followed() -> None:
 
 
 def test_redirect_to_an_address_that_is_not_allowed_is_refused() -> None:
-    with pytest.raises(InsecureAddressError):
+    with pytest.raises(RefusedError, match="leads to another host"):
         redirect("http://127.0.0.1/x", "http://10.0.0.1/x")
 
 
