@@ -57,6 +57,9 @@ NEXT_STEPS = {
     "path_not_firmware": "Look at its network: a proxy or portal on the way answers "
     "with something other than the image. Then retry it.",
     "device_storage_full": "Make room on the device, then retry it.",
+    "image_not_kept": "Look at its slots: its agent does not keep the image that it "
+    "was ordered back to, or its bytes have changed. Upload that image, approve it, "
+    "and deploy it.",
     "install_failed": "Look at its storage and the hooks of its agent, then retry it.",
     "signature_invalid": "Do not try it again. Verify the image on its page: what the "
     "device received does not fit its signature.",

@@ -10,6 +10,10 @@ class FirmwareStatus(models.TextChoices):
     DEPRECATED = "Deprecated"
 
 
+# Of the record of an image that only devices hold: it was never uploaded, so nobody
+# sees, approves or downloads it. It is no choice of anybody's, hence not above.
+ABSENT = "Absent"
+
 FIRMWARE_MOVES = (
     (FirmwareStatus.DRAFT, FirmwareStatus.APPROVED),
     (FirmwareStatus.DRAFT, FirmwareStatus.REJECTED),

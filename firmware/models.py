@@ -16,6 +16,7 @@ from django.utils import timezone
 
 from firmware import signing
 from firmware.choices import (
+    ABSENT,
     CURRENT_FIRST,
     FIRMWARE_MOVES,
     SIGNING_KEY_MOVES,
@@ -23,7 +24,11 @@ from firmware.choices import (
     FirmwareStatus,
     KeyStatus,
 )
-from firmware.querysets import FirmwareQuerySet, SigningKeyQuerySet
+from firmware.querysets import (
+    FirmwareManager,
+    FirmwareQuerySet,
+    SigningKeyQuerySet,
+)
 from hotswap.common.models import BaseModel
 
 
@@ -130,7 +135,13 @@ class StorageKey(BaseModel):
 
 
 class Firmware(BaseModel):
-    """One version of the firmware of one device model."""
+    """One version of the firmware of one device model.
+
+    A row with the status `Absent` stands for an image that was never uploaded and that
+    devices say they hold, by its digest and by what they call it: an order to go back
+    to it needs something to name. It has no bytes, no signature and no place in any
+    list.
+    """
 
     model = models.ForeignKey(DeviceModel, on_delete=models.PROTECT)
     version = models.CharField(max_length=64)
@@ -185,13 +196,25 @@ class Firmware(BaseModel):
         null=True, help_text="since when no signature of it can be trusted"
     )
 
-    objects = FirmwareQuerySet.as_manager()
+    objects = FirmwareManager()
+    with_absent = FirmwareQuerySet.as_manager()
 
     class Meta:
         verbose_name_plural = "firmware"
         constraints = [
             models.UniqueConstraint(
-                fields=["model", "version"], name="one_firmware_a_version"
+                fields=["model", "version"],
+                name="one_firmware_a_version",
+                condition=~models.Q(status=ABSENT),
+            ),
+            models.UniqueConstraint(
+                fields=["model", "sha256", "version"],
+                name="one_absent_image_a_name",
+                condition=models.Q(status=ABSENT),
+            ),
+            models.CheckConstraint(
+                name="absent_image_is_unsigned",
+                condition=~models.Q(status=ABSENT) | models.Q(size=0, signature=""),
             ),
             models.CheckConstraint(
                 name="approval_binds_checksum",
@@ -342,6 +365,9 @@ class ApprovalRequest(Firmware):
 
 class Manifest(models.Model):
     """A signed statement that a firmware may be installed, and since when.
+
+    Of an image that is absent here it is a statement to one device alone: it may boot
+    that image if it is the one in its other slot (`sign_slot_return`).
 
     `sequence` rises over all manifests of the server: a device refuses one that is
     lower than the highest it has accepted, so that no old order can be replayed.

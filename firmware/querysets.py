@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Self
 from django.db import models
 from django.db.models import Q
 
-from firmware.choices import PUBLISHED_KEYS, FirmwareStatus, KeyStatus
+from firmware.choices import ABSENT, PUBLISHED_KEYS, FirmwareStatus, KeyStatus
 
 if TYPE_CHECKING:
     from firmware.models import Firmware, SigningKey
@@ -23,6 +23,14 @@ class FirmwareQuerySet(models.QuerySet["Firmware"]):
             damaged_at__isnull=True,
             signature_revoked_at__isnull=True,
         )
+
+
+class FirmwareManager(models.Manager.from_queryset(FirmwareQuerySet)):  # type: ignore[misc]
+    """Images on this server. What only devices hold is reached through orders."""
+
+    def get_queryset(self) -> FirmwareQuerySet:
+        found: FirmwareQuerySet = super().get_queryset().exclude(status=ABSENT)
+        return found
 
 
 class SigningKeyQuerySet(models.QuerySet["SigningKey"]):

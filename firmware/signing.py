@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 ALGORITHM = "RSA-PKCS1v15-SHA256"
 KEY_BITS = 2048
 MANIFEST_TYPE = "firmware"
+SLOT_RETURN_TYPE = "slot-return"
 
 
 def generate_key() -> rsa.RSAPrivateKey:
@@ -107,6 +108,35 @@ def build_manifest(
             "securityVersion": security_version,
             "sha256": sha256,
             "size": size_bytes,
+            "keyId": signing_key_id,
+            "issuedAt": issued_at,
+        }
+    )
+
+
+def build_slot_return(
+    *,
+    device_id: str,
+    model: str,
+    version: str,
+    sequence: int,
+    sha256: str,
+    signing_key_id: str,
+    issued_at: str,
+) -> bytes:
+    """Return the canonical bytes of the leave to boot what a device has kept.
+
+    It is no manifest: it says nothing of an image that the server has not seen but that
+    one device may go back to it, if it holds it already.
+    """
+    return canonical_json(
+        {
+            "type": SLOT_RETURN_TYPE,
+            "deviceId": device_id,
+            "model": model,
+            "version": version,
+            "sequence": sequence,
+            "sha256": sha256,
             "keyId": signing_key_id,
             "issuedAt": issued_at,
         }

@@ -16,6 +16,9 @@ from devices.models import Device
 from health.baseline import Usual
 from health.choices import SecureBoot, Trigger, Verdict
 
+# What the agent reports where it cannot tell what runs.
+UNKNOWN_CHECKSUM = "0" * 64
+
 
 class DeviceState(models.Model):
     """What a device last said, and how it fares against the limits of its watch."""
@@ -46,6 +49,12 @@ class DeviceState(models.Model):
     )
     firmware_version = models.CharField(max_length=64, blank=True)
     firmware_checksum = models.CharField(max_length=64, blank=True)
+    other_slot_checksum = models.CharField(
+        max_length=64,
+        null=True,
+        help_text="of the image that it keeps beside the running one and can go back "
+        "to by itself; empty: none; null: its agent cannot",
+    )
     image_since = models.DateTimeField(null=True)
     verdict = models.CharField(
         max_length=9, choices=Verdict.choices, default=Verdict.UNKNOWN
@@ -113,6 +122,13 @@ class DeviceState(models.Model):
 
     def __str__(self) -> str:
         return f"state of {self.device_id}"
+
+    @property
+    def can_return_to_slot(self) -> bool:
+        """Its agent keeps what runs when it installs, and goes back to it if told."""
+        return self.other_slot_checksum is not None and (
+            self.firmware_checksum not in ("", UNKNOWN_CHECKSUM)
+        )
 
     @property
     def usual_cpu(self) -> Usual:

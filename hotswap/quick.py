@@ -44,7 +44,6 @@ from health.services.heartbeats import (
 )
 from health.services.watching import IS_NEW_POLL, poll_changes
 from hotswap.common.api.parsers import parse_json
-from hotswap.common.api.proxy import public_url
 from hotswap.common.api.throttling import check_device_rate, mark_counted
 from hotswap.common.errors import HotSwapError
 from hotswap.common.rows import Columns, prepared_cursor
@@ -59,9 +58,10 @@ MAX_METRICS = 64
 MAX_EXACT = 2**53
 NUMBERS = frozenset({"cpuUsage", "memoryUsage", "uptime"})
 TEXTS = frozenset({"bootId", "firmwareVersion", "firmwareChecksum"})
-OTHERS = frozenset({"applicationMetrics", "secureBoot"})
+OTHERS = frozenset({"applicationMetrics", "secureBoot", "otherSlotChecksum"})
 REPORTED = frozenset({"sequence", "status"})
-MAY_BE_REPORTED = REPORTED | {"progressPercentage"} | TEXTS
+# By the device's own clock, so whatever it is goes on record and decides nothing.
+MAY_BE_REPORTED = REPORTED | {"progressPercentage", "occurredAt"} | TEXTS
 
 # The device, and whether any deployment wants something of it. A contact is noted at
 # most every five seconds; one that a crash of the database forgets is no loss, so
@@ -186,14 +186,7 @@ def _poll(
     if row is None:
         return None
     wanted = Wanted(*row[1:])
-    has_work = wanted.has_order or wanted.target_id is not None
-    answer = answer_poll(
-        device_id=device,
-        wanted=wanted,
-        now=now,
-        base_url=public_url(request) if has_work else "",
-        trusted=trusted,
-    )
+    answer = answer_poll(device_id=device, wanted=wanted, now=now, trusted=trusted)
     headers = {"Poll-Interval": str(int(answer.interval.total_seconds()))}
     if answer.instruction is not None:
         return _json(answer.instruction, headers)
@@ -298,6 +291,7 @@ def _read_heartbeat(request: HttpRequest) -> Heartbeat | None:
         return None
     metrics = given.get("applicationMetrics", {})
     secure_boot = given.get("secureBoot", SecureBoot.UNKNOWN.value)
+    other_slot = given.get("otherSlotChecksum")
     if (
         not all(_is_number(given[key]) for key in NUMBERS)
         or not _are_right(given)
@@ -306,6 +300,7 @@ def _read_heartbeat(request: HttpRequest) -> Heartbeat | None:
         or not 0 <= given["uptime"] <= MAX_EXACT
         or not isinstance(secure_boot, str)
         or secure_boot not in SecureBoot.values
+        or not _is_slot(other_slot)
         or not isinstance(metrics, dict)
         or len(metrics) > MAX_METRICS
         or not all(1 <= len(key) <= 64 for key in metrics)
@@ -322,6 +317,7 @@ def _read_heartbeat(request: HttpRequest) -> Heartbeat | None:
         firmware_checksum=given["firmwareChecksum"],
         application_metrics={key: float(value) for key, value in metrics.items()},
         secure_boot=secure_boot,
+        other_slot_checksum=other_slot,
     )
 
 
@@ -373,6 +369,12 @@ def _is_version(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _is_slot(value: Any) -> bool:
+    """Tell whether a value is a checksum, or says that there is none or nothing."""
+    is_text = isinstance(value, str)
+    return value is None or (is_text and (not value or bool(CHECKSUM.match(value))))
 
 
 def _is_number(value: Any) -> bool:

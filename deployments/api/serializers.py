@@ -507,6 +507,18 @@ class QuarantineOutput(CamelSerializer):
     quarantined_at = serializers.DateTimeField(allow_null=True)
 
 
+class DeviceTimeField(serializers.DateTimeField):
+    """A time by a device's own clock, which may be anything and decides nothing."""
+
+    def run_validation(self, data: Any = serializers.empty) -> Any:
+        try:
+            return super().run_validation(data)
+        except serializers.ValidationError:
+            if data is serializers.empty:
+                raise
+            return None
+
+
 class ReportInput(CamelSerializer):
     sequence = StrictIntegerField(min_value=1, max_value=2**53)
     status = StrictChoiceField(choices=ReportStatus.choices)
@@ -516,7 +528,7 @@ class ReportInput(CamelSerializer):
     firmware_checksum = ChecksumField(required=False)
     error_code = serializers.RegexField(r"^[a-z0-9_]{1,32}\Z", required=False)
     message = StrictCharField(max_length=500, required=False, allow_blank=True)
-    occurred_at = serializers.DateTimeField(required=False)
+    occurred_at = DeviceTimeField(required=False)
     durations = serializers.DictField(
         child=StrictFloatField(min_value=0), required=False
     )

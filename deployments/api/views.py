@@ -52,7 +52,6 @@ from hotswap.common.api.base import ApiView, ListView, acting_person
 from hotswap.common.api.etags import etag_of, expected_etags
 from hotswap.common.api.filters import AnyNameFilter, AnyOfFilter
 from hotswap.common.api.idempotency import idempotent
-from hotswap.common.api.proxy import public_url
 from hotswap.common.errors import NotFoundError
 from hotswap.common.roles import Role
 
@@ -431,7 +430,6 @@ class DeviceUpdateView(ApiView):
         answer = offers.poll(
             device=device,
             now=timezone.now(),
-            base_url=public_url(request),
             trusted=trusted_keys(request),
         )
         response = Response(

@@ -19,6 +19,8 @@ from deployments.notifications.telling import erase_name
 from deployments.services import sweeps
 from devices.models import Device
 from devices.services.erasure import Name, Sections
+from firmware.choices import ABSENT
+from firmware.models import Manifest
 
 CHUNK = 500
 DEPLOYMENT_TEXTS = (
@@ -51,6 +53,10 @@ def erase_deployment_data(*, device: Device, now: datetime) -> None:
         message="", boot_id_before="", baseline={}, durations={}, traceparent=""
     )
     targets.update(message="")
+    # A leave to go back to the other slot names the device.
+    Manifest.objects.filter(update__device=device, firmware__status=ABSENT).update(
+        body=b"", signature=""
+    )
     for rows in (updates, targets):
         rows.filter(error_code__contains=device.device_id).update(error_code="failed")
     sweeps.end_targets_of(device.pk, now)

@@ -62,6 +62,7 @@ from devices.services.groups import hold_groups
 from devices.timezones import ZONE_TAG, zone_names
 from firmware.choices import FirmwareStatus
 from firmware.models import Firmware
+from health.models import UNKNOWN_CHECKSUM, DeviceState
 from hotswap.common import audit
 from hotswap.common.errors import FieldError, HotSwapError, InvalidInputError
 from hotswap.common.models import User
@@ -321,7 +322,12 @@ def _warnings(
     home = Firmware.objects.filter(
         model_id=firmware.model_id, sha256=OuterRef("firmware_checksum")
     )
-    stranded = eligible.exclude(Exists(home)).count()
+    keeps_it = DeviceState.objects.filter(
+        device=OuterRef("pk"), other_slot_checksum__isnull=False
+    )
+    stranded = eligible.exclude(Exists(home)).exclude(
+        ~Q(firmware_checksum__in=("", UNKNOWN_CHECKSUM)), Exists(keeps_it)
+    )
     count = plan.stages[-1].boundary if plan else 0
     warnings = list(plan_warnings(request.strategy, request.parameters, count))
     if rising:
@@ -335,14 +341,15 @@ def _warnings(
                 rising,
             )
         )
-    if stranded:
+    stranded_count = stranded.count()
+    if stranded_count:
         warnings.append(
             LaunchWarning(
                 "no_previous_image",
                 f"Devices whose present firmware is not on this server, or not known "
-                f"yet: {stranded:,}. A rollback cannot order them back. Upload the "
-                "image that they run first",
-                stranded,
+                f"yet, and which do not say that they keep it: {stranded_count:,}. A "
+                "rollback cannot order them back. Upload the image that they run first",
+                stranded_count,
             )
         )
     return tuple(warnings)

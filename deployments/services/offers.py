@@ -14,6 +14,8 @@ Rules:
   install; its way back stays open.
 - An image that lies damaged in the store is not offered, nor is an order for it
   repeated, until it is repaired.
+- A device may go back to an image that the server never had, if it keeps it in its
+  other slot and says that it can: it gets leave to boot it, and no address.
 - Manifest and image are signed by one key: the active one, or a retiring one for a
   device that has pinned that alone. An order under a revoked key gets a manifest anew.
 """
@@ -51,9 +53,14 @@ from deployments.spread import share_of
 from deployments.windows import DEVICE_ZONE, NO_ZONE, NO_ZONE_CODE
 from devices.models import Device
 from firmware import signing
+from firmware.choices import ABSENT
 from firmware.models import DeviceModel, Firmware
 from firmware.services.keys import image_signature
-from firmware.services.registry import manifest_for
+from firmware.services.registry import (
+    absent_firmware,
+    manifest_for,
+    sign_slot_return,
+)
 from health.choices import SecureBoot
 from health.evaluation import Sample, exceeded
 from health.models import DeviceState
@@ -66,6 +73,7 @@ MAX_SKIPS = 20
 LOOK_AGAIN = timedelta(minutes=1)
 MINUTE = timedelta(minutes=1)
 PACE_LOCK = 0x50414345
+NOT_KEPT_SAID = "its former image is neither on the server nor in its other slot"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +88,11 @@ def poll(
     *,
     device: Device,
     now: datetime,
-    base_url: str,
     trusted: frozenset[str] | None = None,
 ) -> PollAnswer:
     """Answer a device that asks for work.
 
     Args:
-        base_url: scheme and host for the download address.
         trusted: names of the signing keys that the device has pinned; None where it
             does not say.
     """
@@ -96,7 +102,6 @@ def poll(
         device_id=device.pk,
         wanted=wanted,
         now=now,
-        base_url=base_url,
         trusted=trusted,
     )
 
@@ -106,7 +111,6 @@ def answer_poll(
     device_id: UUID,
     wanted: "Wanted",
     now: datetime,
-    base_url: str,
     trusted: frozenset[str] | None,
 ) -> PollAnswer:
     """Answer a device whose contact is noted, and of which it is known what is wanted.
@@ -124,10 +128,12 @@ def answer_poll(
     if update.firmware.signature_revoked_at is not None:
         return PollAnswer(None, interval)
     _renew_manifest(update, trusted, now)
+    if update.firmware.status == ABSENT:
+        return PollAnswer(_slot_instruction(update), interval)
     signature = image_signature(update.firmware, update.manifest.key)
     if signature is None:
         return PollAnswer(None, interval)
-    return PollAnswer(_instruction(update, signature, base_url), interval)
+    return PollAnswer(_instruction(update, signature), interval)
 
 
 def is_withheld(update: Update) -> bool:
@@ -160,9 +166,14 @@ def _renew_manifest(
     key = update.manifest.key
     if key.may_sign(now) and (trusted is None or key.key_id in trusted):
         return
-    manifest = manifest_for(
-        update.firmware, above=update.manifest_id - 1, trusted=trusted
-    )
+    if update.firmware.status == ABSENT:
+        manifest = sign_slot_return(
+            update.firmware, device_id=update.device.device_id, trusted=trusted
+        )
+    else:
+        manifest = manifest_for(
+            update.firmware, above=update.manifest_id - 1, trusted=trusted
+        )
     if manifest.pk != update.manifest_id:
         Update.objects.filter(pk=update.pk).update(manifest=manifest)
         update.manifest = manifest
@@ -308,6 +319,7 @@ FACTS = f"""
         (
             SELECT runs.id FROM firmware_firmware runs
             WHERE runs.model_id = d.model_id AND runs.sha256 = d.firmware_checksum
+              AND runs.status <> 'Absent'
             ORDER BY runs.version <> d.firmware_version,
                 runs.status NOT IN ('Approved', 'Deprecated'), runs.created_at DESC
             LIMIT 1
@@ -398,7 +410,10 @@ def _offer_target(
         return None
     if target.status == TargetStatus.ROLLING_BACK:
         if device.security_version > firmware.security_version:
-            _forbid_return(target, now)
+            _end_return(target, "rollback_forbidden", LOCKED_SAID, now)
+            return None
+        if firmware.status == ABSENT and _has_lost_former(facts):
+            _end_return(target, "no_previous_image", NOT_KEPT_SAID, now)
             return None
         return _write_order(device, facts, OrderKind.ROLLBACK, now, trusted)
     # Read again under the lock: a pause or a cancel may have come in between.
@@ -448,8 +463,29 @@ def _offer_target(
             return None
         target.from_version = device.firmware_version
         target.from_checksum = device.firmware_checksum
-        target.from_firmware_id = facts.running_id
+        target.from_firmware_id = facts.running_id or _kept_image(device, facts.state)
     return _write_order(device, facts, OrderKind.INSTALL, now, trusted)
+
+
+def _kept_image(device: Device, state: DeviceState) -> UUID | None:
+    """Return the record of an unknown image that the device will keep, if it does."""
+    if not state.can_return_to_slot:
+        return None
+    return absent_firmware(
+        model_id=device.model_id,
+        sha256=device.firmware_checksum,
+        version=device.firmware_version,
+    )
+
+
+def _has_lost_former(facts: _Facts) -> bool:
+    """Tell whether the device, on the new image, says that it kept another one.
+
+    Before it shows the new image its last word on its slots may be older than the
+    change of them; then it is the device that decides.
+    """
+    runs_new = facts.state.firmware_checksum == facts.target.deployment.firmware.sha256
+    return runs_new and facts.state.other_slot_checksum != facts.firmware.sha256
 
 
 def _has_moved_on(target: Target) -> bool:
@@ -555,18 +591,18 @@ def _set_aside(target: Target, code: str, message: str, now: datetime) -> None:
     )
 
 
-def _forbid_return(target: Target, now: datetime) -> None:
+def _end_return(target: Target, code: str, message: str, now: datetime) -> None:
     """End a return that the device would have to refuse."""
     target.status = TargetStatus.FAILED
-    target.error_code = "rollback_forbidden"
-    target.message = LOCKED_SAID
+    target.error_code = code
+    target.message = message
     target.settled_at = now
     target.updated_at = now
     target.save()
     log(
         target.deployment,
         "device.return_failed",
-        f"rollback_forbidden: {LOCKED_SAID}",
+        f"{code}: {message}",
         now=now,
         level=Level.ERROR,
         device=target.device,
@@ -632,7 +668,9 @@ def _write_order(
         device=device,
         kind=kind,
         firmware=firmware,
-        manifest=manifest_for(firmware, above=above, trusted=trusted),
+        manifest=sign_slot_return(firmware, device_id=device.device_id, trusted=trusted)
+        if firmware.status == ABSENT
+        else manifest_for(firmware, above=above, trusted=trusted),
         attempt=target.attempt if is_install else target.rollback_attempt,
         # Nothing has to change where it runs the image already, so no reboot can be
         # asked for as proof: what it runs after its claim is the proof.
@@ -662,6 +700,7 @@ def _write_order(
         ),
     )
     word = "offered" if is_install else "ordered back to"
+    place = " in its other slot" if firmware.status == ABSENT else ""
     attempt = f", attempt {update.attempt}" if update.attempt > 1 else ""
     exempt = ", ".join(update.exempt)
     with prepared_cursor() as cursor:
@@ -686,7 +725,7 @@ def _write_order(
                 "traceparent": update.traceparent,
                 "event": "device.notified" if is_install else "device.ordered_back",
                 "stage": target.stage_number,
-                "said": f"{word} {firmware.version}{attempt}"
+                "said": f"{word} {firmware.version}{place}{attempt}"
                 + (f"; not judged by {exempt}" if exempt else "")
                 + (
                     ""
@@ -744,12 +783,15 @@ def _traceparent(deployment: Deployment) -> str:
     return f"00-{deployment.pk.hex}-{span}-01"
 
 
-def _instruction(update: Update, signature: str, base_url: str) -> dict[str, Any]:
+def _instruction(update: Update, signature: str) -> dict[str, Any]:
     firmware = update.firmware
+    # Relative, so that a device takes the way that it has come by, unless the
+    # configuration names another one.
+    address = (
+        f"{settings.PUBLIC_URL.rstrip('/')}/api/v1/firmware/{firmware.pk}/download"
+    )
     return {
-        "updateId": str(update.pk),
-        "deploymentId": str(update.deployment_id),
-        "action": update.kind,
+        **_common_instruction(update),
         "firmware": {
             "id": str(firmware.pk),
             "version": firmware.version,
@@ -759,8 +801,30 @@ def _instruction(update: Update, signature: str, base_url: str) -> dict[str, Any
             "signature": signature,
             "signatureAlgorithm": signing.ALGORITHM,
             "keyId": update.manifest.key.key_id,
-            "downloadUrl": f"{base_url}/api/v1/firmware/{firmware.pk}/download",
+            "downloadUrl": address,
         },
+    }
+
+
+def _slot_instruction(update: Update) -> dict[str, Any]:
+    """Tell a device to boot its other slot; there is nothing to fetch."""
+    firmware = update.firmware
+    return {
+        **_common_instruction(update),
+        "source": "slot",
+        "firmware": {
+            "version": firmware.version,
+            "model": firmware.model.name,
+            "checksum": firmware.sha256,
+        },
+    }
+
+
+def _common_instruction(update: Update) -> dict[str, Any]:
+    return {
+        "updateId": str(update.pk),
+        "deploymentId": str(update.deployment_id),
+        "action": update.kind,
         "manifest": b64encode(bytes(update.manifest.body)).decode(),
         "manifestSignature": update.manifest.signature,
         "rebootRequired": update.reboot_required,
@@ -776,7 +840,7 @@ DOWNLOADABLE = f"""
     SELECT {FIRMWARE.sql} FROM deployments_update u
     JOIN firmware_firmware f ON f.id = u.firmware_id
     WHERE u.device_id = %s AND u.closed_at IS NULL AND u.firmware_id = %s
-      AND f.signature_revoked_at IS NULL
+      AND f.signature_revoked_at IS NULL AND f.status <> 'Absent'
 """  # noqa: S608
 
 

@@ -141,6 +141,7 @@ def _run(
         return ExitCode.PROVISIONING_FAILED
     application = _application(config)
     device = Device(
+        device_id=config.device_id,
         model=config.model,
         boot_id=_boot_id(config),
         self_test_seconds=config.self_test_seconds,

@@ -48,6 +48,7 @@ from devices.agent.protocol import (
     Order,
     PollAnswer,
     ProtocolError,
+    Source,
     Status,
     parse_order,
 )
@@ -70,10 +71,12 @@ from devices.agent.transport import (
 )
 from devices.agent.verify import (
     Floor,
+    Manifest,
     TrustedKeys,
     VerificationError,
     check_image,
     check_manifest,
+    check_slot_return,
 )
 
 logger = logging.getLogger(__name__)
@@ -102,9 +105,12 @@ class RebootRequested(Exception):  # noqa: N818 - a request, not an error
 class Device:
     """Who this device is, and in which boot.
 
+    An order to go back to its other slot has to name `device_id`.
+
     `self_test_seconds` is how long a new image has to stay alive.
     """
 
+    device_id: str
     model: str
     boot_id: str
     self_test_seconds: float
@@ -178,6 +184,7 @@ class Agent:
             backoff=self._new_backoff(),
             running=lambda: self._supervisor.running,
             restarts=lambda: self._supervisor.restarts,
+            kept_sha256=self._kept_sha256,
             secure_boot=self.device.secure_boot,
             uptime_seconds=self.uptime_seconds
             or (lambda: self.clock.monotonic() - started_at),
@@ -341,13 +348,7 @@ class Agent:
             },
         )
         try:
-            manifest = check_manifest(
-                order,
-                keys=self.keys,
-                model=self.device.model,
-                floor=self.state.floor,
-                max_image_bytes=self.device.limits.max_image_bytes,
-            )
+            manifest = self._judge(order)
         except VerificationError as error:
             logger.error(
                 "order refused", extra={"code": error.code.value, "reason": str(error)}
@@ -373,11 +374,34 @@ class Agent:
         else:
             self._save(states.accept(self.state, order, manifest))
 
+    def _judge(self, order: Order) -> Manifest:
+        """Check what an order is signed with; see `verify`."""
+        if order.source is Source.SLOT:
+            running = self.installer.current()
+            return check_slot_return(
+                order,
+                keys=self.keys,
+                device_id=self.device.device_id,
+                model=self.device.model,
+                floor=self.state.floor,
+                kept=[each for each in (running, self._kept()) if each is not None],
+            )
+        return check_manifest(
+            order,
+            keys=self.keys,
+            model=self.device.model,
+            floor=self.state.floor,
+            max_image_bytes=self.device.limits.max_image_bytes,
+        )
+
     def _download(self) -> None:
         order = self.state.open_order()
         if self._held_file(order.firmware.sha256) is not None:
             logger.info("image is already in a slot")
             self._save(states.downloaded(self.state))
+            return
+        if order.source is Source.SLOT:
+            self._fail(ErrorCode.IMAGE_NOT_KEPT, "Its bytes in the slot have changed.")
             return
         staged = self.staging.open(order.firmware.sha256)
         logger.info(
@@ -422,8 +446,13 @@ class Agent:
         held = self._held_file(order.firmware.sha256)
         staged = self.staging.open(order.firmware.sha256)
         try:
-            blocks = read_blocks(held) if held else staged.blocks()
-            check_image(blocks, order, self.keys)
+            if order.source is Source.DOWNLOAD:
+                blocks = read_blocks(held) if held else staged.blocks()
+                check_image(blocks, order, self.keys)
+            elif held is None:
+                raise VerificationError(
+                    ErrorCode.IMAGE_NOT_KEPT, "Its bytes in the slot have changed."
+                )
         except VerificationError as error:
             self._judge_bad_bytes(error, staged)
             return
@@ -465,7 +494,11 @@ class Agent:
         )
         started_at = self.clock.monotonic()
         logger.info("installing", extra={"version": record.version})
-        if self._held_file(record.sha256) is None:
+        is_held = self._held_file(record.sha256) is not None
+        if not is_held and self.state.open_order().source is Source.SLOT:
+            self._fail(ErrorCode.IMAGE_NOT_KEPT, "Its bytes in the slot have changed.")
+            return
+        if not is_held:
             staged = self.staging.open(record.sha256)
             try:
                 self.installer.install(staged.blocks(), record)
@@ -777,6 +810,26 @@ class Agent:
     def _note_duration(self, name: str, started_at: float) -> None:
         seconds = self.clock.monotonic() - started_at
         self._saved.note(states.add_duration(self.state, name, seconds))
+
+    def _kept(self) -> ImageRecord | None:
+        """Give the image in the other slot, if the device may go back to it.
+
+        It came with the device, or has passed its trial here.
+        """
+        if not self.installer.reads_other_slot:
+            return None
+        record = self.installer.previous()
+        is_known = record is not None and (
+            record.sequence == 0 or record.sha256 in self.state.confirmed_sha256s
+        )
+        return record if is_known else None
+
+    def _kept_sha256(self) -> str | None:
+        """Give the digest of that image for heartbeats; see `Heart`."""
+        if not self.installer.reads_other_slot:
+            return None
+        kept = self._kept()
+        return kept.sha256 if kept else ""
 
     def _held_file(self, sha256: str) -> Path | None:
         """Give the file of an undamaged image with this digest from a slot."""

@@ -6,6 +6,7 @@ Rules:
   checked and started, not those that were ordered.
 - An application that is not running, or that hangs and writes no metrics any more,
   fails at all of its work: its error rate is 1.
+- Which image is kept beside the running one is said once, and again when it changes.
 """
 
 import logging
@@ -37,6 +38,8 @@ class Heart:
 
     Attributes:
         running: gives the image that was started last, None if none could be.
+        kept_sha256: gives the digest of the image that the device can go back to by
+            itself, "" if there is none, None if it never can.
         update_is_available: set by an answer, cleared by whoever polls.
         has_been_heard: the server has answered since the start.
         is_answered: the server has answered the last one.
@@ -53,12 +56,14 @@ class Heart:
     running: Callable[[], ImageRecord | None]
     restarts: Callable[[], int]
     uptime_seconds: Callable[[], float]
+    kept_sha256: Callable[[], str | None] = lambda: None
     secure_boot: SecureBoot = "unknown"
     update_is_available: bool = False
     has_been_heard: bool = False
     is_answered: bool = False
     is_refused: bool = False
     _due_at: float = field(init=False, default=0.0)
+    _told_kept: str | None = field(init=False, default=None)
 
     def seconds_until_due(self) -> float:
         """Say how long until the next heartbeat, 0 or more."""
@@ -73,7 +78,8 @@ class Heart:
         if self.seconds_until_due() > 0:
             return
         try:
-            answer = self.transport.send_heartbeat(self._heartbeat())
+            kept = self.kept_sha256()
+            answer = self.transport.send_heartbeat(self._heartbeat(kept))
         except (UnavailableError, RefusedError) as error:
             retry_after = getattr(error, "retry_after_seconds", None)
             self.is_refused = is_login_refusal(error)
@@ -88,6 +94,7 @@ class Heart:
                 extra={"reason": str(error), "retry_seconds": round(wait, 1)},
             )
             return
+        self._told_kept = kept
         self.backoff.reset()
         self.is_refused = False
         self.is_answered = True
@@ -103,7 +110,7 @@ class Heart:
         if answer.update_available:
             self.update_is_available = True
 
-    def _heartbeat(self) -> dict[str, Any]:
+    def _heartbeat(self, kept: str | None) -> dict[str, Any]:
         image = self.running() or UNKNOWN_IMAGE
         is_running = self.application.is_running()
         seen = self.application.measure()
@@ -117,7 +124,9 @@ class Heart:
             metrics["applicationRestarts"] = self.restarts()
         if age is not None:
             metrics["metricsAgeSeconds"] = age
+        news = {} if kept in (None, self._told_kept) else {"otherSlotChecksum": kept}
         return {
+            **news,
             "cpuUsage": seen.cpu_percent,
             "memoryUsage": seen.memory_percent,
             "uptime": int(self.uptime_seconds()),

@@ -79,6 +79,7 @@ class HookInstaller:
     """
 
     switches_at_boot: ClassVar[bool] = True
+    reads_other_slot: ClassVar[bool] = False
     folder: Path
     runner: HookRunner
     factory: ImageRecord = UNKNOWN_IMAGE

@@ -90,9 +90,11 @@ class Installer(Protocol):
     Attributes:
         switches_at_boot: `activate` and `revert` count from the next boot on, and a
             boot loader may go back by itself. Then `current` tells what runs.
+        reads_other_slot: it can check the bytes of the slot that does not boot.
     """
 
     switches_at_boot: ClassVar[bool]
+    reads_other_slot: ClassVar[bool]
 
     def current(self) -> ImageRecord | None:
         """Give the record of the slot that boots, None if it has none."""
@@ -147,6 +149,7 @@ class SlotInstaller:
     """
 
     switches_at_boot: ClassVar[bool] = False
+    reads_other_slot: ClassVar[bool] = True
     root: Path
 
     def prepare(self) -> None:

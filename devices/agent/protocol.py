@@ -27,6 +27,13 @@ class Action(StrEnum):
     ROLLBACK = "rollback"
 
 
+class Source(StrEnum):
+    """Where the image of an order comes from."""
+
+    DOWNLOAD = "download"
+    SLOT = "slot"
+
+
 class Status(StrEnum):
     """Words of a report, in the order an update goes through them."""
 
@@ -59,6 +66,7 @@ class ErrorCode(StrEnum):
     DEVICE_STORAGE_FULL = "device_storage_full"
     DEVICE_STATE_UNKNOWN = "device_state_unknown"
     DEVICE_FELL_BACK = "device_fell_back"
+    IMAGE_NOT_KEPT = "image_not_kept"
     PATH_UNAUTHORIZED = "path_unauthorized"
     PATH_NOT_FOUND = "path_not_found"
     PATH_SERVER_ERROR = "path_server_error"
@@ -68,7 +76,10 @@ class ErrorCode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FirmwareOffer:
-    """The image that an order names."""
+    """The image that an order names.
+
+    Of one in a slot only version, model and digest are said.
+    """
 
     version: str
     model: str
@@ -91,6 +102,7 @@ class Order:
     manifest_signature: str
     reboot_required: bool
     traceparent: str = ""
+    source: Source = Source.DOWNLOAD
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,20 +182,14 @@ def parse_order(instruction: Mapping[str, Any]) -> Order:
     action = _value(instruction, "action", str)
     if action not in set(Action):
         raise ProtocolError(f"action: {action!r} is not known")
+    source = instruction.get("source", Source.DOWNLOAD.value)
+    if source not in set(Source):
+        raise ProtocolError(f"source: {source!r} is not known")
     traceparent = instruction.get("traceparent")
     return Order(
         update_id=_identifier(instruction, "updateId"),
         action=Action(action),
-        firmware=FirmwareOffer(
-            version=_value(firmware, "version", str),
-            model=_value(firmware, "model", str),
-            size_bytes=_value(firmware, "size", int),
-            sha256=_value(firmware, "checksum", str),
-            signature=_value(firmware, "signature", str),
-            signature_algorithm=_value(firmware, "signatureAlgorithm", str),
-            key_id=_value(firmware, "keyId", str),
-            download_url=_value(firmware, "downloadUrl", str),
-        ),
+        firmware=_parse_offer(firmware, is_fetched=source != Source.SLOT),
         manifest=_value(instruction, "manifest", str),
         manifest_signature=_value(instruction, "manifestSignature", str),
         reboot_required=_value(instruction, "rebootRequired", bool),
@@ -191,6 +197,25 @@ def parse_order(instruction: Mapping[str, Any]) -> Order:
         traceparent=traceparent
         if isinstance(traceparent, str) and TRACEPARENT.fullmatch(traceparent)
         else "",
+        source=Source(source),
+    )
+
+
+def _parse_offer(firmware: Mapping[str, Any], *, is_fetched: bool) -> FirmwareOffer:
+    version = _value(firmware, "version", str)
+    model = _value(firmware, "model", str)
+    sha256 = _value(firmware, "checksum", str)
+    if not is_fetched:
+        return FirmwareOffer(version, model, 0, sha256, "", "", "", "")
+    return FirmwareOffer(
+        version=version,
+        model=model,
+        size_bytes=_value(firmware, "size", int),
+        sha256=sha256,
+        signature=_value(firmware, "signature", str),
+        signature_algorithm=_value(firmware, "signatureAlgorithm", str),
+        key_id=_value(firmware, "keyId", str),
+        download_url=_value(firmware, "downloadUrl", str),
     )
 
 
@@ -200,6 +225,7 @@ def order_to_wire(order: Order) -> dict[str, Any]:
     return {
         "updateId": order.update_id,
         "action": order.action.value,
+        "source": order.source.value,
         "firmware": {
             "version": firmware.version,
             "model": firmware.model,

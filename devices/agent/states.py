@@ -53,6 +53,8 @@ DROPPABLE = frozenset({Phase.DOWNLOADING, Phase.VERIFYING, Phase.ANNOUNCING})
 
 NO_FLOOR = Floor()
 MAX_QUEUED = 16
+# As many as there are slots.
+MAX_CONFIRMED = 2
 
 
 class TransitionError(ValueError):
@@ -72,7 +74,8 @@ class AgentState:
     """All that the agent must not forget.
 
     `switch_boot_id` is the boot in which the switch (or the switch back) was decided;
-    any other boot id is the reboot that was asked for.
+    any other boot id is the reboot that was asked for. `confirmed_sha256s` are the
+    images of orders that have passed their trial, the latest last.
     """
 
     phase: Phase = Phase.IDLE
@@ -90,6 +93,7 @@ class AgentState:
     previous_sha256: str = ""
     durations_seconds: tuple[tuple[str, float], ...] = ()
     last_closed_update_id: str = ""
+    confirmed_sha256s: tuple[str, ...] = ()
 
     def open_order(self) -> Order:
         """Give the order in progress.
@@ -197,7 +201,9 @@ def boot_attempted(state: AgentState) -> AgentState:
 
 
 def passed(state: AgentState) -> AgentState:
-    """Go on to claim; the image's security version becomes the floor."""
+    """Go on to claim; the image is confirmed, its security version the floor."""
+    sha256 = state.open_manifest().sha256
+    others = [each for each in state.confirmed_sha256s if each != sha256]
     security_version = max(
         state.floor.security_version, state.open_manifest().security_version
     )
@@ -205,6 +211,7 @@ def passed(state: AgentState) -> AgentState:
         replace(
             _to(state, Phase.CLAIMING),
             floor=replace(state.floor, security_version=security_version),
+            confirmed_sha256s=(*others, sha256)[-MAX_CONFIRMED:],
         )
     )
 
@@ -233,6 +240,7 @@ def close(state: AgentState) -> AgentState:
         phase=_to(state, Phase.IDLE).phase,
         floor=state.floor,
         last_closed_update_id=order.update_id,
+        confirmed_sha256s=state.confirmed_sha256s,
     )
 
 
@@ -280,6 +288,7 @@ def _begin(state: AgentState, order: Order, phase: Phase) -> AgentState:
         order=order,
         floor=state.floor,
         last_closed_update_id=state.last_closed_update_id,
+        confirmed_sha256s=state.confirmed_sha256s,
     )
 
 

@@ -131,6 +131,7 @@ def decode(content: bytes) -> AgentState:
             else None,
             durations_seconds=tuple(fields.pop("durations_seconds").items()),
             queued=tuple(_decode_report(each) for each in queued),
+            confirmed_sha256s=tuple(fields.pop("confirmed_sha256s", ())),
             **fields,
         )
     except ProtocolError as error:

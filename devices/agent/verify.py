@@ -4,6 +4,8 @@ Rules:
 - The manifest is judged first, on the very bytes received, before a byte of the
   image is fetched.
 - An image passes by size, then SHA-256, then RSA signature; all three are needed.
+- An image that the server never had is gone back to by leave for this very device and
+  for what it keeps itself; such leave is no manifest, nor a manifest such leave.
 - Trust is pinned at provisioning: a key that is not pinned is refused, whoever sent
   it.
 """
@@ -22,7 +24,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa, utils
 
 from devices.agent.files import is_sha256
-from devices.agent.protocol import SIGNATURE_ALGORITHM, ErrorCode, Order
+from devices.agent.installer import ImageRecord
+from devices.agent.protocol import SIGNATURE_ALGORITHM, Action, ErrorCode, Order
 
 MAX_MANIFEST_BYTES = 64 * 1024
 MIN_KEY_BITS = 2048
@@ -141,10 +144,7 @@ def check_manifest(
 
     Source: design, sections 4 and 7.
     """
-    raw = _decode(order.manifest, "manifest")
-    if len(raw) > MAX_MANIFEST_BYTES:
-        raise _refused("The manifest is too large.")
-    fields = _parse(raw)
+    raw, fields = _read(order)
     manifest = Manifest(
         model=_text(fields, "model"),
         version=_text(fields, "version"),
@@ -154,9 +154,7 @@ def check_manifest(
         size_bytes=_number(fields, "size"),
         key_id=_text(fields, "keyId"),
     )
-    signature = _decode(order.manifest_signature, "manifestSignature")
-    if not keys.verify(manifest.key_id, signature, hashlib.sha256(raw).digest()):
-        raise _refused("The manifest's signature does not fit its bytes.")
+    _check_signature(order, raw, manifest.key_id, keys)
 
     if _text(fields, "type") != "firmware":
         raise _refused("The manifest is not about firmware.")
@@ -177,23 +175,61 @@ def check_manifest(
             ErrorCode.UNKNOWN_KEY, f"Key {offer.key_id[:64]!r} is not pinned."
         )
 
-    if manifest.security_version < floor.security_version:
-        raise VerificationError(
-            ErrorCode.SECURITY_VERSION_TOO_LOW,
-            f"Security version {manifest.security_version} is below "
-            f"{floor.security_version}.",
-        )
-    is_replaced = manifest.sequence < floor.sequence or (
-        manifest.sequence == floor.sequence
-        and floor.sequence_sha256 not in ("", manifest.sha256)
-    )
-    if is_replaced:
-        raise VerificationError(
-            ErrorCode.SEQUENCE_REPLACED,
-            f"Sequence {manifest.sequence} was replaced by {floor.sequence}.",
-        )
+    _check_floor(manifest, floor)
     if not 0 < manifest.size_bytes <= max_image_bytes:
         raise _refused(f"The image's size is not within 1 to {max_image_bytes} bytes.")
+    return manifest
+
+
+def check_slot_return(
+    order: Order,
+    *,
+    keys: TrustedKeys,
+    device_id: str,
+    model: str,
+    floor: Floor,
+    kept: Iterable[ImageRecord],
+) -> Manifest:
+    """Judge the leave to boot an image that the device has kept; give what is known.
+
+    Args:
+        order, keys, model, floor: as in `check_manifest`.
+        device_id: the device that the leave has to name.
+        kept: the images that the device may go back to: it has confirmed each of them,
+            or was delivered with it. Their bytes are checked later, before they boot.
+
+    Raises:
+        VerificationError: as in `check_manifest`, or `image_not_kept`.
+    """
+    raw, fields = _read(order)
+    key_id, sha256 = _text(fields, "keyId"), _text(fields, "sha256")
+    _check_signature(order, raw, key_id, keys)
+    if _text(fields, "type") != "slot-return" or order.action is not Action.ROLLBACK:
+        raise _refused("The order is no leave to go back to a slot.")
+    if _text(fields, "deviceId") != device_id:
+        raise _refused("The order is for another device.")
+    offer = order.firmware
+    if _text(fields, "model") != model:
+        raise VerificationError(
+            ErrorCode.WRONG_MODEL, f"The image is for {_text(fields, 'model')[:100]!r}."
+        )
+    if (_text(fields, "version"), sha256) != (offer.version, offer.sha256):
+        raise _refused("The order and its leave name different images.")
+    record = next((each for each in kept if each.sha256 == sha256), None)
+    if record is None:
+        raise VerificationError(
+            ErrorCode.IMAGE_NOT_KEPT, f"No slot keeps {sha256[:16]} as a way back."
+        )
+    manifest = Manifest(
+        model=model,
+        version=record.version,
+        sequence=_number(fields, "sequence"),
+        security_version=record.security_version,
+        sha256=sha256,
+        size_bytes=record.size_bytes,
+        key_id=key_id,
+    )
+    _check_floor(manifest, floor)
     return manifest
 
 
@@ -229,6 +265,38 @@ def check_image(blocks: Iterable[bytes], order: Order, keys: TrustedKeys) -> Non
     if not keys.verify(offer.key_id, signature, digest.digest()):
         raise VerificationError(
             ErrorCode.SIGNATURE_INVALID, "The image's signature does not fit it."
+        )
+
+
+def _read(order: Order) -> tuple[bytes, dict[str, Any]]:
+    raw = _decode(order.manifest, "manifest")
+    if len(raw) > MAX_MANIFEST_BYTES:
+        raise _refused("The manifest is too large.")
+    return raw, _parse(raw)
+
+
+def _check_signature(order: Order, raw: bytes, key_id: str, keys: TrustedKeys) -> None:
+    signature = _decode(order.manifest_signature, "manifestSignature")
+    if not keys.verify(key_id, signature, hashlib.sha256(raw).digest()):
+        raise _refused("The manifest's signature does not fit its bytes.")
+
+
+def _check_floor(manifest: Manifest, floor: Floor) -> None:
+    """Refuse what is older than what the device has accepted or confirmed."""
+    if manifest.security_version < floor.security_version:
+        raise VerificationError(
+            ErrorCode.SECURITY_VERSION_TOO_LOW,
+            f"Security version {manifest.security_version} is below "
+            f"{floor.security_version}.",
+        )
+    is_replaced = manifest.sequence < floor.sequence or (
+        manifest.sequence == floor.sequence
+        and floor.sequence_sha256 not in ("", manifest.sha256)
+    )
+    if is_replaced:
+        raise VerificationError(
+            ErrorCode.SEQUENCE_REPLACED,
+            f"Sequence {manifest.sequence} was replaced by {floor.sequence}.",
         )
 
 

@@ -314,6 +314,7 @@ NOTE_RUN = """
         SELECT %(device)s, %(version)s, %(checksum)s, (
                 SELECT f.id FROM firmware_firmware f
                 WHERE f.model_id = %(model)s AND f.sha256 = %(checksum)s
+                  AND f.status <> 'Absent'
                 -- The bytes tell the image; of several with the same, what it says.
                 ORDER BY f.version <> %(version)s, f.id LIMIT 1
             ), %(now)s, %(how)s

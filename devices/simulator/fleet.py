@@ -185,6 +185,7 @@ class SimulatedDevice:
         self._boots += 1
         agent = Agent(
             device=Device(
+                device_id=self._config.device_id,
                 model=self._config.model,
                 boot_id=self._boot_id,
                 self_test_seconds=self._fleet.self_test_seconds,

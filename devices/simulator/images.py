@@ -113,6 +113,7 @@ class MemoryInstaller:
     """Two slots of one device; see `Installer`."""
 
     switches_at_boot: ClassVar[bool] = False
+    reads_other_slot: ClassVar[bool] = True
     pool: ImagePool
     _slots: list[ImageRecord | None] = field(default_factory=lambda: [None, None])
     _current: int | None = None

@@ -19,7 +19,7 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from firmware import places, storage
-from firmware.choices import FirmwareStatus
+from firmware.choices import ABSENT, FirmwareStatus
 from firmware.frames import DamagedImageError
 from firmware.models import Firmware, ImageCopy
 from firmware.services.keys import file_key
@@ -41,7 +41,7 @@ ADD_MISSING = """
         (storage_name, place, due_at, attempts, failure)
     SELECT f.storage_name, p.name, %(now)s, 0, ''
     FROM firmware_firmware f CROSS JOIN unnest(%(places)s::text[]) AS p (name)
-    WHERE f.status <> %(rejected)s AND f.damaged_at IS NULL
+    WHERE f.status NOT IN (%(rejected)s, %(absent)s) AND f.damaged_at IS NULL
     AND NOT EXISTS (
         SELECT FROM firmware_imagecopy c
         WHERE c.storage_name = f.storage_name AND c.place = p.name
@@ -198,7 +198,12 @@ def _complete_due(now: datetime, order: list[str], limit: int) -> int:
     with connection.cursor() as cursor:
         cursor.execute(
             ADD_MISSING,
-            {"now": now, "places": order, "rejected": FirmwareStatus.REJECTED},
+            {
+                "now": now,
+                "places": order,
+                "rejected": FirmwareStatus.REJECTED,
+                "absent": ABSENT,
+            },
         )
     completed = 0
     for _ in range(limit):

@@ -15,7 +15,7 @@ from django.utils import timezone
 from django.utils.module_loading import import_string
 
 from firmware import links, places, signing, storage
-from firmware.choices import FirmwareStatus
+from firmware.choices import ABSENT, FirmwareStatus
 from firmware.exceptions import (
     FirmwareNotFoundError,
     ImageChangedError,
@@ -727,6 +727,7 @@ def manifest_for(
         trusted: names of the signing keys that the device has pinned, where it says;
             see `signing_key_for`.
     """
+    assert firmware.status != ABSENT
     now = timezone.now()
     newest = _newest_manifest(firmware, above, trusted, now)
     if newest is not None:
@@ -755,6 +756,67 @@ def manifest_for(
             security_version=firmware.security_version,
             sha256=firmware.sha256,
             size_bytes=firmware.size,
+            signing_key_id=signer.key_id,
+            issued_at=now.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        )
+        manifest.signature = signing.sign_message(signer.private, manifest.body)
+        manifest.save(update_fields=["body", "signature"])
+    return manifest
+
+
+def absent_firmware(*, model_id: UUID, sha256: str, version: str) -> UUID:
+    """Return the record of an image that devices hold and the server does not.
+
+    It is made at the first need. What devices call the image is part of it, so that
+    none of them can put a name on another's.
+    """
+    known = Firmware.with_absent.filter(
+        status=ABSENT, model=model_id, sha256=sha256, version=version
+    ).values_list("pk", flat=True)
+    found = known.first()
+    if found is not None:
+        return found
+    row = Firmware(
+        model_id=model_id,
+        version=version,
+        precedence="",
+        status=ABSENT,
+        size=0,
+        sha256=sha256,
+        signature="",
+        # Nothing is signed by it; each row has some key.
+        key_id=current_signer().row_id,
+    )
+    row.storage_name = f"absent-{row.pk}"
+    Firmware.with_absent.bulk_create([row], ignore_conflicts=True)
+    # Whoever was first.
+    return known.get()
+
+
+def sign_slot_return(
+    firmware: Firmware, *, device_id: str, trusted: frozenset[str] | None
+) -> Manifest:
+    """Return a signed leave for one device to boot an absent image that it has kept.
+
+    Always a new one: it is bound to the device, and newer than all that it has seen.
+    An image manifest is never signed for such an image, as the digest is nothing but
+    the word of a device, and other devices would take it for the server's.
+    """
+    assert firmware.status == ABSENT
+    now = timezone.now()
+    with transaction.atomic():
+        hold_rings()
+        key = signing_key_for(trusted, now=now)
+        signer = signer_of(key)
+        manifest = Manifest.objects.create(
+            firmware=firmware, body=b"", signature="", key=key, issued_at=now
+        )
+        manifest.body = signing.build_slot_return(
+            device_id=device_id,
+            model=firmware.model.name,
+            version=firmware.version,
+            sequence=manifest.sequence,
+            sha256=firmware.sha256,
             signing_key_id=signer.key_id,
             issued_at=now.strftime("%Y-%m-%dT%H:%M:%SZ"),
         )

@@ -73,6 +73,14 @@ class HeartbeatInput(CamelSerializer):
     secure_boot = StrictChoiceField(
         choices=SecureBoot.choices, default=SecureBoot.UNKNOWN
     )
+    other_slot_checksum = ChecksumField(
+        default=None,
+        allow_null=True,
+        allow_blank=True,
+        help_text="of the image that the device keeps beside the running one and can "
+        "go back to by itself, empty for none: with the first heartbeat of a boot and "
+        "at each change",
+    )
 
 
 class HeartbeatOutput(CamelSerializer):

@@ -54,6 +54,8 @@ class Heartbeat:
     firmware_checksum: str
     application_metrics: dict[str, float]
     secure_boot: str
+    # Said by the first heartbeat of a boot and at each change, else None.
+    other_slot_checksum: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +108,7 @@ _CHANGED = (
 _ANEW = (
     *_CHANGED,
     *("boot_id", "past_boot_ids", "firmware_version", "firmware_checksum"),
-    *("image_since", "left_image_at"),
+    *("image_since", "left_image_at", "other_slot_checksum"),
 )
 
 
@@ -202,6 +204,7 @@ def record_plain_heartbeat(
         not is_first_of_boot
         and beat.firmware_checksum == state.firmware_checksum
         and beat.firmware_version == state.firmware_version
+        and beat.other_slot_checksum in (None, state.other_slot_checksum)
     )
     _apply(state, beat, interval, now)
     statement, names = (_STORE_USUAL, _CHANGED) if is_usual else (_STORE_IF_SAME, _ANEW)
@@ -270,7 +273,11 @@ def _apply(
                 -PAST_BOOTS_KEPT:
             ]
         state.boot_id = beat.boot_id
+        # Another agent may have come with the boot, one that cannot.
+        state.other_slot_checksum = None
         _forget_health(state)
+    if beat.other_slot_checksum is not None:
+        state.other_slot_checksum = beat.other_slot_checksum
     if beat.firmware_checksum != state.firmware_checksum:
         state.image_since = now
         if state.watch_id and state.firmware_checksum == state.watch_checksum:

@@ -50,8 +50,8 @@ class Device:
 
     def download(self) -> Answer:
         assert self.order is not None
-        path = self.order["firmware"]["downloadUrl"].split("/", 3)[3]
-        answer = self.wire.request("GET", f"/{path}", self.token)
+        path = self.order["firmware"]["downloadUrl"]
+        answer = self.wire.request("GET", path, self.token)
         if answer.status == 200 and len(answer.body) != self.order["firmware"]["size"]:
             return Answer(0, b"")
         return answer

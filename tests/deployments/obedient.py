@@ -75,7 +75,7 @@ class ObedientDevice:
 
     def _poll(self) -> None:
         device, now = self.scripted, self.scripted.world.now
-        answer = poll(device=device.device, now=now, base_url="http://127.0.0.1")
+        answer = poll(device=device.device, now=now)
         self.polls_at = now + answer.interval
         order = answer.instruction
         if order is None:

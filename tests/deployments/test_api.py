@@ -799,7 +799,7 @@ def test_a_device_with_an_order_downloads_it_whole_and_in_ranges(
 
 
 def test_the_instruction_has_all_that_an_agent_needs(
-    world: World, old: Firmware, new: Firmware
+    world: World, old: Firmware, new: Firmware, settings: Any
 ) -> None:
     (device,) = world.fleet(1, old)
     deployment = world.launch(new)
@@ -819,7 +819,12 @@ def test_the_instruction_has_all_that_an_agent_needs(
         "id", "version", "model", "size", "checksum", "signature",
         "signatureAlgorithm", "keyId", "downloadUrl",
     }  # fmt: skip
-    assert body["firmware"]["downloadUrl"].endswith(f"/firmware/{new.pk}/download")
+    path = f"/api/v1/firmware/{new.pk}/download"
+    assert body["firmware"]["downloadUrl"] == path
+
+    settings.PUBLIC_URL = "https://images.example.com/"
+    again = as_device(device).get(f"/devices/{device.name}/update").json()
+    assert again["firmware"]["downloadUrl"] == f"https://images.example.com{path}"
 
 
 @pytest.mark.parametrize(

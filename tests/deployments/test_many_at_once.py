@@ -53,7 +53,7 @@ def ask_at_once(world: World, device_ids: list[object], *, rounds: int) -> Count
         try:
             for device_id in ids:
                 device = Device.objects.select_related("model").get(pk=device_id)
-                answer = poll(device=device, now=world.now, base_url="http://h")
+                answer = poll(device=device, now=world.now)
                 if answer.instruction is not None:
                     given[answer.instruction["deploymentId"]] += 1
         finally:

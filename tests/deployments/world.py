@@ -220,9 +220,7 @@ class ScriptedDevice:
 
     def poll(self) -> dict[str, Any] | None:
         """Ask for work and remember the order."""
-        answer = poll(
-            device=self.device, now=self.world.now, base_url="http://127.0.0.1"
-        )
+        answer = poll(device=self.device, now=self.world.now)
         if answer.instruction is not None:
             known = self.order["updateId"] if self.order else None
             if answer.instruction["updateId"] != known:

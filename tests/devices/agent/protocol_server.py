@@ -214,6 +214,50 @@ class ProtocolServer:
             self.orders[device_id] = order
         return update_id
 
+    def order_slot_return(
+        self,
+        device_id: str,
+        digest: str,
+        version: str,
+        *,
+        sequence: int | None = None,
+        signer: Signer | None = None,
+        leave_changes: dict[str, Any] | None = None,
+        order_changes: dict[str, Any] | None = None,
+    ) -> str:
+        """Order a device back to its other slot and return the update id."""
+        signer = signer or self.signer
+        leave = {
+            "type": "slot-return",
+            "deviceId": device_id,
+            "model": MODEL,
+            "version": version,
+            "sequence": self.next_sequence() if sequence is None else sequence,
+            "sha256": digest,
+            "keyId": signer.key_id,
+            "issuedAt": "2025-01-01T00:00:00Z",
+            **(leave_changes or {}),
+        }
+        raw = json.dumps(leave, sort_keys=True, separators=(",", ":")).encode()
+        update_id = str(uuid.uuid4())
+        order = {
+            "updateId": update_id,
+            "deploymentId": str(uuid.uuid4()),
+            "action": "rollback",
+            "source": "slot",
+            "firmware": {"version": version, "model": MODEL, "checksum": digest},
+            "manifest": base64.b64encode(raw).decode(),
+            "manifestSignature": signer.sign(raw),
+            "rebootRequired": True,
+            "deadline": "2035-01-01T00:00:00Z",
+            "confirmationSeconds": 1,
+            "traceparent": "",
+            **(order_changes or {}),
+        }
+        with self._lock:
+            self.orders[device_id] = order
+        return update_id
+
     # What was seen
 
     def statuses(self, update_id: str) -> list[str]:

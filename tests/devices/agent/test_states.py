@@ -1,6 +1,7 @@
 """The phases of an order, without disk or network."""
 
 import dataclasses
+from dataclasses import replace
 
 import pytest
 
@@ -93,10 +94,24 @@ def test_report_sequences_only_grow_and_pending_ones_keep_theirs() -> None:
     assert states.announced(state).pending_sequence == 0
 
 
-def test_closed_order_leaves_only_the_floor_and_its_name() -> None:
+def test_closed_order_leaves_the_floor_its_name_and_what_was_confirmed() -> None:
     state = states.close(states.passed(on_trial()))
 
-    assert state == AgentState(floor=state.floor, last_closed_update_id=ORDER.update_id)
+    assert state == AgentState(
+        floor=state.floor,
+        last_closed_update_id=ORDER.update_id,
+        confirmed_sha256s=(SHA256,),
+    )
+
+
+def test_image_is_confirmed_by_its_trial_and_no_more_than_the_slots_hold() -> None:
+    assert accepted().confirmed_sha256s == on_trial().confirmed_sha256s == ()
+
+    former = replace(on_trial(), confirmed_sha256s=("a", "b"))
+    again = replace(on_trial(), confirmed_sha256s=(SHA256, "b"))
+
+    assert states.passed(former).confirmed_sha256s == ("b", SHA256)
+    assert states.passed(again).confirmed_sha256s == ("b", SHA256)
 
 
 def test_phase_that_cannot_follow_is_a_fault() -> None:
