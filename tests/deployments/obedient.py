@@ -22,7 +22,7 @@ SILENCE = "silence"
 # What a device says in its heartbeats, or that it says nothing.
 Fault = Mapping[str, Any] | str
 UPDATE_TIME = timedelta(seconds=20)
-MOST_BETWEEN_TICKS = timedelta(seconds=20)
+BETWEEN_TICKS = timedelta(seconds=15)
 
 
 @dataclass
@@ -93,6 +93,7 @@ class ObedientFleet:
     world: World
     bad_checksum: str = ""
     devices: list[ObedientDevice] = field(default_factory=list)
+    ticked_at: datetime | None = None
 
     def add(self, devices: list[ScriptedDevice]) -> None:
         """Let devices live, each with timers of its own phase."""
@@ -101,29 +102,34 @@ class ObedientFleet:
             self.devices.append(ObedientDevice(device, at, at))
 
     def live_until(self, at: datetime, until: Callable[[], bool] | None = None) -> None:
-        """Let time pass, from one timer to the next, until then or a condition."""
+        """Let time pass, from one timer to the next, until then or a condition.
+
+        Sweeps and ticks run every 15 s.
+        """
         world = self.world
         while world.now < at and not (until is not None and until()):
-            following = min(device.due_at() for device in self.devices)
-            step = max(following - world.now, timedelta(seconds=1))
-            world.now += min(step, MOST_BETWEEN_TICKS, at - world.now)
+            ticks_at = (self.ticked_at or world.now) + BETWEEN_TICKS
+            following = min(ticks_at, *(device.due_at() for device in self.devices))
+            world.now = min(at, max(following, world.now + timedelta(seconds=1)))
             for device in self.devices:
                 if device.due_at() <= world.now:
                     device.act(device.scripted.runs.sha256 == self.bad_checksum)
-            sweep(now=world.now)
-            tick(now=world.now)
+            if world.now >= ticks_at:
+                self.ticked_at = world.now
+                sweep(now=world.now)
+                tick(now=world.now)
 
     @contextmanager
     def what_if(self) -> Iterator[None]:
         """Let something happen that is undone at the end, devices and rows alike."""
-        now = self.world.now
+        now, ticked_at = self.world.now, self.ticked_at
         kept = [(each, replace(each), replace(each.scripted)) for each in self.devices]
         savepoint = transaction.savepoint()
         try:
             yield
         finally:
             transaction.savepoint_rollback(savepoint)
-            self.world.now = now
+            self.world.now, self.ticked_at = now, ticked_at
             for device, timers, scripted in kept:
                 device.__dict__.update(timers.__dict__ | {"scripted": device.scripted})
                 device.scripted.__dict__.update(scripted.__dict__)
