@@ -12,9 +12,15 @@ from typing import Any, cast
 from django import forms
 from django.conf import settings
 from django.contrib import admin
+from django.contrib.admin.options import IncorrectLookupParameters
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
+from django.http import (
+    HttpRequest,
+    HttpResponse,
+    HttpResponseNotAllowed,
+    HttpResponseRedirect,
+)
 from django.urls import URLPattern, path
 from django.utils import timezone
 from django.utils.html import format_html
@@ -29,7 +35,7 @@ from devices.api.serializers import (
     DeviceChangesInput,
     DeviceInput,
 )
-from devices.api.views import export_response
+from devices.api.views import devices_file, export_response
 from devices.choices import DeviceStatus, GroupType, KeyStatus, RunKnowledge
 from devices.console import enrolments, imports  # noqa: F401
 from devices.console.audiences import TICK, KnowingForm
@@ -57,6 +63,7 @@ from hotswap.common.console import (
     NOT_STARTED,
     READING,
     WAITS,
+    Button,
     CommentForm,
     ConsoleAdmin,
     ConsoleForm,
@@ -620,13 +627,47 @@ class DeviceAdmin(ConsoleAdmin):
     def key(self, device: Device) -> SafeString:
         return key_pill(device, timezone.now())
 
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> Any:
+        query = request.GET.urlencode()
+        export = Button(
+            label="Export CSV",
+            icon="download",
+            tone="plain",
+            url=self.url("export_list") + (f"?{query}" if query else ""),
+            name="export",
+            blocked="",
+            is_dialog=False,
+        )
+        buttons = self.buttons(acting_person(request), None)
+        return super().changelist_view(
+            request, {"console_buttons": [*buttons, export], **(extra_context or {})}
+        )
+
+    def export_list_view(self, request: HttpRequest) -> Any:
+        """Send the devices of the list, as it is filtered, as a CSV file."""
+        if request.method not in READING:
+            return HttpResponseNotAllowed(READING)
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        try:
+            return devices_file(self.get_changelist_instance(request).queryset)
+        except IncorrectLookupParameters:
+            return HttpResponseRedirect(self.list_url())
+
     def more_urls(self) -> list[URLPattern]:
         return [
+            path(
+                "export/",
+                self.protected(self.export_list_view),
+                name=self.url_name("export_list"),
+            ),
             path(
                 "<path:object_id>/export/",
                 self.protected(self.export_view),
                 name=self.url_name("export"),
-            )
+            ),
         ]
 
     def export_view(self, request: HttpRequest, object_id: str) -> Any:

@@ -70,6 +70,13 @@ class ImportFormat(models.TextChoices):
     NDJSON = "ndjson", "NDJSON"
 
 
+class ImportMode(models.TextChoices):
+    """What an import does with devices that are registered already."""
+
+    CREATE = "create", "Refuse them"
+    UPSERT = "upsert", "Change them"
+
+
 class ImportStatus(models.TextChoices):
     """How far an import has come. Rejected lines do not make it Failed."""
 
@@ -91,4 +98,18 @@ class LineOutcome(models.TextChoices):
     """What became of a line; empty while nobody has looked at it."""
 
     CREATED = "created"
+    UPDATED = "updated"
+    UNCHANGED = "unchanged"
     REJECTED = "rejected"
+
+
+class LineAction(models.TextChoices):
+    """What would become of a line, in the words of a dry run."""
+
+    CREATE = "create"
+    UPDATE = "update"
+    UNCHANGED = "unchanged"
+    REJECT = "reject"
+
+
+ACTIONS = dict(zip(LineOutcome, LineAction, strict=True))

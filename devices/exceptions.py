@@ -135,6 +135,12 @@ class TooManyLinesError(TooLargeError):
     code = "too_many_lines"
 
 
+class ImportNotApplicableError(ConflictError):
+    """It is no dry run, was applied already, or its file is gone."""
+
+    code = "import_not_applicable"
+
+
 class ImportNotFinishedError(ConflictError):
     code = "import_not_finished"
 

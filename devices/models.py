@@ -28,6 +28,7 @@ from devices.choices import (
     EnrolmentStatus,
     GroupType,
     ImportFormat,
+    ImportMode,
     ImportStatus,
     KeyStatus,
     LineOutcome,
@@ -416,11 +417,25 @@ class DeviceImport(BaseModel):
 
     format = models.CharField(max_length=8, choices=ImportFormat.choices)
     columns = models.JSONField(default=list, help_text="header of a CSV file")
+    mode = models.CharField(
+        max_length=8, choices=ImportMode.choices, default=ImportMode.CREATE
+    )
+    is_dry_run = models.BooleanField(
+        default=False, help_text="tells what it would do, and does nothing"
+    )
+    is_acknowledged = models.BooleanField(
+        default=False, help_text="may change whom deployments to come reach"
+    )
+    applied_as = models.ForeignKey(
+        "self", null=True, on_delete=models.SET_NULL, related_name="+"
+    )
     status = models.CharField(
         max_length=16, choices=ImportStatus.choices, default=ImportStatus.PENDING
     )
     total = models.PositiveIntegerField(default=0)
     created = models.PositiveIntegerField(default=0)
+    updated = models.PositiveIntegerField(default=0)
+    unchanged = models.PositiveIntegerField(default=0)
     rejected = models.PositiveIntegerField(default=0)
     done_through = models.PositiveIntegerField(
         default=0, help_text="the last line that was worked off"
@@ -461,9 +476,26 @@ class DeviceImport(BaseModel):
         return f"import of {self.created_at:%Y-%m-%d %H:%M:%S}"
 
     @property
+    def done(self) -> int:
+        """How many lines were looked at."""
+        return self.created + self.updated + self.unchanged + self.rejected
+
+    @property
+    def may_be_applied(self) -> bool:
+        """Whether it is a dry run whose file is still there, and that was not used."""
+        return (
+            self.is_dry_run
+            and self.status == ImportStatus.COMPLETED
+            and self.keys_erased_at is None
+            and self.applied_as_id is None
+        )
+
+    @property
     def keys_end_at(self) -> datetime | None:
-        """When its keys are erased; None while it runs and when they are gone."""
-        if self.finished_at is None or self.keys_erased_at is not None:
+        """When its keys are erased; None while it runs and when there are none."""
+        if self.is_dry_run or self.finished_at is None:
+            return None
+        if self.keys_erased_at is not None:
             return None
         ends = self.finished_at + settings.IMPORT_KEYS_KEPT
         if self.keys_fetched_at is not None:
@@ -472,14 +504,19 @@ class DeviceImport(BaseModel):
 
 
 class DeviceImportLine(models.Model):
-    """One line of the file; its text is dropped when its outcome is known."""
+    """One line of the file; its text is dropped when its outcome is known.
+
+    That of a dry run stays for a day, so that it can be applied. `changes` is None
+    where nothing could change: in an import that only creates.
+    """
 
     batch = models.ForeignKey(
         DeviceImport, on_delete=models.CASCADE, related_name="lines", db_index=False
     )
     line = models.PositiveIntegerField()
     raw = models.BinaryField(null=True)
-    outcome = models.CharField(max_length=8, choices=LineOutcome.choices, blank=True)
+    outcome = models.CharField(max_length=16, choices=LineOutcome.choices, blank=True)
+    changes = models.JSONField(null=True)
     device_id = models.CharField(max_length=128, blank=True)
     code = models.CharField(max_length=64, blank=True)
     detail = models.CharField(max_length=500, blank=True)
@@ -495,7 +532,12 @@ class DeviceImportLine(models.Model):
                 fields=["batch", "line"],
                 condition=models.Q(outcome=LineOutcome.REJECTED.value),
                 name="device_import_rejected",
-            )
+            ),
+            models.Index(
+                fields=["batch", "device_id"],
+                condition=models.Q(changes__isnull=False),
+                name="device_import_named",
+            ),
         ]
 
     def __str__(self) -> str:

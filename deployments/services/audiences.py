@@ -4,7 +4,7 @@ Hooks of the devices app. A deployment that runs has its targets written down, a
 change of groups or devices alters them; one that waits for its time has not.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 from uuid import UUID
 
@@ -54,44 +54,51 @@ def changed_by_group(*, group_id: UUID, before: Q, after: Q) -> list[AudienceCha
     return found
 
 
-def changed_by_device(
-    *, device: Device, apply: Callable[[], None]
+def changed_by_devices(
+    *, devices: Collection[UUID], apply: Callable[[], None]
 ) -> list[AudienceChange]:
-    """Apply a change to a device; return the deployments that it joins or leaves."""
+    """Apply a change to devices; return the deployments that any joins or leaves."""
     waiting = list(Deployment.objects.waiting())
 
-    def reached() -> set[UUID]:
-        return {
-            deployment.pk
+    def reached() -> list[set[UUID]]:
+        return [
+            set(
+                _audience_of(deployment)
+                .filter(pk__in=devices)
+                .order_by()
+                .values_list("pk", flat=True)
+            )
             for deployment in waiting
-            if _audience_of(deployment).filter(pk=device.pk).exists()
-        }
+        ]
 
     earlier = reached()
     apply()
     later = reached()
     found = []
-    for deployment in waiting:
-        joins = deployment.pk in later - earlier
-        leaves = deployment.pk in earlier - later
-        if joins or leaves:
+    for deployment, old, new in zip(waiting, earlier, later, strict=True):
+        if old != new:
+            joined, left = len(new - old), len(old - new)
             count = _audience_of(deployment).count()
             found.append(
                 _change(
                     deployment,
-                    before=count - joins + leaves,
+                    frozenset(old ^ new),
+                    before=count - joined + left,
                     after=count,
-                    added=int(joins),
-                    removed=int(leaves),
+                    added=joined,
+                    removed=left,
                 )
             )
     return found
 
 
-def _change(deployment: Deployment, **counts: int) -> AudienceChange:
+def _change(
+    deployment: Deployment, moved: frozenset[UUID] = frozenset(), **counts: int
+) -> AudienceChange:
     return AudienceChange(
         id=deployment.pk,
         name=deployment.name,
         scheduled_at=deployment.scheduled_at,
+        moved=moved,
         **counts,
     )

@@ -23,10 +23,19 @@ from devices.api.spreadsheets import (
     read_spreadsheet,
     refuse_workbook,
 )
-from devices.choices import ImportFormat, ImportStatus, LineOutcome
+from devices.api.views import ACKNOWLEDGE
+from devices.choices import (
+    ACTIONS,
+    ImportFormat,
+    ImportMode,
+    ImportStatus,
+    LineAction,
+    LineOutcome,
+)
 from devices.exceptions import ImportNotFoundError, TooManyLinesError
 from devices.models import DeviceImport, DeviceImportLine
 from devices.services import imports
+from devices.services.imports import ImportOptions
 from hotswap.common.api.base import ApiView, ListView, acting_person
 from hotswap.common.api.filters import PAGE_PARAMETERS
 from hotswap.common.api.idempotency import idempotent
@@ -48,7 +57,12 @@ FORMATS = {
 ALIASES = dict.fromkeys(
     ("application/csv", "application/vnd.ms-excel", "text/plain"), ImportFormat.CSV
 )
+REQUIRED_COLUMNS = {
+    ImportMode.CREATE: ("deviceId", "model"),
+    ImportMode.UPSERT: ("deviceId",),
+}
 PIECE_BYTES = 256 * 1024
+FROM_TO = ("from", "to")
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
@@ -161,7 +175,9 @@ def _at_most(
         yield line
 
 
-def take_file_in(*, actor: User, received: ReceivedFile) -> DeviceImport:
+def take_file_in(
+    *, actor: User, received: ReceivedFile, options: ImportOptions | None = None
+) -> DeviceImport:
     """Read the header of a file and hand its lines over.
 
     Raises:
@@ -169,9 +185,11 @@ def take_file_in(*, actor: User, received: ReceivedFile) -> DeviceImport:
         NotCsvError: a workbook, or another character set.
         TooManyLinesError: 413.
     """
+    options = options or ImportOptions()
     refuse_workbook(received.file)
     if received.format is ImportFormat.CSV:
-        sheet = read_spreadsheet(received.file, received.charset)
+        required = REQUIRED_COLUMNS[options.mode]
+        sheet = read_spreadsheet(received.file, received.charset, required)
         columns, lines = sheet.columns, sheet.records
     else:
         columns, lines = [], lines_of(received.file)
@@ -180,16 +198,40 @@ def take_file_in(*, actor: User, received: ReceivedFile) -> DeviceImport:
         file_format=received.format,
         columns=columns,
         lines=_at_most(settings.IMPORT_MAX_LINES, lines),
+        options=options,
     )
 
 
 # --- Serializers -------------------------------------------------------------------
 
 
+class LineChangeOutput(CamelSerializer):
+    """A difference; null where the device has, or would have, nothing."""
+
+    field = serializers.CharField(
+        help_text="model, region, enabled, metadata, or tag:NAME"
+    )
+
+    def get_fields(self) -> dict[str, Any]:
+        # `from` is a word of the language.
+        values = {name: serializers.JSONField(allow_null=True) for name in FROM_TO}
+        return super().get_fields() | values
+
+
 class ImportLineOutput(CamelSerializer):
     line = serializers.IntegerField()
     device_id = serializers.SerializerMethodField(method_name="get_device_id")
-    outcome = StrictChoiceField(choices=LineOutcome.choices)
+    outcome = StrictChoiceField(
+        choices=LineOutcome.choices,
+        required=False,
+        help_text="what became of it; not in a dry run",
+    )
+    action = StrictChoiceField(
+        choices=LineAction.choices,
+        required=False,
+        help_text="what would become of it; in a dry run only",
+    )
+    changes = LineChangeOutput(many=True, required=False, help_text="in a dry run only")
     code = serializers.CharField(required=False)
     detail = serializers.CharField(required=False)
 
@@ -197,18 +239,30 @@ class ImportLineOutput(CamelSerializer):
         return line.device_id or None
 
     def to_representation(self, instance: DeviceImportLine) -> Any:
-        shown = super().to_representation(instance)
-        if instance.outcome != LineOutcome.REJECTED:
-            del shown["code"], shown["detail"]
+        shown: dict[str, Any] = {
+            "line": instance.line,
+            "deviceId": self.get_device_id(instance),
+        }
+        if self.context["is_dry_run"]:
+            shown["action"] = ACTIONS[LineOutcome(instance.outcome)].value
+            shown["changes"] = instance.changes or []
+        else:
+            shown["outcome"] = instance.outcome
+        if instance.outcome == LineOutcome.REJECTED:
+            shown |= {"code": instance.code, "detail": instance.detail}
         return shown
 
 
 class ImportOutput(CamelSerializer):
     id = serializers.UUIDField()
     format = StrictChoiceField(choices=ImportFormat.choices)
+    mode = StrictChoiceField(choices=ImportMode.choices)
+    dry_run = serializers.BooleanField(source="is_dry_run")
     status = StrictChoiceField(choices=ImportStatus.choices)
     total = serializers.IntegerField(help_text="lines that are not empty")
     created = serializers.IntegerField()
+    updated = serializers.IntegerField()
+    unchanged = serializers.IntegerField()
     rejected = serializers.IntegerField()
     failure = serializers.CharField(help_text="why it is Failed")
     created_at = serializers.DateTimeField()
@@ -227,27 +281,73 @@ class ImportResultsOutput(ImportOutput):
 # --- Views -------------------------------------------------------------------------
 
 
+def _options(request: Request) -> ImportOptions:
+    """Read what is to be done with the file.
+
+    Raises:
+        ValidationError: a parameter has another value than its few.
+    """
+    given = {}
+    for name, values in (
+        ("mode", ImportMode.values),
+        ("dryRun", ["false", "true"]),
+        ("acknowledge", ["audience"]),
+    ):
+        given[name] = request.query_params.get(name)
+        if given[name] not in (None, *values):
+            raise ValidationError(
+                {name: [f"must be {' or '.join(values)}"]}, code="invalid_choice"
+            )
+    return ImportOptions(
+        mode=ImportMode(given["mode"] or ImportMode.CREATE),
+        is_dry_run=given["dryRun"] == "true",
+        is_acknowledged=given["acknowledge"] is not None,
+    )
+
+
 class ImportDevicesView(ApiView):
     roles = {"POST": Role.ADMIN}
+    query_parameters = frozenset({"mode", "dryRun", "acknowledge"})
 
     @extend_schema(
         request=dict.fromkeys(FORMATS, OpenApiTypes.STR),
         responses={202: ImportOutput},
+        parameters=[
+            OpenApiParameter(
+                "mode",
+                enum=ImportMode.values,
+                description="`upsert` changes devices that are registered already; "
+                "what a line leaves out stays as it is.",
+            ),
+            OpenApiParameter(
+                "dryRun",
+                type=bool,
+                description="Tell of each line what it would change, and change "
+                "nothing.",
+            ),
+            ACKNOWLEDGE,
+        ],
     )
     def post(self, request: Request) -> Response:
         """Register the devices of a file, each line by itself, in the background.
 
-        CSV: the first line names the columns `deviceId, model, region,
+        CSV: the first line names the columns `deviceId, model, region, enabled,
         firmwareVersion, tags, metadata, tag:NAME`. NDJSON: each line is a body of
-        `POST /devices`.
+        `POST /devices`, with `enabled` if need be.
         """
+        options = _options(request)
         with received_file(request) as received:
-            self.body_digest = received.digest
-            return self._begin(request, received)
+            said = f"{received.digest} {options}".encode()
+            self.body_digest = hashlib.sha256(said).hexdigest()
+            return self._begin(request, received, options)
 
     @idempotent
-    def _begin(self, request: Request, received: ReceivedFile) -> Response:
-        batch = take_file_in(actor=acting_person(request), received=received)
+    def _begin(
+        self, request: Request, received: ReceivedFile, options: ImportOptions
+    ) -> Response:
+        batch = take_file_in(
+            actor=acting_person(request), received=received, options=options
+        )
         return Response(
             ImportOutput(batch).data,
             status=202,
@@ -303,7 +403,9 @@ class ImportView(ApiView):
         paginator = LinesPagination()
         page = paginator.paginate_queryset(lines, request, self) or []
         results = paginator.get_paginated_response(
-            ImportLineOutput(page, many=True).data
+            ImportLineOutput(
+                page, many=True, context={"is_dry_run": batch.is_dry_run}
+            ).data
         )
         return Response({**ImportOutput(batch).data, **results.data})
 

@@ -7,14 +7,25 @@ from rest_framework.exceptions import ParseError, ValidationError
 from rest_framework.fields import empty
 
 from devices.api.serializers import DeviceInput
-from devices.api.spreadsheets import MAX_LINE_BYTES, METADATA, TAG, TAGS, cells_of
-from devices.choices import ImportFormat
+from devices.api.spreadsheets import (
+    ENABLED,
+    IGNORED_COLUMNS,
+    MAX_LINE_BYTES,
+    METADATA,
+    TAG,
+    TAGS,
+    cells_of,
+)
+from devices.cells import read_pairs, unguarded
+from devices.choices import ImportFormat, ImportMode
 from devices.services.imports import ReadLine
-from devices.services.registry import NewDevice
+from devices.services.registry import StatedDevice
 from hotswap.common.api.errors import flat_errors
 from hotswap.common.api.parsers import parse_json
+from hotswap.common.api.serializers import StrictBooleanField, StrictCharField
 
 MAX_REMEMBERED = 10_000
+TRUTHS = {"true": True, "false": False}
 
 
 class _LineError(ValueError):
@@ -46,16 +57,33 @@ def _remembering(validate: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return remembered
 
 
+class DeviceLine(DeviceInput):
+    """A new device, as `POST /devices` takes it, disabled if it says so."""
+
+    enabled = StrictBooleanField(required=False)
+
+
+class KnownDeviceLine(DeviceLine):
+    """A device that may be known: what is left out stays as it is."""
+
+    model = StrictCharField(max_length=64, required=False)
+
+
 class LineReader:
     """Reads the lines of one file.
 
     The serializer of `POST /devices` is made once: making it costs more than using it.
     """
 
-    def __init__(self, file_format: str, columns: list[str]) -> None:
+    def __init__(
+        self, file_format: str, columns: list[str], mode: str = ImportMode.CREATE
+    ) -> None:
         self._is_csv = file_format == ImportFormat.CSV
         self._columns = columns
-        self._serializer = DeviceInput()
+        # Set by themselves, tags leave others alone.
+        self._sets_single_tags = False
+        is_upsert = mode == ImportMode.UPSERT
+        self._serializer = KnownDeviceLine() if is_upsert else DeviceLine()
         fields: Any = self._serializer.fields
         for field in (
             fields["model"],
@@ -68,6 +96,7 @@ class LineReader:
     def read(self, raw: bytes | None) -> ReadLine:
         """Read a line; None stands for one that is too long."""
         body: Any = None
+        self._sets_single_tags = False
         try:
             if raw is None:
                 raise _LineError(
@@ -86,59 +115,66 @@ class LineReader:
             if more:
                 said += f" (and {len(more)} more)"
             return _refused(body, first.code, said)
-        device = NewDevice(model_name=given.pop("model"), **given)
+        device = StatedDevice(
+            model_name=given.pop("model", None),
+            keeps_other_tags=self._sets_single_tags,
+            **given,
+        )
         return ReadLine(device, device.device_id)
 
     def _from_csv(self, raw: bytes) -> dict[str, Any]:
         """Turn a record into the body that `POST /devices` takes.
 
-        Empty cells are left out. A cell of `tags` is `name=value;name=value`.
+        Empty cells are left out. A cell of `tags` is `name=value;name=value`, or JSON.
         """
         try:
             cells = cells_of(raw, len(self._columns))
         except ValueError as error:
             raise _LineError(*error.args) from None
         body: dict[str, Any] = {}
-        tags: list[tuple[str, str]] = []
+        tags: list[tuple[str, Any]] = []
+        said_all_tags = False
         for name, cell in zip(self._columns, cells, strict=True):
             if "\x00" in cell:
                 raise _LineError("invalid_character", "NUL characters are not allowed")
             if not cell.strip():
                 continue
             if name == TAGS:
-                tags += _tags(cell)
+                said_all_tags = True
+                tags += _tags(unguarded(cell.strip()))
             elif name.startswith(TAG):
-                tags.append((name.removeprefix(TAG), cell))
+                tags.append((name.removeprefix(TAG), unguarded(cell)))
             elif name == METADATA:
-                body[METADATA] = _metadata(cell)
-            else:
-                body[name] = cell.strip()
-        if tags:
+                body[METADATA] = _map(METADATA, cell)
+            elif name == ENABLED:
+                said = unguarded(cell.strip())
+                body[ENABLED] = TRUTHS.get(said.casefold(), said)
+            elif name not in IGNORED_COLUMNS:
+                body[name] = unguarded(cell.strip())
+        if tags or said_all_tags:
+            self._sets_single_tags = not said_all_tags
             body[TAGS] = dict(tags)
             if len(body[TAGS]) < len(tags):
                 raise _LineError("duplicate_key", "tags: a tag is there twice")
         return body
 
 
-def _tags(cell: str) -> list[tuple[str, str]]:
-    found = []
-    for part in cell.split(";"):
-        name, equals, value = part.partition("=")
-        if not equals:
-            raise _LineError(
-                "invalid", f"tags: {part[:70]!r} is not of the form name=value"
-            )
-        found.append((name.strip(), value.strip()))
-    return found
+def _tags(cell: str) -> list[tuple[str, Any]]:
+    if cell.lstrip().startswith("{"):
+        return list(_map(TAGS, cell).items())
+    try:
+        return list[tuple[str, Any]](read_pairs(cell))
+    except ValueError as error:
+        raise _LineError("invalid", f"tags: {error}") from None
 
 
-def _metadata(cell: str) -> Any:
+def _map(name: str, cell: str) -> Any:
     try:
         return parse_json(cell.encode())
     except ParseError as error:
         raise _LineError(
             str(error.detail.code),  # type: ignore[union-attr]
-            f"metadata: {error.detail}",
+            f"{name}: {error.detail}",
         ) from None
 
 

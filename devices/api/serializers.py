@@ -27,7 +27,7 @@ from hotswap.common.api.serializers import (
 )
 
 DEVICE_ID = r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}\Z"
-RESERVED_IDS = frozenset({"import"})
+RESERVED_IDS = frozenset({"import", "export"})
 MAX_METADATA_BYTES = 16 * 1024
 MAX_IDS_A_REQUEST = 10_000
 MAX_MODELS_A_RULE = 50

@@ -26,10 +26,11 @@ from hotswap.common.errors import FieldError, InvalidInputError
 from hotswap.common.words import counted
 
 MAX_LINE_BYTES = 128 * 1024
-REQUIRED_COLUMNS = ("deviceId", "model")
 TEXT_COLUMNS = ("deviceId", "model", "region", "firmwareVersion")
-TAGS, METADATA, TAG = "tags", "metadata", "tag:"
-KNOWN_COLUMNS = (*TEXT_COLUMNS, TAGS, METADATA)
+TAGS, METADATA, TAG, ENABLED = "tags", "metadata", "tag:", "enabled"
+KNOWN_COLUMNS = (*TEXT_COLUMNS, ENABLED, TAGS, METADATA)
+# An export has them; what they say is not for people to decide.
+IGNORED_COLUMNS = ("status", "lastSeenAt")
 SEPARATORS = ",;\t"
 MARKS = {
     b"\xef\xbb\xbf": "utf-8-sig",
@@ -46,7 +47,14 @@ CHARACTER_SETS = {
     "cp1252": "cp1252",
 }
 SAVE_AS = "save it as CSV UTF-8 (comma delimited)"
-_SPOKEN = {re.sub("[ _-]", "", name).casefold(): name for name in KNOWN_COLUMNS}
+_SPOKEN = {
+    re.sub("[ _-]", "", name).casefold(): name
+    for name in (*KNOWN_COLUMNS, *IGNORED_COLUMNS)
+}
+
+
+# Made once: `json.dumps` makes one for each call that has options.
+_encoded = json.JSONEncoder(ensure_ascii=False).encode
 
 
 class _MalformedError(ValueError):
@@ -120,11 +128,14 @@ class Spreadsheet:
     records: Iterator[tuple[int, bytes | None]]
 
 
-def read_spreadsheet(file: IO[bytes], charset: str | None) -> Spreadsheet:
+def read_spreadsheet(
+    file: IO[bytes], charset: str | None, required: tuple[str, ...] = ()
+) -> Spreadsheet:
     """Read the header of a CSV file, and the rest as it is asked for.
 
     Args:
         charset: what the sender says; one of `CHARACTER_SETS`.
+        required: columns that must be there.
 
     Raises:
         EmptyImportError: there is no line.
@@ -142,7 +153,7 @@ def read_spreadsheet(file: IO[bytes], charset: str | None) -> Spreadsheet:
     first = _first_line(lines)
     if first == "":
         raise EmptyImportError("the file is empty")
-    columns, separator = _header(first)
+    columns, separator = _header(first, required)
     return Spreadsheet(columns, _records(lines, separator, len(columns)))
 
 
@@ -155,7 +166,7 @@ def _first_line(lines: _Lines) -> str | None:
     return line
 
 
-def _header(line: str | None) -> tuple[list[str], str]:
+def _header(line: str | None, required: tuple[str, ...]) -> tuple[list[str], str]:
     """Return the names of the columns, and the separator by which most are known."""
     try:
         if line is None:
@@ -185,7 +196,7 @@ def _header(line: str | None) -> tuple[list[str], str]:
             errors.append(_column(name, "unknown", f"is unknown; known are: {known}"))
     errors += [
         _column(name, "required", "is missing")
-        for name in REQUIRED_COLUMNS
+        for name in required
         if name not in columns
     ]
     if errors:
@@ -213,7 +224,7 @@ def _reading(line: str) -> tuple[list[str], str]:
 
 
 def _is_known(name: str) -> bool:
-    return name in KNOWN_COLUMNS or name.startswith(TAG)
+    return name in (*KNOWN_COLUMNS, *IGNORED_COLUMNS) or name.startswith(TAG)
 
 
 def _names(line: str, separator: str) -> list[str]:
@@ -270,7 +281,7 @@ def _records(
 
 def kept(record: list[str] | str) -> bytes:
     """Write a record in the form that is kept: its cells, or why it is none."""
-    return json.dumps(record, ensure_ascii=False).encode()
+    return _encoded(record).encode()
 
 
 def _record(lines: _Lines, line: str, separator: str) -> list[str]:

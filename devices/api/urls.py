@@ -8,6 +8,7 @@ urlpatterns = [
     path("auth/device-token", views.DeviceTokenView.as_view(), name="device-token"),
     path("devices", views.DevicesView.as_view(), name="devices"),
     path("devices/import", imports.ImportDevicesView.as_view(), name="devices-import"),
+    path("devices/export", views.ExportDevicesView.as_view(), name="devices-export"),
     path("device-imports", imports.ImportsView.as_view(), name="device-imports"),
     path(
         "device-imports/<uuid:import_id>",

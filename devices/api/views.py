@@ -10,6 +10,7 @@ from django.utils.http import content_disposition_header
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.exceptions import AuthenticationFailed, ValidationError
+from rest_framework.generics import GenericAPIView
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -46,12 +47,14 @@ from devices.services import (
     certificates,
     credentials,
     erasure,
+    exporting,
     groups,
     registry,
 )
 from devices.services.audiences import AudienceChange
 from hotswap.common.api.base import ApiView, ListView, acting_person
 from hotswap.common.api.etags import etag_of, expected_etags
+from hotswap.common.api.filters import RepeatableFilter
 from hotswap.common.api.idempotency import idempotent
 from hotswap.common.api.proxy import client_address
 from hotswap.common.api.serializers import EmptyInput
@@ -181,6 +184,47 @@ class DevicesView(ListView):
                 "Cache-Control": "no-store",
             },
         )
+
+
+def devices_file(devices: Any) -> StreamingHttpResponse:
+    """Send devices as a CSV file, while they are read."""
+    now = timezone.now()
+    return StreamingHttpResponse(
+        exporting.export_devices(devices, now),
+        content_type="text/csv; charset=utf-8",
+        headers={
+            "Cache-Control": "no-store",
+            "Content-Disposition": (
+                f'attachment; filename="devices-{now:%Y-%m-%d}.csv"'
+            ),
+        },
+    )
+
+
+class ExportDevicesView(ApiView, GenericAPIView):
+    roles = {"GET": Role.VIEWER}
+    queryset = Device.objects.all()
+    filterset_class = DeviceFilter
+    pagination_class = None
+
+    def known_parameters(self, request: Request) -> set[str]:
+        return set(DeviceFilter.base_filters)
+
+    def repeatable_parameters(self) -> set[str]:
+        return {
+            name
+            for name, found in DeviceFilter.base_filters.items()
+            if isinstance(found, RepeatableFilter)
+        }
+
+    @extend_schema(
+        operation_id="devices_list_export",
+        filters=True,
+        responses={(200, "text/csv"): OpenApiTypes.STR},
+    )
+    def get(self, request: Request) -> StreamingHttpResponse:
+        """Give out the devices of a list as CSV, to be edited and imported again."""
+        return devices_file(self.filter_queryset(self.get_queryset()))
 
 
 class DeviceView(AudienceView):

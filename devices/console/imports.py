@@ -15,9 +15,17 @@ from unfold.decorators import display
 
 from devices.api.imports import ReceivedFile, keys_file, take_file_in
 from devices.api.spreadsheets import SAVE_AS
-from devices.choices import OPEN_IMPORTS, ImportFormat, ImportStatus, LineOutcome
+from devices.choices import (
+    ACTIONS,
+    OPEN_IMPORTS,
+    ImportFormat,
+    ImportMode,
+    ImportStatus,
+    LineOutcome,
+)
 from devices.models import DeviceImport
 from devices.services import imports
+from devices.services.imports import ImportOptions
 from hotswap.common.console import (
     DONE,
     FAILED,
@@ -39,7 +47,7 @@ from hotswap.common.models import User
 from hotswap.common.roles import Role
 from hotswap.common.words import counted
 
-SHOWN_REJECTED = 100
+SHOWN_LINES = 100
 SUFFIXES = {
     ".csv": ImportFormat.CSV,
     ".tsv": ImportFormat.CSV,
@@ -61,6 +69,19 @@ def import_pill(batch: DeviceImport) -> SafeString:
 
 
 class ImportForm(ConsoleForm):
+    mode = forms.ChoiceField(
+        label="Devices that are registered already",
+        choices=ImportMode.choices,
+        required=False,
+        initial=ImportMode.CREATE,
+        help_text="Change them: empty cells leave what there is",
+    )
+    dryRun = forms.BooleanField(
+        label="Show first what it would change", required=False, initial=True
+    )
+    acknowledge = forms.BooleanField(
+        label="It may change whom deployments to come reach", required=False
+    )
     file = forms.FileField(
         widget=forms.FileInput(
             attrs={"class": "hs-file", "accept": ",".join(SUFFIXES)}
@@ -106,12 +127,49 @@ class ImportDevices(Verb):
                 batch = take_file_in(
                     actor=user,
                     received=ReceivedFile(file.file, SUFFIXES[suffix], ""),
+                    options=ImportOptions(
+                        mode=ImportMode(form.cleaned_data["mode"] or ImportMode.CREATE),
+                        is_dry_run=form.cleaned_data["dryRun"],
+                        is_acknowledged=form.cleaned_data["acknowledge"],
+                    ),
                 )
             except HotSwapError as error:
                 form.refuse(error)
             else:
                 return go_to(request, admin.page_url(batch))
         return self.show(admin, request, obj, form)
+
+
+class ApplyImport(Verb):
+    name = "apply"
+    label = "Apply"
+    icon = "done_all"
+    tone = "primary"
+    role = Role.ADMIN
+    form_class = EmptyForm
+
+    def applies(self, obj: DeviceImport) -> bool:
+        return obj.may_be_applied and obj.created + obj.updated > 0
+
+    def notes(self, obj: DeviceImport) -> tuple[str, ...]:
+        return (
+            (
+                f"{counted(obj.created, 'device')} would be registered and "
+                f"{obj.updated:,} changed, by the same file."
+            ),
+            (
+                "What has changed since the dry run is judged anew; lines that were "
+                "rejected are tried again."
+            ),
+        )
+
+    def act(self, user: User, obj: DeviceImport, given: dict[str, Any]) -> str:
+        imports.apply_import(actor=user, import_id=obj.pk)
+        return "The file is being imported."
+
+    def next_url(self, admin: ConsoleAdmin, obj: Any) -> str:
+        obj.refresh_from_db()
+        return admin.page_url(obj.applied_as)
 
 
 class DownloadKeys(Verb):
@@ -179,13 +237,22 @@ class EraseKeys(Verb):
 @admin.register(DeviceImport)
 class DeviceImportAdmin(ConsoleAdmin):
     list_name = "Imports"
-    verbs = (ImportDevices, DownloadKeys, EraseKeys)
+    verbs = (ImportDevices, ApplyImport, DownloadKeys, EraseKeys)
     page_template = "console/import.html"
     empty_words = (
         "Nothing was imported in the last 30 days.",
         "Many devices are registered at once from a CSV file or from JSON lines.",
     )
-    list_display = ("since", "by", "state", "lines", "made", "refused")
+    list_display = (
+        "since",
+        "by",
+        "kind",
+        "state",
+        "lines",
+        "made",
+        "altered",
+        "refused",
+    )
     ordering = ("-created_at",)
 
     def has_view_permission(
@@ -207,6 +274,14 @@ class DeviceImportAdmin(ConsoleAdmin):
     @display(description="Status")
     def state(self, batch: DeviceImport) -> SafeString:
         return import_pill(batch)
+
+    @display(description="Mode")
+    def kind(self, batch: DeviceImport) -> str:
+        return f"{batch.mode}, dry run" if batch.is_dry_run else batch.mode
+
+    @display(description="Updated")
+    def altered(self, batch: DeviceImport) -> str:
+        return f"{batch.updated:,}"
 
     @display(description="Lines")
     def lines(self, batch: DeviceImport) -> str:
@@ -249,6 +324,9 @@ class DeviceImportAdmin(ConsoleAdmin):
 
     def page_context(self, request: HttpRequest, obj: Any) -> dict[str, Any]:
         rejected = obj.lines.filter(outcome=LineOutcome.REJECTED).order_by("line")
+        differing = obj.lines.filter(
+            outcome__in=[LineOutcome.CREATED, LineOutcome.UPDATED]
+        ).order_by("line")
         total = max(obj.total, 1)
         return {
             "status": import_pill(obj),
@@ -257,21 +335,29 @@ class DeviceImportAdmin(ConsoleAdmin):
             "started": age(obj.created_at),
             "finished": age(obj.finished_at),
             "keys_end": age(obj.keys_end_at) if obj.keys_end_at else "",
-            "percent": 100 * (obj.created + obj.rejected) // total,
+            "percent": 100 * obj.done // total,
             "segments": [
                 {
-                    "tone": DONE,
-                    "width": 100 * obj.created / total,
-                    "number": obj.created,
-                    "word": "created",
-                },
-                {
-                    "tone": FAILED,
-                    "width": 100 * obj.rejected / total,
-                    "number": obj.rejected,
-                    "word": "rejected",
-                },
+                    "tone": tone,
+                    "width": 100 * number / total,
+                    "number": number,
+                    "word": word,
+                }
+                for tone, number, word in (
+                    (DONE, obj.created, "created"),
+                    (MOVING, obj.updated, "updated"),
+                    (NOT_STARTED, obj.unchanged, "unchanged"),
+                    (FAILED, obj.rejected, "rejected"),
+                )
             ],
-            "lines": list(rejected[:SHOWN_REJECTED]),
-            "shown": SHOWN_REJECTED,
+            "differing": [
+                {"line": line, "action": ACTIONS[LineOutcome(line.outcome)].value}
+                for line in differing[:SHOWN_LINES]
+            ]
+            if obj.is_dry_run
+            else [],
+            "differing_count": obj.created + obj.updated,
+            "applied_url": self.page_url(obj.applied_as) if obj.applied_as else "",
+            "lines": list(rejected[:SHOWN_LINES]),
+            "shown": SHOWN_LINES,
         }

@@ -4,7 +4,7 @@ This app does not know deployments. It asks them through the hooks of the settin
 the transaction of the change, and lets nobody change whom they reach unawares.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -34,6 +34,8 @@ class AudienceChange:
     after: int
     added: int
     removed: int
+    moved: frozenset[UUID] = frozenset()
+    """The devices that join or leave, where a change of devices was asked about."""
 
     @property
     def is_change(self) -> bool:
@@ -74,8 +76,15 @@ def changed_by_device(
     device: Device, apply: Callable[[], None]
 ) -> tuple[AudienceChange, ...]:
     """Change a device; return the deployments to come that it joins or leaves."""
+    return changed_by_devices([device.pk], apply)
+
+
+def changed_by_devices(
+    devices: Collection[UUID], apply: Callable[[], None]
+) -> tuple[AudienceChange, ...]:
+    """Change devices; return the deployments to come that any joins or leaves."""
     found: list[AudienceChange] = import_string(settings.DEVICE_AUDIENCES_HOOK)(
-        device=device, apply=apply
+        devices=devices, apply=apply
     )
     return tuple(found)
 

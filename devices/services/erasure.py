@@ -91,7 +91,7 @@ def erase_device(*, actor: User, device_id: str, now: datetime | None = None) ->
             Q(device_id=device_id) | Q(registered=device)
         ).delete()
         DeviceImportLine.objects.filter(device_id=device_id).update(
-            device_id="", detail="", raw=None
+            device_id="", detail="", raw=None, changes=None
         )
         _forget_answers(device)
         Device.objects.filter(pk=device.pk).update(
@@ -259,6 +259,7 @@ def _sections(device: Device) -> Sections:
                 "outcome": row.outcome,
                 "code": row.code,
                 "detail": row.detail,
+                "changes": row.changes,
             }
             for row in DeviceImportLine.objects.filter(device_id=device.device_id)
             .order_by("pk")

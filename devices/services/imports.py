@@ -7,13 +7,19 @@ Rules:
   loses the chunk it was at, and the next one does it again.
 - Each line stands alone. What the API would refuse is refused here, by the same rules
   and with the same codes; the other lines do not suffer.
+- An import may change devices that are registered (upsert): what a line does not say
+  stays. An id may stand in one line only.
+- A dry run does all that and takes it back, chunk by chunk; what it would have changed
+  is kept with each line, and the file for a day, so that it can be applied.
 - Keys are kept sealed until they are delivered. A download may break off, so they can
   be fetched again for a while, until the caller says that it has them.
 """
 
+import json
 import logging
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -25,16 +31,29 @@ from django.db import IntegrityError, connection, transaction
 from django.db.models import Q
 from django.utils import timezone
 
-from devices.choices import OPEN_IMPORTS, ImportFormat, ImportStatus, LineOutcome
+from devices.choices import (
+    OPEN_IMPORTS,
+    ImportFormat,
+    ImportMode,
+    ImportStatus,
+    LineOutcome,
+)
 from devices.exceptions import (
     DeviceExistsError,
     EmptyImportError,
+    ImportNotApplicableError,
     ImportNotFinishedError,
     ImportNotFoundError,
     KeysGoneError,
 )
 from devices.models import DeviceImport, DeviceImportKeys, DeviceImportLine
-from devices.services.registry import NewDevice, register_devices
+from devices.services.registry import (
+    FieldChange,
+    StatedDevice,
+    change_devices,
+    locked_devices,
+    register_devices,
+)
 from hotswap.common import audit
 from hotswap.common.copying import copy_rows
 from hotswap.common.errors import HotSwapError
@@ -59,7 +78,7 @@ KEYS_HEADER = b"deviceId,apiKey\r\n"
 class ReadLine:
     """What a line says: a device, or why it is none."""
 
-    device: NewDevice | None
+    device: StatedDevice | None
     device_id: str = ""
     code: str = ""
     detail: str = ""
@@ -71,7 +90,7 @@ class Reader(Protocol):
     def read(self, raw: bytes | None) -> ReadLine: ...
 
 
-ReaderOf = Callable[[str, list[str]], Reader]
+ReaderOf = Callable[[str, list[str], str], Reader]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +102,20 @@ class Outcome:
     device_id: str
     code: str = ""
     detail: str = ""
+    changes: Sequence[FieldChange] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ImportOptions:
+    """What is to be done with a file.
+
+    Attributes:
+        is_acknowledged: the caller knows that deployments to come reach other devices.
+    """
+
+    mode: ImportMode = ImportMode.CREATE
+    is_dry_run: bool = False
+    is_acknowledged: bool = False
 
 
 # --- Taking a file in --------------------------------------------------------------
@@ -94,6 +127,7 @@ def begin_import(
     file_format: ImportFormat,
     columns: list[str],
     lines: Iterable[tuple[int, bytes | None]],
+    options: ImportOptions | None = None,
 ) -> DeviceImport:
     """Keep a file and have it worked off.
 
@@ -106,21 +140,77 @@ def begin_import(
         EmptyImportError: there is no line (400).
     """
     with transaction.atomic():
+        options = options or ImportOptions()
         batch = DeviceImport.objects.create(
-            format=file_format, columns=columns, requested_by=actor
+            format=file_format,
+            columns=columns,
+            mode=options.mode,
+            is_dry_run=options.is_dry_run,
+            is_acknowledged=options.is_acknowledged,
+            requested_by=actor,
         )
         batch.total = _keep_lines(batch, lines)
         if batch.total == 0:
             raise EmptyImportError("the file holds no devices")
-        batch.save(update_fields=["total"])
-        audit.record(
-            actor=actor,
-            verb="device-import.started",
-            object_kind="device-import",
-            object_id=batch.pk,
-            details={"lines": batch.total},
+        _start(batch)
+    return batch
+
+
+def _start(batch: DeviceImport) -> None:
+    batch.save(update_fields=["total"])
+    audit.record(
+        actor=batch.requested_by,
+        verb="device-import.started",
+        object_kind="device-import",
+        object_id=batch.pk,
+        details={
+            "lines": batch.total,
+            "mode": batch.mode,
+            "isDryRun": batch.is_dry_run,
+        },
+    )
+    transaction.on_commit(_wake_a_worker, robust=True)
+
+
+def apply_import(
+    *, actor: User, import_id: UUID, is_acknowledged: bool = False
+) -> DeviceImport:
+    """Do what a dry run has shown, by an import of the same lines.
+
+    What has changed since then is judged anew.
+
+    Raises:
+        ImportNotFoundError, ImportNotFinishedError.
+        ImportNotApplicableError: it is no dry run, was applied already, or its file is
+            gone (409).
+    """
+    with transaction.atomic():
+        shown = _finished(import_id)
+        if not shown.may_be_applied:
+            raise ImportNotApplicableError(
+                "only a dry run is applied, once, within a day: import the file again"
+            )
+        batch = DeviceImport.objects.create(
+            format=shown.format,
+            columns=shown.columns,
+            mode=shown.mode,
+            is_acknowledged=is_acknowledged or shown.is_acknowledged,
+            total=shown.total,
+            requested_by=actor,
         )
-        transaction.on_commit(_wake_a_worker, robust=True)
+        with connection.cursor() as cursor:
+            cursor.execute(
+                """
+                INSERT INTO devices_deviceimportline
+                    (batch_id, line, raw, outcome, device_id, code, detail)
+                SELECT %s, line, raw, '', '', '', ''
+                FROM devices_deviceimportline WHERE batch_id = %s
+                """,
+                [batch.pk, shown.pk],
+            )
+        shown.applied_as = batch
+        shown.save(update_fields=["applied_as"])
+        _start(batch)
     return batch
 
 
@@ -151,7 +241,7 @@ def run_imports(
     """Work off every import that nobody else is at."""
     runner = uuid.uuid4()
     while (batch := _lease(runner, clock)) is not None:
-        reader = reader_of(batch.format, batch.columns)
+        reader = reader_of(batch.format, batch.columns, batch.mode)
         while _work_off_chunk(batch.pk, runner, reader, clock):
             pass
 
@@ -209,6 +299,8 @@ def _finish(batch: DeviceImport, status: ImportStatus, now: datetime) -> None:
         details={
             "total": batch.total,
             "created": batch.created,
+            "updated": batch.updated,
+            "unchanged": batch.unchanged,
             "rejected": batch.rejected,
         },
     )
@@ -252,21 +344,29 @@ def _register_lines(
     if not lines:
         _finish(batch, ImportStatus.COMPLETED, now)
         return False
-    outcomes, keys = _outcomes(batch, lines, reader)
+    with transaction.atomic():
+        outcomes, keys = _outcomes(batch, lines, reader)
+        if batch.is_dry_run:
+            keys = []
+            transaction.set_rollback(True)
     _keep_outcomes(batch, outcomes)
     if keys:
         DeviceImportKeys.objects.create(
             batch=batch, sealed=seal("".join(keys).encode(), purpose=PURPOSE)
         )
-    batch.created += len(keys)
-    batch.rejected += len(outcomes) - len(keys)
+    counts = Counter(each.outcome for each in outcomes)
+    batch.created += counts[LineOutcome.CREATED]
+    batch.updated += counts[LineOutcome.UPDATED]
+    batch.unchanged += counts[LineOutcome.UNCHANGED]
+    batch.rejected += counts[LineOutcome.REJECTED]
     batch.done_through = lines[-1][0]
     # This lease is the first attempt at the next chunk.
     batch.attempts = 1
     batch.leased_until = now + LEASE
     batch.save(
         update_fields=[
-            *("created", "rejected", "done_through", "attempts", "leased_until")
+            *("created", "updated", "unchanged", "rejected", "done_through"),
+            *("attempts", "leased_until"),
         ]
     )
     return True
@@ -275,23 +375,65 @@ def _register_lines(
 def _outcomes(
     batch: DeviceImport, lines: Sequence[tuple[int, bytes | None]], reader: Reader
 ) -> tuple[list[Outcome], list[str]]:
-    """Register what can be; give the outcome of each line, and the keys as CSV."""
+    """Do what can be done; give the outcome of each line, and the keys as CSV."""
     read = [(number, reader.read(raw)) for number, raw in lines]
-    good = [(number, said.device) for number, said in read if said.device is not None]
-    answers = register_devices(
-        actor=batch.requested_by,
-        devices=[device for _, device in good],
-        origin={"import": str(batch.pk)},
-    )
     outcomes = [
         Outcome(number, LineOutcome.REJECTED, said.device_id, said.code, said.detail)
         for number, said in read
         if said.device is None
     ]
-    keys: list[str] = []
-    # The line at which this file brought a device in.
+    good = [(number, said.device) for number, said in read if said.device is not None]
+    if batch.mode == ImportMode.UPSERT:
+        return _upserted(batch, good, outcomes)
+    return _created(batch, good, outcomes)
+
+
+Stated = Sequence[tuple[int, StatedDevice]]
+
+
+def _earlier_lines(batch: DeviceImport, names: Collection[str]) -> dict[str, int]:
+    """Return the line of earlier chunks that has each name, where one has."""
+    rows = DeviceImportLine.objects.filter(
+        batch=batch, device_id__in=names, line__lte=batch.done_through
+    ).exclude(outcome=LineOutcome.REJECTED)
+    if batch.mode == ImportMode.UPSERT or batch.is_dry_run:
+        # These have an index of their own.
+        rows = rows.filter(changes__isnull=False)
+    return dict(rows.values_list("device_id", "line"))
+
+
+def _duplicate(number: int, name: str, other: int) -> Outcome:
+    return Outcome(
+        number,
+        LineOutcome.REJECTED,
+        name,
+        "duplicate_in_file",
+        f"line {other} of this file has the same deviceId",
+    )
+
+
+def _created(
+    batch: DeviceImport, good: Stated, outcomes: list[Outcome]
+) -> tuple[list[Outcome], list[str]]:
+    """Register devices; of those with one id, the first that can be."""
+    # The line at which this file brought a device in. What a dry run brought in is no
+    # longer there to be found.
     here: dict[str, int] = {}
+    if batch.is_dry_run:
+        here = _earlier_lines(batch, [device.device_id for _, device in good])
+        outcomes += [
+            _duplicate(number, device.device_id, here[device.device_id])
+            for number, device in good
+            if device.device_id in here
+        ]
+        good = [each for each in good if each[1].device_id not in here]
+    keys: list[str] = []
     refused: list[tuple[int, str, HotSwapError]] = []
+    answers = register_devices(
+        actor=batch.requested_by,
+        devices=[device for _, device in good],
+        origin={"import": str(batch.pk)},
+    )
     for (number, device), answer in zip(good, answers, strict=True):
         name = device.device_id
         if isinstance(answer, HotSwapError):
@@ -306,17 +448,67 @@ def _outcomes(
         if isinstance(error, DeviceExistsError) and name not in here
     ]
     if exist:
-        here |= dict(
-            DeviceImportLine.objects.filter(
-                batch=batch, outcome=LineOutcome.CREATED, device_id__in=exist
-            ).values_list("device_id", "line")
-        )
+        here |= _earlier_lines(batch, exist)
     for number, name, error in refused:
-        code, detail = error.code, error.detail
         if isinstance(error, DeviceExistsError) and name in here:
-            code = "duplicate_in_file"
-            detail = f"line {here[name]} of this file has the same deviceId"
-        outcomes.append(Outcome(number, LineOutcome.REJECTED, name, code, detail))
+            outcomes.append(_duplicate(number, name, here[name]))
+        else:
+            outcomes.append(_rejected(number, name, error))
+    return outcomes, keys
+
+
+def _rejected(number: int, name: str, error: HotSwapError) -> Outcome:
+    return Outcome(number, LineOutcome.REJECTED, name, error.code, error.detail)
+
+
+def _upserted(
+    batch: DeviceImport, good: Stated, outcomes: list[Outcome]
+) -> tuple[list[Outcome], list[str]]:
+    """Register or change devices; of lines with one id, the first that is possible."""
+    here = _earlier_lines(batch, {device.device_id for _, device in good})
+    keys: list[str] = []
+    while good:
+        first: dict[str, tuple[int, StatedDevice]] = {}
+        later = []
+        for number, device in good:
+            name = device.device_id
+            if name in here:
+                outcomes.append(_duplicate(number, name, here[name]))
+            elif name in first:
+                later.append((number, device))
+            else:
+                first[name] = number, device
+        # Whoever is second had no chance but where the first was refused.
+        good = later
+        known = locked_devices(first)
+        old = [each for name, each in first.items() if name in known]
+        new = [each for name, each in first.items() if name not in known]
+        changed = change_devices(
+            actor=batch.requested_by,
+            stated=[device for _, device in old],
+            known=known,
+            acknowledged=batch.is_acknowledged,
+            origin={"import": str(batch.pk)},
+        )
+        for (number, device), changes in zip(old, changed, strict=True):
+            if isinstance(changes, HotSwapError):
+                outcomes.append(_rejected(number, device.device_id, changes))
+                continue
+            here[device.device_id] = number
+            outcome = LineOutcome.UPDATED if changes else LineOutcome.UNCHANGED
+            outcomes.append(Outcome(number, outcome, device.device_id, changes=changes))
+        registered = register_devices(
+            actor=batch.requested_by,
+            devices=[device for _, device in new],
+            origin={"import": str(batch.pk)},
+        )
+        for (number, device), answer in zip(new, registered, strict=True):
+            if isinstance(answer, HotSwapError):
+                outcomes.append(_rejected(number, device.device_id, answer))
+                continue
+            here[device.device_id] = number
+            keys.append(f"{device.device_id},{answer}\r\n")
+            outcomes.append(Outcome(number, LineOutcome.CREATED, device.device_id))
     return outcomes, keys
 
 
@@ -325,21 +517,38 @@ def _keep_outcomes(batch: DeviceImport, outcomes: list[Outcome]) -> None:
         cursor.execute(
             """
             UPDATE devices_deviceimportline AS row SET
-                raw = NULL, outcome = found.outcome, device_id = found.device_id,
-                code = found.code, detail = found.detail
-            FROM unnest(%s::int[], %s::text[], %s::text[], %s::text[], %s::text[])
-                AS found (line, outcome, device_id, code, detail)
+                raw = CASE WHEN %s THEN row.raw END,
+                outcome = found.outcome, device_id = found.device_id,
+                code = found.code, detail = found.detail,
+                changes = found.changes::jsonb
+            FROM unnest(%s::int[], %s::text[], %s::text[], %s::text[], %s::text[],
+                        %s::text[])
+                AS found (line, outcome, device_id, code, detail, changes)
             WHERE row.batch_id = %s AND row.line = found.line
             """,
             [
+                batch.is_dry_run,
                 [each.line for each in outcomes],
                 [each.outcome.value for each in outcomes],
                 [each.device_id for each in outcomes],
                 [each.code for each in outcomes],
                 [each.detail[:500] for each in outcomes],
+                [_kept_changes(batch, each) for each in outcomes],
                 batch.pk,
             ],
         )
+
+
+def _kept_changes(batch: DeviceImport, outcome: Outcome) -> str | None:
+    """Return what is kept of the differences: of a dry run all, else nothing."""
+    if batch.is_dry_run:
+        return json.dumps(
+            [
+                {"field": each.field, "from": each.before, "to": each.after}
+                for each in outcome.changes
+            ]
+        )
+    return "[]" if batch.mode == ImportMode.UPSERT else None
 
 
 # --- Delivering the keys -----------------------------------------------------------
@@ -415,7 +624,7 @@ def _erase(batch: DeviceImport, actor: User | None, now: datetime) -> None:
 
 
 def tidy_imports(*, now: datetime) -> None:
-    """Erase keys that have had their time, and forget imports of long ago."""
+    """Erase keys and files that have had their time; forget imports of long ago."""
     finished = DeviceImport.objects.filter(finished_at__isnull=False)
     due = finished.filter(
         Q(finished_at__lte=now - settings.IMPORT_KEYS_KEPT)
@@ -424,7 +633,12 @@ def tidy_imports(*, now: datetime) -> None:
     )
     with transaction.atomic():
         for batch in due.select_for_update(skip_locked=True):
-            _erase(batch, None, now)
+            if batch.is_dry_run:
+                batch.lines.update(raw=None)
+                batch.keys_erased_at = now
+                batch.save(update_fields=["keys_erased_at"])
+            else:
+                _erase(batch, None, now)
     old = finished.filter(
         finished_at__lte=now - settings.IMPORT_RESULTS_KEPT,
         keys_erased_at__isnull=False,

@@ -1,19 +1,25 @@
 """Registering and changing devices (FR-FW-002)."""
 
+import json
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
 
 from django.conf import settings
-from django.db import transaction
+from django.db import connection, transaction
 from django.utils import timezone
 from django.utils.module_loading import import_string
 
-from devices.choices import RunKnowledge
-from devices.exceptions import DeviceExistsError, DeviceNotFoundError, NoAlarmError
+from devices.choices import MAX_TAGS, RunKnowledge
+from devices.exceptions import (
+    AudienceChangesError,
+    DeviceExistsError,
+    DeviceNotFoundError,
+    NoAlarmError,
+)
 from devices.models import Device
 from devices.services import audiences
 from devices.services.credentials import create_key, create_keys, end_keys
@@ -23,7 +29,7 @@ from firmware.services.registry import device_model_named
 from hotswap.common import audit
 from hotswap.common.api.etags import check_match
 from hotswap.common.copying import copy_rows
-from hotswap.common.errors import HotSwapError
+from hotswap.common.errors import HotSwapError, InvalidInputError
 from hotswap.common.models import User
 from hotswap.common.rows import prepared_cursor
 
@@ -92,19 +98,35 @@ def register_device(
 
 
 @dataclass(frozen=True, slots=True)
-class NewDevice:
-    """What is said of a device that is to be registered."""
+class StatedDevice:
+    """What an owner says of a device, new or known; None where nothing is said.
+
+    Attributes:
+        keeps_other_tags: `tags` are to be set, and what else it is tagged with stays.
+        firmware_version: counts for a new device alone; a known one tells by itself.
+    """
 
     device_id: str
-    model_name: str
+    model_name: str | None = None
     region: str | None = None
-    tags: dict[str, str] = field(default_factory=dict)
-    metadata: dict[str, Any] = field(default_factory=dict)
+    tags: dict[str, str] | None = None
+    metadata: dict[str, Any] | None = None
+    enabled: bool | None = None
     firmware_version: str = ""
+    keeps_other_tags: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FieldChange:
+    """One difference, in the names of the API; None where there is nothing."""
+
+    field: str
+    before: Any
+    after: Any
 
 
 def register_devices(
-    *, actor: User | None, devices: Sequence[NewDevice], origin: dict[str, str]
+    *, actor: User | None, devices: Sequence[StatedDevice], origin: dict[str, str]
 ) -> list[str | HotSwapError]:
     """Add many devices, each by itself, as `register_device` adds one.
 
@@ -120,11 +142,7 @@ def register_devices(
         IntegrityError: one of the names was taken at the same time; nothing was
             added, and another try finds it taken.
     """
-    models = dict(
-        DeviceModel.objects.filter(
-            name__in={each.model_name for each in devices}
-        ).values_list("name", "pk")
-    )
+    models = _models_named({each.model_name for each in devices})
     taken = set(
         Device.objects.filter(
             device_id__in=[each.device_id for each in devices]
@@ -134,7 +152,11 @@ def register_devices(
     added: dict[int, UUID] = {}
     for number, each in enumerate(devices):
         answers.append("")
-        if each.model_name not in models:
+        if each.model_name is None:
+            answers[number] = InvalidInputError(
+                "model: a new device needs one", code="required"
+            )
+        elif each.model_name not in models:
             answers[number] = UnknownModelError(
                 f"there is no device model {each.model_name!r}"
             )
@@ -149,16 +171,17 @@ def register_devices(
         Device,
         (
             *("id", "device_id", "model_id", "region"),
-            *("tags", "metadata", "firmware_version"),
+            *("tags", "metadata", "enabled", "firmware_version"),
         ),
         (
             (
                 added[number],
                 devices[number].device_id,
-                models[devices[number].model_name],
+                models[devices[number].model_name].pk,
                 devices[number].region or settings.DEFAULT_REGION,
-                devices[number].tags,
-                devices[number].metadata,
+                devices[number].tags or {},
+                devices[number].metadata or {},
+                devices[number].enabled is not False,
                 devices[number].firmware_version,
             )
             # By name, so that two of these never wait for each other.
@@ -182,6 +205,173 @@ def register_devices(
         },
     )
     return answers
+
+
+def _models_named(names: set[str | None]) -> dict[str | None, DeviceModel]:
+    return {model.name: model for model in DeviceModel.objects.filter(name__in=names)}
+
+
+def locked_devices(names: Collection[str]) -> dict[str, Device]:
+    """Return the devices of these names that there are, under their locks.
+
+    They are locked by name, so that two of these never wait for each other.
+    """
+    devices = (
+        Device.objects.select_for_update(of=("self",), no_key=True)
+        .select_related("model")
+        .filter(device_id__in=names)
+        .order_by("device_id")
+    )
+    return {device.device_id: device for device in devices}
+
+
+def change_devices(
+    *,
+    actor: User | None,
+    stated: Sequence[StatedDevice],
+    known: Mapping[str, Device],
+    acknowledged: bool,
+    origin: dict[str, str],
+) -> list[list[FieldChange] | HotSwapError]:
+    """Change many devices, each by itself, as `change_device` changes one.
+
+    Call it in a transaction.
+
+    Args:
+        stated: what is said of each, no device twice.
+        known: them all by name, under their locks.
+        acknowledged: the caller knows that deployments to come reach other devices.
+        origin: what changes them, for the audit trail: `{"import": id}`.
+
+    Returns:
+        For each device what was changed, or why nothing was.
+    """
+    models = _models_named({each.model_name for each in stated})
+    answers: list[list[FieldChange] | HotSwapError] = []
+    changed: dict[UUID, tuple[int, Device]] = {}
+    for number, each in enumerate(stated):
+        device = known[each.device_id]
+        try:
+            changes = apply_stated(device, each, models)
+        except HotSwapError as error:
+            answers.append(error)
+            continue
+        answers.append(changes)
+        if changes:
+            changed[device.pk] = number, device
+    moved = _save_changed([device for _, device in changed.values()], acknowledged)
+    for pk in moved:
+        number, device = changed.pop(pk)
+        answers[number] = AudienceChangesError(
+            f"deployments to come would reach {device} or no longer reach it; import "
+            "again with acknowledge=audience if that is meant"
+        )
+    audit.record_each(
+        actor=actor,
+        verb="device.changed",
+        object_kind="device",
+        details={
+            pk: {"fields": _changed_columns(answers[number]), **origin}
+            for pk, (number, _) in changed.items()
+        },
+    )
+    return answers
+
+
+def _changed_columns(changes: list[FieldChange] | HotSwapError) -> list[str]:
+    assert isinstance(changes, list)
+    names = {change.field.partition(":")[0] for change in changes}
+    return sorted("tags" if name == "tag" else name for name in names)
+
+
+def apply_stated(
+    device: Device, stated: StatedDevice, models: Mapping[str | None, DeviceModel]
+) -> list[FieldChange]:
+    """Set on a device what is said of it, without saving it."""
+    changes = []
+    if stated.model_name is not None and stated.model_name != device.model.name:
+        if stated.model_name not in models:
+            raise UnknownModelError(f"there is no device model {stated.model_name!r}")
+        changes.append(FieldChange("model", device.model.name, stated.model_name))
+        device.model = models[stated.model_name]
+    if stated.region is not None and stated.region != device.region:
+        changes.append(FieldChange("region", device.region, stated.region))
+        device.region = stated.region
+    if stated.enabled is not None and stated.enabled != device.enabled:
+        changes.append(FieldChange("enabled", device.enabled, stated.enabled))
+        device.enabled = stated.enabled
+    if stated.tags is not None:
+        tags = (device.tags if stated.keeps_other_tags else {}) | stated.tags
+        if len(tags) > MAX_TAGS:
+            raise InvalidInputError(
+                f"tags: a device has {MAX_TAGS} tags at most", code="too_many"
+            )
+        changes += [
+            FieldChange(f"tag:{name}", device.tags.get(name), tags.get(name))
+            for name in sorted({*device.tags, *tags})
+            if device.tags.get(name) != tags.get(name)
+        ]
+        device.tags = tags
+    if stated.metadata is not None and _text_of(stated.metadata) != _text_of(
+        device.metadata
+    ):
+        changes.append(FieldChange("metadata", device.metadata, stated.metadata))
+        device.metadata = stated.metadata
+    return changes
+
+
+def _text_of(metadata: dict[str, Any]) -> str:
+    # In Python 1 is True; in JSON it is not.
+    return json.dumps(metadata, sort_keys=True)
+
+
+def _save_changed(devices: list[Device], acknowledged: bool) -> frozenset[UUID]:
+    """Save changed devices, but not those that deployments to come forbid.
+
+    Returns:
+        Those that were not saved: they would join or leave such a deployment, and the
+        caller has not said to know.
+    """
+    if not devices:
+        return frozenset()
+    if acknowledged:
+        _write_changed(devices)
+        return frozenset()
+    with transaction.atomic():
+        affected = audiences.changed_by_devices(
+            [device.pk for device in devices], lambda: _write_changed(devices)
+        )
+        moved = frozenset[UUID]().union(*(change.moved for change in affected))
+        if moved:
+            transaction.set_rollback(True)
+    if moved:
+        _write_changed([device for device in devices if device.pk not in moved])
+    return moved
+
+
+def _write_changed(devices: list[Device]) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            UPDATE devices_device AS d SET
+                model_id = new.model_id, region = new.region, enabled = new.enabled,
+                tags = new.tags::jsonb, metadata = new.metadata::jsonb,
+                updated_at = %s
+            FROM unnest(%s::uuid[], %s::uuid[], %s::text[], %s::bool[], %s::text[],
+                        %s::text[])
+                AS new (id, model_id, region, enabled, tags, metadata)
+            WHERE d.id = new.id
+            """,
+            [
+                timezone.now(),
+                [device.pk for device in devices],
+                [device.model_id for device in devices],
+                [device.region for device in devices],
+                [device.enabled for device in devices],
+                [json.dumps(device.tags) for device in devices],
+                [json.dumps(device.metadata) for device in devices],
+            ],
+        )
 
 
 def locked_device(device_id: str) -> Device:

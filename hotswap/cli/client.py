@@ -18,7 +18,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -338,6 +338,21 @@ class Api:
                 if is_fresh or not has_ended or self.connection.token is not None:
                     raise
             self._token, is_fresh = None, True
+
+    def copy_to(self, file: IO[bytes], path: str, **options: Any) -> None:
+        """Write a document of any size into a file, while it arrives."""
+        headers = {"Authorization": f"Bearer {self._get_token()}"}
+        try:
+            with self._http.stream("GET", path, headers=headers, **options) as answer:
+                if not answer.is_success:
+                    answer.read()
+                    raise _error_of(answer)
+                for piece in answer.iter_bytes():
+                    file.write(piece)
+        except httpx.HTTPError as error:
+            raise UnreachableError(
+                f"{self.connection.server} does not answer: {error or type(error)}"
+            ) from error
 
     def sign_in(self, username: str, password: str) -> dict[str, Any]:
         """Exchange name and password for tokens."""

@@ -42,6 +42,8 @@ CONTENT_TYPES = {
 } | {".jsonl": "application/x-ndjson"}
 POLL_SECONDS = 0.5
 SHOWN_REJECTIONS = 20
+LOOKED_AT = ("created", "updated", "unchanged", "rejected")
+SUMMARY = ("status", "total", *LOOKED_AT)
 
 DeviceId = Annotated[str, typer.Argument(metavar="DEVICE", help="The device's own id.")]
 Tags = Annotated[
@@ -282,13 +284,55 @@ def erase(
 
 @app.command()
 def export(
-    device_id: DeviceId,
+    device_id: Annotated[
+        str | None, typer.Argument(metavar="[DEVICE]", help="The device's own id.")
+    ] = None,
     *,
+    output: Annotated[
+        Path | None, typer.Option(help="Write the list there, not to the screen.")
+    ] = None,
+    model: Annotated[str | None, typer.Option()] = None,
+    region: Annotated[str | None, typer.Option()] = None,
+    status: Annotated[
+        str | None, typer.Option(help="online, offline, never_seen or revoked.")
+    ] = None,
+    group: Annotated[str | None, typer.Option(help="Name or id of a group.")] = None,
+    firmware_version: Annotated[str | None, typer.Option()] = None,
+    search: Annotated[str | None, typer.Option(help="Part of the id.")] = None,
     server: Server = None,
     token_file: TokenFile = None,
 ) -> None:
-    """Print all that is held about a device, as JSON."""
-    print_json(open_api(server, token_file).get(path_of(device_id, "export")))
+    """Print devices as CSV, to be edited and imported again with --mode upsert.
+
+    With a DEVICE, print all that is held about it, as JSON.
+    """
+    filters = {
+        "model": model,
+        "region": region,
+        "status": status,
+        "group": group,
+        "firmwareVersion": firmware_version,
+        "search": search,
+    }
+    given = {name: value for name, value in filters.items() if value is not None}
+    if device_id is not None:
+        if given or output is not None:
+            raise UsageError("filters and --output are for a list, not for one device")
+        print_json(open_api(server, token_file).get(path_of(device_id, "export")))
+        return
+    api = open_api(server, token_file)
+    if output is None:
+        api.copy_to(sys.stdout.buffer, "/devices/export", params=given)
+        return
+    try:
+        with output.open("xb") as file:
+            api.copy_to(file, "/devices/export", params=given)
+    except OSError as error:
+        raise UsageError(f"{output}: {error.strerror}") from error
+    except BaseException:
+        # Half a list looks like a whole one.
+        output.unlink(missing_ok=True)
+        raise
 
 
 @app.command("import")
@@ -296,23 +340,49 @@ def import_devices(
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, readable=True)],
     *,
     keys_file: Annotated[
-        Path, typer.Option(help="Where the API keys of the new devices are written.")
-    ],
+        Path | None,
+        typer.Option(
+            help="Where the API keys of the new devices are written. "
+            "A dry run needs none."
+        ),
+    ] = None,
+    mode: Annotated[
+        str,
+        typer.Option(
+            help="upsert changes devices that are registered; create refuses them."
+        ),
+    ] = "create",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Tell what it would change, and stop.")
+    ] = False,
+    acknowledge_audience: Annotated[
+        bool,
+        typer.Option(help="It may change whom deployments to come reach."),
+    ] = False,
     server: Server = None,
     token_file: TokenFile = None,
     as_json: Json = False,
 ) -> None:
-    """Register many devices from a .csv or .ndjson file.
+    """Register or change many devices from a .csv or .ndjson file.
 
     Ends with 1 if a line was rejected; the other lines are registered all the same.
     """
+    query = {"mode": mode, "dryRun": "true" if dry_run else "false"}
+    if acknowledge_audience:
+        query["acknowledge"] = "audience"
+    if keys_file is None and not dry_run:
+        raise UsageError("--keys-file is needed: devices may be registered")
     content_type = CONTENT_TYPES.get(file.suffix.lower())
     if content_type is None:
         raise UsageError(f"{file}: must end in {', '.join(CONTENT_TYPES)}")
     api = open_api(server, token_file)
+    if dry_run:
+        _show_dry_run(api, *_import(api, file, content_type, query), as_json=as_json)
+        return
+    assert keys_file is not None
     write_private(keys_file, "")
     try:
-        place, done = _import(api, file, content_type)
+        place, done = _import(api, file, content_type, query)
         if done["created"]:
             _fetch_keys(api, place, keys_file)
     except BaseException:
@@ -328,7 +398,7 @@ def import_devices(
         if done["rejected"]
         else []
     )
-    summary = {name: done[name] for name in ("status", "total", "created", "rejected")}
+    summary = {name: done[name] for name in SUMMARY}
     if as_json:
         print_json(summary | {"rejections": rejected, "keysFile": str(keys_file)})
     else:
@@ -339,6 +409,26 @@ def import_devices(
             say(f"... and {done['rejected'] - len(rejected)} more")
     if done["status"] == "Failed":
         raise RefusedError("the import failed")
+    if done["rejected"]:
+        raise typer.Exit(RefusedError.exit_code)
+
+
+def _show_dry_run(api: Api, place: str, done: dict[str, Any], *, as_json: bool) -> None:
+    summary = {name: done[name] for name in SUMMARY}
+    rows = (row for row in api.results(place) if row["action"] != "unchanged")
+    if as_json:
+        print_json(summary | {"results": list(rows)})
+    else:
+        print_document(summary, as_json=False)
+        for row in rows:
+            say(f"line {row['line']}: {row['action']} {row['deviceId'] or '-'}")
+            for each in row["changes"]:
+                old, new = json.dumps(each["from"]), json.dumps(each["to"])
+                say(f"    {each['field']}: {old} -> {new}")
+            if row["action"] == "reject":
+                say(f"    {row['detail']}")
+    if done["status"] == "Failed":
+        raise RefusedError("the dry run failed")
     if done["rejected"]:
         raise typer.Exit(RefusedError.exit_code)
 
@@ -368,7 +458,9 @@ def _fetch_keys(api: Api, place: str, keys_file: Path) -> None:
     api.request("DELETE", f"{place}/keys")
 
 
-def _import(api: Api, file: Path, content_type: str) -> tuple[str, dict[str, Any]]:
+def _import(
+    api: Api, file: Path, content_type: str, query: dict[str, str]
+) -> tuple[str, dict[str, Any]]:
     with byte_progress() as progress:
         task = progress.add_task(f"Sending {file.name}", total=file.stat().st_size)
 
@@ -381,6 +473,7 @@ def _import(api: Api, file: Path, content_type: str) -> tuple[str, dict[str, Any
         answer = api.request(
             "POST",
             "/devices/import",
+            params=query,
             content=pieces(),
             headers={
                 "Content-Type": content_type,
@@ -393,7 +486,7 @@ def _import(api: Api, file: Path, content_type: str) -> tuple[str, dict[str, Any
         task = progress.add_task("Registering", total=None)
         while True:
             state = dict(api.get(place))
-            done = (state["created"] or 0) + (state["rejected"] or 0)
+            done = sum(state[name] for name in LOOKED_AT)
             progress.update(task, total=state["total"], completed=done)
             if state["status"] in {"Completed", "Failed"}:
                 return place, state

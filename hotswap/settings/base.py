@@ -393,7 +393,7 @@ DEVICE_EXPORT_HOOKS = [
 RUNNING_FIRMWARE_CHANGED_HOOK = "deployments.services.hooks.note_running_firmware"
 GROUP_AUDIENCES_HOOK = "deployments.services.audiences.changed_by_group"
 DEVICE_HISTORY_HOOK = "health.services.history.chart_of"
-DEVICE_AUDIENCES_HOOK = "deployments.services.audiences.changed_by_device"
+DEVICE_AUDIENCES_HOOK = "deployments.services.audiences.changed_by_devices"
 
 # --- Background work: ticks that find what is due; running one twice changes nothing --
 CELERY_BROKER_URL = REDIS_URL

@@ -42,6 +42,7 @@ TABLE = """
     /devices                                       GET    401 200 200 200 403
     /devices                                       POST   401 403 400 400 403
     /devices/import                                POST   401 403 403 415 403
+    /devices/export                                GET    401 200 200 200 403
     /device-imports                                GET    401 403 403 200 403
     /device-imports/<import>                       GET    401 403 403 404 403
     /device-imports/<import>/keys                  GET    401 403 403 404 403

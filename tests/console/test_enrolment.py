@@ -13,7 +13,7 @@ from devices.models import Device, DeviceImport, EnrolmentRequest, EnrolmentToke
 from devices.services import imports
 from devices.services.enrolment import Applicant, Enrolled, enrol_device
 from tests.console.conftest import ConsoleClient
-from tests.devices.factories import EnrolmentTokenFactory, value_of
+from tests.devices.factories import DeviceFactory, EnrolmentTokenFactory, value_of
 from tests.firmware.factories import DeviceModelFactory
 
 HTMX = {"HX-Request": "true"}
@@ -219,6 +219,56 @@ def test_a_file_that_is_none_is_refused_in_words(
     assert answer.status_code == 200
     assert said in text_of(answer)
     assert not DeviceImport.objects.exists()
+
+
+def test_an_upsert_is_shown_first_and_then_applied(
+    admin_client: ConsoleClient,
+) -> None:
+    device = DeviceFactory.create(device_id="d-1")
+    answer = admin_client.post(
+        f"{IMPORTS}upload/",
+        {
+            "file": SimpleUploadedFile("d.csv", b"deviceId;region\nd-1;EU\nd-2;EU\n"),
+            "mode": "upsert",
+            "dryRun": "on",
+        },
+    )
+    imports.run_imports(reader_of=LineReader)
+    shown = text_of(admin_client.get(answer["Location"]))
+    batch = DeviceImport.objects.get()
+
+    assert "A dry run: nothing is changed" in shown
+    assert "<code>region</code> US-EAST → EU" in shown
+    assert 'id="verb-apply"' in shown
+    assert Device.objects.get(pk=device.pk).region == "US-EAST"
+
+    applied = admin_client.post(f"{IMPORTS}{batch.pk}/apply/", {"x": "y"})
+    imports.run_imports(reader_of=LineReader)
+    batch.refresh_from_db()
+
+    assert applied["Location"] == f"{IMPORTS}{batch.applied_as_id}/change/"
+    assert Device.objects.get(pk=device.pk).region == "EU"
+    page = text_of(admin_client.get(f"{IMPORTS}{batch.pk}/change/"))
+    assert 'id="verb-apply"' not in page
+    assert f"{batch.applied_as_id}" in page
+
+
+def test_the_list_of_devices_is_exported_as_it_is_filtered(
+    viewer_client: ConsoleClient,
+) -> None:
+    DeviceFactory.create(device_id="d-1", region="EU")
+    DeviceFactory.create(device_id="d-2")
+    place = "/admin/devices/device/"
+
+    page = text_of(viewer_client.get(f"{place}?region=EU"))
+    file: Any = viewer_client.get(f"{place}export/?region=EU")
+    wrong = viewer_client.get(f"{place}export/?colour=red")
+
+    assert f'href="{place}export/?region=EU"' in page
+    lines = b"".join(file.streaming_content).decode("utf-8-sig").splitlines()
+    assert [line.split(",")[0] for line in lines] == ["deviceId", "d-1"]
+    assert wrong.status_code == 302
+    assert viewer_client.post(f"{place}export/").status_code == 405
 
 
 def test_keys_are_downloaded_by_post_and_then_erased(

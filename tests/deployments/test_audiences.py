@@ -13,6 +13,7 @@ from deployments.models import Deployment, Target
 from deployments.services.advance import tick
 from deployments.services.operate import pause_deployment
 from deployments.services.targeting import Selection
+from devices.api.lines import LineReader
 from devices.models import Device, DeviceGroup
 from devices.rules import Rule
 from devices.services.groups import (
@@ -21,6 +22,7 @@ from devices.services.groups import (
     create_group,
     remove_members,
 )
+from devices.services.imports import run_imports
 from hotswap.common.models import AuditEvent
 from tests.api import pointers, problem_of
 from tests.callers import PersonCaller
@@ -453,3 +455,39 @@ def test_members_are_changed_by_the_services_with_the_same_question(
     )
 
     assert [x.removed for x in change.affected] == [1]
+
+
+# --- Imports ------------------------------------------------------------------------
+
+
+def test_a_file_moves_devices_into_no_audience_unless_it_is_acknowledged(
+    scene: Scene, admin: PersonCaller
+) -> None:
+    scene.schedule(scene.plant)
+    text = "deviceId,tag:site\nd-000,plant-8\nd-002,plant-7\nd-003,plant-9\n"
+
+    def imported(query: str) -> list[str | None]:
+        answer = admin.post(
+            f"/devices/import?mode=upsert{query}",
+            raw=text.encode(),
+            content_type="text/csv",
+        )
+        run_imports(reader_of=LineReader)
+        found = admin.get(answer["Location"]).json()["results"]
+        return [row.get("code", row.get("outcome", row.get("action"))) for row in found]
+
+    unawares = imported("")
+    sites = dict(Device.objects.values_list("device_id", "tags__site"))
+    shown = imported("&dryRun=true&acknowledge=audience")
+    knowing = imported("&acknowledge=audience")
+
+    assert unawares == ["audience_changes", "audience_changes", "updated"]
+    assert (sites["d-000"], sites["d-002"], sites["d-003"]) == (
+        "plant-7",
+        "plant-8",
+        "plant-9",
+    )
+    assert shown == ["update", "update", "unchanged"]
+    assert knowing == ["updated", "updated", "unchanged"]
+    changed = AuditEvent.objects.filter(verb="device.changed")
+    assert changed.count() == 3

@@ -12,7 +12,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from deployments.choices import DeploymentStatus
@@ -254,6 +254,7 @@ def test_around_each_change_of_the_clocks_a_window_keeps_to_the_wall() -> None:
                     assert not is_open(shown, change, at + part * between), said
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     days=st.sets(st.sampled_from(DAYS), min_size=1),
     start=st.times().map(lambda each: each.replace(second=0, microsecond=0)),

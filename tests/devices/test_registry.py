@@ -129,6 +129,7 @@ def test_every_allowed_character_works_in_body_and_address(
     ("device_id", "code"),
     [
         ("import", "reserved"),
+        ("export", "reserved"),
         ("", None),
         (" a", "invalid"),
         ("a ", "invalid"),

@@ -266,6 +266,42 @@ def test_many_devices_are_imported_with_a_result_per_line(
     assert len(keys.read_text().splitlines()) == 51
 
 
+def test_an_exported_list_is_edited_and_imported(
+    admin: Run, model: str, tmp_path: Path
+) -> None:
+    for number in range(2):
+        admin("device", "register", f"{model}-{number}", "--model", model)
+    file, keys = tmp_path / "fleet.csv", tmp_path / "keys.csv"
+
+    export = admin("device", "export", "--model", model, "--output", str(file))
+    again = admin("device", "export", "--model", model, "--output", str(file))
+    shown = admin("device", "export", "--model", model)
+    text = file.read_text(encoding="utf-8-sig")
+    edited = text.replace("US-EAST", "EU", 1) + f"{model}-2,{model},,,,,,,\n"
+    file.write_text(edited)
+    upsert = ("device", "import", str(file), "--mode", "upsert")
+    dry = answer(admin(*upsert, "--dry-run", "--json"))
+    keyless = admin(*upsert)
+    done = answer(admin(*upsert, "--keys-file", str(keys), "--json"))
+    spoken = admin(*upsert, "--dry-run")
+
+    assert export.returncode == 0, export.stderr
+    assert again.returncode == 2
+    assert shown.stdout.lstrip("\ufeff").split() == text.split()
+    assert [(row["deviceId"], row["action"]) for row in dry["results"]] == [
+        (f"{model}-0", "update"),
+        (f"{model}-2", "create"),
+    ]
+    assert dry["results"][0]["changes"] == [
+        {"field": "region", "from": "US-EAST", "to": "EU"}
+    ]
+    assert keyless.returncode == 2
+    assert (done["created"], done["updated"], done["unchanged"]) == (1, 1, 1)
+    assert len(keys.read_text().splitlines()) == 2
+    assert spoken.returncode == 0
+    assert "update" not in spoken.stderr
+
+
 def test_groups_are_made_filled_and_removed(admin: Run, model: str) -> None:
     name = f"group {model}"
     for number in range(2):
