@@ -26,7 +26,7 @@ from firmware.api.serializers import (
     FirmwareInput,
 )
 from firmware.api.uploads import FILE_FIELD, receive_upload
-from firmware.choices import FirmwareStatus
+from firmware.choices import DELETABLE, FirmwareStatus
 from firmware.models import DeviceModel, Firmware
 from firmware.selectors import FirmwareUse, firmware_history, firmware_use, name_actors
 from firmware.services import registry
@@ -195,6 +195,68 @@ class DeprecateFirmware(Verb):
         return f"{obj} is deprecated."
 
 
+class ReinstateFirmware(Verb):
+    name = "reinstate"
+    label = "Reinstate"
+    icon = "settings_backup_restore"
+    role = Role.ADMIN
+
+    def applies(self, obj: Firmware) -> bool:
+        return obj.status == FirmwareStatus.DEPRECATED
+
+    def obstacle(self, user: User, obj: Firmware) -> str:
+        if obj.damaged_at is not None:
+            return "the stored image is damaged"
+        if obj.signature_revoked_at is not None:
+            return "its signing key was revoked: sign the image again"
+        if settings.FOUR_EYES and obj.uploaded_by_id == user.pk:
+            return "you uploaded it: somebody else reinstates it"
+        return ""
+
+    def notes(self, obj: Firmware) -> tuple[str, ...]:
+        return (
+            *use_in_words(firmware_use(obj)),
+            (
+                "New deployments can use it again, under the approval of before. "
+                "Deployments that were cancelled stay cancelled."
+            ),
+        )
+
+    def act(self, user: User, obj: Firmware, given: dict[str, Any]) -> str:
+        registry.reinstate_firmware(
+            actor=user, firmware_id=obj.pk, reason=given["reason"]
+        )
+        return f"{obj} is approved again: it can be deployed."
+
+
+class DeleteFirmware(Verb):
+    name = "delete"
+    label = "Delete"
+    icon = "delete"
+    tone = "danger"
+    role = Role.ADMIN
+    form_class = EmptyForm
+
+    def applies(self, obj: Firmware) -> bool:
+        return obj.status in DELETABLE
+
+    def notes(self, obj: Firmware) -> tuple[str, ...]:
+        return (
+            _of_model(obj),
+            (
+                "The image is removed with all that is known of it but the audit "
+                "trail, and the version is free again."
+            ),
+        )
+
+    def act(self, user: User, obj: Firmware, given: dict[str, Any]) -> str:
+        registry.delete_firmware(actor=user, firmware_id=obj.pk)
+        return f"{obj} is deleted."
+
+    def next_url(self, admin: ConsoleAdmin, obj: Any) -> str:
+        return admin.list_url()
+
+
 def use_in_words(use: FirmwareUse) -> tuple[str, ...]:
     """Say how many devices run a firmware, and what is under way with it."""
     under_way = ", ".join(f"{each.name} ({each.status})" for each in use.deployments)
@@ -252,6 +314,12 @@ class UploadForm(ConsoleForm):
         label="Release notes",
         required=False,
         widget=forms.Textarea(attrs={"rows": 5}),
+    )
+    checksum = forms.CharField(
+        label="SHA-256",
+        required=False,
+        max_length=64,
+        help_text="As your build computed it: another image is not taken. Optional",
     )
     file = forms.FileField(
         label="Image",
@@ -353,10 +421,14 @@ class UploadFirmware(Verb):
     def _register(
         user: User, fields: dict[str, str], staged: StagedImage | None
     ) -> tuple[Firmware, UploadOutcome]:
-        # A box that is not ticked does not travel, and an empty number means none.
+        # A box that is not ticked does not travel, and an empty text means none.
         fields["rebootRequired"] = str("rebootRequired" in fields).lower()
-        if not fields.get("securityVersion"):
-            fields.pop("securityVersion", None)
+        for name in ("securityVersion", "checksum"):
+            if not fields.get(name, "").strip():
+                fields.pop(name, None)
+        if "checksum" in fields:
+            # Copied with the space that stands around it.
+            fields["checksum"] = fields["checksum"].strip()
         serializer = FirmwareInput(data=fields)
         serializer.is_valid(raise_exception=True)
         if staged is None:
@@ -404,7 +476,9 @@ class FirmwareAdmin(ConsoleAdmin):
         ApproveFirmware,
         RejectFirmware,
         DeprecateFirmware,
+        ReinstateFirmware,
         CheckFirmware,
+        DeleteFirmware,
     )
     page_template = "console/firmware.html"
     list_display = ("version", "model", "state", "bytes", "signed", "uploader", "since")

@@ -18,7 +18,11 @@ FIRMWARE_MOVES = (
     (FirmwareStatus.DRAFT, FirmwareStatus.APPROVED),
     (FirmwareStatus.DRAFT, FirmwareStatus.REJECTED),
     (FirmwareStatus.APPROVED, FirmwareStatus.DEPRECATED),
+    (FirmwareStatus.DEPRECATED, FirmwareStatus.APPROVED),
 )
+
+# Never approved, so that no deployment can have installed it.
+DELETABLE = (FirmwareStatus.DRAFT, FirmwareStatus.REJECTED)
 
 
 class KeyStatus(models.TextChoices):

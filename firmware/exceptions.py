@@ -38,6 +38,25 @@ class TooManyVersionsError(ImpossibleError):
     pointer = "/version"
 
 
+class ChecksumMismatchError(ImpossibleError):
+    """What arrived is not what the uploader meant to send; nothing was kept."""
+
+    code = "checksum_mismatch"
+    pointer = "/checksum"
+
+
+class FirmwareInUseError(ConflictError):
+    """Devices run the image, or an order to a device names it."""
+
+    code = "firmware_in_use"
+
+
+class SignatureRevokedError(ConflictError):
+    """No key that can be trusted has signed the image."""
+
+    code = "signature_revoked"
+
+
 class WrongStatusError(ConflictError):
     code = "wrong_status"
 
@@ -91,7 +110,7 @@ class UploadStalledError(HotSwapError):
 
 
 class StoreUnavailableError(HotSwapError):
-    """The store of images does not answer; nothing was kept."""
+    """The store of images refuses or does not answer; nothing was kept."""
 
     status = 503
     title = "Store unavailable"

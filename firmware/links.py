@@ -94,7 +94,7 @@ def link_to(
         NoPlaceAnswersError: none of them answers.
         NoPlaceHasItError: all of them answer that it is gone.
     """
-    is_gone = True
+    failure: Exception | None = None
     ways: list[_Way] = [
         *(_Edge(base) for base in places.download_bases(region) if held_by),
         *(_Store(places.bucket_named(place)) for place in held_by),
@@ -108,7 +108,7 @@ def link_to(
             if isinstance(way, _Store) and _is_missing(error):
                 on_missing(way.bucket.name)
                 continue
-            is_gone = False
+            failure = error
             reachability.note_failure(way.address)
             logger.warning(
                 "Place of images is passed over",
@@ -117,7 +117,9 @@ def link_to(
         else:
             reachability.note_success(way.address)
             return way.link(name)
-    raise NoPlaceHasItError if is_gone else NoPlaceAnswersError
+    if failure is None:
+        raise NoPlaceHasItError
+    raise NoPlaceAnswersError from failure
 
 
 class _Way(Protocol):

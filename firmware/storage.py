@@ -11,10 +11,12 @@ Rules:
 """
 
 import contextlib
+import errno
 import hashlib
 import io
 import logging
 import os
+import re
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -27,7 +29,12 @@ from typing import IO, Any, BinaryIO, Protocol, cast
 from boto3.exceptions import Boto3Error
 from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    NoCredentialsError,
+    PartialCredentialsError,
+)
 from django.conf import settings
 from django.core.files.storage import FileSystemStorage, Storage
 from storages.backends.s3 import S3Storage
@@ -48,6 +55,9 @@ logger = logging.getLogger(__name__)
 
 # What a store raises when it cannot be reached or refuses.
 STORE_ERRORS = (OSError, Boto3Error, BotoCoreError, ClientError)
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+# An error code of S3, as opposed to anything that a server may put in its place.
+CODE = re.compile(r"[A-Za-z0-9.]{1,64}", re.ASCII)
 # The smallest part that Amazon takes: of an upload, so many lie in memory.
 PART_BYTES = 5 * 1024 * 1024
 PLAIN_BYTES = 256 * 1024
@@ -399,6 +409,37 @@ def _address(place: str) -> str:
 
 def _by_reachability(names: Iterable[str]) -> list[str]:
     return sorted(names, key=lambda name: reachability.has_failed(_address(name)))
+
+
+def failure_of(error: BaseException) -> str:
+    """Say why a store did not serve, without any secret: what a caller is told."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ClientError):
+            return _refusal_of(cause)
+        if isinstance(cause, NoCredentialsError | PartialCredentialsError):
+            return "there are no credentials for the store of images"
+        if isinstance(cause, OSError) and cause.errno in NO_SPACE:
+            return "the store of images has no space left"
+        if isinstance(cause, PermissionError):
+            return "the store of images does not let this server write or read"
+        cause = cause.__cause__ or cause.__context__
+    return "the store of images does not answer"
+
+
+def _refusal_of(error: ClientError) -> str:
+    """Say what an S3 server objects to; its own sentence may hold names of keys."""
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    code = error.response.get("Error", {}).get("Code", "")
+    code = code if CODE.fullmatch(code) else str(status)
+    if status in (401, 403):
+        return (
+            "the store of images refuses our credentials, or they lack a right "
+            f"({code})"
+        )
+    if code == "NoSuchBucket":
+        return "the store of images has no such bucket (NoSuchBucket)"
+    return f"the store of images refuses the request ({code})"
 
 
 def _note_failure(place: str, error: Exception) -> None:

@@ -15,7 +15,7 @@ from deployments.choices import (
     UpdateStatus,
 )
 from deployments.exceptions import WrongStatusError
-from deployments.models import Deployment, Event, Update
+from deployments.models import Deployment, Event, Target, Update
 from deployments.notifications.telling import tell_devices
 from deployments.services.offers import is_withheld, what_is_wanted
 from deployments.services.operate import cancel_deployment
@@ -26,6 +26,7 @@ from firmware.selectors import DeploymentUse, FirmwareUse
 from health.models import DeviceState
 from hotswap.common.models import User
 from hotswap.common.rows import prepared_cursor
+from hotswap.common.words import counted
 
 HAS_ORDER = """
     SELECT EXISTS (SELECT FROM deployments_update
@@ -179,6 +180,26 @@ def firmware_use(*, firmware: Firmware) -> FirmwareUse:
         proved_count=ended["proved"],
         failed_count=ended["failed"],
     )
+
+
+def firmware_in_use(*, firmware: Firmware) -> str:
+    """Say what still needs a firmware that is to be deleted; "" if nothing does.
+
+    A device that runs the bytes may have to come back to them, and an order is told
+    with the firmware that it named. Reads all targets where none names it: deleting
+    firmware is rare.
+    """
+    running = Device.objects.filter(
+        model=firmware.model_id, firmware_checksum=firmware.sha256
+    ).count()
+    if running:
+        return f"{counted(running, 'device runs', 'devices run')} it"
+    if (
+        Update.objects.filter(firmware=firmware).exists()
+        or Target.objects.filter(from_firmware=firmware).exists()
+    ):
+        return "a deployment leads back to it, or has"
+    return ""
 
 
 def cancel_deployments_of(

@@ -162,7 +162,22 @@ class EnrolmentTokensView(ListView):
         return Response(
             EnrolmentTokenOutput(token).data | {"enrolmentToken": value},
             status=201,
-            headers={"Cache-Control": "no-store"},
+            headers={
+                "Location": f"/api/v1/enrolment-tokens/{token.pk}",
+                "Cache-Control": "no-store",
+            },
+        )
+
+
+class EnrolmentTokenView(ApiView):
+    """One enrolment token, without its value."""
+
+    roles = {"GET": Role.ADMIN}
+
+    @extend_schema(responses=EnrolmentTokenOutput)
+    def get(self, request: Request, token_id: Any) -> Response:
+        return Response(
+            EnrolmentTokenOutput(enrolment.get_enrolment_token(token_id)).data
         )
 
 
@@ -243,7 +258,10 @@ class EnrolmentsView(ListView):
                 return Response(
                     EnrolledOutput(body).data,
                     status=201,
-                    headers={"Cache-Control": "no-store"},
+                    headers={
+                        "Location": f"/api/v1/devices/{answer.device_id}",
+                        "Cache-Control": "no-store",
+                    },
                 )
             case _:
                 seconds = int(settings.ENROLMENT_RETRY.total_seconds())

@@ -86,6 +86,11 @@ urlpatterns = [
         name="enrolment-tokens",
     ),
     path(
+        "enrolment-tokens/<uuid:token_id>",
+        enrolments.EnrolmentTokenView.as_view(),
+        name="enrolment-token",
+    ),
+    path(
         "enrolment-tokens/<uuid:token_id>/revoke",
         enrolments.RevokeEnrolmentTokenView.as_view(),
         name="enrolment-token-revoke",

@@ -409,7 +409,19 @@ class CertificatesView(ListView):
 
 
 class CertificateView(ApiView):
-    roles = {"DELETE": Role.OPERATOR}
+    """One client certificate of a device."""
+
+    roles = {"GET": Role.VIEWER, "DELETE": Role.OPERATOR}
+
+    @extend_schema(responses=CertificateOutput)
+    def get(self, request: Request, device_id: str, fingerprint: str) -> Response:
+        return Response(
+            CertificateOutput(
+                certificates.get_certificate(
+                    device_id=device_id, fingerprint=fingerprint
+                )
+            ).data
+        )
 
     @extend_schema(responses={204: None})
     def delete(self, request: Request, device_id: str, fingerprint: str) -> Response:
@@ -435,8 +447,14 @@ class ApiKeyView(ApiView):
         else:
             actor = acting_person(request)
         key = credentials.rotate_key(device_id=device_id, actor=actor)
+        # The key itself cannot be read again; its device tells when it expires.
         return Response(
-            ApiKeyOutput(key).data, status=201, headers={"Cache-Control": "no-store"}
+            ApiKeyOutput(key).data,
+            status=201,
+            headers={
+                "Location": f"/api/v1/devices/{device_id}",
+                "Cache-Control": "no-store",
+            },
         )
 
 
@@ -449,9 +467,10 @@ def group_rows(rows: list[DeviceGroup]) -> Any:
 
 
 def group_response(group: DeviceGroup, status: int = 200) -> Response:
-    return Response(
-        group_rows([group])[0], status=status, headers={"ETag": etag_of(group)}
-    )
+    headers = {"ETag": etag_of(group)}
+    if status == 201:
+        headers["Location"] = f"/api/v1/device-groups/{group.pk}"
+    return Response(group_rows([group])[0], status=status, headers=headers)
 
 
 def changed_group_response(change: groups.GroupChange) -> Response:

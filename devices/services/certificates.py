@@ -127,6 +127,20 @@ def add_certificate(
     return row
 
 
+def get_certificate(*, device_id: str, fingerprint: str) -> DeviceCertificate:
+    """Return a certificate of a device.
+
+    Raises:
+        CertificateNotFoundError: the device is unknown, or has no such certificate.
+    """
+    found = DeviceCertificate.objects.filter(
+        device__device_id=device_id, fingerprint=fingerprint
+    ).first()
+    if found is None:
+        raise CertificateNotFoundError("the device has no such certificate")
+    return found
+
+
 def remove_certificate(*, actor: User, device_id: str, fingerprint: str) -> None:
     """Shut a certificate out, at once and with the tokens that were given for it.
 

@@ -122,6 +122,18 @@ def create_enrolment_token(
     return token, value
 
 
+def get_enrolment_token(token_id: UUID) -> EnrolmentToken:
+    """Return a token without its value, which is kept nowhere.
+
+    Raises:
+        EnrolmentTokenNotFoundError: there is none of this id.
+    """
+    token = EnrolmentToken.objects.select_related("model").filter(pk=token_id).first()
+    if token is None:
+        raise EnrolmentTokenNotFoundError("there is no such enrolment token")
+    return token
+
+
 def revoke_enrolment_token(*, actor: User, token_id: UUID) -> EnrolmentToken:
     """Let nobody in with this token any more, devices that wait included.
 

@@ -507,6 +507,8 @@ NOTE_RUN = """
                   AND f.status <> 'Absent'
                 -- The bytes tell the image; of several with the same, what it says.
                 ORDER BY f.version <> %(version)s, f.id LIMIT 1
+                -- One that is being deleted is as good as gone.
+                FOR KEY SHARE SKIP LOCKED
             ), %(now)s, %(how)s
         -- After the open one has ended: there may be one only.
         FROM (SELECT count(*) FROM ended) AS done

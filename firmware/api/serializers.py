@@ -61,6 +61,15 @@ class FirmwareInput(CamelSerializer):
     )
     reboot_required = serializers.BooleanField(required=False)
     request_comment = StrictCharField(max_length=2000, required=False, allow_blank=True)
+    checksum = StrictRegexField(
+        r"^[0-9A-Fa-f]{64}\Z",
+        source="expected_sha256",
+        required=False,
+        error_messages={"invalid": "must be a SHA-256: 64 hexadecimal digits"},
+    )
+
+    def validate_checksum(self, value: str) -> str:
+        return value.lower()
 
 
 class NotesInput(CamelSerializer):
@@ -77,6 +86,10 @@ class CommentInput(CamelSerializer):
 
 class RejectInput(CamelSerializer):
     comment = StrictCharField(max_length=2000)
+
+
+class ReinstatementInput(CamelSerializer):
+    reason = StrictCharField(max_length=2000)
 
 
 class DeprecationInput(CamelSerializer):

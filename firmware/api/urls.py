@@ -29,6 +29,11 @@ urlpatterns = [
         name="firmware-deprecate",
     ),
     path(
+        "firmware/<uuid:firmware_id>/reinstate",
+        views.ReinstateView.as_view(),
+        name="firmware-reinstate",
+    ),
+    path(
         "firmware/<uuid:firmware_id>/verify",
         views.VerifyView.as_view(),
         name="firmware-verify",

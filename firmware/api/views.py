@@ -28,6 +28,7 @@ from firmware.api.serializers import (
     FirmwareUseOutput,
     HistoryOutput,
     NotesInput,
+    ReinstatementInput,
     RejectInput,
     SigningKeyOutput,
     UploadOutput,
@@ -40,7 +41,7 @@ from firmware.services.registry import UploadOutcome
 from hotswap.common.api.base import ApiView, ListView, acting_person
 from hotswap.common.api.etags import etag_of, expected_etags, knows
 from hotswap.common.api.idempotency import idempotent
-from hotswap.common.api.serializers import CamelSerializer
+from hotswap.common.api.serializers import CamelSerializer, EmptyInput
 from hotswap.common.models import AuditEvent
 from hotswap.common.roles import Role
 
@@ -57,6 +58,11 @@ UPLOAD_SCHEMA = {
             "releaseNotes": {"type": "string"},
             "securityVersion": {"type": "integer", "minimum": 0},
             "rebootRequired": {"type": "boolean"},
+            "checksum": {
+                "type": "string",
+                "pattern": "^[0-9A-Fa-f]{64}$",
+                "description": "the SHA-256 that the image must have",
+            },
             "requestComment": {
                 "type": "string",
                 "description": "what the approver is told",
@@ -69,10 +75,11 @@ UPLOAD_SCHEMA = {
 def firmware_response(
     firmware: Firmware, status: int = 200, more: dict[str, Any] | None = None
 ) -> Response:
+    headers = {"ETag": etag_of(firmware)}
+    if status == 201:
+        headers["Location"] = f"/api/v1/firmware/{firmware.pk}"
     return Response(
-        FirmwareOutput(firmware).data | (more or {}),
-        status=status,
-        headers={"ETag": etag_of(firmware)},
+        FirmwareOutput(firmware).data | (more or {}), status=status, headers=headers
     )
 
 
@@ -95,9 +102,10 @@ def act(
 
 
 def model_response(model: DeviceModel, status: int = 200) -> Response:
-    return Response(
-        DeviceModelOutput(model).data, status=status, headers={"ETag": etag_of(model)}
-    )
+    headers = {"ETag": etag_of(model)}
+    if status == 201:
+        headers["Location"] = f"/api/v1/device-models/{model.pk}"
+    return Response(DeviceModelOutput(model).data, status=status, headers=headers)
 
 
 class DeviceModelsView(ListView):
@@ -164,7 +172,8 @@ class FirmwareListView(ListView):
         """Upload an image as a Draft; the same version and bytes again answer 200.
 
         Sending the bytes of an image that was found damaged in the store again
-        repairs it; `repaired` says so.
+        repairs it; `repaired` says so. Of an image with another `checksum` than the
+        given one nothing is kept.
         """
         with receive_upload(request) as (fields, staged):
             given = self.validated(FirmwareInput, fields)
@@ -188,7 +197,7 @@ class FirmwareListView(ListView):
 class FirmwareView(ApiView):
     """One firmware."""
 
-    roles = {"GET": Role.VIEWER, "PATCH": Role.ADMIN}
+    roles = {"GET": Role.VIEWER, "PATCH": Role.ADMIN, "DELETE": Role.ADMIN}
 
     @extend_schema(responses=FirmwareOutput)
     def get(self, request: Request, firmware_id: Any) -> Response:
@@ -202,6 +211,17 @@ class FirmwareView(ApiView):
         return act(
             self, request, firmware_id, NotesInput, registry.change_release_notes
         )
+
+    @extend_schema(responses={204: None})
+    def delete(self, request: Request, firmware_id: Any) -> Response:
+        """Delete a Draft or rejected firmware, with its image."""
+        self.validated(EmptyInput, request.data)
+        registry.delete_firmware(
+            actor=acting_person(request),
+            firmware_id=firmware_id,
+            expected=expected_etags(request),
+        )
+        return Response(status=204)
 
 
 class ApproveView(ApiView):
@@ -244,6 +264,18 @@ class DeprecateView(ApiView):
         )
         return firmware_response(
             firmware, more={"cancelledDeployments": [str(pk) for pk in cancelled]}
+        )
+
+
+class ReinstateView(ApiView):
+    roles = {"POST": Role.ADMIN}
+
+    @extend_schema(request=ReinstatementInput, responses=FirmwareOutput)
+    @idempotent
+    def post(self, request: Request, firmware_id: Any) -> Response:
+        """Open a deprecated version to new deployments again."""
+        return act(
+            self, request, firmware_id, ReinstatementInput, registry.reinstate_firmware
         )
 
 

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
+import pgtrigger
 from django.conf import settings
 from django.db import transaction
 from django.db.models import Exists, OuterRef
@@ -15,14 +16,17 @@ from django.utils import timezone
 from django.utils.module_loading import import_string
 
 from firmware import links, places, signing, storage
-from firmware.choices import ABSENT, FirmwareStatus
+from firmware.choices import ABSENT, DELETABLE, FirmwareStatus
 from firmware.exceptions import (
+    ChecksumMismatchError,
+    FirmwareInUseError,
     FirmwareNotFoundError,
     ImageChangedError,
     ImageUnavailableError,
     ModelExistsError,
     ModelNotFoundError,
     OwnUploadError,
+    SignatureRevokedError,
     StoreUnavailableError,
     TooManyVersionsError,
     UnknownModelError,
@@ -43,6 +47,7 @@ from firmware.services.keys import (
     file_key,
     hold_rings,
     keep_file_key,
+    lock_rings,
     signer_of,
     signing_key_for,
 )
@@ -182,6 +187,7 @@ def register_firmware(
     security_version: int = 0,
     reboot_required: bool = True,
     request_comment: str = "",
+    expected_sha256: str | None = None,
 ) -> tuple[Firmware, UploadOutcome]:
     """Sign a staged image, put it into the store and write its row as a Draft.
 
@@ -191,11 +197,13 @@ def register_firmware(
 
     Args:
         request_comment: what the approver is told.
+        expected_sha256: what the uploader computed, in lower hex; None if it did not.
 
     Returns:
         The firmware, and what became of the upload.
 
     Raises:
+        ChecksumMismatchError: the image is not the one that was to be sent.
         UnknownModelError: no such device model.
         VersionExistsError: the version exists with other bytes.
         TooManyVersionsError: the model has 1,000 versions.
@@ -203,6 +211,11 @@ def register_firmware(
 
     Source: FR-FW-001; Scalability (1,000 versions a model).
     """
+    if expected_sha256 is not None and expected_sha256 != staged.sha256:
+        raise ChecksumMismatchError(
+            f"the image that arrived has the SHA-256 {staged.sha256}, "
+            f"not {expected_sha256}"
+        )
     model = device_model_named(model_name)
     known = _same_firmware(model, version, staged)
     if known is not None and known.damaged_at is None:
@@ -215,7 +228,7 @@ def register_firmware(
         copies.publish(staged, name)
     except storage.STORE_ERRORS as error:
         logger.exception("Store refused an image")
-        raise StoreUnavailableError("the store of images does not answer") from error
+        raise StoreUnavailableError(storage.failure_of(error)) from error
     try:
         with transaction.atomic():
             # The model's row is the lock: two uploads of one version wait here, and
@@ -570,6 +583,103 @@ def deprecate_firmware(
     return firmware, cancelled
 
 
+def reinstate_firmware(
+    *,
+    actor: User,
+    firmware_id: UUID,
+    reason: str,
+    expected: frozenset[str] | None = None,
+) -> Firmware:
+    """Open a deprecated version to new deployments again.
+
+    The approval is that of before, which is bound to the checksum. Deployments that a
+    recall has cancelled stay cancelled.
+
+    Raises:
+        WrongStatusError: not deprecated.
+        OwnUploadError: four eyes are asked for and the actor is the uploader.
+        ImageChangedError: the stored image is damaged.
+        SignatureRevokedError: the image is to be signed again first.
+    """
+    with transaction.atomic():
+        firmware = _locked(firmware_id)
+        check_match(firmware, expected)
+        _require(firmware, FirmwareStatus.DEPRECATED, "reinstated")
+        if settings.FOUR_EYES and firmware.uploaded_by_id == actor.pk:
+            raise OwnUploadError("whoever uploaded a firmware cannot reinstate it")
+        if firmware.damaged_at is not None:
+            raise ImageChangedError(
+                f"the stored image of {firmware} is damaged: {firmware.damage}"
+            )
+        if firmware.signature_revoked_at is not None:
+            raise SignatureRevokedError(
+                f"the key that signed {firmware} was revoked: sign the image again"
+            )
+        _move(
+            firmware,
+            actor,
+            "reinstated",
+            {"status": FirmwareStatus.APPROVED, "status_comment": reason},
+        )
+    return firmware
+
+
+def delete_firmware(
+    *,
+    actor: User,
+    firmware_id: UUID,
+    expected: frozenset[str] | None = None,
+) -> None:
+    """Remove a Draft or rejected firmware, its image included.
+
+    Its version is free again. The image file goes after the commit; one that its store
+    does not let go is removed when the store is tidied.
+
+    Raises:
+        WrongStatusError: it was approved once.
+        FirmwareInUseError: devices run its bytes, or an order leads back to them.
+    """
+    with transaction.atomic():
+        # Nobody signs it meanwhile.
+        lock_rings()
+        # With its key: whoever is about to refer to it waits, or goes without it.
+        firmware = (
+            Firmware.objects.select_for_update(of=("self",))
+            .select_related("model")
+            .filter(pk=firmware_id)
+            .first()
+        )
+        if firmware is None:
+            raise FirmwareNotFoundError("there is no such firmware")
+        check_match(firmware, expected)
+        if firmware.status not in DELETABLE:
+            raise WrongStatusError(
+                "only Draft and Rejected firmware can be deleted: "
+                f"this is {firmware.status}"
+            )
+        use: str = import_string(settings.FIRMWARE_IN_USE_HOOK)(firmware=firmware)
+        if use:
+            raise FirmwareInUseError(f"{firmware} cannot be deleted: {use}")
+        name = firmware.storage_name
+        WrappedKey.objects.filter(storage_name=name).delete()
+        with pgtrigger.ignore("firmware.ImageSignature:image_signature_stays"):
+            firmware.later_signatures.all().delete()
+        firmware.delete()
+        audit.record(
+            actor=actor,
+            verb="firmware.deleted",
+            object_kind="firmware",
+            object_id=firmware_id,
+            details={
+                "model": firmware.model.name,
+                "version": firmware.version,
+                "sha256": firmware.sha256,
+                "status": firmware.status,
+            },
+        )
+        transaction.on_commit(partial(copies.withdraw, name), robust=True)
+
+
 def change_release_notes(
     *,
     actor: User,
@@ -632,7 +742,7 @@ def stored_bytes(
         ) from error
     except storage.STORE_ERRORS as error:
         logger.exception("Store does not give an image")
-        raise StoreUnavailableError("the store of images does not answer") from error
+        raise StoreUnavailableError(storage.failure_of(error)) from error
 
 
 def download_link(firmware: Firmware, *, region: str) -> str | None:
@@ -665,7 +775,7 @@ def download_link(firmware: Firmware, *, region: str) -> str | None:
             f"the stored image of {firmware} is gone from every bucket"
         ) from error
     except links.NoPlaceAnswersError as error:
-        raise StoreUnavailableError("the store of images does not answer") from error
+        raise StoreUnavailableError(storage.failure_of(error)) from error
 
 
 def note_damage(firmware: Firmware, damage: str) -> None:

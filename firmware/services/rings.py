@@ -534,9 +534,7 @@ def _take_over_from_headers() -> list[str]:
             continue
         except storage.STORE_ERRORS as error:
             logger.exception("Store does not give an image")
-            raise StoreUnavailableError(
-                "the store of images does not answer"
-            ) from error
+            raise StoreUnavailableError(storage.failure_of(error)) from error
         with transaction.atomic():
             hold_rings()
             current = active_storage_key()

@@ -58,6 +58,7 @@ def upload(
     api = open_api(server, token_file)
     with file.open("rb") as image:
         checksum = hashlib.file_digest(image, "sha256").hexdigest()
+    fields["checksum"] = checksum
     with (
         byte_progress() as progress,
         progress.open(file, "rb", description=f"Uploading {file.name}") as image,
@@ -68,12 +69,7 @@ def upload(
             data=fields,
             files={"file": (file.name, image)},
         )
-    firmware = answer.json()
-    if firmware["checksum"] != checksum:
-        raise RefusedError(
-            f"the server holds {firmware['checksum']}, the file is {checksum}"
-        )
-    print_document(firmware, as_json=as_json)
+    print_document(answer.json(), as_json=as_json)
     if answer.status_code == 200:
         say("It was there already, with the same bytes.")
 
@@ -165,6 +161,35 @@ def deprecate(
     found = find_firmware(api, firmware)
     body = {"reason": reason, "cancelDeployments": cancel_deployments}
     _act(api, found, "deprecate", body, as_json=as_json)
+
+
+@app.command()
+def reinstate(
+    firmware: Reference,
+    *,
+    reason: Annotated[str, typer.Option(help="Why it may be deployed again.")],
+    server: Server = None,
+    token_file: TokenFile = None,
+    as_json: Json = False,
+) -> None:
+    """Open a deprecated firmware to new deployments again."""
+    api = open_api(server, token_file)
+    found = find_firmware(api, firmware)
+    _act(api, found, "reinstate", {"reason": reason}, as_json=as_json)
+
+
+@app.command()
+def delete(
+    firmware: Reference,
+    *,
+    server: Server = None,
+    token_file: TokenFile = None,
+) -> None:
+    """Delete a Draft or rejected firmware, with its image."""
+    api = open_api(server, token_file)
+    found = find_firmware(api, firmware)
+    api.request("DELETE", f"/firmware/{found['id']}")
+    say(f"{found['model']} {found['version']} is deleted.")
 
 
 @app.command()

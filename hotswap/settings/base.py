@@ -379,6 +379,7 @@ PUBLIC_URL = env.str("HOTSWAP_PUBLIC_URL", default="")
 # What a lower app asks of a higher one, called in the same transaction.
 UPDATE_AVAILABLE_HOOK = "deployments.services.hooks.is_update_available"
 FIRMWARE_USE_HOOK = "deployments.services.hooks.firmware_use"
+FIRMWARE_IN_USE_HOOK = "deployments.services.hooks.firmware_in_use"
 FIRMWARE_RECALLED_HOOK = "deployments.services.hooks.cancel_deployments_of"
 # In the order of the locks: orders and targets, then health.
 DEVICE_ERASURE_HOOKS = [

@@ -34,6 +34,8 @@ TABLE = """
     /firmware/<firmware>/approve                   POST   401 403 403 404 403
     /firmware/<firmware>/reject                    POST   401 403 403 400 403
     /firmware/<firmware>/deprecate                 POST   401 403 403 400 403
+    /firmware/<firmware>                           DELETE 401 403 403 404 403
+    /firmware/<firmware>/reinstate                 POST   401 403 403 400 403
     /firmware/<firmware>/verify                    POST   401 403 403 404 403
     /firmware/<firmware>/usage                     GET    401 404 404 404 403
     /firmware/<firmware>/history                   GET    401 404 404 404 403
@@ -61,6 +63,7 @@ TABLE = """
     /devices/<device>/acknowledge-alarm            POST   401 403 409 409 403
     /devices/<device>/certificates                 GET    401 200 200 200 403
     /devices/<device>/certificates                 POST   401 403 400 400 403
+    /devices/<device>/certificates/<fingerprint>   GET    401 404 404 404 403
     /devices/<device>/certificates/<fingerprint>   DELETE 401 403 404 404 403
     /devices/<device>/health                       GET    401 200 200 200 403
     /devices/<device>/health                       POST   401 403 403 403 400
@@ -78,6 +81,7 @@ TABLE = """
     /device-groups/<group>/devices                 DELETE 401 403 400 400 403
     /enrolment-tokens                              GET    401 403 403 200 403
     /enrolment-tokens                              POST   401 403 403 400 403
+    /enrolment-tokens/<token>                      GET    401 403 403 404 403
     /enrolment-tokens/<token>/revoke               POST   401 403 403 404 403
     /enrolments                                    GET    401 200 200 200 403
     /enrolments                                    POST   400 400 400 400 400

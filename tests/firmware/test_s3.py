@@ -115,16 +115,20 @@ def test_a_refused_upload_leaves_nothing_in_the_bucket(
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("change", "reason"),
     [
-        {"S3_SECRET_KEY": "0" * 40},
-        {"S3_BUCKET": "no-such-bucket"},
-        {"S3_ENDPOINT": "http://127.0.0.1:9"},
+        ({"S3_SECRET_KEY": "0" * 40}, "refuses our credentials"),
+        ({"S3_BUCKET": "no-such-bucket"}, "no such bucket"),
+        ({"S3_ENDPOINT": "http://127.0.0.1:9"}, "does not answer"),
     ],
     ids=lambda change: next(iter(change)),
 )
 def test_a_store_that_refuses_is_an_error_of_the_server_and_leaves_no_row(
-    bucket: Path, admin: PersonCaller, settings: Any, change: dict[str, str]
+    bucket: Path,
+    admin: PersonCaller,
+    settings: Any,
+    change: dict[str, str],
+    reason: str,
 ) -> None:
     DeviceModelFactory.create(name="sensor-v1")
     for name, value in change.items():
@@ -132,7 +136,10 @@ def test_a_store_that_refuses_is_an_error_of_the_server_and_leaves_no_row(
 
     response = upload(admin)
 
-    problem_of(response, 503, "store_unavailable")
+    document = problem_of(response, 503, "store_unavailable")
+    assert reason in document["detail"]
+    assert settings.S3_ACCESS_KEY not in document["detail"]
+    assert settings.S3_ENDPOINT not in document["detail"]
     assert not Firmware.objects.exists()
     assert list(incoming_folder().iterdir()) == []
 

@@ -161,6 +161,10 @@ def test_the_same_bytes_may_be_another_version_or_model(admin: PersonCaller) -> 
         ({"securityVersion": "9" * 2000}, 400, "/securityVersion"),
         ({"rebootRequired": "perhaps"}, 400, "/rebootRequired"),
         ({"releaseNotes": "n" * 20_001}, 400, "/releaseNotes"),
+        ({"checksum": "abc"}, 400, "/checksum"),
+        ({"checksum": "g" * 64}, 400, "/checksum"),
+        ({"checksum": "0" * 64 + "\n"}, 400, "/checksum"),
+        ({"checksum": "0" * 64}, 422, "/checksum"),
         ({"colour": "red"}, 400, "/colour"),
         ({"release_notes": "n"}, 400, "/release_notes"),
     ],
@@ -177,6 +181,40 @@ def test_a_bad_field_is_named_and_nothing_is_kept(
 
     assert set(pointers(problem_of(response, status))) == {pointer}
     assert nothing_is_kept(folder)
+
+
+@pytest.mark.parametrize("spell", [str.lower, str.upper])
+def test_an_image_with_the_expected_checksum_is_taken(
+    admin: PersonCaller, spell: Any
+) -> None:
+    digest = hashlib.sha256(b"image").hexdigest()
+
+    response = upload(admin, b"image", checksum=spell(digest))
+
+    assert response.status_code == 201
+    assert response.json()["checksum"] == digest
+
+
+def test_another_image_than_the_expected_one_is_named_with_both_digests(
+    admin: PersonCaller, folder: Path
+) -> None:
+    document = problem_of(
+        upload(admin, b"image", checksum="0" * 64), 422, "checksum_mismatch"
+    )
+
+    assert hashlib.sha256(b"image").hexdigest() in document["detail"]
+    assert "0" * 64 in document["detail"]
+    assert nothing_is_kept(folder)
+
+
+def test_known_bytes_with_another_checksum_are_refused_too(
+    admin: PersonCaller,
+) -> None:
+    upload(admin, b"image")
+
+    again = upload(admin, b"image", checksum="0" * 64)
+
+    problem_of(again, 422, "checksum_mismatch")
 
 
 def test_an_unknown_model_is_422_and_nothing_is_kept(

@@ -132,6 +132,22 @@ def test_a_pipeline_publishes_firmware(admin: Run, model: str, tmp_path: Path) -
     assert [row["id"] for row in listed] == [first["id"]]
     assert (usage["deviceCount"], usage["deployments"]) == (0, [])
     assert (retired["status"], retired["cancelledDeployments"]) == ("Deprecated", [])
+    back = answer(
+        admin("firmware", "reinstate", first["id"], "--reason", "new", "--json")
+    )
+    assert (back["status"], back["statusComment"]) == ("Approved", "new")
+
+
+def test_a_draft_is_deleted(admin: Run, model: str, tmp_path: Path) -> None:
+    image = tmp_path / "image.bin"
+    image.write_bytes(b"firmware")
+    admin("firmware", "upload", str(image), "--model", model, "--version", "1.0.0")
+
+    deleted = admin("firmware", "delete", f"{model}:1.0.0")
+    listed = answer(admin("firmware", "list", "--model", model, "--json"))
+
+    assert deleted.returncode == 0, deleted.stderr
+    assert listed == []
 
 
 def test_another_checksum_is_not_approved(
