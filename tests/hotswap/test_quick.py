@@ -424,10 +424,13 @@ VALUES = {
     "status": st.sampled_from(["downloading", "confirming", "failed", "done"]) | ODD,
     "progressPercentage": st.floats(-1, 101) | ODD,
     "message": st.text(max_size=3),
+    "occurredAt": st.sampled_from(["1970-01-01T00:00:00Z", "0000-00-00", "9" * 40])
+    | ODD,
+    "otherSlotChecksum": st.sampled_from([CHECKSUM, CHECKSUM.upper(), "", "a"]) | ODD,
 }
 
 
-IN_REPORTS = {"sequence", "status", "progressPercentage", "message"}
+IN_REPORTS = {"sequence", "status", "progressPercentage", "message", "occurredAt"}
 IN_BOTH = {"bootId", "firmwareVersion", "firmwareChecksum"}
 
 
