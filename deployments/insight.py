@@ -6,6 +6,7 @@ Rules:
 - Erased devices count nowhere but in the totals of the plan.
 """
 
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -16,7 +17,13 @@ from deployments.models import Deployment, Event, Target
 from deployments.next_steps import next_step
 from deployments.returns import deployment_rollback
 from deployments.selectors import deployment_status, next_step_of, way_to_try_again
-from health.baseline import FIRST_SAMPLES, Usual
+from health.baseline import (
+    PRIOR_CPU,
+    PRIOR_ERRORS,
+    PRIOR_MEMORY,
+    Usual,
+    spread_sql,
+)
 from health.score import (
     CPU_FLOOR,
     ERROR_FLOOR,
@@ -33,11 +40,64 @@ RECENT = timedelta(minutes=5)
 # Longer than any update may take: what a device says beyond is not believed.
 MAX_SECONDS = 10**9
 
-# Name on the wire, column, column of samples, floor, only above, digits.
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """How a measure is called on the wire and in the state, and how it is judged.
+
+    `column` is the latest value, `baseline` the prefix of its baseline, `samples` the
+    column that counts the reports of that.
+    """
+
+    wire: str
+    column: str
+    baseline: str
+    samples: str
+    prior_spread: float
+    floor: float
+    only_above: bool
+    digits: int
+
+    @property
+    def mean(self) -> str:
+        return f"{self.baseline}_mean"
+
+    @property
+    def variance(self) -> str:
+        return f"{self.baseline}_variance"
+
+
 MEASURES = (
-    ("cpuUsage", "cpu", "cpu_percent", "samples", CPU_FLOOR, False, 2),
-    ("memoryUsage", "memory", "memory_percent", "samples", MEMORY_FLOOR, False, 2),
-    ("errorRate", "error", "error_ratio", "error_samples", ERROR_FLOOR, True, 4),
+    Measure(
+        "cpuUsage",
+        "cpu_percent",
+        "baseline_cpu",
+        "baseline_samples",
+        PRIOR_CPU,
+        CPU_FLOOR,
+        only_above=False,
+        digits=2,
+    ),
+    Measure(
+        "memoryUsage",
+        "memory_percent",
+        "baseline_memory",
+        "baseline_samples",
+        PRIOR_MEMORY,
+        MEMORY_FLOOR,
+        only_above=False,
+        digits=2,
+    ),
+    Measure(
+        "errorRate",
+        "error_ratio",
+        "baseline_error",
+        "baseline_error_samples",
+        PRIOR_ERRORS,
+        ERROR_FLOOR,
+        only_above=True,
+        digits=4,
+    ),
 )
 
 EXPOSED = """
@@ -74,18 +134,18 @@ def deployment_health(deployment: Deployment, now: datetime) -> dict[str, Any]:
     """Return the health of the exposed devices, now and against their baselines."""
     heard, by = "FILTER (WHERE is_heard)", "WITHIN GROUP (ORDER BY"
     columns: list[str] = []
-    for _, name, column, samples, *_ in MEASURES:
+    for each in MEASURES:
+        column = each.column
         known = (
-            f"FILTER (WHERE is_heard AND baseline_{samples} >= {FIRST_SAMPLES} "
-            f"AND {column} IS NOT NULL)"
+            f"FILTER (WHERE is_heard AND {each.samples} > 0 AND {column} IS NOT NULL)"
         )
         columns += [
             f"count({column}) {heard}",
             f"avg({column}) {heard}",
             f"percentile_cont(ARRAY[0, 0.5, 0.95, 1]) {by} {column}) {heard}",
             f"count(*) {known}",
-            f"avg(baseline_{name}_mean) {known}",
-            f"avg({column} - baseline_{name}_mean) {known}",
+            f"avg({each.mean}) {known}",
+            f"avg({column} - {each.mean}) {known}",
         ]
     with connection.cursor() as cursor:
         cursor.execute(
@@ -104,10 +164,11 @@ def deployment_health(deployment: Deployment, now: datetime) -> dict[str, Any]:
         healthy, degraded, unhealthy, unknown, *rest = cursor.fetchone()
     verdicts = VerdictCounts(healthy, degraded, unhealthy, unknown)
     measures = {}
-    for number, (wire, *_, digits) in enumerate(MEASURES):
+    for number, each in enumerate(MEASURES):
+        digits = each.digits
         count, mean, spread, learned, usual, change = rest[6 * number : 6 * number + 6]
         lowest, median, high, highest = spread or (None,) * 4
-        measures[wire] = {
+        measures[each.wire] = {
             "devices": count,
             "mean": _round(mean, digits),
             "min": _round(lowest, digits),
@@ -182,16 +243,17 @@ def _throughput(deployment: Deployment, now: datetime) -> dict[str, Any] | None:
 def _anomalies(deployment: Deployment, now: datetime) -> dict[str, Any]:
     """Find the exposed devices that are far from what is usual for them."""
     rules = []
-    for _, name, column, samples, floor, only_above, _ in MEASURES:
-        distance = f"({column} - baseline_{name}_mean)"
+    for each in MEASURES:
+        distance = f"({each.column} - {each.mean})"
+        spread = spread_sql(each.samples, each.variance, each.prior_spread)
         rules.append(
-            f"(baseline_{samples} >= {FIRST_SAMPLES} AND "
-            f"{distance if only_above else f'abs({distance})'} >= GREATEST("
-            f"{floor}, {SPREADS} * sqrt(baseline_{name}_variance)))"
+            f"({each.samples} > 0 AND "
+            f"{distance if each.only_above else f'abs({distance})'} >= GREATEST("
+            f"{each.floor}, {SPREADS} * {spread}))"
         )
     shown = ", ".join(
-        f"{column}, baseline_{samples}, baseline_{name}_mean, baseline_{name}_variance"
-        for _, name, column, samples, *_ in MEASURES
+        f"{each.column}, {each.samples}, {each.mean}, {each.variance}"
+        for each in MEASURES
     )
     with connection.cursor() as cursor:
         cursor.execute(
@@ -210,20 +272,22 @@ def _anomalies(deployment: Deployment, now: datetime) -> dict[str, Any]:
     devices = []
     for row in rows:
         found = []
-        for number, (wire, _, _, _, floor, only_above, digits) in enumerate(MEASURES):
-            value, *learned = row[3 + 4 * number : 7 + 4 * number]
-            usual = Usual(*learned)
+        for number, each in enumerate(MEASURES):
+            value, samples, mean, variance = row[3 + 4 * number : 7 + 4 * number]
+            usual = Usual(samples, mean, variance, each.prior_spread)
             if value is None or not is_anomalous(
-                value, usual, floor, only_above=only_above
+                value, usual, each.floor, only_above=each.only_above
             ):
                 continue
             found.append(
                 {
-                    "measure": wire,
-                    "value": round(value, digits),
-                    "usual": round(usual.mean, digits),
-                    "spread": round(usual.spread, digits),
+                    "measure": each.wire,
+                    "value": round(value, each.digits),
+                    "usual": round(usual.mean, each.digits),
+                    "spread": round(usual.spread, each.digits),
                     "direction": "above" if value > usual.mean else "below",
+                    "confidence": usual.confidence,
+                    "baselineSamples": usual.samples,
                 }
             )
         devices.append(

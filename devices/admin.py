@@ -77,7 +77,6 @@ from hotswap.common.console import (
 from hotswap.common.errors import HotSwapError
 from hotswap.common.models import User
 from hotswap.common.roles import Role
-from hotswap.common.words import counted
 
 SHOWN_MODELS = 50
 SHOWN_MEMBERS = 100
@@ -762,12 +761,11 @@ def _against_usual(
     name: str, value: float | None, usual: Any, scale: int, digits: int
 ) -> dict[str, str]:
     """Put a value beside what is usual; both times `scale` are percent."""
-    row = {"name": name, "latest": "not reported", "reports": f"{usual.samples:,}"}
+    row = {"name": name, "latest": "not reported", "reports": "0"}
     if value is not None:
         row["latest"] = f"{scale * value:.{digits}f} %"
-    if not usual.is_established:
-        needed = counted(usual.samples_needed, "report")
-        return {**row, "unknown": f"not known yet: {usual.samples} of {needed}"}
+    if not usual.is_known:
+        return {**row, "unknown": "not known: no healthy report yet"}
     distance = "–"
     if value is not None:
         spreads = usual.distance(value)
@@ -778,6 +776,8 @@ def _against_usual(
         )
     return {
         **row,
+        "reports": f"{usual.samples:,}"
+        + ("" if usual.is_certain else f", {usual.confidence} confidence"),
         "mean": f"{scale * usual.mean:.{digits}f} %",
         "spread": f"± {scale * usual.spread:.{digits}f} %",
         "distance": distance,

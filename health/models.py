@@ -13,7 +13,7 @@ from django.contrib.postgres.fields import ArrayField
 from django.db import models
 
 from devices.models import Device
-from health.baseline import Usual
+from health.baseline import PRIOR_CPU, PRIOR_ERRORS, PRIOR_MEMORY, Usual
 from health.choices import SecureBoot, Trigger, Verdict
 
 # What the agent reports where it cannot tell what runs.
@@ -134,7 +134,10 @@ class DeviceState(models.Model):
     def usual_cpu(self) -> Usual:
         """What is usual for its CPU, in percent."""
         return Usual(
-            self.baseline_samples, self.baseline_cpu_mean, self.baseline_cpu_variance
+            self.baseline_samples,
+            self.baseline_cpu_mean,
+            self.baseline_cpu_variance,
+            PRIOR_CPU,
         )
 
     @property
@@ -144,6 +147,7 @@ class DeviceState(models.Model):
             self.baseline_samples,
             self.baseline_memory_mean,
             self.baseline_memory_variance,
+            PRIOR_MEMORY,
         )
 
     @property
@@ -153,6 +157,7 @@ class DeviceState(models.Model):
             self.baseline_error_samples,
             self.baseline_error_mean,
             self.baseline_error_variance,
+            PRIOR_ERRORS,
         )
 
 

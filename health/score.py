@@ -6,7 +6,8 @@ Rules:
 - An anomaly is a value that lies far from what is usual for that very device: by four
   of its own spreads at least, and by a floor below which no difference matters.
   Error rates count only above what is usual.
-- Without a baseline, and of a silent device, nothing is said.
+- Without a baseline, and of a silent device, nothing is said. A baseline of few reports
+  has wider spreads, and whoever shows the anomaly says how sure it is.
 """
 
 from dataclasses import dataclass
@@ -48,7 +49,7 @@ def is_anomalous(
     Args:
         floor: the least distance that matters, in the unit of the value.
     """
-    if not usual.is_established:
+    if not usual.is_known:
         return False
     distance = value - usual.mean
     if only_above and distance < 0:

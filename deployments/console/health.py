@@ -7,6 +7,7 @@ from django.utils import timezone
 from deployments.insight import deployment_health
 from deployments.models import Deployment
 from hotswap.common.console import age
+from hotswap.common.words import counted
 
 SHOWN_ANOMALIES = 50
 # Every exposed device is looked at for each answer, so that many are asked less often.
@@ -62,7 +63,9 @@ def _distance(found: dict[str, Any]) -> str:
     name = found["measure"]
     return (
         f"{MEASURE_LOOKS[name][0]} {_shown(name, found['value'])}, "
-        f"{found['direction']} its usual {_shown(name, found['usual'])}"
+        f"{found['direction']} its usual {_shown(name, found['usual'])} "
+        f"({found['confidence']} confidence, "
+        f"{counted(found['baselineSamples'], 'report')})"
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from rest_framework import serializers
 
 from firmware.api.serializers import VersionField
+from health.baseline import CONFIDENCES
 from health.choices import SecureBoot
 from hotswap.common.api.serializers import (
     CamelSerializer,
@@ -89,7 +90,10 @@ class HeartbeatOutput(CamelSerializer):
 
 
 class UsualOutput(CamelSerializer):
-    """Mean and standard deviation, in the unit of the measure."""
+    """Mean and standard deviation, in the unit of the measure.
+
+    Of fewer than ten reports the deviation is wider than their own.
+    """
 
     mean = serializers.FloatField()
     spread = serializers.FloatField()
@@ -99,6 +103,10 @@ class BaselineOutput(CamelSerializer):
     """What is usual for the device; null where it is not known."""
 
     since = serializers.DateTimeField()
+    confidence = serializers.ChoiceField(
+        choices=CONFIDENCES,
+        help_text="medium from five healthy reports on, high from ten on",
+    )
     cpu_usage = UsualOutput()
     memory_usage = UsualOutput()
     error_rate = UsualOutput(allow_null=True)

@@ -346,14 +346,15 @@ def _learn(state: DeviceState, now: datetime) -> None:
 
 
 def baseline_of(state: DeviceState) -> dict[str, Any] | None:
-    """Return what is usual for a device, or None before ten healthy reports.
+    """Return what is usual for a device, or None before its first healthy report.
 
     Source: FR-FW-002, Device health baseline established.
     """
-    if not state.usual_cpu.is_established:
+    if not state.usual_cpu.is_known:
         return None
     return {
         "since": state.baseline_since,
+        "confidence": state.usual_cpu.confidence,
         "cpuUsage": _usual(state.usual_cpu),
         "memoryUsage": _usual(state.usual_memory),
         "errorRate": _usual(state.usual_errors),
@@ -361,7 +362,7 @@ def baseline_of(state: DeviceState) -> dict[str, Any] | None:
 
 
 def _usual(usual: Usual) -> dict[str, float] | None:
-    if not usual.is_established:
+    if not usual.is_known:
         return None
     return {"mean": round(usual.mean, 4), "spread": round(usual.spread, 4)}
 

@@ -39,15 +39,15 @@ def shown(client: ConsoleClient, device: Device, **query: str) -> str:
     return re.sub(r"\s+", " ", html.unescape(page))
 
 
-def test_a_baseline_that_is_not_known_says_how_many_reports_it_has(
+def test_a_baseline_of_few_reports_says_how_sure_it_is(
     viewer_client: ConsoleClient, device: Device
 ) -> None:
     beats(device, 3, application_metrics={})
 
     page = shown(viewer_client, device)
 
-    assert page.count("not known yet: 3 of 10 reports") == 2
-    assert page.count("not known yet: 0 of 10 reports") == 1
+    assert page.count("3, low confidence") == 2
+    assert page.count("not known: no healthy report yet") == 1
 
 
 def test_the_latest_value_is_measured_in_the_spreads_of_the_device(

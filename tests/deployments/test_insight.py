@@ -79,6 +79,34 @@ def test_exposed_devices_are_compared_with_their_baseline(
     assert (found_far["measure"], found_far["value"]) == ("cpuUsage", 45.0)
     assert found_far["usual"] == pytest.approx(5.0, abs=0.5)
     assert found_far["direction"] == "above"
+    assert (found_far["confidence"], found_far["baselineSamples"]) == ("high", 11)
+
+
+@pytest.mark.parametrize(
+    ("reports", "cpu", "confidence"),
+    [(1, 42, None), (1, 44, "low"), (2, 42, "low"), (5, 34, "medium")],
+)
+def test_an_anomaly_against_few_reports_is_seen_with_its_doubt(
+    world: World,
+    images: tuple[Firmware, Firmware],
+    reports: int,
+    cpu: float,
+    confidence: str | None,
+) -> None:
+    (canary,) = world.fleet(1, images[0])
+    for _ in range(reports - 1):
+        world.now += timedelta(minutes=5)
+        canary.beat()
+    deployment = world.launch(images[1])
+    world.update_offered()
+
+    canary.beat(cpu_usage=cpu)
+
+    found = metrics(deployment, world)["anomalies"]["devices"]
+    measures = [measure for device in found for measure in device["measures"]]
+    assert [measure["confidence"] for measure in measures] == (
+        [confidence] if confidence else []
+    )
 
 
 def test_a_silent_device_is_unknown_and_shows_no_value(

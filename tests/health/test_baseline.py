@@ -1,10 +1,14 @@
 """What is usual for a device: pure."""
 
+import math
 import statistics
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from health.baseline import FIRST_SAMPLES, Usual
+from health.score import is_anomalous
 
 VALUES = [3.0, 9.5, 4.25, 7.0, 5.5, 6.0, 2.0, 8.0, 4.0, 5.0]
 
@@ -21,8 +25,7 @@ def test_the_first_reports_count_alike(count: int) -> None:
     usual = learned(VALUES[:count])
 
     assert usual.mean == pytest.approx(statistics.fmean(VALUES[:count]))
-    assert usual.spread == pytest.approx(statistics.pstdev(VALUES[:count]))
-    assert usual.is_established == (count == FIRST_SAMPLES)
+    assert math.sqrt(usual.variance) == pytest.approx(statistics.pstdev(VALUES[:count]))
 
 
 def test_one_report_after_them_moves_it_by_a_hundredth() -> None:
@@ -56,3 +59,42 @@ def test_a_steady_measure_has_no_spread_to_measure_with() -> None:
         usual = usual.learn(0.1)
 
     assert usual.distance(0.2) is None
+
+
+@given(
+    samples=st.integers(1, 30),
+    variance=st.floats(0, 1e4),
+    prior=st.floats(0, 100),
+)
+def test_fewer_reports_never_make_for_a_narrower_spread(
+    samples: int, variance: float, prior: float
+) -> None:
+    fewer = Usual(samples, 0.0, variance, prior)
+    more = Usual(samples + 1, 0.0, variance, prior)
+
+    assert fewer.spread >= more.spread
+    assert more.spread >= math.sqrt(variance)
+    if samples >= FIRST_SAMPLES:
+        assert fewer.spread == math.sqrt(variance)
+
+
+@given(
+    values=st.lists(st.floats(0, 100), min_size=1, max_size=12),
+    value=st.floats(0, 100),
+    floor=st.floats(0.1, 50),
+)
+def test_what_is_closer_than_the_floor_is_never_an_anomaly(
+    values: list[float], value: float, floor: float
+) -> None:
+    usual = learned(values)
+
+    if abs(value - usual.mean) < floor:
+        assert not is_anomalous(value, usual, floor)
+
+
+@pytest.mark.parametrize(
+    ("samples", "confidence"),
+    [(1, "low"), (4, "low"), (5, "medium"), (9, "medium"), (10, "high"), (99, "high")],
+)
+def test_it_says_how_sure_it_is(samples: int, confidence: str) -> None:
+    assert Usual(samples).confidence == confidence

@@ -598,10 +598,13 @@ def test_ten_healthy_reports_make_a_baseline(device: Device) -> None:
     beat(device, 9, cpu_usage=12.0)
     after = latest_health(device, at(10))
 
-    assert (before["baseline"], before["baselineSamples"]) == (None, 9)
+    assert before["baselineSamples"] == 9
+    assert before["baseline"]["confidence"] == "medium"
+    assert before["baseline"]["cpuUsage"]["spread"] > 3
     assert after["baselineSamples"] == 10
     assert after["baseline"] == {
         "since": at(0),
+        "confidence": "high",
         "cpuUsage": {"mean": 11.0, "spread": 1.0},
         "memoryUsage": {"mean": 20.0, "spread": 0.0},
         "errorRate": {"mean": 0.0, "spread": 0.0},

@@ -30,7 +30,7 @@ def test_the_score_is_a_mean_over_devices(
         (50.0, Usual(10, 10.0, 100.0), True),
         (49.9, Usual(10, 10.0, 100.0), False),
         (30.0, Usual(10, 50.0, 0.0), True),
-        (99.0, Usual(9, 10.0, 0.0), False),
+        (99.0, Usual(0, 10.0, 0.0), False),
     ],
 )
 def test_an_anomaly_is_four_spreads_and_the_floor_away(
