@@ -17,6 +17,7 @@ from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import RadioFilter
 from unfold.decorators import display
 
+from deployments.api.serializers import RollbackInput
 from deployments.choices import (
     ACTIVE_DEPLOYMENTS,
     CANCELLABLE,
@@ -44,7 +45,7 @@ from deployments.console.report import devices_file, report_context
 from deployments.console.words import deployment_pill, is_over
 from deployments.models import Deployment, Quarantine, Stage, Target
 from deployments.selectors import current_stage
-from deployments.services import operate
+from deployments.services import operate, sweeps
 from deployments.services.launch import predict
 from deployments.services.progress import SETTLED
 from deployments.services.quarantine import release_quarantine
@@ -243,8 +244,7 @@ class RetryFailed(OperatingVerb):
         return super().applies(obj) and self.concerned(obj) > 0
 
     def concerned(self, obj: Deployment) -> int:
-        counts = status_counts(obj)
-        return counts.get(T.FAILED, 0) + counts.get(T.ROLLED_BACK, 0)
+        return sweeps.retriable(obj).count()
 
     def make_form(self, request: HttpRequest, obj: Deployment) -> ConsoleForm:
         return Verb.make_form(self, request, obj)
@@ -318,6 +318,95 @@ class RollBack(OperatingVerb):
             actor=user, deployment_id=obj.pk, reason=given["reason"]
         )
         return f"{obj} is rolling back."
+
+
+class PartForm(ReasonForm):
+    """A reason, and the part that goes back: a stage, a region, or devices."""
+
+    stage = forms.TypedChoiceField(coerce=int, required=False, empty_value=None)
+    region = forms.ChoiceField(required=False)
+    deviceIds = forms.CharField(
+        label="Device ids",
+        required=False,
+        widget=forms.Textarea(attrs={"rows": 3, "spellcheck": "false"}),
+        help_text="One a line, or separated by spaces or commas",
+    )
+    field_order = ("stage", "region", "deviceIds", "reason")
+
+    def __init__(self, *args: Any, deployment: Deployment, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        opened = deployment.stages.filter(opened_at__isnull=False)
+        self.fields["stage"].choices = [  # type: ignore[attr-defined]
+            ("", "–"),
+            *((each.number, str(each)) for each in opened),
+        ]
+        self.fields["region"].choices = [  # type: ignore[attr-defined]
+            ("", "–"),
+            *((each, each) for each in settings.REGIONS),
+        ]
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or {}
+        names = cleaned.get("deviceIds", "").replace(",", " ").split()
+        given = {
+            "stage": cleaned.get("stage"),
+            "region": cleaned.get("region"),
+            "deviceIds": names,
+        }
+        body = {"scope": {name: value for name, value in given.items() if value}}
+        if not self.errors:
+            asked = RollbackInput(data=body | {"reason": cleaned.get("reason", "")})
+            if asked.is_valid():
+                cleaned["scope"] = asked.validated_data["scope"]
+            else:
+                self.add_error(
+                    None, "Choose exactly one: a stage, a region, or devices."
+                )
+        return cleaned
+
+
+class RollBackPart(OperatingVerb):
+    """Sends a stage, a region or devices back while the deployment goes on."""
+
+    name = "rollback-part"
+    label = "Roll back a part"
+    icon = "undo"
+    allowed = REVERSIBLE
+
+    def heading(self, obj: Deployment) -> str:
+        return f"Roll back a part of {obj}"
+
+    def applies(self, obj: Deployment) -> bool:
+        return super().applies(obj) and obj.target_count > 1
+
+    def make_form(self, request: HttpRequest, obj: Deployment) -> ConsoleForm:
+        if request.method == "POST":
+            return PartForm(request.POST, deployment=obj)
+        names = ("stage", "region", "deviceIds")
+        chosen = {name: request.GET[name] for name in names if name in request.GET}
+        return PartForm(initial=chosen, deployment=obj)
+
+    def notes(self, obj: Deployment) -> tuple[str, ...]:
+        return (
+            (
+                "The devices of this part that run or may run the new firmware go back "
+                "to the one they ran before, and must prove it. Those of it that were "
+                "not given the order yet never will be."
+            ),
+            (
+                "The deployment goes on for all others. What goes back so counts "
+                "neither for nor against the gate, and is not tried again."
+            ),
+        )
+
+    def act(self, user: User, obj: Deployment, given: dict[str, Any]) -> str:
+        operate.rollback_deployment(
+            actor=user,
+            deployment_id=obj.pk,
+            reason=given["reason"],
+            scope=given["scope"],
+        )
+        return f"A part of {obj} goes back."
 
 
 class Release(Verb):
@@ -425,6 +514,7 @@ class DeploymentAdmin(ConsoleAdmin):
         RetryFailed,
         EditWaiting,
         CopyAsNew,
+        RollBackPart,
         RollBack,
         Cancel,
     )
@@ -554,8 +644,16 @@ class DeploymentAdmin(ConsoleAdmin):
             "health_url": self.url("health", obj.pk),
             "report_url": self.url("report", obj.pk),
             "foreseen": predict(obj, timezone.now()) if obj.is_waiting else None,
+            "part_url": self.part_url(request, obj),
             **live_context(obj),
         }
+
+    def part_url(self, request: HttpRequest, obj: Deployment) -> str:
+        """Return where a part is rolled back; empty where this person cannot."""
+        verb = RollBackPart()
+        if not verb.applies(obj) or verb.blocked(acting_person(request), obj):
+            return ""
+        return self.verb_url(verb, obj)
 
     def health_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Render the health, which is counted less often than the rest."""
@@ -587,6 +685,7 @@ class DeploymentAdmin(ConsoleAdmin):
                 "buttons": self.buttons(acting_person(request), obj),
                 "health_url": self.url("health", obj.pk),
                 "report_url": self.url("report", obj.pk),
+                "part_url": self.part_url(request, obj),
                 **context,
             },
             status=HTMX_STOP_POLLING if context["is_over"] else 200,

@@ -198,9 +198,12 @@ class BusyDevices(models.TextChoices):
     REJECT = "reject"
 
 
+# What an operator did to a device is no fault of it, nor of the image.
+OPERATOR_CODES = ("returned_by_operator", "left_out_by_operator")
 # Words of the server's own verdicts; a device that uses one is not taken at them.
 SERVER_ERRORS = frozenset(
     {
+        *OPERATOR_CODES,
         "rollback_unconfirmed",
         "no_previous_image",
         "rollback_forbidden",
@@ -286,6 +289,7 @@ class NotifiedEvent(models.TextChoices):
     SWITCHED = "deployment.switched", "Switched to green"
     SWITCHED_BACK = "deployment.switched_back", "Switched back to blue"
     ROLLBACK_STARTED = "rollback.started", "Rollback started"
+    ROLLBACK_FINISHED = "rollback.finished", "Rollback of a part finished"
     ROLLED_BACK = "deployment.rolled_back", "Rolled back"
     COMPLETED = "deployment.completed", "Deployment completed"
     FAILED = "deployment.failed", "Deployment failed"

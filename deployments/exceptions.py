@@ -2,6 +2,7 @@
 
 from hotswap.common.errors import (
     ConflictError,
+    FieldError,
     ForbiddenError,
     ImpossibleError,
     InvalidInputError,
@@ -56,6 +57,21 @@ class OwnLaunchError(ForbiddenError):
 
 class NothingToRetryError(ConflictError):
     code = "nothing_to_retry"
+
+
+class NothingToRollBackError(ConflictError):
+    code = "nothing_to_roll_back"
+
+
+class UnknownScopeError(ImpossibleError):
+    """A part that the deployment does not have."""
+
+    code = "unknown_scope"
+
+    @classmethod
+    def at(cls, pointer: str, code: str, detail: str) -> "UnknownScopeError":
+        detail = f"{detail} in this deployment"
+        return cls(detail, code=code, errors=[FieldError(pointer, code, detail)])
 
 
 class UpdateClosedError(ConflictError):

@@ -12,7 +12,7 @@ from typing import Any
 
 from django.db import connection
 
-from deployments.choices import TargetStatus
+from deployments.choices import OPERATOR_CODES, TargetStatus
 from deployments.models import Deployment, Event, Target
 from deployments.next_steps import next_step
 from deployments.returns import deployment_rollback
@@ -353,11 +353,16 @@ def failure_reasons(deployment: Deployment) -> list[dict[str, Any]]:
             SELECT error_code, count(*), min(message), count(*) FILTER (
                 WHERE status = 'rolled_back')
             FROM deployments_target
-            WHERE deployment_id = %s AND status = ANY(%s) AND error_code <> ''
+            WHERE deployment_id = %s AND status = ANY(%s)
+              AND error_code <> '' AND error_code <> ALL(%s)
             GROUP BY error_code
             ORDER BY count(*) DESC, error_code
             """,
-            [deployment.pk, [str(status) for status in GONE_WRONG]],
+            [
+                deployment.pk,
+                [str(status) for status in GONE_WRONG],
+                list(OPERATOR_CODES),
+            ],
         )
         return [
             {

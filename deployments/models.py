@@ -308,6 +308,11 @@ class Target(models.Model):
     returning_since = models.DateTimeField(
         null=True, help_text="when it was decided that the device goes back"
     )
+    is_withdrawn = models.BooleanField(
+        default=False,
+        db_default=False,
+        help_text="taken out by an operator: no evidence, and not tried again",
+    )
     updated_at = models.DateTimeField(default=timezone.now)
 
     class Meta:
@@ -494,7 +499,11 @@ class Event(models.Model):
 
 
 class Rollback(models.Model):
-    """A rollback of a whole deployment, and the numbers at the moment it began."""
+    """A rollback of a deployment or a part of it, with the numbers when it began.
+
+    One that `ends_deployment` leaves nothing to do but to go back. Any other was asked
+    for by an operator, and the deployment goes on beside it.
+    """
 
     deployment = models.ForeignKey(
         Deployment, on_delete=models.CASCADE, related_name="rollbacks"
@@ -505,9 +514,19 @@ class Rollback(models.Model):
     )
     reason = models.TextField()
     facts = models.JSONField(default=dict)
+    scope = models.JSONField(default=dict)
+    ends_deployment = models.BooleanField(default=True)
+    finished_at = models.DateTimeField(null=True)
 
     class Meta:
         ordering = ("-started_at",)
+        indexes = [
+            models.Index(
+                fields=["deployment"],
+                name="rollback_unfinished",
+                condition=models.Q(finished_at__isnull=True),
+            )
+        ]
 
     def __str__(self) -> str:
         return f"{self.started_at:%H:%M:%S} {self.reason}"

@@ -88,7 +88,15 @@ NEXT_STEPS = {
     "what runs.",
 }
 # Nothing is wrong with these devices.
-NOTHING_TO_DO = frozenset({"already_installed", "moved_on", "erased"})
+NOTHING_TO_DO = frozenset(
+    {
+        "already_installed",
+        "moved_on",
+        "erased",
+        "returned_by_operator",
+        "left_out_by_operator",
+    }
+)
 OTHERWISE = (
     "Read its log on the page of the device, then retry it or deploy a corrected image."
 )

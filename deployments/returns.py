@@ -3,8 +3,8 @@
 Rules:
 - Each way back of a device is one row: retried and sent back again, it has two. One
   that failed alone and could not be ordered back is a row, too.
-- A rollback of the whole deployment accounts for every exposed device, also for those
-  that could not be ordered back, with what became of it.
+- A rollback of the whole deployment or of a part accounts for every exposed device in
+  it, also for those that could not be ordered back, with what became of it.
 - Erased devices count nowhere.
 """
 
@@ -17,9 +17,11 @@ from django.db.models import Case, QuerySet, Value, When
 from deployments.choices import UNFINISHED, DeploymentStatus, TargetStatus
 from deployments.models import Deployment, Rollback, Target
 from deployments.next_steps import COPY, next_step
+from deployments.scopes import IN_SCOPE, WHOLE, Scope
 from deployments.services.rollbacks import (
     UNCONFIRMED,
     exposed_targets,
+    in_scope,
     left_alone,
     lost_targets,
     stuck_targets,
@@ -27,6 +29,7 @@ from deployments.services.rollbacks import (
 from devices.models import Device
 
 MAX_DEVICES = 1000
+MAX_PARTS = 100
 
 RESTORED = "restored"
 UNDER_WAY = "under way"
@@ -64,6 +67,7 @@ ROUNDS = """
         FROM orders GROUP BY target_id, round
     ), ends AS (
         SELECT t.id, t.device_id, t.deployment_id, t.stage_number, r.installed_at,
+               r.is_latest AND t.is_withdrawn AS was_withdrawn,
                COALESCE(NULLIF(r.cause, ''), t.error_code) AS cause,
                COALESCE(NULLIF(r.said, ''), t.message) AS said,
                CASE WHEN r.is_latest THEN t.error_code ELSE '' END AS error_code,
@@ -90,7 +94,8 @@ ROUNDS = """
           AND v.deployment_id = e.deployment_id AND v.event = 'device.failed'
           AND v.at BETWEEN e.installed_at AND e.ordered_at
     ) decided ON true
-    WHERE %(started)s::timestamptz IS NULL OR e.ended_at < %(started)s
+    WHERE NOT e.was_withdrawn
+      AND (%(started)s::timestamptz IS NULL OR e.ended_at < %(started)s)
     ORDER BY started_at DESC, d.device_id
     LIMIT %(most)s
 """
@@ -127,17 +132,19 @@ def _moment(rollback: Rollback | None) -> dict[str, Any] | None:
     }
 
 
-def _by_outcome(deployment: Deployment, started: datetime) -> dict[str, QuerySet[Any]]:
-    """Part the exposed devices by what became of them in the rollback."""
+def _by_outcome(
+    deployment: Deployment, started: datetime, scope: Scope = WHOLE
+) -> dict[str, QuerySet[Any]]:
+    """Part the exposed devices of a scope by what became of them in its rollback."""
     # The rollback ended by finding none; what became of them since is not its matter.
     lost = (
         Target.objects.none()
         if deployment.status == DeploymentStatus.ROLLED_BACK
-        else lost_targets(deployment)
+        else in_scope(lost_targets(deployment), scope)
     )
-    exposed = exposed_targets(deployment)
+    exposed = in_scope(exposed_targets(deployment), scope)
     back = exposed.filter(status=TargetStatus.ROLLED_BACK)
-    others = left_alone(deployment)
+    others = in_scope(left_alone(deployment), scope)
     return {
         FAILED: lost,
         # Those that are proved are ordered back by the next tick.
@@ -174,20 +181,22 @@ def with_outcomes(
     )
 
 
-def _times(deployment: Deployment, started: datetime) -> tuple[float, datetime] | None:
+def _times(
+    deployment: Deployment, started: datetime, scope: Scope
+) -> tuple[float, datetime] | None:
     """Return the median seconds to a proof, and the last of them."""
     with connection.cursor() as cursor:
         cursor.execute(
-            """
+            f"""
             SELECT percentile_cont(0.5) WITHIN GROUP (
                        ORDER BY extract(epoch FROM t.settled_at - %(started)s)::float8),
                    max(t.settled_at)
             FROM deployments_target t
             JOIN devices_device d ON d.id = t.device_id AND d.erased_at IS NULL
             WHERE t.deployment_id = %(deployment)s AND t.status = 'rolled_back'
-              AND t.settled_at >= %(started)s
-            """,
-            {"deployment": deployment.pk, "started": started},
+              AND t.settled_at >= %(started)s AND {IN_SCOPE}
+            """,  # noqa: S608
+            {"deployment": deployment.pk, "started": started, **scope.values},
         )
         median, last = cursor.fetchone()
     return None if last is None else (median, last)
@@ -206,26 +215,57 @@ def deployment_rollback(deployment: Deployment) -> dict[str, Any] | None:
     started = deployment.rollback_started_at
     if started is None:
         return None
-    kept = Rollback.objects.filter(deployment=deployment, started_at=started).first()
-    targets = _by_outcome(deployment, started)
-    counts = {outcome: found.count() for outcome, found in targets.items()}
-    times = _times(deployment, started)
+    kept = Rollback.objects.filter(
+        deployment=deployment, started_at=started, ends_deployment=True
+    ).first()
     is_over = deployment.status != DeploymentStatus.ROLLING_BACK
+    row = _accounted(deployment, kept, started, WHOLE, is_over=is_over)
+    # What is counted cannot be better than how the rollback ended.
+    if deployment.failure_reason.startswith(UNCONFIRMED):
+        row["outcome"] = FAILED
+    elif deployment.status == DeploymentStatus.FAILED and row["outcome"] == RESTORED:
+        row["outcome"] = RESTORED if row["restored"] else NOTHING
+    return row | {
+        "level": "deployment",
+        "stage": kept.stage_number if kept else None,
+        "reason": deployment.rollback_reason,
+    }
+
+
+def partial_rollback(deployment: Deployment, rollback: Rollback) -> dict[str, Any]:
+    """Return the rollback of a part, beside which the deployment went on.
+
+    Its fields are those of the whole one.
+    """
+    scope = Scope.from_json(rollback.scope)
+    is_over = rollback.finished_at is not None
+    row = _accounted(deployment, rollback, rollback.started_at, scope, is_over=is_over)
+    return row | {
+        "level": scope.level,
+        "stage": scope.stages[0] if len(scope.stages) == 1 else None,
+        "reason": rollback.reason,
+    }
+
+
+def _accounted(
+    deployment: Deployment,
+    kept: Rollback | None,
+    started: datetime,
+    scope: Scope,
+    *,
+    is_over: bool,
+) -> dict[str, Any]:
+    """Return what a rollback has come to, device by device."""
+    targets = _by_outcome(deployment, started, scope)
+    counts = {outcome: found.count() for outcome, found in targets.items()}
+    times = _times(deployment, started, scope)
     last = times[1] if times and is_over else None
     outcome = UNDER_WAY
     if is_over:
-        # What is counted cannot be better than how the rollback ended.
-        was_unconfirmed = deployment.failure_reason.startswith(UNCONFIRMED)
-        is_failed = deployment.status == DeploymentStatus.FAILED
-        if was_unconfirmed or counts[FAILED]:
-            outcome = FAILED
-        else:
-            outcome = NOTHING if is_failed else RESTORED
+        outcome = FAILED if counts[FAILED] else RESTORED
     return {
-        "level": "deployment",
         "deviceId": None,
-        "stage": kept.stage_number if kept else None,
-        "reason": deployment.rollback_reason,
+        "scope": scope.described(),
         "atThatMoment": _moment(kept),
         "startedAt": started,
         "devices": counts[RESTORED] + counts[FAILED] + counts[UNDER_WAY],
@@ -275,7 +315,7 @@ def _outcomes(
 
 
 def deployment_rollbacks(deployment: Deployment, now: datetime) -> dict[str, Any]:
-    """Return all rollbacks: of the deployment, then of devices alone, newest first.
+    """Return all rollbacks: of the deployment, of parts, of devices; newest first.
 
     A device that was on its way back when the whole deployment began to go back
     counts there only.
@@ -298,6 +338,10 @@ def deployment_rollbacks(deployment: Deployment, now: datetime) -> dict[str, Any
     alone += [_stuck(target) for target in _latest(stuck)]
     alone.sort(key=lambda row: row["startedAt"], reverse=True)
     results = [whole] if whole else []
+    results += [
+        partial_rollback(deployment, rollback)
+        for rollback in deployment.rollbacks.filter(ends_deployment=False)[:MAX_PARTS]
+    ]
     return {
         "id": str(deployment.pk),
         "total": (rows[0][-1] if rows else 0) + stuck.count() + len(results),

@@ -322,6 +322,42 @@ class ReasonInput(CamelSerializer):
     reason = StrictCharField(max_length=2000)
 
 
+class RollbackScopeInput(CamelSerializer):
+    """The part that goes back: exactly one of its fields."""
+
+    stage = StrictIntegerField(min_value=1, max_value=10_000, required=False)
+    region = StrictCharField(max_length=64, required=False)
+    device_ids = serializers.ListField(
+        child=StrictCharField(max_length=128),
+        min_length=1,
+        max_length=MAX_IDS_A_REQUEST,
+        required=False,
+    )
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if len(attrs) != 1:
+            names = ", ".join(camelize(str(name)) for name in self.fields)
+            raise serializers.ValidationError(
+                {
+                    camelize(name): [f"give exactly one of {names}"]
+                    for name in attrs or ("stage",)
+                },
+                code="conflict" if attrs else "required",
+            )
+        listed = attrs.get("device_ids", [])
+        if len(set(listed)) != len(listed):
+            raise serializers.ValidationError(
+                {"deviceIds": ["names a device twice"]}, code="duplicate"
+            )
+        return attrs
+
+
+class RollbackInput(ReasonInput):
+    """Why, and what if not the whole deployment."""
+
+    scope = RollbackScopeInput(required=False)
+
+
 class StageBrief(CamelSerializer):
     number = serializers.IntegerField()
     name = serializers.CharField()

@@ -70,6 +70,7 @@ urlpatterns = [
         )
         for verb in views.OperateView.verbs
     ),
+    path(f"{ONE}/rollback", views.RollbackView.as_view(), name="deployment-rollback"),
     path(f"{ONE}/copy", views.CopyView.as_view(), name="deployment-copy"),
     path(
         f"{ONE}/approve-stage",

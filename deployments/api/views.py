@@ -29,6 +29,7 @@ from deployments.api.serializers import (
     QuarantineOutput,
     ReasonInput,
     ReportInput,
+    RollbackInput,
     StageApprovalInput,
     created_output,
     deployment_output,
@@ -317,14 +318,13 @@ class DeploymentLogView(ListView):
 
 
 class OperateView(ApiView):
-    """Pause, resume, cancel or roll back a deployment, or retry what failed."""
+    """Pause, resume or cancel a deployment, or retry what failed."""
 
     roles = {"POST": Role.OPERATOR}
     verbs: ClassVar[dict[str, Any]] = {
         "pause": operate.pause_deployment,
         "resume": operate.resume_deployment,
         "cancel": operate.cancel_deployment,
-        "rollback": operate.rollback_deployment,
         "retry-failed": operate.retry_failed,
     }
     verb = ""
@@ -337,6 +337,20 @@ class OperateView(ApiView):
             actor=acting_person(request), deployment_id=deployment_id, **given
         )
         return Response(deployment_output(deployment))
+
+
+class RollbackView(ApiView):
+    roles = {"POST": Role.OPERATOR}
+
+    @extend_schema(request=RollbackInput, responses=DeploymentOutput)
+    @idempotent
+    def post(self, request: Request, deployment_id: Any) -> Response:
+        """Send the deployment back, or with `scope` a part of it."""
+        given = self.validated(RollbackInput, request.data)
+        deployment = operate.rollback_deployment(
+            actor=acting_person(request), deployment_id=deployment_id, **given
+        )
+        return Response(DeploymentOutput(deployment).data)
 
 
 class CopyView(ApiView):

@@ -313,6 +313,8 @@ def _first_rows(deployment: Deployment, now: datetime) -> list[dict[str, Any]]:
             else "",
             "next_step": row["nextStep"] if target.status in GONE_WRONG else "",
             "went_along": target.status in RETURNING and not row["errorCode"],
+            "can_go_back": target.status in (*IN_FLIGHT, T.SUCCESS)
+            and target.device.erased_at is None,
         }
         for target, row in zip(found, target_rows(deployment, found, now), strict=True)
     ]

@@ -9,6 +9,7 @@ from django.http import StreamingHttpResponse
 from django.utils import timezone
 from django.utils.html import format_html
 
+from deployments.choices import OPERATOR_CODES
 from deployments.console.health import health_context
 from deployments.console.words import (
     LEVEL_LOOKS,
@@ -43,9 +44,11 @@ def report_context(deployment: Deployment) -> dict[str, Any]:
     """Return all that the printable report shows, counted for this answer."""
     now = timezone.now()
     report = health_report(deployment, now)
-    # Those that only went back with the deployment are in the part of the rollback.
+    # Those that only went back with others are in the part of the rollback.
     own_failures = [
-        row for row in report["failedDevices"]["devices"] if row["errorCode"]
+        row
+        for row in report["failedDevices"]["devices"]
+        if row["errorCode"] and row["errorCode"] not in OPERATOR_CODES
     ]
     return {
         "report": report,

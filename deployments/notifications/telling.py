@@ -7,7 +7,7 @@ Rules:
   counts all of them.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -43,14 +43,20 @@ def tell(
     *,
     now: datetime,
     stage_number: int | None = None,
+    details: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write down who is to be told of an event of a deployment."""
+    """Write down who is to be told of an event of a deployment.
+
+    Args:
+        details: what is told beside the message.
+    """
     if event not in NotifiedEvent.values:
         return
     listeners = _listeners(event)
     if not listeners:
         return
     data: dict[str, Any] = {"deployment": _described(deployment), "message": message}
+    data |= details or {}
     if event == NotifiedEvent.PAUSED:
         data["reason"] = str(deployment.pause_reasons[-1])
     stage = (

@@ -26,9 +26,15 @@ from deployments.choices import (
     UpdateStatus,
 )
 from deployments.models import Deployment, Stage, Target, Update
+from deployments.scopes import WHOLE
 from deployments.services import late_watch, sweeps
 from deployments.services.launch import launch_scheduled
 from deployments.services.log import log
+from deployments.services.parts import (
+    continue_partial_rollbacks,
+    log_ordered,
+    told_of,
+)
 from deployments.services.progress import (
     count_silence,
     count_stages,
@@ -157,6 +163,7 @@ def _advance_running(
     deployment: Deployment, now: datetime, awake_since: datetime
 ) -> None:
     _sweep_devices(deployment, now, awake_since)
+    continue_partial_rollbacks(deployment, now)
     if deployment.cancel_requested_at is not None:
         sweeps.stop_unstarted(deployment, now)
         _finish_cancel(deployment, now)
@@ -441,20 +448,12 @@ def begin_rollback(
         now=now,
         level=Level.ERROR,
         stage_number=stage_number,
+        details=told_of(WHOLE),
     )
     _record(deployment, "rollback-started", reason)
     if deployment.live_fleet == LiveFleet.GREEN:
         _switch(deployment, LiveFleet.BLUE, "deployment.switched_back", now)
-    count = sweeps.send_back(deployment, now)
-    if count:
-        log(
-            deployment,
-            "rollback.ordered",
-            f"{counted(count, 'device is', 'devices are')} ordered back to former"
-            " firmware",
-            now=now,
-            level=Level.WARNING,
-        )
+    log_ordered(deployment, sweeps.send_back(deployment, now), now)
     logger.warning(
         "Rollback started",
         extra={"deploymentId": str(deployment.pk), "reason": reason},
@@ -479,6 +478,7 @@ def _advance_rollback(
             deployment.next_check_at,
         )
         return
+    deployment.rollbacks.filter(finished_at__isnull=True).update(finished_at=now)
     exposed = targets.filter(exposed_at__isnull=False, device__erased_at__isnull=True)
     lost = lost_targets(deployment)
     count = lost.count()
@@ -514,6 +514,7 @@ def _advance_watch(
     deployment: Deployment, now: datetime, awake_since: datetime
 ) -> None:
     decision = late_watch.advance(deployment, now, awake_since)
+    continue_partial_rollbacks(deployment, now)
     if decision is not None:
         begin_rollback(
             deployment,

@@ -1,6 +1,8 @@
 """The log of a deployment."""
 
+from collections.abc import Mapping
 from datetime import datetime
+from typing import Any
 
 from deployments.choices import Level
 from deployments.models import Deployment, Event
@@ -21,8 +23,13 @@ def log(
     level: Level = Level.INFO,
     device: Device | None = None,
     stage_number: int | None = None,
+    details: Mapping[str, Any] | None = None,
 ) -> None:
-    """Append one line, and tell who is to be told, in the transaction of the deed."""
+    """Append one line, and tell who is to be told, in the transaction of the deed.
+
+    Args:
+        details: what a notification tells beside the message.
+    """
     Event.objects.create(
         deployment=deployment,
         at=now,
@@ -32,4 +39,11 @@ def log(
         stage_number=stage_number,
         message=message,
     )
-    tell(deployment, event, message, now=now, stage_number=stage_number)
+    tell(
+        deployment,
+        event,
+        message,
+        now=now,
+        stage_number=stage_number,
+        details=details,
+    )

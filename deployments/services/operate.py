@@ -4,9 +4,10 @@ Each takes the lock, looks at the status, and acts; of two at once one wins and 
 other is told the new status (409).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from django.conf import settings
@@ -32,6 +33,7 @@ from deployments.models import Deployment
 from deployments.services import late_watch, sweeps
 from deployments.services.advance import begin_rollback, go_on
 from deployments.services.log import log
+from deployments.services.parts import begin_partial_rollback, resolve_scope
 from deployments.services.progress import count_stages, progress_of
 from deployments.strategies.decide import is_obstructed
 from hotswap.common import audit
@@ -46,8 +48,13 @@ def _acting(
     allowed: tuple[DeploymentStatus, ...],
     verb: str,
     reason: str,
+    **details: Any,
 ) -> Iterator[Deployment]:
-    """Lock a deployment, check that the verb fits, and write down who did it."""
+    """Lock a deployment, check that the verb fits, and write down who did it.
+
+    Args:
+        details: what the audit trail says beside the reason.
+    """
     with transaction.atomic():
         deployment = (
             Deployment.objects.select_for_update(of=("self",), no_key=True)
@@ -69,7 +76,7 @@ def _acting(
             verb=f"deployment.{verb.replace(' ', '-')}",
             object_kind="deployment",
             object_id=deployment.pk,
-            details={"reason": reason},
+            details={"reason": reason, **details},
         )
 
 
@@ -244,12 +251,44 @@ def cancel_deployment(
 
 
 def rollback_deployment(
-    *, actor: User, deployment_id: UUID, reason: str, now: datetime | None = None
+    *,
+    actor: User,
+    deployment_id: UUID,
+    reason: str,
+    scope: Mapping[str, Any] | None = None,
+    now: datetime | None = None,
 ) -> Deployment:
-    """Send every exposed device back to the firmware it ran before."""
+    """Send exposed devices back to the firmware they ran before.
+
+    Args:
+        scope: the part that goes back while the deployment goes on, as in
+            `resolve_scope`; without it the whole deployment goes back.
+
+    Raises:
+        DeploymentNotFoundError, WrongStatusError.
+        UnknownScopeError: the deployment has no such part.
+        NothingToRollBackError: nothing of the part was given the new firmware.
+
+    Source: FR-FW-006, manual rollback.
+    """
     now = now or timezone.now()
-    with _acting(actor, deployment_id, REVERSIBLE, "rolled back", reason) as deployment:
-        begin_rollback(
-            deployment, reason=f"by an operator: {reason}", now=now, stage_number=None
-        )
+    why = f"by an operator: {reason}"
+    verb, details = "rolled back", _audited_scope(scope)
+    with _acting(
+        actor, deployment_id, REVERSIBLE, verb, reason, **details
+    ) as deployment:
+        if scope is None:
+            begin_rollback(deployment, reason=why, now=now, stage_number=None)
+        else:
+            part = resolve_scope(deployment, scope)
+            begin_partial_rollback(deployment, part, reason=why, now=now)
     return deployment
+
+
+def _audited_scope(scope: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the part that went back for the audit trail, which names no device."""
+    if scope is None:
+        return {}
+    if "device_ids" in scope:
+        return {"scope": {"devices": len(scope["device_ids"])}}
+    return {"scope": dict(scope)}

@@ -34,6 +34,7 @@ SETTLED = (T.SUCCESS, T.FAILED, T.ROLLED_BACK, T.SKIPPED, T.CANCELLED)
 NEUTRAL_CODES = (
     "already_installed",
     "disabled",
+    "left_out_by_operator",
     "moved_on",
     "quarantined",
     "secure_boot_required",
@@ -62,6 +63,9 @@ class StageCounts:
     # and how many there are by code, given up or not.
     unreached_failed: int = 0
     fetch_errors: dict[str, int] = field(default_factory=dict)
+    # Taken out by an operator, and of those the ones that went or are to go back.
+    withdrawn: int = 0
+    withdrawn_failed: int = 0
 
     @property
     def total(self) -> int:
@@ -73,7 +77,8 @@ class StageCounts:
 
     @property
     def failed(self) -> int:
-        return sum(self.by_status[status] for status in JUDGED_FAILED)
+        gone = sum(self.by_status[status] for status in JUDGED_FAILED)
+        return gone - self.withdrawn_failed
 
     @property
     def evidence_against(self) -> int:
@@ -102,6 +107,8 @@ class StageCounts:
         self.unreached_failed += other.unreached_failed
         for code, count in other.fetch_errors.items():
             self.fetch_errors[code] = self.fetch_errors.get(code, 0) + count
+        self.withdrawn += other.withdrawn
+        self.withdrawn_failed += other.withdrawn_failed
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +125,7 @@ def count_stages(deployment: Deployment) -> dict[int, StageCounts]:
     """Count the targets of each stage, by one statement."""
     rows = (
         Target.objects.filter(deployment=deployment)
-        .values("stage_number", "status", "error_code")
+        .values("stage_number", "status", "error_code", "is_withdrawn")
         .annotate(number=Count("*"), exposed=Count("exposed_at"))
         .order_by()
     )
@@ -127,7 +134,8 @@ def count_stages(deployment: Deployment) -> dict[int, StageCounts]:
         status, code, number = row["status"], row["error_code"], row["number"]
         # Nobody will ever know how these would have ended, order or not.
         is_erased = status == T.CANCELLED and code == "erased"
-        exposed = 0 if is_erased else row["exposed"]
+        is_neutral = is_erased or row["is_withdrawn"]
+        exposed = 0 if is_neutral else row["exposed"]
         counts = stages.setdefault(row["stage_number"], StageCounts())
         counts.by_status[status] += number
         counts.exposed += exposed
@@ -138,7 +146,10 @@ def count_stages(deployment: Deployment) -> dict[int, StageCounts]:
         if exposed and code in FETCH_ERRORS and status in (T.PENDING, T.FAILED):
             counts.fetch_errors[code] = counts.fetch_errors.get(code, 0) + exposed
             counts.unreached_failed += exposed if status == T.FAILED else 0
-        if is_erased:
+        if row["is_withdrawn"]:
+            counts.withdrawn += number
+            counts.withdrawn_failed += number if status in JUDGED_FAILED else 0
+        if is_neutral:
             counts.neutral += number
         elif status in (T.SKIPPED, T.CANCELLED) and code in NEUTRAL_CODES:
             counts.neutral += number - exposed
@@ -300,6 +311,7 @@ def progress_of(
                     sorted(count.fetch_errors.items(), key=lambda each: -each[1])
                 ),
                 known_unreached=stage.known_unreached,
+                withdrawn=count.withdrawn,
             )
         )
     return tuple(facts)

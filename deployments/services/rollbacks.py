@@ -1,4 +1,4 @@
-"""The rollbacks of whole deployments, with the numbers of the moment they began.
+"""The rollbacks of deployments and their parts, with the numbers when they began.
 
 What is counted later is another number: devices settle, are retried, are erased. So
 the numbers are kept, in the transaction that decides.
@@ -11,6 +11,7 @@ from django.db.models import Count, Exists, F, OuterRef, Q, QuerySet
 
 from deployments.choices import OrderKind, TargetStatus
 from deployments.models import Deployment, Rollback, Target, Update
+from deployments.scopes import WHOLE, Scope
 from deployments.services.offers import has_moved_on
 from deployments.services.progress import (
     JUDGED_FAILED,
@@ -44,12 +45,20 @@ def _numbers(counts: StageCounts) -> dict[str, Any]:
 
 
 def keep_rollback(
-    deployment: Deployment, *, reason: str, now: datetime, stage_number: int | None
-) -> None:
+    deployment: Deployment,
+    *,
+    reason: str,
+    now: datetime,
+    stage_number: int | None,
+    scope: Scope = WHOLE,
+    ends_deployment: bool = True,
+) -> Rollback:
     """Write down what tripped and the numbers, before any device is sent back.
 
     Args:
         stage_number: of the stage whose gate decided; None when a person did.
+        scope: what goes back.
+        ends_deployment: False where the deployment goes on beside it.
 
     Source: FR-FW-006, steps 1 and 7.
     """
@@ -66,8 +75,10 @@ def keep_rollback(
     latest = failed.order_by("-stage_number", "rank").values_list(
         "device_id", "error_code"
     )
-    Rollback.objects.create(
+    return Rollback.objects.create(
         deployment=deployment,
+        scope=scope.to_json(),
+        ends_deployment=ends_deployment,
         started_at=now,
         stage_number=stage_number,
         reason=reason,
@@ -90,6 +101,17 @@ def keep_rollback(
             ],
         },
     )
+
+
+def in_scope(targets: QuerySet[Target], scope: Scope) -> QuerySet[Target]:
+    """Keep the targets that a rollback is about; the same condition as `IN_SCOPE`."""
+    if scope.stages:
+        targets = targets.filter(stage_number__in=scope.stages)
+    if scope.region:
+        targets = targets.filter(device__region=scope.region)
+    if scope.devices:
+        targets = targets.filter(device__in=scope.devices)
+    return targets
 
 
 def exposed_targets(deployment: Deployment) -> QuerySet[Target]:

@@ -148,6 +148,12 @@ def _gate(
     planned: Stage, stage: StageProgress, gate: Gate, now: datetime
 ) -> PassStage | Pause | Wait:
     if stage.size == 0:
+        if stage.withdrawn and not stage.is_accepted:
+            return Pause(
+                stage.number,
+                f"an operator took all of {counted(stage.withdrawn, 'device')} out of "
+                "the stage: no evidence is left to go on",
+            )
         return PassStage(stage.number, None)
     needed = stage.size * gate.minimum_exposure_percent / 100
     if stage.exposed < needed or stage.exposed == 0:

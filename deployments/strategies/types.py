@@ -101,6 +101,7 @@ class StageProgress:
         opened_at, settled_at, passed_at: None as long as it has not happened.
         is_accepted: an operator resumed in spite of the warning of this stage.
         is_approved: a person let this stage open.
+        withdrawn: devices that an operator took out; they are not in `size`.
     """
 
     number: int
@@ -120,6 +121,7 @@ class StageProgress:
     unreached: int = 0
     fetch_errors: tuple[tuple[str, int], ...] = ()
     known_unreached: int = 0
+    withdrawn: int = 0
 
 
 @dataclass(frozen=True, slots=True)

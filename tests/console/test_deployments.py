@@ -179,6 +179,38 @@ def test_rolling_back_points_at_failed_devices_only_where_there_are_any(
     assert "Nothing needs to be done while they report." in part
 
 
+def test_one_device_is_rolled_back_from_its_row(
+    operator_client: ConsoleClient, scene: Scene
+) -> None:
+    scene.world.update_offered()
+    name = next(iter(scene.world.devices))
+    url = url_of(scene.deployment, "rollback-part")
+
+    page = operator_client.get(url_of(scene.deployment, "live")).content.decode()
+    dialog = operator_client.get(f"{url}?deviceIds={name}").content.decode()
+    operator_client.post(url, {"deviceIds": name, "reason": "too warm"})
+
+    assert f"{url}?deviceIds={name}" in page
+    assert f"{url}?stage=1" in page
+    assert f">\n{name}</textarea>" in dialog
+    gone = scene.deployment.targets.get(device__device_id=name)
+    assert (gone.status, gone.is_withdrawn) == ("rolling_back", True)
+
+
+def test_a_part_is_one_thing(operator_client: ConsoleClient, scene: Scene) -> None:
+    scene.world.update_offered()
+    url = url_of(scene.deployment, "rollback-part")
+
+    neither = operator_client.post(url, {"reason": "too warm"})
+    both = operator_client.post(
+        url, {"stage": "1", "region": "EU", "reason": "too warm"}
+    )
+
+    for answer in (neither, both):
+        assert b"Choose exactly one" in answer.content
+    assert not scene.deployment.rollbacks.exists()
+
+
 def test_a_verb_that_came_too_late_says_so(
     operator_client: ConsoleClient, scene: Scene
 ) -> None:

@@ -22,6 +22,7 @@ from deployments.services.sweeps.failure import (
 )
 from deployments.services.sweeps.plans import (
     fail_vanished,
+    retriable,
     retry,
     retry_unreached,
     skip_unseen,
@@ -50,6 +51,7 @@ __all__ = [
     "give_up_returns",
     "prove",
     "recall_strays",
+    "retriable",
     "retry",
     "retry_unreached",
     "send_back",

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from django.db.models import Exists, OuterRef, Q
+from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from deployments.choices import FETCH_ERRORS, TargetStatus
 from deployments.models import Deployment, Target, Update
@@ -18,19 +18,26 @@ from deployments.services.sweeps.statements import (
 from deployments.windows import NO_ZONE_CODE
 
 
+def retriable(deployment: Deployment) -> QuerySet[Target]:
+    """Return the targets that failed, or whose device was sent back alone.
+
+    What an operator has ordered back is not among them.
+    """
+    return Target.objects.filter(
+        _without_order(),
+        deployment=deployment,
+        is_withdrawn=False,
+        status__in=[TargetStatus.FAILED, TargetStatus.ROLLED_BACK],
+    )
+
+
 def retry(deployment: Deployment, now: datetime) -> int:
-    """Plan every target anew that failed, or whose device was sent back alone.
+    """Plan every target anew that may be tried again.
 
     Returns:
         How many there are.
     """
-    return _plan_anew(
-        Q(
-            deployment=deployment,
-            status__in=[TargetStatus.FAILED, TargetStatus.ROLLED_BACK],
-        ),
-        now,
-    )
+    return _plan_anew(retriable(deployment), now)
 
 
 def retry_unreached(
@@ -44,21 +51,24 @@ def retry_unreached(
     Returns:
         How many there are.
     """
-    return _plan_anew(
-        Q(
-            deployment=deployment,
-            stage_number__in=stage_numbers,
-            status__in=[TargetStatus.FAILED, TargetStatus.PENDING],
-            exposed_at__isnull=False,
-            error_code__in=FETCH_ERRORS,
-        ),
-        now,
+    unreached = Target.objects.filter(
+        _without_order(),
+        deployment=deployment,
+        stage_number__in=stage_numbers,
+        status__in=[TargetStatus.FAILED, TargetStatus.PENDING],
+        exposed_at__isnull=False,
+        error_code__in=FETCH_ERRORS,
     )
+    return _plan_anew(unreached, now)
 
 
-def _plan_anew(which: Q, now: datetime) -> int:
+def _without_order() -> Q:
     unfinished = Update.objects.filter(target=OuterRef("pk"), closed_at__isnull=True)
-    return Target.objects.filter(which, ~Exists(unfinished)).update(
+    return ~Q(Exists(unfinished))
+
+
+def _plan_anew(targets: QuerySet[Target], now: datetime) -> int:
+    return targets.update(
         status=TargetStatus.PENDING,
         attempt=0,
         rollback_attempt=0,

@@ -3,6 +3,7 @@
 from datetime import datetime, timedelta
 
 from deployments.models import Deployment
+from deployments.scopes import IN_SCOPE, WHOLE, Scope
 from deployments.services.log import INTO_LOG
 from deployments.services.sweeps.statements import (
     HAS_BEGUN,
@@ -17,12 +18,23 @@ from deployments.services.sweeps.statements import (
 ROLLBACK_PATIENCE = timedelta(hours=1)
 
 
-def send_back(deployment: Deployment, now: datetime) -> int:
+def send_back(
+    deployment: Deployment,
+    now: datetime,
+    scope: Scope = WHOLE,
+    *,
+    withdraws: bool = False,
+) -> int:
     """Order every exposed device back that runs, or may run, the new image.
 
     Level-triggered: run at every tick of a rollback, so that an order given in the
     very moment the rollback began is found by the next one. Devices that were never
     exposed are cancelled; those that a later deployment has updated are left alone.
+
+    Args:
+        scope: which devices are meant; of the others none is touched.
+        withdraws: an operator takes them out of a deployment that goes on: what had
+            not failed by itself counts for nothing from now on.
 
     Returns:
         How many devices were newly ordered back.
@@ -33,15 +45,22 @@ def send_back(deployment: Deployment, now: datetime) -> int:
         f"""
         WITH unexposed AS (
             UPDATE deployments_target t
-            SET status = 'cancelled', settled_at = %(now)s, updated_at = %(now)s
+            SET status = 'cancelled', settled_at = %(now)s, updated_at = %(now)s,
+                is_withdrawn = %(withdraws)s,
+                error_code = CASE WHEN %(withdraws)s
+                    THEN 'left_out_by_operator' ELSE t.error_code END,
+                message = CASE WHEN %(withdraws)s
+                    THEN 'an operator took it out before its order'
+                    ELSE t.message END
             WHERE t.deployment_id = %(deployment)s AND t.status = 'pending'
-              AND t.exposed_at IS NULL
+              AND t.exposed_at IS NULL AND {IN_SCOPE}
         ), open_orders AS (
             SELECT u.id FROM deployments_update u
+            JOIN deployments_target t ON t.id = u.target_id
             WHERE u.deployment_id = %(deployment)s AND u.closed_at IS NULL
-              AND u.kind = 'install'
+              AND u.kind = 'install' AND {IN_SCOPE}
             ORDER BY u.id
-            FOR NO KEY UPDATE SKIP LOCKED
+            FOR NO KEY UPDATE OF u SKIP LOCKED
         ), closed AS (
             UPDATE deployments_update u
             SET status = 'superseded', closed_at = %(now)s
@@ -50,7 +69,7 @@ def send_back(deployment: Deployment, now: datetime) -> int:
         ), concerned AS (
             SELECT t.id, false AS was_open FROM deployments_target t
             WHERE t.deployment_id = %(deployment)s
-              AND t.status IN ('pending', 'success', 'failed')
+              AND t.status IN ('pending', 'success', 'failed') AND {IN_SCOPE}
             UNION ALL
             SELECT target_id, true FROM closed
         ), judged AS MATERIALIZED (  -- Else each use below would ask again.
@@ -82,13 +101,19 @@ def send_back(deployment: Deployment, now: datetime) -> int:
                     WHEN judged.has_moved_on THEN 'moved_on'
                     WHEN t.from_firmware_id IS NULL THEN 'no_previous_image'
                     WHEN judged.is_locked THEN 'rollback_forbidden'
+                    WHEN %(withdraws)s AND t.status <> 'failed'
+                        THEN 'returned_by_operator'
                     ELSE t.error_code END,
+                is_withdrawn = t.is_withdrawn
+                    OR (%(withdraws)s AND t.status <> 'failed'),
                 message = CASE
                     WHEN judged.has_moved_on
                         THEN 'a later deployment has updated the device'
                     WHEN t.from_firmware_id IS NULL
                         THEN 'its former image is not on the server'
                     WHEN judged.is_locked THEN '{LOCKED_SAID}'
+                    WHEN %(withdraws)s AND t.status <> 'failed'
+                        THEN 'an operator ordered it back'
                     ELSE t.message END,
                 settled_at = CASE
                     WHEN judged.has_moved_on OR t.from_firmware_id IS NULL
@@ -112,7 +137,12 @@ def send_back(deployment: Deployment, now: datetime) -> int:
         )
         SELECT count(*) FROM moved WHERE status = 'rolling_back'
         """,
-        {**identity(deployment), "now": now},
+        {
+            **identity(deployment),
+            **scope.values,
+            "now": now,
+            "withdraws": withdraws,
+        },
     )
 
 

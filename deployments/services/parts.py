@@ -1,0 +1,228 @@
+"""Rollbacks of a part of a deployment that goes on beside them.
+
+Rules:
+- An operator names the part: a stage, a region, or devices. Nothing else is touched.
+- What goes back so is no evidence: it counts neither for nor against the gate, and it
+  is not tried again by this deployment. What had failed by itself stays a failure.
+- The devices prove their former image as in any rollback. When the last of them has
+  settled, the log says how many are back.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from deployments.choices import (
+    UNFINISHED,
+    DeploymentStatus,
+    Level,
+    Strategy,
+    TargetStatus,
+)
+from deployments.exceptions import NothingToRollBackError, UnknownScopeError
+from deployments.models import Deployment, Rollback, Target
+from deployments.notifications.telling import NAMED_DEVICES
+from deployments.scopes import Scope
+from deployments.services import sweeps
+from deployments.services.log import log
+from deployments.services.rollbacks import (
+    exposed_targets,
+    in_scope,
+    keep_rollback,
+    lost_targets,
+)
+from devices.models import Device
+from hotswap.common.errors import FieldError
+from hotswap.common.words import counted
+
+RETURNED = (
+    TargetStatus.ROLLING_BACK,
+    TargetStatus.ROLLED_BACK,
+    TargetStatus.SKIPPED,
+    TargetStatus.CANCELLED,
+)
+
+
+def stage_names(deployment: Deployment) -> dict[int, str]:
+    return dict(deployment.stages.values_list("number", "name"))
+
+
+def told_of(scope: Scope) -> dict[str, Any]:
+    """Return what a notification tells of the scope of a rollback."""
+    if not scope.devices:
+        return {"scope": scope.described()}
+    names = (
+        Device.objects.filter(pk__in=scope.devices, erased_at__isnull=True)
+        .order_by("device_id")
+        .values_list("device_id", flat=True)[:NAMED_DEVICES]
+    )
+    return {
+        "scope": scope.described(),
+        "devices": [{"id": name} for name in names],
+        "total": len(scope.devices),
+    }
+
+
+def begin_partial_rollback(
+    deployment: Deployment, scope: Scope, *, reason: str, now: datetime
+) -> Rollback:
+    """Order a part of a deployment back; the caller holds its lock.
+
+    Raises:
+        NothingToRollBackError: no device of the part has the new image or may have it.
+
+    Source: FR-FW-006, manual rollback.
+    """
+    concerned = in_scope(exposed_targets(deployment), scope)
+    if not concerned.exclude(status__in=RETURNED).exists():
+        raise NothingToRollBackError(
+            "no device of this part was given the new firmware, or all went back"
+        )
+    rollback = keep_rollback(
+        deployment,
+        reason=reason,
+        now=now,
+        stage_number=None,
+        scope=scope,
+        ends_deployment=False,
+    )
+    what = scope.in_words(stage_names(deployment))
+    log(
+        deployment,
+        "rollback.started",
+        f"{what} alone: {reason}",
+        now=now,
+        level=Level.WARNING,
+        stage_number=scope.stages[0] if len(scope.stages) == 1 else None,
+        details=told_of(scope),
+    )
+    count = sweeps.send_back(deployment, now, scope, withdraws=True)
+    log_ordered(deployment, count, now)
+    if deployment.status == DeploymentStatus.COMPLETED:
+        # The tick looks after it until they are back, however long it was over.
+        deployment.watching_until = deployment.watching_until or now
+    deployment.updated_at = now
+    deployment.save(update_fields=["watching_until", "updated_at"])
+    return rollback
+
+
+def log_ordered(deployment: Deployment, count: int, now: datetime) -> None:
+    """Log how many devices were newly ordered back, if any were."""
+    if count:
+        log(
+            deployment,
+            "rollback.ordered",
+            f"{counted(count, 'device is', 'devices are')} ordered back to former"
+            " firmware",
+            now=now,
+            level=Level.WARNING,
+        )
+
+
+def continue_partial_rollbacks(deployment: Deployment, now: datetime) -> None:
+    """Go on with the rollbacks of parts, and end those whose devices have settled."""
+    unfinished = Rollback.objects.filter(
+        deployment=deployment, finished_at__isnull=True, ends_deployment=False
+    )
+    for rollback in unfinished.order_by("pk"):
+        scope = Scope.from_json(rollback.scope)
+        sweeps.send_back(deployment, now, scope, withdraws=True)
+        targets = in_scope(Target.objects.filter(deployment=deployment), scope)
+        if not targets.filter(status__in=UNFINISHED).exists():
+            _finish(deployment, rollback, scope, now)
+
+
+def _finish(
+    deployment: Deployment, rollback: Rollback, scope: Scope, now: datetime
+) -> None:
+    rollback.finished_at = now
+    rollback.save(update_fields=["finished_at"])
+    names = stage_names(deployment)
+    log(
+        deployment,
+        "rollback.finished",
+        f"{scope.in_words(names)}: {outcome_in_words(deployment, scope)}",
+        now=now,
+        level=Level.ERROR if lost_in(deployment, scope) else Level.INFO,
+        details=told_of(scope),
+    )
+
+
+def lost_in(deployment: Deployment, scope: Scope) -> int:
+    """Count the devices of a part that are not known to run their former image."""
+    return in_scope(lost_targets(deployment), scope).count()
+
+
+def outcome_in_words(deployment: Deployment, scope: Scope) -> str:
+    """Say how many devices of a part are back on their former firmware."""
+    lost = lost_in(deployment, scope)
+    back = (
+        in_scope(exposed_targets(deployment), scope)
+        .filter(status=TargetStatus.ROLLED_BACK)
+        .count()
+    )
+    said = f"{counted(back, 'device')} proved the former firmware"
+    if lost:
+        said += f", {counted(lost, 'device has', 'devices have')} not"
+    return said
+
+
+def resolve_scope(deployment: Deployment, asked: Mapping[str, Any]) -> Scope:
+    """Turn what a person names into a scope.
+
+    Args:
+        asked: one of `stage` (its number), `region`, and `device_ids` (their names).
+
+    Raises:
+        UnknownScopeError: the deployment has no such stage, no device of the region,
+            or not each of the devices; names the field.
+    """
+    if "stage" in asked:
+        return _stage_scope(deployment, asked["stage"])
+    if "region" in asked:
+        return _region_scope(deployment, asked["region"])
+    return _device_scope(deployment, asked["device_ids"])
+
+
+def _stage_scope(deployment: Deployment, number: int) -> Scope:
+    if not deployment.stages.filter(number=number).exists():
+        raise UnknownScopeError.at(
+            "/scope/stage", "unknown_stage", f"no stage {number}"
+        )
+    return Scope(stages=(number,))
+
+
+def _region_scope(deployment: Deployment, region: str) -> Scope:
+    if deployment.strategy == Strategy.REGIONAL:
+        # Its stages are the regions as they were frozen at the start.
+        numbers = deployment.stages.filter(name=region).values_list("number", flat=True)
+        if numbers:
+            return Scope(stages=tuple(numbers))
+    elif Target.objects.filter(deployment=deployment, device__region=region).exists():
+        return Scope(region=region)
+    raise UnknownScopeError.at(
+        "/scope/region", "unknown_region", f"no device of the region {region!r}"
+    )
+
+
+def _device_scope(deployment: Deployment, names: Sequence[str]) -> Scope:
+    found = dict(
+        Target.objects.filter(
+            deployment=deployment, device__device_id__in=names
+        ).values_list("device__device_id", "device_id")
+    )
+    missing = [
+        FieldError(
+            f"/scope/deviceIds/{index}",
+            "unknown_device",
+            f"{name!r} is not part of this deployment",
+        )
+        for index, name in enumerate(names)
+        if name not in found
+    ]
+    if missing:
+        raise UnknownScopeError(
+            f"{len(missing)} of the named devices are not part of this deployment",
+            errors=missing,
+        )
+    return Scope(devices=tuple(found[name] for name in names))
