@@ -21,6 +21,7 @@ from deployments.api.serializers import RollbackInput
 from deployments.choices import (
     ACTIVE_DEPLOYMENTS,
     CANCELLABLE,
+    HOLDABLE,
     IN_FLIGHT,
     PAUSABLE,
     RETRIABLE,
@@ -46,9 +47,11 @@ from deployments.console.words import deployment_pill, is_over
 from deployments.models import Deployment, Quarantine, Stage, Target
 from deployments.selectors import current_stage
 from deployments.services import operate, sweeps
+from deployments.services.fleets import current_hold
 from deployments.services.launch import predict
 from deployments.services.progress import SETTLED
 from deployments.services.quarantine import release_quarantine
+from deployments.strategies.holds import POINTS
 from hotswap.common.api.serializers import camelize
 from hotswap.common.console import (
     READING,
@@ -228,6 +231,37 @@ class ApproveStage(OperatingVerb):
             actor=user, deployment_id=obj.pk, comment=given["comment"]
         )
         return f"The next stage of {obj} opens."
+
+
+class AcknowledgeHold(OperatingVerb):
+    name = "acknowledge-hold"
+    label = "Acknowledge"
+    icon = "traffic"
+    tone = "primary"
+    form_class = StageApprovalForm
+    allowed = HOLDABLE
+
+    def heading(self, obj: Deployment) -> str:
+        return f"Acknowledge that a fleet of {obj} has drained"
+
+    def applies(self, obj: Deployment) -> bool:
+        return super().applies(obj) and current_hold(obj) is not None
+
+    def make_form(self, request: HttpRequest, obj: Deployment) -> ConsoleForm:
+        return Verb.make_form(self, request, obj)
+
+    def notes(self, obj: Deployment) -> tuple[str, ...]:
+        hold = current_hold(obj)
+        if hold is None:
+            return ()
+        point = POINTS[hold.phase]
+        return (f"The {hold.fleet} fleet is held; then {point.follows}.",)
+
+    def act(self, user: User, obj: Deployment, given: dict[str, Any]) -> str:
+        operate.acknowledge_hold(
+            actor=user, deployment_id=obj.pk, comment=given["comment"]
+        )
+        return f"{obj} goes on."
 
 
 class RetryFailed(OperatingVerb):
@@ -509,6 +543,7 @@ class DeploymentAdmin(ConsoleAdmin):
     verbs = (
         Launch,
         ApproveStage,
+        AcknowledgeHold,
         Pause,
         Resume,
         RetryFailed,

@@ -22,6 +22,20 @@ class LiveFleet(models.TextChoices):
     GREEN = "green"
 
 
+class OnBlueFailure(models.TextChoices):
+    """What goes back when the blue half fails after the switch."""
+
+    KEEP_GREEN = "keep-green"
+    BOTH = "both"
+
+
+class RollbackScope(models.TextChoices):
+    """What goes back when a region of a regional deployment fails."""
+
+    DEPLOYMENT = "deployment"
+    REGION = "region"
+
+
 class DeploymentStatus(models.TextChoices):
     SCHEDULED = "Scheduled"
     PREPARING = "Preparing"
@@ -40,6 +54,8 @@ ACTIVE_DEPLOYMENTS = (D.SCHEDULED, D.PREPARING, D.RUNNING, D.PAUSED, D.ROLLING_B
 PAUSABLE = (D.SCHEDULED, D.PREPARING, D.RUNNING)
 CANCELLABLE = (D.SCHEDULED, D.PREPARING, D.RUNNING, D.PAUSED)
 REVERSIBLE = (D.RUNNING, D.PAUSED, D.COMPLETED)
+# Those in which a fleet may be held.
+HOLDABLE = (D.RUNNING, D.PAUSED, D.ROLLING_BACK)
 RETRIABLE = (D.RUNNING, D.PAUSED, D.COMPLETED)
 
 DEPLOYMENT_MOVES = (
@@ -286,6 +302,7 @@ class NotifiedEvent(models.TextChoices):
     STAGE_OPENED = "stage.opened", "Stage opened"
     PAUSED = "deployment.paused", "Deployment paused"
     STAGE_WARNING = "stage.warning", "Warning of a stage"
+    DRAINING = "fleet.draining", "A fleet is to drain"
     SWITCHED = "deployment.switched", "Switched to green"
     SWITCHED_BACK = "deployment.switched_back", "Switched back to blue"
     ROLLBACK_STARTED = "rollback.started", "Rollback started"

@@ -27,6 +27,11 @@ class FirmwareNotDeployableError(ImpossibleError):
     pointer = "/firmwareId"
 
 
+class FleetEmptyError(ImpossibleError):
+    code = "empty_fleet"
+    pointer = "/greenFleet"
+
+
 class NoEligibleDevicesError(ImpossibleError):
     code = "no_eligible_devices"
 
@@ -61,6 +66,12 @@ class NothingToRetryError(ConflictError):
 
 class NothingToRollBackError(ConflictError):
     code = "nothing_to_roll_back"
+
+
+class FleetIsLiveError(ConflictError):
+    """The half that serves does not go back before the other one serves."""
+
+    code = "fleet_is_live"
 
 
 class UnknownScopeError(ImpossibleError):

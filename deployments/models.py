@@ -126,6 +126,9 @@ class Deployment(BaseModel):
     )
     scheduled_at = models.DateTimeField(null=True)
     started_at = models.DateTimeField(null=True)
+    turn = models.PositiveSmallIntegerField(
+        null=True, help_text="blue-green only: the stage that orders are given in"
+    )
     resumed_at = models.DateTimeField(
         null=True, help_text="from when waiting for offline devices is counted"
     )
@@ -501,8 +504,9 @@ class Event(models.Model):
 class Rollback(models.Model):
     """A rollback of a deployment or a part of it, with the numbers when it began.
 
-    One that `ends_deployment` leaves nothing to do but to go back. Any other was asked
-    for by an operator, and the deployment goes on beside it.
+    One that `ends_deployment` leaves nothing to do but to go back, along its `course`:
+    lists of stages, one after the other, of which so many have `begun`. Any other was
+    asked for by an operator, and the deployment goes on beside it.
     """
 
     deployment = models.ForeignKey(
@@ -516,6 +520,8 @@ class Rollback(models.Model):
     facts = models.JSONField(default=dict)
     scope = models.JSONField(default=dict)
     ends_deployment = models.BooleanField(default=True)
+    course = models.JSONField(default=list)
+    begun = models.PositiveSmallIntegerField(default=0)
     finished_at = models.DateTimeField(null=True)
 
     class Meta:
@@ -530,6 +536,39 @@ class Rollback(models.Model):
 
     def __str__(self) -> str:
         return f"{self.started_at:%H:%M:%S} {self.reason}"
+
+
+class Hold(models.Model):
+    """A wait in which traffic is taken off a fleet of a blue-green deployment.
+
+    Without `until` only an acknowledgement ends it.
+    """
+
+    deployment = models.ForeignKey(
+        Deployment, on_delete=models.CASCADE, related_name="holds"
+    )
+    phase = models.CharField(max_length=16)
+    fleet = models.CharField(max_length=5, choices=LiveFleet.choices)
+    since = models.DateTimeField()
+    until = models.DateTimeField(null=True)
+    ended_at = models.DateTimeField(null=True)
+    acknowledged_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        on_delete=models.SET_NULL,
+        null=True,
+        related_name="+",
+    )
+
+    class Meta:
+        ordering = ("pk",)
+        constraints = [
+            models.UniqueConstraint(
+                fields=["deployment", "phase"], name="one_hold_a_phase"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.phase} of {self.deployment_id}"
 
 
 class Listener(BaseModel):

@@ -169,7 +169,8 @@ def with_outcomes(
     Empty without such a rollback, and for devices that it had nothing to account for.
     """
     started = deployment.rollback_started_at
-    parts = _by_outcome(deployment, started) if started else {}
+    kept = deployment.rollbacks.filter(ends_deployment=True).first()
+    parts = _by_outcome(deployment, started, _scope_of(kept)) if started else {}
     return targets.annotate(
         outcome=Case(
             *(
@@ -219,7 +220,7 @@ def deployment_rollback(deployment: Deployment) -> dict[str, Any] | None:
         deployment=deployment, started_at=started, ends_deployment=True
     ).first()
     is_over = deployment.status != DeploymentStatus.ROLLING_BACK
-    row = _accounted(deployment, kept, started, WHOLE, is_over=is_over)
+    row = _accounted(deployment, kept, started, _scope_of(kept), is_over=is_over)
     # What is counted cannot be better than how the rollback ended.
     if deployment.failure_reason.startswith(UNCONFIRMED):
         row["outcome"] = FAILED
@@ -230,6 +231,10 @@ def deployment_rollback(deployment: Deployment) -> dict[str, Any] | None:
         "stage": kept.stage_number if kept else None,
         "reason": deployment.rollback_reason,
     }
+
+
+def _scope_of(rollback: Rollback | None) -> Scope:
+    return Scope.from_json(rollback.scope) if rollback else WHOLE
 
 
 def partial_rollback(deployment: Deployment, rollback: Rollback) -> dict[str, Any]:

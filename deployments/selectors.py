@@ -13,6 +13,7 @@ from deployments.choices import (
 )
 from deployments.models import Deployment, Stage, Target, Update
 from deployments.next_steps import COPY, RETRY, RETRY_LATER, next_step
+from deployments.services.fleets import hold_output
 from deployments.services.progress import (
     StageCounts,
     count_stages,
@@ -78,6 +79,7 @@ def deployment_status(
         "strategy": deployment.strategy,
         "firmwareVersion": deployment.firmware.version,
         "liveFleet": deployment.live_fleet or None,
+        "hold": hold_output(deployment),
         "stage": None
         if stage is None
         else {

@@ -77,6 +77,8 @@ def target_waiting(
             since = target.returning_since
             until = since + ROLLBACK_PATIENCE if since else None
             if update is None:
+                if _is_others_turn(target, deployment):
+                    return Waiting("the devices of the other fleet to settle", until)
                 return Waiting("to poll, and be ordered back", until)
             if update.claimed_at is None:
                 return Waiting(f"going back: it is {update.status}", until)
@@ -89,6 +91,11 @@ def target_waiting(
             )
         case _:
             return None
+
+
+def _is_others_turn(target: Target, deployment: Deployment) -> bool:
+    """Tell whether orders are given in the other half of a blue-green deployment."""
+    return deployment.turn is not None and deployment.turn != target.stage_number
 
 
 def _pending(

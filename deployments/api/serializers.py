@@ -15,9 +15,11 @@ from deployments.api.references import (
 from deployments.choices import (
     BusyDevices,
     OfflineDevices,
+    OnBlueFailure,
     OnLateBreach,
     OnWarning,
     ReportStatus,
+    RollbackScope,
     StageStatus,
     Strategy,
     TargetStatus,
@@ -38,7 +40,7 @@ from deployments.services.targeting import Audience, Selection
 from deployments.strategies.registry import STRATEGIES, make_plan
 from deployments.strategies.types import Fleet, ParameterError
 from deployments.windows import DAYS, DEVICE_ZONE
-from devices.api.serializers import MAX_IDS_A_REQUEST, RegionField
+from devices.api.serializers import MAX_IDS_A_REQUEST, RegionField, TagsField
 from devices.timezones import unknown_zone, zone_named
 from firmware.api.serializers import VersionField
 from health.api.serializers import BootIdField, ChecksumField
@@ -51,6 +53,7 @@ from hotswap.common.api.serializers import (
     StrictFloatField,
     StrictIntegerField,
     StrictRegexField,
+    StrictUUIDField,
     ZonedDateTimeField,
     camelize,
 )
@@ -133,6 +136,30 @@ class MaintenanceWindowInput(CamelSerializer):
     timezone = ZoneField(max_length=64)
 
 
+class GreenFleetInput(CamelSerializer):
+    """The devices of the green half: those of a group, or those with a tag."""
+
+    group = StrictUUIDField(required=False)
+    tag = TagsField(required=False)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if len(attrs) != 1:
+            raise serializers.ValidationError(
+                {
+                    name: ["give exactly one of group, tag"]
+                    for name in attrs or ("group",)
+                },
+                code="conflict" if attrs else "required",
+            )
+        if "tag" in attrs and len(attrs["tag"]) != 1:
+            raise serializers.ValidationError(
+                {"tag": ["is one tag with its value"]}, code="invalid"
+            )
+        if "group" in attrs:
+            attrs["group"] = str(attrs["group"])
+        return attrs
+
+
 class DeploymentInput(CamelSerializer):
     """A launch. Fields of another strategy are refused."""
 
@@ -167,6 +194,15 @@ class DeploymentInput(CamelSerializer):
         min_value=0, max_value=100, required=False
     )
     verification_duration = DurationField(required=False)
+    rollback_scope = serializers.ChoiceField(
+        choices=RollbackScope.choices, required=False
+    )
+    green_fleet = GreenFleetInput(required=False)
+    hold_duration = DurationField(required=False)
+    hold_until_acknowledged = StrictBooleanField(required=False)
+    on_blue_failure = serializers.ChoiceField(
+        choices=OnBlueFailure.choices, required=False
+    )
     batch_size = StrictIntegerField(min_value=1, max_value=100_000, required=False)
     batch_wait_duration = DurationField(required=False)
     max_concurrent_batches = StrictIntegerField(
@@ -318,6 +354,10 @@ class StageApprovalInput(CamelSerializer):
     comment = StrictCharField(max_length=2000)
 
 
+class HoldAcknowledgementInput(CamelSerializer):
+    comment = StrictCharField(max_length=2000)
+
+
 class ReasonInput(CamelSerializer):
     reason = StrictCharField(max_length=2000)
 
@@ -356,6 +396,35 @@ class RollbackInput(ReasonInput):
     """Why, and what if not the whole deployment."""
 
     scope = RollbackScopeInput(required=False)
+
+
+class HoldOutput(CamelSerializer):
+    fleet = serializers.CharField()
+    phase = serializers.CharField()
+    follows = serializers.CharField()
+    since = serializers.DateTimeField()
+    until = serializers.DateTimeField(allow_null=True)
+
+
+class FleetOutput(CamelSerializer):
+    name = serializers.CharField()
+    is_live = serializers.BooleanField()
+    stage = serializers.IntegerField()
+    stage_status = serializers.CharField()
+    size = serializers.IntegerField()
+    devices = serializers.ListField(
+        child=serializers.CharField(), help_text="the first 100"
+    )
+    devices_url = serializers.CharField()
+    statuses = serializers.DictField(child=serializers.IntegerField())
+
+
+class FleetsOutput(CamelSerializer):
+    id = serializers.UUIDField()
+    live_fleet = serializers.CharField(allow_null=True)
+    hold = HoldOutput(allow_null=True)
+    fleets = FleetOutput(many=True)
+    counted_at = serializers.DateTimeField()
 
 
 class StageBrief(CamelSerializer):

@@ -71,6 +71,12 @@ urlpatterns = [
         for verb in views.OperateView.verbs
     ),
     path(f"{ONE}/rollback", views.RollbackView.as_view(), name="deployment-rollback"),
+    path(
+        f"{ONE}/acknowledge-hold",
+        views.AcknowledgeHoldView.as_view(),
+        name="deployment-acknowledge-hold",
+    ),
+    path(f"{ONE}/fleets", views.FleetsView.as_view(), name="deployment-fleets"),
     path(f"{ONE}/copy", views.CopyView.as_view(), name="deployment-copy"),
     path(
         f"{ONE}/approve-stage",

@@ -26,6 +26,8 @@ from deployments.api.serializers import (
     DeploymentOutput,
     DeviceDeploymentOutput,
     EventOutput,
+    FleetsOutput,
+    HoldAcknowledgementInput,
     QuarantineOutput,
     ReasonInput,
     ReportInput,
@@ -44,6 +46,7 @@ from deployments.exceptions import DeploymentNotFoundError, NoActiveUpdateError
 from deployments.models import Deployment, Event, Quarantine, Target
 from deployments.returns import deployment_rollbacks
 from deployments.services import editing, launch, offers, operate, quarantine, reports
+from deployments.services.fleets import fleets_output
 from devices.exceptions import DeviceNotFoundError
 from devices.models import Device
 from devices.permissions import calling_device, still_admitted
@@ -350,7 +353,7 @@ class RollbackView(ApiView):
         deployment = operate.rollback_deployment(
             actor=acting_person(request), deployment_id=deployment_id, **given
         )
-        return Response(DeploymentOutput(deployment).data)
+        return Response(deployment_output(deployment))
 
 
 class CopyView(ApiView):
@@ -398,6 +401,34 @@ class ApproveStageView(ApiView):
             actor=acting_person(request), deployment_id=deployment_id, **given
         )
         return Response(deployment_output(deployment))
+
+
+class AcknowledgeHoldView(ApiView):
+    roles = {"POST": Role.OPERATOR}
+
+    @extend_schema(request=HoldAcknowledgementInput, responses=DeploymentOutput)
+    @idempotent
+    def post(self, request: Request, deployment_id: Any) -> Response:
+        """Say that the fleet that is held has drained: the deployment goes on."""
+        given = self.validated(HoldAcknowledgementInput, request.data)
+        deployment = operate.acknowledge_hold(
+            actor=acting_person(request), deployment_id=deployment_id, **given
+        )
+        return Response(deployment_output(deployment))
+
+
+class FleetsView(ApiView):
+    roles = {"GET": Role.VIEWER}
+
+    @extend_schema(responses=FleetsOutput)
+    def get(self, request: Request, deployment_id: Any) -> Response:
+        """Show the halves of a blue-green deployment, with their devices."""
+        deployment = find_deployment(deployment_id)
+        if not deployment.live_fleet:
+            raise NotFoundError(
+                "only a blue-green deployment has fleets", code="no_fleets"
+            )
+        return Response(fleets_output(deployment, timezone.now()))
 
 
 class QuarantineFilter(django_filters.FilterSet):

@@ -24,8 +24,10 @@ from deployments.api.serializers import DeploymentInput, preview_output, to_requ
 from deployments.choices import (
     BusyDevices,
     OfflineDevices,
+    OnBlueFailure,
     OnLateBreach,
     OnWarning,
+    RollbackScope,
     Strategy,
 )
 from deployments.models import Deployment
@@ -71,11 +73,18 @@ STRATEGY_ORDER = (
 )
 OWN_FIELDS: dict[str, tuple[str, ...]] = {
     Strategy.CANARY: ("initialPercentage", "increments", "waitDuration"),
-    Strategy.REGIONAL: ("regionOrder", "pauseDuration"),
+    Strategy.REGIONAL: ("regionOrder", "pauseDuration", "rollbackScope"),
     Strategy.ROLLING: ("batchSize", "batchWaitDuration", "maxConcurrentBatches"),
-    Strategy.BLUE_GREEN: ("verificationDuration",),
+    Strategy.BLUE_GREEN: (
+        "verificationDuration",
+        "greenFleet_group",
+        "greenFleet_tag",
+        "holdDuration",
+        "holdUntilAcknowledged",
+        "onBlueFailure",
+    ),
 }
-NESTED = ("healthCriteria", "rollbackThresholds", "maintenanceWindow")
+NESTED = ("healthCriteria", "rollbackThresholds", "maintenanceWindow", "greenFleet")
 DURATION_HELP = "Seconds, or an ISO 8601 duration such as PT30M"
 
 
@@ -147,6 +156,39 @@ class LaunchForm(ConsoleForm):
     pauseDuration = DurationText(label="Pause between regions", help_text=DURATION_HELP)
     verificationDuration = DurationText(
         label="Verify each half for", help_text=DURATION_HELP
+    )
+    rollbackScope = forms.ChoiceField(
+        label="If a region fails, goes back",
+        required=False,
+        choices=[
+            (RollbackScope.DEPLOYMENT.value, "everything"),
+            (RollbackScope.REGION.value, "that region alone"),
+        ],
+    )
+    greenFleet_group = forms.ChoiceField(
+        label="Green half: devices of the group",
+        required=False,
+        help_text="Neither group nor tag: a half is drawn",
+    )
+    greenFleet_tag = forms.CharField(
+        label="Green half: devices with the tag",
+        required=False,
+        help_text="As in rack:b",
+    )
+    holdDuration = DurationText(
+        label="Hold a fleet to drain for",
+        help_text="Before each half is updated and before the switch; 0: not at all",
+    )
+    holdUntilAcknowledged = forms.BooleanField(
+        label="Hold until somebody acknowledges", required=False
+    )
+    onBlueFailure = forms.ChoiceField(
+        label="If blue fails after the switch",
+        required=False,
+        choices=[
+            (OnBlueFailure.KEEP_GREEN.value, "blue goes back, green serves on"),
+            (OnBlueFailure.BOTH.value, "blue goes back, serves, then green goes back"),
+        ],
     )
     batchSize = forms.IntegerField(label="Devices in a batch", required=False)
     batchWaitDuration = DurationText(
@@ -269,9 +311,14 @@ class LaunchForm(ConsoleForm):
             .select_related("model")
             .order_by("-approved_at")[:MAX_FIRMWARE]
         ]
-        self.fields["targetGroups"].choices = [  # type: ignore[attr-defined]
+        groups = [
             (str(pk), name)
             for pk, name in DeviceGroup.objects.values_list("pk", "name")
+        ]
+        self.fields["targetGroups"].choices = groups  # type: ignore[attr-defined]
+        self.fields["greenFleet_group"].choices = [  # type: ignore[attr-defined]
+            ("", "–"),
+            *groups,
         ]
         canary = STRATEGIES[Strategy.CANARY].defaults
         rolling = STRATEGIES[Strategy.ROLLING].defaults
@@ -282,6 +329,7 @@ class LaunchForm(ConsoleForm):
             "regionOrder": ", ".join(settings.REGIONS),
             "pauseDuration": _demo("PT10S", "PT30M"),
             "verificationDuration": _demo("PT10S", "PT2H"),
+            "holdDuration": "PT0S",
             "batchSize": rolling["batch_size"],
             "batchWaitDuration": _demo("PT10S", "PT15M"),
             "maxConcurrentBatches": rolling["max_concurrent_batches"],
@@ -406,7 +454,10 @@ class LaunchForm(ConsoleForm):
             if name.startswith("maintenanceWindow") and not has_window:
                 continue
             outer, _, inner = name.partition("_")
-            if inner:
+            if name == "greenFleet_tag":
+                tag, _, of_tag = value.partition(":")
+                body.setdefault(outer, {})[inner] = {tag.strip(): of_tag.strip()}
+            elif inner:
                 body.setdefault(outer, {})[inner] = value
             elif name == "scheduledAt":
                 body[name] = value.replace(tzinfo=UTC).isoformat()
@@ -572,6 +623,8 @@ class CopyAsNew(Launch):
             if field in body
         )
         values["targetDevices"] = "\n".join(body.get("targetDevices", []))
+        if tag := values.get("greenFleet_tag"):
+            values["greenFleet_tag"] = ":".join(*tag.items())
         if "increments" in body:
             values["increments"] = ", ".join(str(step) for step in body["increments"])
         if "regions" in obj.parameters:

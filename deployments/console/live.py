@@ -25,8 +25,11 @@ from deployments.console.words import (
     stage_pill,
 )
 from deployments.insight import failure_reasons
-from deployments.models import Deployment, Target
+from deployments.models import Deployment, Hold, Target
 from deployments.selectors import deployment_status, target_rows
+from deployments.services.fleets import current_hold
+from deployments.services.rollbacks import UNCONFIRMED
+from deployments.strategies.holds import POINTS
 from hotswap.common.api.serializers import camelize
 from hotswap.common.console import (
     DONE,
@@ -216,6 +219,9 @@ def _banner(
 ) -> dict[str, str] | None:
     """Say what went wrong or what waits for a person, and what to do next."""
     has_failed = any(progress[camelize(each)] for each in (T.FAILED, *RETURNING))
+    hold = current_hold(deployment)
+    if hold is not None and deployment.status in (D.RUNNING, D.ROLLING_BACK):
+        return _hold_banner(hold, now)
     match deployment.status:
         case D.PAUSED if PauseReason.WINDOW in deployment.pause_reasons:
             wait = _until(deployment.next_check_at, now)
@@ -268,6 +274,15 @@ def _banner(
                 "upload it under a new version. Deprecate this one, so that nobody "
                 "deploys it again.",
             }
+        case D.FAILED if _is_partly_back(deployment):
+            return {
+                "tone": "red",
+                "icon": "error",
+                "title": "Failed: a part is back, the rest stays on the new firmware",
+                "text": deployment.failure_reason,
+                "next": "Read why devices failed, correct the firmware, and deploy it "
+                "under a new version. Those that stayed are proven.",
+            }
         case D.FAILED:
             return {
                 "tone": "red",
@@ -279,6 +294,27 @@ def _banner(
             }
         case _:
             return None
+
+
+def _is_partly_back(deployment: Deployment) -> bool:
+    """Tell whether all that had to go back has, and something did not have to."""
+    ended = deployment.rollbacks.filter(ends_deployment=True).first()
+    is_confirmed = not deployment.failure_reason.startswith(UNCONFIRMED)
+    return ended is not None and bool(ended.scope) and is_confirmed
+
+
+def _hold_banner(hold: Hold, now: datetime) -> dict[str, str]:
+    point = POINTS[hold.phase]
+    wait = _until(hold.until, now)
+    end = f"It goes on by itself{f' in {wait}' if wait else ''}, or when"
+    return {
+        "tone": "amber",
+        "icon": "traffic",
+        "title": f"The {hold.fleet} fleet is to drain before {point.follows}",
+        "text": "",
+        "next": f"{'It goes on when' if hold.until is None else end} somebody "
+        "acknowledges that no traffic is left on it.",
+    }
 
 
 def _summary(deployment: Deployment, status: dict[str, Any], settled: int) -> str:

@@ -20,19 +20,24 @@ from deployments.choices import (
     DeploymentStatus,
     Level,
     LiveFleet,
+    OnBlueFailure,
     PauseReason,
+    RollbackScope,
     StageStatus,
     TargetStatus,
     UpdateStatus,
 )
-from deployments.models import Deployment, Stage, Target, Update
-from deployments.scopes import WHOLE
+from deployments.models import Deployment, Rollback, Stage, Target, Update
+from deployments.scopes import WHOLE, Scope
 from deployments.services import late_watch, sweeps
+from deployments.services.fleets import begin_hold, end_holds, switch
 from deployments.services.launch import launch_scheduled
 from deployments.services.log import log
 from deployments.services.parts import (
     continue_partial_rollbacks,
+    ending_in_words,
     log_ordered,
+    lost_in,
     told_of,
 )
 from deployments.services.progress import (
@@ -40,21 +45,37 @@ from deployments.services.progress import (
     count_stages,
     gate_of,
     has_settled,
+    hold_rule_of,
+    holds_of,
     plan_of,
     progress_of,
 )
 from deployments.services.rollbacks import (
     UNCONFIRMED,
+    exposed_targets,
+    in_scope,
     keep_rollback,
     left_alone,
     lost_targets,
     why_nothing_went_back,
 )
-from deployments.strategies.blue_green import GREEN_STAGE
-from deployments.strategies.decide import decide
+from deployments.strategies.blue_green import BLUE_STAGE, GREEN_STAGE
+from deployments.strategies.decide import breach, decide
 from deployments.strategies.registry import STRATEGIES
+from deployments.strategies.returning import (
+    EVERYTHING,
+    BeginStep,
+    Course,
+    EndReturn,
+    ReturnFacts,
+    StepFacts,
+    SwitchBack,
+    course_of_blue_green,
+    decide_return,
+)
 from deployments.strategies.types import (
     AwaitApproval,
+    BeginHold,
     Complete,
     PassStage,
     Pause,
@@ -210,6 +231,7 @@ def _step(deployment: Deployment, now: datetime, awake_since: datetime) -> bool:
                 stage_number=stage.number,
             )
     is_paused = deployment.status == DeploymentStatus.PAUSED
+    end_holds(deployment, now)
     silence = count_silence(deployment, stages, now, awake_since)
     decision = decide(
         plan_of(deployment, stages),
@@ -217,6 +239,7 @@ def _step(deployment: Deployment, now: datetime, awake_since: datetime) -> bool:
         progress_of(stages, counts, silence),
         now,
         is_paused=is_paused,
+        holds=holds_of(deployment),
     )
     if isinstance(decision, RollBack):
         begin_rollback(
@@ -231,6 +254,9 @@ def _step(deployment: Deployment, now: datetime, awake_since: datetime) -> bool:
             return True
         case PassStage(number, warning):
             _pass_stage(deployment, stages[number - 1], warning, now)
+            return True
+        case BeginHold(point, until):
+            begin_hold(deployment, point, until, now)
             return True
         case AwaitApproval(number):
             _pause(
@@ -303,20 +329,7 @@ def _pass_stage(
         stage_number=stage.number,
     )
     if deployment.live_fleet == LiveFleet.BLUE and stage.number == GREEN_STAGE:
-        _switch(deployment, LiveFleet.GREEN, "deployment.switched", now)
-
-
-def _switch(
-    deployment: Deployment, fleet: LiveFleet, event: str, now: datetime
-) -> None:
-    """Change the fleet that serves, in the caller's transaction.
-
-    Source: Deployment Patterns 4 (instant switchover).
-    """
-    deployment.live_fleet = fleet
-    deployment.updated_at = now
-    deployment.save(update_fields=["live_fleet", "updated_at"])
-    log(deployment, event, f"the {fleet} fleet serves from now on", now=now)
+        switch(deployment, LiveFleet.GREEN, now)
 
 
 def pause_for_health(
@@ -423,11 +436,23 @@ def go_on(deployment: Deployment, now: datetime, message: str) -> None:
 def begin_rollback(
     deployment: Deployment, *, reason: str, now: datetime, stage_number: int | None
 ) -> None:
-    """Stop offering and order every exposed device back; the caller holds the lock.
+    """Stop offering and send back what has to go back; the caller holds the lock.
+
+    Args:
+        stage_number: of the stage that failed; None when a person decided.
 
     Source: FR-FW-006; design, Two levels of rollback.
     """
-    keep_rollback(deployment, reason=reason, now=now, stage_number=stage_number)
+    course = course_of(deployment, stage_number)
+    scope = _scope_of(deployment, course)
+    rollback = keep_rollback(
+        deployment,
+        reason=reason,
+        now=now,
+        stage_number=stage_number,
+        scope=scope,
+        course=course,
+    )
     deployment.status = DeploymentStatus.ROLLING_BACK
     deployment.rollback_reason = reason
     deployment.rollback_started_at = now
@@ -438,9 +463,9 @@ def begin_rollback(
     deployment.next_check_at = None
     deployment.updated_at = now
     deployment.save()
-    Stage.objects.filter(deployment=deployment, status=StageStatus.OPEN).update(
-        status=StageStatus.FAILED
-    )
+    _fail_stages(deployment, scope)
+    # What they were to hold back does not come any more.
+    end_holds(deployment, now, is_moot=True)
     log(
         deployment,
         "rollback.started",
@@ -448,57 +473,226 @@ def begin_rollback(
         now=now,
         level=Level.ERROR,
         stage_number=stage_number,
-        details=told_of(WHOLE),
+        details=told_of(scope),
     )
     _record(deployment, "rollback-started", reason)
-    if deployment.live_fleet == LiveFleet.GREEN:
-        _switch(deployment, LiveFleet.BLUE, "deployment.switched_back", now)
-    log_ordered(deployment, sweeps.send_back(deployment, now), now)
     logger.warning(
         "Rollback started",
         extra={"deploymentId": str(deployment.pk), "reason": reason},
     )
+    _return_on(deployment, rollback, now)
+
+
+def course_of(deployment: Deployment, breached: int | None) -> Course:
+    """Say what of a deployment goes back, and in which order.
+
+    Args:
+        breached: the stage that failed; None when a person decided.
+
+    Source: Deployment Patterns 2 and 4.
+    """
+    parameters = deployment.parameters
+    if deployment.live_fleet:
+        return course_of_blue_green(
+            breached,
+            is_green_live=deployment.live_fleet == LiveFleet.GREEN,
+            is_blue_begun=Target.objects.filter(
+                deployment=deployment,
+                stage_number=BLUE_STAGE,
+                exposed_at__isnull=False,
+            ).exists(),
+            keeps_green=parameters.get("on_blue_failure") != OnBlueFailure.BOTH,
+        )
+    if breached and parameters.get("rollback_scope") == RollbackScope.REGION:
+        return ((breached,),)
+    return EVERYTHING
+
+
+def _stages_of(course: Course) -> tuple[int, ...]:
+    return tuple(sorted({number for step in course for number in step}))
+
+
+def _scope_of(deployment: Deployment, course: Course) -> Scope:
+    """Return what a course sends back: all, if nothing else was exposed."""
+    numbers = _stages_of(course)
+    others = exposed_targets(deployment).exclude(stage_number__in=numbers)
+    if not numbers or not others.exists():
+        return WHOLE
+    return Scope(stages=numbers)
+
+
+def _fail_stages(deployment: Deployment, scope: Scope) -> None:
+    stages = Stage.objects.filter(deployment=deployment)
+    if scope.is_whole:
+        stages = stages.filter(status=StageStatus.OPEN)
+    else:
+        stages = stages.filter(number__in=scope.stages, opened_at__isnull=False)
+    stages.update(status=StageStatus.FAILED)
 
 
 def _advance_rollback(
     deployment: Deployment, now: datetime, awake_since: datetime
 ) -> None:
-    sweeps.prove(deployment, now)
-    sweeps.fail_timed_out(deployment, now, awake_since)
-    sweeps.fail_unproved(deployment, now, awake_since)
-    sweeps.recall_strays(deployment, now)
-    sweeps.send_back(deployment, now)
-    sweeps.give_up_returns(deployment, now, awake_since)
-    targets = Target.objects.filter(deployment=deployment)
-    left = targets.filter(status__in=UNFINISHED).count()
-    if left:
-        _note_wait(
+    rollback = (
+        Rollback.objects.filter(deployment=deployment, ends_deployment=True)
+        .order_by("-started_at")
+        .first()
+    )
+    if rollback is None:
+        # One that began before rollbacks were kept.
+        rollback = keep_rollback(
             deployment,
-            f"{counted(left, 'device')} to prove the former image",
-            deployment.next_check_at,
+            reason=deployment.rollback_reason,
+            now=deployment.rollback_started_at or now,
+            stage_number=None,
+            course=EVERYTHING,
         )
-        return
-    deployment.rollbacks.filter(finished_at__isnull=True).update(finished_at=now)
-    exposed = targets.filter(exposed_at__isnull=False, device__erased_at__isnull=True)
-    lost = lost_targets(deployment)
+    if _course(rollback) == EVERYTHING:
+        sweeps.prove(deployment, now)
+        sweeps.fail_timed_out(deployment, now, awake_since)
+        sweeps.fail_unproved(deployment, now, awake_since)
+        sweeps.recall_strays(deployment, now)
+        sweeps.give_up_returns(deployment, now, awake_since)
+    else:
+        # What stays on the new firmware is watched as before.
+        _sweep_devices(deployment, now, awake_since)
+        _extend_rollback(deployment, rollback, now)
+        sweeps.stop_unstarted(deployment, now)
+    for step in _course(rollback)[: rollback.begun]:
+        sweeps.send_back(deployment, now, Scope(stages=step))
+    _return_on(deployment, rollback, now)
+
+
+def _extend_rollback(deployment: Deployment, rollback: Rollback, now: datetime) -> None:
+    """Add the stages to a partial rollback that have failed since it began."""
+    gate = gate_of(deployment)
+    stages = list(deployment.stages.all())
+    known = {number for step in rollback.course for number in step}
+    for facts in progress_of(stages, count_stages(deployment)):
+        if facts.opened_at is None or facts.number in known:
+            continue
+        reason = breach(facts, gate)
+        if reason is None:
+            continue
+        rollback.course.append([facts.number])
+        scope = _scope_of(deployment, _course(rollback))
+        rollback.scope = scope.to_json()
+        rollback.save(update_fields=["course", "scope"])
+        _fail_stages(deployment, scope)
+        log(
+            deployment,
+            "rollback.extended",
+            reason,
+            now=now,
+            level=Level.ERROR,
+            stage_number=facts.number,
+        )
+
+
+def _return_on(deployment: Deployment, rollback: Rollback, now: datetime) -> None:
+    """Go as far on the way back as the facts allow."""
+    course = _course(rollback)
+    end_holds(deployment, now)
+    while True:
+        decision = decide_return(
+            course,
+            _return_facts(deployment, course, rollback.begun),
+            gate_of(deployment).rollback_threshold_percent,
+            now,
+            rule=hold_rule_of(deployment),
+            holds=holds_of(deployment),
+        )
+        match decision:
+            case BeginStep(index):
+                rollback.begun = index + 1
+                rollback.save(update_fields=["begun"])
+                count = sweeps.send_back(deployment, now, Scope(stages=course[index]))
+                log_ordered(deployment, count, now)
+                if course != EVERYTHING:
+                    sweeps.stop_unstarted(deployment, now)
+            case SwitchBack():
+                switch(deployment, LiveFleet.BLUE, now)
+            case BeginHold(point, until):
+                begin_hold(deployment, point, until, now)
+            case Wait(reason, until):
+                _note_wait(deployment, reason, until)
+                return
+            case EndReturn(reason):
+                _finish_rollback(deployment, rollback, reason, now)
+                return
+
+
+def _course(rollback: Rollback) -> Course:
+    return tuple(tuple(step) for step in rollback.course) or EVERYTHING
+
+
+def _return_facts(deployment: Deployment, course: Course, begun: int) -> ReturnFacts:
+    steps = [
+        _step_facts(deployment, Scope(stages=step), is_last=index + 1 == len(course))
+        for index, step in enumerate(course[:begun])
+    ]
+    return ReturnFacts(
+        steps=tuple(steps),
+        unfinished=Target.objects.filter(
+            deployment=deployment, status__in=UNFINISHED
+        ).count(),
+        one_at_a_time=bool(deployment.live_fleet),
+        is_green_live=deployment.live_fleet == LiveFleet.GREEN,
+        was_switched=bool(deployment.live_fleet)
+        and deployment.stages.filter(
+            number=GREEN_STAGE, passed_at__isnull=False
+        ).exists(),
+    )
+
+
+def _step_facts(deployment: Deployment, scope: Scope, *, is_last: bool) -> StepFacts:
+    targets = in_scope(Target.objects.filter(deployment=deployment), scope)
+    unfinished = targets.filter(status__in=UNFINISHED).count()
+    if unfinished or is_last:
+        # What became of the others is asked when a step is to follow.
+        return StepFacts(exposed=0, unfinished=unfinished, lost=0)
+    return StepFacts(
+        exposed=in_scope(exposed_targets(deployment), scope).count(),
+        unfinished=0,
+        lost=lost_in(deployment, scope),
+    )
+
+
+def _finish_rollback(
+    deployment: Deployment, rollback: Rollback, reason: str, now: datetime
+) -> None:
+    """End a deployment that went back, and say plainly what is where."""
+    scope = Scope(stages=_stages_of(_course(rollback)[: rollback.begun]))
+    lost = in_scope(lost_targets(deployment), scope)
     count = lost.count()
+    deployment.rollbacks.filter(finished_at__isnull=True).update(finished_at=now)
+    parts = []
     if count:
-        deployment.failure_reason = (
+        parts.append(
             f"{UNCONFIRMED}: {counted(count, 'device has', 'devices have')}"
             " not proved the former image"
         )
         forbidden = lost.filter(error_code="rollback_forbidden").count()
         if forbidden:
-            deployment.failure_reason += (
-                f"; {forbidden} of them may not go back: {sweeps.LOCKED_SAID}"
-            )
+            parts.append(f"{forbidden} of them may not go back: {sweeps.LOCKED_SAID}")
+    stays = Target.objects.filter(
+        deployment=deployment, status=TargetStatus.SUCCESS
+    ).exists()
+    if reason:
+        parts.append(reason)
+    elif scope.stages and stays:
+        parts.append(ending_in_words(deployment, scope))
+    if parts:
+        deployment.failure_reason = "; ".join(parts)
         _finish(deployment, DeploymentStatus.FAILED, deployment.failure_reason, now)
         return
+    targets = Target.objects.filter(deployment=deployment)
     if not targets.filter(status=TargetStatus.ROLLED_BACK).exists():
         deployment.failure_reason = why_nothing_went_back(deployment)
         _finish(deployment, DeploymentStatus.FAILED, deployment.failure_reason, now)
         return
-    total, others = exposed.count(), left_alone(deployment).count()
+    total = exposed_targets(deployment).count()
+    others = left_alone(deployment).count()
     _finish(
         deployment,
         DeploymentStatus.ROLLED_BACK,

@@ -17,7 +17,7 @@ from deployments.services.launch import (
     settings_of,
 )
 from deployments.services.log import log
-from deployments.services.refusals import check_groups
+from deployments.services.refusals import check_green_group, check_groups
 from deployments.services.targeting import Audience
 from devices.services.groups import hold_groups
 from hotswap.common import audit
@@ -79,8 +79,9 @@ def edit_deployment(
                 errors=[FieldError("/scheduledAt", "required", said)],
             )
         firmware = deployable(request.firmware_id, lock=True)
-        hold_groups(request.selection.group_ids)
+        hold_groups(request.groups)
         check_groups(request.selection)
+        check_green_group(request.green_fleet)
         audience = accepted_audience(request, judged_for(request, firmware, now))
         changes = _apply(deployment, settings_of(request, firmware))
         if changes:

@@ -30,6 +30,7 @@ from deployments.exceptions import (
     AudienceMovedError,
     DeploymentNotFoundError,
     FirmwareNotDeployableError,
+    FleetEmptyError,
     NoEligibleDevicesError,
     TooManyDeploymentsError,
     TooManyDevicesError,
@@ -38,6 +39,7 @@ from deployments.models import Deployment
 from deployments.services.log import log
 from deployments.services.progress import usual_device_time
 from deployments.services.refusals import (
+    check_green_group,
     check_groups,
     refuse_faulty_list,
     refuse_rejected,
@@ -46,16 +48,18 @@ from deployments.services.refusals import (
 from deployments.services.targeting import (
     Audience,
     Selection,
+    count_green,
     count_regions,
     find_audience,
     judged_devices,
     too_many,
     write_plan,
 )
+from deployments.strategies.blue_green import GREEN_STAGE
 from deployments.strategies.canary import share_of
 from deployments.strategies.forecast import forecast
 from deployments.strategies.registry import make_plan
-from deployments.strategies.types import Fleet, ParameterError, Plan
+from deployments.strategies.types import EmptyFleetError, Fleet, ParameterError, Plan
 from deployments.windows import DEFAULT_ZONE, DEVICE_ZONE, NO_ZONE_CODE
 from devices.models import Device
 from devices.services.groups import hold_groups
@@ -103,6 +107,18 @@ class DeploymentRequest:
     scheduled_at: datetime | None = None
     copied_from: UUID | None = None
     reason: str = ""
+
+    @property
+    def green_fleet(self) -> dict[str, Any] | None:
+        """How the green half of a blue-green deployment is named; None if drawn."""
+        found: dict[str, Any] | None = self.parameters.get("green_fleet")
+        return found
+
+    @property
+    def groups(self) -> tuple[UUID, ...]:
+        """All device groups that it names."""
+        green = (self.green_fleet or {}).get("group")
+        return (*self.selection.group_ids, *((UUID(green),) if green else ()))
 
     @property
     def offline_policy(self) -> str:
@@ -208,6 +224,8 @@ def _plan(request: DeploymentRequest, fleet: Fleet) -> Plan | None:
         return None
     try:
         return make_plan(request.strategy, fleet, request.parameters)
+    except EmptyFleetError as error:
+        raise FleetEmptyError(str(error)) from error
     except ParameterError as error:
         raise InvalidInputError(
             str(error), errors=[FieldError(f"/{error.field}", "invalid", str(error))]
@@ -220,6 +238,8 @@ def _region_order(request: DeploymentRequest) -> tuple[str, ...]:
 
 
 def _fleet(request: DeploymentRequest, audience: Audience, judged: Any) -> Fleet:
+    if request.green_fleet is not None:
+        return count_green(judged)
     order = _region_order(request)
     return count_regions(judged, order) if order else Fleet(audience.eligible)
 
@@ -231,6 +251,7 @@ def judged_for(request: DeploymentRequest, firmware: Firmware, now: datetime) ->
         offline=request.offline_policy,
         busy=request.busy_devices,
         now=now,
+        green_fleet=request.green_fleet,
     )
 
 
@@ -248,6 +269,7 @@ def preview_deployment(*, request: DeploymentRequest, now: datetime) -> Preview:
     """Say what a launch would do, without doing it."""
     firmware = deployable(request.firmware_id)
     check_groups(request.selection)
+    check_green_group(request.green_fleet)
     judged = judged_for(request, firmware, now)
     if unknown_devices(request.selection):
         accepted_audience(request, judged)
@@ -416,6 +438,7 @@ def settings_of(request: DeploymentRequest, firmware: Firmware) -> dict[str, Any
         "max_devices_per_minute": request.max_devices_per_minute,
         "start_spread": request.start_spread,
         "live_fleet": LiveFleet.BLUE if is_blue_green else "",
+        "turn": GREEN_STAGE if is_blue_green else None,
         "scheduled_at": request.scheduled_at,
     }
 
@@ -443,8 +466,9 @@ def create_deployment(
     with transaction.atomic():
         original = _original(request)
         firmware = deployable(request.firmware_id, lock=True)
-        hold_groups(request.selection.group_ids)
+        hold_groups(request.groups)
         check_groups(request.selection)
+        check_green_group(request.green_fleet)
         # Serialises launches, so that two at once cannot both take the last place.
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_advisory_xact_lock(%s)", [LAUNCH_LOCK])
@@ -573,7 +597,13 @@ def _write(
         if plan is None:
             break
         with transaction.atomic():
-            written = write_plan(deployment, plan, judged, _region_order(request))
+            written = write_plan(
+                deployment,
+                plan,
+                judged,
+                _region_order(request),
+                names_green=request.green_fleet is not None,
+            )
             if written == fleet:
                 return plan, fleet.device_count
             transaction.set_rollback(True)
@@ -635,7 +665,7 @@ def launch_scheduled(deployment: Deployment, now: datetime) -> None:
         with transaction.atomic():
             deployable(deployment.firmware_id, lock=True)
             request = request_of(deployment)
-            hold_groups(request.selection.group_ids)
+            hold_groups(request.groups)
             _freeze(deployment, request, now)
     except AudienceMovedError:
         # It will have settled by a later tick.

@@ -3,6 +3,7 @@
 Rules:
 - A poll repeats the open order until its claim, then answers nothing.
 - An order exists from the moment it is offered; a device that never polls has none.
+- Of a blue-green deployment one half has open orders at a time, never both.
 - Going back comes before going forward; of several deployments the older wins.
 - A deployment may give so many orders a minute and no more, may spread the start of
   each stage, and a device may have a window of its own: what comes too early is
@@ -34,6 +35,7 @@ from django.db.models import Exists, OuterRef, Q
 from opentelemetry import trace
 
 from deployments.choices import (
+    UNFINISHED,
     DeploymentStatus,
     Level,
     OrderKind,
@@ -50,6 +52,7 @@ from deployments.services.log import INTO_LOG, log
 from deployments.services.sweeps import LOCKED_SAID
 from deployments.services.targeting import REASONS
 from deployments.spread import share_of
+from deployments.strategies.blue_green import BLUE_STAGE, GREEN_STAGE
 from deployments.windows import DEVICE_ZONE, NO_ZONE, NO_ZONE_CODE
 from devices.models import Device
 from firmware import signing
@@ -73,6 +76,7 @@ MAX_SKIPS = 20
 LOOK_AGAIN = timedelta(minutes=1)
 MINUTE = timedelta(minutes=1)
 PACE_LOCK = 0x50414345
+HALF_LOCK = 0x48414C46
 NOT_KEPT_SAID = "its former image is neither on the server nor in its other slot"
 
 
@@ -188,12 +192,15 @@ class Wanted:
         is_planned: a running deployment still has plans for it.
         target_id: the target that it may be given an order for, the first one.
         paced_id: the deployment of that, if it gives so many orders a minute only.
+        halved_id: the deployment of that, if it orders one half of its devices at a
+            time only.
     """
 
     has_order: bool
     is_planned: bool
     target_id: int | None
     paced_id: UUID | None
+    halved_id: UUID | None
 
     @property
     def poll_interval(self) -> timedelta:
@@ -213,11 +220,12 @@ WANTED = """
         JOIN deployments_deployment p ON p.id = t.deployment_id
         WHERE t.device_id = %(device)s AND (t.status = 'rolling_back'
             OR t.status = 'pending' AND p.status IN ('Running', 'Paused'))
-    ) AS is_planned, first.id AS target_id, first.paced_id
+    ) AS is_planned, first.id AS target_id, first.paced_id, first.halved_id
     FROM (VALUES (1)) AS always
     LEFT JOIN LATERAL (
         SELECT t.id,
-            CASE WHEN p.max_devices_per_minute IS NOT NULL THEN p.id END AS paced_id
+            CASE WHEN p.max_devices_per_minute IS NOT NULL THEN p.id END AS paced_id,
+            CASE WHEN p.turn IS NOT NULL THEN p.id END AS halved_id
         FROM deployments_target t
         JOIN deployments_deployment p ON p.id = t.deployment_id
         JOIN firmware_firmware f ON f.id = p.firmware_id
@@ -284,6 +292,10 @@ def _offer(
             with transaction.atomic():
                 if wanted.paced_id is not None:
                     _take_turn(wanted.paced_id)
+                if wanted.halved_id is not None and not take_half(
+                    wanted.halved_id, wanted.target_id
+                ):
+                    return None
                 update = _offer_target(wanted.target_id, now, trusted)
         except IntegrityError:
             # Another poll of the same device was first: its order is the answer.
@@ -509,6 +521,84 @@ def _take_turn(paced_id: UUID) -> None:
             "SELECT pg_advisory_xact_lock(%s, hashtext(%s))",
             [PACE_LOCK, str(paced_id)],
         )
+
+
+# The stage of a target, the stage that has the turn in its deployment, and whether the
+# target has to wait for the other half: as long as an order there is open. In the half
+# that serves it also waits before its first order until the other half has settled, and
+# on its way back until the deployment has brought the other half back, or, where both
+# go back, until that one serves.
+HALVES = """
+    SELECT t.stage_number, p.turn, (
+        -- While a half has the turn, the other one has no open order.
+        t.stage_number <> p.turn AND EXISTS (
+            SELECT FROM deployments_update o
+            JOIN deployments_target other ON other.id = o.target_id
+            WHERE o.deployment_id = p.id AND o.closed_at IS NULL
+              AND other.stage_number <> t.stage_number
+        )
+    ) OR (
+        p.live_fleet = 'green' AND t.stage_number = %(green)s
+        AND (t.status = 'pending' OR back.id IS NOT NULL)
+        AND (COALESCE(back.course @> jsonb_build_array(
+                 jsonb_build_array(t.stage_number)), false)
+             OR EXISTS (
+                 SELECT FROM deployments_target other
+                 WHERE other.deployment_id = p.id AND other.stage_number = %(blue)s
+                   AND other.status = ANY(%(unfinished)s)
+             ))
+    )
+    FROM deployments_target t
+    JOIN deployments_deployment p ON p.id = t.deployment_id
+    LEFT JOIN deployments_rollback back ON back.deployment_id = p.id
+        AND back.ends_deployment AND back.finished_at IS NULL
+    WHERE t.id = %(target)s
+"""
+
+
+def take_half(deployment_id: UUID, target_id: int) -> bool:
+    """Let the half that a target is in give orders, if the other one is at rest.
+
+    Orders within the half that has the turn share a lock; who takes the turn has it
+    alone, so that no order of the other half can come in between. The lock is taken
+    before that of the target, and ends with the transaction.
+
+    Returns:
+        Whether the target may be given its order.
+
+    Source: Deployment Patterns 4; never both halves are changed at once.
+    """
+    stage, turn, must_wait = _halves(target_id)
+    if must_wait:
+        return False
+    word = "_shared" if stage == turn else ""
+    with prepared_cursor() as cursor:
+        cursor.execute(
+            f"SELECT pg_advisory_xact_lock{word}(%s, hashtext(%s))",
+            [HALF_LOCK, str(deployment_id)],
+        )
+    now_stage, now_turn, must_wait = _halves(target_id)
+    if must_wait or now_stage != stage or now_turn != turn:
+        # Another was first; the next poll tries again.
+        return False
+    if stage != turn:
+        Deployment.objects.filter(pk=deployment_id).update(turn=stage)
+    return True
+
+
+def _halves(target_id: int) -> tuple[int, int, bool]:
+    with prepared_cursor() as cursor:
+        cursor.execute(
+            HALVES,
+            {
+                "target": target_id,
+                "green": GREEN_STAGE,
+                "blue": BLUE_STAGE,
+                "unfinished": [str(status) for status in UNFINISHED],
+            },
+        )
+        stage, turn, must_wait = cursor.fetchone()
+    return stage, turn, must_wait
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from django.utils import timezone
 
 from deployments.choices import (
     CANCELLABLE,
+    HOLDABLE,
     PAUSABLE,
     RETRIABLE,
     REVERSIBLE,
@@ -32,6 +33,7 @@ from deployments.exceptions import (
 from deployments.models import Deployment
 from deployments.services import late_watch, sweeps
 from deployments.services.advance import begin_rollback, go_on
+from deployments.services.fleets import current_hold
 from deployments.services.log import log
 from deployments.services.parts import begin_partial_rollback, resolve_scope
 from deployments.services.progress import count_stages, progress_of
@@ -184,6 +186,35 @@ def approve_stage(
         deployment.resumed_at = now
         go_on(
             deployment, now, f"stage {stage.number} ({stage.name}) approved: {comment}"
+        )
+    return deployment
+
+
+def acknowledge_hold(
+    *, actor: User, deployment_id: UUID, comment: str, now: datetime | None = None
+) -> Deployment:
+    """End the hold of a fleet: its traffic is off.
+
+    Raises:
+        DeploymentNotFoundError.
+        WrongStatusError: no fleet of it is held.
+
+    Source: Deployment Patterns 4.
+    """
+    now = now or timezone.now()
+    verb = "acknowledged"
+    with _acting(actor, deployment_id, HOLDABLE, verb, comment) as deployment:
+        hold = current_hold(deployment)
+        if hold is None:
+            raise WrongStatusError("no fleet of this deployment is held")
+        hold.ended_at = now
+        hold.acknowledged_by = actor
+        hold.save(update_fields=["ended_at", "acknowledged_by"])
+        log(
+            deployment,
+            "fleet.drained",
+            f"the {hold.fleet} fleet has drained: {comment}",
+            now=now,
         )
     return deployment
 

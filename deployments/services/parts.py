@@ -12,18 +12,26 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from django.db.models import Count
+
 from deployments.choices import (
     UNFINISHED,
     DeploymentStatus,
     Level,
+    LiveFleet,
     Strategy,
     TargetStatus,
 )
-from deployments.exceptions import NothingToRollBackError, UnknownScopeError
+from deployments.exceptions import (
+    FleetIsLiveError,
+    NothingToRollBackError,
+    UnknownScopeError,
+)
 from deployments.models import Deployment, Rollback, Target
 from deployments.notifications.telling import NAMED_DEVICES
 from deployments.scopes import Scope
 from deployments.services import sweeps
+from deployments.services.fleets import STAGES
 from deployments.services.log import log
 from deployments.services.rollbacks import (
     exposed_targets,
@@ -69,10 +77,18 @@ def begin_partial_rollback(
     """Order a part of a deployment back; the caller holds its lock.
 
     Raises:
+        FleetIsLiveError: it is the half that serves.
         NothingToRollBackError: no device of the part has the new image or may have it.
 
     Source: FR-FW-006, manual rollback.
     """
+    if deployment.live_fleet and STAGES[LiveFleet(deployment.live_fleet)] in (
+        scope.stages
+    ):
+        raise FleetIsLiveError(
+            f"the {deployment.live_fleet} fleet serves: roll back the whole "
+            "deployment, which switches first"
+        )
     concerned = in_scope(exposed_targets(deployment), scope)
     if not concerned.exclude(status__in=RETURNED).exists():
         raise NothingToRollBackError(
@@ -84,7 +100,6 @@ def begin_partial_rollback(
         now=now,
         stage_number=None,
         scope=scope,
-        ends_deployment=False,
     )
     what = scope.in_words(stage_names(deployment))
     log(
@@ -146,6 +161,28 @@ def _finish(
         level=Level.ERROR if lost_in(deployment, scope) else Level.INFO,
         details=told_of(scope),
     )
+
+
+def ending_in_words(deployment: Deployment, scope: Scope) -> str:
+    """Say which stages are back on their former firmware, and which stay on the new."""
+    proved = dict(
+        Target.objects.filter(deployment=deployment, status=TargetStatus.SUCCESS)
+        .values_list("stage_number")
+        .annotate(Count("pk"))
+        .order_by()
+    )
+    names = stage_names(deployment)
+    back = " and ".join(names[number] for number in sorted(scope.stages))
+    stay = [
+        f"{names[number]} ({counted(count, 'device')})"
+        for number, count in sorted(proved.items())
+    ]
+    version = deployment.firmware.version
+    if deployment.live_fleet == LiveFleet.GREEN:
+        said = f"{back} is back on its former firmware"
+        return f"{said}; green serves on {version}" if stay else said
+    said = f"{back} went back to the former firmware"
+    return f"{said}; {', '.join(stay)} on {version} as before" if stay else said
 
 
 def lost_in(deployment: Deployment, scope: Scope) -> int:

@@ -25,6 +25,8 @@ from deployments.choices import (
 )
 from deployments.models import Deployment, Stage, Target, Update
 from deployments.strategies import types
+from deployments.strategies.blue_green import BLUE_STAGE, GREEN_STAGE
+from deployments.strategies.holds import SWITCH, UPDATE_BLUE, UPDATE_GREEN
 from deployments.strategies.registry import STRATEGIES
 
 T = TargetStatus
@@ -41,6 +43,9 @@ NEUTRAL_CODES = (
     "security_version",
     "wrong_model",
 )
+# Where the fleets of a blue-green deployment may be held; others have no rule for it.
+OPENING_POINTS = {GREEN_STAGE: UPDATE_GREEN, BLUE_STAGE: UPDATE_BLUE}
+PASSING_POINTS = {GREEN_STAGE: SWITCH}
 # Targets of a deployment whose counts are shared, and for how long.
 SHARED_FROM = 10_000
 SHARED_FOR = timedelta(seconds=1.5)
@@ -209,7 +214,24 @@ def plan_of(deployment: Deployment, stages: list[Stage]) -> types.Plan:
         ),
         in_flight,
         deployment.require_approval_per_stage,
+        hold_rule_of(deployment),
+        opening_points=OPENING_POINTS,
+        passing_points=PASSING_POINTS,
     )
+
+
+def hold_rule_of(deployment: Deployment) -> types.HoldRule | None:
+    return STRATEGIES[deployment.strategy].hold(deployment.parameters)
+
+
+def holds_of(deployment: Deployment) -> dict[str, types.HoldFacts]:
+    """Return the holds that have begun, by their phase."""
+    if hold_rule_of(deployment) is None:
+        return {}
+    return {
+        hold.phase: types.HoldFacts(hold.until, hold.ended_at is not None)
+        for hold in deployment.holds.all()
+    }
 
 
 def gate_of(deployment: Deployment) -> types.Gate:

@@ -8,6 +8,7 @@ Rules:
 """
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 from deployments.exceptions import IneligibleDevicesError
@@ -35,6 +36,20 @@ def check_groups(selection: Selection) -> None:
     ]
     if unknown:
         raise IneligibleDevicesError("a named group does not exist", errors=unknown)
+
+
+def check_green_group(green_fleet: Mapping[str, Any] | None) -> None:
+    """Refuse a group of the green fleet that does not exist.
+
+    Raises:
+        IneligibleDevicesError.
+    """
+    group = (green_fleet or {}).get("group")
+    if group and not DeviceGroup.objects.filter(pk=group).exists():
+        raise IneligibleDevicesError(
+            "the group of the green fleet does not exist",
+            errors=[FieldError("/greenFleet/group", "unknown_group", "no such group")],
+        )
 
 
 def unknown_devices(selection: Selection) -> dict[str, FieldError]:

@@ -20,6 +20,7 @@ from deployments.services.progress import (
     gate_of,
     total_of,
 )
+from deployments.strategies.returning import Course
 from hotswap.common.api.serializers import camelize
 
 KEPT_REASONS = 10
@@ -51,14 +52,15 @@ def keep_rollback(
     now: datetime,
     stage_number: int | None,
     scope: Scope = WHOLE,
-    ends_deployment: bool = True,
+    course: Course = (),
 ) -> Rollback:
     """Write down what tripped and the numbers, before any device is sent back.
 
     Args:
         stage_number: of the stage whose gate decided; None when a person did.
         scope: what goes back.
-        ends_deployment: False where the deployment goes on beside it.
+        course: the steps in which the deployment goes back; without any it goes on
+            beside the rollback.
 
     Source: FR-FW-006, steps 1 and 7.
     """
@@ -78,7 +80,8 @@ def keep_rollback(
     return Rollback.objects.create(
         deployment=deployment,
         scope=scope.to_json(),
-        ends_deployment=ends_deployment,
+        ends_deployment=bool(course),
+        course=course,
         started_at=now,
         stage_number=stage_number,
         reason=reason,

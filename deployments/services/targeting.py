@@ -3,6 +3,7 @@
 Everything here is one statement, whatever the size of the fleet.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -11,6 +12,7 @@ from uuid import UUID
 from django.conf import settings
 from django.db import connection
 from django.db.models import (
+    BooleanField,
     Case,
     CharField,
     Count,
@@ -28,7 +30,7 @@ from deployments.choices import BusyDevices, OfflineDevices
 from deployments.models import Deployment, Quarantine, Stage, Target, Update
 from deployments.strategies.types import Fleet, Plan
 from devices.models import Device, DeviceGroup
-from devices.selectors import devices_of
+from devices.selectors import devices_of, group_condition
 from firmware.models import Firmware
 from health.choices import SecureBoot
 
@@ -119,6 +121,17 @@ def matched_devices(selection: Selection) -> Any:
     return devices if selection.everyone else devices.none()
 
 
+def green_condition(green_fleet: Mapping[str, Any]) -> Q:
+    """Return which devices are named as the green half.
+
+    Args:
+        green_fleet: `group` with the id of one, or `tag` with one name and its value.
+    """
+    if "group" in green_fleet:
+        return group_condition(DeviceGroup.objects.filter(pk=green_fleet["group"]))
+    return Q(tags__contains=green_fleet["tag"])
+
+
 def judged_devices(
     selection: Selection,
     firmware: Firmware,
@@ -126,8 +139,11 @@ def judged_devices(
     offline: str,
     busy: str,
     now: datetime,
+    green_fleet: Mapping[str, Any] | None = None,
 ) -> Any:
     """Annotate each matched device with `exclusion`: the code, or empty if it fits.
+
+    Where a green fleet is named, `is_green` says who is in it.
 
     Source: design, Eligible; FR-FW-003 (targets exist, are online, are compatible).
     """
@@ -162,19 +178,26 @@ def judged_devices(
     open_update = Update.objects.filter(device=OuterRef("pk"), closed_at__isnull=True)
     if busy != BusyDevices.WAIT:
         reasons.append(When(Exists(open_update), then=Value("busy")))
-    return (
-        matched_devices(selection)
-        .annotate(exclusion=Case(*reasons, default=Value(""), output_field=CharField()))
-        .annotate(
-            # Looked up for those that are shown alone.
-            busy_with=Case(
-                When(
-                    exclusion="busy",
-                    then=Subquery(open_update.values("deployment__name")[:1]),
-                ),
-                default=Value(""),
-                output_field=CharField(),
+    matched = matched_devices(selection)
+    if green_fleet is not None:
+        matched = matched.annotate(
+            is_green=Case(
+                When(green_condition(green_fleet), then=Value(True)),
+                default=Value(False),
+                output_field=BooleanField(),
             )
+        )
+    return matched.annotate(
+        exclusion=Case(*reasons, default=Value(""), output_field=CharField())
+    ).annotate(
+        # Looked up for those that are shown alone.
+        busy_with=Case(
+            When(
+                exclusion="busy",
+                then=Subquery(open_update.values("deployment__name")[:1]),
+            ),
+            default=Value(""),
+            output_field=CharField(),
         )
     )
 
@@ -207,6 +230,14 @@ def count_regions(judged: Any, regions: tuple[str, ...]) -> Fleet:
     return _in_order(dict(rows.annotate(Count("pk"))), regions)
 
 
+def count_green(judged: Any) -> Fleet:
+    """Count the devices that fit, and how many of them are named as green."""
+    counts = judged.filter(exclusion="").aggregate(
+        all=Count("pk"), green=Count("pk", filter=Q(is_green=True))
+    )
+    return Fleet(counts["all"], green_count=counts["green"])
+
+
 def _in_order(counts: dict[str, int], regions: tuple[str, ...]) -> Fleet:
     # A region that is not in the order comes after those that are.
     order = [*regions, *sorted(set(counts) - set(regions))]
@@ -217,13 +248,19 @@ def _in_order(counts: dict[str, int], regions: tuple[str, ...]) -> Fleet:
 
 
 def write_plan(
-    deployment: Deployment, plan: Plan, judged: Any, regions: tuple[str, ...] = ()
+    deployment: Deployment,
+    plan: Plan,
+    judged: Any,
+    regions: tuple[str, ...] = (),
+    *,
+    names_green: bool = False,
 ) -> Fleet:
     """Write the stages and, by one statement, all targets with their ranks.
 
     The rank is a hash of the device salted with the deployment, so that the canaries
     are not always the same devices, and the order is the same however often it is
-    computed. Regions come before that, where their order matters.
+    computed. Regions come before that, where their order matters, and the green half,
+    where it is named.
 
     Returns:
         What was written, to be compared with what was planned for.
@@ -243,44 +280,53 @@ def write_plan(
         )
         earlier = stage.boundary
     Stage.objects.bulk_create(stages)
+    green = ("is_green",) if names_green else ()
     chosen = (
         judged.filter(exclusion="")
         .order_by()
         .annotate(version=Coalesce(F("firmware_version"), Value("")))
-        .values("id", "version", "firmware_checksum", "region")
+        .values("id", "version", "firmware_checksum", "region", *green)
     )
     query, parameters = chosen.query.sql_with_params()
     boundaries = [stage.boundary for stage in plan.stages]
     first = "array_position(%s::varchar[], region), region," if regions else ""
+    if names_green:
+        first = "is_green DESC,"
+    counted_green = "count(*) FILTER (WHERE is_green)" if names_green else "0"
     with connection.cursor() as cursor:
         cursor.execute(
             f"""
-            INSERT INTO deployments_target (
-                deployment_id, device_id, rank, stage_number, status, attempt,
-                rollback_attempt, from_version, from_checksum, error_code, message,
-                updated_at
-            )
-            SELECT %s, id, rank, width_bucket(rank::int - 1, %s::int[]) + 1,
-                   'pending', 0, 0, version, firmware_checksum, '', '', %s
-            FROM (
+            WITH ranked AS (
                 SELECT chosen.*, row_number() OVER (
                     ORDER BY {first} hashtextextended(id::text || %s, 0), id
                 ) AS rank
                 FROM ({query}) AS chosen
-            ) AS ranked
-            -- In the order of the indexes, which then fill from left to right.
-            ORDER BY id
+            ), written AS (
+                INSERT INTO deployments_target (
+                    deployment_id, device_id, rank, stage_number, status, attempt,
+                    rollback_attempt, from_version, from_checksum, error_code, message,
+                    updated_at
+                )
+                SELECT %s, id, rank, width_bucket(rank::int - 1, %s::int[]) + 1,
+                       'pending', 0, 0, version, firmware_checksum, '', '', %s
+                FROM ranked
+                -- In the order of the indexes, which then fill from left to right.
+                ORDER BY id
+            )
+            SELECT count(*), {counted_green} FROM ranked
             """,
             [
-                deployment.pk,
-                boundaries,
-                deployment.created_at,
                 *([list(regions)] if regions else []),
                 str(deployment.pk),
                 *parameters,
+                deployment.pk,
+                boundaries,
+                deployment.created_at,
             ],
         )
-        written = cursor.rowcount
+        written, green_count = cursor.fetchone()
+    if names_green:
+        return Fleet(written, green_count=green_count)
     if not regions:
         return Fleet(written)
     targets = Target.objects.filter(deployment=deployment).order_by()

@@ -13,6 +13,7 @@ Rules, in this order:
 - What is below the rollback threshold by silence alone, or in a stage smaller than the
   minimum sample, does not go on without a person.
 - Where stages need approval, a person opens each but the first.
+- Where a fleet is to drain, it is held before its stage opens, and before the switch.
 - Between the rollback threshold and the health threshold it warns, then goes on or
   pauses, as the deployment says.
 
@@ -20,14 +21,17 @@ Pure: standard library, numbers and a clock that is passed in.
 """
 
 import math
+from collections.abc import Mapping
 from datetime import datetime
 
 from deployments.next_steps import next_step
+from deployments.strategies.holds import hold_before
 from deployments.strategies.types import (
     AwaitApproval,
     Complete,
     Decision,
     Gate,
+    HoldFacts,
     PassStage,
     Pause,
     Plan,
@@ -52,6 +56,7 @@ def decide(
     now: datetime,
     *,
     is_paused: bool = False,
+    holds: Mapping[str, HoldFacts] | None = None,
 ) -> Decision:
     """Say the one next step.
 
@@ -59,12 +64,13 @@ def decide(
         plan: the stages, numbered from 1.
         progress: the facts of each stage of the plan, in its order.
         is_paused: nothing may be done but to go back.
+        holds: those that have begun, by their phase.
 
     Source: FR-FW-003, FR-FW-006; Deployment Patterns.
     """
     opened = [stage for stage in progress if stage.opened_at is not None]
     for stage in opened:
-        reason = _breach(stage, gate)
+        reason = breach(stage, gate)
         if reason is not None:
             return RollBack(stage.number, reason)
     if is_paused:
@@ -78,6 +84,9 @@ def decide(
     in_flight = 0
     for stage in unfinished:
         answer = _gate(plan.stages[stage.number - 1], stage, gate, now)
+        if isinstance(answer, PassStage) and stage.number in plan.passing_points:
+            point = plan.passing_points[stage.number]
+            return hold_before(point, plan.hold, holds or {}, now) or answer
         if not isinstance(answer, Wait):
             return answer
         in_flight += 1
@@ -86,11 +95,16 @@ def decide(
         following = progress[len(opened)]
         if plan.needs_approval and opened and not following.is_approved:
             return AwaitApproval(following.number)
+        if following.number in plan.opening_points:
+            point = plan.opening_points[following.number]
+            held = hold_before(point, plan.hold, holds or {}, now)
+            return held or StartStage(following.number)
         return StartStage(following.number)
     return waiting or Complete()
 
 
-def _breach(stage: StageProgress, gate: Gate) -> str | None:
+def breach(stage: StageProgress, gate: Gate) -> str | None:
+    """Say why a stage has to go back; None if it has not."""
     judged = stage.succeeded + stage.failed
     if stage.exposed == 0 or judged < gate.minimum_sample:
         return None

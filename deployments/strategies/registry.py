@@ -8,24 +8,31 @@ from typing import Any
 from deployments.strategies.blue_green import plan_blue_green
 from deployments.strategies.canary import CanaryParameters, plan_canary
 from deployments.strategies.direct import plan_direct
+from deployments.strategies.holds import hold_rule
 from deployments.strategies.regional import plan_regional
 from deployments.strategies.rolling import RollingParameters, plan_rolling
-from deployments.strategies.types import Fleet, Plan
+from deployments.strategies.types import Fleet, HoldRule, Plan
 
 Parameters = dict[str, Any]
+
+
+def _never(_: Parameters) -> None:
+    return None
 
 
 @dataclass(frozen=True, slots=True)
 class StrategyEntry:
     """One strategy: its fields with their defaults, its planner, its usual gate.
 
-    `in_flight` tells how many stages may be unfinished at once.
+    `in_flight` tells how many stages may be unfinished at once, `hold` whether fleets
+    are held.
     """
 
     defaults: Parameters
     plan: Callable[[Fleet, Parameters], Plan]
     health_threshold_percent: float = 99.0
     in_flight: Callable[[Parameters], int] = lambda _: 1
+    hold: Callable[[Parameters], HoldRule | None] = _never
 
 
 def _canary(fleet: Fleet, parameters: Parameters) -> Plan:
@@ -49,6 +56,13 @@ def _blue_green(fleet: Fleet, parameters: Parameters) -> Plan:
     )
 
 
+def _blue_green_hold(parameters: Parameters) -> HoldRule | None:
+    return hold_rule(
+        parameters.get("hold_duration", 0.0),
+        until_acknowledged=parameters.get("hold_until_acknowledged", False),
+    )
+
+
 def _rolling(fleet: Fleet, parameters: Parameters) -> Plan:
     return plan_rolling(
         fleet,
@@ -63,7 +77,9 @@ def _rolling(fleet: Fleet, parameters: Parameters) -> Plan:
 # Durations are seconds. The defaults are the samples of the specification.
 STRATEGIES: dict[str, StrategyEntry] = {
     "Direct": StrategyEntry({}, lambda fleet, _: plan_direct(fleet)),
-    "Regional": StrategyEntry({"pause_duration": 1800.0}, _regional),
+    "Regional": StrategyEntry(
+        {"pause_duration": 1800.0, "rollback_scope": "deployment"}, _regional
+    ),
     "Canary": StrategyEntry(
         {
             "initial_percentage": 10,
@@ -73,7 +89,16 @@ STRATEGIES: dict[str, StrategyEntry] = {
         _canary,
     ),
     "BlueGreen": StrategyEntry(
-        {"verification_duration": 7200.0}, _blue_green, health_threshold_percent=99.5
+        {
+            "verification_duration": 7200.0,
+            "green_fleet": None,
+            "hold_duration": 0.0,
+            "hold_until_acknowledged": False,
+            "on_blue_failure": "keep-green",
+        },
+        _blue_green,
+        health_threshold_percent=99.5,
+        hold=_blue_green_hold,
     ),
     "Rolling": StrategyEntry(
         {

@@ -1,7 +1,7 @@
 """What planners make and what `decide` reads. Standard library only."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 
@@ -13,16 +13,22 @@ class ParameterError(ValueError):
         self.field = field
 
 
+class EmptyFleetError(ParameterError):
+    """One half of a blue-green deployment would have no device."""
+
+
 @dataclass(frozen=True, slots=True)
 class Fleet:
     """The devices to be planned for, in numbers.
 
     `by_region` has the regions in the order in which they are to be updated; its
-    counts add up to `device_count`.
+    counts add up to `device_count`. `green_count` are those that were named as the
+    green half; None where it is drawn.
     """
 
     device_count: int
     by_region: tuple[tuple[str, int], ...] = ()
+    green_count: int | None = None
 
     def check(self) -> None:
         """Refuse to plan for nobody.
@@ -48,16 +54,46 @@ class Stage:
 
 
 @dataclass(frozen=True, slots=True)
+class HoldPoint:
+    """A point at which a fleet may be held: its name, the fleet, and what follows."""
+
+    phase: str
+    fleet: str
+    follows: str
+
+
+@dataclass(frozen=True, slots=True)
+class HoldRule:
+    """How long a hold lasts; `until_acknowledged` it has no end by time."""
+
+    duration: timedelta
+    until_acknowledged: bool
+
+
+@dataclass(frozen=True, slots=True)
+class HoldFacts:
+    """A hold that has begun; without `until` only a person ends it."""
+
+    until: datetime | None
+    is_over: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """The stages in order; `in_flight` of them may be unfinished at once.
 
     With `needs_approval` a person approves each stage but the first, which whoever
-    launched has approved by launching.
+    launched has approved by launching. With a `hold` there is one before each stage
+    that `opening_points` names by its number, and before the gate of one that
+    `passing_points` names.
     """
 
     stages: tuple[Stage, ...]
     in_flight: int = 1
     needs_approval: bool = False
+    hold: HoldRule | None = None
+    opening_points: Mapping[int, HoldPoint] = field(default_factory=dict)
+    passing_points: Mapping[int, HoldPoint] = field(default_factory=dict)
 
 
 def nothing_after_the_last(stages: Sequence[Stage]) -> tuple[Stage, ...]:
@@ -165,8 +201,25 @@ class RollBack:
 
 
 @dataclass(frozen=True, slots=True)
+class BeginHold:
+    """Nothing is done at this point before `until`, or before it is acknowledged."""
+
+    point: HoldPoint
+    until: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class Complete:
     pass
 
 
-Decision = StartStage | AwaitApproval | PassStage | Wait | Pause | RollBack | Complete
+Decision = (
+    StartStage
+    | AwaitApproval
+    | PassStage
+    | BeginHold
+    | Wait
+    | Pause
+    | RollBack
+    | Complete
+)

@@ -105,6 +105,8 @@ TABLE = """
     /deployments/<deployment>/rollback             POST   401 403 400 400 403
     /deployments/<deployment>/retry-failed         POST   401 403 400 400 403
     /deployments/<deployment>/copy                 POST   401 403 404 404 403
+    /deployments/<deployment>/acknowledge-hold     POST   401 403 400 400 403
+    /deployments/<deployment>/fleets               GET    401 404 404 404 403
     /quarantines                                   GET    401 200 200 200 403
     /devices/<device>/quarantines/<firmware>/release POST 401 403 400 400 403
     /deployments/<deployment>/approve-stage        POST   401 403 403 400 403

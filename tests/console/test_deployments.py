@@ -9,6 +9,7 @@ from deployments.choices import DeploymentStatus
 from deployments.models import Deployment
 from deployments.next_steps import next_step
 from deployments.services import operate
+from devices.models import Device
 from devices.services import registry
 from hotswap.common.models import AuditEvent
 from tests.console.conftest import ConsoleClient, Scene
@@ -588,3 +589,50 @@ def test_only_approved_firmware_is_offered(
     offered = dict(answer.context["form"].fields["firmwareId"].choices)
     assert str(free.approved.pk) in offered
     assert str(free.draft.pk) not in offered
+
+
+# --- Fleets of a blue-green deployment ---------------------------------
+
+
+def test_a_blue_green_launch_takes_its_fields(
+    operator_client: ConsoleClient, free: Scene
+) -> None:
+    Device.objects.filter(device_id="d-001").update(tags={"rack": "b"})
+    given = form_for(
+        free,
+        strategy="BlueGreen",
+        verificationDuration="60",
+        greenFleet_tag="rack: b",
+        holdDuration="30",
+        onBlueFailure="both",
+    )
+
+    launch_after(operator_client, given)
+    deployment = Deployment.objects.get(strategy="BlueGreen")
+
+    assert deployment.parameters == {
+        "verification_duration": 60.0,
+        "green_fleet": {"tag": {"rack": "b"}},
+        "hold_duration": 30.0,
+        "hold_until_acknowledged": False,
+        "on_blue_failure": "both",
+    }
+    copied = operator_client.get(url_of(deployment, "copy")).content.decode()
+    assert 'value="rack:b"' in copied
+
+
+def test_a_hold_is_shown_and_acknowledged(
+    operator_client: ConsoleClient, free: Scene
+) -> None:
+    deployment = free.world.launch(
+        free.approved, "BlueGreen", parameters={"hold_until_acknowledged": True}
+    )
+
+    page = operator_client.get(url_of(deployment, "live")).content.decode()
+    operator_client.post(url_of(deployment, "acknowledge-hold"), {"comment": "off"})
+    after = operator_client.get(url_of(deployment, "live")).content.decode()
+
+    assert "The green fleet is to drain before it is updated" in page
+    assert url_of(deployment, "acknowledge-hold") in page
+    assert "is to drain before" not in after
+    assert "fleet.drained" in after

@@ -1,0 +1,167 @@
+"""The fleets of a blue-green deployment: which one serves, and when one is to drain.
+
+Rules:
+- What a load balancer is told names the devices, the first hundred and how many there
+  are, and where all of them are listed.
+- A switch is one change of one row, in the transaction of its event.
+- A hold is a row with its end. The tick notes that it is over; nothing waits for it.
+"""
+
+from datetime import datetime
+from typing import Any
+
+from django.conf import settings
+from django.db.models import F
+
+from deployments.choices import Level, LiveFleet
+from deployments.models import Deployment, Hold, Target
+from deployments.notifications.telling import NAMED_DEVICES
+from deployments.services.log import log
+from deployments.services.progress import StageCounts, count_stages
+from deployments.strategies.blue_green import BLUE_STAGE, GREEN_STAGE
+from deployments.strategies.holds import POINTS
+from deployments.strategies.types import HoldPoint
+from hotswap.common.api.serializers import camelize
+
+STAGES = {LiveFleet.BLUE: BLUE_STAGE, LiveFleet.GREEN: GREEN_STAGE}
+EVENTS = {
+    LiveFleet.GREEN: "deployment.switched",
+    LiveFleet.BLUE: "deployment.switched_back",
+}
+
+
+def switch(deployment: Deployment, fleet: LiveFleet, now: datetime) -> None:
+    """Change the fleet that serves, in the caller's transaction.
+
+    Source: Deployment Patterns 4 (instant switchover).
+    """
+    deployment.live_fleet = fleet
+    deployment.updated_at = now
+    deployment.save(update_fields=["live_fleet", "updated_at"])
+    log(
+        deployment,
+        EVENTS[fleet],
+        f"the {fleet} fleet serves from now on",
+        now=now,
+        details=members_told(deployment, fleet),
+    )
+
+
+def members_told(deployment: Deployment, fleet: str) -> dict[str, Any]:
+    """Return what a notification tells of a fleet and its devices."""
+    members = Target.objects.filter(
+        deployment=deployment,
+        stage_number=STAGES[LiveFleet(fleet)],
+        device__erased_at__isnull=True,
+    )
+    names = members.order_by("rank").values_list("device__device_id", flat=True)
+    page = f"/api/v1/deployments/{deployment.pk}/fleets"
+    return {
+        "fleet": str(fleet),
+        "devices": [{"id": name} for name in names[:NAMED_DEVICES]],
+        "total": members.count(),
+        "fleetsUrl": str(settings.PUBLIC_URL or "").rstrip("/") + page,
+    }
+
+
+def begin_hold(
+    deployment: Deployment, point: HoldPoint, until: datetime | None, now: datetime
+) -> None:
+    """Hold a fleet before something is done to it; the caller holds the lock."""
+    Hold.objects.create(
+        deployment=deployment,
+        phase=point.phase,
+        fleet=point.fleet,
+        since=now,
+        until=until,
+    )
+    end = (
+        "until that is acknowledged"
+        if until is None
+        else f"until {until:%Y-%m-%d %H:%M:%S} UTC, or until that is acknowledged"
+    )
+    log(
+        deployment,
+        "fleet.draining",
+        f"the {point.fleet} fleet is to drain, {end}; then {point.follows}",
+        now=now,
+        level=Level.WARNING,
+        details={
+            **members_told(deployment, point.fleet),
+            "phase": point.phase,
+            "until": None if until is None else _stamp(until),
+        },
+    )
+
+
+def end_holds(deployment: Deployment, now: datetime, *, is_moot: bool = False) -> None:
+    """Note the holds whose time is over, or all where nothing follows any more."""
+    if not deployment.live_fleet:
+        return
+    open_holds = Hold.objects.filter(deployment=deployment, ended_at__isnull=True)
+    if is_moot:
+        open_holds.update(ended_at=now)
+    else:
+        open_holds.filter(until__lte=now).update(ended_at=F("until"))
+
+
+def current_hold(deployment: Deployment) -> Hold | None:
+    """Return the hold that the deployment is in, if it is in one."""
+    if not deployment.live_fleet or deployment.finished_at is not None:
+        return None
+    return deployment.holds.filter(ended_at__isnull=True).last()
+
+
+def hold_output(deployment: Deployment) -> dict[str, Any] | None:
+    """Show the hold that the deployment is in."""
+    hold = current_hold(deployment)
+    if hold is None:
+        return None
+    return {
+        "fleet": hold.fleet,
+        "phase": hold.phase,
+        "follows": POINTS[hold.phase].follows,
+        "since": hold.since,
+        "until": hold.until,
+    }
+
+
+def fleets_output(deployment: Deployment, now: datetime) -> dict[str, Any]:
+    """Show both halves with the counts of their devices, and where those are listed.
+
+    `devices` are the first hundred names of each, by rank.
+    """
+    counts = count_stages(deployment)
+    devices = f"/api/v1/deployments/{deployment.pk}/devices"
+    stages = {stage.number: stage for stage in deployment.stages.all()}
+    fleets = []
+    for fleet, number in STAGES.items():
+        if number not in stages:
+            continue
+        told = members_told(deployment, fleet)
+        count = counts.get(number, StageCounts())
+        fleets.append(
+            {
+                "name": str(fleet),
+                "isLive": deployment.live_fleet == fleet,
+                "stage": number,
+                "stageStatus": stages[number].status,
+                "size": told["total"],
+                "devices": [each["id"] for each in told["devices"]],
+                "devicesUrl": f"{devices}?stage={number}",
+                "statuses": {
+                    camelize(status): each for status, each in count.by_status.items()
+                },
+            }
+        )
+    return {
+        "id": str(deployment.pk),
+        "liveFleet": deployment.live_fleet or None,
+        "hold": hold_output(deployment),
+        "fleets": fleets,
+        "countedAt": now,
+    }
+
+
+def _stamp(at: datetime) -> str:
+    return at.isoformat().replace("+00:00", "Z")
