@@ -383,9 +383,16 @@ def test_each_strategy_is_launched_with_its_own_fields(
     ways = {
         "Regional": {
             "pause_duration": 60.0,
+            "rollback_scope": "deployment",
             "regions": ["APAC", "US-EAST", "US-WEST", "EU-CENTRAL", "EU"],
         },
-        "BlueGreen": {"verification_duration": 120.0},
+        "BlueGreen": {
+            "verification_duration": 120.0,
+            "green_fleet": None,
+            "hold_duration": 0.0,
+            "hold_until_acknowledged": False,
+            "on_blue_failure": "keep-green",
+        },
         "Rolling": {
             "batch_size": 3,
             "batch_wait_duration": 30.0,
