@@ -20,7 +20,7 @@ from devices.cells import read_pairs, unguarded
 from devices.choices import ImportFormat, ImportMode
 from devices.services.imports import ReadLine
 from devices.services.registry import StatedDevice
-from hotswap.common.api.errors import flat_errors
+from hotswap.common.api.errors import flat_errors, summary_of
 from hotswap.common.api.parsers import parse_json
 from hotswap.common.api.serializers import StrictBooleanField, StrictCharField
 
@@ -109,12 +109,10 @@ class LineReader:
         except ParseError as error:
             return _refused(body, str(error.detail.code), str(error.detail))  # type: ignore[union-attr]
         except ValidationError as error:
-            first, *more = flat_errors(error.detail)
-            where = first.attr.removeprefix("/") if first.attr else ""
-            said = f"{where}: {first.detail}" if where else str(first.detail)
-            if more:
-                said += f" (and {len(more)} more)"
-            return _refused(body, first.code, said)
+            errors = flat_errors(error.detail)
+            named = [{"pointer": x.attr or "", "detail": x.detail} for x in errors]
+            said = summary_of(named, len(named))
+            return _refused(body, errors[0].code, said)
         device = StatedDevice(
             model_name=given.pop("model", None),
             keeps_other_tags=self._sets_single_tags,

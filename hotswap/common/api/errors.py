@@ -105,7 +105,7 @@ def _said(error: dict[str, Any]) -> str:
     return f"{where}: {error['detail']}" if where else str(error["detail"])
 
 
-def _summary(errors: list[dict[str, Any]], total: int) -> str:
+def summary_of(errors: list[dict[str, Any]], total: int) -> str:
     """Say in one line what is wrong: the first few errors, and how many there are."""
     if total == 1:
         return _said(errors[0])
@@ -134,7 +134,7 @@ class ProblemFormatter(ExceptionFormatter):
                 for error in error_response.errors[:MAX_ERRORS]
             ]
             code = "invalid"
-            detail = _summary(errors, len(error_response.errors))
+            detail = summary_of(errors, len(error_response.errors))
         else:
             only = error_response.errors[0]
             code, detail = only.code, str(only.detail)
