@@ -603,7 +603,7 @@ class DeviceAdmin(ConsoleAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Device]:
         return Device.objects.select_related("model", "state").with_key_expiry()
 
-    @display(description="Firmware", ordering="firmware_version")
+    @display(description="Firmware", ordering="version_key")
     def version(self, device: Device) -> str:
         return device.firmware_version or "–"
 

@@ -44,16 +44,6 @@ from firmware.models import DeviceModel, Firmware
 from hotswap.common.models import BaseModel, User
 
 
-class PrecedenceKey(models.Func):
-    """`firmware.versions.precedence_key`, made by the database; empty if there is none.
-
-    The function is that of migration 0005.
-    """
-
-    function = "hotswap_precedence_key"
-    output_field = models.TextField(db_collation="C")
-
-
 class DeviceManager(models.Manager.from_queryset(DeviceQuerySet)):  # type: ignore[misc]
     """All devices but the erased ones, of which a pseudonym alone is left."""
 
@@ -77,12 +67,15 @@ class Device(BaseModel):
     enabled = models.BooleanField(default=True)
     revoked_at = models.DateTimeField(null=True)
     firmware_version = models.CharField(max_length=64, blank=True)
-    # Sorts as SemVer 2 does, and is empty where there is no semantic version. The
-    # database makes it, so that no writer of versions can forget it.
-    version_key = models.GeneratedField(
-        expression=PrecedenceKey("firmware_version"),
-        output_field=models.TextField(db_collation="C"),
-        db_persist=True,
+    # See `devices.services.version_keys`.
+    version_key = models.CharField(
+        max_length=255,
+        blank=True,
+        default="",
+        db_default="",
+        editable=False,
+        db_collation="C",
+        help_text="sorts as what it runs does; made by the database",
     )
     firmware_checksum = models.CharField(max_length=64, blank=True)
     previous_firmware_version = models.CharField(max_length=64, blank=True)
@@ -113,6 +106,7 @@ class Device(BaseModel):
                 name="device_alarm",
             ),
             models.Index(fields=["version_key"], name="device_version"),
+            models.Index(fields=["firmware_version"], name="device_says_version"),
             models.Index(
                 fields=["erased_at"],
                 condition=models.Q(erased_at__isnull=False),
@@ -125,6 +119,22 @@ class Device(BaseModel):
                 name="device_raised",
             ),
             GinIndex(fields=["tags"], name="device_tags", opclasses=["jsonb_path_ops"]),
+        ]
+        triggers: ClassVar[list[pgtrigger.Trigger]] = [
+            pgtrigger.Trigger(
+                name="device_version_key",
+                when=pgtrigger.Before,
+                operation=pgtrigger.Insert
+                | pgtrigger.UpdateOf(
+                    "model_id", "firmware_version", "firmware_checksum", "version_key"
+                ),
+                func="""
+                    NEW.version_key := hotswap_device_version_key(
+                        NEW.model_id, NEW.firmware_version, NEW.firmware_checksum
+                    );
+                    RETURN NEW;
+                """,
+            )
         ]
 
     def __str__(self) -> str:

@@ -1,11 +1,12 @@
-"""Rules of dynamic groups (FR-FW-008). Standard library and `semver` only.
+"""Rules of dynamic groups (FR-FW-008). Standard library and `firmware.versions` only.
 
 Rules:
 - All conditions of a rule must hold; within one condition any of its values will do.
-- Versions compare by SemVer 2 precedence, in which builds (`+7`) do not count; `is`
-  means exactly that text, builds included.
-- A device whose version is unknown, or is no semantic version, matches no condition on
-  versions, whatever it is.
+- `below` and `atLeast` compare what a device runs by the version scheme of its model.
+  What has no order there is neither below nor at least anything: a device that runs
+  none of its model's images and says no version of its scheme, and a bound that is no
+  version of the scheme, or, of an opaque model, none that was uploaded.
+- `is` means exactly the text that the device says.
 - `holds_for` is what a rule means. The database evaluates the same conditions as a
   query, and the tests compare the two.
 """
@@ -14,17 +15,36 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from firmware.versions import is_lower, parse_version
+from firmware.versions import VersionScheme, version_key
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceFacts:
-    """What a rule looks at."""
+    """What a rule looks at.
+
+    Attributes:
+        firmware_version: what it says that it runs.
+        version_key: by which that is ordered; empty if it has no order.
+        scheme: of the versions of its model.
+        uploads: of an opaque model the keys of its versions.
+    """
 
     region: str
     model: str
     tags: Mapping[str, str]
     firmware_version: str
+    version_key: str
+    scheme: VersionScheme
+    uploads: Mapping[str, str]
+
+    def key_of(self, version: str) -> str:
+        """Return the key of a version of its model; empty if it is none."""
+        if self.scheme is VersionScheme.OPAQUE:
+            return self.uploads.get(version, "")
+        try:
+            return version_key(version, self.scheme)
+        except ValueError:
+            return ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +97,8 @@ class Rule:
         return not self.to_json()
 
     @property
-    def is_about_versions(self) -> bool:
-        return bool(self.below or self.at_least or self.versions)
+    def compares_versions(self) -> bool:
+        return bool(self.below or self.at_least)
 
     def holds_for(self, device: DeviceFacts) -> bool:
         """Tell whether a device is in the group.
@@ -92,18 +112,18 @@ class Rule:
         for name, values in self.tags:
             if device.tags.get(name) not in values:
                 return False
-        return not self.is_about_versions or self._fits(device.firmware_version)
+        if self.versions and device.firmware_version not in self.versions:
+            return False
+        return not self.compares_versions or self._fits(device)
 
-    def _fits(self, version: str) -> bool:
-        try:
-            parse_version(version)
-        except ValueError:
-            return False
-        if self.below and not is_lower(version, self.below):
-            return False
-        if self.at_least and is_lower(version, self.at_least):
-            return False
-        return not self.versions or version in self.versions
+    def _fits(self, device: DeviceFacts) -> bool:
+        key = device.version_key
+        limit, lowest = device.key_of(self.below), device.key_of(self.at_least)
+        return (
+            key != ""
+            and (not self.below or (limit != "" and key < limit))
+            and (not self.at_least or (lowest != "" and key >= lowest))
+        )
 
     def in_words(self) -> str:
         """Say the rule in one sentence: `region is US-EAST; tag site is plant-7`."""

@@ -4,17 +4,18 @@ Membership of a dynamic group is a condition on the device, evaluated when it is
 for. Nothing is copied, so a device that has changed is in or out at once.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 from uuid import UUID
 
-from django.db.models import Count, Q, Value
+from django.db.models import Count, Exists, OuterRef, Q, QuerySet, Value
 
 from devices.choices import GroupType
 from devices.models import Device, DeviceGroup, GroupMembership
 from devices.rules import DeviceFacts, Rule
-from firmware.models import DeviceModel
-from firmware.versions import precedence_key
+from firmware.models import DeviceModel, Firmware
+from firmware.versions import TEXT_ORDERED, VersionScheme, version_key
 from hotswap.common.rows import Columns, prepared_cursor
 
 DEVICE = Columns(Device, "d")
@@ -46,17 +47,95 @@ def rule_condition(rule: Rule) -> Q:
         for value in values:
             will_do |= Q(tags__contains={name: value})
         condition &= will_do
-    if rule.below:
-        condition &= Q(version_key__lt=precedence_key(rule.below))
-    if rule.at_least:
-        condition &= Q(version_key__gte=precedence_key(rule.at_least))
     if rule.versions:
-        # The keys are what the index answers; builds of one key differ as texts.
-        keys = [precedence_key(version) for version in rule.versions]
-        condition &= Q(version_key__in=keys, firmware_version__in=rule.versions)
-    if rule.is_about_versions:
-        condition &= Q(version_key__gt="")
+        condition &= Q(firmware_version__in=rule.versions)
+    if rule.compares_versions:
+        condition &= _between_versions(rule.at_least, rule.below)
     return condition
+
+
+def _between_versions(lowest: str, limit: str) -> Q:
+    """Write what a rule says of the order of versions, for each scheme of models.
+
+    Keys begin with the letter of their scheme, so that each part is a range of the
+    index, and empty where no model has the scheme.
+    """
+    first, end = VersionScheme.OPAQUE.key_range
+    condition = Q(version_key__gte=first, version_key__lt=end)
+    uploads = Firmware.objects.filter(model=OuterRef("model"))
+    key = OuterRef("version_key")
+    if lowest:
+        condition &= Q(Exists(uploads.filter(version=lowest, precedence__lte=key)))
+    if limit:
+        condition &= Q(Exists(uploads.filter(version=limit, precedence__gt=key)))
+    for scheme in TEXT_ORDERED:
+        first, end = scheme.key_range
+        try:
+            if lowest:
+                first = version_key(lowest, scheme)
+            if limit:
+                end = version_key(limit, scheme)
+        except ValueError:
+            continue
+        condition |= Q(version_key__gte=first, version_key__lt=end)
+    return condition
+
+
+def wrong_bounds(*, models: Sequence[str], at_least: str, below: str) -> dict[str, str]:
+    """Say what is wrong with the bounds of a rule, under `atLeast` and `below`.
+
+    A bound must be a version by the scheme of one of the models at least; by that of
+    an opaque one it is, if it was uploaded. Where both are, `below` must be higher.
+
+    Args:
+        models: names; none stands for all of the catalogue.
+        at_least, below: empty, if they are not given.
+    """
+    bounds = {"atLeast": at_least, "below": below}
+    bounds = {name: bound for name, bound in bounds.items() if bound}
+    if not bounds:
+        return {}
+    known = DeviceModel.objects.order_by()
+    if models:
+        known = known.filter(name__in=models)
+    found = set(known.values_list("version_scheme", flat=True).distinct())
+    schemes = [each for each in VersionScheme if each in found]
+    schemes = schemes or [VersionScheme.SEMVER]
+    keys = {name: _keys_of(bound, schemes, known) for name, bound in bounds.items()}
+    expected = ", or ".join(
+        "a version that was uploaded"
+        if scheme is VersionScheme.OPAQUE
+        else scheme.expected
+        for scheme in schemes
+    )
+    wrong = {name: f"must be {expected}" for name in bounds if not keys[name]}
+    if wrong or len(bounds) == 1:
+        return wrong
+    lowest, limits = keys["atLeast"], keys["below"]
+    if any(lowest[each] < limits[each] for each in lowest.keys() & limits.keys()):
+        return {}
+    return {"below": "must be higher than atLeast"}
+
+
+def _keys_of(
+    version: str, schemes: Sequence[VersionScheme], models: QuerySet[DeviceModel]
+) -> dict[str, str]:
+    """Return the keys of a version by scheme, and for opaque ones by model."""
+    keys: dict[str, str] = {}
+    for scheme in schemes:
+        if scheme is VersionScheme.OPAQUE:
+            uploads = Firmware.objects.filter(
+                model__in=models.filter(version_scheme=scheme).values("pk"),
+                version=version,
+            )
+            keys |= {
+                str(model): key
+                for model, key in uploads.values_list("model", "precedence")
+            }
+        else:
+            with suppress(ValueError):
+                keys[scheme.value] = version_key(version, scheme)
+    return keys
 
 
 def rule_of(group: DeviceGroup) -> Rule | None:
@@ -112,12 +191,20 @@ def count_members(groups: Iterable[DeviceGroup]) -> dict[UUID, int]:
 
 
 def facts_of(device: Device) -> DeviceFacts:
-    """Return what rules look at."""
+    """Return what rules look at; the device as it was read."""
+    scheme = VersionScheme(device.model.version_scheme)
+    uploads = {}
+    if scheme is VersionScheme.OPAQUE:
+        found = Firmware.objects.filter(model=device.model_id)
+        uploads = dict(found.values_list("version", "precedence"))
     return DeviceFacts(
         region=device.region,
         model=device.model.name,
         tags=device.tags,
         firmware_version=device.firmware_version,
+        version_key=device.version_key,
+        scheme=scheme,
+        uploads=uploads,
     )
 
 

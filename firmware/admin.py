@@ -32,6 +32,7 @@ from firmware.selectors import FirmwareUse, firmware_history, firmware_use, name
 from firmware.services import registry
 from firmware.services.registry import UploadOutcome
 from firmware.storage import StagedImage
+from firmware.versions import VersionScheme
 from hotswap.common.console import (
     DONE,
     FAILED,
@@ -294,7 +295,9 @@ class UploadForm(ConsoleForm):
     """The fields of an upload; what they may hold is said by the API's serializer."""
 
     model = forms.ChoiceField()
-    version = forms.CharField(help_text="Semantic version, for example 2.5.0")
+    version = forms.CharField(
+        help_text="In the version scheme of its model; semver: 2.5.0"
+    )
     securityVersion = forms.IntegerField(
         label="Security version",
         min_value=0,
@@ -329,8 +332,10 @@ class UploadForm(ConsoleForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        models = DeviceModel.objects.values_list("name", "version_scheme")
         cast(forms.ChoiceField, self.fields["model"]).choices = [
-            (name, name) for name in DeviceModel.objects.values_list("name", flat=True)
+            (name, name if scheme == VersionScheme.SEMVER else f"{name} ({scheme})")
+            for name, scheme in models
         ]
         self.fields["file"].widget.attrs["data-max-bytes"] = settings.FIRMWARE_MAX_BYTES
 
@@ -371,7 +376,10 @@ class UploadFirmware(Verb):
         except ValidationError as error:
             errors = error.detail
         except HotSwapError as error:
-            problems = [error.detail, *(part.detail for part in error.errors)]
+            errors = {
+                part.pointer.removeprefix("/"): [part.detail] for part in error.errors
+            }
+            problems = [] if errors else [error.detail]
         except APIException as error:
             problems = [str(error.detail)]
         else:
@@ -553,11 +561,26 @@ class FirmwareAdmin(ConsoleAdmin):
 SECURE_BOOT_HELP = "Updates go only to devices whose last heartbeat reports it"
 
 
+class VersionSchemeField(forms.ChoiceField):
+    """How the versions of a model are written."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            label="Version scheme",
+            choices=[
+                (each.value, f"{each}: {each.expected}") for each in VersionScheme
+            ],
+            initial=VersionScheme.SEMVER.value,
+            help_text="It can be changed until the first upload",
+        )
+
+
 class DeviceModelForm(ConsoleForm):
     name = forms.CharField(
         max_length=64, help_text="Letters, digits, dot, hyphen, underscore"
     )
     description = forms.CharField(max_length=500, required=False)
+    versionScheme = VersionSchemeField()
     requiresSecureBoot = forms.BooleanField(
         label="Requires secure boot", required=False, help_text=SECURE_BOOT_HELP
     )
@@ -571,6 +594,7 @@ class DeviceModelForm(ConsoleForm):
 
 class DeviceModelChangesForm(ConsoleForm):
     description = forms.CharField(max_length=500, required=False)
+    versionScheme = VersionSchemeField()
     requiresSecureBoot = forms.BooleanField(
         label="Requires secure boot", required=False, help_text=SECURE_BOOT_HELP
     )
@@ -596,6 +620,7 @@ class CreateDeviceModel(Verb):
             name=given["name"],
             description=given["description"],
             requires_secure_boot=given["requiresSecureBoot"],
+            version_scheme=VersionScheme(given["versionScheme"]),
         )
         return f"The device model {model} is in the catalogue."
 
@@ -611,6 +636,7 @@ class ChangeDeviceModel(Verb):
         start = {
             "description": obj.description,
             "requiresSecureBoot": obj.requires_secure_boot,
+            "versionScheme": obj.version_scheme,
         }
         return DeviceModelChangesForm(request.POST or None, initial=start)
 
@@ -629,6 +655,7 @@ class ChangeDeviceModel(Verb):
             changes={
                 "description": given["description"],
                 "requires_secure_boot": given["requiresSecureBoot"],
+                "version_scheme": VersionScheme(given["versionScheme"]),
             },
         )
         return f"The device model {model} is changed."
@@ -638,7 +665,10 @@ class ChangeDeviceModel(Verb):
 class DeviceModelAdmin(ConsoleAdmin):
     verbs = (CreateDeviceModel, ChangeDeviceModel)
     page_template = "console/device_model.html"
-    list_display = ("name", "description", "versions", "secure_boot", "since")
+    list_display = (
+        *("name", "description", "versions", "version_scheme", "secure_boot"),
+        "since",
+    )
     search_fields = ("name", "description")
     ordering = ("name",)
 
@@ -661,4 +691,8 @@ class DeviceModelAdmin(ConsoleAdmin):
         return age(model.created_at)
 
     def page_context(self, request: HttpRequest, obj: Any) -> dict[str, Any]:
-        return {"secure_boot": self.secure_boot(obj), "added": age(obj.created_at)}
+        return {
+            "secure_boot": self.secure_boot(obj),
+            "expected": VersionScheme(obj.version_scheme).expected,
+            "added": age(obj.created_at),
+        }

@@ -5,6 +5,7 @@ from hotswap.common.errors import (
     ForbiddenError,
     HotSwapError,
     ImpossibleError,
+    InvalidInputError,
     NotFoundError,
     TooLargeError,
 )
@@ -26,6 +27,19 @@ class ModelNotFoundError(NotFoundError):
 class ModelExistsError(ConflictError):
     code = "model_exists"
     pointer = "/name"
+
+
+class VersionSchemeInUseError(ConflictError):
+    """The versions that the model has were checked and ordered by its scheme."""
+
+    code = "version_scheme_in_use"
+    pointer = "/versionScheme"
+
+
+class InvalidVersionError(InvalidInputError):
+    """The text is no version of the scheme of the model."""
+
+    pointer = "/version"
 
 
 class VersionExistsError(ConflictError):

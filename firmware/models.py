@@ -29,6 +29,7 @@ from firmware.querysets import (
     FirmwareQuerySet,
     SigningKeyQuerySet,
 )
+from firmware.versions import VersionScheme
 from hotswap.common.models import BaseModel
 
 
@@ -39,6 +40,12 @@ class DeviceModel(BaseModel):
     description = models.CharField(max_length=500, blank=True)
     requires_secure_boot = models.BooleanField(
         default=False, help_text="updates go only to devices that report secure boot"
+    )
+    version_scheme = models.CharField(
+        max_length=8,
+        choices=[(each.value, each.value) for each in VersionScheme],
+        default=VersionScheme.SEMVER.value,
+        help_text="how its versions are written and ordered",
     )
 
     class Meta:
@@ -149,7 +156,7 @@ class Firmware(BaseModel):
         max_length=255,
         default="",
         db_collation="C",
-        help_text="sorts as the version does (SemVer 2)",
+        help_text="sorts as the version does in the scheme of its model",
     )
     status = models.CharField(
         max_length=10, choices=FirmwareStatus.choices, default=FirmwareStatus.DRAFT

@@ -31,7 +31,7 @@ from deployments.services.reports import DeviceReport, apply_report
 from devices.models import Device
 from devices.selectors import admitted_device
 from firmware.api.trust import trusted_keys
-from firmware.versions import parse_version
+from firmware.versions import VersionScheme, check_version
 from health.api.serializers import BOOT_ID, CHECKSUM
 from health.choices import SecureBoot
 from health.models import DeviceState
@@ -365,7 +365,7 @@ def _are_right(given: dict[str, Any]) -> bool:
 @lru_cache(maxsize=1000)
 def _is_version(text: str) -> bool:
     try:
-        parse_version(text)
+        check_version(text, VersionScheme.OPAQUE)
     except ValueError:
         return False
     return True

@@ -12,11 +12,11 @@ from rest_framework import serializers
 from devices.choices import MAX_TAGS, GroupType, KeyStatus, RunKnowledge
 from devices.models import Device
 from devices.rules import Rule
+from devices.selectors import wrong_bounds
 from devices.services.certificates import MAX_PEM_CHARACTERS
 from devices.services.groups import RulePreview
 from devices.timezones import ZONE_TAG, unknown_zone, zone_named
 from firmware.api.serializers import VersionField
-from firmware.versions import is_lower
 from hotswap.common.api.serializers import (
     CamelSerializer,
     StrictBooleanField,
@@ -323,11 +323,6 @@ class VersionConditionInput(CamelSerializer):
             raise serializers.ValidationError(
                 "give at least one of atLeast, below, is", code="required"
             )
-        lowest, limit = attrs.get("at_least"), attrs.get("below")
-        if lowest and limit and not is_lower(lowest, limit):
-            raise serializers.ValidationError(
-                {"below": ["must be higher than atLeast"]}, code="invalid"
-            )
         return attrs
 
 
@@ -362,6 +357,17 @@ class RuleField(RuleInput):
 
     def to_internal_value(self, data: Any) -> Any:
         return to_rule(super().to_internal_value(data))
+
+    def validate(self, attrs: Rule) -> Rule:
+        wrong = wrong_bounds(
+            models=attrs.models, at_least=attrs.at_least, below=attrs.below
+        )
+        if wrong:
+            raise serializers.ValidationError(
+                {"firmwareVersion": {name: [said] for name, said in wrong.items()}},
+                code="invalid",
+            )
+        return attrs
 
 
 class GroupInput(CamelSerializer):

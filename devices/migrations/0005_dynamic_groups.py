@@ -3,10 +3,13 @@
 import django.contrib.postgres.indexes
 from django.db import migrations, models
 
-import devices.models
 
-# The same key as `firmware.versions.precedence_key`, which says how it is made; the
-# tests hold one against the other. What is no semantic version has the empty key.
+class PrecedenceKey(models.Func):
+    function = "hotswap_precedence_key"
+    output_field = models.TextField(db_collation="C")
+
+
+# What is no semantic version has the empty key. Migration 0013 takes its place.
 VERSION_KEY = r"""
 CREATE FUNCTION hotswap_precedence_key(version text) RETURNS text
 LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE AS $$
@@ -59,7 +62,7 @@ class Migration(migrations.Migration):
             name="version_key",
             field=models.GeneratedField(
                 db_persist=True,
-                expression=devices.models.PrecedenceKey("firmware_version"),
+                expression=PrecedenceKey("firmware_version"),
                 output_field=models.TextField(db_collation="C"),
             ),
         ),

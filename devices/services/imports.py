@@ -54,6 +54,7 @@ from devices.services.registry import (
     locked_devices,
     register_devices,
 )
+from devices.services.version_keys import share_version_orders
 from hotswap.common import audit
 from hotswap.common.copying import copy_rows
 from hotswap.common.errors import HotSwapError
@@ -480,6 +481,7 @@ def _upserted(
                 first[name] = number, device
         # Whoever is second had no chance but where the first was refused.
         good = later
+        share_version_orders(device.model_name for _, device in first.values())
         known = locked_devices(first)
         old = [each for name, each in first.items() if name in known]
         new = [each for name, each in first.items() if name not in known]

@@ -23,6 +23,7 @@ from devices.exceptions import (
 from devices.models import Device
 from devices.services import audiences
 from devices.services.credentials import create_key, create_keys, end_keys
+from devices.services.version_keys import SHARE_ORDER, share_version_orders
 from firmware.exceptions import UnknownModelError
 from firmware.models import DeviceModel
 from firmware.services.registry import device_model_named
@@ -74,6 +75,7 @@ def register_device(
     """
     model = device_model_named(model_name)
     with transaction.atomic():
+        share_version_orders([model_name])
         device, is_new = Device.objects.get_or_create(
             device_id=device_id,
             defaults={
@@ -143,6 +145,7 @@ def register_devices(
             added, and another try finds it taken.
     """
     models = _models_named({each.model_name for each in devices})
+    share_version_orders(each.model_name for each in devices)
     taken = set(
         Device.objects.filter(
             device_id__in=[each.device_id for each in devices]
@@ -413,6 +416,8 @@ def change_device(
     if "model_name" in fields:
         fields["model"] = device_model_named(fields.pop("model_name"))
     with transaction.atomic():
+        if "model" in fields:
+            share_version_orders([fields["model"].name])
         device = locked_device(device_id)
         check_match(device, expected)
         changed = [name for name in fields if getattr(device, name) != fields[name]]
@@ -485,12 +490,14 @@ def acknowledge_alarm(*, actor: User, device_id: str, comment: str = "") -> Devi
 
 # The device and its history by one statement. The device says what it runs, so it must
 # not be able to fill the table.
-NOTE_RUN = """
+NOTE_RUN = f"""
     WITH told AS (
         UPDATE devices_device
         SET firmware_version = %(version)s, firmware_checksum = %(checksum)s,
             previous_firmware_version = %(previous)s
         WHERE id = %(device)s
+          -- Before its row is taken.
+          AND (SELECT {SHARE_ORDER} IS NOT NULL)
         RETURNING id
     ), ended AS (
         UPDATE devices_firmwarerun SET until = %(now)s
@@ -517,7 +524,7 @@ NOTE_RUN = """
         SELECT id FROM devices_firmwarerun WHERE device_id = %(device)s
         ORDER BY id DESC OFFSET %(others)s - 1 LIMIT 1
     )
-"""
+"""  # noqa: S608
 
 
 def record_running_firmware(

@@ -9,25 +9,25 @@ from rest_framework import serializers
 
 from firmware.choices import FirmwareStatus
 from firmware.models import DeviceModel, Firmware
-from firmware.versions import parse_version
+from firmware.versions import VersionScheme, check_version
 from hotswap.common.api.filters import TruthFilter
 
 
 class VersionFormField(forms.CharField):
-    """A semantic version in a query."""
+    """A version of any scheme in a query."""
 
     def clean(self, value: Any) -> str:
         text: str = super().clean(value)
         if text:
             try:
-                parse_version(text)
+                check_version(text, VersionScheme.OPAQUE)
             except ValueError as error:
                 raise forms.ValidationError(str(error), code="invalid") from None
         return text
 
 
 class VersionFilter(django_filters.CharFilter):
-    """Exactly this semantic version."""
+    """Exactly this version, letter by letter."""
 
     field_class = VersionFormField
 

@@ -6,7 +6,7 @@ from rest_framework import serializers
 
 from firmware import signing
 from firmware.models import Firmware
-from firmware.versions import parse_version
+from firmware.versions import VersionScheme, check_version
 from hotswap.common.api.serializers import (
     CamelSerializer,
     StrictBooleanField,
@@ -16,21 +16,32 @@ from hotswap.common.api.serializers import (
 
 
 class VersionField(StrictCharField):
-    """A semantic version."""
+    """A version of any scheme; which it must have is said by the device model."""
 
     def to_internal_value(self, data: Any) -> str:
         text = super().to_internal_value(data)
         try:
-            parse_version(text)
+            check_version(text, VersionScheme.OPAQUE)
         except ValueError as error:
             raise serializers.ValidationError(str(error), code="invalid") from None
         return text
+
+
+class VersionSchemeField(serializers.ChoiceField):
+    """How versions are written and ordered; gives a `VersionScheme`."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(choices=[each.value for each in VersionScheme], **kwargs)
+
+    def to_internal_value(self, data: Any) -> VersionScheme:
+        return VersionScheme(super().to_internal_value(data))
 
 
 class DeviceModelInput(CamelSerializer):
     name = StrictRegexField(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
     description = StrictCharField(max_length=500, required=False, allow_blank=True)
     requires_secure_boot = StrictBooleanField(required=False)
+    version_scheme = VersionSchemeField(required=False)
 
 
 class DeviceModelChangesInput(CamelSerializer):
@@ -38,6 +49,7 @@ class DeviceModelChangesInput(CamelSerializer):
 
     description = StrictCharField(max_length=500, required=False, allow_blank=True)
     requires_secure_boot = StrictBooleanField(required=False)
+    version_scheme = VersionSchemeField(required=False)
 
 
 class DeviceModelOutput(CamelSerializer):
@@ -45,6 +57,7 @@ class DeviceModelOutput(CamelSerializer):
     name = serializers.CharField()
     description = serializers.CharField()
     requires_secure_boot = serializers.BooleanField()
+    version_scheme = VersionSchemeField()
     created_at = serializers.DateTimeField()
 
 

@@ -53,7 +53,10 @@ UPLOAD_SCHEMA = {
         "required": ["file", "version", "model"],
         "properties": {
             "file": {"type": "string", "format": "binary"},
-            "version": {"type": "string"},
+            "version": {
+                "type": "string",
+                "description": "a version in the scheme of the model",
+            },
             "model": {"type": "string"},
             "releaseNotes": {"type": "string"},
             "securityVersion": {"type": "integer", "minimum": 0},

@@ -7,13 +7,13 @@ import pgtrigger.migrations
 from django.conf import settings
 from django.db import migrations, models
 
-from firmware.versions import precedence_key
+from firmware.versions import VersionScheme, version_key
 
 
 def fill_precedence(apps: Any, schema_editor: Any) -> None:
     firmware = apps.get_model("firmware", "Firmware")
     for row in firmware.objects.only("version").iterator():
-        row.precedence = precedence_key(row.version)
+        row.precedence = version_key(row.version, VersionScheme.SEMVER)
         row.save(update_fields=["precedence"])
 
 

@@ -23,6 +23,7 @@ from firmware.exceptions import (
     FirmwareNotFoundError,
     ImageChangedError,
     ImageUnavailableError,
+    InvalidVersionError,
     ModelExistsError,
     ModelNotFoundError,
     OwnUploadError,
@@ -31,6 +32,7 @@ from firmware.exceptions import (
     TooManyVersionsError,
     UnknownModelError,
     VersionExistsError,
+    VersionSchemeInUseError,
     WrongStatusError,
 )
 from firmware.frames import DamagedImageError
@@ -52,7 +54,14 @@ from firmware.services.keys import (
     signing_key_for,
 )
 from firmware.storage import Digester, Digests, StagedImage
-from firmware.versions import precedence_key
+from firmware.versions import (
+    ONE_TEXT_A_VERSION,
+    VersionScheme,
+    check_version,
+    upload_key,
+    upload_number,
+    version_key,
+)
 from hotswap.common import audit
 from hotswap.common.api.etags import check_match
 from hotswap.common.models import User
@@ -77,11 +86,13 @@ def create_device_model(
     name: str,
     description: str = "",
     requires_secure_boot: bool = False,
+    version_scheme: VersionScheme = VersionScheme.SEMVER,
 ) -> DeviceModel:
     """Add a kind of device to the catalogue.
 
     Args:
         requires_secure_boot: give updates only to devices that report secure boot.
+        version_scheme: how the versions of its firmware are written and ordered.
 
     Raises:
         ModelExistsError: the name is taken.
@@ -92,6 +103,7 @@ def create_device_model(
             defaults={
                 "description": description,
                 "requires_secure_boot": requires_secure_boot,
+                "version_scheme": version_scheme.value,
             },
         )
         if not is_new:
@@ -101,7 +113,11 @@ def create_device_model(
             verb="device-model.created",
             object_kind="device-model",
             object_id=model.pk,
-            details={"name": name, "requiresSecureBoot": requires_secure_boot},
+            details={
+                "name": name,
+                "requiresSecureBoot": requires_secure_boot,
+                "versionScheme": version_scheme.value,
+            },
         )
     return model
 
@@ -128,13 +144,15 @@ def change_device_model(
     """Change what the catalogue says of a kind of device.
 
     A requirement of secure boot counts from the next launch and the next offer on;
-    orders that devices have already go on.
+    orders that devices have already go on. A version scheme can be changed while the
+    model has no firmware; what its devices say they run is read anew.
 
     Args:
-        changes: any of `description`, `requires_secure_boot`.
+        changes: any of `description`, `requires_secure_boot`, `version_scheme`.
 
     Raises:
         ModelNotFoundError, PreconditionFailedError.
+        VersionSchemeInUseError: it has firmware, whose versions its scheme orders.
     """
     with transaction.atomic():
         model = (
@@ -148,10 +166,20 @@ def change_device_model(
         changed = [name for name in changes if getattr(model, name) != changes[name]]
         if not changed:
             return model
+        if (
+            "version_scheme" in changed
+            and Firmware.objects.filter(model=model).exists()
+        ):
+            raise VersionSchemeInUseError(
+                f"{model} has firmware, whose versions are {model.version_scheme}: the "
+                "scheme can be changed only before the first upload"
+            )
         for name in changed:
             setattr(model, name, changes[name])
         model.updated_at = timezone.now()
         model.save(update_fields=[*changed, "updated_at"])
+        if "version_scheme" in changed:
+            import_string(settings.VERSION_ORDER_CHANGED_HOOK)(model_id=model.pk)
         audit.record(
             actor=actor,
             verb="device-model.changed",
@@ -160,6 +188,7 @@ def change_device_model(
             details={
                 "fields": sorted(changed),
                 "requiresSecureBoot": model.requires_secure_boot,
+                "versionScheme": model.version_scheme,
             },
         )
     return model
@@ -205,7 +234,8 @@ def register_firmware(
     Raises:
         ChecksumMismatchError: the image is not the one that was to be sent.
         UnknownModelError: no such device model.
-        VersionExistsError: the version exists with other bytes.
+        InvalidVersionError: it is no version of the scheme of its model.
+        VersionExistsError: the version exists with other bytes, or written otherwise.
         TooManyVersionsError: the model has 1,000 versions.
         StoreUnavailableError: the store did not take the image.
 
@@ -233,7 +263,7 @@ def register_firmware(
         with transaction.atomic():
             # The model's row is the lock: two uploads of one version wait here, and
             # so do two that would both be the last of the thousand.
-            DeviceModel.objects.select_for_update(no_key=True).get(pk=model.pk)
+            model = DeviceModel.objects.select_for_update(no_key=True).get(pk=model.pk)
             hold_rings()
             known = _same_firmware(model, version, staged)
             if known is not None:
@@ -249,7 +279,7 @@ def register_firmware(
             firmware = Firmware.objects.create(
                 model=model,
                 version=version,
-                precedence=precedence_key(version),
+                precedence=_next_key(model, version),
                 size=staged.size,
                 sha256=staged.sha256,
                 sha1=staged.digests.sha1,
@@ -264,6 +294,9 @@ def register_firmware(
                 uploaded_by=actor,
             )
             keep_file_key(name, staged.key)
+            import_string(settings.VERSION_ORDER_CHANGED_HOOK)(
+                model_id=model.pk, checksum=firmware.sha256
+            )
             audit.record(
                 actor=actor,
                 verb="firmware.uploaded",
@@ -293,8 +326,15 @@ def _same_firmware(
     """Return the firmware of this version and these bytes; None if it is new.
 
     Raises:
-        VersionExistsError, TooManyVersionsError.
+        InvalidVersionError, VersionExistsError, TooManyVersionsError.
     """
+    scheme = VersionScheme(model.version_scheme)
+    try:
+        check_version(version, scheme)
+    except ValueError as error:
+        raise InvalidVersionError(
+            f"{error}: the version scheme of {model.name} is {scheme}"
+        ) from None
     known = Firmware.objects.filter(model=model, version=version).first()
     if known is not None:
         if known.sha256 == staged.sha256:
@@ -303,12 +343,30 @@ def _same_firmware(
             f"{model.name} {version} exists with other bytes: "
             "a changed image needs a new version"
         )
+    if scheme in ONE_TEXT_A_VERSION:
+        same = Firmware.objects.filter(
+            model=model, precedence=version_key(version, scheme)
+        ).first()
+        if same is not None:
+            raise VersionExistsError(
+                f"{version} is the same version as {same.version}, which {model.name} "
+                "has already"
+            )
     versions = Firmware.objects.filter(model=model).count()
     if versions >= settings.FIRMWARE_MAX_VERSIONS_PER_MODEL:
         raise TooManyVersionsError(
             f"{model.name} has {counted(versions, 'version')}, which is the most"
         )
     return None
+
+
+def _next_key(model: DeviceModel, version: str) -> str:
+    """Return the key of a version that is uploaded now; the caller holds the lock."""
+    scheme = VersionScheme(model.version_scheme)
+    if scheme is not VersionScheme.OPAQUE:
+        return version_key(version, scheme)
+    last = Firmware.objects.filter(model=model).order_by("-precedence").first()
+    return upload_key(1 if last is None else upload_number(last.precedence) + 1)
 
 
 def _repair(

@@ -27,7 +27,9 @@ Reference = Annotated[
 def upload(
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, readable=True)],
     model: Annotated[str, typer.Option(help="The device model it is built for.")],
-    version: Annotated[str, typer.Option(help="Its semantic version.")],
+    version: Annotated[
+        str, typer.Option(help="Its version, in the scheme of the model.")
+    ],
     *,
     notes: Annotated[str, typer.Option(help="Release notes.")] = "",
     notes_file: Annotated[

@@ -391,6 +391,7 @@ DEVICE_EXPORT_HOOKS = [
     "health.services.erasure.export_health_data",
     "deployments.services.erasure.export_deployment_data",
 ]
+VERSION_ORDER_CHANGED_HOOK = "devices.services.version_keys.refresh_version_keys"
 RUNNING_FIRMWARE_CHANGED_HOOK = "deployments.services.hooks.note_running_firmware"
 GROUP_AUDIENCES_HOOK = "deployments.services.audiences.changed_by_group"
 DEVICE_HISTORY_HOOK = "health.services.history.chart_of"

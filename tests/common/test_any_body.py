@@ -64,13 +64,14 @@ RULE = {
     "firmwareVersion": {"below": "2.0.0", "atLeast": "1.0.0", "is": ["1.5.0"]},
 }
 GROUP = {"name": "g", "description": "", "type": "Dynamic", "rule": RULE}
+MODEL = {"description": "d", "requiresSecureBoot": True, "versionScheme": "date"}
 # A body of each route that would be taken (where what it names exists).
 EXAMPLES: dict[str, dict[str, Any]] = {
     "auth/token": {"username": "a", "password": "b"},
     "auth/refresh": {"refresh": "hsr_x"},
     "auth/device-token": {"deviceId": "d", "apiKey": "hsd_x"},
-    "device-models": {"name": "m", "description": "d", "requiresSecureBoot": True},
-    "device-models/<uuid:model_id>": {"description": "d", "requiresSecureBoot": True},
+    "device-models": MODEL | {"name": "m"},
+    "device-models/<uuid:model_id>": MODEL,
     "firmware/<uuid:firmware_id>": {"releaseNotes": "n"},
     "firmware/<uuid:firmware_id>/approve": {"comment": "c"},
     "firmware/<uuid:firmware_id>/reject": {"comment": "c"},

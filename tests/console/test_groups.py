@@ -61,7 +61,7 @@ def test_a_rule_is_previewed_and_then_saved(
         ({"tags": ": plant-7"}, "the tag name"),
         ({"tags": "a: 1\na: 1"}, "is there twice"),
         ({"below": "two"}, "semantic version"),
-        ({"versions": "1.0.0, x"}, "semantic version"),
+        ({"versions": f"1.0.0, {'x' * 65}"}, "1 to 64 printable"),
         ({"atLeast": "2.0.0", "below": "1.0.0"}, "must be higher than atLeast"),
         ({"name": ""}, "This field is required"),
     ],

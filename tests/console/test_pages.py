@@ -10,6 +10,7 @@ from devices.models import Device, DeviceGroup
 from devices.services import registry
 from firmware.choices import FirmwareStatus
 from firmware.models import DeviceModel, Firmware
+from firmware.versions import VersionScheme
 from health.models import DeviceState
 from hotswap.common.models import AuditEvent, User
 from hotswap.common.roles import Role
@@ -194,14 +195,52 @@ def test_an_upload_over_the_limit_is_refused(
 def test_a_device_model_is_added_once(admin_client: ConsoleClient) -> None:
     url = "/admin/firmware/devicemodel/create/"
 
-    first = admin_client.post(url, {"name": "gateway-v2", "description": "At the gate"})
-    again = admin_client.post(url, {"name": "gateway-v2"})
-    wrong = admin_client.post(url, {"name": "no spaces"})
+    first = admin_client.post(
+        url,
+        {
+            "name": "gateway-v2",
+            "description": "At the gate",
+            "versionScheme": "numeric",
+        },
+    )
+    again = admin_client.post(url, {"name": "gateway-v2", "versionScheme": "semver"})
+    wrong = admin_client.post(url, {"name": "no spaces", "versionScheme": "semver"})
 
     assert first.status_code == 302
     assert b"already" in again.content
     assert wrong.status_code == 200
-    assert DeviceModel.objects.count() == 1
+    assert DeviceModel.objects.get().version_scheme == "numeric"
+
+
+def test_the_scheme_of_a_model_is_edited_until_its_first_upload(
+    admin_client: ConsoleClient,
+) -> None:
+    model = DeviceModelFactory.create(name="sensor-v1")
+    page = f"/admin/firmware/devicemodel/{model.pk}/change/"
+    url = f"/admin/firmware/devicemodel/{model.pk}/edit/"
+
+    changed = admin_client.post(url, {"versionScheme": "numeric"})
+    uploaded = upload(admin_client, b"image", version="1.7.1.10")
+    refused = admin_client.post(url, {"versionScheme": "semver"})
+
+    model.refresh_from_db()
+    assert (changed.status_code, uploaded.status_code) == (302, 302)
+    assert b"only before the first upload" in refused.content
+    assert model.version_scheme == "numeric"
+    assert b"numbers separated by dots" in admin_client.get(page).content
+
+
+def test_an_upload_of_another_scheme_says_what_is_expected(
+    admin_client: ConsoleClient,
+) -> None:
+    DeviceModelFactory.create(name="sensor-v1", version_scheme=VersionScheme.DATE)
+
+    form = admin_client.get(UPLOAD)
+    answer = upload(admin_client, b"image", version="1.2.3")
+
+    assert b"sensor-v1 (date)" in form.content
+    assert b"a date such as 2026.01.05" in answer.content
+    assert not Firmware.objects.exists()
 
 
 # --- Devices and groups ---------------------------------

@@ -282,7 +282,7 @@ def test_wrong_tokens_are_counted_and_then_refused_for_a_while(settings: Any) ->
         ("region", "MOON"),
         ("tags", {"a": 1}),
         ("tags", {"timezone": "CET/CEST"}),
-        ("firmwareVersion", "one"),
+        ("firmwareVersion", "v" * 65),
         ("surprise", 1),
     ],
 )

@@ -309,7 +309,7 @@ def test_each_csv_line_stands_alone(admin: PersonCaller) -> None:
         "d-5,,,,,,",
         "d-6,toaster,,,,,",
         "d-7,sensor-v1,MOON,,,,",
-        "d-8,sensor-v1,,one,,,",
+        f"d-8,sensor-v1,,{'v' * 65},,,",
         "d-9,sensor-v1,,,site,,",
         "d-10,sensor-v1,,,a:b=c,,",
         "d-11,sensor-v1,,,x=1,2,",

@@ -4,6 +4,7 @@ import json
 import string
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from django.utils import timezone
@@ -184,7 +185,9 @@ def test_a_name_that_is_none_is_refused(
         ({"metadata": []}, "/metadata"),
         ({"metadata": None}, "/metadata"),
         ({"metadata": {"a": "x" * 17_000}}, "/metadata"),
-        ({"firmwareVersion": "1.0"}, "/firmwareVersion"),
+        ({"firmwareVersion": "v" * 65}, "/firmwareVersion"),
+        ({"firmwareVersion": "1\t2"}, "/firmwareVersion"),
+        ({"firmwareVersion": ""}, "/firmwareVersion"),
         ({"firmwareVersion": 1}, "/firmwareVersion"),
         ({"apiKey": "mine"}, "/apiKey"),
         ({"enabled": False}, "/enabled"),
@@ -414,6 +417,22 @@ def test_devices_are_filtered(
     assert page["count"] == len(expected)
 
 
+@pytest.mark.parametrize("said", ["1.7.1.10", "v2.3-14-gabcdef", "Sommer 2026 (ü)"])
+def test_what_a_person_says_a_device_runs_may_be_any_text(
+    operator: PersonCaller, viewer: PersonCaller, said: str
+) -> None:
+    DeviceModelFactory.create(name="sensor-v1")
+
+    made = operator.post(
+        "/devices",
+        {"deviceId": "d-1", "model": "sensor-v1", "firmwareVersion": f" {said} "},
+    )
+    rows = viewer.get(f"/devices?firmwareVersion={quote(said)}").json()["results"]
+
+    assert (made.status_code, made.json()["firmwareVersion"]) == (201, said)
+    assert [row["firmwareVersion"] for row in rows] == [said]
+
+
 def test_a_group_is_a_filter_by_its_id_too(viewer: PersonCaller) -> None:
     device = DeviceFactory.create()
     group = GroupFactory.create(members=[device])
@@ -433,8 +452,8 @@ def test_a_group_is_a_filter_by_its_id_too(viewer: PersonCaller) -> None:
         "enabled=maybe",
         "enabled=1",
         "enabled=TRUE",
-        "firmwareVersion=1",
-        "firmwareVersion=latest",
+        f"firmwareVersion={'v' * 65}",
+        "firmwareVersion=1%092",
         "tag=site",
         "tag=:plant",
         "tag=a:b&tag=site",

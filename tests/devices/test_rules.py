@@ -1,17 +1,36 @@
 """What rules of dynamic groups mean: tables of literals, no database."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
 from devices.rules import DeviceFacts, Rule
+from firmware.versions import VersionScheme, upload_key, version_key
 
-DEVICE = DeviceFacts(
-    region="EU",
-    model="sensor-v1",
-    tags={"site": "plant-7", "line": ""},
-    firmware_version="2.0.0-rc.1",
-)
+SEMVER, DATE = VersionScheme.SEMVER, VersionScheme.DATE
+OPAQUE = VersionScheme.OPAQUE
+ORDINALS = ("first", "second", "third")
+
+
+def device(
+    version: str,
+    key: str = "",
+    scheme: VersionScheme = SEMVER,
+    uploads: Mapping[str, str] | None = None,
+) -> DeviceFacts:
+    return DeviceFacts(
+        region="EU",
+        model="sensor-v1",
+        tags={"site": "plant-7", "line": ""},
+        firmware_version=version,
+        version_key=key,
+        scheme=scheme,
+        uploads=uploads or {},
+    )
+
+
+DEVICE = device("2.0.0-rc.1", version_key("2.0.0-rc.1", SEMVER))
 
 
 @pytest.mark.parametrize(
@@ -53,13 +72,43 @@ def test_a_rule_holds_when_all_its_conditions_do(
 @pytest.mark.parametrize(
     "condition", [{"below": "9.0.0"}, {"atLeast": "0.0.0-0"}, {"is": ["1.0.0"]}]
 )
-def test_an_unknown_version_matches_no_condition_on_versions(
+def test_a_device_without_an_order_is_neither_below_nor_above(
     version: str, condition: dict[str, Any]
 ) -> None:
-    device = DeviceFacts("EU", "sensor-v1", {}, version)
+    unordered = device(version)
 
-    assert not Rule.from_json({"firmwareVersion": condition}).holds_for(device)
-    assert Rule.from_json({"region": ["EU"]}).holds_for(device)
+    assert not Rule.from_json({"firmwareVersion": condition}).holds_for(unordered)
+    assert Rule.from_json({"region": ["EU"]}).holds_for(unordered)
+
+
+@pytest.mark.parametrize(
+    ("condition", "holds"),
+    [
+        ({"below": "third"}, True),
+        ({"below": "second"}, False),
+        ({"atLeast": "second"}, True),
+        ({"atLeast": "third"}, False),
+        ({"below": "unheard of"}, False),
+        ({"atLeast": "unheard of"}, False),
+        ({"is": ["a wrong label"]}, True),
+        ({"is": ["second"]}, False),
+    ],
+)
+def test_opaque_versions_compare_by_their_uploads(
+    condition: dict[str, Any], holds: bool
+) -> None:
+    uploads = {name: upload_key(n) for n, name in enumerate(ORDINALS, 1)}
+    second = device("a wrong label", uploads["second"], OPAQUE, uploads)
+
+    assert Rule.from_json({"firmwareVersion": condition}).holds_for(second) is holds
+
+
+def test_a_bound_of_another_scheme_holds_for_nobody() -> None:
+    dated = device("2026.01.05", version_key("2026.01.05", DATE), DATE)
+
+    assert not Rule(below="9.0.0").holds_for(dated)
+    assert not Rule(at_least="0.0.0").holds_for(dated)
+    assert Rule(below="2026-01-06").holds_for(dated)
 
 
 @pytest.mark.parametrize(

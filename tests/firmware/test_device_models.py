@@ -42,6 +42,7 @@ def test_a_change_is_written_down_once(admin: PersonCaller) -> None:
     assert row.details == {
         "fields": ["requires_secure_boot"],
         "requiresSecureBoot": True,
+        "versionScheme": "semver",
     }
 
 

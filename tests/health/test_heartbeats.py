@@ -177,7 +177,7 @@ def test_a_heartbeat_does_not_change_the_etag(
         ({"bootId": "a b"}, "/bootId"),
         ({"bootId": "b" * 65}, "/bootId"),
         ({"bootId": "a\n"}, "/bootId"),
-        ({"firmwareVersion": "2.5"}, "/firmwareVersion"),
+        ({"firmwareVersion": "v" * 65}, "/firmwareVersion"),
         ({"firmwareChecksum": "A" * 64}, "/firmwareChecksum"),
         ({"firmwareChecksum": "a" * 63}, "/firmwareChecksum"),
         ({"firmwareChecksum": int("1" * 64)}, "/firmwareChecksum"),

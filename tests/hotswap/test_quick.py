@@ -205,7 +205,7 @@ def test_a_heartbeat_of_another_boot_begins_anew_and_late_mail_changes_nothing(
 
 @pytest.mark.parametrize(
     "change",
-    [{"bootId": "a b"}, {"firmwareChecksum": "x"}, {"firmwareVersion": "one"}],
+    [{"bootId": "a b"}, {"firmwareChecksum": "x"}, {"firmwareVersion": "v" * 65}],
     ids=str,
 )
 def test_what_is_no_boot_image_or_version_is_refused(
