@@ -44,6 +44,7 @@ REQUIRED_HOOKS: tuple[HookName, ...] = (
 )
 DEFAULT_SELF_TEST_SECONDS = 10.0
 DEFAULT_MEMORY_BYTES = 64 * 1024 * 1024
+MAX_VERSION_CHARACTERS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +179,13 @@ def parse_config(content: Mapping[str, Any], *, folder: Path) -> Config:
         raise ConfigError("trusted_keys: at least one key expected")
     if factory_image is not None and not config.factory_version:
         raise ConfigError("factory_version: expected beside factory_image")
+    if len(config.factory_version) > MAX_VERSION_CHARACTERS or (
+        not config.factory_version.isprintable()
+    ):
+        raise ConfigError(
+            f"factory_version: at most {MAX_VERSION_CHARACTERS} printable characters "
+            "expected"
+        )
     if has_hooks:
         _check_hooks(config)
         return config

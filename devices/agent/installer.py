@@ -70,7 +70,7 @@ class ImageRecord:
 
 
 UNKNOWN_IMAGE = ImageRecord(version="0.0.0-unknown", sha256="0" * 64, size_bytes=0)
-"""Stands for "not known"; a semantic version, since the server takes no other."""
+"""Stands for "not known": below all versions where they are semantic."""
 
 
 @dataclass(frozen=True, slots=True)

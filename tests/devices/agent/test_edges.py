@@ -103,6 +103,8 @@ def test_configuration_takes_paths_relative_to_its_file(tmp_path: Path) -> None:
         ({"boot_id": "random"}, "boot_id: process or kernel expected"),
         ({"boot_id": "kernel"}, "reboot_command: expected with boot_id = 'kernel'"),
         ({"factory_image": "a"}, "factory_version: expected beside factory_image"),
+        ({"factory_version": "v" * 65}, "factory_version: at most 64 printable"),
+        ({"factory_version": "1\t2"}, "factory_version: at most 64 printable"),
         ({"self_test_seconds": 0}, "self_test_seconds: a number of seconds above 0"),
         ({"allow_insecure_http": 1}, "allow_insecure_http: true or false expected"),
         ({"limits": {"chunk_bytes": 0}}, "limits.chunk_bytes: a whole number"),

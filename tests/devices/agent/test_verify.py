@@ -32,9 +32,9 @@ def trusted(*signers: Signer) -> TrustedKeys:
     return TrustedKeys(keys)
 
 
-def instruction(signer: Signer, **order: Any) -> dict[str, Any]:
+def instruction(signer: Signer, version: str = "2.0.0", **order: Any) -> dict[str, Any]:
     with serving(signer) as server:
-        server.order("device", IMAGE, "2.0.0", **order)
+        server.order("device", IMAGE, version, **order)
         return server.orders["device"]
 
 
@@ -77,6 +77,16 @@ def test_floor_decides_what_is_too_old(
     )
 
     assert judge(order, signer, floor) == code
+
+
+@pytest.mark.parametrize(
+    "version", ["1.7.1.10", "2026-01-05", "v2.3-14-gabcdef", "../Sommer (ü)"]
+)
+def test_a_version_may_be_any_text(signer: Signer, version: str) -> None:
+    order = parse_order(instruction(signer, version))
+
+    assert order.firmware.version == version
+    assert judge(order, signer, Floor()) == ""
 
 
 def test_image_above_the_limit_is_refused(signer: Signer) -> None:
