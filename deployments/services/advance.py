@@ -480,7 +480,8 @@ def begin_rollback(
         "Rollback started",
         extra={"deploymentId": str(deployment.pk), "reason": reason},
     )
-    _return_on(deployment, rollback, now)
+    # The next tick ends it, also where nothing has to go back: what began is seen.
+    _return_on(deployment, rollback, now, may_end=False)
 
 
 def course_of(deployment: Deployment, breached: int | None) -> Course:
@@ -589,7 +590,9 @@ def _extend_rollback(deployment: Deployment, rollback: Rollback, now: datetime) 
         )
 
 
-def _return_on(deployment: Deployment, rollback: Rollback, now: datetime) -> None:
+def _return_on(
+    deployment: Deployment, rollback: Rollback, now: datetime, *, may_end: bool = True
+) -> None:
     """Go as far on the way back as the facts allow."""
     course = _course(rollback)
     end_holds(deployment, now)
@@ -618,7 +621,8 @@ def _return_on(deployment: Deployment, rollback: Rollback, now: datetime) -> Non
                 _note_wait(deployment, reason, until)
                 return
             case EndReturn(reason):
-                _finish_rollback(deployment, rollback, reason, now)
+                if may_end:
+                    _finish_rollback(deployment, rollback, reason, now)
                 return
 
 

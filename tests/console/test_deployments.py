@@ -183,8 +183,8 @@ def test_rolling_back_points_at_failed_devices_only_where_there_are_any(
 def test_one_device_is_rolled_back_from_its_row(
     operator_client: ConsoleClient, scene: Scene
 ) -> None:
-    scene.world.update_offered()
-    name = next(iter(scene.world.devices))
+    (device,) = scene.world.update_offered()
+    name = device.name
     url = url_of(scene.deployment, "rollback-part")
 
     page = operator_client.get(url_of(scene.deployment, "live")).content.decode()
@@ -632,7 +632,9 @@ def test_a_hold_is_shown_and_acknowledged(
     operator_client: ConsoleClient, free: Scene
 ) -> None:
     deployment = free.world.launch(
-        free.approved, "BlueGreen", parameters={"hold_until_acknowledged": True}
+        free.approved,
+        "BlueGreen",
+        parameters={"verification_duration": 30.0, "hold_until_acknowledged": True},
     )
 
     page = operator_client.get(url_of(deployment, "live")).content.decode()
