@@ -91,6 +91,13 @@ class PauseReason(models.TextChoices):
     APPROVAL = "approval"
 
 
+class RollbackTrigger(models.TextChoices):
+    """What sent a whole deployment back: a person, or the gate of a stage."""
+
+    OPERATOR = "operator"
+    GATE = "gate"
+
+
 class StageStatus(models.TextChoices):
     PENDING = "pending"
     OPEN = "open"
@@ -296,6 +303,10 @@ class DeliveryStatus(models.TextChoices):
 class NotifiedEvent(models.TextChoices):
     """Events that webhooks and mail are sent for; the words never change."""
 
+    FIRMWARE_UPLOADED = "firmware.uploaded", "Firmware waits for approval"
+    FIRMWARE_APPROVED = "firmware.approved", "Firmware approved"
+    FIRMWARE_REJECTED = "firmware.rejected", "Firmware rejected"
+    FIRMWARE_DEPRECATED = "firmware.deprecated", "Firmware deprecated"
     CREATED = "deployment.created", "Deployment created"
     EDITED = "deployment.edited", "Deployment edited"
     STARTED = "deployment.started", "Deployment started"
@@ -314,3 +325,28 @@ class NotifiedEvent(models.TextChoices):
     QUARANTINED = "device.quarantined", "Device quarantined"
     FELL_BACK = "device.fell_back", "Device fell back"
     BREACHED = "device.breached", "Device went back after the end"
+
+
+# What somebody should look into: a new mail recipient or gateway is told of these,
+# unless it asks for others.
+NEEDS_A_PERSON = (
+    NotifiedEvent.FIRMWARE_UPLOADED,
+    NotifiedEvent.PAUSED,
+    NotifiedEvent.STAGE_WARNING,
+    NotifiedEvent.SWITCHED_BACK,
+    NotifiedEvent.ROLLBACK_STARTED,
+    NotifiedEvent.FAILED,
+    NotifiedEvent.QUARANTINED,
+    NotifiedEvent.FELL_BACK,
+    NotifiedEvent.BREACHED,
+)
+# What is told together with the devices that have failed so far, and why.
+TOLD_WITH_FAILURES = (
+    NotifiedEvent.PAUSED,
+    NotifiedEvent.STAGE_WARNING,
+    NotifiedEvent.ROLLBACK_STARTED,
+    NotifiedEvent.ROLLED_BACK,
+    NotifiedEvent.COMPLETED,
+    NotifiedEvent.FAILED,
+    NotifiedEvent.CANCELLED,
+)

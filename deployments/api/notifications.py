@@ -7,7 +7,7 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from deployments.choices import NotifiedEvent
+from deployments.choices import NEEDS_A_PERSON, NotifiedEvent
 from deployments.models import Delivery, Gateway, Listener, MailRecipient, Webhook
 from deployments.services import listeners
 from hotswap.common.api.base import ApiView, ListView, acting_person
@@ -23,13 +23,23 @@ from hotswap.common.api.serializers import (
 from hotswap.common.roles import Role
 
 
-def _events_field(**options: Any) -> serializers.ListField:
+def _events_field(
+    help_text: str = "empty: all", **options: Any
+) -> serializers.ListField:
     return serializers.ListField(
         child=StrictChoiceField(choices=NotifiedEvent.choices),
         required=False,
         max_length=len(NotifiedEvent.values),
-        help_text="empty: all",
+        help_text=help_text,
         **options,
+    )
+
+
+def _events_for_people() -> serializers.ListField:
+    """What a person is told, who has not said what: what needs one."""
+    names = ", ".join(NEEDS_A_PERSON)
+    return _events_field(
+        f"empty: all; left out: {names}", default=lambda: list(NEEDS_A_PERSON)
     )
 
 
@@ -84,7 +94,7 @@ class CreatedWebhookOutput(WebhookOutput):
 
 class MailRecipientInput(CamelSerializer):
     address = StrictEmailField(max_length=254)
-    events = _events_field(default=list)
+    events = _events_for_people()
     description = _description_field(default="")
 
 
@@ -96,7 +106,7 @@ class GatewayInput(CamelSerializer):
     url = StrictCharField(
         max_length=2000, help_text="an apprise URL; it is not shown again"
     )
-    events = _events_field(default=list)
+    events = _events_for_people()
     description = _description_field(default="")
 
 

@@ -19,7 +19,7 @@ from deployments.api.notifications import (
     MailRecipientInput,
     WebhookInput,
 )
-from deployments.choices import DeliveryStatus, NotifiedEvent
+from deployments.choices import NEEDS_A_PERSON, DeliveryStatus, NotifiedEvent
 from deployments.console.words import look_pill
 from deployments.exceptions import GatewayRefusedError, WebhookRefusedError
 from deployments.models import Delivery, Gateway, Listener, MailRecipient, Webhook
@@ -230,6 +230,7 @@ class AddListener(ListenerVerb):
 
     def make_form(self, request: HttpRequest, obj: Any) -> ConsoleForm:
         form = super().make_form(request, obj)
+        form.initial["events"] = list(NEEDS_A_PERSON)
         if form.is_bound and form.is_valid():
             form.check_with(self.input_class, form.cleaned_data)
         return form

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -11,7 +11,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import F
+from django.db.models import F, Q
 from django.utils import timezone
 
 from deployments.choices import DeliveryStatus
@@ -38,16 +38,22 @@ TURN_LENGTH = timedelta(seconds=10)
 NO_TURN = datetime(1970, 1, 1, tzinfo=UTC)
 TURN_SECONDS = 20.0
 # One for each listener that can be slow, and for the mail.
+# Of one mail: more events than these wait for the next.
+EVENTS_A_MAIL = 20
 LANES = settings.MAX_WEBHOOKS + settings.MAX_GATEWAYS + 1
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A leased delivery; `lane` is its webhook or gateway, or None for all mail."""
+    """Leased deliveries that are sent as one; several only in a mail.
 
-    delivery_id: UUID
+    Attributes:
+        attempts: the number of this attempt, by delivery.
+        lane: the webhook or gateway, or None for all mail.
+    """
+
+    attempts: dict[UUID, int]
     lane: UUID | None
-    attempt: int
     send: Callable[[], Outcome]
 
 
@@ -110,24 +116,49 @@ def _claim(*, now: datetime, busy: set[UUID | None]) -> list[Job]:
             .select_related("notification", "webhook", "recipient", "gateway")
             .order_by("created_at")[: LANES - len(busy)]
         )
+        batches = [[row, *_joined(row, now)] for row in rows]
         # The attempt counts from here: one that is cut off may have arrived.
-        Delivery.objects.filter(pk__in=[row.pk for row in rows]).update(
+        leased = [each.pk for batch in batches for each in batch]
+        Delivery.objects.filter(pk__in=leased).update(
             next_attempt_at=now + LEASE,
             last_attempt_at=now,
             attempts=F("attempts") + 1,
         )
     return [
         Job(
-            row.pk,
-            row.webhook_id or row.gateway_id,
-            row.attempts + 1,
-            _attempt(row, now),
+            {each.pk: each.attempts + 1 for each in batch},
+            batch[0].webhook_id or batch[0].gateway_id,
+            _attempt(batch, now),
         )
-        for row in rows
+        for batch in batches
     ]
 
 
-def _attempt(row: Delivery, now: datetime) -> Callable[[], Outcome]:
+def _joined(row: Delivery, now: datetime) -> list[Delivery]:
+    """Lock what else is to be mailed to the same address about the same deployment.
+
+    It need not be due yet; one that is being tried again waits for its time.
+    """
+    deployment = row.notification.payload["data"].get("deployment")
+    if row.recipient_id is None or deployment is None:
+        return []
+    is_fresh = Q(attempts=F("attempts_before_resend"))
+    return list(
+        Delivery.objects.filter(
+            is_fresh | Q(next_attempt_at__lte=now),
+            recipient=row.recipient_id,
+            status=DeliveryStatus.PENDING,
+            notification__payload__data__deployment__id=deployment["id"],
+        )
+        .exclude(pk=row.pk)
+        .select_for_update(of=("self", "notification"), skip_locked=True, no_key=True)
+        .select_related("notification")
+        .order_by("created_at", "pk")[: EVENTS_A_MAIL - 1]
+    )
+
+
+def _attempt(batch: Sequence[Delivery], now: datetime) -> Callable[[], Outcome]:
+    row = batch[0]
     payload = row.notification.payload
     if row.gateway is not None:
         return partial(
@@ -139,12 +170,13 @@ def _attempt(row: Delivery, now: datetime) -> Callable[[], Outcome]:
         )
     if row.webhook is None:
         assert row.recipient is not None
+        payloads = [each.notification.payload for each in batch]
         return partial(
             send_mail,
             sender=settings.MAIL_FROM,
             address=row.recipient.address,
-            subject=subject_of(payload),
-            text=text_of(payload),
+            subject=subject_of(*payloads),
+            text=text_of(*payloads),
             message_id=str(row.pk),
         )
     body = json.dumps(payload, ensure_ascii=False, separators=(",", ":")).encode()
@@ -176,14 +208,17 @@ def _secrets(webhook: Webhook, now: datetime) -> list[str]:
 
 def _note(job: Job, outcome: Outcome, *, now: datetime) -> None:
     """Write down what became of an attempt; one that was overtaken changes nothing."""
+    for delivery_id, attempt in job.attempts.items():
+        _note_one(delivery_id, attempt, outcome, now=now)
+
+
+def _note_one(
+    delivery_id: UUID, attempt: int, outcome: Outcome, *, now: datetime
+) -> None:
     with transaction.atomic():
         row = (
             Delivery.objects.select_for_update(no_key=True)
-            .filter(
-                pk=job.delivery_id,
-                status=DeliveryStatus.PENDING,
-                attempts=job.attempt,
-            )
+            .filter(pk=delivery_id, status=DeliveryStatus.PENDING, attempts=attempt)
             .first()
         )
         if row is None:

@@ -2,6 +2,8 @@
 
 Rules:
 - Where nobody listens, nothing is written.
+- What a mail tells of a deployment waits half a minute for more of it, so that events
+  that come together are one mail (`outbox`).
 - What happens to single devices is gathered: those of one deployment that meet with
   the same within seconds share a notification, which names the first hundred and
   counts all of them.
@@ -13,10 +15,10 @@ from typing import Any
 
 from celery import current_app
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import Count, Q
 from django.utils import timezone
 
-from deployments.choices import NotifiedEvent
+from deployments.choices import TOLD_WITH_FAILURES, NotifiedEvent
 from deployments.models import (
     Delivery,
     Deployment,
@@ -25,14 +27,23 @@ from deployments.models import (
     MailRecipient,
     Notification,
     Stage,
+    Target,
     Webhook,
 )
+from deployments.services.progress import JUDGED_FAILED
+from firmware.models import Firmware
+from hotswap.common.models import User
 from hotswap.common.words import counted
 
 TASK = "deployments.tasks.send_notifications"
 # How long a notification about devices waits for more of them.
 GATHERING = timedelta(seconds=5)
 NAMED_DEVICES = 100
+# Of the devices that failed, and of the reasons why, in an event of their deployment.
+NAMED_FAILURES = 10
+# How long a mail about a deployment waits for more of its events.
+MAIL_GATHERING = timedelta(seconds=30)
+NOTES_LENGTH = 2000
 LISTENERS: tuple[type[Listener], ...] = (Webhook, MailRecipient, Gateway)
 
 
@@ -66,6 +77,72 @@ def tell(
     )
     if stage is not None:
         data["stage"] = {"number": stage.number, "name": stage.name, "size": stage.size}
+    failures = _failures(deployment) if event in TOLD_WITH_FAILURES else None
+    if failures is not None:
+        data["failures"] = failures
+    _put(event, data, listeners, now=now, due=now)
+
+
+def _failures(deployment: Deployment) -> dict[str, Any] | None:
+    """Name the devices that failed until now, the last of them first, and why."""
+    failed = Target.objects.filter(
+        deployment=deployment,
+        status__in=JUDGED_FAILED,
+        device__erased_at__isnull=True,
+    ).exclude(error_code="")
+    reasons = list(
+        failed.values("error_code")
+        .annotate(devices=Count("pk"))
+        .order_by("-devices", "error_code")
+    )
+    if not reasons:
+        return None
+    named = failed.order_by("-stage_number", "rank").values_list(
+        "device__device_id", "error_code"
+    )
+    return {
+        "total": sum(row["devices"] for row in reasons),
+        "reasons": [
+            {"errorCode": row["error_code"], "devices": row["devices"]}
+            for row in reasons[:NAMED_FAILURES]
+        ],
+        "devices": [
+            {"id": device, "errorCode": code} for device, code in named[:NAMED_FAILURES]
+        ],
+    }
+
+
+def tell_of_firmware(
+    firmware: Firmware, event: NotifiedEvent, *, actor: User | None, now: datetime
+) -> None:
+    """Write down who is to be told that firmware waits, or was decided on.
+
+    Args:
+        actor: who uploaded it or decided; None for the server itself.
+    """
+    listeners = _listeners(event)
+    if not listeners:
+        return
+    by = actor.username if actor is not None else None
+    did = event.value.removeprefix("firmware.")
+    message = f"{firmware} was {did} by {by or 'the server'}"
+    if event == NotifiedEvent.FIRMWARE_UPLOADED:
+        message += " and waits for approval"
+    elif firmware.status_comment:
+        message += f": {firmware.status_comment}"
+    described = {
+        "id": str(firmware.pk),
+        "model": firmware.model.name,
+        "version": firmware.version,
+        "status": str(firmware.status),
+        "size": firmware.size,
+        "checksum": firmware.sha256,
+        "securityVersion": firmware.security_version,
+        "uploadedBy": firmware.uploaded_by.username if firmware.uploaded_by else None,
+        "requestComment": firmware.request_comment,
+        "releaseNotes": firmware.release_notes[:NOTES_LENGTH],
+    }
+    data = {"message": message, "by": by, "firmware": described}
     _put(event, data, listeners, now=now, due=now)
 
 
@@ -197,6 +274,9 @@ def _put(
     now: datetime,
     due: datetime,
 ) -> list[Delivery]:
+    mail_due = due
+    if "deployment" in data:
+        mail_due = max(due, now + MAIL_GATHERING)
     at = now.astimezone(UTC).isoformat().replace("+00:00", "Z")
     notification = Notification.objects.create(
         type=event, at=now, payload={"type": event, "timestamp": at, "data": data}
@@ -206,7 +286,7 @@ def _put(
             notification=notification,
             # The order of the events; the moment of several may be the same.
             created_at=timezone.now(),
-            next_attempt_at=due,
+            next_attempt_at=mail_due if "recipient_id" in listener else due,
             **listener,
         )
         for listener in listeners
@@ -231,12 +311,14 @@ def erase_name(removed_from: Callable[[str], str], text: str) -> None:
         Q(payload__data__message__icontains=text)
         | Q(payload__data__deployment__name__icontains=text)
         | Q(payload__data__devices__contains=[{"id": text}])
+        | Q(payload__data__failures__devices__contains=[{"id": text}])
     )
     for each in found.select_for_update(no_key=True).order_by("pk"):
         data = each.payload["data"]
         data["message"] = removed_from(data["message"])
         if "deployment" in data:
             data["deployment"]["name"] = removed_from(data["deployment"]["name"])
-        for device in data.get("devices", ()):
+        failed = data.get("failures", {}).get("devices", ())
+        for device in (*data.get("devices", ()), *failed):
             device["id"] = removed_from(device["id"])
         each.save(update_fields=["payload"])

@@ -1,52 +1,110 @@
-"""A notification as people read it: in mails, and in short messages."""
+"""Notifications as people read them: in mails, and in short messages."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from django.conf import settings
 
+from hotswap.common.words import counted
+
 SUBJECT_LENGTH = 200
 # What is told in a short message, without the link: about two SMS with its title.
 SHORT_LENGTH = 200
+# Names of devices in a short message.
+SHORT_NAMES = 3
 
 
-def subject_of(payload: dict[str, Any]) -> str:
-    """Say in one line what is told."""
-    deployment = payload["data"].get("deployment")
-    name = f": {deployment['name']}" if deployment else ""
-    return " ".join(f"[HotSwap] {payload['type']}{name}".split())[:SUBJECT_LENGTH]
+def subject_of(*payloads: dict[str, Any]) -> str:
+    """Say in one line what is told; of several events, the last."""
+    last = payloads[-1]
+    name = _name_of(last["data"])
+    more = f" (and {len(payloads) - 1} more)" if len(payloads) > 1 else ""
+    line = f"[HotSwap] {last['type']}{more}{f': {name}' if name else ''}"
+    return " ".join(line.split())[:SUBJECT_LENGTH]
 
 
-def text_of(payload: dict[str, Any]) -> str:
-    """Say all that is told, one thing a line."""
-    data = payload["data"]
-    lines = [data["message"]]
+def _name_of(data: dict[str, Any]) -> str:
     if "deployment" in data:
-        lines += ["", *_about(data["deployment"])]
-    if "stage" in data:
-        lines.append(f"Stage: {data['stage']['number']} {data['stage']['name']}")
-    if "devices" in data:
-        lines += ["", *(each["id"] for each in data["devices"])]
-        more = data["total"] - len(data["devices"])
-        lines += [f"and {more} more"] if more else []
-    if "deployment" in data and settings.PUBLIC_URL:
-        lines += ["", _page_of(data["deployment"])]
-    return "\n".join([*lines, "", f"{payload['type']} at {payload['timestamp']}", ""])
+        return str(data["deployment"]["name"])
+    if "firmware" in data:
+        return f"{data['firmware']['model']} {data['firmware']['version']}"
+    return ""
+
+
+def text_of(*payloads: dict[str, Any]) -> str:
+    """Say all that is told, one thing a line.
+
+    Several events are of one deployment, oldest first. How it stands is said once, as
+    it stood at the last of them.
+    """
+    last = payloads[-1]["data"]
+    lines = [last["message"]]
+    if len(payloads) > 1:
+        lines = [
+            f"{each['timestamp']} {each['type']}: {each['data']['message']}"
+            for each in payloads
+        ]
+    if "deployment" in last:
+        lines += ["", *_about(last["deployment"])]
+    if "firmware" in last:
+        lines += ["", *_about_firmware(last["firmware"])]
+    stages = [each["data"]["stage"] for each in payloads if "stage" in each["data"]]
+    if stages:
+        lines.append(f"Stage: {stages[-1]['number']} {stages[-1]['name']}")
+    failures = [
+        each["data"]["failures"] for each in payloads if "failures" in each["data"]
+    ]
+    if failures:
+        lines += ["", *_about_failures(failures[-1])]
+    for each in payloads:
+        if "devices" in each["data"]:
+            lines += ["", *_names(each["data"]["devices"], each["data"]["total"])]
+    if page := _page_of(last):
+        lines += ["", page]
+    if len(payloads) == 1:
+        lines += ["", f"{payloads[0]['type']} at {payloads[0]['timestamp']}"]
+    return "\n".join([*lines, ""])
 
 
 def short_of(payload: dict[str, Any]) -> str:
-    """Say the sentence of a notification, and where to read on."""
+    """Say the sentence of a notification, which devices, and where to read on."""
     data = payload["data"]
-    sentence = " ".join(data["message"].split())
+    lines = [_cut(data["message"])]
+    if "failures" in data:
+        failures = data["failures"]
+        reasons = ", ".join(_reason(row) for row in failures["reasons"])
+        names = _in_short(failures["devices"], failures["total"])
+        lines.append(_cut(f"{reasons}: {names}"))
+    elif data.get("total", 0) > 1:
+        lines.append(_cut(_in_short(data["devices"], data["total"])))
+    if page := _page_of(data):
+        lines.append(page)
+    return "\n".join(lines)
+
+
+def _cut(text: str) -> str:
+    sentence = " ".join(text.split())
     if len(sentence) > SHORT_LENGTH:
-        sentence = sentence[: SHORT_LENGTH - 1] + "…"
-    if "deployment" in data and settings.PUBLIC_URL:
-        return f"{sentence}\n{_page_of(data['deployment'])}"
+        return sentence[: SHORT_LENGTH - 1] + "…"
     return sentence
 
 
-def _page_of(deployment: dict[str, Any]) -> str:
-    page = f"/admin/deployments/deployment/{deployment['id']}/change/"
-    return str(settings.PUBLIC_URL).rstrip("/") + page
+def _in_short(devices: Sequence[dict[str, Any]], total: int) -> str:
+    names = [each["id"] for each in devices[:SHORT_NAMES]]
+    more = total - len(names)
+    return ", ".join(names) + (f" and {more:,} more" if more else "")
+
+
+def _page_of(data: dict[str, Any]) -> str:
+    """Return the address of the page in the console; "" if it is not known."""
+    if not settings.PUBLIC_URL:
+        return ""
+    base = str(settings.PUBLIC_URL).rstrip("/")
+    if "deployment" in data:
+        return f"{base}/admin/deployments/deployment/{data['deployment']['id']}/change/"
+    if "firmware" in data:
+        return f"{base}/admin/firmware/firmware/{data['firmware']['id']}/change/"
+    return ""
 
 
 def _about(deployment: dict[str, Any]) -> list[str]:
@@ -56,4 +114,40 @@ def _about(deployment: dict[str, Any]) -> list[str]:
         f"Status: {deployment['status']}",
         f"Strategy: {deployment['strategy']}",
         f"Firmware: {firmware['model']} {firmware['version']}",
+    ]
+
+
+def _about_firmware(firmware: dict[str, Any]) -> list[str]:
+    lines = [
+        f"Firmware: {firmware['model']} {firmware['version']} ({firmware['id']})",
+        f"Status: {firmware['status']}",
+        f"Uploaded by: {firmware['uploadedBy'] or 'the server'}",
+        f"SHA-256: {firmware['checksum']}",
+    ]
+    if firmware["requestComment"]:
+        lines += ["", "To the approver:", firmware["requestComment"]]
+    if firmware["releaseNotes"]:
+        lines += ["", "Release notes:", firmware["releaseNotes"]]
+    return lines
+
+
+def _about_failures(failures: dict[str, Any]) -> list[str]:
+    more = failures["total"] - len(failures["devices"])
+    return [
+        f"Failed: {counted(failures['total'], 'device')}, "
+        + ", ".join(_reason(row) for row in failures["reasons"]),
+        *(f"{each['id']}: {each['errorCode']}" for each in failures["devices"]),
+        *([f"and {more:,} more"] if more else []),
+    ]
+
+
+def _reason(row: dict[str, Any]) -> str:
+    return f"{row['devices']:,} × {row['errorCode']}"
+
+
+def _names(devices: Sequence[dict[str, Any]], total: int) -> list[str]:
+    more = total - len(devices)
+    return [
+        *(each["id"] for each in devices),
+        *([f"and {more:,} more"] if more else []),
     ]

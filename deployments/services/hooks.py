@@ -5,6 +5,7 @@ from typing import Any
 from uuid import UUID
 
 from django.db.models import Count, Q
+from django.utils import timezone
 
 from deployments.choices import (
     CANCELLABLE,
@@ -16,6 +17,7 @@ from deployments.choices import (
 )
 from deployments.exceptions import WrongStatusError
 from deployments.models import Deployment, Event, Target, Update
+from deployments.notifications import telling
 from deployments.notifications.telling import tell_devices
 from deployments.services.offers import is_withheld, what_is_wanted
 from deployments.services.operate import cancel_deployment
@@ -32,6 +34,24 @@ HAS_ORDER = """
     SELECT EXISTS (SELECT FROM deployments_update
                    WHERE device_id = %s AND closed_at IS NULL)
 """
+
+
+NEWEST_INSTALL = """
+    SELECT u.status <> 'success' FROM deployments_update u
+    JOIN firmware_firmware f ON f.id = u.firmware_id
+    WHERE u.device_id = %s AND u.kind = 'install' AND f.sha256 = %s
+    ORDER BY u.offered_at DESC LIMIT 1
+"""
+
+
+def is_unproved(*, device_id: UUID, checksum: str) -> bool:
+    """Tell whether an image was ordered for a device, and not proved by it.
+
+    One that nobody ordered is not: the device came with it, or got it by other means.
+    """
+    with prepared_cursor() as cursor:
+        cursor.execute(NEWEST_INSTALL, [device_id, checksum])
+        return bool(cursor.fetchone() == (True,))
 
 
 def is_update_available(*, device: Device, now: datetime) -> tuple[bool, bool]:
@@ -200,6 +220,17 @@ def firmware_in_use(*, firmware: Firmware) -> str:
     ):
         return "a deployment leads back to it, or has"
     return ""
+
+
+def tell_of_firmware(*, firmware: Firmware, verb: str, actor: User | None) -> None:
+    """Write down who is to be told that firmware was uploaded, or decided on.
+
+    Args:
+        verb: what was done, as in `approved`.
+    """
+    telling.tell_of_firmware(
+        firmware, NotifiedEvent(f"firmware.{verb}"), actor=actor, now=timezone.now()
+    )
 
 
 def cancel_deployments_of(

@@ -310,6 +310,7 @@ def register_firmware(
                     "comment": request_comment,
                 },
             )
+            _tell(firmware, "uploaded", actor)
     except BaseException:
         copies.withdraw(name)
         raise
@@ -318,6 +319,13 @@ def register_firmware(
         extra={"firmwareId": str(firmware.pk), "firmwareVersion": version},
     )
     return firmware, UploadOutcome.NEW
+
+
+def _tell(firmware: Firmware, verb: str, actor: User | None) -> None:
+    """Let those be told who asked for it, in the transaction of the deed."""
+    import_string(settings.FIRMWARE_TOLD_HOOK)(
+        firmware=firmware, verb=verb, actor=actor
+    )
 
 
 def _same_firmware(
@@ -552,6 +560,7 @@ def approve_firmware(
                 "status_comment": comment,
             },
         )
+        _tell(firmware, "approved", actor)
     return firmware
 
 
@@ -586,6 +595,7 @@ def reject_firmware(
             "rejected",
             {"status": FirmwareStatus.REJECTED, "status_comment": comment},
         )
+        _tell(firmware, "rejected", actor)
     return firmware
 
 
@@ -620,6 +630,7 @@ def deprecate_firmware(
                 "deprecated",
                 {"status": FirmwareStatus.DEPRECATED, "status_comment": reason},
             )
+            _tell(firmware, "deprecated", actor)
         cancelled: list[UUID] = []
         if cancel_deployments:
             # The lock above keeps launches of this firmware waiting, so that none

@@ -379,6 +379,7 @@ PUBLIC_URL = env.str("HOTSWAP_PUBLIC_URL", default="")
 # What a lower app asks of a higher one, called in the same transaction.
 UPDATE_AVAILABLE_HOOK = "deployments.services.hooks.is_update_available"
 FIRMWARE_USE_HOOK = "deployments.services.hooks.firmware_use"
+FIRMWARE_TOLD_HOOK = "deployments.services.hooks.tell_of_firmware"
 FIRMWARE_IN_USE_HOOK = "deployments.services.hooks.firmware_in_use"
 FIRMWARE_RECALLED_HOOK = "deployments.services.hooks.cancel_deployments_of"
 # In the order of the locks: orders and targets, then health.
@@ -392,6 +393,7 @@ DEVICE_EXPORT_HOOKS = [
     "deployments.services.erasure.export_deployment_data",
 ]
 VERSION_ORDER_CHANGED_HOOK = "devices.services.version_keys.refresh_version_keys"
+UNPROVED_IMAGE_HOOK = "deployments.services.hooks.is_unproved"
 RUNNING_FIRMWARE_CHANGED_HOOK = "deployments.services.hooks.note_running_firmware"
 GROUP_AUDIENCES_HOOK = "deployments.services.audiences.changed_by_group"
 DEVICE_HISTORY_HOOK = "health.services.history.chart_of"

@@ -17,6 +17,7 @@ from deployments.services.operate import (
     resume_deployment,
     rollback_deployment,
 )
+from firmware.choices import FirmwareStatus
 from tests.deployments.world import World
 
 PAGE = Path(settings.BASE_DIR) / "docs" / "notifications.md"
@@ -42,12 +43,15 @@ def test_each_event_type_has_one_example() -> None:
 
 
 @pytest.mark.parametrize("event", NotifiedEvent.values)
-def test_an_example_is_one_of_a_deployment_and_can_be_mailed(event: str) -> None:
+def test_an_example_has_known_words_and_can_be_mailed(event: str) -> None:
     payload = EXAMPLES[event]
 
-    deployment = payload["data"]["deployment"]
-    assert deployment["status"] in DeploymentStatus.values
-    assert deployment["strategy"] in Strategy.values
+    if event.startswith("firmware."):
+        assert payload["data"]["firmware"]["status"] in FirmwareStatus.values
+    else:
+        deployment = payload["data"]["deployment"]
+        assert deployment["status"] in DeploymentStatus.values
+        assert deployment["strategy"] in Strategy.values
     assert event in subject_of(payload)
     assert payload["data"]["message"] in text_of(payload)
 
@@ -80,12 +84,19 @@ def test_what_is_sent_has_the_keys_of_its_example(world: World) -> None:
         "deployment.switched_back",
         "rollback.started",
         "deployment.rolled_back",
+        "firmware.uploaded",
+        "firmware.approved",
     }
     for event, payload in sent.items():
+        if event.startswith("firmware."):
+            assert shape(payload) == shape(EXAMPLES[event]), event
+            continue
         documented = shape(EXAMPLES[event])
         # Every event of a blue-green deployment names the fleet that serves, and a
         # rollback by an operator belongs to no stage.
         documented["data"]["deployment"]["liveFleet"] = "str"
         if event == "rollback.started":
             del documented["data"]["stage"]
+        # No device failed here.
+        documented["data"].pop("failures", None)
         assert shape(payload) == documented, event

@@ -10,6 +10,7 @@ from django.core import mail
 
 from deployments.models import Delivery, MailRecipient, Webhook
 from deployments.notifications import outbox
+from deployments.notifications.telling import MAIL_GATHERING
 from deployments.services.listeners import (
     create_mail_recipient,
     resend,
@@ -239,6 +240,7 @@ def test_a_mail_recipient_is_changed_and_told_again(
     )
     path = f"/mail-recipients/{recipient.pk}"
     launch(world)
+    world.now += MAIL_GATHERING
     send(world)
     (row,) = admin.get(f"{path}/deliveries").json()["results"]
 
@@ -259,6 +261,7 @@ def test_a_disabled_mail_recipient_gets_no_mail(
     admin.patch(f"/mail-recipients/{recipient.pk}", {"enabled": False})
 
     launch(world)
+    world.now += MAIL_GATHERING
     send(world)
 
     assert mail.outbox == []

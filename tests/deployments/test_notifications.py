@@ -16,6 +16,7 @@ from deployments.notifications.addresses import (
     is_public,
     resolve,
 )
+from deployments.notifications.telling import MAIL_GATHERING
 from deployments.services.listeners import create_mail_recipient, resend
 from deployments.services.operate import pause_deployment
 from devices.services.erasure import erase_device
@@ -95,6 +96,7 @@ def test_mail_goes_to_those_who_want_it(world: World) -> None:
     )
     deployment = launch(world)
 
+    world.now += MAIL_GATHERING
     send(world)
 
     (message,) = mail.outbox
