@@ -29,6 +29,7 @@ from deployments.choices import (
     STOPPABLE,
     DeploymentStatus,
     PauseReason,
+    RollbackTrigger,
     StageStatus,
     Strategy,
     TargetStatus,
@@ -44,7 +45,7 @@ from deployments.console.live import (
 )
 from deployments.console.report import devices_file, report_context
 from deployments.console.words import deployment_pill, is_over
-from deployments.models import Deployment, Quarantine, Stage, Target
+from deployments.models import Deployment, Quarantine, Rollback, Stage, Target
 from deployments.selectors import current_stage
 from deployments.services import operate, sweeps
 from deployments.services.fleets import current_hold
@@ -508,6 +509,76 @@ class QuarantineAdmin(ConsoleAdmin):
                 "admin:firmware_firmware_change", args=[obj.firmware_id]
             ),
         }
+
+
+class TriggerFilter(RadioFilter):
+    title = "trigger"
+    parameter_name = "trigger"
+
+    def lookups(self, request: Any, model_admin: Any) -> list[tuple[str, str]]:
+        return [
+            (RollbackTrigger.GATE.value, "gate of a stage"),
+            (RollbackTrigger.OPERATOR.value, "a person"),
+        ]
+
+    def queryset(
+        self, request: Any, queryset: QuerySet[Rollback]
+    ) -> QuerySet[Rollback]:
+        if self.value() not in RollbackTrigger.values:
+            return queryset
+        return queryset.filter(facts__trigger=self.value())
+
+
+@admin.register(Rollback)
+class RollbackAdmin(ConsoleAdmin):
+    """A list alone: what became of the devices stands on the deployment's page."""
+
+    list_name = "Rollbacks"
+    list_display = ("of_deployment", "image", "since", "stage", "failed", "why")
+    list_display_links = None
+    list_filter = (TriggerFilter,)
+    search_fields = ("deployment__name", "deployment__firmware__version")
+    search_help_text = "Deployment or version"
+    ordering = ("-started_at",)
+    empty_words = (
+        "No deployment went back.",
+        "A deployment goes back when a stage fails, or when somebody says so.",
+    )
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Rollback]:
+        return Rollback.objects.select_related("deployment__firmware__model")
+
+    @display(description="Deployment")
+    def of_deployment(self, rollback: Rollback) -> SafeString:
+        return format_html(
+            '<a class="hs-link" href="{}">{}</a>',
+            reverse(
+                "admin:deployments_deployment_change", args=[rollback.deployment_id]
+            ),
+            rollback.deployment.name,
+        )
+
+    @display(description="Firmware")
+    def image(self, rollback: Rollback) -> str:
+        return str(rollback.deployment.firmware)
+
+    @display(description="Began", ordering="-started_at")
+    def since(self, rollback: Rollback) -> SafeString:
+        return age(rollback.started_at)
+
+    @display(description="Stage")
+    def stage(self, rollback: Rollback) -> str:
+        number = rollback.stage_number
+        return "–" if number is None else str(number)
+
+    @display(description="Failed by then")
+    def failed(self, rollback: Rollback) -> str:
+        counts = rollback.facts["deployment"]
+        return f"{counts['failed']:,} of {counts['exposed']:,}"
+
+    @display(description="Why")
+    def why(self, rollback: Rollback) -> str:
+        return rollback.reason
 
 
 class StateFilter(RadioFilter):

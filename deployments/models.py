@@ -527,11 +527,12 @@ class Rollback(models.Model):
     class Meta:
         ordering = ("-started_at",)
         indexes = [
+            models.Index(fields=["-started_at", "-id"], name="rollback_newest"),
             models.Index(
                 fields=["deployment"],
                 name="rollback_unfinished",
                 condition=models.Q(finished_at__isnull=True),
-            )
+            ),
         ]
 
     def __str__(self) -> str:

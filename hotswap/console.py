@@ -105,6 +105,7 @@ def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
         deployments.append(
             entry("Launch", "deployments_deployment_launch", "play_circle")
         )
+    deployments.append(entry("Rollbacks", "deployments_rollback_changelist", "history"))
     deployments.append(
         entry(
             "Quarantine",

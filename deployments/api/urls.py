@@ -2,7 +2,7 @@
 
 from django.urls import URLPattern, path
 
-from deployments.api import notifications, views
+from deployments.api import notifications, rollbacks, views
 from deployments.models import Gateway, Listener, MailRecipient, Webhook
 
 ONE = "deployments/<uuid:deployment_id>"
@@ -113,6 +113,7 @@ urlpatterns = [
         views.DeviceDeploymentsView.as_view(),
         name="device-deployments",
     ),
+    path("rollbacks", rollbacks.RollbacksView.as_view(), name="rollbacks"),
     path("quarantines", views.QuarantinesView.as_view(), name="quarantines"),
     path(
         "devices/<str:device_id>/quarantines/<uuid:firmware_id>/release",

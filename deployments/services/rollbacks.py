@@ -9,7 +9,7 @@ from typing import Any
 
 from django.db.models import Count, Exists, F, OuterRef, Q, QuerySet
 
-from deployments.choices import OrderKind, TargetStatus
+from deployments.choices import OrderKind, RollbackTrigger, TargetStatus
 from deployments.models import Deployment, Rollback, Target, Update
 from deployments.scopes import WHOLE, Scope
 from deployments.services.offers import has_moved_on
@@ -86,7 +86,11 @@ def keep_rollback(
         stage_number=stage_number,
         reason=reason,
         facts={
-            "trigger": "operator" if stage_number is None else "gate",
+            "trigger": (
+                RollbackTrigger.OPERATOR
+                if stage_number is None
+                else RollbackTrigger.GATE
+            ).value,
             "threshold": gate.rollback_threshold_percent,
             "minimumSample": gate.minimum_sample,
             "deployment": _numbers(total_of(counts)),

@@ -87,6 +87,7 @@ TABLE = """
     /enrolments                                    POST   400 400 400 400 400
     /enrolments/<enrolment>/approve                POST   401 403 404 404 403
     /enrolments/<enrolment>/reject                 POST   401 403 404 404 403
+    /rollbacks                                     GET    401 200 200 200 403
     /deployments                                   GET    401 200 200 200 403
     /deployments                                   POST   401 403 400 400 403
     /deployments/preview                           POST   401 403 400 400 403
