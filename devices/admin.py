@@ -36,7 +36,13 @@ from devices.api.serializers import (
     DeviceInput,
 )
 from devices.api.views import devices_file, export_response
-from devices.choices import DeviceStatus, GroupType, KeyStatus, RunKnowledge
+from devices.choices import (
+    DeviceHealth,
+    DeviceStatus,
+    GroupType,
+    KeyStatus,
+    RunKnowledge,
+)
 from devices.console import enrolments, imports  # noqa: F401
 from devices.console.audiences import TICK, KnowingForm
 from devices.console.fields import JsonField, region_choices
@@ -51,7 +57,13 @@ from devices.console.groups import (
 )
 from devices.models import Device, DeviceCertificate, DeviceGroup, DeviceKey
 from devices.querysets import DeviceQuerySet
-from devices.selectors import count_members, devices_of, groups_of, rule_of
+from devices.selectors import (
+    count_members,
+    devices_of,
+    groups_of,
+    revocation_reason,
+    rule_of,
+)
 from devices.services import certificates, credentials, erasure, registry
 from devices.services.certificates import MAX_PEM_CHARACTERS
 from firmware.models import DeviceModel
@@ -68,6 +80,7 @@ from hotswap.common.console import (
     ConsoleAdmin,
     ConsoleForm,
     EmptyForm,
+    ReasonForm,
     Verb,
     acting_person,
     age,
@@ -113,6 +126,7 @@ RUN_LOOKS = {
     RunKnowledge.REPORTED: (NOT_STARTED, "campaign"),
     RunKnowledge.PROVED: (DONE, "verified"),
     RunKnowledge.RETURNED: (WAITS, "undo"),
+    RunKnowledge.TRIED: (FAILED, "science"),
 }
 LEVEL_TONES = {"INFO": NOT_STARTED, "WARNING": WAITS, "ERROR": FAILED}
 
@@ -236,12 +250,18 @@ class EnableDevice(Verb):
         return f"{obj} is enabled for updates."
 
 
+class RevokeForm(ReasonForm):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["reason"].required = False
+
+
 class RevokeDevice(Verb):
     name = "revoke"
     label = "Revoke"
     icon = "key_off"
     tone = "danger"
-    form_class = EmptyForm
+    form_class = RevokeForm
 
     def applies(self, obj: Device) -> bool:
         return obj.revoked_at is None
@@ -256,7 +276,9 @@ class RevokeDevice(Verb):
         )
 
     def act(self, user: User, obj: Device, given: dict[str, Any]) -> str:
-        registry.revoke_device(actor=user, device_id=obj.device_id)
+        registry.revoke_device(
+            actor=user, device_id=obj.device_id, reason=given["reason"]
+        )
         return f"{obj} is revoked."
 
 
@@ -514,6 +536,20 @@ class DeviceStatusFilter(RadioFilter):
         return Device.objects.with_status(value, timezone.now()) & queryset
 
 
+class HealthFilter(RadioFilter):
+    title = "health"
+    parameter_name = "health"
+
+    def lookups(self, request: Any, model_admin: Any) -> list[tuple[str, str]]:
+        return list(DeviceHealth.choices)
+
+    def queryset(self, request: Any, queryset: QuerySet[Device]) -> QuerySet[Device]:
+        value = self.value()
+        if value not in DeviceHealth.values:
+            return queryset
+        return cast(DeviceQuerySet, queryset).with_health(value, timezone.now())
+
+
 class RegionFilter(RadioFilter):
     title = "region"
     parameter_name = "region"
@@ -590,6 +626,7 @@ class DeviceAdmin(ConsoleAdmin):
     )
     list_filter = (
         DeviceStatusFilter,
+        HealthFilter,
         RegionFilter,
         ModelFilter,
         EnabledFilter,
@@ -717,6 +754,7 @@ class DeviceAdmin(ConsoleAdmin):
                 for event in events[:SHOWN_EVENTS]
             ],
             "groups": groups_of(obj)[:SHOWN_MEMBERS],
+            "revoked_for": revocation_reason(obj) if obj.revoked_at else "",
             "key": key_pill(obj, now),
             "key_status": obj.key_status_at(now).value,
             "keys": [

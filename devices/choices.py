@@ -14,6 +14,15 @@ class DeviceStatus(models.TextChoices):
     REVOKED = "revoked"
 
 
+class DeviceHealth(models.TextChoices):
+    """How a device fares: its latest verdict, as long as it is online."""
+
+    HEALTHY = "healthy"
+    DEGRADED = "degraded"
+    UNHEALTHY = "unhealthy"
+    UNKNOWN = "unknown"
+
+
 class KeyStatus(models.TextChoices):
     """How the current key of a device stands. Derived from the clock, never stored."""
 
@@ -29,6 +38,8 @@ class RunKnowledge(models.TextChoices):
     REPORTED = "reported"
     PROVED = "proved"
     RETURNED = "returned"
+    # Ordered, reported, and left without a proof.
+    TRIED = "tried"
 
 
 class GroupType(models.TextChoices):

@@ -11,7 +11,7 @@ from django.apps import apps
 from django.conf import settings
 from django.db import models
 
-from devices.choices import DeviceStatus
+from devices.choices import DeviceHealth, DeviceStatus
 
 if TYPE_CHECKING:
     from devices.models import Device, DeviceCertificate, DeviceKey
@@ -84,3 +84,17 @@ class DeviceQuerySet(models.QuerySet["Device"]):
         if status == DeviceStatus.ONLINE:
             return live.filter(state__online_until__gt=now)
         return live.filter(state__online_until__lte=now)
+
+    def with_health(self, health: str, now: datetime) -> Self:
+        """Those that fare so now; who is offline or never reported is unknown."""
+        has_said = models.Q(
+            state__online_until__gt=now, state__last_heartbeat_at__isnull=False
+        )
+        if health == DeviceHealth.UNKNOWN:
+            return self.filter(
+                models.Q(state__isnull=True)
+                | models.Q(state__online_until__lte=now)
+                | models.Q(state__last_heartbeat_at__isnull=True)
+                | models.Q(state__verdict=health)
+            )
+        return self.filter(has_said, state__verdict=health)

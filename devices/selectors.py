@@ -16,6 +16,7 @@ from devices.models import Device, DeviceGroup, GroupMembership
 from devices.rules import DeviceFacts, Rule
 from firmware.models import DeviceModel, Firmware
 from firmware.versions import TEXT_ORDERED, VersionScheme, version_key
+from hotswap.common.models import AuditEvent
 from hotswap.common.rows import Columns, prepared_cursor
 
 DEVICE = Columns(Device, "d")
@@ -210,11 +211,31 @@ def facts_of(device: Device) -> DeviceFacts:
 
 def groups_of(device: Device) -> list[DeviceGroup]:
     """Return the groups that a device is in, by name."""
-    facts = facts_of(device)
-    dynamic = DeviceGroup.objects.filter(type=GroupType.DYNAMIC)
-    found = [
-        group
-        for group in dynamic
-        if (rule := rule_of(group)) is not None and rule.holds_for(facts)
+    return groups_of_each([device])[device.pk]
+
+
+def groups_of_each(devices: Sequence[Device]) -> dict[UUID, list[DeviceGroup]]:
+    """Return the groups of each device of a page, by name, by two statements."""
+    found: dict[UUID, list[DeviceGroup]] = {device.pk: [] for device in devices}
+    members = GroupMembership.objects.filter(device__in=list(found))
+    for member in members.select_related("group"):
+        found[member.device_id].append(member.group)
+    rules = [
+        (group, rule)
+        for group in DeviceGroup.objects.filter(type=GroupType.DYNAMIC)
+        if (rule := rule_of(group)) is not None
     ]
-    return sorted([*device.groups.all(), *found], key=lambda group: group.name)
+    for device in devices:
+        facts = facts_of(device)
+        own = found[device.pk]
+        own += [group for group, rule in rules if rule.holds_for(facts)]
+        own.sort(key=lambda group: group.name)
+    return found
+
+
+def revocation_reason(device: Device) -> str:
+    """Return why a device was shut out, as the audit trail keeps it."""
+    revoked = AuditEvent.objects.filter(
+        object_kind="device", object_id=str(device.pk), verb="device.revoked"
+    ).first()
+    return "" if revoked is None else str(revoked.details.get("reason", ""))

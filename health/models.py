@@ -113,6 +113,12 @@ class DeviceState(models.Model):
                 name="state_breached",
                 condition=models.Q(watch_id__isnull=False) & ~models.Q(breach=""),
             ),
+            # The few that a person looks for; a usual heartbeat changes no verdict.
+            models.Index(
+                fields=["verdict"],
+                name="state_unwell",
+                condition=models.Q(verdict__in=[Verdict.DEGRADED, Verdict.UNHEALTHY]),
+            ),
             models.Index(
                 fields=["watch_id"],
                 name="state_left_image",

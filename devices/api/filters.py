@@ -10,12 +10,16 @@ from django.db.models import Q, QuerySet
 from django.utils import timezone
 from rest_framework import serializers
 
-from devices.choices import DeviceStatus
+from devices.choices import DeviceHealth, DeviceStatus
 from devices.models import Device, DeviceGroup
 from devices.querysets import DeviceQuerySet
 from devices.selectors import group_condition
 from firmware.api.filters import ModelFilter, VersionFilter
 from hotswap.common.api.filters import RepeatableFilter, TruthFilter
+
+# What an index answers at any depth. There is none on what heartbeats change, such as
+# the last contact: it would double the cost of every heartbeat.
+SORTS = ("deviceId", "-deviceId")
 
 
 class TagFilter(RepeatableFilter):
@@ -52,6 +56,11 @@ class DeviceFilter(django_filters.FilterSet):
     status = django_filters.ChoiceFilter(
         choices=DeviceStatus.choices, method="filter_status"
     )
+    health = django_filters.ChoiceFilter(
+        choices=DeviceHealth.choices,
+        method="filter_health",
+        help_text="unknown: offline, or has never reported",
+    )
     enabled = TruthFilter()
     firmwareVersion = VersionFilter("firmware_version")
     firmwareChecksum = django_filters.CharFilter("firmware_checksum")
@@ -77,6 +86,11 @@ class DeviceFilter(django_filters.FilterSet):
     ) -> QuerySet[Device]:
         return cast(DeviceQuerySet, queryset).with_status(value, timezone.now())
 
+    def filter_health(
+        self, queryset: QuerySet[Device], name: str, value: str
+    ) -> QuerySet[Device]:
+        return cast(DeviceQuerySet, queryset).with_health(value, timezone.now())
+
     def filter_group(
         self, queryset: QuerySet[Device], name: str, value: str
     ) -> QuerySet[Device]:
@@ -95,3 +109,21 @@ class DeviceFilter(django_filters.FilterSet):
         self, queryset: QuerySet[Device], name: str, value: str
     ) -> QuerySet[Device]:
         return queryset.filter(device_id__icontains=value)
+
+
+class DeviceListFilter(DeviceFilter):
+    """The filters, and how the list is shown."""
+
+    sort = django_filters.ChoiceFilter(
+        choices=[(name, name) for name in SORTS], method="leave_to_the_pages"
+    )
+    include = django_filters.ChoiceFilter(
+        choices=[("groups", "groups")],
+        method="leave_to_the_pages",
+        help_text="name the groups of each device, too",
+    )
+
+    def leave_to_the_pages(
+        self, queryset: QuerySet[Device], name: str, value: str
+    ) -> QuerySet[Device]:
+        return queryset

@@ -9,6 +9,7 @@ from django.utils import timezone
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from devices import selectors
 from devices.choices import MAX_TAGS, GroupType, KeyStatus, RunKnowledge
 from devices.models import Device
 from devices.rules import Rule
@@ -152,6 +153,21 @@ class AlarmOutput(CamelSerializer):
     address = serializers.CharField(allow_null=True)
 
 
+class RevocationInput(CamelSerializer):
+    """Nothing at all, or why."""
+
+    reason = StrictCharField(
+        max_length=2000, required=False, allow_blank=True, default=""
+    )
+
+
+class RevocationOutput(CamelSerializer):
+    """When a device was shut out, and why; the reason is empty if none was given."""
+
+    at = serializers.DateTimeField()
+    reason = serializers.CharField()
+
+
 class DeviceOutput(CamelSerializer):
     device_id = serializers.CharField()
     model = serializers.CharField(source="model.name")
@@ -198,6 +214,41 @@ class DeviceOutput(CamelSerializer):
         return device.key_status_at(timezone.now()).value
 
 
+class GroupReferenceOutput(CamelSerializer):
+    """A group that a device is in at the time of the answer."""
+
+    id = serializers.UUIDField()
+    name = serializers.CharField()
+    type = serializers.ChoiceField(choices=GroupType.choices)
+
+
+class ListedDeviceOutput(DeviceOutput):
+    groups = GroupReferenceOutput(
+        many=True,
+        required=False,
+        source="current_groups",
+        help_text="with `include=groups` only",
+    )
+
+
+class DeviceDetailOutput(DeviceOutput):
+    """A device with what is looked up for one device alone."""
+
+    groups = serializers.SerializerMethodField(method_name="get_groups")
+    revocation = serializers.SerializerMethodField(method_name="get_revocation")
+
+    @extend_schema_field(GroupReferenceOutput(many=True))
+    def get_groups(self, device: Device) -> Any:
+        return GroupReferenceOutput(selectors.groups_of(device), many=True).data
+
+    @extend_schema_field(RevocationOutput(allow_null=True))
+    def get_revocation(self, device: Device) -> Any:
+        if device.revoked_at is None:
+            return None
+        reason = selectors.revocation_reason(device)
+        return RevocationOutput({"at": device.revoked_at, "reason": reason}).data
+
+
 class AudienceChangeOutput(CamelSerializer):
     """A deployment to come that reaches other devices by a change."""
 
@@ -210,7 +261,7 @@ class AudienceChangeOutput(CamelSerializer):
     removed = serializers.IntegerField()
 
 
-class ChangedDeviceOutput(DeviceOutput):
+class ChangedDeviceOutput(DeviceDetailOutput):
     affected_deployments = AudienceChangeOutput(many=True, read_only=True)
 
 
@@ -225,7 +276,7 @@ class FirmwareRunOutput(CamelSerializer):
     how = StrictChoiceField(choices=RunKnowledge.choices)
 
 
-class RegisteredDeviceOutput(DeviceOutput):
+class RegisteredDeviceOutput(DeviceDetailOutput):
     api_key = serializers.CharField(read_only=True)
 
 
@@ -285,10 +336,20 @@ class UniqueListField(serializers.ListField):
         return values
 
 
+@extend_schema_field(
+    {"oneOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
+)
+class OneOrMoreField(UniqueListField):
+    """A value, or a list of them; a single one is shown as a list afterwards."""
+
+    def to_internal_value(self, data: Any) -> list[Any]:
+        return super().to_internal_value([data] if isinstance(data, str) else data)
+
+
 class RuleTagsField(serializers.DictField):
     """Tags by name, each with the values that will do."""
 
-    child = UniqueListField(
+    child = OneOrMoreField(
         child=StrictCharField(max_length=256, allow_blank=True),
         max_length=MAX_VALUES_A_TAG,
     )
@@ -309,7 +370,7 @@ class VersionConditionInput(CamelSerializer):
     at_least = VersionField(required=False)
     below = VersionField(required=False)
     # `is` is a word of the language; see get_fields.
-    is_one_of = UniqueListField(
+    is_one_of = OneOrMoreField(
         child=VersionField(), max_length=MAX_VERSIONS_A_RULE, required=False
     )
 
@@ -327,10 +388,13 @@ class VersionConditionInput(CamelSerializer):
 
 
 class RuleInput(CamelSerializer):
-    """All conditions that are given must hold; of a list any value will do."""
+    """All conditions that are given must hold; of a list any value will do.
 
-    region = UniqueListField(child=RegionField(), max_length=100, required=False)
-    model = UniqueListField(
+    One value may stand without its list.
+    """
+
+    region = OneOrMoreField(child=RegionField(), max_length=100, required=False)
+    model = OneOrMoreField(
         child=StrictCharField(max_length=64),
         max_length=MAX_MODELS_A_RULE,
         required=False,
@@ -377,6 +441,15 @@ class GroupInput(CamelSerializer):
     )
     type = StrictChoiceField(choices=GroupType.choices, required=False)
     rule = RuleField(required=False, allow_null=True)
+
+
+class NewGroupInput(GroupInput):
+    device_ids = serializers.ListField(
+        child=StrictCharField(max_length=128),
+        required=False,
+        max_length=MAX_IDS_A_REQUEST,
+        help_text="the members of a Static group; an unknown one refuses all",
+    )
 
 
 class RulePreviewInput(CamelSerializer):

@@ -17,7 +17,7 @@ from rest_framework.response import Response
 from devices import selectors
 from devices.api.authentication import DevicePrincipal
 from devices.api.certificates import presented_certificate, required_certificate
-from devices.api.filters import DeviceFilter
+from devices.api.filters import DeviceFilter, DeviceListFilter
 from devices.api.serializers import (
     AcknowledgementInput,
     ApiKeyOutput,
@@ -27,6 +27,7 @@ from devices.api.serializers import (
     ChangedDeviceOutput,
     ChangedGroupOutput,
     DeviceChangesInput,
+    DeviceDetailOutput,
     DeviceInput,
     DeviceOutput,
     DeviceReplacementInput,
@@ -35,8 +36,11 @@ from devices.api.serializers import (
     FirmwareRunOutput,
     GroupInput,
     GroupOutput,
+    ListedDeviceOutput,
     MembersInput,
+    NewGroupInput,
     RegisteredDeviceOutput,
+    RevocationInput,
     RulePreviewInput,
     RulePreviewOutput,
 )
@@ -64,7 +68,7 @@ from hotswap.common.roles import Role
 
 
 def device_response(device: Device) -> Response:
-    return Response(DeviceOutput(device).data, headers={"ETag": etag_of(device)})
+    return Response(DeviceDetailOutput(device).data, headers={"ETag": etag_of(device)})
 
 
 def _changes(given: dict[str, Any]) -> dict[str, Any]:
@@ -163,9 +167,24 @@ class DevicesView(ListView):
 
     roles = {"GET": Role.VIEWER, "POST": Role.OPERATOR}
     queryset = Device.objects.select_related("model", "state").with_key_expiry()
-    filterset_class = DeviceFilter
-    output_class = DeviceOutput
+    filterset_class = DeviceListFilter
+    output_class = ListedDeviceOutput
     ordering = "device_id"
+
+    @property
+    def paginator(self) -> Any:
+        paginator = super().paginator
+        if self.request.query_params.get("sort") == "-deviceId":
+            paginator.ordering = ("-device_id",)
+        return paginator
+
+    def page_data(self, rows: list[Device]) -> Any:
+        if self.request.query_params.get("include") == "groups":
+            groups = selectors.groups_of_each(rows)
+            for device in rows:
+                device.__dict__["current_groups"] = groups[device.pk]
+            return ListedDeviceOutput(rows, many=True).data
+        return DeviceOutput(rows, many=True).data
 
     @extend_schema(request=DeviceInput, responses={201: RegisteredDeviceOutput})
     @idempotent
@@ -176,7 +195,7 @@ class DevicesView(ListView):
             actor=acting_person(request), **_changes(given)
         )
         return Response(
-            DeviceOutput(device).data | {"apiKey": api_key},
+            DeviceDetailOutput(device).data | {"apiKey": api_key},
             status=201,
             headers={
                 "ETag": etag_of(device),
@@ -244,7 +263,7 @@ class DeviceView(AudienceView):
         erasure.erase_device(actor=acting_person(request), device_id=device_id)
         return Response(status=204)
 
-    @extend_schema(responses=DeviceOutput)
+    @extend_schema(responses=DeviceDetailOutput)
     def get(self, request: Request, device_id: str) -> Response:
         device = (
             Device.objects.select_related("model", "state")
@@ -333,7 +352,7 @@ class EnableDeviceView(ApiView):
     roles = {"POST": Role.OPERATOR}
     enabled = True
 
-    @extend_schema(request=None, responses=DeviceOutput)
+    @extend_schema(request=None, responses=DeviceDetailOutput)
     @idempotent
     def post(self, request: Request, device_id: str) -> Response:
         """Let a device take part in updates, or not."""
@@ -350,20 +369,22 @@ class EnableDeviceView(ApiView):
 class RevokeDeviceView(ApiView):
     roles = {"POST": Role.OPERATOR}
 
-    @extend_schema(request=None, responses=DeviceOutput)
+    @extend_schema(request=RevocationInput, responses=DeviceDetailOutput)
     @idempotent
     def post(self, request: Request, device_id: str) -> Response:
         """Shut a device out."""
-        self.validated(EmptyInput, request.data)
+        given = self.validated(RevocationInput, request.data)
         return device_response(
-            registry.revoke_device(actor=acting_person(request), device_id=device_id)
+            registry.revoke_device(
+                actor=acting_person(request), device_id=device_id, **given
+            )
         )
 
 
 class AcknowledgeAlarmView(ApiView):
     roles = {"POST": Role.OPERATOR}
 
-    @extend_schema(request=AcknowledgementInput, responses=DeviceOutput)
+    @extend_schema(request=AcknowledgementInput, responses=DeviceDetailOutput)
     @idempotent
     def post(self, request: Request, device_id: str) -> Response:
         """Say that the alarm of a device has been looked into."""
@@ -490,11 +511,11 @@ class GroupsView(ListView):
     def page_data(self, rows: list[DeviceGroup]) -> Any:
         return group_rows(rows)
 
-    @extend_schema(request=GroupInput, responses={201: GroupOutput})
+    @extend_schema(request=NewGroupInput, responses={201: GroupOutput})
     @idempotent
     def post(self, request: Request) -> Response:
-        """Make a group: an empty static one, or a dynamic one by its rule."""
-        given = self.validated(GroupInput, request.data)
+        """Make a group: a static one of its devices, or a dynamic one by its rule."""
+        given = self.validated(NewGroupInput, request.data)
         return group_response(
             groups.create_group(actor=acting_person(request), **given), 201
         )

@@ -1,6 +1,6 @@
 """Static and dynamic groups (FR-FW-008)."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -100,7 +100,11 @@ def _check_rule(type: str, rule: Rule | None) -> None:  # noqa: A002
 
 
 def _wrong_rule(code: str, detail: str) -> InvalidInputError:
-    return InvalidInputError(detail, errors=[FieldError("/rule", code, detail)])
+    return _wrong("/rule", code, detail)
+
+
+def _wrong(pointer: str, code: str, detail: str) -> InvalidInputError:
+    return InvalidInputError(detail, errors=[FieldError(pointer, code, detail)])
 
 
 def create_group(
@@ -110,23 +114,38 @@ def create_group(
     description: str = "",
     type: str = GroupType.STATIC,  # noqa: A002
     rule: Rule | None = None,
+    device_ids: Sequence[str] = (),
 ) -> DeviceGroup:
-    """Make a group: an empty static one, or a dynamic one by its rule.
+    """Make a group: a static one of its devices, or a dynamic one by its rule.
+
+    Args:
+        device_ids: the members of a static group by their own names.
 
     Raises:
         GroupExistsError: the name is taken.
-        InvalidInputError, UnknownModelError: the rule does not fit.
+        InvalidInputError, UnknownModelError: the rule does not fit, or a dynamic group
+            is given members.
+        UnknownDevicesError: some of the devices are unknown; nothing is made (422).
+
+    Source: FR-FW-008.
     """
     _check_rule(type, rule)
+    if device_ids and type != GroupType.STATIC:
+        raise _wrong("/deviceIds", "foreign", "a Dynamic group has a rule, no members")
     try:
         with transaction.atomic():
+            devices = _known(device_ids) if device_ids else []
             group = DeviceGroup.objects.create(
                 name=name,
                 description=description,
                 type=type,
                 rule=None if rule is None else rule.to_json(),
             )
-            _record(actor, group, "created", {"name": name, "rule": group.rule})
+            GroupMembership.objects.bulk_create(
+                GroupMembership(group=group, device=device) for device in devices
+            )
+            details = {"name": name, "rule": group.rule, "devices": len(devices)}
+            _record(actor, group, "created", details)
     except IntegrityError:
         raise GroupExistsError(f"there is a group {name!r} already") from None
     return group
@@ -287,8 +306,8 @@ def delete_group(*, actor: User, group_id: UUID) -> None:
         group.delete()
 
 
-def _known(device_ids: list[str]) -> list[Device]:
-    devices = list(Device.objects.filter(device_id__in=device_ids))
+def _known(device_ids: Sequence[str]) -> list[Device]:
+    devices = list(Device.objects.only("device_id").filter(device_id__in=device_ids))
     known = {device.device_id for device in devices}
     missing = [
         FieldError(f"/deviceIds/{index}", "unknown_device", f"no device {name!r}")

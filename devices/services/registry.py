@@ -446,8 +446,11 @@ def change_device(
     return DeviceChange(device, affected)
 
 
-def revoke_device(*, actor: User, device_id: str) -> Device:
-    """Shut a device out of every route, at once and until it is registered anew."""
+def revoke_device(*, actor: User, device_id: str, reason: str = "") -> Device:
+    """Shut a device out of every route, at once and until it is registered anew.
+
+    One that is shut out already stays so, for the reason that was given first.
+    """
     with transaction.atomic():
         device = locked_device(device_id)
         if device.revoked_at is None:
@@ -460,6 +463,7 @@ def revoke_device(*, actor: User, device_id: str) -> Device:
                 verb="device.revoked",
                 object_kind="device",
                 object_id=device.pk,
+                details={"reason": reason},
             )
     return device
 
@@ -494,13 +498,20 @@ NOTE_RUN = f"""
     WITH told AS (
         UPDATE devices_device
         SET firmware_version = %(version)s, firmware_checksum = %(checksum)s,
-            previous_firmware_version = %(previous)s
+            -- What it ran before that, and not only tried.
+            previous_firmware_version = COALESCE((
+                SELECT r.version FROM devices_firmwarerun r
+                WHERE r.device_id = %(device)s AND r.checksum <> %(checksum)s::varchar
+                  AND r.how <> 'tried' AND (r.until IS NOT NULL OR NOT %(is_trial)s)
+                ORDER BY r.id DESC LIMIT 1
+            ), '')
         WHERE id = %(device)s
           -- Before its row is taken.
           AND (SELECT {SHARE_ORDER} IS NOT NULL)
         RETURNING id
     ), ended AS (
-        UPDATE devices_firmwarerun SET until = %(now)s
+        UPDATE devices_firmwarerun
+        SET until = %(now)s, how = CASE WHEN %(is_trial)s THEN 'tried' ELSE how END
         WHERE device_id = %(device)s AND until IS NULL
           -- The row of the device first, as whoever proves it takes them.
           AND (SELECT count(*) FROM told) >= 0
@@ -537,9 +548,12 @@ def record_running_firmware(
     """
     if device.firmware_checksum == checksum and device.firmware_version == version:
         return False
-    previous = device.firmware_version
-    if device.firmware_checksum and device.firmware_checksum != checksum:
-        device.previous_firmware_version = previous
+    # An image that was ordered and left without a proof was only tried.
+    is_trial = bool(
+        device.firmware_checksum and device.firmware_checksum != checksum
+    ) and import_string(settings.UNPROVED_IMAGE_HOOK)(
+        device_id=device.pk, checksum=device.firmware_checksum
+    )
     device.firmware_version = version
     device.firmware_checksum = checksum
     with prepared_cursor() as cursor:
@@ -550,7 +564,7 @@ def record_running_firmware(
                 "model": device.model_id,
                 "version": version,
                 "checksum": checksum,
-                "previous": device.previous_firmware_version,
+                "is_trial": is_trial,
                 "now": now,
                 "how": RunKnowledge.REPORTED.value,
                 # Beside the one that is written by the same statement.

@@ -114,6 +114,10 @@ class BaselineOutput(CamelSerializer):
 
 class HealthOutput(CamelSerializer):
     device_id = StrictCharField()
+    connectivity = serializers.ChoiceField(choices=["online", "offline"])
+    last_seen_at = serializers.DateTimeField(
+        allow_null=True, help_text="of the last heartbeat, poll or report"
+    )
     status = StrictChoiceField(choices=["Healthy", "Degraded", "Unhealthy", "Unknown"])
     reason = serializers.CharField()
     firmware_version = serializers.CharField()

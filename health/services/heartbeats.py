@@ -406,6 +406,18 @@ def note_poll(*, device_id: UUID, told: timedelta, now: datetime) -> None:
         cursor.execute(NOTE_POLL, values)
 
 
+def _connectivity(state: DeviceState | None, now: datetime) -> dict[str, Any]:
+    """Tell whether a device is heard; a poll counts as well as a heartbeat.
+
+    Source: FR-FW-005, Connectivity.
+    """
+    is_online = state is not None and state.online_until > now
+    return {
+        "connectivity": "online" if is_online else "offline",
+        "lastSeenAt": None if state is None else state.last_seen_at,
+    }
+
+
 def latest_health(device: Device, now: datetime) -> dict[str, Any]:
     """Return the health of a device as the specification shows it.
 
@@ -415,6 +427,7 @@ def latest_health(device: Device, now: datetime) -> dict[str, Any]:
     if state is None or state.last_heartbeat_at is None:
         return {
             "deviceId": device.device_id,
+            **_connectivity(state, now),
             "status": Verdict.UNKNOWN.value.capitalize(),
             "reason": "it has never reported",
             "firmwareVersion": device.firmware_version,
@@ -431,6 +444,7 @@ def latest_health(device: Device, now: datetime) -> dict[str, Any]:
     reason = "it is offline" if is_silent else state.verdict_reason
     return {
         "deviceId": device.device_id,
+        **_connectivity(state, now),
         "status": verdict.capitalize(),
         "reason": reason,
         "firmwareVersion": state.firmware_version,

@@ -4,7 +4,8 @@ from datetime import timedelta
 
 from deployments.models import Target, Update
 from deployments.selectors import target_rows
-from devices.models import Device
+from deployments.services.operate import rollback_deployment
+from devices.models import Device, FirmwareRun
 from tests.deployments.world import World, events, statuses
 
 
@@ -353,3 +354,58 @@ def test_the_history_of_a_device_tells_what_was_proved(world: World) -> None:
         ("2.4.0", old, "reported"),
         ("2.5.0", new, "proved"),
     ]
+
+
+def test_an_image_that_only_failed_its_test_is_not_what_ran_before(
+    world: World,
+) -> None:
+    first, good, bad = (world.image(f"{number}.0.0") for number in (1, 2, 3))
+    (device,) = world.fleet(1, first)
+    world.launch(good)
+    world.update_offered()
+    world.launch(bad, max_attempts=1)
+    device.poll()
+    device.work()
+    device.reboot_into(bad)
+    device.beat()
+    while_it_tries = device.device.previous_firmware_version
+
+    device.report("failed", error_code="self_test_failed")
+    device.reboot_into(good)
+    device.beat()
+
+    assert while_it_tries == "2.0.0"
+    assert device.device.previous_firmware_version == "1.0.0"
+    newest = FirmwareRun.objects.order_by("-id").values_list("version", "how")
+    assert list(newest[:3]) == [
+        ("2.0.0", "reported"),
+        ("3.0.0", "tried"),
+        ("2.0.0", "proved"),
+    ]
+
+
+def test_an_image_that_was_proved_and_left_is_what_ran_before(world: World) -> None:
+    first, second = world.image("1.0.0"), world.image("2.0.0")
+    (device,) = world.fleet(1, first)
+    deployment = world.launch(second)
+    world.update_offered()
+
+    rollback_deployment(
+        actor=world.admin, deployment_id=deployment.pk, reason="why", now=world.now
+    )
+    world.update_offered()
+
+    assert device.device.firmware_version == "1.0.0"
+    assert device.device.previous_firmware_version == "2.0.0"
+
+
+def test_an_image_that_nobody_ordered_is_what_ran_before(world: World) -> None:
+    first, by_hand = world.image("1.0.0"), world.image("2.0.0")
+    (device,) = world.fleet(1, first)
+    device.reboot_into(by_hand)
+    device.beat()
+
+    device.reboot_into(first)
+    device.beat()
+
+    assert device.device.previous_firmware_version == "2.0.0"

@@ -260,7 +260,7 @@ def test_a_dynamic_group_is_made_by_its_rule(operator: PersonCaller) -> None:
         ([], "/rule", None),
         ("region=EU", "/rule", None),
         ({"size": 5}, "/rule/size", "unknown"),
-        ({"region": "EU"}, "/rule/region", "not_a_list"),
+        ({"region": 5}, "/rule/region", "not_a_list"),
         ({"region": []}, "/rule/region", "min_length"),
         ({"region": ["MOON"]}, "/rule/region/0", "invalid_choice"),
         ({"region": ["EU", 5]}, "/rule/region/1", "invalid_choice"),
@@ -269,7 +269,7 @@ def test_a_dynamic_group_is_made_by_its_rule(operator: PersonCaller) -> None:
         ({"model": [""]}, "/rule/model/0", "blank"),
         ({"model": [str(n) for n in range(51)]}, "/rule/model", "max_length"),
         ({"tags": []}, "/rule/tags", "not_a_dict"),
-        ({"tags": {"site": "plant-7"}}, "/rule/tags/site", "not_a_list"),
+        ({"tags": {"site": 7}}, "/rule/tags/site", "not_a_list"),
         ({"tags": {"site": []}}, "/rule/tags/site", "min_length"),
         ({"tags": {"site": [5]}}, "/rule/tags/site/0", "invalid"),
         ({"tags": {"site": ["a", None]}}, "/rule/tags/site/1", "null"),
@@ -411,3 +411,90 @@ def test_a_dynamic_group_that_becomes_static_keeps_its_devices(
 
     assert (changed.json()["type"], changed.json()["rule"]) == ("Static", None)
     assert list(group.members.all()) == [member]
+
+
+# --- Members at creation ------------------------------------------------------------
+
+
+def test_a_static_group_is_made_with_its_members(operator: PersonCaller) -> None:
+    for name in ("a", "b", "c"):
+        DeviceFactory.create(device_id=name)
+    body = {"name": "g", "type": "Static", "deviceIds": ["b", "a", "b"]}
+
+    made = operator.post("/device-groups", body)
+
+    assert made.status_code == 201
+    assert made.json()["deviceCount"] == 2
+    members = operator.get(f"{made['Location']}/devices").json()["results"]
+    assert ids(members) == ["a", "b"]
+    event = AuditEvent.objects.get(verb="device-group.created")
+    assert event.details["devices"] == 2
+
+
+def test_a_group_with_an_unknown_member_is_not_made(operator: PersonCaller) -> None:
+    DeviceFactory.create(device_id="a")
+    body = {"name": "g", "deviceIds": ["a", "nobody", "b/../a"]}
+
+    response = operator.post("/device-groups", body)
+
+    found = problem_of(response, 422, "unknown_devices")
+    assert set(pointers(found)) == {"/deviceIds/1", "/deviceIds/2"}
+    assert not DeviceGroup.objects.exists()
+
+
+def test_a_dynamic_group_takes_no_members(operator: PersonCaller) -> None:
+    DeviceFactory.create(device_id="a")
+
+    response = make(operator, PLANT, deviceIds=["a"])
+
+    assert pointers(problem_of(response, 400)) == {"/deviceIds": "foreign"}
+    assert not DeviceGroup.objects.exists()
+
+
+def test_a_put_takes_no_members(operator: PersonCaller) -> None:
+    group = GroupFactory.create(name="g")
+
+    response = operator.put(
+        f"/device-groups/{group.pk}", {"name": "g", "deviceIds": []}
+    )
+
+    assert pointers(problem_of(response, 400)) == {"/deviceIds": "unknown"}
+
+
+def test_one_value_of_a_rule_may_stand_without_its_list(
+    operator: PersonCaller,
+) -> None:
+    rule = {
+        "region": "US-EAST",
+        "model": "sensor-v1",
+        "tags": {"site": "plant-7"},
+        "firmwareVersion": {"is": "1.0.0"},
+    }
+
+    made = make(operator, rule)
+
+    assert made.status_code == 201
+    assert made.json()["rule"] == {
+        "region": ["US-EAST"],
+        "model": ["sensor-v1"],
+        "tags": {"site": ["plant-7"]},
+        "firmwareVersion": {"is": ["1.0.0"]},
+    }
+    assert operator.get(made["Location"]).json()["rule"] == made.json()["rule"]
+
+
+@pytest.mark.parametrize(
+    ("rule", "pointer"),
+    [
+        ({"region": "MOON"}, "/rule/region/0"),
+        ({"region": ""}, "/rule/region/0"),
+        ({"region": 5}, "/rule/region"),
+        ({"model": True}, "/rule/model"),
+        ({"tags": {"site": None}}, "/rule/tags/site"),
+    ],
+    ids=str,
+)
+def test_a_single_value_of_no_sense_is_refused(
+    operator: PersonCaller, rule: Any, pointer: str
+) -> None:
+    assert set(pointers(problem_of(make(operator, rule), 400))) == {pointer}

@@ -50,7 +50,7 @@ def test_a_registration_answers_with_the_device_and_its_key(
 
     assert response.status_code == 201
     body = response.json()
-    assert set(body) == FIELDS | {"apiKey"}
+    assert set(body) == FIELDS | {"apiKey", "groups", "revocation"}
     assert response["Location"] == "/api/v1/devices/d-1"
     assert response["Cache-Control"] == "no-store"
     assert body["region"] == "US-EAST"
@@ -70,7 +70,7 @@ def test_the_key_is_shown_once_and_kept_as_a_digest_only(
     shown = operator.get("/devices/d-1").json()
     row = DeviceKey.objects.get()
 
-    assert set(shown) == FIELDS
+    assert set(shown) == FIELDS | {"groups", "revocation"}
     assert key not in str(vars(row))
     assert row.digest == peppered_digest(key)
     assert len(key) > 40

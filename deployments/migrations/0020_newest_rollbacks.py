@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("deployments", "0015_leaner_indexes"),
+        ("deployments", "0019_fleets_and_holds"),
     ]
 
     operations = [
