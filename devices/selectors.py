@@ -191,13 +191,23 @@ def count_members(groups: Iterable[DeviceGroup]) -> dict[UUID, int]:
     return counts
 
 
-def facts_of(device: Device) -> DeviceFacts:
-    """Return what rules look at; the device as it was read."""
+def facts_of(
+    device: Device, orders: dict[UUID, dict[str, str]] | None = None
+) -> DeviceFacts:
+    """Return what rules look at; the device as it was read.
+
+    Args:
+        orders: the order of the uploads of models with opaque versions, by model, as
+            far as it was read before; what is read here is added.
+    """
     scheme = VersionScheme(device.model.version_scheme)
-    uploads = {}
+    uploads: dict[str, str] = {}
     if scheme is VersionScheme.OPAQUE:
-        found = Firmware.objects.filter(model=device.model_id)
-        uploads = dict(found.values_list("version", "precedence"))
+        orders = {} if orders is None else orders
+        if device.model_id not in orders:
+            found = Firmware.objects.filter(model=device.model_id)
+            orders[device.model_id] = dict(found.values_list("version", "precedence"))
+        uploads = orders[device.model_id]
     return DeviceFacts(
         region=device.region,
         model=device.model.name,
@@ -215,7 +225,10 @@ def groups_of(device: Device) -> list[DeviceGroup]:
 
 
 def groups_of_each(devices: Sequence[Device]) -> dict[UUID, list[DeviceGroup]]:
-    """Return the groups of each device of a page, by name, by two statements."""
+    """Return the groups of each device of a page, by name.
+
+    By two statements, and one for each model whose versions are opaque.
+    """
     found: dict[UUID, list[DeviceGroup]] = {device.pk: [] for device in devices}
     members = GroupMembership.objects.filter(device__in=list(found))
     for member in members.select_related("group"):
@@ -225,8 +238,9 @@ def groups_of_each(devices: Sequence[Device]) -> dict[UUID, list[DeviceGroup]]:
         for group in DeviceGroup.objects.filter(type=GroupType.DYNAMIC)
         if (rule := rule_of(group)) is not None
     ]
+    orders: dict[UUID, dict[str, str]] = {}
     for device in devices:
-        facts = facts_of(device)
+        facts = facts_of(device, orders)
         own = found[device.pk]
         own += [group for group, rule in rules if rule.holds_for(facts)]
         own.sort(key=lambda group: group.name)

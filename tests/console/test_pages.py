@@ -1,11 +1,13 @@
 """What people do on the pages of firmware, devices, groups and people."""
 
+import hashlib
 from typing import Any
 
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 
+from deployments.services.operate import rollback_deployment
 from devices.models import Device, DeviceGroup
 from devices.services import registry
 from firmware.choices import FirmwareStatus
@@ -125,6 +127,58 @@ def test_upload_stores_a_draft(admin_client: ConsoleClient) -> None:
     assert firmware.uploaded_by == admin_client.person
     assert firmware.reboot_required
     assert firmware.release_notes.splitlines() == ["Two", "lines"]
+
+
+def test_an_upload_is_compared_with_the_digest_of_its_form(
+    admin_client: ConsoleClient,
+) -> None:
+    DeviceModelFactory.create(name="sensor-v1")
+    digest = hashlib.sha256(b"image").hexdigest()
+
+    wrong = upload(admin_client, b"another", checksum=digest)
+    kept = Firmware.objects.count()
+    right = upload(admin_client, b"image", checksum=f" {digest} ")
+
+    assert b"the image that arrived has the SHA-256" in wrong.content
+    assert digest.encode() in wrong.content
+    assert (kept, right.status_code) == (0, 302)
+
+
+def test_a_digest_of_no_sense_is_named_beside_its_field(
+    admin_client: ConsoleClient,
+) -> None:
+    DeviceModelFactory.create(name="sensor-v1")
+
+    answer = upload(admin_client, b"image", checksum="abc")
+
+    assert b"must be a SHA-256" in answer.content
+    assert not Firmware.objects.exists()
+
+
+def test_a_deprecated_version_is_reinstated(admin_client: ConsoleClient) -> None:
+    firmware = FirmwareFactory.create(deprecated=True)
+    url = f"/admin/firmware/firmware/{firmware.pk}/reinstate/"
+
+    admin_client.post(url, {"reason": "it was the probe"})
+
+    firmware.refresh_from_db()
+    assert (firmware.status, firmware.status_comment) == (
+        FirmwareStatus.APPROVED,
+        "it was the probe",
+    )
+
+
+def test_a_draft_is_deleted_and_an_approved_one_is_not(
+    admin_client: ConsoleClient,
+) -> None:
+    draft, approved = FirmwareFactory.create(), FirmwareFactory.create(approved=True)
+    place = "/admin/firmware/firmware"
+
+    gone = admin_client.post(f"{place}/{draft.pk}/delete/", {"x": "y"})
+    admin_client.post(f"{place}/{approved.pk}/delete/", {"x": "y"})
+
+    assert gone["Location"] == f"{place}/"
+    assert list(Firmware.objects.all()) == [approved]
 
 
 def test_an_unticked_box_means_no_reboot(admin_client: ConsoleClient) -> None:
@@ -314,6 +368,34 @@ def test_revoking_takes_a_post(operator_client: ConsoleClient, scene: Scene) -> 
     assert scene.device.revoked_at is not None
 
 
+def test_why_a_device_was_revoked_is_shown(
+    operator_client: ConsoleClient, scene: Scene
+) -> None:
+    page = f"/admin/devices/device/{scene.device.pk}"
+
+    operator_client.post(f"{page}/revoke/", {"reason": "stolen from the depot"})
+
+    assert b"stolen from the depot" in operator_client.get(f"{page}/change/").content
+
+
+def test_rollbacks_of_all_deployments_are_listed(
+    viewer_client: ConsoleClient, scene: Scene
+) -> None:
+    rollback_deployment(
+        actor=scene.world.admin,
+        deployment_id=scene.deployment.pk,
+        reason="the valve sticks",
+        now=scene.world.now,
+    )
+
+    page = viewer_client.get("/admin/deployments/rollback/")
+    others = viewer_client.get("/admin/deployments/rollback/?trigger=gate")
+
+    assert b"the valve sticks" in page.content
+    assert scene.deployment.name.encode() in page.content
+    assert b"the valve sticks" not in others.content
+
+
 def test_a_version_that_no_device_has_reported_is_called_so(
     viewer_client: ConsoleClient, scene: Scene
 ) -> None:
@@ -345,6 +427,10 @@ def test_the_list_of_devices_filters(
         "enabled=no": False,
         "key=expiring": False,
         "key=alarm": False,
+        "health=healthy": True,
+        "health=unhealthy": False,
+        "health=unknown": False,
+        "health=nonsense": True,
     }
 
     for query, expected in shown.items():

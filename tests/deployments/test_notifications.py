@@ -46,25 +46,25 @@ def loopback_allowed(settings: Any) -> None:
 def test_events_of_a_launch_arrive_in_order_and_signed(
     world: World, receiver: Receiver
 ) -> None:
-    _, secret = hook(world, receiver.url)
+    types = ("deployment.created", "deployment.started", "stage.opened")
+    _, secret = hook(world, receiver.url, *types)
 
     deployment = launch(world)
     send(world)
 
-    assert receiver.types == [
-        "deployment.created",
-        "deployment.started",
-        "stage.opened",
-    ]
+    assert receiver.types == list(types)
     headers, body = receiver.got[2]
     assert verified(headers, body, secret)
     assert not verified(headers, body + b" ", secret)
     assert headers["webhook-timestamp"] == str(int(world.now.timestamp()))
-    told = json.loads(body)
-    assert told["timestamp"] == "2026-03-02T12:00:00Z"
-    assert (told["data"]["stage"]["number"], told["data"]["stage"]["size"]) == (1, 1)
-    assert told["data"]["deployment"]["id"] == str(deployment.pk)
-    assert told["data"]["deployment"]["firmware"]["version"] == "2.0.0"
+    payload = json.loads(body)
+    assert payload["timestamp"] == "2026-03-02T12:00:00Z"
+    assert (payload["data"]["stage"]["number"], payload["data"]["stage"]["size"]) == (
+        1,
+        1,
+    )
+    assert payload["data"]["deployment"]["id"] == str(deployment.pk)
+    assert payload["data"]["deployment"]["firmware"]["version"] == "2.0.0"
     assert not Delivery.objects.exclude(status="delivered").exists()
 
 

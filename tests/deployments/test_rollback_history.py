@@ -51,7 +51,7 @@ def test_all_rollbacks_are_listed_newest_first(
     second, first = found
     assert second["deployment"]["id"] == str(other.pk)
     assert (second["trigger"], second["stage"]) == ("operator", None)
-    assert second["reason"] == "the valve sticks"
+    assert second["reason"] == "by an operator: the valve sticks"
     assert second["firmware"]["version"] == "3.0.0"
     assert second["scope"] == {"level": "deployment"}
     assert second["finishedAt"] is None
