@@ -165,6 +165,8 @@ def _missing_proof(
         or state.last_heartbeat_at < update.claimed_at
     ):
         return "a heartbeat after its claim"
+    if not state.firmware_checksum:
+        return "proof: its heartbeats do not say which image it runs"
     if state.firmware_checksum != update.firmware.sha256:
         runs = state.firmware_version
         if runs == update.firmware.version:

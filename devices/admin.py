@@ -97,6 +97,7 @@ SHOWN_ORDERS = 10
 SHOWN_EVENTS = 30
 SHOWN_KEYS = 6
 SHOWN_RUNS = 12
+NOT_REPORTED = "not reported"
 
 STATUS_LOOKS = {
     DeviceStatus.ONLINE: (DONE, "wifi"),
@@ -799,7 +800,7 @@ def _against_usual(
     name: str, value: float | None, usual: Any, scale: int, digits: int
 ) -> dict[str, str]:
     """Put a value beside what is usual; both times `scale` are percent."""
-    row = {"name": name, "latest": "not reported", "reports": "0"}
+    row = {"name": name, "latest": NOT_REPORTED, "reports": "0"}
     if value is not None:
         row["latest"] = f"{scale * value:.{digits}f} %"
     if not usual.is_known:
@@ -822,6 +823,10 @@ def _against_usual(
     }
 
 
+def _percent(value: float | None, *, scale: int = 1) -> str:
+    return NOT_REPORTED if value is None else f"{scale * value:.1f} %"
+
+
 def _health(state: Any, now: Any) -> list[tuple[str, Any]]:
     """Return what a device last said of its health, line by line."""
     if state.last_heartbeat_at is None:
@@ -829,11 +834,6 @@ def _health(state: Any, now: Any) -> list[tuple[str, Any]]:
     is_silent = state.online_until <= now
     verdict = "unknown" if is_silent else state.verdict
     reason = "it is offline" if is_silent else state.verdict_reason
-    error_rate = (
-        "not reported"
-        if state.error_ratio is None
-        else f"{100 * state.error_ratio:.1f} %"
-    )
     return [
         (
             "Verdict",
@@ -844,11 +844,16 @@ def _health(state: Any, now: Any) -> list[tuple[str, Any]]:
                 age(state.last_heartbeat_at, now),
             ),
         ),
-        ("CPU", f"{state.cpu_percent:.1f} %"),
-        ("Memory", f"{state.memory_percent:.1f} %"),
-        ("Error rate", error_rate),
-        ("Up for", span_in_words(state.uptime_seconds or 0)),
-        ("Boot id", state.boot_id),
+        ("CPU", _percent(state.cpu_percent)),
+        ("Memory", _percent(state.memory_percent)),
+        ("Error rate", _percent(state.error_ratio, scale=100)),
+        (
+            "Up for",
+            NOT_REPORTED
+            if state.uptime_seconds is None
+            else span_in_words(state.uptime_seconds),
+        ),
+        ("Boot id", state.boot_id or NOT_REPORTED),
         ("Secure boot", state.secure_boot),
     ]
 

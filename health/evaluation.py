@@ -5,7 +5,8 @@ Rules:
   one: silence between heartbeats proves nothing.
 - What a device was already suffering from before its update is not held against the
   update; the trigger is left out and named in `exempt`.
-- No data is unknown, never healthy.
+- No data is unknown, never healthy: a heartbeat that does not say a measure neither
+  begins nor ends a breach of it.
 """
 
 from dataclasses import dataclass
@@ -37,8 +38,8 @@ class Sample:
     """The measured part of one heartbeat; None where the device said nothing."""
 
     at: datetime
-    cpu_percent: float
-    memory_percent: float
+    cpu_percent: float | None
+    memory_percent: float | None
     error_ratio: float | None
 
 
@@ -68,12 +69,25 @@ class Judgement:
 def exceeded(sample: Sample, limits: Limits) -> frozenset[str]:
     """Name the limits that a sample exceeds, exempt or not."""
     found = set()
-    if sample.cpu_percent > limits.cpu_percent:
+    if sample.cpu_percent is not None and sample.cpu_percent > limits.cpu_percent:
         found.add(CPU)
-    if sample.memory_percent > limits.memory_percent:
+    if (
+        sample.memory_percent is not None
+        and sample.memory_percent > limits.memory_percent
+    ):
         found.add(MEMORY)
     if sample.error_ratio is not None and sample.error_ratio > limits.error_ratio:
         found.add(ERROR_RATE)
+    return frozenset(found)
+
+
+def unmeasured(sample: Sample) -> frozenset[str]:
+    """Name the triggers of CPU and memory that a sample says nothing about."""
+    found = set()
+    if sample.cpu_percent is None:
+        found.add(CPU)
+    if sample.memory_percent is None:
+        found.add(MEMORY)
     return frozenset(found)
 
 
@@ -83,8 +97,11 @@ def judge(sample: Sample, limits: Limits, before: Suffering) -> Judgement:
     Source: FR-FW-005, Rollback Triggers.
     """
     over = exceeded(sample, limits) - limits.exempt
+    unknown = unmeasured(sample)
 
     def since(trigger: str, started: datetime | None) -> datetime | None:
+        if trigger in unknown:
+            return started
         return (started or sample.at) if trigger in over else None
 
     suffering = Suffering(
@@ -108,21 +125,26 @@ def judge(sample: Sample, limits: Limits, before: Suffering) -> Judgement:
             MEMORY,
             suffering.memory_since,
             limits.memory_duration,
-            f"memory {sample.memory_percent:.1f} % is over {limits.memory_percent:g} %",
+            (
+                f"memory {sample.memory_percent or 0:.1f} % "
+                f"is over {limits.memory_percent:g} %"
+            ),
         ),
         (
             CPU,
             suffering.cpu_since,
             limits.cpu_duration,
-            f"CPU {sample.cpu_percent:.1f} % is over {limits.cpu_percent:g} %",
+            f"CPU {sample.cpu_percent or 0:.1f} % is over {limits.cpu_percent:g} %",
         ),
     ):
-        if started is not None and sample.at - started >= window:
+        if started is None or trigger not in over:
+            continue
+        if sample.at - started >= window:
             breach = trigger
             detail = said
             if window:
                 detail += f" for {(sample.at - started).total_seconds():.0f} s"
             break
-        if started is not None and not detail:
+        if not detail:
             detail = f"{said}, a breach after {window.total_seconds():.0f} s of it"
     return Judgement(suffering, not over, breach, detail)

@@ -5,3 +5,7 @@ from hotswap.common.errors import InvalidInputError
 
 class InvalidRangeError(InvalidInputError):
     code = "invalid_range"
+
+
+class HeartbeatRefusedError(InvalidInputError):
+    code = "heartbeat_refused"

@@ -76,6 +76,9 @@ class DeviceState(models.Model):
         null=True, help_text="heartbeats every minute until then"
     )
     healthy_since = models.DateTimeField(null=True)
+    healthy_at = models.DateTimeField(
+        null=True, help_text="the last of the healthy heartbeats since then"
+    )
     healthy_count = models.PositiveIntegerField(default=0)
     cpu_since = models.DateTimeField(null=True)
     memory_since = models.DateTimeField(null=True)
@@ -170,6 +173,8 @@ class DeviceState(models.Model):
 class Reading(models.Model):
     """One heartbeat of the past, in a table that is partitioned by day.
 
+    What the device did not say, or not readably, is empty.
+
     Nothing refers to it and it refers to nothing in the database, so that writing one
     more costs one insert; the erasure of a device takes its readings along.
     """
@@ -177,10 +182,10 @@ class Reading(models.Model):
     pk = models.CompositePrimaryKey("device_id", "at")
     device_id = models.UUIDField()
     at = models.DateTimeField()
-    cpu_percent = models.FloatField()
-    memory_percent = models.FloatField()
+    cpu_percent = models.FloatField(null=True)
+    memory_percent = models.FloatField(null=True)
     error_ratio = models.FloatField(null=True)
-    uptime_seconds = models.BigIntegerField()
+    uptime_seconds = models.BigIntegerField(null=True)
     firmware_version = models.CharField(max_length=64)
     is_first_of_boot = models.BooleanField()
     application_metrics = models.JSONField(null=True)

@@ -31,18 +31,18 @@ from deployments.services.reports import DeviceReport, apply_report
 from devices.models import Device
 from devices.selectors import admitted_device
 from firmware.api.trust import trusted_keys
-from firmware.versions import VersionScheme, check_version
-from health.api.serializers import BOOT_ID, CHECKSUM
+from health.api.serializers import heartbeat_output
 from health.choices import SecureBoot
+from health.heartbeat import CHECKSUM, MAX_VERSION_LENGTH, Heartbeat
 from health.models import DeviceState
 from health.services.heartbeats import (
     CONTACT_RESOLUTION,
-    Heartbeat,
     HeartbeatAnswer,
     record_heartbeat,
     record_plain_heartbeat,
 )
 from health.services.watching import IS_NEW_POLL, poll_changes
+from hotswap.common.api.lenient import clean_text
 from hotswap.common.api.parsers import parse_json
 from hotswap.common.api.throttling import check_device_rate, mark_counted
 from hotswap.common.errors import HotSwapError
@@ -213,12 +213,7 @@ def _heartbeat(
         if caller is None or caller.device_id != name:
             return None
         answer = record_heartbeat(device=caller, beat=beat, now=now)
-    return _json(
-        {
-            "updateAvailable": answer.update_available,
-            "nextHeartbeatSeconds": answer.next_heartbeat_seconds,
-        }
-    )
+    return _json(heartbeat_output(answer))
 
 
 def _plain_heartbeat(
@@ -303,7 +298,7 @@ def _read_heartbeat(request: HttpRequest) -> Heartbeat | None:
         or not _is_slot(other_slot)
         or not isinstance(metrics, dict)
         or len(metrics) > MAX_METRICS
-        or not all(1 <= len(key) <= 64 for key in metrics)
+        or not all(_is_plain(key) for key in metrics)
         or not all(_is_number(value) for value in metrics.values())
         or not 0 <= metrics.get("errorRate", 0) <= 1
     ):
@@ -328,6 +323,7 @@ def _read_report(request: HttpRequest) -> DeviceReport | None:
         return None
     sequence, status = given["sequence"], given["status"]
     progress = given.get("progressPercentage", 0)
+    occurred_at = given.get("occurredAt", "unsaid")
     if (
         isinstance(sequence, bool)
         or not isinstance(sequence, int)
@@ -337,6 +333,8 @@ def _read_report(request: HttpRequest) -> DeviceReport | None:
         or status == ReportStatus.FAILED
         or not _is_number(progress)
         or not 0 <= progress <= 100
+        or not isinstance(occurred_at, str)
+        or not _is_plain(occurred_at)
         or not _are_right(given)
     ):
         return None
@@ -355,20 +353,17 @@ def _are_right(given: dict[str, Any]) -> bool:
     if not all(isinstance(text, str) for text in texts):
         return False
     boot, checksum = given.get("bootId"), given.get("firmwareChecksum")
-    if boot is not None and not BOOT_ID.match(boot):
+    if boot is not None and not _is_plain(boot):
         return False
     if checksum is not None and not CHECKSUM.match(checksum):
         return False
-    return "firmwareVersion" not in given or _is_version(given["firmwareVersion"])
+    return "firmwareVersion" not in given or _is_plain(given["firmwareVersion"])
 
 
 @lru_cache(maxsize=1000)
-def _is_version(text: str) -> bool:
-    try:
-        check_version(text, VersionScheme.OPAQUE)
-    except ValueError:
-        return False
-    return True
+def _is_plain(text: str) -> bool:
+    """Tell whether a text is stored as it is."""
+    return 0 < len(text) <= MAX_VERSION_LENGTH and clean_text(text) == text
 
 
 def _is_slot(value: Any) -> bool:

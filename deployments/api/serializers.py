@@ -18,7 +18,6 @@ from deployments.choices import (
     OnBlueFailure,
     OnLateBreach,
     OnWarning,
-    ReportStatus,
     RollbackScope,
     StageStatus,
     Strategy,
@@ -35,15 +34,12 @@ from deployments.services.launch import (
     plan_warnings,
     predict,
 )
-from deployments.services.reports import DeviceReport
 from deployments.services.targeting import Audience, Selection
 from deployments.strategies.registry import STRATEGIES, make_plan
 from deployments.strategies.types import Fleet, ParameterError
 from deployments.windows import DAYS, DEVICE_ZONE
 from devices.api.serializers import MAX_IDS_A_REQUEST, RegionField, TagsField
 from devices.timezones import unknown_zone, zone_named
-from firmware.api.serializers import VersionField
-from health.api.serializers import BootIdField, ChecksumField
 from hotswap.common.api.serializers import (
     CamelSerializer,
     DurationField,
@@ -610,54 +606,6 @@ class QuarantineOutput(CamelSerializer):
     failures = serializers.IntegerField()
     last_error_code = serializers.CharField(source="last_code")
     quarantined_at = serializers.DateTimeField(allow_null=True)
-
-
-class DeviceTimeField(serializers.DateTimeField):
-    """A time by a device's own clock, which may be anything and decides nothing."""
-
-    def run_validation(self, data: Any = serializers.empty) -> Any:
-        try:
-            return super().run_validation(data)
-        except serializers.ValidationError:
-            if data is serializers.empty:
-                raise
-            return None
-
-
-class ReportInput(CamelSerializer):
-    sequence = StrictIntegerField(min_value=1, max_value=2**53)
-    status = StrictChoiceField(choices=ReportStatus.choices)
-    progress_percentage = StrictFloatField(min_value=0, max_value=100, required=False)
-    boot_id = BootIdField(required=False)
-    firmware_version = VersionField(required=False)
-    firmware_checksum = ChecksumField(required=False)
-    error_code = serializers.RegexField(r"^[a-z0-9_]{1,32}\Z", required=False)
-    message = StrictCharField(max_length=500, required=False, allow_blank=True)
-    occurred_at = DeviceTimeField(required=False)
-    durations = serializers.DictField(
-        child=StrictFloatField(min_value=0), required=False
-    )
-
-    def validate_durations(self, durations: dict[str, float]) -> dict[str, float]:
-        if len(durations) > 16 or any(not 1 <= len(name) <= 32 for name in durations):
-            raise serializers.ValidationError(
-                "at most 16 durations with names of 1 to 32 characters", code="invalid"
-            )
-        return durations
-
-
-def to_report(given: dict[str, Any], body: dict[str, Any]) -> DeviceReport:
-    """Turn a validated body into the report of the service."""
-    return DeviceReport(
-        sequence=given["sequence"],
-        status=ReportStatus(given["status"]),
-        body=body,
-        progress_percent=given.get("progress_percentage"),
-        boot_id=given.get("boot_id", ""),
-        error_code=given.get("error_code", ""),
-        message=given.get("message", ""),
-        durations=given.get("durations"),
-    )
 
 
 class EventOutput(CamelSerializer):

@@ -21,6 +21,12 @@ from deployments.api.copying import (
     launch_body,
 )
 from deployments.api.references import id_in
+from deployments.api.reports import (
+    ReportInput,
+    ReportOutput,
+    read_report,
+    report_output,
+)
 from deployments.api.serializers import (
     DeploymentInput,
     DeploymentOutput,
@@ -30,7 +36,6 @@ from deployments.api.serializers import (
     HoldAcknowledgementInput,
     QuarantineOutput,
     ReasonInput,
-    ReportInput,
     RollbackInput,
     StageApprovalInput,
     created_output,
@@ -38,7 +43,6 @@ from deployments.api.serializers import (
     launch_output,
     predicted_output,
     preview_output,
-    to_report,
     to_request,
 )
 from deployments.choices import DeploymentStatus, Level, Strategy, TargetStatus
@@ -56,6 +60,7 @@ from hotswap.common.api.base import ApiView, ListView, acting_person
 from hotswap.common.api.etags import etag_of, expected_etags
 from hotswap.common.api.filters import AnyNameFilter, AnyOfFilter
 from hotswap.common.api.idempotency import idempotent
+from hotswap.common.api.parsers import LenientJSONParser
 from hotswap.common.errors import NotFoundError
 from hotswap.common.roles import Role
 
@@ -487,19 +492,21 @@ class DeviceUpdateView(ApiView):
 class UpdateReportsView(ApiView):
     roles = {"POST": Role.DEVICE}
 
-    @extend_schema(request=ReportInput, responses=OpenApiTypes.OBJECT)
+    parser_classes = [LenientJSONParser]
+
+    @extend_schema(request=ReportInput, responses=ReportOutput)
     def post(self, request: Request, device_id: str, update_id: Any) -> Response:
         """Say how far an update has come; stored before it is acknowledged."""
         device = calling_device(request, device_id)
-        given = self.validated(ReportInput, request.data)
+        report, ignored = read_report(request.data)
         applied = reports.apply_report(
             device_id=device.pk,
             name=device.device_id,
             update_id=update_id,
-            report=to_report(given, dict(request.data)),
+            report=report,
             now=timezone.now(),
         )
-        return Response({"applied": applied})
+        return Response(report_output(applied, ignored))
 
 
 class DownloadView(ApiView):

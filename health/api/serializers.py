@@ -1,14 +1,22 @@
 """What comes in and goes out about health."""
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from rest_framework import serializers
 
-from firmware.api.serializers import VersionField
 from health.baseline import CONFIDENCES
 from health.choices import SecureBoot
+from health.heartbeat import (
+    CHECKSUM,
+    MAX_BOOT_ID_LENGTH,
+    MAX_METRIC_NAME_LENGTH,
+    MAX_SEQUENCE,
+    MAX_UPTIME_SECONDS,
+    MAX_VERSION_LENGTH,
+)
+from health.services.heartbeats import HeartbeatAnswer
+from hotswap.common.api.lenient import named
 from hotswap.common.api.serializers import (
     CamelSerializer,
     StrictCharField,
@@ -18,36 +26,6 @@ from hotswap.common.api.serializers import (
     StrictRegexField,
 )
 
-MAX_APPLICATION_METRICS = 64
-MAX_METRIC_NAME_LENGTH = 64
-MAX_UPTIME_SECONDS = 2**53
-CHECKSUM = re.compile(r"^[0-9a-f]{64}\Z")
-BOOT_ID = re.compile(r"^[A-Za-z0-9._:-]{1,64}\Z")
-
-
-class ApplicationMetricsField(serializers.DictField):
-    """Up to 64 named numbers; `errorRate` is a ratio of 0-1."""
-
-    child = StrictFloatField()
-
-    def to_internal_value(self, data: Any) -> dict[str, float]:
-        metrics: dict[str, float] = super().to_internal_value(data)
-        if len(metrics) > MAX_APPLICATION_METRICS:
-            raise serializers.ValidationError(
-                f"at most {MAX_APPLICATION_METRICS} metrics", code="too_many"
-            )
-        for name in metrics:
-            if not 1 <= len(name) <= MAX_METRIC_NAME_LENGTH:
-                raise serializers.ValidationError(
-                    f"names have 1 to {MAX_METRIC_NAME_LENGTH} characters",
-                    code="invalid",
-                )
-        if not 0 <= metrics.get("errorRate", 0) <= 1:
-            raise serializers.ValidationError(
-                {"errorRate": ["must be a ratio between 0 and 1"]}, code="invalid"
-            )
-        return metrics
-
 
 class ChecksumField(StrictRegexField):
     """A SHA-256 in lower hexadecimal digits."""
@@ -56,26 +34,27 @@ class ChecksumField(StrictRegexField):
         super().__init__(CHECKSUM, **kwargs)
 
 
-class BootIdField(StrictRegexField):
-    """The id of one boot, made up by the device."""
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(BOOT_ID, **kwargs)
-
-
 class HeartbeatInput(CamelSerializer):
-    cpu_usage = StrictFloatField(min_value=0, max_value=100)
-    memory_usage = StrictFloatField(min_value=0, max_value=100)
-    uptime = StrictIntegerField(min_value=0, max_value=MAX_UPTIME_SECONDS)
-    boot_id = BootIdField()
-    firmware_version = VersionField()
-    firmware_checksum = ChecksumField()
-    application_metrics = ApplicationMetricsField(default=dict)
-    secure_boot = StrictChoiceField(
-        choices=SecureBoot.choices, default=SecureBoot.UNKNOWN
+    """What a heartbeat may say; `health.heartbeat` reads it, more leniently.
+
+    At least one of `bootId`, `firmwareVersion` and `firmwareChecksum` is needed.
+    """
+
+    cpu_usage = StrictFloatField(min_value=0, max_value=100, required=False)
+    memory_usage = StrictFloatField(min_value=0, max_value=100, required=False)
+    uptime = StrictIntegerField(
+        min_value=0, max_value=MAX_UPTIME_SECONDS, required=False
     )
+    boot_id = StrictCharField(max_length=MAX_BOOT_ID_LENGTH, required=False)
+    sequence = StrictIntegerField(min_value=0, max_value=MAX_SEQUENCE, required=False)
+    firmware_version = StrictCharField(max_length=MAX_VERSION_LENGTH, required=False)
+    firmware_checksum = ChecksumField(required=False)
+    application_metrics = serializers.DictField(
+        child=StrictFloatField(), required=False
+    )
+    secure_boot = serializers.ChoiceField(choices=SecureBoot.choices, required=False)
     other_slot_checksum = ChecksumField(
-        default=None,
+        required=False,
         allow_null=True,
         allow_blank=True,
         help_text="of the image that the device keeps beside the running one and can "
@@ -84,9 +63,30 @@ class HeartbeatInput(CamelSerializer):
     )
 
 
+class IgnoredOutput(CamelSerializer):
+    """A part of the message that was left out: its JSON pointer, and why."""
+
+    pointer = serializers.CharField()
+    code = serializers.CharField()
+
+
 class HeartbeatOutput(CamelSerializer):
     update_available = serializers.BooleanField()
     next_heartbeat_seconds = serializers.IntegerField()
+    ignored = IgnoredOutput(
+        many=True, required=False, help_text="only if anything was left out"
+    )
+
+
+def heartbeat_output(answer: HeartbeatAnswer) -> dict[str, Any]:
+    """Answer a heartbeat; what went as it should is not mentioned."""
+    shown: dict[str, Any] = {
+        "updateAvailable": answer.update_available,
+        "nextHeartbeatSeconds": answer.next_heartbeat_seconds,
+    }
+    if answer.ignored:
+        shown["ignored"] = named(answer.ignored)
+    return shown
 
 
 class UsualOutput(CamelSerializer):
@@ -140,8 +140,8 @@ class HealthPointOutput(CamelSerializer):
 
     at = serializers.DateTimeField()
     readings = serializers.IntegerField()
-    cpu_usage = MeanAndMaxOutput()
-    memory_usage = MeanAndMaxOutput()
+    cpu_usage = MeanAndMaxOutput(allow_null=True)
+    memory_usage = MeanAndMaxOutput(allow_null=True)
     error_rate = MeanAndMaxOutput(allow_null=True)
     application_metrics = serializers.DictField(
         child=MeanAndMaxOutput(), help_text="the `metric` that was asked for"

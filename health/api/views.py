@@ -14,11 +14,13 @@ from health.api.serializers import (
     HealthOutput,
     HeartbeatInput,
     HeartbeatOutput,
+    heartbeat_output,
     read_history_query,
 )
 from health.services import history
-from health.services.heartbeats import Heartbeat, latest_health, record_heartbeat
+from health.services.heartbeats import latest_health, take_in_heartbeat
 from hotswap.common.api.base import ApiView
+from hotswap.common.api.parsers import LenientJSONParser
 from hotswap.common.roles import Role
 
 
@@ -38,6 +40,7 @@ class DeviceHealthView(ApiView):
     """The health of one device."""
 
     roles = {"GET": Role.VIEWER, "POST": Role.DEVICE}
+    parser_classes = [LenientJSONParser]
 
     @extend_schema(responses=HealthOutput)
     def get(self, request: Request, device_id: str) -> Response:
@@ -46,13 +49,10 @@ class DeviceHealthView(ApiView):
 
     @extend_schema(request=HeartbeatInput, responses=HeartbeatOutput)
     def post(self, request: Request, device_id: str) -> Response:
-        """Take in a heartbeat."""
+        """Take in what can be used of a heartbeat, and name the rest."""
         device = calling_device(request, device_id)
-        given = self.validated(HeartbeatInput, request.data)
-        answer = record_heartbeat(
-            device=device, beat=Heartbeat(**given), now=timezone.now()
-        )
-        return Response(HeartbeatOutput(answer).data)
+        answer = take_in_heartbeat(device=device, body=request.data, now=timezone.now())
+        return Response(heartbeat_output(answer))
 
 
 class DeviceHistoryView(ApiView):

@@ -1,7 +1,7 @@
 """Taking in heartbeats (FR-FW-005)."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -16,6 +16,13 @@ from devices.services.registry import record_running_firmware
 from health.baseline import Usual
 from health.choices import Verdict
 from health.evaluation import Limits, Sample, Suffering, judge
+from health.exceptions import HeartbeatRefusedError
+from health.heartbeat import (
+    ERROR_RATE,
+    Heartbeat,
+    UnusableHeartbeatError,
+    read_heartbeat,
+)
 from health.models import DeviceState
 from health.services.watching import (
     CONTACT_RESOLUTION,
@@ -27,6 +34,7 @@ from health.services.watching import (
     poll_changes,
     poll_interval,
 )
+from hotswap.common.api.lenient import Ignored
 from hotswap.common.rows import prepared_cursor
 
 PAST_BOOTS_KEPT = 8
@@ -43,25 +51,30 @@ DEFAULT_LIMITS = Limits(
 
 
 @dataclass(frozen=True, slots=True)
-class Heartbeat:
-    """What a device says of itself. Percent 0-100, ratios 0-1, uptime in seconds."""
-
-    cpu_usage: float
-    memory_usage: float
-    uptime: int
-    boot_id: str
-    firmware_version: str
-    firmware_checksum: str
-    application_metrics: dict[str, float]
-    secure_boot: str
-    # Said by the first heartbeat of a boot and at each change, else None.
-    other_slot_checksum: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class HeartbeatAnswer:
+    """What a device is told.
+
+    Attributes:
+        ignored: what was left out of its heartbeat.
+    """
+
     update_available: bool
     next_heartbeat_seconds: int
+    ignored: tuple[Ignored, ...] = ()
+
+
+def take_in_heartbeat(*, device: Device, body: Any, now: datetime) -> HeartbeatAnswer:
+    """Read the body of a heartbeat leniently, and store what can be used of it.
+
+    Raises:
+        HeartbeatRefusedError: nothing can (400).
+    """
+    try:
+        beat, ignored = read_heartbeat(body)
+    except UnusableHeartbeatError as error:
+        raise HeartbeatRefusedError(str(error)) from None
+    answer = record_heartbeat(device=device, beat=beat, now=now)
+    return replace(answer, ignored=tuple(ignored))
 
 
 def record_heartbeat(
@@ -81,16 +94,23 @@ def record_heartbeat(
         answer = HeartbeatAnswer(available, int(interval.total_seconds()))
         if beat.boot_id in state.past_boot_ids:
             return answer
-        is_first_of_boot = beat.boot_id != state.boot_id
+        is_first_of_boot = _is_new_boot(state, beat)
         _apply(state, beat, interval, now)
-        _store(_STORE, _ANEW, state, beat, is_first_of_boot=is_first_of_boot)
-        record_running_firmware(
-            device=device,
-            version=beat.firmware_version,
-            checksum=beat.firmware_checksum,
-            now=now,
-        )
+        _store(_STORE, _ANEW, state, is_first_of_boot=is_first_of_boot)
+        # Without a checksum it is not known what it runs, only what it is called; that
+        # is worth as much as what a person said at the registration, and no more.
+        if beat.firmware_checksum or not device.firmware_checksum:
+            record_running_firmware(
+                device=device,
+                version=state.firmware_version,
+                checksum=state.firmware_checksum,
+                now=now,
+            )
     return answer
+
+
+def _is_new_boot(state: DeviceState, beat: Heartbeat) -> bool:
+    return bool(beat.boot_id) and beat.boot_id != state.boot_id
 
 
 # What a heartbeat of the same boot and image may change.
@@ -98,7 +118,8 @@ _CHANGED = (
     *("last_seen_at", "online_until", "last_heartbeat_at", "interval_seconds"),
     *("uptime_seconds", "cpu_percent", "memory_percent", "error_ratio"),
     *("application_metrics", "secure_boot", "cpu_since", "memory_since"),
-    *("error_since", "healthy_since", "healthy_count", "verdict", "verdict_reason"),
+    *("error_since", "healthy_since", "healthy_at", "healthy_count"),
+    *("verdict", "verdict_reason"),
     *("breach", "breach_detail", "breach_at", "baseline_since", "baseline_samples"),
     *("baseline_cpu_mean", "baseline_cpu_variance", "baseline_memory_mean"),
     *("baseline_memory_variance", "baseline_error_samples", "baseline_error_mean"),
@@ -144,7 +165,6 @@ def _store(
     statement: str,
     names: tuple[str, ...],
     state: DeviceState,
-    beat: Heartbeat,
     *,
     is_first_of_boot: bool = False,
     row_version: str | None = None,
@@ -155,8 +175,8 @@ def _store(
             statement,
             {
                 **{name: getattr(state, name) for name in names},
-                "application_metrics": json.dumps(beat.application_metrics),
-                "running": beat.firmware_version,
+                "application_metrics": json.dumps(state.application_metrics),
+                "running": state.firmware_version,
                 "is_first_of_boot": is_first_of_boot,
                 "device": state.device_id,
                 "row_version": row_version,
@@ -180,6 +200,7 @@ def record_plain_heartbeat(
     No lock: it writes if the state is still the one that was read.
 
     Args:
+        beat: one that lacks nothing.
         state: the row as it was read; all but `application_metrics` is looked at.
         row_version: its `xmin`.
         has_order: the device has an open order, and nothing else is planned for it.
@@ -199,7 +220,7 @@ def record_plain_heartbeat(
     )
     if runs_another and not has_order:
         return None
-    is_first_of_boot = beat.boot_id != state.boot_id
+    is_first_of_boot = _is_new_boot(state, beat)
     is_usual = (
         not is_first_of_boot
         and beat.firmware_checksum == state.firmware_checksum
@@ -213,7 +234,6 @@ def record_plain_heartbeat(
         statement,
         names,
         state,
-        beat,
         is_first_of_boot=is_first_of_boot,
         row_version=row_version,
     )
@@ -267,7 +287,8 @@ def _apply(
     ):
         # Nobody knows how it was meanwhile: what counts as proof begins anew.
         _forget_health(state)
-    if beat.boot_id != state.boot_id:
+    is_new_boot = _is_new_boot(state, beat)
+    if is_new_boot:
         if state.boot_id:
             state.past_boot_ids = [*state.past_boot_ids, state.boot_id][
                 -PAST_BOOTS_KEPT:
@@ -278,14 +299,19 @@ def _apply(
         _forget_health(state)
     if beat.other_slot_checksum is not None:
         state.other_slot_checksum = beat.other_slot_checksum
-    if beat.firmware_checksum != state.firmware_checksum:
+    version, checksum = _image(state, beat, is_new_boot=is_new_boot)
+    if checksum != state.firmware_checksum:
         state.image_since = now
-        if state.watch_id and state.firmware_checksum == state.watch_checksum:
+        if (
+            state.watch_id
+            and checksum not in ("", state.watch_checksum)
+            and state.firmware_checksum in ("", state.watch_checksum)
+        ):
             state.left_image_at = now
         _forget_health(state)
-    error_ratio = beat.application_metrics.get("errorRate")
-    state.firmware_version = beat.firmware_version
-    state.firmware_checksum = beat.firmware_checksum
+    error_ratio = beat.application_metrics.get(ERROR_RATE)
+    state.firmware_version = version
+    state.firmware_checksum = checksum
     state.last_seen_at = now
     state.last_heartbeat_at = now
     state.uptime_seconds = beat.uptime
@@ -303,16 +329,20 @@ def _apply(
     state.cpu_since = judgement.suffering.cpu_since
     state.memory_since = judgement.suffering.memory_since
     state.error_since = judgement.suffering.error_since
-    if judgement.is_healthy:
-        state.healthy_since = state.healthy_since or now
-        state.healthy_count += 1
-        state.verdict, state.verdict_reason = Verdict.HEALTHY, ""
-    else:
-        state.healthy_since, state.healthy_count = None, 0
+    if not judgement.is_healthy:
+        state.healthy_since, state.healthy_at, state.healthy_count = None, None, 0
         state.verdict = Verdict.UNHEALTHY if judgement.breach else Verdict.DEGRADED
         state.verdict_reason = judgement.detail
-    if judgement.is_healthy and state.watch_id is None:
-        _learn(state, now)
+    elif beat.missing:
+        # It speaks neither for the device nor against it.
+        state.verdict = Verdict.UNKNOWN
+        state.verdict_reason = f"it does not say its {beat.missing}"
+    else:
+        state.healthy_since, state.healthy_at = state.healthy_since or now, now
+        state.healthy_count += 1
+        state.verdict, state.verdict_reason = Verdict.HEALTHY, ""
+        if state.watch_id is None:
+            _learn(state, now)
     # Whatever the former image still says, before or after the reboot, is not held
     # against the new one; nor is what happens when the watch is over.
     is_watched_image = (
@@ -322,6 +352,24 @@ def _apply(
         state.breach = judgement.breach
         state.breach_detail = judgement.detail
         state.breach_at = now
+
+
+def _image(
+    state: DeviceState, beat: Heartbeat, *, is_new_boot: bool
+) -> tuple[str, str]:
+    """Return version and checksum of what a device runs, empty where it is not known.
+
+    What it does not say is taken to be as before within one boot, as long as it does
+    not name another version.
+    """
+    if beat.firmware_checksum:
+        is_same = beat.firmware_checksum == state.firmware_checksum
+        known = state.firmware_version if is_same else ""
+        return beat.firmware_version or known, beat.firmware_checksum
+    version = beat.firmware_version
+    if is_new_boot or (version and version != state.firmware_version):
+        return version, ""
+    return state.firmware_version, state.firmware_checksum
 
 
 def _learn(state: DeviceState, now: datetime) -> None:

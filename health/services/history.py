@@ -49,8 +49,8 @@ class Point:
 
     at: datetime
     readings: int
-    cpu: tuple[float, float]
-    memory: tuple[float, float]
+    cpu: tuple[float, float] | None
+    memory: tuple[float, float] | None
     errors: tuple[float, float] | None
     first_at: datetime
     last_at: datetime
@@ -140,8 +140,8 @@ def device_history(
             Point(
                 at=row[0],
                 readings=row[1],
-                cpu=(row[2], row[3]),
-                memory=(row[4], row[5]),
+                cpu=None if row[2] is None else (row[2], row[3]),
+                memory=None if row[4] is None else (row[4], row[5]),
                 errors=None if row[6] is None else (row[6], row[7]),
                 first_at=row[8],
                 last_at=row[9],
@@ -173,7 +173,9 @@ def _wrong(detail: str) -> InvalidRangeError:
     return InvalidRangeError(detail, errors=[FieldError("/from", "invalid", detail)])
 
 
-def _pair(pair: tuple[float, float], digits: int) -> dict[str, float]:
+def _pair(pair: tuple[float, float] | None, digits: int) -> dict[str, float] | None:
+    if pair is None:
+        return None
     return {"mean": round(pair[0], digits), "max": round(pair[1], digits)}
 
 
@@ -190,7 +192,7 @@ def history_as_json(device: Device, history: History) -> dict[str, Any]:
                 "readings": point.readings,
                 "cpuUsage": _pair(point.cpu, 2),
                 "memoryUsage": _pair(point.memory, 2),
-                "errorRate": _pair(point.errors, 4) if point.errors else None,
+                "errorRate": _pair(point.errors, 4),
                 "applicationMetrics": (
                     {history.metric: {"mean": point.metric[0], "max": point.metric[1]}}
                     if point.metric

@@ -201,7 +201,8 @@ def watch(*, state: DeviceState, watch: Watch) -> None:
             UPDATE health_devicestate
             SET watch_id = %s, watch_checksum = %s, watch_until = NULL,
                 watch_interval_seconds = %s, limits = %s, offline_after_seconds = %s,
-                silence_counts_from = NULL, healthy_since = NULL, healthy_count = 0,
+                silence_counts_from = NULL,
+                healthy_since = NULL, healthy_at = NULL, healthy_count = 0,
                 cpu_since = NULL, memory_since = NULL, error_since = NULL,
                 breach = '', breach_detail = '', breach_at = NULL,
                 left_image_at = NULL, attentive_until = NULL
@@ -240,6 +241,7 @@ def fresh_sample(state: DeviceState, now: datetime) -> Sample | None:
 
 def clean_slate(state: DeviceState) -> None:
     state.healthy_since = None
+    state.healthy_at = None
     state.healthy_count = 0
     state.cpu_since = None
     state.memory_since = None
@@ -260,6 +262,8 @@ HEAR = f"""
             ELSE s.silence_counts_from END,
         healthy_since = CASE WHEN s.watch_id = %(watch)s AND %(claims)s
             THEN NULL ELSE s.healthy_since END,
+        healthy_at = CASE WHEN s.watch_id = %(watch)s AND %(claims)s
+            THEN NULL ELSE s.healthy_at END,
         healthy_count = CASE WHEN s.watch_id = %(watch)s AND %(claims)s
             THEN 0 ELSE s.healthy_count END
     WHERE s.device_id = %(device)s
@@ -366,6 +370,7 @@ def sweep(*, now: datetime) -> int:
                 verdict = %(unknown)s,
                 verdict_reason = 'offline',
                 healthy_since = NULL,
+                healthy_at = NULL,
                 healthy_count = 0
             WHERE watch_id IS NOT NULL
               AND breach = ''

@@ -72,7 +72,7 @@ OFFER = """
         firmware_checksum = %(sha256)s, image_since = %(now)s,
         last_seen_at = %(now)s, last_heartbeat_at = %(now)s,
         online_until = %(now)s + interval '2 minutes',
-        healthy_since = %(now)s, healthy_count = 1
+        healthy_since = %(now)s, healthy_at = %(now)s, healthy_count = 1
     FROM ordered WHERE s.device_id = ordered.device_id
 """
 # What the offer could not write in its own statement: a row changes once in each.
@@ -93,7 +93,8 @@ CLAIM = (
 )
 BEAT = """
     UPDATE health_devicestate s
-    SET healthy_count = healthy_count + 1, last_heartbeat_at = %(now)s,
+    SET healthy_count = healthy_count + 1, healthy_at = %(now)s,
+        last_heartbeat_at = %(now)s,
         last_seen_at = %(now)s, online_until = %(now)s + interval '2 minutes'
     FROM deployments_update u
     WHERE u.deployment_id = ANY(%(deployments)s) AND u.closed_at IS NULL

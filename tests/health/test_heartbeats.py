@@ -29,7 +29,7 @@ from health.services.watching import (
     watch_on,
 )
 from hotswap.common.models import Clock
-from tests.api import Caller, pointers, problem_of
+from tests.api import Caller, problem_of
 from tests.callers import PersonCaller
 from tests.devices.factories import DeviceFactory, device_token
 from tests.health.factories import HeartbeatFactory
@@ -159,64 +159,152 @@ def test_a_heartbeat_does_not_change_the_etag(
 
 
 @pytest.mark.parametrize(
-    ("change", "pointer"),
+    ("change", "pointer", "code"),
     [
-        ({"cpuUsage": -0.1}, "/cpuUsage"),
-        ({"cpuUsage": 100.1}, "/cpuUsage"),
-        ({"cpuUsage": "35"}, "/cpuUsage"),
-        ({"cpuUsage": True}, "/cpuUsage"),
-        ({"cpuUsage": None}, "/cpuUsage"),
-        ({"cpuUsage": 10**400}, "/cpuUsage"),
-        ({"memoryUsage": 101}, "/memoryUsage"),
-        ({"uptime": -1}, "/uptime"),
-        ({"uptime": 1.5}, "/uptime"),
-        ({"uptime": "1"}, "/uptime"),
-        ({"uptime": 2**53 + 1}, "/uptime"),
-        ({"bootId": ""}, "/bootId"),
-        ({"bootId": 5}, "/bootId"),
-        ({"bootId": "a b"}, "/bootId"),
-        ({"bootId": "b" * 65}, "/bootId"),
-        ({"bootId": "a\n"}, "/bootId"),
-        ({"firmwareVersion": "v" * 65}, "/firmwareVersion"),
-        ({"firmwareChecksum": "A" * 64}, "/firmwareChecksum"),
-        ({"firmwareChecksum": "a" * 63}, "/firmwareChecksum"),
-        ({"firmwareChecksum": int("1" * 64)}, "/firmwareChecksum"),
-        ({"applicationMetrics": []}, "/applicationMetrics"),
-        ({"applicationMetrics": {"a": "1"}}, "/applicationMetrics/a"),
-        ({"applicationMetrics": {"a": 10**400}}, "/applicationMetrics/a"),
-        ({"applicationMetrics": {"errorRate": 1.1}}, "/applicationMetrics/errorRate"),
-        ({"applicationMetrics": {"errorRate": -0.1}}, "/applicationMetrics/errorRate"),
-        ({"applicationMetrics": {"": 1}}, "/applicationMetrics"),
-        ({"applicationMetrics": {"x" * 65: 1}}, "/applicationMetrics"),
-        ({"applicationMetrics": {str(n): n for n in range(65)}}, "/applicationMetrics"),
-        ({"secureBoot": "maybe"}, "/secureBoot"),
-        ({"secureBoot": True}, "/secureBoot"),
-        ({"status": "fine"}, "/status"),
+        ({"cpuUsage": -1.1}, "/cpuUsage", "out_of_range"),
+        ({"cpuUsage": 101.1}, "/cpuUsage", "out_of_range"),
+        ({"cpuUsage": "35"}, "/cpuUsage", "invalid"),
+        ({"cpuUsage": True}, "/cpuUsage", "invalid"),
+        ({"cpuUsage": {"user": 1}}, "/cpuUsage", "invalid"),
+        ({"cpuUsage": None}, "/cpuUsage", "null"),
+        ({"cpuUsage": 10**400}, "/cpuUsage", "out_of_range"),
+        ({"memoryUsage": 102}, "/memoryUsage", "out_of_range"),
+        ({"uptime": -1}, "/uptime", "out_of_range"),
+        ({"uptime": "1"}, "/uptime", "invalid"),
+        ({"uptime": 2**53 + 1}, "/uptime", "out_of_range"),
+        ({"bootId": ""}, "/bootId", "invalid"),
+        ({"bootId": True}, "/bootId", "invalid"),
+        ({"bootId": -5}, "/bootId", "out_of_range"),
+        ({"bootId": "b" * 65}, "/bootId", "too_long"),
+        ({"sequence": -1}, "/sequence", "out_of_range"),
+        ({"firmwareVersion": "1" * 65}, "/firmwareVersion", "too_long"),
+        ({"firmwareVersion": "\n"}, "/firmwareVersion", "invalid"),
+        ({"firmwareVersion": 2.5}, "/firmwareVersion", "invalid"),
+        ({"firmwareChecksum": "a" * 63}, "/firmwareChecksum", "invalid"),
+        ({"firmwareChecksum": int("1" * 64)}, "/firmwareChecksum", "invalid"),
+        ({"applicationMetrics": []}, "/applicationMetrics", "invalid"),
+        ({"applicationMetrics": {"a": "1"}}, "/applicationMetrics/a", "invalid"),
+        ({"applicationMetrics": {"a": None}}, "/applicationMetrics/a", "null"),
+        ({"applicationMetrics": {"a": {}}}, "/applicationMetrics/a", "invalid"),
+        ({"applicationMetrics": {"a/b": []}}, "/applicationMetrics/a~1b", "invalid"),
+        (
+            {"applicationMetrics": {"a": 10**400}},
+            "/applicationMetrics/a",
+            "out_of_range",
+        ),
+        (
+            {"applicationMetrics": {"errorRate": 1.1}},
+            "/applicationMetrics/errorRate",
+            "out_of_range",
+        ),
+        ({"applicationMetrics": {"": 1}}, "/applicationMetrics/", "invalid"),
+        (
+            {"applicationMetrics": {"x" * 65: 1}},
+            f"/applicationMetrics/{'x' * 65}",
+            "too_long",
+        ),
+        (
+            {"applicationMetrics": {f"{n:02}": n for n in range(65)}},
+            "/applicationMetrics/64",
+            "too_many",
+        ),
+        ({"secureBoot": "maybe"}, "/secureBoot", "invalid"),
+        ({"status": "fine"}, "/status", "unknown"),
     ],
     ids=lambda value: str(value)[:50],
 )
-def test_a_heartbeat_of_no_sense_is_refused_and_not_stored(
+def test_what_cannot_be_used_is_left_out_and_named(
     device: Device,
     device_caller: Caller,
     path: str,
     change: dict[str, Any],
     pointer: str,
+    code: str,
 ) -> None:
-    response = device_caller.post(path, BODY | change)
+    answer = device_caller.post(path, BODY | change)
 
-    assert set(pointers(problem_of(response, 400))) == {pointer}
-    assert not DeviceState.objects.exists()
+    assert answer.status_code == 200
+    assert answer.json()["ignored"] == [{"pointer": pointer, "code": code}]
+    assert state_of(device).last_heartbeat_at is not None
+    [field] = change
+    if field != "firmwareChecksum":
+        assert state_of(device).firmware_checksum == BODY["firmwareChecksum"]
+
+
+def test_what_is_nearly_right_is_read_as_it_is_meant(
+    device: Device, device_caller: Caller, path: str
+) -> None:
+    odd = {
+        "cpuUsage": 100.4,
+        "memoryUsage": -0.2,
+        "uptime": 12.9,
+        "bootId": 17,
+        "firmwareVersion": " build 7/a\x00\n",
+        "firmwareChecksum": "A" * 64,
+        "applicationMetrics": {"errorRate": 1.005},
+    }
+
+    answer = device_caller.post(path, BODY | odd)
+
+    assert "ignored" not in answer.json()
+    state = state_of(device)
+    assert (state.cpu_percent, state.memory_percent) == (100, 0)
+    assert (state.uptime_seconds, state.boot_id) == (12, "17")
+    assert (state.firmware_version, state.firmware_checksum) == ("build 7/a", "a" * 64)
+    assert state.error_ratio == 1
+    device.refresh_from_db()
+    assert device.firmware_version == "build 7/a"
+    assert device.version_key == ""
+
+
+def test_a_number_that_is_none_is_left_out(device_caller: Caller, path: str) -> None:
+    raw = b'{"bootId": "b", "cpuUsage": NaN, "applicationMetrics": {"a": 1e999}}'
+
+    answer = device_caller.post(path, raw=raw)
+
+    assert answer.json()["ignored"] == [
+        {"pointer": "/applicationMetrics/a", "code": "null"},
+        {"pointer": "/cpuUsage", "code": "null"},
+    ]
+
+
+def test_of_too_many_metrics_the_error_rate_and_the_first_by_name_are_kept(
+    device: Device, device_caller: Caller, path: str
+) -> None:
+    metrics = {f"m{n:02}": n for n in range(70)} | {"errorRate": 0.5}
+
+    answer = device_caller.post(path, BODY | {"applicationMetrics": metrics})
+
+    kept = state_of(device).application_metrics
+    assert len(kept) == 64
+    assert kept["errorRate"] == 0.5
+    assert [each["pointer"][-3:] for each in answer.json()["ignored"]] == [
+        f"m{n:02}" for n in range(63, 70)
+    ]
 
 
 @pytest.mark.parametrize("field", sorted(set(BODY) - {"applicationMetrics"}))
-def test_all_but_the_metrics_must_be_said(
-    device_caller: Caller, path: str, field: str
+def test_what_is_missing_is_unknown(
+    device: Device, device_caller: Caller, path: str, field: str
 ) -> None:
     body = {name: value for name, value in BODY.items() if name != field}
 
-    found = pointers(problem_of(device_caller.post(path, body), 400))
+    answer = device_caller.post(path, body)
 
-    assert found == {f"/{field}": "required"}
+    assert answer.status_code == 200
+    assert "ignored" not in answer.json()
+    needed = {"cpuUsage", "memoryUsage", "firmwareChecksum"}
+    expected = ("unknown", 0) if field in needed else ("healthy", 1)
+    assert (state_of(device).verdict, state_of(device).healthy_count) == expected
+
+
+@pytest.mark.parametrize(
+    "body", [[], "text", 5, {}, {"cpuUsage": 5}, {"bootId": None, "uptime": 4}], ids=str
+)
+def test_a_heartbeat_that_does_not_tell_what_sent_it_is_refused(
+    device_caller: Caller, path: str, body: Any
+) -> None:
+    problem_of(device_caller.post(path, body), 400, "heartbeat_refused")
 
 
 def test_the_edges_are_taken(device_caller: Caller, path: str) -> None:
@@ -240,6 +328,83 @@ def test_a_device_that_never_reported_is_unknown(
     assert shown["status"] == "Unknown"
     assert shown["cpuUsage"] is None
     assert shown["lastHeartbeat"] is None
+
+
+# --- What a heartbeat does not say ------------------------------------------------
+
+
+def test_a_heartbeat_without_cpu_neither_proves_nor_fails(device: Device) -> None:
+    watched(device)
+    beat(device, 0, firmware_checksum=NEW)
+    beat(device, 5, firmware_checksum=NEW, cpu_usage=None)
+    unknown = state_of(device)
+    beat(device, 10, firmware_checksum=NEW)
+    known = state_of(device)
+
+    assert (unknown.healthy_count, unknown.healthy_at) == (1, at(0))
+    assert (unknown.verdict, unknown.verdict_reason) == (
+        "unknown",
+        "it does not say its CPU",
+    )
+    assert unknown.last_seen_at == at(5)
+    assert (known.healthy_since, known.healthy_at, known.healthy_count) == (
+        at(0),
+        at(10),
+        2,
+    )
+    assert known.breach == ""
+
+
+def test_a_breach_goes_on_while_its_measure_is_not_said(device: Device) -> None:
+    long = replace(LIMITS, cpu_duration=timedelta(seconds=20))
+    watched(device, limits=long)
+    beat(device, 0, firmware_checksum=NEW, cpu_usage=99.0)
+    beat(device, 30, firmware_checksum=NEW, cpu_usage=None)
+    before = state_of(device)
+    beat(device, 40, firmware_checksum=NEW, cpu_usage=99.0)
+
+    assert (before.breach, before.cpu_since) == ("", at(0))
+    assert state_of(device).breach == "cpu"
+
+
+def test_an_error_rate_that_cannot_be_read_is_no_proof(
+    device: Device, device_caller: Caller, path: str
+) -> None:
+    device_caller.post(path, BODY | {"applicationMetrics": {"errorRate": "many"}})
+
+    assert state_of(device).verdict_reason == "it does not say its error rate"
+    assert state_of(device).healthy_count == 0
+
+
+def test_an_image_that_is_not_said_is_that_of_the_boot(device: Device) -> None:
+    beat(device, 0, firmware_version="2.0.0", firmware_checksum=NEW)
+    beat(device, 10, firmware_version="", firmware_checksum="")
+    same_boot = state_of(device)
+    beat(device, 20, boot_id="2", firmware_version="", firmware_checksum="")
+    next_boot = state_of(device)
+
+    assert (same_boot.firmware_version, same_boot.firmware_checksum) == ("2.0.0", NEW)
+    assert (next_boot.firmware_version, next_boot.firmware_checksum) == ("", "")
+    device.refresh_from_db()
+    assert device.firmware_checksum == NEW
+
+
+def test_an_image_that_is_not_said_has_not_been_left(device: Device) -> None:
+    watched(device)
+    beat(device, 0, firmware_checksum=NEW)
+    beat(device, 10, boot_id="2", firmware_checksum="")
+    unknown = state_of(device).left_image_at
+    beat(device, 20, boot_id="2", firmware_checksum=OLD)
+
+    assert unknown is None
+    assert state_of(device).left_image_at == at(20)
+
+
+def test_a_version_without_a_checksum_is_shown_as_said(device: Device) -> None:
+    beat(device, 0, firmware_version="blue-7", firmware_checksum="")
+
+    device.refresh_from_db()
+    assert (device.firmware_version, device.firmware_checksum) == ("blue-7", "")
 
 
 # --- Time ------------------------------------------------------------------------

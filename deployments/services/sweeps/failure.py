@@ -333,7 +333,7 @@ def fail_fallen_back(deployment: Deployment, now: datetime) -> int:
         which="""u.kind = 'install' AND u.status = 'success' AND t.status = 'success'
             AND s.watch_id = u.id AND s.left_image_at IS NOT NULL
             AND s.last_heartbeat_at > u.closed_at
-            AND s.firmware_checksum <> f.sha256""",
+            AND s.firmware_checksum NOT IN ('', f.sha256)""",
         code="'fell_back'",
         message="'it runs ' || s.firmware_version || ' again'",
         late_event=NotifiedEvent.FELL_BACK,

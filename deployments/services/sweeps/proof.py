@@ -48,7 +48,7 @@ def prove(deployment: Deployment, now: datetime) -> int:
               AND {RUNS_ORDERED}
               AND {HAS_REBOOTED}
               AND s.healthy_count >= %(beats)s
-              AND s.last_heartbeat_at >= s.healthy_since + %(window)s
+              AND s.healthy_at >= s.healthy_since + %(window)s
             ORDER BY u.id
             FOR NO KEY UPDATE OF u SKIP LOCKED
         ), closed AS (

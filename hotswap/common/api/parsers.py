@@ -1,7 +1,9 @@
 """JSON that means exactly one thing, or is refused."""
 
 import json
-from collections.abc import Mapping
+import math
+import re
+from collections.abc import Iterator, Mapping
 from typing import IO, Any
 
 from django.conf import settings
@@ -11,6 +13,7 @@ from rest_framework.parsers import BaseParser
 from hotswap.common.errors import TooLargeError
 
 MAX_DEPTH = 32
+UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -41,13 +44,18 @@ def check_text(text: str) -> None:
         raise ParseError("lone surrogates are not allowed", code="invalid_character")
 
 
-def _check(value: Any) -> None:
+def _texts(value: Any) -> Iterator[str]:
+    """Give every text in a document, keys as well.
+
+    Raises:
+        ParseError: it is nested too deep.
+    """
     # Iterative: the depth is the caller's to choose.
     waiting: list[tuple[Any, int]] = [(value, 1)]
     while waiting:
         item, depth = waiting.pop()
         if isinstance(item, str):
-            check_text(item)
+            yield item
         elif isinstance(item, dict | list):
             if depth > MAX_DEPTH:
                 raise ParseError(
@@ -60,6 +68,42 @@ def _check(value: Any) -> None:
                 waiting += [(part, depth + 1) for part in item]
 
 
+def _no_number(_: str) -> None:
+    return None
+
+
+def _finite_or_null(text: str) -> float | None:
+    value = float(text)
+    return value if math.isfinite(value) else None
+
+
+def _storable(value: Any) -> Any:
+    """Return what was parsed without the characters that the database cannot hold."""
+    if isinstance(value, str):
+        return UNSTORABLE.sub("", value)
+    if isinstance(value, list):
+        return [_storable(part) for part in value]
+    if isinstance(value, dict):
+        return {_storable(key): _storable(part) for key, part in value.items()}
+    return value
+
+
+def parse_json_leniently(body: bytes) -> Any:
+    """Read one JSON document of a device, in all that does not make it ambiguous.
+
+    NaN and infinities, which careless programs write for a value that they lack, count
+    as null. Characters that the database cannot hold (NUL, lone surrogates) are
+    dropped. Of a key that appears twice the last value counts.
+
+    Raises:
+        ParseError: not UTF-8 JSON, or nested more than 32 levels.
+    """
+    value = _load(body, parse_constant=_no_number, parse_float=_finite_or_null)
+    for _ in _texts(value):
+        pass
+    return _storable(value)
+
+
 def parse_json(body: bytes) -> Any:
     """Read one JSON document strictly.
 
@@ -67,13 +111,20 @@ def parse_json(body: bytes) -> Any:
         ParseError: not UTF-8 JSON, a key twice, NaN or infinity, NUL or a lone
             surrogate in a text, or nested more than 32 levels.
     """
+    value = _load(
+        body,
+        object_pairs_hook=_without_duplicates,
+        parse_constant=_refuse_constant,
+        parse_float=_finite,
+    )
+    for text in _texts(value):
+        check_text(text)
+    return value
+
+
+def _load(body: bytes, **hooks: Any) -> Any:
     try:
-        value = json.loads(
-            body.decode("utf-8"),
-            object_pairs_hook=_without_duplicates,
-            parse_constant=_refuse_constant,
-            parse_float=_finite,
-        )
+        return json.loads(body.decode("utf-8"), **hooks)
     except UnicodeDecodeError:
         raise ParseError("the body is not UTF-8", code="malformed") from None
     except RecursionError:
@@ -82,14 +133,17 @@ def parse_json(body: bytes) -> Any:
         ) from None
     except ValueError as error:
         raise ParseError(f"malformed JSON: {error}", code="malformed") from None
-    _check(value)
-    return value
 
 
 class StrictJSONParser(BaseParser):
     """Parse `application/json` bodies of at most 2 MiB."""
 
     media_type = "application/json"
+
+    @staticmethod
+    def read(body: bytes) -> Any:
+        """Read the document."""
+        return parse_json(body)
 
     def parse(
         self,
@@ -102,7 +156,16 @@ class StrictJSONParser(BaseParser):
         if len(body) > limit:
             drain(stream)
             raise TooLargeError(f"a JSON body may have {limit} bytes at most")
-        return parse_json(body)
+        return self.read(body)
+
+
+class LenientJSONParser(StrictJSONParser):
+    """Parse what devices say of themselves."""
+
+    @staticmethod
+    def read(body: bytes) -> Any:
+        """Read the document."""
+        return parse_json_leniently(body)
 
 
 def drain(stream: IO[bytes], limit_bytes: int = 1 << 30) -> None:

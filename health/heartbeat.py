@@ -1,0 +1,185 @@
+"""What a heartbeat says, read leniently. Pure: no models, no clock.
+
+Rules:
+- What can be used is taken; what cannot is left out and named. One odd metric does not
+  silence a device.
+- A heartbeat is refused only if nothing tells what sent it: it names neither a boot,
+  nor a version, nor the checksum of an image.
+- Unknown is not healthy: one that does not say CPU, memory and image, or says an error
+  rate that cannot be read, is a sign of life and no proof.
+"""
+
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from health.choices import SecureBoot
+from hotswap.common.api.lenient import Ignored, LenientReader, clean_text
+
+MAX_APPLICATION_METRICS = 64
+MAX_METRIC_NAME_LENGTH = 64
+MAX_VERSION_LENGTH = 64
+MAX_BOOT_ID_LENGTH = 64
+MAX_UPTIME_SECONDS = 2**53
+MAX_SEQUENCE = 2**53
+# So far beyond its bounds a measure is an error of rounding: percent, and ratio.
+PERCENT_SLACK = 1.0
+RATIO_SLACK = 0.01
+MAX_NUMBER = sys.float_info.max
+ERROR_RATE = "errorRate"
+CHECKSUM = re.compile(r"^[0-9a-f]{64}\Z")
+FIELDS = (
+    *("cpuUsage", "memoryUsage", "uptime", "bootId", "sequence"),
+    *("firmwareVersion", "firmwareChecksum", "applicationMetrics", "secureBoot"),
+    "otherSlotChecksum",
+)
+
+
+class UnusableHeartbeatError(ValueError):
+    """Nothing in a heartbeat tells what sent it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """What a device says of itself. Percent 0-100, ratios 0-1, uptime in seconds.
+
+    What it did not say, or not readably, is None or empty.
+
+    Attributes:
+        is_error_rate_unreadable: it did say an error rate.
+    """
+
+    cpu_usage: float | None
+    memory_usage: float | None
+    uptime: int | None
+    boot_id: str
+    firmware_version: str
+    firmware_checksum: str
+    application_metrics: dict[str, float]
+    secure_boot: str
+    sequence: int | None = None
+    is_error_rate_unreadable: bool = False
+    # Said by the first heartbeat of a boot and at each change, else None.
+    other_slot_checksum: str | None = None
+
+    @property
+    def missing(self) -> str:
+        """Name what keeps it from being proof of health; empty if nothing does."""
+        lacks = [
+            name
+            for name, is_missing in (
+                ("CPU", self.cpu_usage is None),
+                ("memory", self.memory_usage is None),
+                ("image", not self.firmware_checksum),
+                ("error rate", self.is_error_rate_unreadable),
+            )
+            if is_missing
+        ]
+        return " and ".join(lacks)
+
+
+def read_heartbeat(body: Any) -> tuple[Heartbeat, list[Ignored]]:
+    """Read the body of a heartbeat.
+
+    Returns:
+        The heartbeat, and what was left out of it.
+
+    Raises:
+        UnusableHeartbeatError: it is no object, or says neither `bootId` nor
+            `firmwareVersion` nor `firmwareChecksum`.
+
+    Source: FR-FW-005.
+    """
+    if not isinstance(body, Mapping):
+        raise UnusableHeartbeatError("a heartbeat is a JSON object")
+    reader = LenientReader(body)
+    metrics, is_rate_unreadable = _metrics(reader)
+    beat = Heartbeat(
+        cpu_usage=reader.number("cpuUsage", 0, 100, slack=PERCENT_SLACK),
+        memory_usage=reader.number("memoryUsage", 0, 100, slack=PERCENT_SLACK),
+        uptime=reader.integer("uptime", 0, MAX_UPTIME_SECONDS),
+        boot_id=read_boot_id(reader),
+        firmware_version=reader.text("firmwareVersion", MAX_VERSION_LENGTH),
+        firmware_checksum=read_checksum(reader, "firmwareChecksum"),
+        application_metrics=metrics,
+        secure_boot=_secure_boot(reader),
+        sequence=reader.integer("sequence", 0, MAX_SEQUENCE),
+        is_error_rate_unreadable=is_rate_unreadable,
+        other_slot_checksum=_other_slot(reader),
+    )
+    reader.leave_out_unknown(FIELDS)
+    if not (beat.boot_id or beat.firmware_version or beat.firmware_checksum):
+        raise UnusableHeartbeatError(
+            "it says neither bootId nor firmwareVersion nor firmwareChecksum"
+        )
+    return beat, reader.ignored
+
+
+def read_boot_id(reader: LenientReader) -> str:
+    """Read the id of a boot: a text, or the number of a counter."""
+    value = reader.given.get("bootId")
+    if isinstance(value, int) and not isinstance(value, bool):
+        if 0 <= value < 10**MAX_BOOT_ID_LENGTH:
+            return str(value)
+        reader.leave_out("bootId", "out_of_range")
+        return ""
+    return reader.text("bootId", MAX_BOOT_ID_LENGTH, cut=False)
+
+
+def read_checksum(reader: LenientReader, name: str) -> str:
+    """Read a SHA-256 in hexadecimal digits."""
+    value = reader.given.get(name)
+    if isinstance(value, str):
+        digits = clean_text(value).lower()
+        if CHECKSUM.match(digits):
+            return digits
+    if name in reader.given:
+        reader.leave_out(name, "null" if value is None else "invalid")
+    return ""
+
+
+def _other_slot(reader: LenientReader) -> str | None:
+    value = reader.given.get("otherSlotChecksum")
+    if value is None or value == "":
+        return value
+    return read_checksum(reader, "otherSlotChecksum") or None
+
+
+def _secure_boot(reader: LenientReader) -> str:
+    value = reader.given.get("secureBoot", SecureBoot.UNKNOWN.value)
+    if isinstance(value, str) and value in SecureBoot.values:
+        return value
+    reader.leave_out("secureBoot", "null" if value is None else "invalid")
+    return SecureBoot.UNKNOWN.value
+
+
+def _metrics(reader: LenientReader) -> tuple[dict[str, float], bool]:
+    """Read the application's metrics, and tell whether its error rate is unreadable.
+
+    The error rate, which is judged, comes first; then the others by their names.
+    """
+    given = reader.given.get("applicationMetrics", {})
+    if not isinstance(given, Mapping):
+        code = "null" if given is None else "invalid"
+        reader.leave_out("applicationMetrics", code)
+        return {}, False
+    inner = LenientReader(given, "/applicationMetrics", reader.ignored)
+    metrics: dict[str, float] = {}
+    for name in sorted(given, key=lambda name: (name != ERROR_RATE, name)):
+        key = clean_text(name)
+        if not 1 <= len(key) <= MAX_METRIC_NAME_LENGTH:
+            inner.leave_out(name, "too_long" if key else "invalid")
+        elif len(metrics) == MAX_APPLICATION_METRICS:
+            inner.leave_out(name, "too_many")
+        else:
+            value = (
+                inner.number(name, 0, 1, slack=RATIO_SLACK)
+                if name == ERROR_RATE
+                else inner.number(name, -MAX_NUMBER, MAX_NUMBER)
+            )
+            if value is not None:
+                metrics[key] = value
+    is_said = given.get(ERROR_RATE) is not None
+    return metrics, is_said and ERROR_RATE not in metrics
