@@ -325,6 +325,7 @@ class NotifiedEvent(models.TextChoices):
     QUARANTINED = "device.quarantined", "Device quarantined"
     FELL_BACK = "device.fell_back", "Device fell back"
     BREACHED = "device.breached", "Device went back after the end"
+    DUPLICATE_IDENTITY = "device.duplicate_identity", "Two devices with one identity"
 
 
 # What somebody should look into: a new mail recipient or gateway is told of these,
@@ -339,6 +340,7 @@ NEEDS_A_PERSON = (
     NotifiedEvent.QUARANTINED,
     NotifiedEvent.FELL_BACK,
     NotifiedEvent.BREACHED,
+    NotifiedEvent.DUPLICATE_IDENTITY,
 )
 # What is told together with the devices that have failed so far, and why.
 TOLD_WITH_FAILURES = (

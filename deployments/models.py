@@ -374,6 +374,9 @@ class Update(models.Model):
     )
     reboot_required = models.BooleanField()
     boot_id_before = models.CharField(max_length=64, blank=True)
+    boot_count_before = models.PositiveIntegerField(
+        null=True, help_text="boots of the device up to that one, if any was heard"
+    )
     baseline = models.JSONField(default=dict)
     exempt = ArrayField(models.CharField(max_length=10), default=list)
     last_sequence = models.PositiveBigIntegerField(default=0)
@@ -411,6 +414,17 @@ class Update(models.Model):
 
     def __str__(self) -> str:
         return f"{self.kind} {self.id}"
+
+    def has_rebooted(self, boot_id: str, boot_count: int) -> bool:
+        """Tell whether a device shows another boot than before the order.
+
+        Source: `sweeps.statements.IS_NEW_BOOT`, which asks the same of many.
+        """
+        if self.boot_id_before and boot_id not in ("", self.boot_id_before):
+            return True
+        return self.boot_count_before is not None and (
+            boot_count > self.boot_count_before
+        )
 
 
 class Quarantine(models.Model):

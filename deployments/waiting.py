@@ -159,6 +159,13 @@ def _missing_proof(
     deployment: Deployment, update: Update, state: DeviceState | None
 ) -> str:
     if (
+        state is not None
+        and state.refused_at is not None
+        and update.claimed_at is not None
+        and state.refused_at >= update.claimed_at
+    ):
+        return f"proof: its heartbeats are refused: {state.refused_reason}"
+    if (
         state is None
         or state.last_heartbeat_at is None
         or update.claimed_at is None
@@ -172,9 +179,12 @@ def _missing_proof(
         if runs == update.firmware.version:
             runs = "other bytes that it calls the same"
         return f"proof: it claims the update and runs {runs}"
-    if update.reboot_required and not update.boot_id_before:
+    is_unknown = not update.boot_id_before and update.boot_count_before is None
+    if update.reboot_required and is_unknown:
         return "proof: its boot before the update is not known"
-    if update.reboot_required and state.boot_id == update.boot_id_before:
+    if update.reboot_required and not update.has_rebooted(
+        state.boot_id, state.boot_count
+    ):
         return "proof: it has not rebooted"
     if state.healthy_count == 0:
         return f"proof: it is not healthy ({state.verdict_reason})"

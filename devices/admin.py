@@ -6,7 +6,7 @@ here imports those apps.
 """
 
 import json
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, cast
 
 from django import forms
@@ -98,6 +98,8 @@ SHOWN_EVENTS = 30
 SHOWN_KEYS = 6
 SHOWN_RUNS = 12
 NOT_REPORTED = "not reported"
+# So long the page of a device says that another board was heard in its name.
+SHOWN_DUPLICATE = timedelta(days=7)
 
 STATUS_LOOKS = {
     DeviceStatus.ONLINE: (DONE, "wifi"),
@@ -779,9 +781,26 @@ class DeviceAdmin(ConsoleAdmin):
             "export_url": self.url("export", obj.pk),
             "may_export": acting_person(request).may(Role.ADMIN),
             "alarm_since": age(obj.alarm_at, now),
+            "refused": age(state.refused_at, now)
+            if state and state.refused_count
+            else "",
+            "duplicate": age(state.duplicate_at, now)
+            if state
+            and state.duplicate_at
+            and now - state.duplicate_at < SHOWN_DUPLICATE
+            else "",
             "tags": json.dumps(obj.tags, indent=2) if obj.tags else "",
             "metadata": json.dumps(obj.metadata, indent=2) if obj.metadata else "",
         }
+
+
+def _duplicate_seen(state: Any, now: datetime) -> str:
+    """Say when two boards were last heard under one identity, "" if not lately."""
+    if state is None or state.duplicate_at is None:
+        return ""
+    if now - state.duplicate_at > SHOWN_DUPLICATE:
+        return ""
+    return age(state.duplicate_at, now)
 
 
 def _baseline(state: Any) -> list[dict[str, str]]:
@@ -831,9 +850,11 @@ def _health(state: Any, now: Any) -> list[tuple[str, Any]]:
     """Return what a device last said of its health, line by line."""
     if state.last_heartbeat_at is None:
         return [("Verdict", pill("unknown", *VERDICT_LOOKS["unknown"]))]
-    is_silent = state.online_until <= now
-    verdict = "unknown" if is_silent else state.verdict
-    reason = "it is offline" if is_silent else state.verdict_reason
+    verdict, reason = state.verdict, state.verdict_reason
+    if state.online_until <= now:
+        verdict, reason = "unknown", "it is offline"
+    elif state.refused_count:
+        verdict, reason = "unknown", "its heartbeats are refused"
     return [
         (
             "Verdict",

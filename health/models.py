@@ -9,7 +9,6 @@ Rules:
   counted against them live on the row.
 """
 
-from django.contrib.postgres.fields import ArrayField
 from django.db import models
 
 from devices.models import Device
@@ -29,6 +28,14 @@ class DeviceState(models.Model):
     last_seen_at = models.DateTimeField()
     online_until = models.DateTimeField()
     last_heartbeat_at = models.DateTimeField(null=True)
+    refused_count = models.PositiveIntegerField(
+        default=0, help_text="heartbeats refused since the last that was taken"
+    )
+    refused_at = models.DateTimeField(null=True)
+    refused_reason = models.CharField(max_length=200, blank=True)
+    last_unreadable_at = models.DateTimeField(
+        null=True, help_text="when it was last heard without telling how it is"
+    )
     interval_seconds = models.PositiveSmallIntegerField(default=60)
     last_poll_at = models.DateTimeField(
         null=True, help_text="empty: it has never asked for work"
@@ -38,7 +45,25 @@ class DeviceState(models.Model):
     )
 
     boot_id = models.CharField(max_length=64, blank=True)
-    past_boot_ids = ArrayField(models.CharField(max_length=64), default=list)
+    boot_started_at = models.DateTimeField(
+        null=True, help_text="by its arrivals and uptimes"
+    )
+    boot_count = models.PositiveIntegerField(
+        default=0, help_text="boots that were recognised, by their ids or uptimes"
+    )
+    heartbeat_sequence = models.BigIntegerField(null=True)
+    past_boots = models.JSONField(
+        default=list, help_text="the last of them: id, start, last heartbeat"
+    )
+    held_back = models.JSONField(
+        null=True, help_text="a boot that is heard beside the present one"
+    )
+    duplicate_since = models.DateTimeField(
+        null=True, help_text="when two boards were found to have its identity"
+    )
+    duplicate_at = models.DateTimeField(
+        null=True, help_text="when that was last seen to be so"
+    )
     uptime_seconds = models.BigIntegerField(null=True)
     cpu_percent = models.FloatField(null=True)
     memory_percent = models.FloatField(null=True)

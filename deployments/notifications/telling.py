@@ -258,6 +258,28 @@ def _described(deployment: Deployment) -> dict[str, Any]:
     return described
 
 
+def tell_of_duplicate(
+    device_name: str, deployment: Deployment | None, *, now: datetime
+) -> None:
+    """Write down that two boards have the identity of one device.
+
+    Args:
+        deployment: the latest of the device, if it has taken part in any.
+    """
+    event = NotifiedEvent.DUPLICATE_IDENTITY
+    listeners = _listeners(event)
+    if not listeners:
+        return
+    data: dict[str, Any] = {
+        "message": f"{device_name} is two boards: their heartbeats come by turns",
+        "devices": [{"id": device_name}],
+        "total": 1,
+    }
+    if deployment is not None:
+        data["deployment"] = _described(deployment)
+    _put(event, data, listeners, now=now, due=now)
+
+
 def tell_test(listener: Listener, *, now: datetime) -> Delivery:
     """Write down a notification that tells one listener nothing but that it works."""
     data = {"message": f"A test of this {listener.kind}: nothing happened."}

@@ -198,6 +198,7 @@ def _advance_running(
             now,
             stage_number=stage.number if stage else None,
         )
+    _ask_about_unreadable(deployment, now, awake_since)
     _keep_window(deployment, now)
     if deployment.status == DeploymentStatus.RUNNING:
         sweeps.skip_unseen(deployment, now, awake_since)
@@ -206,6 +207,28 @@ def _advance_running(
     for _ in range(STEPS_A_STAGE_IN_FLIGHT * in_flight):
         if not _step(deployment, now, awake_since):
             return
+
+
+def _ask_about_unreadable(
+    deployment: Deployment, now: datetime, awake_since: datetime
+) -> None:
+    """Pause for a person where devices are heard and not understood.
+
+    A good image is not taken back because the server cannot tell how it is.
+    """
+    if deployment.status != DeploymentStatus.RUNNING:
+        return
+    found = sweeps.find_unreadable(deployment, now, awake_since)
+    if found is None:
+        return
+    # Without a name: the audit trail keeps what this says.
+    devices = counted(found.devices, "device is", "devices are")
+    pause_for_health(
+        deployment,
+        f"{devices} neither proved nor at fault: {found.reason}",
+        now,
+        stage_number=None,
+    )
 
 
 def _step(deployment: Deployment, now: datetime, awake_since: datetime) -> bool:

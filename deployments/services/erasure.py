@@ -139,6 +139,7 @@ def export_deployment_data(*, device: Device) -> Sections:
                 "claimedAt": row.claimed_at,
                 "closedAt": row.closed_at,
                 "bootIdBefore": row.boot_id_before,
+                "bootCountBefore": row.boot_count_before,
                 "healthBefore": row.baseline,
                 "notJudgedBy": row.exempt,
                 "errorCode": row.error_code,

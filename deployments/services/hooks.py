@@ -18,7 +18,7 @@ from deployments.choices import (
 from deployments.exceptions import WrongStatusError
 from deployments.models import Deployment, Event, Target, Update
 from deployments.notifications import telling
-from deployments.notifications.telling import tell_devices
+from deployments.notifications.telling import tell_devices, tell_of_duplicate
 from deployments.services.offers import is_withheld, what_is_wanted
 from deployments.services.operate import cancel_deployment
 from deployments.services.quarantine import count_failure
@@ -171,6 +171,56 @@ def _log_and_tell(
         total=1,
         now=now,
         joins=True,
+    )
+
+
+def note_refused_heartbeats(*, device: Device, reason: str, now: datetime) -> None:
+    """Log in the open deployments of a device that its heartbeats are refused."""
+    _log_of_device(
+        device,
+        Level.WARNING,
+        "device.heartbeat_refused",
+        f"its heartbeats are refused: {reason}",
+        now,
+    )
+
+
+def note_duplicate_identity(*, device: Device, now: datetime) -> None:
+    """Log and tell that two boards have the identity of one device."""
+    _log_of_device(
+        device,
+        Level.ERROR,
+        NotifiedEvent.DUPLICATE_IDENTITY.value,
+        "two boards send heartbeats under its identity, by turns",
+        now,
+    )
+    latest = (
+        Target.objects.select_related("deployment__firmware__model")
+        .filter(device=device)
+        .order_by("-deployment__created_at")
+        .first()
+    )
+    deployment = None if latest is None else latest.deployment
+    tell_of_duplicate(device.device_id, deployment, now=now)
+
+
+def _log_of_device(
+    device: Device, level: Level, event: str, message: str, now: datetime
+) -> None:
+    targets = Target.objects.filter(
+        device=device, deployment__in=Deployment.objects.active()
+    )
+    Event.objects.bulk_create(
+        Event(
+            deployment_id=target.deployment_id,
+            at=now,
+            level=level,
+            event=event,
+            device=device,
+            stage_number=target.stage_number,
+            message=message,
+        )
+        for target in targets
     )
 
 

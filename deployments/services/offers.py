@@ -311,7 +311,9 @@ TARGET = Columns(Target, "t")
 DEPLOYMENT = Columns(Deployment, "p")
 FIRMWARE = Columns(Firmware, "f")
 MODEL = Columns(DeviceModel, "m")
-STATE = Columns(DeviceState, "s", without=("application_metrics", "past_boot_ids"))
+STATE = Columns(
+    DeviceState, "s", without=("application_metrics", "past_boots", "held_back")
+)
 # All that an offer goes by, with the target and the state of its device locked. Two of
 # the facts only say that a closer look is needed; the closer look decides.
 FACTS = f"""
@@ -705,13 +707,14 @@ WRITE_ORDER = f"""
     WITH ordered AS (
         INSERT INTO deployments_update (
             id, target_id, deployment_id, device_id, kind, firmware_id, manifest_id,
-            attempt, status, reboot_required, boot_id_before, baseline, exempt,
-            last_sequence, offered_at, deadline, error_code, message, durations,
-            traceparent
+            attempt, status, reboot_required, boot_id_before, boot_count_before,
+            baseline, exempt, last_sequence, offered_at, deadline, error_code, message,
+            durations, traceparent
         ) VALUES (
             %(id)s, %(target_id)s, %(deployment_id)s, %(device_id)s, %(kind)s,
             %(firmware_id)s, %(manifest_id)s, %(attempt)s, %(status)s,
-            %(reboot_required)s, %(boot_id_before)s, %(baseline)s, %(exempt)s, 0,
+            %(reboot_required)s, %(boot_id_before)s, %(boot_count_before)s,
+            %(baseline)s, %(exempt)s, 0,
             %(offered_at)s, %(deadline)s, '', '', '{{}}', %(traceparent)s
         )
     ), told AS (
@@ -767,6 +770,7 @@ def _write_order(
         reboot_required=firmware.reboot_required
         and facts.state.firmware_checksum != firmware.sha256,
         boot_id_before=facts.state.boot_id,
+        boot_count_before=facts.state.boot_count or None,
         offered_at=now,
         deadline=now + deployment.device_timeout,
         traceparent=_traceparent(deployment),
@@ -808,6 +812,7 @@ def _write_order(
                 "status": update.status,
                 "reboot_required": update.reboot_required,
                 "boot_id_before": update.boot_id_before,
+                "boot_count_before": update.boot_count_before,
                 "baseline": json.dumps(update.baseline),
                 "exempt": update.exempt,
                 "offered_at": now,

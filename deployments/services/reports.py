@@ -67,6 +67,14 @@ KEEP = f"""
     )
     {HEAR}
 """  # noqa: S608
+# How many boots of the device there are up to the one that reports: one more than were
+# heard, if it has sent no heartbeat yet.
+BOOT_COUNT = """
+    SELECT NULLIF(
+        b.boot_count
+            + CASE WHEN %(boot_id)s::text IN ('', b.boot_id) THEN 0 ELSE 1 END, 0)
+    FROM health_devicestate b WHERE b.device_id = %(device)s
+"""
 # All that a report moves, by one statement, if the order is still the one that was
 # read. An open order alone moves its target.
 MOVE = f"""
@@ -74,6 +82,8 @@ MOVE = f"""
         UPDATE deployments_update
         SET last_sequence = %(sequence)s, durations = %(durations)s,
             status = %(word)s, boot_id_before = %(boot_id_before)s,
+            boot_count_before = CASE WHEN %(reboots)s THEN ({BOOT_COUNT})
+                ELSE boot_count_before END,
             installing_at = %(installing_at)s, rebooting_at = %(rebooting_at)s,
             claimed_at = %(claimed_at)s
         WHERE id = %(update)s AND xmin = %(row_version)s::xid
@@ -309,6 +319,7 @@ def _moves(update: Update, report: DeviceReport, now: datetime) -> dict[str, Any
 
     return {
         "durations": json.dumps(_durations(update, report)),
+        "boot_id": report.boot_id,
         "boot_id_before": boot_id_before,
         "installing_at": first(update.installing_at, UpdateStatus.INSTALLING),
         "rebooting_at": first(update.rebooting_at, UpdateStatus.REBOOTING),

@@ -73,6 +73,10 @@ class IgnoredOutput(CamelSerializer):
 class HeartbeatOutput(CamelSerializer):
     update_available = serializers.BooleanField()
     next_heartbeat_seconds = serializers.IntegerField()
+    applied = serializers.BooleanField(
+        required=False,
+        help_text="false where it does not come from the boot that the device is in",
+    )
     ignored = IgnoredOutput(
         many=True, required=False, help_text="only if anything was left out"
     )
@@ -84,6 +88,8 @@ def heartbeat_output(answer: HeartbeatAnswer) -> dict[str, Any]:
         "updateAvailable": answer.update_available,
         "nextHeartbeatSeconds": answer.next_heartbeat_seconds,
     }
+    if not answer.applied:
+        shown["applied"] = False
     if answer.ignored:
         shown["ignored"] = named(answer.ignored)
     return shown
@@ -112,6 +118,14 @@ class BaselineOutput(CamelSerializer):
     error_rate = UsualOutput(allow_null=True)
 
 
+class RefusedOutput(CamelSerializer):
+    """Heartbeats that were refused since the last that was taken."""
+
+    count = serializers.IntegerField()
+    last_at = serializers.DateTimeField()
+    reason = serializers.CharField()
+
+
 class HealthOutput(CamelSerializer):
     device_id = StrictCharField()
     connectivity = serializers.ChoiceField(choices=["online", "offline"])
@@ -128,6 +142,10 @@ class HealthOutput(CamelSerializer):
     application_metrics = serializers.DictField()
     baseline = BaselineOutput(allow_null=True)
     baseline_samples = serializers.IntegerField()
+    refused_heartbeats = RefusedOutput(allow_null=True)
+    duplicate_identity_at = serializers.DateTimeField(
+        allow_null=True, help_text="when two boards were last heard under its identity"
+    )
 
 
 class MeanAndMaxOutput(CamelSerializer):

@@ -1,5 +1,6 @@
 """Routes of health."""
 
+from django.db import OperationalError
 from django.utils import timezone
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
@@ -19,9 +20,13 @@ from health.api.serializers import (
 )
 from health.services import history
 from health.services.heartbeats import latest_health, take_in_heartbeat
+from health.services.refusals import note_refused_heartbeat
 from hotswap.common.api.base import ApiView
 from hotswap.common.api.parsers import LenientJSONParser
 from hotswap.common.roles import Role
+
+# Statuses that say that the body is wrong.
+REFUSALS = (400, 413, 415)
 
 
 def find_device(device_id: str) -> Device:
@@ -41,6 +46,7 @@ class DeviceHealthView(ApiView):
 
     roles = {"GET": Role.VIEWER, "POST": Role.DEVICE}
     parser_classes = [LenientJSONParser]
+    caller: Device | None = None
 
     @extend_schema(responses=HealthOutput)
     def get(self, request: Request, device_id: str) -> Response:
@@ -50,9 +56,23 @@ class DeviceHealthView(ApiView):
     @extend_schema(request=HeartbeatInput, responses=HeartbeatOutput)
     def post(self, request: Request, device_id: str) -> Response:
         """Take in what can be used of a heartbeat, and name the rest."""
-        device = calling_device(request, device_id)
+        self.caller = device = calling_device(request, device_id)
         answer = take_in_heartbeat(device=device, body=request.data, now=timezone.now())
         return Response(heartbeat_output(answer))
+
+    def handle_exception(self, exc: Exception) -> Response:
+        """Count what is refused of a device that was let in: it was heard."""
+        response = super().handle_exception(exc)
+        if self.caller is None or response.status_code not in REFUSALS:
+            return response
+        reason = str(getattr(exc, "detail", "") or exc)
+        try:
+            note_refused_heartbeat(
+                device=self.caller, reason=reason, now=timezone.now()
+            )
+        except OperationalError as error:
+            return super().handle_exception(error)
+        return response
 
 
 class DeviceHistoryView(ApiView):

@@ -14,6 +14,7 @@ from django.utils.module_loading import import_string
 from devices.models import Device
 from devices.services.registry import record_running_firmware
 from health.baseline import Usual
+from health.boots import Place, Placement
 from health.choices import Verdict
 from health.evaluation import Limits, Sample, Suffering, judge
 from health.exceptions import HeartbeatRefusedError
@@ -23,7 +24,10 @@ from health.heartbeat import (
     UnusableHeartbeatError,
     read_heartbeat,
 )
+from health.metrics import FIELDS_IGNORED
 from health.models import DeviceState
+from health.services.boots import hold_back, place_heartbeat, remember_boots
+from health.services.refusals import refused_heartbeats
 from health.services.watching import (
     CONTACT_RESOLUTION,
     IS_NEW_POLL,
@@ -37,8 +41,7 @@ from health.services.watching import (
 from hotswap.common.api.lenient import Ignored
 from hotswap.common.rows import prepared_cursor
 
-PAST_BOOTS_KEPT = 8
-
+REFUSED = "its heartbeats are refused"
 # Judges a device that nobody watches: the defaults of the specification.
 DEFAULT_LIMITS = Limits(
     cpu_percent=95,
@@ -55,11 +58,13 @@ class HeartbeatAnswer:
     """What a device is told.
 
     Attributes:
+        applied: its heartbeat is what the server now shows of it.
         ignored: what was left out of its heartbeat.
     """
 
     update_available: bool
     next_heartbeat_seconds: int
+    applied: bool = True
     ignored: tuple[Ignored, ...] = ()
 
 
@@ -74,6 +79,8 @@ def take_in_heartbeat(*, device: Device, body: Any, now: datetime) -> HeartbeatA
     except UnusableHeartbeatError as error:
         raise HeartbeatRefusedError(str(error)) from None
     answer = record_heartbeat(device=device, beat=beat, now=now)
+    for each in ignored:
+        FIELDS_IGNORED.labels(each.code).inc()
     return replace(answer, ignored=tuple(ignored))
 
 
@@ -82,8 +89,8 @@ def record_heartbeat(
 ) -> HeartbeatAnswer:
     """Store a heartbeat, judge it, and say when the next one is due.
 
-    A heartbeat of a boot that a newer one has replaced is late mail: it is answered
-    and changes nothing.
+    One that does not come from the boot in which the device is, as far as can be told,
+    is a contact and changes nothing else; the answer says so (`health.boots`).
     """
     with transaction.atomic():
         state = locked_state(device.pk, now)
@@ -92,10 +99,14 @@ def record_heartbeat(
         )
         interval = _interval(state, is_deploying, now)
         answer = HeartbeatAnswer(available, int(interval.total_seconds()))
-        if beat.boot_id in state.past_boot_ids:
-            return answer
-        is_first_of_boot = _is_new_boot(state, beat)
-        _apply(state, beat, interval, now)
+        placement = place_heartbeat(state, beat, now)
+        if placement.place is Place.HELD_BACK:
+            hold_back(
+                device=device, state=state, beat=beat, placement=placement, now=now
+            )
+            return replace(answer, applied=False)
+        is_first_of_boot = placement.place is Place.NEW
+        _apply(state, beat, placement, interval, now)
         _store(_STORE, _ANEW, state, is_first_of_boot=is_first_of_boot)
         # Without a checksum it is not known what it runs, only what it is called; that
         # is worth as much as what a person said at the registration, and no more.
@@ -109,10 +120,6 @@ def record_heartbeat(
     return answer
 
 
-def _is_new_boot(state: DeviceState, beat: Heartbeat) -> bool:
-    return bool(beat.boot_id) and beat.boot_id != state.boot_id
-
-
 # What a heartbeat of the same boot and image may change.
 _CHANGED = (
     *("last_seen_at", "online_until", "last_heartbeat_at", "interval_seconds"),
@@ -123,13 +130,15 @@ _CHANGED = (
     *("breach", "breach_detail", "breach_at", "baseline_since", "baseline_samples"),
     *("baseline_cpu_mean", "baseline_cpu_variance", "baseline_memory_mean"),
     *("baseline_memory_variance", "baseline_error_samples", "baseline_error_mean"),
-    "baseline_error_variance",
+    *("baseline_error_variance", "boot_started_at", "heartbeat_sequence"),
 )
-# What the first one of a boot or image changes beside that.
+# What the first one of a boot or image, or after a refused one, changes beside that.
 _ANEW = (
     *_CHANGED,
-    *("boot_id", "past_boot_ids", "firmware_version", "firmware_checksum"),
-    *("image_since", "left_image_at", "other_slot_checksum"),
+    *("boot_id", "boot_count", "past_boots", "held_back"),
+    *("firmware_version", "firmware_checksum", "image_since", "left_image_at"),
+    *("refused_count", "refused_at", "refused_reason", "last_unreadable_at"),
+    "other_slot_checksum",
 )
 
 
@@ -176,6 +185,8 @@ def _store(
             {
                 **{name: getattr(state, name) for name in names},
                 "application_metrics": json.dumps(state.application_metrics),
+                "past_boots": json.dumps(state.past_boots),
+                "held_back": json.dumps(state.held_back),
                 "running": state.firmware_version,
                 "is_first_of_boot": is_first_of_boot,
                 "device": state.device_id,
@@ -207,27 +218,29 @@ def record_plain_heartbeat(
         is_available: a poll would bring that.
 
     Returns:
-        None if another was first, or if an image came that nobody ordered; nothing is
-        stored then.
+        None if another was first, if an image came that nobody ordered, or if the
+        heartbeat is held back; nothing is stored then.
     """
     interval = _interval(state, has_order, now)
     answer = HeartbeatAnswer(is_available, int(interval.total_seconds()))
-    if beat.boot_id in state.past_boot_ids:
-        return answer
+    placement = place_heartbeat(state, beat, now)
+    if placement.place is Place.HELD_BACK:
+        return None
     runs_another = (
         beat.firmware_checksum != device.firmware_checksum
         or beat.firmware_version != device.firmware_version
     )
     if runs_another and not has_order:
         return None
-    is_first_of_boot = _is_new_boot(state, beat)
+    is_first_of_boot = placement.place is Place.NEW
     is_usual = (
         not is_first_of_boot
+        and not state.refused_count
         and beat.firmware_checksum == state.firmware_checksum
         and beat.firmware_version == state.firmware_version
         and beat.other_slot_checksum in (None, state.other_slot_checksum)
     )
-    _apply(state, beat, interval, now)
+    _apply(state, beat, placement, interval, now)
     statement, names = (_STORE_USUAL, _CHANGED) if is_usual else (_STORE_IF_SAME, _ANEW)
     store = partial(
         _store,
@@ -269,7 +282,11 @@ def _interval(state: DeviceState, is_deploying: bool, now: datetime) -> timedelt
 
 
 def _apply(
-    state: DeviceState, beat: Heartbeat, interval: timedelta, now: datetime
+    state: DeviceState,
+    beat: Heartbeat,
+    placement: Placement,
+    interval: timedelta,
+    now: datetime,
 ) -> None:
     """Judge a heartbeat and put what it says into the state.
 
@@ -287,18 +304,15 @@ def _apply(
     ):
         # Nobody knows how it was meanwhile: what counts as proof begins anew.
         _forget_health(state)
-    is_new_boot = _is_new_boot(state, beat)
+    is_new_boot = placement.place is Place.NEW
     if is_new_boot:
-        if state.boot_id:
-            state.past_boot_ids = [*state.past_boot_ids, state.boot_id][
-                -PAST_BOOTS_KEPT:
-            ]
-        state.boot_id = beat.boot_id
         # Another agent may have come with the boot, one that cannot.
         state.other_slot_checksum = None
         _forget_health(state)
     if beat.other_slot_checksum is not None:
         state.other_slot_checksum = beat.other_slot_checksum
+    remember_boots(state, placement)
+    state.refused_count, state.refused_at, state.refused_reason = 0, None, ""
     version, checksum = _image(state, beat, is_new_boot=is_new_boot)
     if checksum != state.firmware_checksum:
         state.image_since = now
@@ -337,6 +351,8 @@ def _apply(
         # It speaks neither for the device nor against it.
         state.verdict = Verdict.UNKNOWN
         state.verdict_reason = f"it does not say its {beat.missing}"
+        if checksum in ("", state.watch_checksum):
+            state.last_unreadable_at = now
     else:
         state.healthy_since, state.healthy_at = state.healthy_since or now, now
         state.healthy_count += 1
@@ -466,18 +482,30 @@ def _connectivity(state: DeviceState | None, now: datetime) -> dict[str, Any]:
     }
 
 
+def current_verdict(state: DeviceState, now: datetime) -> tuple[str, str]:
+    """Return the verdict on a device as it is now, and the reason."""
+    if state.online_until <= now:
+        return Verdict.UNKNOWN.value, "it is offline"
+    if state.refused_count:
+        return Verdict.UNKNOWN.value, REFUSED
+    return state.verdict, state.verdict_reason
+
+
 def latest_health(device: Device, now: datetime) -> dict[str, Any]:
     """Return the health of a device as the specification shows it.
 
     Source: specification, Health Monitoring.
     """
     state = DeviceState.objects.filter(device_id=device.pk).first()
+    refused = refused_heartbeats(state)
     if state is None or state.last_heartbeat_at is None:
         return {
             "deviceId": device.device_id,
             **_connectivity(state, now),
             "status": Verdict.UNKNOWN.value.capitalize(),
-            "reason": "it has never reported",
+            "reason": "its heartbeats are refused"
+            if refused
+            else "it has never reported",
             "firmwareVersion": device.firmware_version,
             "cpuUsage": None,
             "memoryUsage": None,
@@ -486,10 +514,10 @@ def latest_health(device: Device, now: datetime) -> dict[str, Any]:
             "applicationMetrics": {},
             "baseline": None,
             "baselineSamples": 0,
+            "refusedHeartbeats": refused,
+            "duplicateIdentityAt": None,
         }
-    is_silent = state.online_until <= now
-    verdict = Verdict.UNKNOWN.value if is_silent else state.verdict
-    reason = "it is offline" if is_silent else state.verdict_reason
+    verdict, reason = current_verdict(state, now)
     return {
         "deviceId": device.device_id,
         **_connectivity(state, now),
@@ -503,4 +531,6 @@ def latest_health(device: Device, now: datetime) -> dict[str, Any]:
         "applicationMetrics": state.application_metrics,
         "baseline": baseline_of(state),
         "baselineSamples": state.baseline_samples,
+        "refusedHeartbeats": refused,
+        "duplicateIdentityAt": state.duplicate_at,
     }

@@ -10,7 +10,9 @@ import pytest
 from django.utils import timezone
 
 from devices.models import Device
+from health.models import DeviceState
 from health.services.heartbeats import record_heartbeat
+from health.services.refusals import note_refused_heartbeat
 from tests.console.conftest import ConsoleClient
 from tests.devices.factories import DeviceFactory
 from tests.health.factories import HeartbeatFactory
@@ -104,3 +106,43 @@ def test_a_metric_that_was_not_reported_is_said_to_be_missing(
     page = shown(viewer_client, device, metric="former")
 
     assert "It did not report former in this time." in page
+
+
+def test_what_a_device_does_not_say_is_not_reported(
+    viewer_client: ConsoleClient, device: Device
+) -> None:
+    beats(device, 1, cpu_usage=None, memory_usage=None, uptime=None)
+
+    page = shown(viewer_client, device)
+
+    assert "it does not say its CPU and memory" in page
+    assert page.count("<dd>not reported</dd>") == 3
+
+
+def test_refused_heartbeats_are_shown_with_their_reason(
+    viewer_client: ConsoleClient, device: Device
+) -> None:
+    beats(device, 1)
+    for _ in range(2):
+        note_refused_heartbeat(
+            device=device, reason="malformed JSON", now=timezone.now()
+        )
+
+    page = shown(viewer_client, device)
+
+    assert "2 heartbeats refused since the last that was taken" in page
+    assert "nothing that it sends can be used: malformed JSON" in page
+    assert "its heartbeats are refused;" in page
+
+
+def test_a_second_board_is_shown_for_a_week(
+    viewer_client: ConsoleClient, device: Device
+) -> None:
+    beats(device, 1)
+    states = DeviceState.objects.filter(device=device)
+    states.update(duplicate_at=timezone.now() - timedelta(days=6))
+    lately = shown(viewer_client, device)
+    states.update(duplicate_at=timezone.now() - timedelta(days=8))
+
+    assert "Two boards have its identity" in lately
+    assert "Two boards have its identity" not in shown(viewer_client, device)

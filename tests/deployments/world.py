@@ -233,6 +233,7 @@ class ScriptedDevice:
     ) -> bool:
         """Report on the order at hand."""
         assert self.order is not None
+        fields.setdefault("boot_id", self.boot_id)
         if sequence is None:
             self.sequence += 1
             sequence = self.sequence
@@ -244,7 +245,6 @@ class ScriptedDevice:
                 sequence=sequence,
                 status=ReportStatus(status),
                 body={"sequence": sequence, "status": status},
-                boot_id=self.boot_id,
                 **fields,
             ),
             now=self.world.now,
@@ -261,12 +261,12 @@ class ScriptedDevice:
         self.boot += 1
         self.runs = firmware
 
-    def work(self) -> None:
+    def work(self, **fields: Any) -> None:
         """Report every step up to the reboot."""
         for status in ("downloading", "verifying", "installing"):
-            self.report(status)
+            self.report(status, **fields)
         if self.order and self.order["rebootRequired"]:
-            self.report("rebooting")
+            self.report("rebooting", **fields)
 
     def go_through(self) -> None:
         """Carry the order out, honestly, up to the claim."""

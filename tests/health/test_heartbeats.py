@@ -130,6 +130,8 @@ def test_health_reads_as_in_the_specification(
         "applicationMetrics": {"sensorReadings": 1000, "errorRate": 0.01},
         "baseline": None,
         "baselineSamples": 1,
+        "refusedHeartbeats": None,
+        "duplicateIdentityAt": None,
     }
 
 
@@ -454,11 +456,13 @@ def test_late_mail_of_a_boot_that_is_over_changes_nothing(device: Device) -> Non
     beat(device, 10, boot_id="two", firmware_version="2.0.0", firmware_checksum=NEW)
     before = state_of(device)
 
-    answer = beat(device, 20, boot_id="one", cpu_usage=99.0)
+    answer = beat(device, 20, boot_id="one", cpu_usage=99.0, uptime=105)
 
     after = state_of(device)
     device.refresh_from_db()
     assert answer.next_heartbeat_seconds == 300
+    assert not answer.applied
+    assert after.last_seen_at == at(20)
     assert after.boot_id == "two"
     assert after.last_heartbeat_at == before.last_heartbeat_at
     assert after.cpu_percent == before.cpu_percent
@@ -469,7 +473,9 @@ def test_the_last_eight_boots_are_known(device: Device) -> None:
     for number in range(12):
         beat(device, number, boot_id=f"boot-{number}")
 
-    assert state_of(device).past_boot_ids == [f"boot-{n}" for n in range(3, 11)]
+    past = [each[0] for each in state_of(device).past_boots]
+    assert past == [f"boot-{n}" for n in range(3, 11)]
+    assert state_of(device).boot_count == 12
 
 
 def test_a_new_boot_or_image_starts_with_a_clean_slate(device: Device) -> None:

@@ -86,12 +86,13 @@ def test_the_smallest_numbers_are_kept(
     assert len(viewer.get(path).json()["points"]) == 1
 
 
-def test_late_mail_of_a_former_boot_is_not_kept(device: Device) -> None:
-    beat(device, 0, boot_id="one")
-    beat(device, 1, boot_id="two")
-    beat(device, 2, boot_id="one")
+def test_late_mail_of_a_former_boot_is_kept_at_its_own_time(device: Device) -> None:
+    beat(device, 0, boot_id="one", uptime=100)
+    beat(device, 50, boot_id="two", uptime=5)
+    beat(device, 60, boot_id="one", uptime=130)
 
-    assert Reading.objects.filter(device_id=device.pk).count() == 2
+    readings = Reading.objects.filter(device_id=device.pk).order_by("at")
+    assert [each.at for each in readings] == [at(0), at(30), at(50)]
 
 
 def test_two_heartbeats_of_one_moment_are_no_error(device: Device) -> None:

@@ -201,9 +201,12 @@ def test_a_heartbeat_of_another_boot_begins_anew_and_late_mail_changes_nothing(
     late = caller.post("/devices/quick-device/health", BEAT)
 
     assert late.status_code == 200
+    assert late.json()["applied"] is False
     state = DeviceState.objects.get(device=device)
     assert state.boot_id == "boot-2"
-    assert state.past_boot_ids == ["boot-1"]
+    assert [each[0] for each in state.past_boots] == ["boot-1"]
+    again = caller.post("/devices/quick-device/health", BEAT, headers=long_way(caller))
+    assert shape(late) == shape(again)
 
 
 def test_a_device_that_is_planned_for_gets_its_order() -> None:

@@ -3,6 +3,8 @@
 Rules:
 - A device is proved by what it shows after its claim, never by the claim.
 - Bad news is looked at before good news.
+- Where the server hears a device and understands nothing, it knows nothing of its
+  image: that waits for a person, and nothing is taken back.
 - Orders that a device is reporting on right now are skipped and found a second later.
 - A device that fails goes back if it runs, or may run, the new image; one whose
   heartbeats show its former image stays where it is, and so does one that would have
@@ -19,6 +21,7 @@ from deployments.services.sweeps.failure import (
     fail_reported,
     fail_timed_out,
     fail_unproved,
+    find_unreadable,
 )
 from deployments.services.sweeps.plans import (
     fail_vanished,
@@ -48,6 +51,7 @@ __all__ = [
     "fail_timed_out",
     "fail_unproved",
     "fail_vanished",
+    "find_unreadable",
     "give_up_returns",
     "prove",
     "recall_strays",

@@ -1,5 +1,6 @@
 """Fail orders, and say where each device goes next."""
 
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -12,9 +13,11 @@ from deployments.services.log import INTO_LOG
 from deployments.services.sweeps.statements import (
     HAS_REBOOTED,
     IS_LOCKED,
+    IS_UNREADABLE,
     LOCKED_SAID,
     RUNS_ORDERED,
     SHOWS_FORMER,
+    WHY_UNREADABLE,
     row,
 )
 
@@ -32,6 +35,7 @@ def fail(
     values: dict[str, Any] | None = None,
     joins: bool = False,
     late_event: NotifiedEvent = NotifiedEvent.BREACHED,
+    spares_image: str = "false",
 ) -> int:
     """Fail the orders that a condition names, and say where each device goes next.
 
@@ -46,6 +50,8 @@ def fail(
             state of the device, perhaps missing) and `f` (the ordered firmware).
         joins: as in `tell_devices`.
         late_event: what is notified of installs that fail after the deployment's end.
+        spares_image: SQL like `which`: nothing speaks against the image of these
+            installs, so that it stays where it is and does not count as a fault.
 
     Returns:
         How many orders failed.
@@ -58,7 +64,8 @@ def fail(
                    COALESCE({SHOWS_FORMER}, false) AS is_former,
                    u.installing_at IS NOT NULL OR u.rebooting_at IS NOT NULL
                        OR u.claimed_at IS NOT NULL AS may_run,
-                   u.closed_at IS NOT NULL AS was_proved
+                   u.closed_at IS NOT NULL AS was_proved,
+                   COALESCE({spares_image}, false) AS is_spared
             FROM deployments_update u
             JOIN deployments_target t ON t.id = u.target_id
             JOIN firmware_firmware f ON f.id = u.firmware_id
@@ -73,12 +80,12 @@ def fail(
             FROM hit WHERE u.id = hit.id
             RETURNING u.target_id
         ), aimed AS (
-            SELECT t.id, hit.code, hit.message, hit.kind,
+            SELECT t.id, hit.code, hit.message, hit.kind, hit.is_spared,
                 CASE
                     WHEN hit.kind = 'rollback' AND hit.code <> %(refused)s
                          AND t.rollback_attempt < %(attempts)s
                         THEN 'rolling_back'
-                    WHEN hit.kind = 'rollback' THEN 'failed'
+                    WHEN hit.kind = 'rollback' OR hit.is_spared THEN 'failed'
                     WHEN NOT hit.was_proved AND t.attempt < %(attempts)s
                          AND NOT hit.code = ANY(%(final)s)
                          AND NOT hit.code = ANY(%(breaches)s)
@@ -89,6 +96,7 @@ def fail(
                 END AS next_status,
                 CASE
                     WHEN hit.kind <> 'install' OR NOT hit.may_run OR hit.is_former
+                         OR hit.is_spared
                         THEN ''
                     WHEN t.from_firmware_id IS NULL
                         THEN '; its former image is not on the server'
@@ -119,7 +127,8 @@ def fail(
                 updated_at = %(now)s
             FROM aimed WHERE t.id = aimed.id
             RETURNING t.deployment_id, t.device_id, t.stage_number,
-                      aimed.next_status, aimed.kind, aimed.code, t.message
+                      aimed.next_status, aimed.kind, aimed.code, aimed.is_spared,
+                      t.message
         ), counted AS (
             INSERT INTO deployments_quarantine AS q
                 (device_id, firmware_id, failures, last_code, updated_at,
@@ -128,7 +137,7 @@ def fail(
                    CASE WHEN %(quarantine)s = 1 THEN %(now)s::timestamptz END
             FROM moved
             WHERE kind = 'install' AND next_status IN ('failed', 'rolling_back')
-              AND code = ANY(%(faults)s) AND %(quarantine)s > 0
+              AND code = ANY(%(faults)s) AND %(quarantine)s > 0 AND NOT is_spared
             ORDER BY device_id
             ON CONFLICT (device_id, firmware_id) DO UPDATE
             SET failures = q.failures + 1, last_code = EXCLUDED.last_code,
@@ -251,6 +260,10 @@ def fail_timed_out(deployment: Deployment, now: datetime, awake_since: datetime)
     )
 
 
+# From when a claim is to be proved: time in which the device was not understood does
+# not count, unless the deployment is to end.
+CLOCK = """GREATEST(u.claimed_at, %(awake)s,
+    CASE WHEN NOT %(cancels)s THEN s.last_unreadable_at END)"""
 # It shows the ordered image, from a boot that may count.
 SHOWS_ORDERED = f"""COALESCE(s.last_heartbeat_at >= u.claimed_at
     AND {RUNS_ORDERED} AND {HAS_REBOOTED}, false)"""
@@ -275,23 +288,31 @@ def fail_unproved(deployment: Deployment, now: datetime, awake_since: datetime) 
     While it is merely silent, or not healthy for long enough, another order would not
     help it: it is waited for, as long as `give_up_returns` allows.
 
+    An install on a device that is heard and not understood does not fail by that:
+    nothing is known of its health (`find_unreadable`), and once it is understood it
+    has its whole time. Where the deployment is being cancelled it ends, and the image
+    stays where it is.
+
     Source: design, A claim is not a proof (`not_proven`); FR-FW-005, Rollback Triggers.
     """
     values = {
         "patience": deployment.proof_patience,
         "awake": awake_since,
         "settling": deployment.settling_patience,
+        "cancels": deployment.cancel_requested_at is not None,
     }
     failed = fail(
         deployment,
         now,
         which=f"""u.closed_at IS NULL AND u.claimed_at IS NOT NULL
-            AND GREATEST(u.claimed_at, %(awake)s) + %(patience)s < %(now)s
-            AND CASE WHEN u.kind = 'install' THEN NOT {SHOWS_ORDERED}
+            AND {CLOCK} + %(patience)s < %(now)s
+            AND CASE WHEN u.kind = 'install'
+                     THEN NOT {SHOWS_ORDERED} AND (%(cancels)s OR NOT {IS_UNREADABLE})
                      ELSE s.last_heartbeat_at >= u.claimed_at
                           AND NOT ({RUNS_ORDERED} AND {HAS_REBOOTED}) END""",
         code="'not_proven'",
         message=f"""CASE
+            WHEN {IS_UNREADABLE} THEN {WHY_UNREADABLE}
             WHEN s.last_heartbeat_at IS NULL OR s.last_heartbeat_at < u.claimed_at
                 THEN 'no heartbeat since its claim'
             WHEN NOT {RUNS_ORDERED}
@@ -299,30 +320,70 @@ def fail_unproved(deployment: Deployment, now: datetime, awake_since: datetime) 
                     WHEN s.firmware_version = f.version
                         THEN 'other bytes that it calls the same'
                     ELSE s.firmware_version END
-            WHEN u.boot_id_before = ''
+            WHEN u.boot_id_before = '' AND u.boot_count_before IS NULL
                 THEN 'its boot before the update is not known'
             ELSE 'it has not rebooted' END""",
         values=values,
+        spares_image=IS_UNREADABLE,
     )
     return failed + fail(
         deployment,
         now,
         which=f"""u.closed_at IS NULL AND u.claimed_at IS NOT NULL
             AND u.kind = 'install' AND s.watch_id = u.id AND s.breach = ''
-            AND GREATEST(u.claimed_at, %(awake)s) + %(settling)s < %(now)s
+            AND {CLOCK} + %(settling)s < %(now)s
             AND {SHOWS_ORDERED} AND NOT {IS_BREACHING}
+            AND (%(cancels)s OR NOT {IS_UNREADABLE})
             -- A healthy spell that began in time may still become the proof.
             AND (s.healthy_since IS NULL
-                 OR s.healthy_since > GREATEST(u.claimed_at, %(awake)s) + %(settling)s
-                 OR GREATEST(u.claimed_at, %(awake)s) + %(settling)s + %(patience)s
+                 OR s.healthy_since > {CLOCK} + %(settling)s
+                 OR {CLOCK} + %(settling)s + %(patience)s
                      < %(now)s)""",
         code="'unhealthy'",
-        message="""CASE WHEN s.healthy_count < %(beats)s
+        message=f"""CASE WHEN {IS_UNREADABLE} THEN {WHY_UNREADABLE}
+            WHEN s.healthy_count < %(beats)s
                 AND s.healthy_since + %(patience)s < %(now)s
             THEN 'too few heartbeats since its claim'
             ELSE 'it did not stay healthy for the confirmation window' END""",
         values=values | {"beats": deployment.criteria.heartbeats_required},
+        spares_image=IS_UNREADABLE,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """Devices of which no proof can come: how many, and why one of them."""
+
+    devices: int
+    reason: str
+
+
+def find_unreadable(
+    deployment: Deployment, now: datetime, awake_since: datetime
+) -> Unreadable | None:
+    """Find the installs that might have been proved by now, were they understood.
+
+    Whoever resumes the deployment gives them their time once more.
+    """
+    found = row(
+        f"""
+        SELECT count(*), min({WHY_UNREADABLE})
+        FROM deployments_update u
+        JOIN firmware_firmware f ON f.id = u.firmware_id
+        JOIN health_devicestate s ON s.device_id = u.device_id
+        WHERE u.deployment_id = %(deployment)s AND u.closed_at IS NULL
+          AND u.kind = 'install' AND u.claimed_at IS NOT NULL
+          AND GREATEST(u.claimed_at, %(since)s) + %(patience)s < %(now)s
+          AND {IS_UNREADABLE}
+        """,
+        {
+            "deployment": deployment.pk,
+            "now": now,
+            "since": max(awake_since, deployment.resumed_at or awake_since),
+            "patience": deployment.proof_patience,
+        },
+    )
+    return Unreadable(*found) if found[0] else None
 
 
 def fail_fallen_back(deployment: Deployment, now: datetime) -> int:

@@ -16,10 +16,24 @@ RUNS_ORDERED = "(s.firmware_checksum = f.sha256)"
 WRONG_LABEL = """(CASE WHEN s.firmware_version IN ('', f.version) THEN ''
     ELSE 'it runs the ordered bytes and calls them ' || s.firmware_version
          || ' instead of ' || f.version END)"""
-# It shows another boot than before the order.
-IS_NEW_BOOT = "(u.boot_id_before <> '' AND s.boot_id <> u.boot_id_before)"
+# It shows another boot than before the order: another id, or the same one begun anew.
+IS_NEW_BOOT = """(
+    (u.boot_id_before <> '' AND s.boot_id NOT IN ('', u.boot_id_before))
+    OR s.boot_count > COALESCE(u.boot_count_before, 2147483647)
+)"""
 # It has rebooted, where it had to.
 HAS_REBOOTED = f"(NOT u.reboot_required OR {IS_NEW_BOOT})"
+# The server hears the device since its claim and cannot tell how it is: its heartbeats
+# are refused, or do not say what proof needs. That speaks neither for its image nor
+# against it.
+IS_UNREADABLE = """COALESCE(s.online_until > %(now)s AND (
+    s.refused_count > 0 AND s.refused_at >= u.claimed_at
+    OR s.last_heartbeat_at >= u.claimed_at AND s.verdict = 'unknown'
+        AND s.breach = '' AND s.firmware_checksum IN ('', f.sha256)
+), false)"""
+WHY_UNREADABLE = """(CASE WHEN s.refused_count > 0
+    THEN 'its heartbeats are refused: ' || s.refused_reason
+    ELSE s.verdict_reason END)"""
 # The device is on its former image and stays there: by a heartbeat newer than the last
 # thing it said about the order, and, once it has begun to install, either after another
 # boot or after its own word that it gave up. Until then it may still boot the new one.
