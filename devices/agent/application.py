@@ -47,13 +47,14 @@ class ApplicationError(Exception):
 class Measurement:
     """What was seen of the application since the last look.
 
-    Percentages are 0-100: of one core, and of the device's memory. `metrics` is empty
+    Percentages are 0-100: of one core, and of the device's memory; None where they
+    could not be read, as an unknown load is not a low one. `metrics` is empty
     until the program has written some; `metrics_age_seconds` is how long ago they were
     last seen to change.
     """
 
-    cpu_percent: float
-    memory_percent: float
+    cpu_percent: float | None
+    memory_percent: float | None
     metrics: Mapping[str, float]
     metrics_age_seconds: float | None
 

@@ -125,10 +125,13 @@ class Heart:
         if age is not None:
             metrics["metricsAgeSeconds"] = age
         news = {} if kept in (None, self._told_kept) else {"otherSlotChecksum": kept}
-        return {
-            **news,
+        measured = {
             "cpuUsage": seen.cpu_percent,
             "memoryUsage": seen.memory_percent,
+        }
+        return {
+            **news,
+            **{name: value for name, value in measured.items() if value is not None},
             "uptime": int(self.uptime_seconds()),
             "bootId": self.boot_id,
             "firmwareVersion": image.version,

@@ -30,8 +30,7 @@ class SystemApplication:
     metrics_file: Path | None = None
     _metrics_age: FileAge | None = field(init=False, default=None)
     _stamp_at_start: Stamp = field(init=False, default=())
-    _busy: int = field(init=False, default=0)
-    _total: int = field(init=False, default=0)
+    _ticks: tuple[int, int] | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         """Watch the metrics file, if there is one."""
@@ -42,7 +41,7 @@ class SystemApplication:
         """See `Application`: note from when on metrics are this boot's."""
         if self.metrics_file is not None:
             self._stamp_at_start = stamp_of(self.metrics_file)
-        self._busy, self._total = _cpu_ticks()
+        self._ticks = _cpu_ticks()
 
     def stop(self) -> None:
         """See `Application`."""
@@ -69,10 +68,7 @@ class SystemApplication:
 
     def measure(self) -> Measurement:
         """See `Application`."""
-        busy, total = _cpu_ticks()
-        elapsed = max(total - self._total, 1)
-        cpu_percent = (busy - self._busy) / elapsed * 100
-        self._busy, self._total = busy, total
+        before, self._ticks = self._ticks, _cpu_ticks()
         metrics: dict[str, float] = {}
         age_seconds = None
         if self.metrics_file is not None:
@@ -80,28 +76,38 @@ class SystemApplication:
         if self._metrics_age is not None:
             age_seconds = self._metrics_age.seconds()
         return Measurement(
-            cpu_percent=round(min(100.0, max(0.0, cpu_percent)), 2),
+            cpu_percent=_cpu_percent(before, self._ticks),
             memory_percent=_memory_percent(),
             metrics=metrics,
             metrics_age_seconds=None if age_seconds is None else round(age_seconds, 1),
         )
 
 
-def _cpu_ticks() -> tuple[int, int]:
-    """Give the busy and all ticks of all cores since the boot."""
+def _cpu_percent(
+    before: tuple[int, int] | None, after: tuple[int, int] | None
+) -> float | None:
+    """Give the share of busy ticks between two looks, None if one of them failed."""
+    if before is None or after is None:
+        return None
+    busy, total = after[0] - before[0], after[1] - before[1]
+    return round(min(100.0, max(0.0, busy / max(total, 1) * 100)), 2)
+
+
+def _cpu_ticks() -> tuple[int, int] | None:
+    """Give the busy and all ticks of all cores since the boot, None if unreadable."""
     try:
         line = _STAT.read_text(encoding="ascii").splitlines()[0]
         ticks = [int(word) for word in line.split()[1:9]]
     except (OSError, ValueError, IndexError):
-        return 0, 0
+        return None
     return sum(ticks) - sum(ticks[each] for each in _IDLE_FIELDS), sum(ticks)
 
 
-def _memory_percent() -> float:
+def _memory_percent() -> float | None:
     try:
         lines = _MEMINFO.read_text(encoding="ascii").splitlines()
         sizes = {line.partition(":")[0]: int(line.split()[1]) for line in lines}
         used = 1 - sizes["MemAvailable"] / sizes["MemTotal"]
     except (OSError, ValueError, IndexError, KeyError, ZeroDivisionError):
-        return 0.0
+        return None
     return round(used * 100, 2)
