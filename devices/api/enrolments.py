@@ -11,12 +11,16 @@ from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from devices.api.serializers import DeviceIdField, RegionField, TagsField
+from devices.api.serializers import (
+    DeviceIdField,
+    RegionField,
+    SaidVersionField,
+    TagsField,
+)
 from devices.choices import EnrolmentStatus, TokenStatus
 from devices.models import EnrolmentRequest, EnrolmentToken
 from devices.services import enrolment
 from devices.services.enrolment import Applicant, Enrolled
-from firmware.api.serializers import VersionField
 from hotswap.common.api.base import ApiView, ListView, acting_person
 from hotswap.common.api.idempotency import idempotent
 from hotswap.common.api.serializers import (
@@ -95,7 +99,7 @@ class EnrolmentInput(CamelSerializer):
     model = StrictCharField(max_length=64)
     region = RegionField(required=False)
     tags = TagsField(required=False)
-    firmware_version = VersionField(required=False)
+    firmware_version = SaidVersionField(required=False, allow_blank=True)
     secret = StrictRegexField(
         MADE_BY_DEVICE,
         error_messages={"invalid": "must be 32 to 256 printable ASCII characters"},

@@ -18,6 +18,8 @@ from devices.services.certificates import MAX_PEM_CHARACTERS
 from devices.services.groups import RulePreview
 from devices.timezones import ZONE_TAG, unknown_zone, zone_named
 from firmware.api.serializers import VersionField
+from firmware.versions import MAX_LENGTH
+from hotswap.common.api.lenient import clean_text
 from hotswap.common.api.serializers import (
     CamelSerializer,
     StrictBooleanField,
@@ -114,6 +116,13 @@ class RegionField(StrictChoiceField):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(choices=settings.REGIONS, **kwargs)
+
+
+class SaidVersionField(StrictCharField):
+    """What a device calls the image that it runs: any text, cut at its length."""
+
+    def to_internal_value(self, data: Any) -> str:
+        return clean_text(super().to_internal_value(data))[:MAX_LENGTH]
 
 
 class DeviceChangesInput(CamelSerializer):

@@ -282,7 +282,7 @@ def test_wrong_tokens_are_counted_and_then_refused_for_a_while(settings: Any) ->
         ("region", "MOON"),
         ("tags", {"a": 1}),
         ("tags", {"timezone": "CET/CEST"}),
-        ("firmwareVersion", "v" * 65),
+        ("firmwareVersion", 1),
         ("surprise", 1),
     ],
 )
@@ -293,6 +293,20 @@ def test_a_field_that_is_no_good_is_400(field: str, value: Any) -> None:
 
     document = problem_of(response, 400)
     assert any(pointer.startswith(f"/{field}") for pointer in pointers(document))
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [("one", "one"), (" 1.0 b\n", "1.0 b"), ("", ""), ("v" * 70, "v" * 64)],
+)
+def test_a_device_calls_its_image_as_it_likes(said: str, kept: str) -> None:
+    token = EnrolmentTokenFactory.create(needs_approval=False)
+
+    response = ask(token, firmwareVersion=said)
+
+    assert response.status_code == 201
+    device = Device.objects.get(device_id=response.json()["deviceId"])
+    assert (device.firmware_version, device.version_key) == (kept, "")
 
 
 def test_an_unknown_model_is_422() -> None:
