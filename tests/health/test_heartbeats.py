@@ -117,8 +117,10 @@ def test_health_reads_as_in_the_specification(
     shown = viewer.get(path).json()
 
     assert answer.json() == {"updateAvailable": False, "nextHeartbeatSeconds": 300}
-    last = datetime.fromisoformat(shown.pop("lastHeartbeat"))
-    assert abs(timezone.now() - last) < timedelta(minutes=1)
+    for name in ("lastHeartbeat", "lastSeenAt"):
+        last = datetime.fromisoformat(shown.pop(name))
+        assert abs(timezone.now() - last) < timedelta(minutes=1)
+    assert shown.pop("baseline")["confidence"] == "low"
     assert shown == {
         "deviceId": device.device_id,
         "status": "Healthy",
@@ -128,7 +130,7 @@ def test_health_reads_as_in_the_specification(
         "memoryUsage": 58.4,
         "uptime": 86400,
         "applicationMetrics": {"sensorReadings": 1000, "errorRate": 0.01},
-        "baseline": None,
+        "connectivity": "online",
         "baselineSamples": 1,
         "refusedHeartbeats": None,
         "duplicateIdentityAt": None,

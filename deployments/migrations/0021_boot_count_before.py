@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("deployments", "0019_fleets_and_holds"),
+        ("deployments", "0020_newest_rollbacks"),
     ]
 
     operations = [

@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("health", "0007_partial_heartbeats"),
+        ("health", "0008_partial_heartbeats"),
     ]
 
     operations = [

@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("health", "0006_other_slot"),
+        ("health", "0007_unwell_devices"),
     ]
 
     operations = [
