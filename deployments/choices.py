@@ -326,6 +326,11 @@ class NotifiedEvent(models.TextChoices):
     FELL_BACK = "device.fell_back", "Device fell back"
     BREACHED = "device.breached", "Device went back after the end"
     DUPLICATE_IDENTITY = "device.duplicate_identity", "Two devices with one identity"
+    OFFLINE = "device.offline", "Device offline"
+    ONLINE = "device.online", "Device online again"
+    UNHEALTHY = "device.unhealthy", "Device unhealthy"
+    HEALTHY = "device.healthy", "Device healthy again"
+    ANOMALY = "device.anomaly", "Device far from its usual"
 
 
 # What somebody should look into: a new mail recipient or gateway is told of these,

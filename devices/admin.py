@@ -5,6 +5,7 @@ reached through the reverse relations, and its history through a hook, so that n
 here imports those apps.
 """
 
+import itertools
 import json
 from datetime import datetime, timedelta
 from typing import Any, cast
@@ -725,7 +726,15 @@ class DeviceAdmin(ConsoleAdmin):
                 "-offered_at"
             )[:SHOWN_ORDERS]
         )
-        events = obj.event_set.select_related("deployment").order_by("-id")
+        # Of its deployments, and of its own.
+        events = sorted(
+            itertools.chain(
+                obj.event_set.order_by("-id")[:SHOWN_EVENTS],
+                obj.health_events.order_by("-id")[:SHOWN_EVENTS],
+            ),
+            key=lambda event: event.at,
+            reverse=True,
+        )
         return {
             "status": device_pill(obj),
             "state": state,

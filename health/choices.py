@@ -19,6 +19,16 @@ class Trigger(models.TextChoices):
     ERROR_RATE = "error_rate"
 
 
+class HealthEvent(models.TextChoices):
+    """What happens to a device by itself; the words never change."""
+
+    OFFLINE = "device.offline"
+    ONLINE = "device.online"
+    UNHEALTHY = "device.unhealthy"
+    HEALTHY = "device.healthy"
+    ANOMALY = "device.anomaly"
+
+
 class SecureBoot(models.TextChoices):
     ENABLED = "enabled"
     DISABLED = "disabled"

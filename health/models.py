@@ -9,11 +9,12 @@ Rules:
   counted against them live on the row.
 """
 
+from django.contrib.postgres.indexes import BrinIndex
 from django.db import models
 
 from devices.models import Device
 from health.baseline import PRIOR_CPU, PRIOR_ERRORS, PRIOR_MEMORY, Usual
-from health.choices import SecureBoot, Trigger, Verdict
+from health.choices import HealthEvent, SecureBoot, Trigger, Verdict
 
 # What the agent reports where it cannot tell what runs.
 UNKNOWN_CHECKSUM = "0" * 64
@@ -42,6 +43,13 @@ class DeviceState(models.Model):
     )
     poll_interval_seconds = models.PositiveIntegerField(
         default=60, help_text="after which it was told to ask again"
+    )
+
+    announced_offline_at = models.DateTimeField(
+        null=True, help_text="empty: as far as was announced, it is online"
+    )
+    announced_unhealthy_at = models.DateTimeField(
+        null=True, help_text="empty: as far as was announced, nothing is wrong with it"
     )
 
     boot_id = models.CharField(max_length=64, blank=True)
@@ -111,6 +119,12 @@ class DeviceState(models.Model):
     breach = models.CharField(max_length=10, choices=Trigger.choices, blank=True)
     breach_detail = models.CharField(max_length=200, blank=True)
     breach_at = models.DateTimeField(null=True)
+    anomaly = models.CharField(
+        max_length=200,
+        blank=True,
+        help_text="the first of the watch: what was far from usual, and how sure it is",
+    )
+    announced_anomaly_at = models.DateTimeField(null=True)
     left_image_at = models.DateTimeField(
         null=True, help_text="when it ceased to run the image that is watched"
     )
@@ -193,6 +207,33 @@ class DeviceState(models.Model):
             self.baseline_error_variance,
             PRIOR_ERRORS,
         )
+
+
+class DeviceEvent(models.Model):
+    """One line of a device's own log, kept as long as the history of heartbeats."""
+
+    # Written for devices whose rows were just read, 100,000 at once; erasure leaves the
+    # row of a device.
+    device = models.ForeignKey(
+        Device,
+        on_delete=models.CASCADE,
+        related_name="health_events",
+        db_index=False,
+        db_constraint=False,
+    )
+    at = models.DateTimeField()
+    level = models.CharField(max_length=7)
+    event = models.CharField(max_length=40, choices=HealthEvent.choices)
+    message = models.CharField(max_length=200)
+
+    class Meta:
+        indexes = [
+            models.Index(fields=["device", "-id"], name="device_event_newest"),
+            BrinIndex(fields=["at"], name="device_event_age"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.event} of {self.device_id}"
 
 
 class Reading(models.Model):

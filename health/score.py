@@ -10,14 +10,24 @@ Rules:
   has wider spreads, and whoever shows the anomaly says how sure it is.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from health.baseline import Usual
+from hotswap.common.words import counted
 
 SPREADS = 4.0
 CPU_FLOOR = 20.0
 MEMORY_FLOOR = 15.0
 ERROR_FLOOR = 0.05
+
+
+# Of CPU, memory and error rate: name, floor, only above, and what makes percent of it.
+JUDGED = (
+    ("CPU", CPU_FLOOR, False, 1),
+    ("memory", MEMORY_FLOOR, False, 1),
+    ("error rate", ERROR_FLOOR, True, 100),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,3 +65,24 @@ def is_anomalous(
     if only_above and distance < 0:
         return False
     return abs(distance) >= max(floor, SPREADS * usual.spread)
+
+
+def describe_anomalies(values: Sequence[tuple[float | None, Usual]]) -> str:
+    """Say which values are far from what is usual, and how sure that is.
+
+    Args:
+        values: CPU, memory and error rate, None where nothing was said, each with what
+            is usual for it.
+
+    Returns:
+        A sentence for people; "" where there is nothing to say.
+    """
+    return "; ".join(
+        f"{name} {scale * value:.1f} %, usually {scale * usual.mean:.1f} % "
+        f"({usual.confidence} confidence, {counted(usual.samples, 'report')})"
+        for (name, floor, only_above, scale), (value, usual) in zip(
+            JUDGED, values, strict=True
+        )
+        if value is not None
+        and is_anomalous(value, usual, floor, only_above=only_above)
+    )

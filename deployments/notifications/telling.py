@@ -186,6 +186,25 @@ def tell_devices(
     waiting.save(update_fields=["payload"])
 
 
+def tell_fleet(
+    event: NotifiedEvent,
+    message: str,
+    *,
+    devices: Sequence[dict[str, Any]],
+    total: int,
+    now: datetime,
+) -> None:
+    """Write down that something happened to devices, whatever deployment they are in.
+
+    Args:
+        devices, total: as in `tell_devices`.
+    """
+    listeners = _listeners(event)
+    if listeners:
+        data = {"message": message, "devices": list(devices), "total": total}
+        _put(event, data, listeners, now=now, due=now)
+
+
 def _waiting(
     deployment: Deployment, event: NotifiedEvent, now: datetime
 ) -> Notification | None:

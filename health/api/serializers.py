@@ -6,7 +6,7 @@ from typing import Any
 from rest_framework import serializers
 
 from health.baseline import CONFIDENCES
-from health.choices import SecureBoot
+from health.choices import HealthEvent, SecureBoot
 from health.heartbeat import (
     CHECKSUM,
     MAX_BOOT_ID_LENGTH,
@@ -146,6 +146,13 @@ class HealthOutput(CamelSerializer):
     duplicate_identity_at = serializers.DateTimeField(
         allow_null=True, help_text="when two boards were last heard under its identity"
     )
+
+
+class DeviceEventOutput(CamelSerializer):
+    at = serializers.DateTimeField()
+    level = serializers.ChoiceField(choices=["INFO", "WARNING"])
+    event = serializers.ChoiceField(choices=HealthEvent.choices)
+    message = serializers.CharField()
 
 
 class MeanAndMaxOutput(CamelSerializer):

@@ -11,6 +11,11 @@ urlpatterns = [
         name="device-health",
     ),
     path(
+        "devices/<str:device_id>/health/events",
+        views.DeviceEventsView.as_view(),
+        name="device-health-events",
+    ),
+    path(
         "devices/<str:device_id>/health/history",
         views.DeviceHistoryView.as_view(),
         name="device-health-history",

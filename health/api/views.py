@@ -1,6 +1,7 @@
 """Routes of health."""
 
 from django.db import OperationalError
+from django.db.models import QuerySet
 from django.utils import timezone
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
@@ -11,6 +12,7 @@ from devices.exceptions import DeviceNotFoundError
 from devices.models import Device
 from devices.permissions import calling_device
 from health.api.serializers import (
+    DeviceEventOutput,
     HealthHistoryOutput,
     HealthOutput,
     HeartbeatInput,
@@ -18,10 +20,11 @@ from health.api.serializers import (
     heartbeat_output,
     read_history_query,
 )
+from health.models import DeviceEvent
 from health.services import history
 from health.services.heartbeats import latest_health, take_in_heartbeat
 from health.services.refusals import note_refused_heartbeat
-from hotswap.common.api.base import ApiView
+from hotswap.common.api.base import ApiView, ListView
 from hotswap.common.api.parsers import LenientJSONParser
 from hotswap.common.roles import Role
 
@@ -73,6 +76,18 @@ class DeviceHealthView(ApiView):
         except OperationalError as error:
             return super().handle_exception(error)
         return response
+
+
+class DeviceEventsView(ListView):
+    """What happened to a device by itself, newest first."""
+
+    roles = {"GET": Role.VIEWER}
+    queryset = DeviceEvent.objects.all()
+    output_class = DeviceEventOutput
+    ordering = "-id"
+
+    def get_queryset(self) -> QuerySet[DeviceEvent]:
+        return DeviceEvent.objects.filter(device=find_device(self.kwargs["device_id"]))
 
 
 class DeviceHistoryView(ApiView):

@@ -6,7 +6,7 @@ from django.forms.models import model_to_dict
 
 from devices.models import Device
 from devices.services.erasure import Sections
-from health.models import DeviceState, Reading
+from health.models import DeviceEvent, DeviceState, Reading
 from hotswap.common.api.serializers import camelize
 
 READING_FIELDS = (
@@ -22,11 +22,12 @@ READING_FIELDS = (
 
 
 def erase_health_data(*, device: Device, now: datetime) -> None:
-    """Forget the state and the history of a device.
+    """Forget the state, the events and the history of a device.
 
-    A heartbeat that holds the state goes first, and so does the reading it writes.
+    A heartbeat or sweep that holds the state goes first, and so does what it writes.
     """
     DeviceState.objects.filter(device=device).delete()
+    DeviceEvent.objects.filter(device=device).delete()
     Reading.objects.filter(device_id=device.pk).delete()
 
 
@@ -42,6 +43,13 @@ def export_health_data(*, device: Device) -> Sections:
             }
             for state in states.iterator()
         ),
+    )
+    yield (
+        "healthEvents",
+        DeviceEvent.objects.filter(device=device)
+        .order_by("id")
+        .values("at", "level", "event", "message")
+        .iterator(),
     )
     yield (
         "healthHistory",

@@ -26,6 +26,7 @@ from health.heartbeat import (
 )
 from health.metrics import FIELDS_IGNORED
 from health.models import DeviceState
+from health.score import describe_anomalies
 from health.services.boots import hold_back, place_heartbeat, remember_boots
 from health.services.refusals import refused_heartbeats
 from health.services.watching import (
@@ -42,6 +43,8 @@ from hotswap.common.api.lenient import Ignored
 from hotswap.common.rows import prepared_cursor
 
 REFUSED = "its heartbeats are refused"
+MAX_ANOMALY = 200
+
 # Judges a device that nobody watches: the defaults of the specification.
 DEFAULT_LIMITS = Limits(
     cpu_percent=95,
@@ -127,7 +130,14 @@ _CHANGED = (
     *("application_metrics", "secure_boot", "cpu_since", "memory_since"),
     *("error_since", "healthy_since", "healthy_at", "healthy_count"),
     *("verdict", "verdict_reason"),
-    *("breach", "breach_detail", "breach_at", "baseline_since", "baseline_samples"),
+    *(
+        "breach",
+        "breach_detail",
+        "breach_at",
+        "anomaly",
+        "baseline_since",
+        "baseline_samples",
+    ),
     *("baseline_cpu_mean", "baseline_cpu_variance", "baseline_memory_mean"),
     *("baseline_memory_variance", "baseline_error_samples", "baseline_error_mean"),
     *("baseline_error_variance", "boot_started_at", "heartbeat_sequence"),
@@ -368,6 +378,15 @@ def _apply(
         state.breach = judgement.breach
         state.breach_detail = judgement.detail
         state.breach_at = now
+    if is_watched_image and not state.anomaly:
+        # A hint for people, which sends nothing back.
+        state.anomaly = describe_anomalies(
+            (
+                (state.cpu_percent, state.usual_cpu),
+                (state.memory_percent, state.usual_memory),
+                (state.error_ratio, state.usual_errors),
+            )
+        )[:MAX_ANOMALY]
 
 
 def _image(

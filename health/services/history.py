@@ -215,6 +215,8 @@ def history_as_json(device: Device, history: History) -> dict[str, Any]:
 def keep_partitions(*, now: datetime) -> tuple[int, int]:
     """Create the partitions of today and the week ahead; drop those past their age.
 
+    Events of devices go at the same age.
+
     Each is a short transaction of its own. One that would make heartbeats wait for
     more than two seconds is left for the next run.
 
@@ -233,6 +235,9 @@ def keep_partitions(*, now: datetime) -> tuple[int, int]:
     with connection.cursor() as cursor:
         cursor.execute(
             "DELETE FROM health_reading_default WHERE at < %s", [_midnight(oldest)]
+        )
+        cursor.execute(
+            "DELETE FROM health_deviceevent WHERE at < %s", [_midnight(oldest)]
         )
     return created, dropped
 

@@ -21,6 +21,7 @@ from devices.models import Device
 from health.choices import Trigger, Verdict
 from health.evaluation import Limits, Sample
 from health.models import DeviceState
+from health.services.transitions import announce_changes
 from hotswap.common.rows import Columns, prepared_cursor
 from hotswap.common.services import touch_clock
 
@@ -205,7 +206,8 @@ def watch(*, state: DeviceState, watch: Watch) -> None:
                 healthy_since = NULL, healthy_at = NULL, healthy_count = 0,
                 cpu_since = NULL, memory_since = NULL, error_since = NULL,
                 breach = '', breach_detail = '', breach_at = NULL,
-                left_image_at = NULL, attentive_until = NULL
+                left_image_at = NULL, anomaly = '', announced_anomaly_at = NULL,
+                attentive_until = NULL
             WHERE device_id = %s
             """,
             [
@@ -352,6 +354,8 @@ def unwatch(*, watch_ids: Any, now: datetime) -> None:
 def sweep(*, now: datetime) -> int:
     """Judge silence: mark watched devices that were not heard for too long.
 
+    Then announce what has become of devices, watched or not.
+
     Silence is measured from the last sign of life, from the reboot, or from when the
     sweeps themselves came back after a gap, whichever is latest.
 
@@ -386,7 +390,9 @@ def sweep(*, now: datetime) -> int:
                 "restarted": restarted_at,
             },
         )
-        return cursor.rowcount
+        count = cursor.rowcount
+    announce_changes(now=now, restarted_at=restarted_at)
+    return count
 
 
 def sweep_now() -> int:

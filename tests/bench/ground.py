@@ -70,20 +70,22 @@ FOLLOW = (
     """
     INSERT INTO health_devicestate (
         device_id, last_seen_at, online_until, last_heartbeat_at, interval_seconds,
+        poll_interval_seconds,
         boot_id, boot_count, past_boots, refused_count, refused_reason, uptime_seconds,
         cpu_percent, memory_percent,
         error_ratio, application_metrics, secure_boot, firmware_version,
         firmware_checksum, image_since, verdict, verdict_reason, watch_checksum,
         watch_interval_seconds, healthy_since, healthy_count, breach, breach_detail,
-        baseline_since, baseline_samples, baseline_cpu_mean, baseline_cpu_variance,
+        anomaly, baseline_since, baseline_samples,
+        baseline_cpu_mean, baseline_cpu_variance,
         baseline_memory_mean, baseline_memory_variance, baseline_error_samples,
         baseline_error_mean, baseline_error_variance
     )
-    SELECT id, now(), now() + interval '750 seconds', now(), 300,
+    SELECT id, now(), now() + interval '750 seconds', now(), 300, 60,
            'boot-' || device_id || '-1', 1, '[]', 0, '', 1000,
            4.5, 20, 0, '{"errorRate": 0.0}', 'unknown', firmware_version,
            firmware_checksum, now(), 'healthy', '', '',
-           30, now(), 1, '', '', now(), 1, 4.5, 0, 20, 0, 1, 0, 0
+           30, now(), 1, '', '', '', now(), 1, 4.5, 0, 20, 0, 1, 0, 0
     FROM devices_device WHERE device_id LIKE 'bench-%%'
     """,
 )

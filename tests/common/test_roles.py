@@ -67,6 +67,7 @@ TABLE = """
     /devices/<device>/certificates/<fingerprint>   DELETE 401 403 404 404 403
     /devices/<device>/health                       GET    401 200 200 200 403
     /devices/<device>/health                       POST   401 403 403 403 400
+    /devices/<device>/health/events                GET    401 200 200 200 403
     /devices/<device>/health/history               GET    401 200 200 200 403
     /devices/<device>/update                       GET    401 403 403 403 204
     /devices/<device>/updates/<update>/reports     POST   401 403 403 403 400

@@ -79,7 +79,7 @@ def test_exposed_devices_are_compared_with_their_baseline(
     assert (found_far["measure"], found_far["value"]) == ("cpuUsage", 45.0)
     assert found_far["usual"] == pytest.approx(5.0, abs=0.5)
     assert found_far["direction"] == "above"
-    assert (found_far["confidence"], found_far["baselineSamples"]) == ("high", 11)
+    assert (found_far["confidence"], found_far["baselineSamples"]) == ("high", 10)
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,11 @@ def faults_of_stages(history: History) -> list[str]:
                 seen[event.event, event.stage] > 1,
                 f"stage {event.stage} has a second {event.event}",
             )
+        if event.event == "deployment.retried":
+            # What is tried again settles again.
+            seen = defaultdict(
+                int, {key: n for key, n in seen.items() if key[0] != "stage.settled"}
+            )
         stage = stages.get(event.stage or 0)
         match event.event:
             case "stage.opened" if stage is not None:
