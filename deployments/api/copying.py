@@ -49,7 +49,7 @@ class DeploymentDetailOutput(DeploymentOutput):
 def _on_the_wire(name: str, value: Any) -> Any:
     if isinstance(value, timedelta):
         return format_duration(value)
-    if name.endswith(("_duration", "_after")):
+    if name.endswith(("_duration", "_after", "_hold")):
         return format_duration(timedelta(seconds=value))
     return value
 

@@ -31,7 +31,6 @@ from deployments.services.launch import (
     DeploymentRequest,
     LaunchWarning,
     Preview,
-    plan_warnings,
     predict,
 )
 from deployments.services.targeting import Audience, Selection
@@ -194,7 +193,7 @@ class DeploymentInput(CamelSerializer):
         choices=RollbackScope.choices, required=False
     )
     green_fleet = GreenFleetInput(required=False)
-    hold_duration = DurationField(required=False)
+    switch_hold = DurationField(required=False)
     hold_until_acknowledged = StrictBooleanField(required=False)
     on_blue_failure = serializers.ChoiceField(
         choices=OnBlueFailure.choices, required=False
@@ -509,13 +508,10 @@ def audience_output(audience: Audience) -> dict[str, Any]:
 
 
 def launch_output(deployment: Deployment, audience: Audience) -> dict[str, Any]:
-    """Show whom a launch, or an edit, reaches, and what it adds to what was asked."""
-    warnings = plan_warnings(
-        deployment.strategy, deployment.parameters, audience.eligible
-    )
+    """Show whom a launch, or an edit, reaches, and what is easily overlooked."""
     return {
         "targets": audience_output(audience),
-        "warnings": warnings_output(warnings),
+        "warnings": warnings_output(audience.warnings),
     }
 
 

@@ -79,7 +79,7 @@ OWN_FIELDS: dict[str, tuple[str, ...]] = {
         "verificationDuration",
         "greenFleet_group",
         "greenFleet_tag",
-        "holdDuration",
+        "switchHold",
         "holdUntilAcknowledged",
         "onBlueFailure",
     ),
@@ -175,7 +175,7 @@ class LaunchForm(ConsoleForm):
         required=False,
         help_text="As in rack:b",
     )
-    holdDuration = DurationText(
+    switchHold = DurationText(
         label="Hold a fleet to drain for",
         help_text="Before each half is updated and before the switch; 0: not at all",
     )
@@ -329,7 +329,7 @@ class LaunchForm(ConsoleForm):
             "regionOrder": ", ".join(settings.REGIONS),
             "pauseDuration": _demo("PT10S", "PT30M"),
             "verificationDuration": _demo("PT10S", "PT2H"),
-            "holdDuration": "PT0S",
+            "switchHold": "PT0S",
             "batchSize": rolling["batch_size"],
             "batchWaitDuration": _demo("PT10S", "PT15M"),
             "maxConcurrentBatches": rolling["max_concurrent_batches"],

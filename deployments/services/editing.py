@@ -15,6 +15,7 @@ from deployments.services.launch import (
     deployable,
     judged_for,
     settings_of,
+    with_warnings,
 )
 from deployments.services.log import log
 from deployments.services.refusals import check_green_group, check_groups
@@ -82,7 +83,9 @@ def edit_deployment(
         hold_groups(request.groups)
         check_groups(request.selection)
         check_green_group(request.green_fleet)
-        audience = accepted_audience(request, judged_for(request, firmware, now))
+        judged = judged_for(request, firmware, now)
+        audience = accepted_audience(request, judged)
+        audience = with_warnings(audience, request, judged, firmware)
         changes = _apply(deployment, settings_of(request, firmware))
         if changes:
             deployment.updated_at = now

@@ -1,7 +1,7 @@
 """Creating and launching deployments (FR-FW-003)."""
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -47,6 +47,7 @@ from deployments.services.refusals import (
 )
 from deployments.services.targeting import (
     Audience,
+    LaunchWarning,
     Selection,
     count_green,
     count_regions,
@@ -75,6 +76,7 @@ from hotswap.common.words import counted
 logger = logging.getLogger(__name__)
 LAUNCH_LOCK = 0x48535741
 WRITE_TRIES = 5
+NO_TIMEZONE_CODE = "no_timezone"
 OFFLINE_DEADLINE = timedelta(hours=24)
 
 
@@ -132,15 +134,6 @@ class DeploymentRequest:
         """Return the codes of exclusions for which the launch asks for this policy."""
         policies = {"offline": self.offline_policy, "busy": self.busy_devices}
         return frozenset(code for code, asked in policies.items() if asked == policy)
-
-
-@dataclass(frozen=True, slots=True)
-class LaunchWarning:
-    """What a launch would bring about that is easily overlooked."""
-
-    code: str
-    detail: str
-    count: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,10 +280,21 @@ def preview_deployment(*, request: DeploymentRequest, now: datetime) -> Preview:
         ),
         _forecast(request, firmware, plan, now) if plan else None,
         (
-            *_warnings(request, judged, firmware, plan),
+            *_warnings(request, judged, firmware, audience.eligible),
             *_zone_warnings(judged, request),
         ),
     )
+
+
+def with_warnings(
+    audience: Audience, request: DeploymentRequest, judged: Any, firmware: Firmware
+) -> Audience:
+    """Add the warnings of a preview, before anything is written."""
+    warnings = (
+        *_warnings(request, judged, firmware, audience.eligible),
+        *_zone_warnings(judged, request),
+    )
+    return replace(audience, warnings=warnings)
 
 
 def _forecast(
@@ -313,7 +317,7 @@ def _forecast(
     )
 
 
-def plan_warnings(
+def _plan_warnings(
     strategy: str, parameters: dict[str, Any], device_count: int
 ) -> tuple[LaunchWarning, ...]:
     """Tell of the stage of 100 % that a canary gets whose steps end below it."""
@@ -333,25 +337,25 @@ def plan_warnings(
 
 
 def _warnings(
-    request: DeploymentRequest, judged: Any, firmware: Firmware, plan: Plan | None
+    request: DeploymentRequest, judged: Any, firmware: Firmware, count: int
 ) -> tuple[LaunchWarning, ...]:
     """Tell what is not in the request, and what cannot be taken back: a stage that is
     added, a security version that rises, and devices that no rollback could send home,
     as what they run is not on this server.
     """
-    eligible = judged.filter(exclusion="")
-    rising = eligible.filter(security_version__lt=firmware.security_version).count()
     home = Firmware.objects.filter(
         model_id=firmware.model_id, sha256=OuterRef("firmware_checksum")
     )
     keeps_it = DeviceState.objects.filter(
         device=OuterRef("pk"), other_slot_checksum__isnull=False
     )
-    stranded = eligible.exclude(Exists(home)).exclude(
-        ~Q(firmware_checksum__in=("", UNKNOWN_CHECKSUM)), Exists(keeps_it)
+    can_keep_it = ~Q(firmware_checksum__in=("", UNKNOWN_CHECKSUM)) & Q(Exists(keeps_it))
+    counts = judged.filter(exclusion="").aggregate(
+        rising=Count("pk", filter=Q(security_version__lt=firmware.security_version)),
+        stranded=Count("pk", filter=~Q(Exists(home)) & ~can_keep_it),
     )
-    count = plan.stages[-1].boundary if plan else 0
-    warnings = list(plan_warnings(request.strategy, request.parameters, count))
+    rising, stranded = counts["rising"], counts["stranded"]
+    warnings = list(_plan_warnings(request.strategy, request.parameters, count))
     if rising:
         warnings.append(
             LaunchWarning(
@@ -363,15 +367,14 @@ def _warnings(
                 rising,
             )
         )
-    stranded_count = stranded.count()
-    if stranded_count:
+    if stranded:
         warnings.append(
             LaunchWarning(
                 "no_previous_image",
                 f"Devices whose present firmware is not on this server, or not known "
-                f"yet, and which do not say that they keep it: {stranded_count:,}. A "
+                f"yet, and which do not say that they keep it: {stranded:,}. A "
                 "rollback cannot order them back. Upload the image that they run first",
-                stranded_count,
+                stranded,
             )
         )
     return tuple(warnings)
@@ -405,7 +408,7 @@ def _zone_warnings(judged: Any, request: DeploymentRequest) -> list[LaunchWarnin
     if counts["absent"]:
         warnings.append(
             LaunchWarning(
-                "no_timezone",
+                NO_TIMEZONE_CODE,
                 f"Devices without a tag {ZONE_TAG}: {counts['absent']:,}. Their window "
                 f"is that of {DEFAULT_ZONE}",
                 counts["absent"],
@@ -505,7 +508,9 @@ def create_deployment(
             ),
         )
         if request.scheduled_at is not None and request.scheduled_at > now:
-            audience = accepted_audience(request, judged_for(request, firmware, now))
+            judged = judged_for(request, firmware, now)
+            audience = accepted_audience(request, judged)
+            audience = with_warnings(audience, request, judged, firmware)
         else:
             audience = _freeze(deployment, request, now)
     logger.info(
@@ -552,8 +557,9 @@ def _freeze(
             f"{settings.MAX_DEVICES_PER_DEPLOYMENT} of one deployment"
         )
     fleet = _fleet(request, audience, judged)
+    # Asked before the targets are written, which make their devices busy.
+    audience = with_warnings(audience, request, judged, deployment.firmware)
     plan, written = _write(deployment, request, judged, fleet)
-    warnings = _zone_warnings(judged, request)
     deployment.target_count = written
     deployment.matched_count = audience.matched
     deployment.started_at = now
@@ -573,7 +579,9 @@ def _freeze(
         ),
         now=now,
     )
-    for warning in warnings:
+    for warning in audience.warnings:
+        if warning.code not in (NO_ZONE_CODE, NO_TIMEZONE_CODE):
+            continue
         log(
             deployment,
             "deployment.warning",

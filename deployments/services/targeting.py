@@ -94,15 +94,26 @@ class Exclusion:
 
 
 @dataclass(frozen=True, slots=True)
+class LaunchWarning:
+    """What a launch would bring about that is easily overlooked."""
+
+    code: str
+    detail: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class Audience:
     """How many devices were meant, how many fit, and those that do not, by name.
 
-    Of a list all of those; else the first hundred.
+    Of a list all of those; else the first hundred. The warnings are about those that
+    fit.
     """
 
     matched: int
     eligible: int
     excluded: tuple[Exclusion, ...] = field(default=())
+    warnings: tuple[LaunchWarning, ...] = ()
 
     def shortened(self) -> "Audience":
         """Return the same with as many exclusions as are shown."""

@@ -58,7 +58,7 @@ def _blue_green(fleet: Fleet, parameters: Parameters) -> Plan:
 
 def _blue_green_hold(parameters: Parameters) -> HoldRule | None:
     return hold_rule(
-        parameters.get("hold_duration", 0.0),
+        parameters.get("switch_hold", 0.0),
         until_acknowledged=parameters.get("hold_until_acknowledged", False),
     )
 
@@ -92,7 +92,7 @@ STRATEGIES: dict[str, StrategyEntry] = {
         {
             "verification_duration": 7200.0,
             "green_fleet": None,
-            "hold_duration": 0.0,
+            "switch_hold": 0.0,
             "hold_until_acknowledged": False,
             "on_blue_failure": "keep-green",
         },

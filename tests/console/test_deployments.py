@@ -389,7 +389,7 @@ def test_each_strategy_is_launched_with_its_own_fields(
         "BlueGreen": {
             "verification_duration": 120.0,
             "green_fleet": None,
-            "hold_duration": 0.0,
+            "switch_hold": 0.0,
             "hold_until_acknowledged": False,
             "on_blue_failure": "keep-green",
         },
@@ -610,7 +610,7 @@ def test_a_blue_green_launch_takes_its_fields(
         strategy="BlueGreen",
         verificationDuration="60",
         greenFleet_tag="rack: b",
-        holdDuration="30",
+        switchHold="30",
         onBlueFailure="both",
     )
 
@@ -620,7 +620,7 @@ def test_a_blue_green_launch_takes_its_fields(
     assert deployment.parameters == {
         "verification_duration": 60.0,
         "green_fleet": {"tag": {"rack": "b"}},
-        "hold_duration": 30.0,
+        "switch_hold": 30.0,
         "hold_until_acknowledged": False,
         "on_blue_failure": "both",
     }

@@ -14,8 +14,13 @@ from deployments.api.serializers import DeploymentInput
 from deployments.criteria import HealthCriteria, RollbackThresholds
 from deployments.services.launch import DeploymentRequest
 from deployments.strategies.registry import STRATEGIES
-from devices.api.serializers import RegionField
-from hotswap.common.api.serializers import CamelSerializer, DurationField, camelize
+from devices.api.serializers import RegionField, TagsField
+from hotswap.common.api.serializers import (
+    CamelSerializer,
+    DurationField,
+    StrictUUIDField,
+    camelize,
+)
 from hotswap.common.durations import MAX_DURATION, format_duration
 
 # Their defaults are words.
@@ -37,6 +42,8 @@ OF_WORDS = {
     "maintenanceWindow.end": "required",
     "maintenanceWindow.timezone": "required",
     "maxDevicesPerMinute": "no limit",
+    "greenFleet.group": "drawn",
+    "greenFleet.tag": "drawn",
 }
 
 
@@ -59,7 +66,7 @@ def defaults_of(dataclass: Any, prefix: str = "") -> dict[str, str]:
 def default_of_each() -> dict[str, str]:
     of_strategies = {
         camelize(name): shown(
-            timedelta(seconds=value) if name.endswith("_duration") else value
+            timedelta(seconds=value) if name.endswith(("_duration", "_hold")) else value
         )
         for entry in STRATEGIES.values()
         for name, value in entry.defaults.items()
@@ -94,6 +101,10 @@ def range_of(field: Any) -> str:
             return "a time to come, with its zone"
         case serializers.RegexField():
             return "`HH:MM`"
+        case StrictUUIDField():
+            return "an id"
+        case TagsField():
+            return "one tag or more"
         case FirmwareReferenceField():
             return "an id, or `MODEL:VERSION`"
         case serializers.CharField() if field.max_length:

@@ -332,7 +332,7 @@ def acknowledge(world: World, deployment: Deployment) -> None:
 def test_each_half_is_held_before_its_orders_and_before_the_switch(
     world: World,
 ) -> None:
-    deployment = launch(world, hold_duration=60.0)
+    deployment = launch(world, switch_hold=60.0)
     assert phase(deployment) == "update-green"
     step(world, deployment, 50)
     assert not any(device.poll() for device in world.devices.values())
@@ -400,7 +400,7 @@ def test_there_is_nothing_to_acknowledge_without_a_hold(world: World) -> None:
 
 def test_switches_and_holds_name_the_devices(world: World) -> None:
     create_mail_recipient(actor=world.admin, address="ops@example.com")
-    deployment = launch(world, hold_duration=30.0)
+    deployment = launch(world, switch_hold=30.0)
     step(world, deployment, 40)
     update(world, deployment)
     step(world, deployment, 100)
@@ -466,7 +466,7 @@ def test_somebody_serves_whatever_fails(world: World, seed: int) -> None:
     deployment = launch(
         world,
         on_blue_failure=chance.choice(["keep-green", "both"]),
-        hold_duration=chance.choice([0.0, 20.0]),
+        switch_hold=chance.choice([0.0, 20.0]),
     )
     for _ in range(100):
         for _ in lives(world, chance):
@@ -669,7 +669,7 @@ def test_the_route_names_what_is_wrong_with_a_green_fleet(
         "strategy": "BlueGreen",
         "targetAll": True,
         "greenFleet": green,
-        "holdDuration": "PT1M",
+        "switchHold": "PT1M",
         "onBlueFailure": "both",
     }
 

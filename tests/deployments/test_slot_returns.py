@@ -8,6 +8,7 @@ import pytest
 from django.db import IntegrityError
 
 from deployments.models import Target, Update
+from deployments.services.launch import create_deployment
 from deployments.services.offers import downloadable_firmware
 from devices.services import erasure
 from devices.services.registry import register_device
@@ -184,6 +185,19 @@ def test_preview_warns_of_those_only_that_have_no_way_back(
     assert warned() == {}
     from_factory(world, "d-old")
     assert warned() == {"no_previous_image": 1}
+
+
+def test_launch_itself_warns_of_those_that_have_no_way_back(
+    world: World, device: ScriptedDevice, new: Firmware
+) -> None:
+    from_factory(world, "d-old")
+
+    _, audience = create_deployment(
+        actor=world.admin, request=world.request(new), now=world.now
+    )
+
+    warned = {each.code: each.count for each in audience.warnings}
+    assert (audience.eligible, warned) == (2, {"no_previous_image": 1})
 
 
 def test_leave_of_a_device_that_is_erased_names_it_no_more(
