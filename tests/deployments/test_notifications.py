@@ -34,6 +34,8 @@ from tests.deployments.receivers import (
 from tests.deployments.world import World
 from tests.waiting import wait_until
 
+LAUNCHED = ("deployment.created", "deployment.started", "stage.opened")
+
 
 @pytest.fixture(autouse=True)
 def loopback_allowed(settings: Any) -> None:
@@ -46,13 +48,12 @@ def loopback_allowed(settings: Any) -> None:
 def test_events_of_a_launch_arrive_in_order_and_signed(
     world: World, receiver: Receiver
 ) -> None:
-    types = ("deployment.created", "deployment.started", "stage.opened")
-    _, secret = hook(world, receiver.url, *types)
+    _, secret = hook(world, receiver.url, *LAUNCHED)
 
     deployment = launch(world)
     send(world)
 
-    assert receiver.types == list(types)
+    assert receiver.types == list(LAUNCHED)
     headers, body = receiver.got[2]
     assert verified(headers, body, secret)
     assert not verified(headers, body + b" ", secret)
@@ -221,9 +222,9 @@ def test_a_slow_and_a_dead_endpoint_delay_no_other(
 ) -> None:
     slow = Receiver(hold=threading.Event())
     server = serving(slow)
-    hook(world, slow.url)
-    hook(world, "http://127.0.0.1:1")
-    hook(world, receiver.url)
+    hook(world, slow.url, *LAUNCHED)
+    hook(world, "http://127.0.0.1:1", *LAUNCHED)
+    hook(world, receiver.url, *LAUNCHED)
     launch(world)
     # The slow endpoint answers once the healthy one has heard everything.
     watcher = threading.Thread(target=_release_when_heard, args=(receiver, slow))
