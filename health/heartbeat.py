@@ -28,6 +28,8 @@ MAX_SEQUENCE = 2**53
 PERCENT_SLACK = 1.0
 RATIO_SLACK = 0.01
 MAX_NUMBER = sys.float_info.max
+# Beyond it, floating point does not tell integers apart.
+MAX_EXACT = 2**53
 ERROR_RATE = "errorRate"
 CHECKSUM = re.compile(r"^[0-9a-f]{64}\Z")
 FIELDS = (
@@ -155,6 +157,12 @@ def _secure_boot(reader: LenientReader) -> str:
     return SecureBoot.UNKNOWN.value
 
 
+def _as_said(said: Any, value: float) -> float:
+    """Return a number that was read as the integer that it was said as, if exact."""
+    is_exact = isinstance(said, int) and said == value and abs(said) <= MAX_EXACT
+    return said if is_exact else value
+
+
 def _metrics(reader: LenientReader) -> tuple[dict[str, float], bool]:
     """Read the application's metrics, and tell whether its error rate is unreadable.
 
@@ -180,6 +188,6 @@ def _metrics(reader: LenientReader) -> tuple[dict[str, float], bool]:
                 else inner.number(name, -MAX_NUMBER, MAX_NUMBER)
             )
             if value is not None:
-                metrics[key] = value
+                metrics[key] = _as_said(given[name], value)
     is_said = given.get(ERROR_RATE) is not None
     return metrics, is_said and ERROR_RATE not in metrics

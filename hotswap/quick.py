@@ -310,7 +310,7 @@ def _read_heartbeat(request: HttpRequest) -> Heartbeat | None:
         boot_id=given["bootId"],
         firmware_version=given["firmwareVersion"],
         firmware_checksum=given["firmwareChecksum"],
-        application_metrics={key: float(value) for key, value in metrics.items()},
+        application_metrics=metrics,
         secure_boot=secure_boot,
         other_slot_checksum=other_slot,
     )

@@ -121,6 +121,7 @@ def test_health_reads_as_in_the_specification(
         last = datetime.fromisoformat(shown.pop(name))
         assert abs(timezone.now() - last) < timedelta(minutes=1)
     assert shown.pop("baseline")["confidence"] == "low"
+    assert isinstance(shown["applicationMetrics"]["sensorReadings"], int)
     assert shown == {
         "deviceId": device.device_id,
         "status": "Healthy",
