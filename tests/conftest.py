@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 import pytest
+from hypothesis import HealthCheck, settings
 
 import hotswap.celery  # noqa: F401
 from tests.browser import find_browser
@@ -23,6 +24,16 @@ from tests.s3 import S3Server, serving_s3
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
+
+
+# A busy machine is no fault of what is tested: nothing is measured here.
+settings.register_profile(
+    "patient",
+    parent=settings.get_profile(settings.get_current_profile_name()),
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("patient")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
