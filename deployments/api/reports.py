@@ -24,6 +24,7 @@ from hotswap.common.api.lenient import Ignored, LenientReader, clean_text, named
 from hotswap.common.api.serializers import (
     CamelSerializer,
     StrictCharField,
+    StrictChoiceField,
     StrictFloatField,
     StrictIntegerField,
 )
@@ -41,7 +42,7 @@ class RequiredInput(CamelSerializer):
     """What a report must say."""
 
     sequence = StrictIntegerField(min_value=1, max_value=MAX_SEQUENCE)
-    status = serializers.ChoiceField(choices=ReportStatus.choices)
+    status = StrictChoiceField(choices=ReportStatus.choices)
 
 
 class ReportInput(RequiredInput):

@@ -10,7 +10,7 @@ from deployments.choices import RollbackTrigger
 from deployments.models import Rollback
 from deployments.scopes import Scope
 from hotswap.common.api.base import ListView
-from hotswap.common.api.serializers import CamelSerializer
+from hotswap.common.api.serializers import CamelSerializer, StrictChoiceField
 from hotswap.common.roles import Role
 
 
@@ -59,9 +59,7 @@ class RollbackReasonOutput(CamelSerializer):
 class ScopeOutput(CamelSerializer):
     """What goes back: the whole deployment, or stages, a region or devices of it."""
 
-    level = serializers.ChoiceField(
-        choices=["deployment", "stage", "region", "devices"]
-    )
+    level = StrictChoiceField(choices=["deployment", "stage", "region", "devices"])
     stages = serializers.ListField(child=serializers.IntegerField(), required=False)
     region = serializers.CharField(required=False)
     devices = serializers.IntegerField(required=False, help_text="how many")
@@ -78,9 +76,7 @@ class RollbackOutput(CamelSerializer):
     scope = serializers.SerializerMethodField(method_name="get_scope")
     deployment = RolledBackDeploymentOutput()
     firmware = RolledBackFirmwareOutput(source="deployment.firmware")
-    trigger = serializers.ChoiceField(
-        choices=RollbackTrigger.choices, source="facts.trigger"
-    )
+    trigger = StrictChoiceField(choices=RollbackTrigger.choices, source="facts.trigger")
     stage = serializers.IntegerField(
         source="stage_number", allow_null=True, help_text="whose gate decided"
     )

@@ -189,15 +189,11 @@ class DeploymentInput(CamelSerializer):
         min_value=0, max_value=100, required=False
     )
     verification_duration = DurationField(required=False)
-    rollback_scope = serializers.ChoiceField(
-        choices=RollbackScope.choices, required=False
-    )
+    rollback_scope = StrictChoiceField(choices=RollbackScope.choices, required=False)
     green_fleet = GreenFleetInput(required=False)
     switch_hold = DurationField(required=False)
     hold_until_acknowledged = StrictBooleanField(required=False)
-    on_blue_failure = serializers.ChoiceField(
-        choices=OnBlueFailure.choices, required=False
-    )
+    on_blue_failure = StrictChoiceField(choices=OnBlueFailure.choices, required=False)
     batch_size = StrictIntegerField(min_value=1, max_value=100_000, required=False)
     batch_wait_duration = DurationField(required=False)
     max_concurrent_batches = StrictIntegerField(

@@ -228,7 +228,7 @@ class GroupReferenceOutput(CamelSerializer):
 
     id = serializers.UUIDField()
     name = serializers.CharField()
-    type = serializers.ChoiceField(choices=GroupType.choices)
+    type = StrictChoiceField(choices=GroupType.choices)
 
 
 class ListedDeviceOutput(DeviceOutput):

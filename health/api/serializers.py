@@ -52,7 +52,7 @@ class HeartbeatInput(CamelSerializer):
     application_metrics = serializers.DictField(
         child=StrictFloatField(), required=False
     )
-    secure_boot = serializers.ChoiceField(choices=SecureBoot.choices, required=False)
+    secure_boot = StrictChoiceField(choices=SecureBoot.choices, required=False)
     other_slot_checksum = ChecksumField(
         required=False,
         allow_null=True,
@@ -109,7 +109,7 @@ class BaselineOutput(CamelSerializer):
     """What is usual for the device; null where it is not known."""
 
     since = serializers.DateTimeField()
-    confidence = serializers.ChoiceField(
+    confidence = StrictChoiceField(
         choices=CONFIDENCES,
         help_text="medium from five healthy reports on, high from ten on",
     )
@@ -128,7 +128,7 @@ class RefusedOutput(CamelSerializer):
 
 class HealthOutput(CamelSerializer):
     device_id = StrictCharField()
-    connectivity = serializers.ChoiceField(choices=["online", "offline"])
+    connectivity = StrictChoiceField(choices=["online", "offline"])
     last_seen_at = serializers.DateTimeField(
         allow_null=True, help_text="of the last heartbeat, poll or report"
     )
@@ -150,8 +150,8 @@ class HealthOutput(CamelSerializer):
 
 class DeviceEventOutput(CamelSerializer):
     at = serializers.DateTimeField()
-    level = serializers.ChoiceField(choices=["INFO", "WARNING"])
-    event = serializers.ChoiceField(choices=HealthEvent.choices)
+    level = StrictChoiceField(choices=["INFO", "WARNING"])
+    event = StrictChoiceField(choices=HealthEvent.choices)
     message = serializers.CharField()
 
 

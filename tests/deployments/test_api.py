@@ -658,6 +658,7 @@ def test_deployments_are_found_by_name_device_and_firmware(
     first = world.launch(
         new, name="Night run", selection=Selection(device_ids=("d-000",))
     )
+    world.tick(1)
     second = world.launch(other, "Canary", name="day run")
 
     def found(parameters: str) -> list[str]:
