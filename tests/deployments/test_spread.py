@@ -90,7 +90,7 @@ def test_another_attempt_is_not_spread(world: World) -> None:
     world.launch(new, start_spread=HOUR)
     world.tick(3600)
     assert device.poll()
-    device.report("failed", error_code="download_failed")
+    device.report("failed", error_code="install_failed")
 
     world.tick(10)
 
