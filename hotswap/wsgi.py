@@ -1,6 +1,8 @@
 """The WSGI application.
 
 Rules:
+- A statement of the database ends after `HOTSWAP_STATEMENT_SECONDS`: whoever asked may
+  have left, and would leave it running.
 - Nothing of the process's environment reaches a request. Some servers (granian) merge
   it into every request's variables, so that secrets would show up in error reports and
   a variable named like a header would pass for one.
@@ -57,6 +59,15 @@ class WithoutProcessEnvironment:
         return self.application(cleaned, start_response)
 
 
+def limit_statements(seconds: int) -> None:
+    """Let the server end each statement of this process's connections to come."""
+    from django.db import connections
+
+    given = connections.settings["default"]["OPTIONS"]
+    options = f"{given.get('options', '')} -c statement_timeout={seconds}s"
+    given["options"] = options.strip()
+
+
 def make_application() -> "WSGIApplication":
     """Load everything and return the application."""
     from django.conf import settings
@@ -75,6 +86,7 @@ def make_application() -> "WSGIApplication":
 
         trace_requests()
     served = get_wsgi_application()
+    limit_statements(settings.WEB_STATEMENT_SECONDS)
     get_resolver().url_patterns  # noqa: B018
     spare_what_is_loaded()
     return WithLittleUnsent(WithoutProcessEnvironment(served))

@@ -386,6 +386,17 @@ class ConsoleAdmin(ModelAdmin):
     ) -> bool:
         return False
 
+    def lookup_allowed(
+        self, lookup: str, value: str, request: HttpRequest | None = None
+    ) -> bool:
+        """Take the parameters of the list's own filters, and no other (400).
+
+        Django would filter by any column with any lookup: by regular expressions that
+        never end, and by columns that the list does not show.
+        """
+        filters = self.list_filter if request is None else self.get_list_filter(request)
+        return any(lookup == getattr(each, "parameter_name", None) for each in filters)
+
     @property
     def title(self) -> str:
         name = self.list_name or str(self.opts.verbose_name_plural)

@@ -206,6 +206,8 @@ DATABASES = {
         env.str("HOTSWAP_DATABASE_URL", default="postgresql:///hotswap")
     )
 }
+# How long one statement of a web process may take; 0 is without end.
+WEB_STATEMENT_SECONDS = env.int("HOTSWAP_STATEMENT_SECONDS", default=10)
 REDIS_URL = env.str("HOTSWAP_REDIS_URL", default="redis://127.0.0.1:6379/0")
 
 # Throttle counters are the only thing kept in the cache; when Redis is away the

@@ -1,11 +1,19 @@
-"""Keep every answer below `/api/` a problem document, whatever refused it."""
+"""Keep every answer below `/api/` a problem document, whatever refused it.
 
+What the database refuses to read is the sender's fault, in the console too.
+"""
+
+import logging
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 
+from django.db import DataError, OperationalError
 from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.views.defaults import bad_request
 from opentelemetry import trace
+
+logger = logging.getLogger(__name__)
 
 PROBLEM_TYPE = "application/problem+json"
 NO_NUL = "NUL characters are not allowed"
@@ -62,6 +70,23 @@ class ProblemMiddleware:
             response.close()
             return replaced
         return response
+
+    def process_exception(
+        self, request: HttpRequest, error: Exception
+    ) -> HttpResponse | None:
+        """Answer 400 to values that the database cannot take, 503 while it is busy."""
+        if isinstance(error, DataError):
+            logger.warning("The database refused a value", exc_info=error)
+            return bad_request(request, error)
+        if isinstance(error, OperationalError):
+            logger.error("The database refused", exc_info=error)
+            return HttpResponse(
+                "The database is away or busy; nothing was changed, try again.",
+                status=HTTPStatus.SERVICE_UNAVAILABLE,
+                content_type="text/plain; charset=utf-8",
+                headers={"Retry-After": "1"},
+            )
+        return None
 
     @staticmethod
     def _problem(
