@@ -1,10 +1,6 @@
-"""Version schemes, and the key by which versions sort in the database."""
-
-from django.db import migrations, models
-
-# The same keys as `firmware.versions.version_key`, which says how they are made; the
-# tests hold one against the other. What is no version of the scheme has the empty key.
-VERSION_KEY = r"""
+-- The keys by which versions sort, the same as `firmware.versions.version_key`, which
+-- says how they are made; the tests hold one against the other. What is no version of
+-- the scheme has the empty key.
 CREATE FUNCTION hotswap_number_key(digits text) RETURNS text
 LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS $$
     SELECT lpad(length(number)::text, 2, '0') || number
@@ -77,51 +73,3 @@ BEGIN
     RETURN '';
 END
 $$;
-"""
-DROP = """
-DROP FUNCTION hotswap_version_key(text, text);
-DROP FUNCTION hotswap_number_key(text);
-"""
-# What was signed is read-only; its keys get the letter of their scheme once.
-PUT_LETTERS = """
-ALTER TABLE firmware_firmware DISABLE TRIGGER pgtrigger_firmware_signed_fields_d3cab;
-UPDATE firmware_firmware SET precedence = hotswap_version_key('semver', version)
-WHERE status <> 'Absent';
-ALTER TABLE firmware_firmware ENABLE TRIGGER pgtrigger_firmware_signed_fields_d3cab;
-"""
-
-
-class Migration(migrations.Migration):
-    dependencies = [
-        ("firmware", "0009_reinstated_firmware"),
-    ]
-
-    operations = [
-        migrations.RunSQL(VERSION_KEY, DROP),
-        migrations.RunSQL(PUT_LETTERS, migrations.RunSQL.noop),
-        migrations.AddField(
-            model_name="devicemodel",
-            name="version_scheme",
-            field=models.CharField(
-                choices=[
-                    ("semver", "semver"),
-                    ("numeric", "numeric"),
-                    ("date", "date"),
-                    ("opaque", "opaque"),
-                ],
-                default="semver",
-                help_text="how its versions are written and ordered",
-                max_length=8,
-            ),
-        ),
-        migrations.AlterField(
-            model_name="firmware",
-            name="precedence",
-            field=models.CharField(
-                db_collation="C",
-                default="",
-                help_text="sorts as the version does in the scheme of its model",
-                max_length=255,
-            ),
-        ),
-    ]
