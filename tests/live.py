@@ -14,9 +14,12 @@ from typing import Any
 import psutil
 
 from hotswap.stack.folder import free_port
+from tests.prepared import copy_prepared_database
 from tests.waiting import wait_until
 
 PROJECT_DIR = Path(__file__).resolve().parent.parent
+# On a machine with much else to do a first start takes a minute and more.
+READY_SECONDS = 300
 ADMIN_USERNAME = "admin"
 ADMIN_PASSWORD = "correct-horse-battery-staple"
 # Of the surroundings, only what does not steer HotSwap.
@@ -47,12 +50,15 @@ class LiveStack:
     Attributes:
         environment: variables over the cleaned ones of this process.
         prefix: words before the command, to run it as another user.
+        is_prepared: a new data folder begins with a copy of a migrated database, made
+            once for all tests, rather than with an empty folder.
     """
 
     data_dir: Path
     port: int = field(default_factory=free_port)
     environment: Mapping[str, str] = field(default_factory=dict)
     prefix: tuple[str, ...] = ()
+    is_prepared: bool = True
     output: Path = field(init=False)
     process: subprocess.Popen[bytes] | None = None
 
@@ -77,6 +83,8 @@ class LiveStack:
             **QUICK,
             **self.environment,
         }
+        if self.is_prepared and not self.prefix and not self.data_dir.exists():
+            copy_prepared_database(self.data_dir)
         with self.output.open("ab") as output:
             self.process = subprocess.Popen(
                 [
@@ -92,12 +100,12 @@ class LiveStack:
                 start_new_session=True,
             )
 
-    def wait_ready(self, seconds: float = 90) -> None:
+    def wait_ready(self) -> None:
         """Wait until it says that it is ready."""
         wait_until(
             lambda: self.has_said("HotSwap ready at") or self.has_ended(),
-            seconds=seconds,
-            what=f"ready; it said:\n{self.said()}",
+            seconds=READY_SECONDS,
+            what=f"ready; see {self.output} and {self.data_dir / 'logs'}",
         )
         assert not self.has_ended(), self.said()
 
@@ -163,9 +171,15 @@ def running_stack(
     *,
     environment: Mapping[str, str] | None = None,
     prefix: tuple[str, ...] = (),
+    is_prepared: bool = True,
 ) -> Iterator[LiveStack]:
     """Start a stack, wait until it is ready, and stop it afterwards."""
-    stack = LiveStack(data_dir=data_dir, environment=environment or {}, prefix=prefix)
+    stack = LiveStack(
+        data_dir=data_dir,
+        environment=environment or {},
+        prefix=prefix,
+        is_prepared=is_prepared,
+    )
     stack.start()
     try:
         stack.wait_ready()

@@ -21,8 +21,9 @@ from hotswap.stack.folder import StackFolder
 from hotswap.stack.postgres import PostgresServer
 from hotswap.stack.processes import Program, Supervisor
 from hotswap.stack.redis import RedisServer
+from tests.prepared import PREPARED
 
-START_SECONDS = 60
+START_SECONDS = 300
 # Names the servers that a run has started, for the processes that share its tests.
 OURS = "HOTSWAP_TESTS_SERVE"
 
@@ -51,6 +52,8 @@ def start() -> None:
     os.environ["HOTSWAP_DATA_DIR"] = str(path / "data")
     os.environ["HOTSWAP_KEYS_DIR"] = str(path / "data" / "keys")
     (path / "data").mkdir()
+    # The first process of a run has it for those that share its tests.
+    os.environ.setdefault(PREPARED, str(path / "prepared"))
 
     if programs:
         supervisor = Supervisor(programs)

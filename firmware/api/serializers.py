@@ -11,6 +11,7 @@ from hotswap.common.api.serializers import (
     CamelSerializer,
     StrictBooleanField,
     StrictCharField,
+    StrictChoiceField,
     StrictRegexField,
 )
 
@@ -27,7 +28,7 @@ class VersionField(StrictCharField):
         return text
 
 
-class VersionSchemeField(serializers.ChoiceField):
+class VersionSchemeField(StrictChoiceField):
     """How versions are written and ordered; gives a `VersionScheme`."""
 
     def __init__(self, **kwargs: Any) -> None:

@@ -175,15 +175,22 @@ class Supervisor:
     def wait_ready(self, seconds: float, *names: str) -> None:
         """Wait until the named programs (all, if none is named) are ready.
 
+        Args:
+            seconds: longest time in which no further program becomes ready.
+
         Raises:
             StackError: one gave up, or the time is over.
         """
+        ready: set[str] = set()
         deadline = time.monotonic() + seconds
         while not self.is_ready(*names):
             if self._finished.is_set() or self._stopping.is_set():
                 raise StackError(self.failure or "stopped before it was ready")
+            waiting = [name for name, c in self._children.items() if not c.ready]
+            if before := self._children.keys() - ready - set(waiting):
+                ready |= before
+                deadline = time.monotonic() + seconds
             if time.monotonic() > deadline:
-                waiting = [name for name, c in self._children.items() if not c.ready]
                 raise StackError(
                     f"not ready after {seconds:.0f} s: {', '.join(waiting)}; "
                     f"see {self._children[waiting[0]].program.log}"

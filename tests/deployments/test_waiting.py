@@ -137,7 +137,7 @@ def test_a_device_on_its_way_back_is_given_up_after_an_hour(
     )
     deployment.refresh_from_db()
     assert deployment_waiting(deployment) == Waiting(
-        "the devices to prove their former image", world.now + HOUR
+        "1 device to prove the former image", world.now + HOUR
     )
 
 

@@ -5,12 +5,15 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from hotswap.stack import processes
 from hotswap.stack.errors import StackError
 from hotswap.stack.processes import Program, Supervisor, describe_exit
 from tests.live import alive
@@ -99,6 +102,35 @@ def test_a_program_waits_for_what_it_needs(make_program, tmp_path):
         mark.touch()
         supervisor.wait_ready(60)
         assert supervisor.pid("client") is not None
+
+
+def test_the_wait_ends_only_when_nothing_further_becomes_ready(
+    make_program, monkeypatch
+):
+    clock = [0.0]
+    monkeypatch.setattr(
+        processes,
+        "time",
+        SimpleNamespace(monotonic=lambda: clock[0], sleep=time.sleep),
+    )
+
+    def ready_40_seconds_later() -> bool:
+        clock[0] += 40
+        return True
+
+    slow = [
+        make_program(name, is_ready=ready_40_seconds_later, needs=needs)
+        for name, needs in (("first", ()), ("second", ("first",)))
+    ]
+    never = make_program("never", is_ready=lambda: False, needs=("second",))
+
+    with supervising(*slow) as supervisor:
+        supervisor.wait_ready(60)
+    with supervising(*slow, never) as supervisor:
+        wait_until(lambda: supervisor.is_ready("first", "second"))
+        threading.Timer(0.3, lambda: clock.__setitem__(0, clock[0] + 61)).start()
+        with pytest.raises(StackError, match="not ready after 60 s: never"):
+            supervisor.wait_ready(60)
 
 
 def test_ending_while_a_needed_program_is_away_is_no_failure(make_program, tmp_path):

@@ -45,7 +45,8 @@ PROGRAMS = ("web", "worker", "beat", "redis", "postgres")
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory) -> Iterator[LiveStack]:
-    with running_stack(tmp_path_factory.mktemp("serve") / "data") as stack:
+    folder = tmp_path_factory.mktemp("serve") / "data"
+    with running_stack(folder, is_prepared=False) as stack:
         yield stack
 
 
@@ -239,7 +240,9 @@ def test_servers_of_the_users_own_are_used_instead(tmp_path):
             "HOTSWAP_DATABASE_URL": postgres.url,
             "HOTSWAP_REDIS_URL": redis.url,
         }
-        with running_stack(tmp_path / "data", environment=addresses) as stack:
+        with running_stack(
+            tmp_path / "data", environment=addresses, is_prepared=False
+        ) as stack:
             assert set(stack.state()["programs"]) == {"web", "worker", "beat"}
             assert "embedded" not in stack.said()
             with psycopg.connect(postgres.url) as connection:
