@@ -9,6 +9,7 @@ import itertools
 import json
 from datetime import datetime, timedelta
 from typing import Any, cast
+from urllib.parse import urlencode
 
 from django import forms
 from django.conf import settings
@@ -22,7 +23,7 @@ from django.http import (
     HttpResponseNotAllowed,
     HttpResponseRedirect,
 )
-from django.urls import URLPattern, path
+from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.module_loading import import_string
@@ -85,6 +86,7 @@ from hotswap.common.console import (
     Verb,
     acting_person,
     age,
+    link_button,
     pill,
     span_in_words,
 )
@@ -644,6 +646,13 @@ class DeviceAdmin(ConsoleAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Device]:
         return Device.objects.select_related("model", "state").with_key_expiry()
 
+    def buttons(self, user: User, obj: Device | None) -> list[Button]:
+        found = super().buttons(user, obj)
+        if obj is not None and obj.revoked_at is None and obj.enabled:
+            chosen = {"target": "devices", "targetDevices": obj.device_id}
+            found.insert(0, _launch_button(user, **chosen))
+        return found
+
     @display(description="Firmware", ordering="version_key")
     def version(self, device: Device) -> str:
         return device.firmware_version or "–"
@@ -891,6 +900,13 @@ def _health(state: Any, now: Any) -> list[tuple[str, Any]]:
 # --- Groups ---------------------------------
 
 
+def _launch_button(user: User, **chosen: str) -> Button:
+    """Lead to a launch whose devices are chosen already."""
+    launch = reverse("admin:deployments_deployment_launch")
+    url = f"{launch}?{urlencode(chosen)}"
+    return link_button(user, "Launch", "rocket_launch", url, Role.OPERATOR)
+
+
 def _group_pill(group: DeviceGroup) -> SafeString:
     if group.type == GroupType.DYNAMIC:
         return pill("Dynamic", NOT_STARTED, "rule", "its rule says who is in it")
@@ -913,6 +929,13 @@ class DeviceGroupAdmin(ConsoleAdmin):
     list_display = ("name", "kind", "meaning", "size", "since")
     search_fields = ("name", "description")
     ordering = ("name",)
+
+    def buttons(self, user: User, obj: DeviceGroup | None) -> list[Button]:
+        found = super().buttons(user, obj)
+        if obj is not None:
+            chosen = {"target": "groups", "targetGroups": str(obj.pk)}
+            found.insert(0, _launch_button(user, **chosen))
+        return found
 
     def complete(self, rows: list[Any]) -> None:
         counts = count_members(rows)

@@ -28,7 +28,13 @@ from firmware.api.serializers import (
 from firmware.api.uploads import FILE_FIELD, receive_upload
 from firmware.choices import DELETABLE, FirmwareStatus
 from firmware.models import DeviceModel, Firmware
-from firmware.selectors import FirmwareUse, firmware_history, firmware_use, name_actors
+from firmware.selectors import (
+    FirmwareUse,
+    firmware_history,
+    firmware_incidents,
+    firmware_use,
+    name_actors,
+)
 from firmware.services import registry
 from firmware.services.registry import UploadOutcome
 from firmware.storage import StagedImage
@@ -38,6 +44,7 @@ from hotswap.common.console import (
     FAILED,
     NOT_STARTED,
     WAITS,
+    Button,
     CommentForm,
     ConsoleAdmin,
     ConsoleForm,
@@ -49,6 +56,7 @@ from hotswap.common.console import (
     error_lines,
     go_to,
     in_bytes,
+    link_button,
     pill,
 )
 from hotswap.common.errors import HotSwapError
@@ -78,6 +86,11 @@ SAID_OF_UPLOADS = {
 def firmware_pill(firmware: Firmware) -> SafeString:
     tone, icon = FIRMWARE_LOOKS[FirmwareStatus(firmware.status)]
     return pill(firmware.status, tone, icon)
+
+
+def incidents_pill(incidents: object) -> SafeString:
+    """Show what went wrong with a firmware: `rolled back twice, 0 of 31 proved`."""
+    return pill(str(incidents), FAILED, "history")
 
 
 def _of_model(firmware: Firmware) -> str:
@@ -501,8 +514,31 @@ class FirmwareAdmin(ConsoleAdmin):
             *self.list_select_related
         ).prefetch_related("later_signatures__key")
 
+    def buttons(self, user: User, obj: Firmware | None) -> list[Button]:
+        found = super().buttons(user, obj)
+        if obj is not None and Firmware.objects.deployable().filter(pk=obj.pk).exists():
+            launch = reverse("admin:deployments_deployment_launch")
+            url = f"{launch}?firmwareId={obj.pk}"
+            found.insert(
+                0, link_button(user, "Launch", "rocket_launch", url, Role.OPERATOR)
+            )
+        return found
+
+    def complete(self, rows: list[Any]) -> None:
+        incidents = firmware_incidents([row.pk for row in rows])
+        for row in rows:
+            row.incidents = incidents.get(row.pk)
+
     @display(description="Status")
-    def state(self, firmware: Firmware) -> SafeString:
+    def state(self, firmware: Any) -> SafeString:
+        if firmware.incidents is None:
+            return self.own_state(firmware)
+        return format_html(
+            "{} {}", self.own_state(firmware), incidents_pill(firmware.incidents)
+        )
+
+    @staticmethod
+    def own_state(firmware: Firmware) -> SafeString:
         if firmware.damaged_at is None and firmware.signature_revoked_at is not None:
             held = pill("Held back", FAILED, "block", "its signing key was revoked")
             return format_html("{} {}", firmware_pill(firmware), held)
@@ -537,6 +573,7 @@ class FirmwareAdmin(ConsoleAdmin):
         use = firmware_use(obj)
         return {
             "use": use,
+            "incidents": firmware_incidents([obj.pk]).get(obj.pk),
             "deployment_pages": [
                 (each, reverse("admin:deployments_deployment_change", args=[each.id]))
                 for each in use.deployments

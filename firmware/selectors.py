@@ -4,6 +4,7 @@ Devices and deployments belong to apps above this one: they answer through the h
 the settings.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -15,6 +16,7 @@ from django.utils.module_loading import import_string
 
 from firmware.models import Firmware
 from hotswap.common.models import AuditEvent, User
+from hotswap.common.words import counted, times
 
 HISTORY_KIND = "firmware"
 
@@ -60,6 +62,54 @@ class FirmwareUse:
     @property
     def cancellable(self) -> tuple[DeploymentUse, ...]:
         return tuple(each for each in self.deployments if each.is_cancellable)
+
+
+@dataclass(frozen=True, slots=True)
+class FirmwareIncidents:
+    """What went wrong with a firmware so far, and what its installs came to.
+
+    Attributes:
+        rollbacks: of whole deployments, by a gate or a person, and of stages by a gate.
+        failed_deployments: that had started and were not rolled back.
+        quarantined_devices: from which the firmware is kept now.
+        proved_count: install orders that ended in proof.
+        settled_count: those, and the ones that failed.
+    """
+
+    rollbacks: int
+    failed_deployments: int
+    quarantined_devices: int
+    proved_count: int
+    settled_count: int
+
+    def __str__(self) -> str:
+        """Say it in short: `rolled back twice, 0 of 31 proved`."""
+        return self.in_words(self.quarantined_devices)
+
+    def in_words(self, quarantined: int) -> str:
+        """Say the same of so many quarantined devices."""
+        said = []
+        if self.rollbacks:
+            said.append(f"rolled back {times(self.rollbacks)}")
+        if self.failed_deployments:
+            said.append(f"{counted(self.failed_deployments, 'deployment')} failed")
+        if quarantined:
+            said.append(f"quarantined on {counted(quarantined, 'device')}")
+        if self.settled_count:
+            said.append(f"{self.proved_count:,} of {self.settled_count:,} proved")
+        return ", ".join(said)
+
+
+def firmware_incidents(
+    firmware_ids: Collection[UUID],
+) -> dict[UUID, FirmwareIncidents]:
+    """Return what went wrong with each firmware, by one statement for all.
+
+    Those without an incident are left out.
+    """
+    find = import_string(settings.FIRMWARE_INCIDENTS_HOOK)
+    found: dict[UUID, FirmwareIncidents] = find(firmware_ids=firmware_ids)
+    return found
 
 
 def firmware_use(firmware: Firmware) -> FirmwareUse:

@@ -9,9 +9,11 @@ Rules:
 
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC
 from typing import Any
+from uuid import UUID
 
 from django import forms
 from django.conf import settings
@@ -37,6 +39,7 @@ from deployments.strategies.registry import STRATEGIES
 from deployments.windows import DAYS
 from devices.models import DeviceGroup
 from firmware.models import Firmware
+from firmware.selectors import FirmwareIncidents, firmware_incidents
 from hotswap.common.api.etags import etag_of
 from hotswap.common.console import (
     READING,
@@ -103,6 +106,21 @@ class DurationText(forms.CharField):
 def _demo(quick: str, usual: str) -> str:
     """Return a start value: short on a demo stack, whose waits are all shortened."""
     return quick if settings.DEMO_CLOCK else usual
+
+
+def _newest_sound(
+    firmware: Sequence[Firmware], incidents: Mapping[UUID, FirmwareIncidents]
+) -> str:
+    """Return the id of the newest version with which nothing went wrong, or "".
+
+    Args:
+        firmware: what can be deployed, the latest approved first; versions of the model
+            of the first sound one are compared.
+    """
+    sound = [each for each in firmware if each.pk not in incidents]
+    same_model = [each for each in sound if each.model_id == sound[0].model_id]
+    newest = max(same_model, key=lambda each: each.precedence, default=None)
+    return "" if newest is None else str(newest.pk)
 
 
 def _words(text: str) -> list[str]:
@@ -305,11 +323,23 @@ class LaunchForm(ConsoleForm):
         super().__init__(*args, **kwargs)
         if not asks_why:
             del self.fields["reason"]
-        self.fields["firmwareId"].choices = [  # type: ignore[attr-defined]
-            (str(each.pk), str(each))
-            for each in Firmware.objects.deployable()
+        firmware = list(
+            Firmware.objects.deployable()
             .select_related("model")
             .order_by("-approved_at")[:MAX_FIRMWARE]
+        )
+        incidents = firmware_incidents([each.pk for each in firmware])
+        self.fields["firmwareId"].choices = [  # type: ignore[attr-defined]
+            ("", "Choose a firmware"),
+            *(
+                (
+                    str(each.pk),
+                    f"{each} – {incidents[each.pk]}"
+                    if each.pk in incidents
+                    else str(each),
+                )
+                for each in firmware
+            ),
         ]
         groups = [
             (str(pk), name)
@@ -323,6 +353,7 @@ class LaunchForm(ConsoleForm):
         canary = STRATEGIES[Strategy.CANARY].defaults
         rolling = STRATEGIES[Strategy.ROLLING].defaults
         self.initial = {
+            "firmwareId": _newest_sound(firmware, incidents),
             "initialPercentage": canary["initial_percentage"],
             "increments": ", ".join(str(step) for step in canary["increments"]),
             "waitDuration": _demo("PT10S", "PT1H"),
@@ -524,12 +555,15 @@ class Launch(Verb):
         return _blast(form, eligible)
 
     def start_values(self, request: HttpRequest, obj: Any) -> dict[str, Any]:
-        """Return what stands in the form at first."""
-        return {
+        """Return what stands in the form at first: what a link to it names."""
+        values: dict[str, Any] = {
             name: request.GET[name]
-            for name in ("firmwareId", "strategy")
+            for name in ("firmwareId", "strategy", "target", "targetDevices")
             if name in request.GET
         }
+        if groups := request.GET.getlist("targetGroups"):
+            values["targetGroups"] = groups
+        return values
 
     def asked(self, form: LaunchForm, obj: Any) -> DeploymentRequest:
         """Return what a valid form asks for."""

@@ -212,6 +212,13 @@ class Button:
     is_dialog: bool
 
 
+def link_button(user: User, label: str, icon: str, url: str, role: Role) -> Button:
+    """Return a button that leads to another page, where people of a role act."""
+    blocked = "" if user.may(role) else f"needs {role.value}"
+    name = label.lower().replace(" ", "-")
+    return Button(label, icon, "plain", url, name, blocked, is_dialog=False)
+
+
 class Verb:
     """One thing that people do: asked by a form, done by one service on POST.
 
