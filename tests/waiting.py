@@ -9,7 +9,9 @@ from django.db import connection
 T = TypeVar("T")
 
 
-def wait_until(condition: Callable[[], T], *, seconds: float = 60, what: str = "") -> T:
+def wait_until(
+    condition: Callable[[], T], *, seconds: float = 180, what: str = ""
+) -> T:
     """Call the condition until it is truthy, and return what it gave.
 
     Raises:

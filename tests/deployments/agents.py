@@ -121,7 +121,7 @@ def running_agents() -> Iterator[StartAgent]:
             process.send_signal(signal.SIGCONT)
             process.terminate()
         for process in start.running.values():
-            process.wait(20)
+            process.wait(180)
 
 
 def program(version: str, size_bytes: int) -> bytes:

@@ -48,7 +48,7 @@ def serving(
             receiver.paths.append(self.path)
             receiver.got.append((headers, body))
             if receiver.hold is not None:
-                receiver.hold.wait(60)
+                receiver.hold.wait(180)
             status = receiver.answers.pop(0) if receiver.answers else 204
             self.send_response(status)
             if 300 <= status < 400:

@@ -503,7 +503,6 @@ def test_a_real_agent_updates_against_a_real_server(
 
     wait_until(
         lambda: admin.get(f"/deployments/{deployment}/status")["status"] == "Completed",
-        seconds=60,
         what="the agent has proved itself",
     )
     shown = admin.get(f"/devices/{device.name}")
@@ -533,7 +532,6 @@ def test_a_flipped_byte_in_the_stored_image_is_refused_and_shown(
         lambda: _when(
             admin.get(f"/deployments/{deployment}/status"), "Paused", "Failed"
         ),
-        seconds=60,
         what="the damage is noticed",
     )
     assert status is not None
@@ -548,7 +546,6 @@ def test_a_flipped_byte_in_the_stored_image_is_refused_and_shown(
             admin.get(f"/deployments/{deployment}/devices/{device.name}")["errorCode"]
             == "download_failed"
         ),
-        seconds=60,
         what="the agent has given up and said why",
     )
     assert device.running_image() == old

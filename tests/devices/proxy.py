@@ -83,7 +83,7 @@ def running_nginx(
         yield port
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(180)
 
 
 def listens(port: int) -> bool:

@@ -126,7 +126,7 @@ def test_a_killed_demo_leaves_nothing_and_starts_again(tmp_path: Path) -> None:
         pids = demo.process_ids()
         assert demo.logins() == logins
         demo.process.send_signal(signal.SIGINT)
-        code = demo.process.wait(60)
+        code = demo.process.wait(180)
 
     assert code == 0, demo.said()
     assert len(logins) == 4

@@ -35,7 +35,7 @@ def test_a_lost_or_swapped_key_file_is_named_and_its_return_mends_it(
         assert stack.process is not None
         pids = stack.process_ids()
 
-        assert stack.process.wait(90) == 1
+        assert stack.process.wait(180) == 1
 
         assert f"HotSwap does not start: the key file {path}" in stack.said() or (
             f"HotSwap does not start: there is no token key in {path}" in stack.said()

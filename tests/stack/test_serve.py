@@ -122,7 +122,7 @@ def test_a_second_stack_on_the_folder_is_refused(stack):
     second.output = stack.output.with_name("second.txt")
     second.start()
 
-    assert second.process.wait(20) == 1
+    assert second.process.wait(180) == 1
     assert f"another stack (process {stack.process.pid}) runs on" in second.said()
     assert is_ready(stack)
 
@@ -142,7 +142,7 @@ def test_a_port_in_use_is_refused(tmp_path):
         stack = LiveStack(data_dir=tmp_path / "data", port=taken.getsockname()[1])
         stack.start()
 
-        assert stack.process.wait(20) == 1
+        assert stack.process.wait(180) == 1
     assert f"port {stack.port} is in use" in stack.said()
 
 
@@ -190,7 +190,7 @@ def test_killing_everything_at_once_leaves_nothing_and_it_starts_again(tmp_path)
 
         stack.process.kill()
 
-        wait_until(lambda: not alive(pids), seconds=10, what="all processes gone")
+        wait_until(lambda: not alive(pids), what="all processes gone")
         stack.process.wait()
         stack.output.unlink()
         stack.start()
@@ -203,10 +203,10 @@ def test_a_program_that_keeps_failing_ends_the_stack_with_the_reason(tmp_path):
         data_dir=tmp_path / "data", environment={"HOTSWAP_WORKER_THREADS": "none"}
     )
     stack.start()
-    wait_until(lambda: stack.pid("worker"), seconds=60, what="the worker")
+    wait_until(lambda: stack.pid("worker"), what="the worker")
     pids = stack.process_ids()
 
-    assert stack.process.wait(40) == 1
+    assert stack.process.wait(180) == 1
 
     assert "worker failed 5 times running" in stack.said()
     assert "none" in stack.said().split("worker failed")[1]

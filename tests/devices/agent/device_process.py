@@ -186,12 +186,12 @@ class DeviceProcess:
         """End the agent as an init system would and give its exit code."""
         assert self.process is not None
         self.process.terminate()
-        return self.process.wait(60)
+        return self.process.wait(180)
 
     def kill(self) -> None:
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(signal.SIGKILL)
-            self.process.wait(60)
+            self.process.wait(180)
 
     def current_sha256(self) -> str:
         """Give the digest of the bytes that would boot."""

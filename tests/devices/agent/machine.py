@@ -169,7 +169,7 @@ class Machine:
             return self.server.last(update_id, *statuses)
 
         try:
-            report = wait_until(look, seconds=40, what=f"a report {statuses}")
+            report = wait_until(look, what=f"a report {statuses}")
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self.device.log()}") from error
         assert report is not None
@@ -187,7 +187,7 @@ class Machine:
             )
 
         try:
-            wait_until(has_settled, seconds=40, what="the end of the order")
+            wait_until(has_settled, what="the end of the order")
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self.device.log()}") from error
 

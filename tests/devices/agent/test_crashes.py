@@ -70,7 +70,7 @@ def template(
         device = DeviceProcess(folder / "device", server, keys)
         device.provision()
         server.order(device.device_id, FORMER, "2.0.0")
-        assert device.start("--once").wait(60) == 0
+        assert device.start("--once").wait(180) == 0
         yield device
 
 
@@ -89,7 +89,7 @@ class Tried:
         self.device.provision()
 
     def crash(self) -> None:
-        code = self.device.start(crash_at=self.point).wait(60)
+        code = self.device.start(crash_at=self.point).wait(180)
         assert code == -signal.SIGKILL, f"not killed but {code}"
 
     def check_disk(self, verified: set[str], *, may_be_bare: bool = False) -> None:
@@ -218,7 +218,7 @@ def test_killed_again_and_again_at_any_time_it_still_arrives(
             # Not a wait for something: the moment of death is the thing tried.
             time.sleep(chance.uniform(0.15, 0.45))
             process.kill()
-            process.wait(60)
+            process.wait(180)
             tried.check_disk(verified)
             if tried.device.state_phase() == "trying":
                 break

@@ -372,7 +372,7 @@ def crash_at(machine: Machine, point: str) -> None:
         return False
 
     machine.start(crash_at=point)
-    wait_until(has_died, seconds=40, what=f"the crash at {point}")
+    wait_until(has_died, what=f"the crash at {point}")
 
 
 def test_cut_off_anywhere_in_an_update_it_ends_on_the_new_system(

@@ -129,7 +129,7 @@ def test_image_that_has_no_room_fails_and_leaves_what_runs_alone(
 def test_corrupt_option_shows_the_refusal(device: DeviceProcess) -> None:
     update_id = device.server.order("device-1", program("2.0.0"), "2.0.0")
 
-    code = device.start("--once", "--corrupt").wait(60)
+    code = device.start("--once", "--corrupt").wait(180)
 
     report = device.server.last(update_id, "failed")
     assert code == 3

@@ -573,7 +573,7 @@ def template(tmp_path_factory: pytest.TempPathFactory, signer: Signer) -> Path:
         )
         device.provision()
         server.order(device.device_id, FORMER, "2.0.0")
-        assert device.start("--once").wait(60) == 0
+        assert device.start("--once").wait(180) == 0
     return folder / "device"
 
 

@@ -173,7 +173,7 @@ def test_order_for_the_running_image_is_proved_by_a_reboot(
 def test_once_works_off_one_order_and_exits(device: DeviceProcess) -> None:
     update_id = device.server.order("device-1", program("2.0.0"), "2.0.0")
 
-    code = device.start("--once").wait(60)
+    code = device.start("--once").wait(180)
 
     assert code == 0
     assert device.server.last(update_id, "confirming")
@@ -182,7 +182,7 @@ def test_once_works_off_one_order_and_exits(device: DeviceProcess) -> None:
 def test_once_tells_a_failed_order_by_its_exit_code(device: DeviceProcess) -> None:
     device.server.order("device-1", program("2.0.0"), "2.0.0", model="other")
 
-    assert device.start("--once").wait(60) == 3
+    assert device.start("--once").wait(180) == 3
 
 
 # Downloads
@@ -484,7 +484,7 @@ def test_image_that_takes_the_agent_down_falls_back_after_three_boots(
     update_id = device.server.order("device-1", program("2.0.0"), "2.0.0")
     # The first run switches and dies before its first trial, three die in a trial.
     for _ in range(4):
-        assert device.start(crash_at="store.trying.synced").wait(60) == -signal.SIGKILL
+        assert device.start(crash_at="store.trying.synced").wait(180) == -signal.SIGKILL
     device.start()
 
     report = device.server.wait_for(update_id, "failed")
@@ -689,7 +689,7 @@ def test_second_agent_on_the_same_folder_is_refused(device: DeviceProcess) -> No
 def test_wrong_configuration_names_the_key(device: DeviceProcess) -> None:
     device.config.write_text(device.config.read_text() + "\nchunk_byte = 1\n")
 
-    code = device.start().wait(60)
+    code = device.start().wait(180)
 
     assert code == 2
     assert "limits.chunk_byte: unknown key" in device.log()
@@ -734,7 +734,7 @@ def test_damaged_state_begins_anew_with_the_floor_of_the_slots(
 
 
 def test_logs_can_be_json(device: DeviceProcess) -> None:
-    device.start("--log-format", "json", "--once").wait(60)
+    device.start("--log-format", "json", "--once").wait(180)
 
     lines = [json.loads(line) for line in device.log().splitlines()]
 

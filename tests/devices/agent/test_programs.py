@@ -121,7 +121,7 @@ def test_program_ends_on_sigterm(tmp_path: Path) -> None:
         wait_until(metrics.exists, what="metrics")
         process.send_signal(signal.SIGTERM)
 
-        assert process.wait(60) == 0
+        assert process.wait(180) == 0
     finally:
         process.kill()
 

@@ -158,13 +158,13 @@ def test_factory_image_that_is_not_there_has_its_exit_code(
 ) -> None:
     (device.folder / "factory.py").unlink()
 
-    assert device.start().wait(60) == 5
+    assert device.start().wait(180) == 5
 
 
 def test_once_tells_a_server_that_is_away(device: DeviceProcess) -> None:
     device.server.faults.refuse_with[""] = [503] * 100
 
-    assert device.start("--once").wait(60) == 6
+    assert device.start("--once").wait(180) == 6
 
 
 @pytest.mark.parametrize("path", ["/health", "/update", "device-token"])
@@ -173,7 +173,7 @@ def test_once_tells_a_server_that_refuses_the_device(
 ) -> None:
     device.server.faults.refuse_with[path] = [401] * 100
 
-    assert device.start("--once").wait(60) == 9
+    assert device.start("--once").wait(180) == 9
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ def test_trusted_key_that_is_none_is_named(
     device.provision()
     (device.folder / name).write_bytes(content)
 
-    assert device.start("--once").wait(60) == 2
+    assert device.start("--once").wait(180) == 2
     assert "trusted_keys" in device.log()
     assert name in device.log()
 
@@ -194,7 +194,7 @@ def test_trusted_key_that_is_none_is_named(
 def test_command_line_that_cannot_be_used_has_its_exit_code(
     device: DeviceProcess,
 ) -> None:
-    assert device.start("--colour").wait(60) == 2
+    assert device.start("--colour").wait(180) == 2
 
 
 def test_fault_of_the_agent_is_told_with_its_trace(device: DeviceProcess) -> None:
@@ -203,5 +203,5 @@ def test_fault_of_the_agent_is_told_with_its_trace(device: DeviceProcess) -> Non
     device.reboot_command = ["/bin/true"]
     device.provision()
 
-    assert device.start().wait(60) == 1
+    assert device.start().wait(180) == 1
     assert "Traceback" in device.log()

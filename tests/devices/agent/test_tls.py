@@ -220,7 +220,7 @@ def test_files_that_cannot_be_used_end_the_start_with_their_key(
     device.settings["certificate_authorities"] = str(tmp_path / "empty.pem")
     device.provision()
 
-    code = device.start().wait(60)
+    code = device.start().wait(180)
 
     assert code == 2
     assert "certificate_authorities" in device.log()
@@ -242,6 +242,6 @@ def test_agent_updates_over_tls_with_its_own_certificate(
         }
         device.provision()
 
-        code = device.start("--once").wait(60)
+        code = device.start("--once").wait(180)
 
     assert code == 0

@@ -170,6 +170,6 @@ def test_the_command_line_runs_a_fleet_and_ends_cleanly(
         )
         process.send_signal(signal.SIGTERM)
 
-        assert process.wait(60) == 0
+        assert process.wait(180) == 0
     finally:
         process.kill()
