@@ -10,6 +10,7 @@ from deployments.choices import RollbackTrigger
 from deployments.models import Rollback
 from deployments.scopes import Scope
 from hotswap.common.api.base import ListView
+from hotswap.common.api.filters import ZonedTimeFilter
 from hotswap.common.api.serializers import CamelSerializer, StrictChoiceField
 from hotswap.common.roles import Role
 
@@ -20,13 +21,11 @@ class RollbackFilter(django_filters.FilterSet):
     trigger = django_filters.ChoiceFilter(
         "facts__trigger", choices=RollbackTrigger.choices
     )
-    to = django_filters.IsoDateTimeFilter("started_at", "lt")
+    to = ZonedTimeFilter("started_at", "lt")
 
 
 # `from` is a word of the language, so it cannot be declared as an attribute.
-RollbackFilter.base_filters["from"] = django_filters.IsoDateTimeFilter(
-    "started_at", "gte"
-)
+RollbackFilter.base_filters["from"] = ZonedTimeFilter("started_at", "gte")
 
 
 class RolledBackDeploymentOutput(CamelSerializer):

@@ -58,7 +58,7 @@ from firmware.api.downloads import image_response
 from firmware.api.trust import TRUSTED_KEYS, trusted_keys
 from hotswap.common.api.base import ApiView, ListView, acting_person
 from hotswap.common.api.etags import etag_of, expected_etags
-from hotswap.common.api.filters import AnyNameFilter, AnyOfFilter
+from hotswap.common.api.filters import AnyNameFilter, AnyOfFilter, ZonedTimeFilter
 from hotswap.common.api.idempotency import idempotent
 from hotswap.common.api.parsers import LenientJSONParser
 from hotswap.common.errors import NotFoundError
@@ -287,7 +287,7 @@ class EventFilter(django_filters.FilterSet):
     order = django_filters.ChoiceFilter(
         choices=(("desc", "newest first"), ("asc", "oldest first")), method="in_order"
     )
-    to = django_filters.IsoDateTimeFilter("at", "lt")
+    to = ZonedTimeFilter("at", "lt")
     search = django_filters.CharFilter("message", "icontains")
 
     def in_order(
@@ -298,7 +298,7 @@ class EventFilter(django_filters.FilterSet):
 
 
 # `from` is a word of the language, so it cannot be declared as an attribute.
-EventFilter.base_filters["from"] = django_filters.IsoDateTimeFilter("at", "gte")
+EventFilter.base_filters["from"] = ZonedTimeFilter("at", "gte")
 
 
 class DeploymentLogView(ListView):

@@ -224,8 +224,8 @@ def retry_failed(
 ) -> Deployment:
     """Order every device that failed, or was sent back alone, to try again.
 
-    Their attempts are counted anew. A completed deployment runs again until they have
-    settled.
+    Their attempts are counted anew, and an open stage of theirs settles anew: its gate
+    waits again from then on. A completed deployment runs again until they have settled.
 
     Raises:
         DeploymentNotFoundError, WrongStatusError.
@@ -233,6 +233,10 @@ def retry_failed(
     """
     now = now or timezone.now()
     with _acting(actor, deployment_id, RETRIABLE, "retried", reason) as deployment:
+        deployment.stages.filter(
+            status=StageStatus.OPEN,
+            number__in=sweeps.retriable(deployment).values("stage_number"),
+        ).update(settled_at=None)
         count = sweeps.retry(deployment, now)
         if not count:
             raise NothingToRetryError("no device of this deployment failed")

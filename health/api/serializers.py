@@ -24,6 +24,7 @@ from hotswap.common.api.serializers import (
     StrictFloatField,
     StrictIntegerField,
     StrictRegexField,
+    ZonedDateTimeField,
 )
 
 
@@ -207,8 +208,8 @@ def read_history_query(given: Mapping[str, str]) -> dict[str, Any]:
         ValidationError: names each that is wrong.
     """
     fields: dict[str, tuple[str, serializers.Field[Any, Any, Any, Any]]] = {
-        "from": ("since", serializers.DateTimeField()),
-        "to": ("until", serializers.DateTimeField()),
+        "from": ("since", ZonedDateTimeField()),
+        "to": ("until", ZonedDateTimeField()),
         "metric": (
             "metric",
             StrictCharField(max_length=MAX_METRIC_NAME_LENGTH, trim_whitespace=False),

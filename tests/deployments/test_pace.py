@@ -211,3 +211,46 @@ def lenient(world: World):
     from tests.deployments.world import THRESHOLDS
 
     return replace(THRESHOLDS, success_rate=1)
+
+
+def test_a_stage_that_is_tried_again_settles_anew_before_its_gate_opens(
+    world: World,
+) -> None:
+    old, new = world.image("1.0.0"), world.image("2.0.0")
+    fleet = world.fleet(8, old)
+    deployment = world.launch(
+        new,
+        "Canary",
+        parameters={
+            "initial_percentage": 50,
+            "increments": [100],
+            "wait_duration": 100.0,
+        },
+        max_attempts=1,
+        health_threshold=1,
+    )
+    bad, *good = [device for device in fleet if device.poll()]
+    for device in good:
+        device.go_through()
+    bad.report("failed", error_code="self_test_failed", message="it crashed")
+    world.live_on(20)
+    assert deployment.stages.get(number=1).settled_at is not None
+    world.live_on(70)
+
+    operate.retry_failed(
+        actor=world.admin, deployment_id=deployment.pk, reason="mended", now=world.now
+    )
+    world.tick()
+    assert bad.poll()
+    world.live_on(30)
+    assert deployment.stages.get(number=1).settled_at is None
+    bad.go_through()
+    world.live_on(20)
+    settled_at = deployment.stages.get(number=1).settled_at
+    assert settled_at is not None
+    assert deployment.stages.get(number=2).opened_at is None
+    world.live_on(95)
+
+    opened_at = deployment.stages.get(number=2).opened_at
+    assert opened_at is not None
+    assert opened_at >= settled_at + timedelta(seconds=100)

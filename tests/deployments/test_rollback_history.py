@@ -99,7 +99,15 @@ def test_rollbacks_are_found_by_firmware_time_and_trigger(
 
 
 @pytest.mark.parametrize(
-    "query", ["trigger=fate", "firmware=2.0.0", "from=yesterday", "sort=reason"]
+    "query",
+    [
+        "trigger=fate",
+        "firmware=2.0.0",
+        "from=yesterday",
+        "from=2026-11-29T12:00:00",
+        "to=2026-11-29T12:00:00",
+        "sort=reason",
+    ],
 )
 def test_a_wrong_filter_is_named(viewer: PersonCaller, query: str) -> None:
     name = query.partition("=")[0]

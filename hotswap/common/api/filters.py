@@ -1,11 +1,14 @@
 """Typed filters; a parameter nobody knows is refused and the known ones are listed."""
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
 import django_filters
 from django import forms
 from django.db.models import Q
+from django.utils.dateparse import parse_datetime
+from django_filters.fields import IsoDateTimeField
 from django_filters.rest_framework import DjangoFilterBackend
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema_field
@@ -13,6 +16,7 @@ from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
 from hotswap.common.api.parsers import check_text
+from hotswap.common.api.serializers import NO_ZONE
 
 PAGE_PARAMETERS = ("pageSize", "cursor", "count")
 MAX_REPEATS = 20
@@ -32,6 +36,23 @@ class TruthFilter(django_filters.ChoiceFilter):
 
     def filter(self, qs: Any, value: str) -> Any:
         return qs.filter(**{self.field_name: value == "true"}) if value else qs
+
+
+class ZonedTimeField(IsoDateTimeField):
+    """A time that says its zone; one without is refused rather than guessed."""
+
+    def to_python(self, value: Any) -> Any:
+        with contextlib.suppress(ValueError):
+            moment = parse_datetime(str(value).strip())
+            if moment is not None and moment.tzinfo is None:
+                raise forms.ValidationError(NO_ZONE, code="no_zone")
+        return super().to_python(value)
+
+
+class ZonedTimeFilter(django_filters.IsoDateTimeFilter):
+    """Rows before, at or after a time."""
+
+    field_class = ZonedTimeField
 
 
 class RepeatableField(forms.Field):

@@ -143,12 +143,13 @@ class StrictChoiceField(serializers.ChoiceField):
         return super().to_internal_value(data)
 
 
+NO_ZONE = "has no time zone: add Z for UTC, or an offset such as +01:00"
+
+
 class ZonedDateTimeField(serializers.DateTimeField):
     """A time that says its zone; one without is refused rather than guessed."""
 
-    default_error_messages = {
-        "no_zone": "has no time zone: add Z for UTC, or an offset such as +01:00"
-    }
+    default_error_messages = {"no_zone": NO_ZONE}
 
     def enforce_timezone(self, value: datetime) -> datetime:
         if value.tzinfo is None:

@@ -12,6 +12,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from hotswap.common.api.base import ApiView, ListView
+from hotswap.common.api.filters import ZonedTimeFilter
 from hotswap.common.api.serializers import CamelSerializer, StrictCharField
 from hotswap.common.api.throttling import guard_login
 from hotswap.common.models import AuditEvent, User
@@ -85,11 +86,11 @@ class AuditFilter(django_filters.FilterSet):
     verb = django_filters.CharFilter(max_length=64)
     objectKind = django_filters.CharFilter("object_kind")
     objectId = django_filters.CharFilter("object_id")
-    to = django_filters.IsoDateTimeFilter("at", "lt")
+    to = ZonedTimeFilter("at", "lt")
 
 
 # `from` is a word of the language, so it cannot be declared as an attribute.
-AuditFilter.base_filters["from"] = django_filters.IsoDateTimeFilter("at", "gte")
+AuditFilter.base_filters["from"] = ZonedTimeFilter("at", "gte")
 
 
 class AuditOutput(CamelSerializer):
