@@ -28,6 +28,9 @@ class DocsView(SpectacularSwaggerSplitView):
     roles = {"GET": Role.VIEWER}
 
 
+handler400 = "hotswap.common.api.middleware.answer_bad_request"
+handler500 = "hotswap.common.api.middleware.answer_server_error"
+
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", RedirectView.as_view(pattern_name="admin:index")),
     path("admin/", admin.site.urls),

@@ -70,11 +70,14 @@ def limit_statements(seconds: int) -> None:
 
 def make_application() -> "WSGIApplication":
     """Load everything and return the application."""
+    import django
+
+    django.setup(set_prefix=False)
     from django.conf import settings
-    from django.core.wsgi import get_wsgi_application
     from django.urls import get_resolver
 
     import hotswap.celery  # noqa: F401
+    from hotswap.common.handler import Handler
 
     if os.environ.get("HOTSWAP_SUPERVISED"):
         from hotswap.stack.lifeline import end_with_parent
@@ -85,7 +88,7 @@ def make_application() -> "WSGIApplication":
         from hotswap.telemetry import trace_requests
 
         trace_requests()
-    served = get_wsgi_application()
+    served = Handler()
     limit_statements(settings.WEB_STATEMENT_SECONDS)
     get_resolver().url_patterns  # noqa: B018
     spare_what_is_loaded()

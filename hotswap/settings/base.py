@@ -510,7 +510,16 @@ LOGGING = {
     "formatters": {
         "json": {"()": "hotswap.common.logs.JSONFormatter"},
     },
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json"}},
+    "filters": {
+        "client_faults": {"()": "hotswap.common.logs.ClientFaultFilter"},
+    },
+    "handlers": {
+        "stderr": {
+            "class": "logging.StreamHandler",
+            "formatter": "json",
+            "filters": ["client_faults"],
+        }
+    },
     "root": {
         "handlers": ["stderr"],
         "level": env.str("HOTSWAP_LOG_LEVEL", default="INFO"),

@@ -8,9 +8,10 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 
+from django.core.exceptions import SuspiciousOperation
 from django.db import DataError, OperationalError
 from django.http import HttpRequest, HttpResponse, JsonResponse
-from django.views.defaults import bad_request
+from django.views.defaults import bad_request, server_error
 from opentelemetry import trace
 
 logger = logging.getLogger(__name__)
@@ -33,6 +34,58 @@ def trace_id_of(request: HttpRequest) -> str:
     return known
 
 
+def is_of_api(request: HttpRequest) -> bool:
+    """Tell whether a program asks, also by a doubled slash or with the host in it."""
+    return "/api/" in request.path
+
+
+def _parameters(request: HttpRequest) -> list[tuple[str, list[str]]]:
+    try:
+        return list(request.GET.lists())
+    except SuspiciousOperation:
+        # More of them than Django reads.
+        return []
+
+
+def problem_response(
+    request: HttpRequest,
+    status: HTTPStatus,
+    code: str | None = None,
+    *,
+    detail: str = "",
+    errors: Sequence[Mapping[str, str]] = (),
+) -> HttpResponse:
+    """Build an error answer without a view."""
+    code = code or status.phrase.lower().replace(" ", "_")
+    return JsonResponse(
+        {
+            "type": f"urn:hotswap:problem:{code}",
+            "title": status.phrase,
+            "status": status.value,
+            "detail": detail or status.description or status.phrase,
+            "code": code,
+            "traceId": trace_id_of(request),
+            "errors": list(errors),
+        },
+        status=status.value,
+        content_type=PROBLEM_TYPE,
+    )
+
+
+def answer_bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Answer what a middleware refuses: a page to people, a problem to programs."""
+    if is_of_api(request):
+        return problem_response(request, HTTPStatus.BAD_REQUEST)
+    return bad_request(request, exception)
+
+
+def answer_server_error(request: HttpRequest) -> HttpResponse:
+    """Answer what failed in a middleware."""
+    if is_of_api(request):
+        return problem_response(request, HTTPStatus.INTERNAL_SERVER_ERROR)
+    return server_error(request)
+
+
 class ProblemMiddleware:
     """Replace Django's HTML error pages below `/api/` by problem documents."""
 
@@ -42,7 +95,7 @@ class ProblemMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponse:
         # PostgreSQL cannot store NUL, so no path or query may carry one.
         if "\x00" in request.path or "%00" in request.META.get("QUERY_STRING", ""):
-            return self._problem(
+            return problem_response(
                 request,
                 HTTPStatus.BAD_REQUEST,
                 "invalid",
@@ -53,17 +106,17 @@ class ProblemMiddleware:
                         "code": "invalid_character",
                         "detail": NO_NUL,
                     }
-                    for name, values in request.GET.lists()
+                    for name, values in _parameters(request)
                     if any("\x00" in value for value in values)
                 ],
             )
         response = self.get_response(request)
         if (
             response.status_code >= HTTPStatus.BAD_REQUEST
-            and request.path.startswith("/api/")
+            and is_of_api(request)
             and not response.get("Content-Type", "").startswith(PROBLEM_TYPE)
         ):
-            replaced = self._problem(request, HTTPStatus(response.status_code))
+            replaced = problem_response(request, HTTPStatus(response.status_code))
             for name in KEPT_HEADERS:
                 if name in response:
                     replaced[name] = response[name]
@@ -87,27 +140,3 @@ class ProblemMiddleware:
                 headers={"Retry-After": "1"},
             )
         return None
-
-    @staticmethod
-    def _problem(
-        request: HttpRequest,
-        status: HTTPStatus,
-        code: str | None = None,
-        *,
-        detail: str = "",
-        errors: Sequence[Mapping[str, str]] = (),
-    ) -> HttpResponse:
-        code = code or status.phrase.lower().replace(" ", "_")
-        return JsonResponse(
-            {
-                "type": f"urn:hotswap:problem:{code}",
-                "title": status.phrase,
-                "status": status.value,
-                "detail": detail or status.description or status.phrase,
-                "code": code,
-                "traceId": trace_id_of(request),
-                "errors": list(errors),
-            },
-            status=status.value,
-            content_type=PROBLEM_TYPE,
-        )

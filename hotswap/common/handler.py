@@ -1,0 +1,64 @@
+"""How a request is made of what the server was sent."""
+
+import json
+from collections.abc import Iterable
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from django.core.exceptions import SuspiciousOperation
+from django.core.handlers.wsgi import WSGIHandler, WSGIRequest
+from django.utils.http import parse_header_parameters
+
+from hotswap.common.api.middleware import PROBLEM_TYPE
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse
+
+
+class Utf8Request(WSGIRequest):
+    """A request whose query and forms are UTF-8, whatever it says of its body.
+
+    Django would decode them with the `charset` of the content type, which may name
+    what is no encoding of texts at all.
+    """
+
+    def _set_content_type_params(self, meta: dict[str, Any]) -> None:
+        self.content_type, self.content_params = parse_header_parameters(
+            meta.get("CONTENT_TYPE", "")
+        )
+
+
+class Handler(WSGIHandler):
+    """Django's handler, which refuses what it cannot make a request of (400)."""
+
+    request_class = Utf8Request
+
+    def __call__(  # type: ignore[override]
+        self, environ: dict[str, Any], start_response: "StartResponse"
+    ) -> Iterable[bytes]:
+        try:
+            return super().__call__(environ, start_response)
+        except (SuspiciousOperation, ValueError):
+            # Outside of every middleware: these answer whatever they raise themselves.
+            return _refuse(start_response)
+
+
+def _refuse(start_response: "StartResponse") -> Iterable[bytes]:
+    status = HTTPStatus.BAD_REQUEST
+    body = json.dumps(
+        {
+            "type": "urn:hotswap:problem:malformed",
+            "title": status.phrase,
+            "status": status.value,
+            "detail": "the request cannot be read",
+            "code": "malformed",
+            "traceId": uuid4().hex,
+            "errors": [],
+        }
+    ).encode()
+    start_response(
+        f"{status.value} {status.phrase}",
+        [("Content-Type", PROBLEM_TYPE), ("Content-Length", str(len(body)))],
+    )
+    return [body]
