@@ -14,6 +14,7 @@ from hotswap.common.api.base import ApiView, ListView, acting_person
 from hotswap.common.api.etags import etag_of, expected_etags
 from hotswap.common.api.idempotency import idempotent
 from hotswap.common.api.serializers import (
+    BoundedListField,
     CamelSerializer,
     EmptyInput,
     StrictBooleanField,
@@ -23,10 +24,8 @@ from hotswap.common.api.serializers import (
 from hotswap.common.roles import Role
 
 
-def _events_field(
-    help_text: str = "empty: all", **options: Any
-) -> serializers.ListField:
-    return serializers.ListField(
+def _events_field(help_text: str = "empty: all", **options: Any) -> BoundedListField:
+    return BoundedListField(
         child=StrictChoiceField(choices=NotifiedEvent.choices),
         required=False,
         max_length=len(NotifiedEvent.values),
@@ -35,7 +34,7 @@ def _events_field(
     )
 
 
-def _events_for_people() -> serializers.ListField:
+def _events_for_people() -> BoundedListField:
     """What a person is told, who has not said what: what needs one."""
     names = ", ".join(NEEDS_A_PERSON)
     return _events_field(

@@ -40,6 +40,7 @@ from deployments.windows import DAYS, DEVICE_ZONE
 from devices.api.serializers import MAX_IDS_A_REQUEST, RegionField, TagsField
 from devices.timezones import unknown_zone, zone_named
 from hotswap.common.api.serializers import (
+    BoundedListField,
     CamelSerializer,
     DurationField,
     StrictBooleanField,
@@ -123,7 +124,7 @@ class ZoneField(StrictCharField):
 
 
 class MaintenanceWindowInput(CamelSerializer):
-    days = serializers.ListField(
+    days = BoundedListField(
         child=StrictChoiceField(choices=DAYS), min_length=1, max_length=7
     )
     start = ClockField()
@@ -161,24 +162,24 @@ class DeploymentInput(CamelSerializer):
     name = StrictCharField(max_length=128, required=False)
     firmware_id = FirmwareReferenceField()
     strategy = StrategyField()
-    target_devices = serializers.ListField(
+    target_devices = BoundedListField(
         child=StrictCharField(max_length=128),
         min_length=1,
         max_length=MAX_IDS_A_REQUEST,
         required=False,
     )
-    target_groups = serializers.ListField(
+    target_groups = BoundedListField(
         child=StrictCharField(max_length=128),
         min_length=1,
         max_length=100,
         required=False,
     )
-    regions = serializers.ListField(
+    regions = BoundedListField(
         child=RegionField(), min_length=1, max_length=100, required=False
     )
     target_all = StrictBooleanField(required=False)
     initial_percentage = StrictIntegerField(min_value=1, max_value=100, required=False)
-    increments = serializers.ListField(
+    increments = BoundedListField(
         child=StrictIntegerField(min_value=1, max_value=100),
         max_length=100,
         required=False,
@@ -358,7 +359,7 @@ class RollbackScopeInput(CamelSerializer):
 
     stage = StrictIntegerField(min_value=1, max_value=10_000, required=False)
     region = StrictCharField(max_length=64, required=False)
-    device_ids = serializers.ListField(
+    device_ids = BoundedListField(
         child=StrictCharField(max_length=128),
         min_length=1,
         max_length=MAX_IDS_A_REQUEST,

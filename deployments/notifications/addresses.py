@@ -95,12 +95,13 @@ def read_url(text: str) -> tuple[httpx.URL, int]:
     """
     try:
         url = httpx.URL(text)
-        port = url.port or PORTS.get(url.scheme, 0)
+        # Each part is read when it is asked for, and only then refused.
+        host, port = url.host, url.port or PORTS.get(url.scheme, 0)
     except (httpx.InvalidURL, ValueError, UnicodeError):
         raise TargetRefusedError("is not a URL") from None
     if url.scheme not in PORTS:
         raise TargetRefusedError("must begin with https://")
-    if not url.host:
+    if not host:
         raise TargetRefusedError("names no host")
     if url.userinfo or "@" in re.split(r"[/?#]", text.partition("://")[2])[0]:
         raise TargetRefusedError("must not carry a user name or password")

@@ -21,6 +21,7 @@ from firmware.api.serializers import VersionField
 from firmware.versions import MAX_LENGTH
 from hotswap.common.api.lenient import clean_text
 from hotswap.common.api.serializers import (
+    BoundedListField,
     CamelSerializer,
     StrictBooleanField,
     StrictCharField,
@@ -325,7 +326,7 @@ class DeviceTokenOutput(CamelSerializer):
     key_expires_at = serializers.DateTimeField(allow_null=True)
 
 
-class UniqueListField(serializers.ListField):
+class UniqueListField(BoundedListField):
     """At least one value, none of them twice."""
 
     def __init__(self, **kwargs: Any) -> None:
@@ -333,13 +334,15 @@ class UniqueListField(serializers.ListField):
 
     def to_internal_value(self, data: Any) -> list[Any]:
         values: list[Any] = super().to_internal_value(data)
-        repeated = {
-            str(index): [
-                serializers.ErrorDetail(f"{value!r} is there twice", "duplicate")
-            ]
-            for index, value in enumerate(values)
-            if value in values[:index]
-        }
+        seen: set[Any] = set()
+        repeated: dict[str, Any] = {}
+        for index, value in enumerate(values):
+            if value in seen:
+                error = serializers.ErrorDetail(
+                    f"{value!r} is there twice", "duplicate"
+                )
+                repeated[str(index)] = [error]
+            seen.add(value)
         if repeated:
             raise serializers.ValidationError(repeated)
         return values
@@ -453,7 +456,7 @@ class GroupInput(CamelSerializer):
 
 
 class NewGroupInput(GroupInput):
-    device_ids = serializers.ListField(
+    device_ids = BoundedListField(
         child=StrictCharField(max_length=128),
         required=False,
         max_length=MAX_IDS_A_REQUEST,
@@ -505,7 +508,7 @@ class RulePreviewOutput(CamelSerializer):
 
 
 class MembersInput(CamelSerializer):
-    device_ids = serializers.ListField(
+    device_ids = BoundedListField(
         child=StrictCharField(max_length=128),
         min_length=1,
         max_length=MAX_IDS_A_REQUEST,

@@ -54,11 +54,14 @@ def read_certificate(pem: str) -> CertificateFacts:
         raise ValueError("this holds a private key, which belongs to the device alone")
     try:
         found = x509.load_pem_x509_certificates(pem.encode())
-    except ValueError:
+        if len(found) == 1:
+            return _facts_of(found[0])
+    except (ValueError, x509.InvalidVersion):
         raise ValueError("this is not a certificate in PEM") from None
-    if len(found) != 1:
-        raise ValueError("give one certificate, without its chain")
-    (certificate,) = found
+    raise ValueError("give one certificate, without its chain")
+
+
+def _facts_of(certificate: x509.Certificate) -> CertificateFacts:
     try:
         subject = certificate.subject.rfc4514_string()
     except ValueError:

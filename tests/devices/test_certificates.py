@@ -1,5 +1,6 @@
 """Client certificates: registering them, and calling with them through a proxy."""
 
+import ssl
 from datetime import timedelta
 from typing import Any
 from urllib.parse import quote
@@ -137,6 +138,20 @@ def test_a_certificate_of_the_wrong_kind_is_refused(
     assert set(pointers(problem_of(add(operator, device, value), 400))) == {
         "/certificate"
     }
+
+
+@pytest.mark.parametrize("version", [1, 3, 5, 9, 255])
+def test_a_certificate_of_another_version_is_none(
+    operator: PersonCaller, device: Device, authority: Authority, version: int
+) -> None:
+    der = ssl.PEM_cert_to_DER_cert(authority.issue("odd").pem)
+    third = b"\xa0\x03\x02\x01"
+    odd = der.replace(third + b"\x02", third + bytes([version]), 1)
+
+    refused = add(operator, device, ssl.DER_cert_to_PEM_cert(odd))
+
+    assert odd != der
+    problem_of(refused, 400, "certificate_invalid")
 
 
 def test_an_expired_certificate_is_422(

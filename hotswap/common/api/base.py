@@ -2,6 +2,7 @@
 
 from typing import Any, ClassVar, cast
 
+from django.conf import settings
 from rest_framework.generics import GenericAPIView
 from rest_framework.negotiation import BaseContentNegotiation, DefaultContentNegotiation
 from rest_framework.request import Request
@@ -14,6 +15,7 @@ from hotswap.common.api.filters import (
     RepeatableFilter,
     check_parameters,
 )
+from hotswap.common.api.parsers import SMALL_BODY_BYTES
 from hotswap.common.api.permissions import RolePermission
 from hotswap.common.errors import LengthRequiredError
 from hotswap.common.models import User
@@ -47,6 +49,15 @@ class ApiView(APIView):
     http_method_names = ["get", "head", "post", "put", "patch", "delete"]
     roles: ClassVar[Roles] = {}
     query_parameters: ClassVar[frozenset[str]] = frozenset()
+
+    @property
+    def max_body_bytes(self) -> int:
+        """How long a JSON body may be: short unless it comes from a person."""
+        needed = self.roles.get(str(self.request.method), ())
+        wanted = needed if isinstance(needed, tuple) else (needed,)
+        if Role.ANYONE in wanted or Role.DEVICE in wanted:
+            return SMALL_BODY_BYTES
+        return int(settings.DATA_UPLOAD_MAX_MEMORY_SIZE)
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)

@@ -20,6 +20,7 @@ from rest_framework.request import Request
 from rest_framework.settings import api_settings
 
 from hotswap.common.api.middleware import PROBLEM_TYPE, trace_id_of
+from hotswap.common.api.serializers import MAX_ERRORS
 from hotswap.common.errors import HotSwapError
 
 logger = logging.getLogger(__name__)
@@ -37,8 +38,6 @@ TITLES = {
     500: "Server error",
     503: "Unavailable",
 }
-# A body of 2 MiB can hold a hundred thousand mistakes; nobody reads so many.
-MAX_ERRORS = 100
 # Of those in the one line that sums them up.
 NAMED_ERRORS = 3
 
@@ -112,7 +111,9 @@ def summary_of(errors: list[dict[str, Any]], total: int) -> str:
     named = [_said(error) for error in errors[:NAMED_ERRORS]]
     more = total - len(named)
     rest = f"; and {more:,} more" if more else ""
-    return f"{total:,} errors: {'; '.join(named)}{rest}"
+    # Nobody looks further where a list has a hundred.
+    least = " at least" if total >= MAX_ERRORS else ""
+    return f"{total:,} errors{least}: {'; '.join(named)}{rest}"
 
 
 class ProblemFormatter(ExceptionFormatter):

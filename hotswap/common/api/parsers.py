@@ -13,16 +13,25 @@ from rest_framework.parsers import BaseParser
 from hotswap.common.errors import TooLargeError
 
 MAX_DEPTH = 32
+# Of all objects of a document together. What anybody may send is checked key by key.
+MAX_KEYS = 1000
+SMALL_BODY_BYTES = 64 * 1024
 UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(pairs) > MAX_KEYS:
+        raise _too_many_keys()
     found: dict[str, Any] = {}
     for key, value in pairs:
         if key in found:
             raise ParseError(f"the key {key!r} appears twice", code="duplicate_key")
         found[key] = value
     return found
+
+
+def _too_many_keys() -> ParseError:
+    return ParseError(f"more than {MAX_KEYS:,} keys", code="too_many_keys")
 
 
 def _refuse_constant(name: str) -> Any:
@@ -38,20 +47,21 @@ def _finite(text: str) -> float:
 
 def check_text(text: str) -> None:
     """Refuse what the database cannot hold: NUL and lone surrogates."""
-    if "\x00" in text:
-        raise ParseError("NUL characters are not allowed", code="invalid_character")
-    if any("\ud800" <= character <= "\udfff" for character in text):
-        raise ParseError("lone surrogates are not allowed", code="invalid_character")
+    found = UNSTORABLE.search(text)
+    if found is not None:
+        what = "NUL characters" if found[0] == "\x00" else "lone surrogates"
+        raise ParseError(f"{what} are not allowed", code="invalid_character")
 
 
 def _texts(value: Any) -> Iterator[str]:
     """Give every text in a document, keys as well.
 
     Raises:
-        ParseError: it is nested too deep.
+        ParseError: it is nested too deep, or has too many keys.
     """
     # Iterative: the depth is the caller's to choose.
     waiting: list[tuple[Any, int]] = [(value, 1)]
+    keys = 0
     while waiting:
         item, depth = waiting.pop()
         if isinstance(item, str):
@@ -62,6 +72,9 @@ def _texts(value: Any) -> Iterator[str]:
                     f"nested more than {MAX_DEPTH} levels deep", code="too_deep"
                 )
             if isinstance(item, dict):
+                keys += len(item)
+                if keys > MAX_KEYS:
+                    raise _too_many_keys()
                 waiting += [(key, depth) for key in item]
                 waiting += [(part, depth + 1) for part in item.values()]
             else:
@@ -96,7 +109,8 @@ def parse_json_leniently(body: bytes) -> Any:
     dropped. Of a key that appears twice the last value counts.
 
     Raises:
-        ParseError: not UTF-8 JSON, or nested more than 32 levels.
+        ParseError: not UTF-8 JSON, nested more than 32 levels, or with more than 1,000
+            keys.
     """
     value = _load(body, parse_constant=_no_number, parse_float=_finite_or_null)
     for _ in _texts(value):
@@ -109,7 +123,8 @@ def parse_json(body: bytes) -> Any:
 
     Raises:
         ParseError: not UTF-8 JSON, a key twice, NaN or infinity, NUL or a lone
-            surrogate in a text, or nested more than 32 levels.
+            surrogate in a text, nested more than 32 levels, or with more than 1,000
+            keys.
     """
     value = _load(
         body,
@@ -136,7 +151,7 @@ def _load(body: bytes, **hooks: Any) -> Any:
 
 
 class StrictJSONParser(BaseParser):
-    """Parse `application/json` bodies of at most 2 MiB."""
+    """Parse `application/json` bodies: of people 2 MiB at most, of others 64 KiB."""
 
     media_type = "application/json"
 
@@ -151,7 +166,12 @@ class StrictJSONParser(BaseParser):
         media_type: str | None = None,
         parser_context: Mapping[str, Any] | None = None,
     ) -> Any:
-        limit = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
+        context = parser_context or {}
+        limit: int = getattr(
+            context.get("view"),
+            "max_body_bytes",
+            settings.DATA_UPLOAD_MAX_MEMORY_SIZE,
+        )
         body = stream.read(limit + 1)
         if len(body) > limit:
             drain(stream)

@@ -11,6 +11,8 @@ from hotswap.common.durations import format_duration, parse_duration
 
 # Of a wrong value in the message about it.
 SHOWN_CHARACTERS = 64
+# A body of 2 MiB can hold a hundred thousand mistakes; nobody reads so many.
+MAX_ERRORS = 100
 
 
 def camelize(name: str) -> str:
@@ -168,3 +170,27 @@ class StrictCharField(serializers.CharField):
         if not isinstance(data, str):
             self.fail("invalid")
         return super().to_internal_value(data)
+
+
+class BoundedListField(serializers.ListField):
+    """A list whose length is looked at before its items are; 100 errors at most."""
+
+    def __init__(self, *, max_length: int, **kwargs: Any) -> None:
+        super().__init__(max_length=max_length, **kwargs)
+
+    def run_child_validation(self, data: Any) -> list[Any]:
+        assert self.max_length is not None
+        if len(data) > self.max_length:
+            self.fail("max_length", max_length=self.max_length)
+        result: list[Any] = []
+        errors: dict[str, Any] = {}
+        for index, item in enumerate(data):
+            try:
+                result.append(self.child.run_validation(item))
+            except serializers.ValidationError as error:
+                errors[str(index)] = error.detail
+                if len(errors) == MAX_ERRORS:
+                    break
+        if errors:
+            raise serializers.ValidationError(errors)
+        return result
