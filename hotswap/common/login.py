@@ -1,13 +1,12 @@
 """The login of the console. Read while the admin site is made: registers nothing."""
 
-from typing import Any, cast
+from typing import Any
 
 from django.core.exceptions import ValidationError
 from rest_framework.exceptions import Throttled
-from rest_framework.request import Request
 from unfold.forms import AuthenticationForm
 
-from hotswap.common.api.throttling import guard_login
+from hotswap.common.api.throttling import guard_password
 
 
 class LoginForm(AuthenticationForm):
@@ -25,11 +24,11 @@ class LoginForm(AuthenticationForm):
 
         name = self.cleaned_data.get("username") or ""
         try:
-            cleaned = guard_login(cast(Request, self.request), name, attempt)
+            cleaned = guard_password(self.request, name, attempt)
         except Throttled as error:
             seconds = getattr(error, "wait", None) or 60
             raise ValidationError(
-                f"Too many failures: wait {seconds:.0f} s and try again.",
+                f"Too many failures or attempts: wait {seconds:.0f} s and try again.",
                 code="throttled",
             ) from None
         if cleaned is None:

@@ -210,8 +210,8 @@ DATABASES = {
 WEB_STATEMENT_SECONDS = env.int("HOTSWAP_STATEMENT_SECONDS", default=10)
 REDIS_URL = env.str("HOTSWAP_REDIS_URL", default="redis://127.0.0.1:6379/0")
 
-# Throttle counters are the only thing kept in the cache; when Redis is away the
-# throttles let requests through (see hotswap.common.api.throttling).
+# Throttle counters are the only thing kept in the cache (hotswap.common.api.throttling
+# says what happens while Redis is away).
 CACHES = {
     "default": {
         "BACKEND": "hotswap.common.cache.ForgivingRedisCache",
@@ -266,7 +266,11 @@ ENROLMENT_TOKEN_LIFETIME = timedelta(days=30)
 # How long a device waits before it asks again whether it was approved.
 ENROLMENT_RETRY = timedelta(seconds=env.int("HOTSWAP_ENROLMENT_SECONDS", default=30))
 IDEMPOTENCY_KEY_LIFETIME = timedelta(hours=24)
+# Failed logins in a minute: of one account from one address; of people also from one
+# address, and of one account from everywhere.
 LOGIN_FAILURES_PER_MINUTE = env.int("HOTSWAP_LOGIN_FAILURES_PER_MINUTE", default=10)
+LOGIN_FAILURES_PER_ADDRESS = env.int("HOTSWAP_LOGIN_FAILURES_PER_ADDRESS", default=30)
+LOGIN_FAILURES_PER_ACCOUNT = env.int("HOTSWAP_LOGIN_FAILURES_PER_ACCOUNT", default=100)
 DEVICE_REQUESTS_PER_SECOND = env.int("HOTSWAP_DEVICE_REQUESTS_PER_SECOND", default=10)
 DEVICE_REQUESTS_BURST = env.int("HOTSWAP_DEVICE_REQUESTS_BURST", default=100)
 

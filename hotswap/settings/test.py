@@ -15,6 +15,8 @@ ALLOWED_HOSTS = ["127.0.0.1", "localhost", "testserver"]
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
 LOGIN_FAILURES_PER_MINUTE = 10
+# All tests have one address.
+LOGIN_FAILURES_PER_ADDRESS = 10_000
 # Tests in this process load the web application, too.
 WEB_STATEMENT_SECONDS = 0
 WHITENOISE_AUTOREFRESH = True

@@ -14,7 +14,7 @@ from rest_framework.response import Response
 from hotswap.common.api.base import ApiView, ListView
 from hotswap.common.api.filters import ZonedTimeFilter
 from hotswap.common.api.serializers import CamelSerializer, StrictCharField
-from hotswap.common.api.throttling import guard_login
+from hotswap.common.api.throttling import guard_password
 from hotswap.common.models import AuditEvent, User
 from hotswap.common.roles import Role
 from hotswap.common.tokens import TokenPair, issue_token_pair, rotate_refresh_token
@@ -57,7 +57,7 @@ class LoginView(ApiView):
             )
             return user if isinstance(user, User) and user.role else None
 
-        user = guard_login(request, given["username"], attempt)
+        user = guard_password(request, given["username"], attempt)
         if user is None:
             raise AuthenticationFailed(
                 "the name or the password is wrong", code="login_failed"

@@ -1,0 +1,167 @@
+"""What guessing passwords costs, and where it ends."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from django.test import Client, RequestFactory
+from rest_framework.exceptions import Throttled
+
+from hotswap.common.api import throttling
+from hotswap.common.api.throttling import guard_password
+from hotswap.common.cache import ForgivingRedisCache
+from tests.api import Caller, problem_of
+from tests.common.factories import PASSWORD, PersonFactory
+from tests.waiting import wait_until
+
+
+@pytest.fixture(autouse=True)
+def one_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A minute that does not end, with counters that no other test has."""
+    window = uuid4().int
+    monkeypatch.setattr(throttling, "_window", lambda seconds: (window, 60.0))
+
+
+@pytest.fixture
+def without_redis(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing listens where the counters are looked for."""
+    monkeypatch.setattr(
+        throttling, "cache", ForgivingRedisCache("redis://127.0.0.1:1/0", {})
+    )
+
+
+def wrong(account: str, address: str = "192.0.2.1") -> bool:
+    """Guess once; tell whether the guess was looked at."""
+    judged = []
+    request = RequestFactory().post("/", REMOTE_ADDR=address)
+    try:
+        guard_password(request, account, lambda: judged.append(1))
+    except Throttled:
+        return False
+    return bool(judged)
+
+
+@pytest.mark.parametrize("redis", ["there", "away"])
+def test_guesses_at_one_account_end_at_ten(
+    request: pytest.FixtureRequest, redis: str
+) -> None:
+    if redis == "away":
+        request.getfixturevalue("without_redis")
+
+    judged = [wrong("somebody") for _ in range(15)]
+
+    assert judged == [True] * 10 + [False] * 5
+    assert wrong("somebody", "192.0.2.2")
+    assert wrong("another")
+
+
+@pytest.mark.parametrize("redis", ["there", "away"])
+def test_guesses_at_many_accounts_end_for_their_address(
+    request: pytest.FixtureRequest, settings: Any, redis: str
+) -> None:
+    settings.LOGIN_FAILURES_PER_ADDRESS = 30
+    if redis == "away":
+        request.getfixturevalue("without_redis")
+
+    judged = [wrong(f"name-{number}") for number in range(40)]
+
+    assert judged == [True] * 30 + [False] * 10
+    assert wrong("name-0", "192.0.2.2")
+
+
+def test_addresses_of_one_ipv6_network_count_together(settings: Any) -> None:
+    settings.LOGIN_FAILURES_PER_ADDRESS = 30
+
+    judged = [wrong(f"name-{n}", f"2001:db8:1:2::{n:x}") for n in range(40)]
+
+    assert judged == [True] * 30 + [False] * 10
+    assert wrong("name-0", "2001:db8:1:3::1")
+
+
+def test_guesses_at_one_account_from_everywhere_end(settings: Any) -> None:
+    settings.LOGIN_FAILURES_PER_ACCOUNT = 20
+
+    judged = [wrong("somebody", f"192.0.2.{number}") for number in range(1, 30)]
+
+    assert sum(judged) == 20
+    assert judged[:20] == [True] * 20
+
+
+def test_refused_guesses_take_no_place_of_others(settings: Any) -> None:
+    settings.LOGIN_FAILURES_PER_ADDRESS = 30
+    for _ in range(100):
+        wrong("somebody")
+
+    assert wrong("another")
+
+
+def test_success_gives_its_place_back() -> None:
+    request = RequestFactory().post("/")
+
+    assert all(guard_password(request, "me", lambda: True) for _ in range(30))
+
+
+def test_guesses_at_the_same_time_count_too() -> None:
+    """Each waits until all that get a place have one: none is counted afterwards."""
+    go = threading.Event()
+    judged: list[int] = []
+    refused: list[int] = []
+
+    def guess(number: int) -> None:
+        request = RequestFactory().post("/", REMOTE_ADDR="192.0.2.1")
+        try:
+            guard_password(request, "somebody", lambda: look(number))
+        except Throttled:
+            refused.append(number)
+
+    def look(number: int) -> None:
+        judged.append(number)
+        go.wait(60)
+
+    with ThreadPoolExecutor(64) as pool:
+        for number in range(64):
+            pool.submit(guess, number)
+        wait_until(
+            lambda: len(refused) == 64 - throttling.LOGINS_AT_ONCE,
+            seconds=60,
+            what="all but a few refused",
+        )
+        assert len(judged) <= throttling.HASHES_AT_ONCE
+        go.set()
+
+    assert len(judged) == throttling.LOGINS_AT_ONCE
+
+
+def test_places_come_back_after_an_attempt_that_breaks() -> None:
+    request = RequestFactory().post("/")
+
+    def broken() -> None:
+        raise LookupError
+
+    for _ in range(throttling.LOGINS_AT_ONCE + 1):
+        with pytest.raises(LookupError):
+            guard_password(request, "me", broken)
+
+    assert guard_password(request, "me", lambda: True)
+
+
+@pytest.mark.django_db
+def test_the_console_and_the_api_share_their_limits(settings: Any) -> None:
+    settings.LOGIN_FAILURES_PER_MINUTE = 3
+    person = PersonFactory.create()
+    client = Client()
+    for _ in range(3):
+        client.post("/admin/login/", {"username": person.username, "password": "wrong"})
+
+    page = client.post(
+        "/admin/login/", {"username": person.username, "password": PASSWORD}
+    )
+    answer = Caller().post(
+        "/auth/token", {"username": person.username, "password": PASSWORD}
+    )
+
+    assert b"Too many failures" in page.content
+    problem_of(answer, 429, "throttled")
+    assert answer["Retry-After"] == "60"
