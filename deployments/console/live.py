@@ -119,9 +119,9 @@ def live_context(deployment: Deployment) -> dict[str, Any]:
         else "",
         "banner": _banner(deployment, progress, now, has_reasons=bool(reasons)),
         "eta": age(status["estimatedCompletionAt"], now)
-        + (" (forecast)" if status["estimateBasis"] == "forecast" else "")
         if status["estimatedCompletionAt"] and not _waits_for_the_unseen(status)
         else "",
+        "is_forecast": status["estimateBasis"] == "forecast",
         "started": age(deployment.started_at, now),
         "finished": age(deployment.finished_at, now),
         "scheduled": age(deployment.scheduled_at, now)

@@ -1,5 +1,6 @@
 """People who are logged in to the console, and something to look at."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -38,11 +39,21 @@ from tests.common.factories import PersonFactory
 from tests.deployments.world import World
 from tests.devices.factories import EnrolmentTokenFactory, GroupFactory, value_of
 
+# Markup of our own that was escaped: people would read it as text.
+ESCAPED = re.compile(rb"&lt;(?:time|span|small|div|svg)\b[^&]*(?:class|datetime)=")
+
 
 class ConsoleClient(Client):
-    """A client that remembers who is logged in."""
+    """A client that remembers who is logged in, and refuses pages that show markup."""
 
     person: User
+
+    def request(self, **request: Any) -> Any:
+        response = super().request(**request)
+        if not response.streaming:
+            shown = ESCAPED.search(response.content)
+            assert shown is None, response.content[shown.start() - 80 :][:400]
+        return response
 
 
 @pytest.fixture

@@ -40,6 +40,17 @@ def test_the_live_part_goes_on_while_it_runs(
     assert "deployment.started" in text
 
 
+def test_the_live_part_marks_an_estimated_end_that_is_a_forecast(
+    viewer_client: ConsoleClient, scene: Scene
+) -> None:
+    for device in scene.world.devices.values():
+        device.poll()
+
+    part = viewer_client.get(url_of(scene.deployment, "live")).content.decode()
+
+    assert "</time></b><span>estimated end (forecast)</span>" in part
+
+
 def test_the_live_part_ends_with_286(
     operator_client: ConsoleClient, scene: Scene
 ) -> None:
