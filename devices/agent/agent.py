@@ -8,6 +8,8 @@ Rules:
   is nothing to lock and nothing happens at the same time as an installation.
 - The application is started only from an image whose digest was checked just before.
 - A server that is away is never an error, only a wait.
+- A fault of the agent itself ends neither it nor the application: the phase is tried
+  again, ever more slowly, and an order that comes no further for it is given up.
 """
 
 import contextlib
@@ -85,6 +87,9 @@ SUPERVISION_SECONDS = 1.0
 TRIAL_LOOK_SECONDS = 0.1
 MIN_POLL_SECONDS = 0.2
 MAX_POLL_SECONDS = 3600.0
+MAX_FAULTS = 10
+UNSETTLED = frozenset({Phase.SWITCHING, Phase.TRYING, Phase.REVERTING})
+"""Phases that start the application themselves, or have it stopped."""
 
 
 class Ending(Enum):
@@ -150,6 +155,7 @@ class Agent:
     _save_backoff: Backoff = field(init=False)
     _later_backoff: Backoff = field(init=False)
     _later_since: float | None = field(init=False, default=None)
+    _fault_backoff: Backoff = field(init=False)
     _poll_seconds: float = field(init=False)
     _progress_at: float = field(init=False, default=0.0)
     _has_failed: bool = field(init=False, default=False)
@@ -163,6 +169,7 @@ class Agent:
         self._poll_backoff = self._new_backoff()
         self._save_backoff = self._new_backoff()
         self._later_backoff = self._new_backoff()
+        self._fault_backoff = self._new_backoff()
         self._saved = SavedState(self.store)
         self._supervisor = Supervisor(
             application=self.application,
@@ -199,6 +206,8 @@ class Agent:
                 self._supervisor.running or self.installer.current() or UNKNOWN_IMAGE
             ),
             wait=self._wait,
+            patience_seconds=limits.report_patience_seconds,
+            is_server_there=lambda: self._heart.is_answered,
         )
 
     @property
@@ -231,15 +240,32 @@ class Agent:
         if self.state.phase is Phase.CLAIMING:
             # The claim names the boot it is made in, and this is another one.
             self._save(states.renew_pending(self.state))
-        if self.state.phase not in {Phase.SWITCHING, Phase.TRYING, Phase.REVERTING}:
+        if self.state.phase not in UNSETTLED:
             self._supervisor.start()
-            self._heart.beat_if_due()
 
     def _work(self, once: bool) -> Ending:
+        """Do the work of `run`, over and over if the agent itself fails at it."""
+        while True:
+            try:
+                if self._fault_backoff.failures >= MAX_FAULTS:
+                    self._give_up()
+                    self._fault_backoff.reset()
+                return self._cycle(once)
+            except RebootRequested:
+                raise
+            except Exception as error:
+                if once:
+                    raise
+                self._rest_after(error)
+
+    def _cycle(self, once: bool) -> Ending:
         is_cycle_over = self.state.phase is not Phase.IDLE
+        if self.state.phase not in UNSETTLED:
+            self._heart.beat_if_due()
         while True:
             while self.state.phase is not Phase.IDLE:
                 self._advance_or_wait()
+                self._fault_backoff.reset()
             if once and is_cycle_over:
                 return Ending.ORDER_FAILED if self._has_failed else Ending.DONE
             # The server must know this boot before it gives an order.
@@ -256,6 +282,44 @@ class Agent:
             is_cycle_over = True
             if self.state.phase is Phase.IDLE and not once:
                 self._wait_for_poll(answer)
+                self._fault_backoff.reset()
+
+    def _rest_after(self, fault: Exception) -> None:
+        """Log a fault and wait; the application and the heartbeats go on."""
+        seconds = self._fault_backoff.next_seconds()
+        logger.error(
+            "fault of the agent",
+            exc_info=fault,
+            extra={
+                "phase": self.state.phase.value,
+                "retry_seconds": round(seconds, 1),
+            },
+        )
+        ends_at = self.clock.monotonic() + seconds
+        while (remaining := ends_at - self.clock.monotonic()) > 0:
+            for each in (self.on_tick, self._supervisor.tick, self._heart.beat_if_due):
+                # It may be the very fault; the next cycle meets and logs it again.
+                with contextlib.suppress(Exception):
+                    each()
+            self.clock.wait(min(remaining, SUPERVISION_SECONDS))
+
+    def _give_up(self) -> None:
+        """End an order that comes no further because the agent fails at it."""
+        logger.error("order given up", extra={"phase": self.state.phase.value})
+        code = ErrorCode.INSTALL_FAILED
+        message = "The agent itself failed; its log says how."
+        match self.state.phase:
+            case Phase.DOWNLOADING | Phase.VERIFYING | Phase.INSTALLING:
+                self._fail(code, message)
+            case Phase.SWITCHING | Phase.TRYING:
+                self._fall_back(code, message)
+            case Phase.REVERTING:
+                self._save(states.fail(self.state))
+                self._supervisor.start()
+            case Phase.ANNOUNCING | Phase.CLAIMING | Phase.FAILING:
+                self._close()
+            case Phase.IDLE:
+                pass
 
     def _unheard(self) -> Ending:
         """Tell a server that lets the device in no more from one that is away."""
@@ -546,6 +610,9 @@ class Agent:
             self._supervisor.start()
             self._fail(ErrorCode.INSTALL_FAILED, str(error))
             return
+        except Exception:
+            self._supervisor.start()
+            raise
         logger.info("slot switched", extra={"version": order.firmware.version})
         if is_reboot_due:
             self._save(states.reboot_requested(self.state))

@@ -77,6 +77,8 @@ class Heart:
         """Send a heartbeat if its time has come; a failure only moves the next."""
         if self.seconds_until_due() > 0:
             return
+        # Should the agent itself fail at it, the next one is not due at once.
+        self._due_at = self.clock.monotonic() + self.interval_seconds
         try:
             kept = self.kept_sha256()
             answer = self.transport.send_heartbeat(self._heartbeat(kept))

@@ -33,6 +33,7 @@ class Limits:
     retry_first_seconds: float = 1.0
     retry_ceiling_seconds: float = 60.0
     report_ceiling_seconds: float = 20.0
+    report_patience_seconds: float = 86400.0
     rotate_key_before_seconds: float = 14 * 86400.0
     rotate_retry_first_seconds: float = 60.0
     rotate_retry_ceiling_seconds: float = 3600.0

@@ -4,6 +4,8 @@ Rules:
 - Reading is strict about types and lenient about unknown keys, so that a newer
   server can say more.
 - What cannot be read raises `ProtocolError`, which names the key.
+- What goes into an address or a header is held to its characters: it is saved, and sent
+  again after every restart.
 """
 
 import re
@@ -14,6 +16,8 @@ from typing import Any
 
 TRACEPARENT = re.compile("[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 SIGNATURE_ALGORITHM = "RSA-PKCS1v15-SHA256"
+UPDATE_ID = re.compile("[A-Za-z0-9_-]{1,64}")
+MAX_SECONDS = 1e9
 
 
 class ProtocolError(ValueError):
@@ -181,10 +185,10 @@ def parse_order(instruction: Mapping[str, Any]) -> Order:
     firmware = _value(instruction, "firmware", dict)
     action = _value(instruction, "action", str)
     if action not in set(Action):
-        raise ProtocolError(f"action: {action!r} is not known")
-    source = instruction.get("source", Source.DOWNLOAD.value)
+        raise ProtocolError(f"action: {action[:64]!r} is not known")
+    source = _value({"source": Source.DOWNLOAD.value, **instruction}, "source", str)
     if source not in set(Source):
-        raise ProtocolError(f"source: {source!r} is not known")
+        raise ProtocolError(f"source: {source[:64]!r} is not known")
     traceparent = instruction.get("traceparent")
     return Order(
         update_id=_identifier(instruction, "updateId"),
@@ -245,13 +249,29 @@ def order_to_wire(order: Order) -> dict[str, Any]:
 
 def parse_heartbeat_answer(answer: Mapping[str, Any]) -> HeartbeatAnswer:
     """Read the answer to a heartbeat."""
-    seconds = answer.get("nextHeartbeatSeconds")
     return HeartbeatAnswer(
         update_available=answer.get("updateAvailable") is True,
-        next_heartbeat_seconds=float(seconds)
-        if isinstance(seconds, int | float) and not isinstance(seconds, bool)
-        else None,
+        next_heartbeat_seconds=seconds_of(answer.get("nextHeartbeatSeconds")),
     )
+
+
+def number(text: str | None, max_digits: int = 15) -> int | None:
+    """Read a whole number of ASCII digits, None if it is none or has too many.
+
+    `str.isdigit` alone lets digits of all scripts and superscripts through, and `int`
+    fails at some of them and at thousands of digits.
+    """
+    if not text or len(text) > max_digits or not (text.isascii() and text.isdigit()):
+        return None
+    return int(text)
+
+
+def seconds_of(value: object) -> float | None:
+    """Read a number of seconds, None if it is none, below 0, or above 30 years."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    # Rejects nan as well, and compares before an integer of any length is converted.
+    return float(value) if 0 <= value < MAX_SECONDS else None
 
 
 def _value(source: Mapping[str, Any], key: str, kind: type) -> Any:
@@ -265,6 +285,6 @@ def _value(source: Mapping[str, Any], key: str, kind: type) -> Any:
 def _identifier(source: Mapping[str, Any], key: str) -> str:
     value = str(_value(source, key, str))
     # It becomes part of an address.
-    if not value or not all(c.isalnum() or c in "-_" for c in value):
-        raise ProtocolError(f"{key}: letters, digits, - and _ expected")
+    if not UPDATE_ID.fullmatch(value):
+        raise ProtocolError(f"{key}: 1 to 64 of A-Z, a-z, 0-9, - and _ expected")
     return value

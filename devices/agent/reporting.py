@@ -5,6 +5,9 @@ Rules:
 - A report that cannot be sent waits in a queue and goes out, in order, as soon as the
   server answers again: it is tried at least every `report_ceiling_seconds`, unless the
   server itself asks for a longer wait by `Retry-After` (FR-FW-004).
+- A report that the server does not take, though it answers the heartbeats, is given up
+  after `report_patience_seconds`, and one that no address or header takes at once: a
+  device never waits for ever to be rid of an order.
 - Of several waiting progress reports only the newest is worth sending.
 - A report sent twice does no harm: the server compares sequences first.
 """
@@ -23,6 +26,7 @@ from devices.agent.protocol import Report, Status
 from devices.agent.states import DROPPABLE
 from devices.agent.store import SavedState
 from devices.agent.transport import (
+    InsecureAddressError,
     OrderClosedError,
     RefusedError,
     Transport,
@@ -39,6 +43,7 @@ class Reporter:
     Attributes:
         running: gives the image that runs now, or one that stands for "unknown".
         wait: sleeps for some seconds; the agent keeps its heartbeats going in it.
+        is_server_there: whether the server answers the heartbeats.
     """
 
     transport: Transport
@@ -46,9 +51,12 @@ class Reporter:
     clock: Clock
     backoff: Backoff
     boot_id: str
+    patience_seconds: float
     running: Callable[[], ImageRecord]
     wait: Callable[[float], None]
+    is_server_there: Callable[[], bool]
     _due_at: float = field(init=False, default=0.0)
+    _fails_since: float | None = field(init=False, default=None)
 
     def post(self, status: Status, *, progress: int | None = None) -> None:
         """Queue a report and send what is queued, if the server is there.
@@ -95,13 +103,13 @@ class Reporter:
                 except OrderClosedError:
                     return False
                 except TransportError as error:
-                    if _is_final(error):
+                    if self._is_final(error):
                         # The same bytes will be refused for ever: do not hang on it.
                         logger.error("report refused", extra={"reason": str(error)})
                         return False
                     self._postpone(status, error)
                 else:
-                    self.backoff.reset()
+                    self._note_taken()
                     logger.info("acknowledged", extra={"status": status.value})
                     return True
             self.wait(max(0.0, self._due_at - self.clock.monotonic()))
@@ -123,12 +131,12 @@ class Reporter:
                 self.saved.note(states.forget_queued(state))
                 return True
             except TransportError as error:
-                if not _is_final(error):
+                if not self._is_final(error):
                     self._postpone(report.status, error)
                     return False
                 logger.error("report refused", extra={"reason": str(error)})
             else:
-                self.backoff.reset()
+                self._note_taken()
                 logger.info(
                     "reported",
                     extra={
@@ -138,6 +146,24 @@ class Reporter:
                 )
             self.saved.note(states.forget_first_queued(self.saved.value))
         return True
+
+    def _is_final(self, error: TransportError) -> bool:
+        """Say whether the same report would be refused again and again."""
+        if isinstance(error, InsecureAddressError):
+            return True
+        if isinstance(error, RefusedError) and error.status not in {401, 403}:
+            return True
+        now = self.clock.monotonic()
+        if self._fails_since is None or not self.is_server_there():
+            self._fails_since = now
+        if now - self._fails_since <= self.patience_seconds:
+            return False
+        self._fails_since = None
+        return True
+
+    def _note_taken(self) -> None:
+        self._fails_since = None
+        self.backoff.reset()
 
     def _postpone(self, status: Status, error: TransportError) -> None:
         retry_after = getattr(error, "retry_after_seconds", None)
@@ -175,8 +201,3 @@ def report_backoff(limits: Limits, random: Random) -> Backoff:
     """Give the back-off of reports, whose ceiling is lower than that of the rest."""
     ceiling_seconds = min(limits.retry_ceiling_seconds, limits.report_ceiling_seconds)
     return Backoff(limits.retry_first_seconds, ceiling_seconds, random)
-
-
-def _is_final(error: TransportError) -> bool:
-    """Say whether the same report would be refused again and again."""
-    return isinstance(error, RefusedError) and error.status not in {401, 403}

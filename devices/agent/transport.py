@@ -10,6 +10,10 @@ Rules:
   differently, so neither is it sent to another host nor kept from one.
 - The device's own clock may be years off. Moments that the server names are measured
   from its `Date`, and a certificate that is out of its time may be the clock's fault.
+- An answer is made by whoever sits at the other end: one that cannot be read is worth
+  what no answer is worth, an `UnavailableError`, whatever Python makes of it.
+- A text of an answer that is sent again (a token, a key, a validator) is kept only if
+  it can be.
 - Nothing is retried here: the caller owns the waiting.
 """
 
@@ -17,13 +21,14 @@ import http.client
 import ipaddress
 import json
 import logging
+import re
 import ssl
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from email.message import Message
@@ -36,7 +41,9 @@ from devices.agent.protocol import (
     HeartbeatAnswer,
     PollAnswer,
     Report,
+    number,
     parse_heartbeat_answer,
+    seconds_of,
 )
 from devices.agent.tls import TlsFiles, shared_contexts
 
@@ -44,12 +51,18 @@ logger = logging.getLogger(__name__)
 
 NO_TLS_FILES = TlsFiles()
 MAX_ANSWER_BYTES = 1024 * 1024
+MAX_REDIRECTS = 3
 READ_BYTES = 16 * 1024
 TRANSIENT_STATUSES = frozenset({408, 425, 429})
 PAGE_BEGINNINGS = (b"<!doctype html", b"<html")
 # More than the server reads is more than a device can need.
 MAX_TRUSTED_KEYS = 64
 TOKEN_MARGIN_RATIO = 0.1
+# Visible ASCII: what an address, a header or a key file takes unchanged.
+SECRET = re.compile("[!-~]{1,8192}")
+ADDRESS = re.compile("[!-~]{1,8192}")
+# A weak validator promises nothing about bytes.
+STRONG_ETAG = re.compile('"[!#-~]{0,512}"')
 # X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED of OpenSSL.
 CERTIFICATE_TIME_ERRORS = {9: "is not yet valid", 10: "has expired"}
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
@@ -115,6 +128,19 @@ class InsecureAddressError(TransportError):
     def __init__(self, message: str, *, host: str = "") -> None:
         super().__init__(message)
         self.host = host
+
+
+@contextmanager
+def _reading() -> Iterator[None]:
+    """Take an answer at which reading fails for one that did not come.
+
+    Raises:
+        UnavailableError: it cannot be read.
+    """
+    try:
+        yield
+    except (ValueError, OverflowError, RecursionError) as error:
+        raise UnavailableError(f"The answer cannot be read: {error}.") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,11 +230,13 @@ class HttpTransport:
             self._redirects,
         )
 
+    @_reading()
     def send_heartbeat(self, heartbeat: Mapping[str, Any]) -> HeartbeatAnswer:
         """See `Transport`."""
         _, _, answer = self._call("POST", f"{self._device_path}/health", heartbeat)
         return parse_heartbeat_answer(answer or {})
 
+    @_reading()
     def poll(self) -> PollAnswer:
         """See `Transport`."""
         pins = ",".join(sorted(self.trusted_keys)[:MAX_TRUSTED_KEYS])
@@ -220,6 +248,7 @@ class HttpTransport:
         )
         return PollAnswer(answer, _seconds(headers.get("Poll-Interval")))
 
+    @_reading()
     def send_report(
         self, update_id: str, report: Report, *, traceparent: str = ""
     ) -> None:
@@ -241,9 +270,9 @@ class HttpTransport:
             address = self._absolute(url)
         except ValueError as error:
             raise InsecureAddressError(f"{url[:200]!r} is not an address.") from error
+        self._check_address(address)
         headers = {"Range": f"bytes={first}-{last}", "Accept-Encoding": "identity"}
-        # A weak validator promises nothing about bytes.
-        if etag and first > 0 and not etag.startswith("W/"):
+        if first > 0 and STRONG_ETAG.fullmatch(etag):
             headers["If-Range"] = etag
         if traceparent:
             headers["traceparent"] = traceparent
@@ -251,9 +280,12 @@ class HttpTransport:
         if not is_own_server:
             self._note_foreign(address)
         with self._open("GET", address, None, headers, is_own_server) as response:
-            is_elsewhere = _origin(response.url) != _origin(address)
-            yield _body(response, has_validator=not is_elsewhere)
+            with _reading():
+                is_elsewhere = _origin(response.url) != _origin(address)
+                body = _body(response, has_validator=not is_elsewhere)
+            yield body
 
+    @_reading()
     def log_in(self) -> None:
         """Log in with the first key that the server takes.
 
@@ -277,11 +309,12 @@ class HttpTransport:
             else:
                 return
 
+    @_reading()
     def ask_for_key(self) -> str:
         """Have a new API key made and give it."""
         _, _, answer = self._call("POST", f"{self._device_path}/api-key", {})
-        key = (answer or {}).get("apiKey")
-        if not isinstance(key, str) or not key:
+        key = _secret(answer, "apiKey")
+        if not key:
             raise UnavailableError("The answer holds no API key.")
         return key
 
@@ -309,11 +342,41 @@ class HttpTransport:
             headers["Content-Type"] = "application/json"
         with self._open(method, address, data, headers, with_token) as response:
             try:
-                raw = response.read(MAX_ANSWER_BYTES + 1)
+                raw = self._read_whole(response)
             except (OSError, http.client.HTTPException) as error:
                 raise UnavailableError(f"Answer cut short: {error}.") from error
             status, answer_headers = response.status, response.headers
         return status, answer_headers, _parse_answer(raw)
+
+    def _read_whole(
+        self, response: http.client.HTTPResponse | urllib.error.HTTPError
+    ) -> bytes:
+        """Read an answer of up to `MAX_ANSWER_BYTES` and one more.
+
+        `read_timeout_seconds` is for all of it: each byte of one that drips would
+        begin the socket's own time-out anew.
+        """
+        ends_at = self.monotonic() + self.read_timeout_seconds
+        raw = b""
+        while len(raw) <= MAX_ANSWER_BYTES:
+            block = response.read1(READ_BYTES)
+            if not block:
+                break
+            raw += block
+            if self.monotonic() > ends_at:
+                raise UnavailableError("The answer takes too long.")
+        if len(raw) <= MAX_ANSWER_BYTES and response.length:
+            raise http.client.IncompleteRead(raw, response.length)
+        return raw
+
+    def _problem_code(self, error: urllib.error.HTTPError) -> str:
+        """Give the `code` of a problem document, "" if it has none."""
+        try:
+            problem = _parse_answer(self._read_whole(error))
+        except (OSError, http.client.HTTPException, ValueError, UnavailableError):
+            return ""
+        code = (problem or {}).get("code")
+        return code[:100] if isinstance(code, str) else ""
 
     @contextmanager
     def _open(
@@ -363,12 +426,15 @@ class HttpTransport:
                 request, timeout=self.read_timeout_seconds
             )
         except urllib.error.HTTPError as error:
-            is_elsewhere = _origin(error.url) != _origin(address)
-            with error:
+            with closing(error), _reading():
+                is_elsewhere = _origin(error.url) != _origin(address)
                 raise _refusal(
-                    error, is_elsewhere=is_elsewhere, foreign_host=foreign_host
+                    error,
+                    self._problem_code(error),
+                    is_elsewhere=is_elsewhere,
+                    foreign_host=foreign_host,
                 ) from error
-        except (OSError, http.client.HTTPException, ValueError) as error:
+        except (OSError, http.client.HTTPException, ValueError, OverflowError) as error:
             led_to = self._redirects.led_to
             raise UnavailableError(
                 f"{led_to}: {_reason(error)}" if led_to else _reason(error),
@@ -390,8 +456,8 @@ class HttpTransport:
             with_token=False,
         )
         found = answer or {}
-        token, expires = found.get("access"), found.get("expiresIn")
-        if not isinstance(token, str) or not isinstance(expires, int | float):
+        token, expires = _secret(found, "access"), seconds_of(found.get("expiresIn"))
+        if not token or expires is None:
             raise UnavailableError("The login answer holds no token.")
         self._token = token
         self._token_expires_at = asked_at + expires * (1 - TOKEN_MARGIN_RATIO)
@@ -406,9 +472,8 @@ class HttpTransport:
             {"deviceId": self.device_id, **request},
             with_token=False,
         )
-        key = (answer or {}).get("apiKey", "")
         return EnrolmentAnswer(
-            api_key=key if isinstance(key, str) else "",
+            api_key=_secret(answer, "apiKey"),
             retry_after_seconds=_retry_after(headers),
         )
 
@@ -436,15 +501,18 @@ class HttpTransport:
     def _check_address(self, address: str) -> None:
         try:
             parts = urllib.parse.urlsplit(address)
-        except ValueError as error:
-            raise InsecureAddressError(f"{address!r} is not an address.") from error
+            is_address = parts.port is None or parts.port > 0
+        except ValueError:
+            is_address = False
+        if not is_address or not ADDRESS.fullmatch(address):
+            raise InsecureAddressError(f"{address[:200]!r} is not an address.")
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            raise InsecureAddressError(f"{address[:200]!r} is not an http(s) address.")
         if parts.scheme == "https":
             return
-        if parts.scheme != "http" or not parts.hostname:
-            raise InsecureAddressError(f"{address!r} is not an http(s) address.")
         if not (self.allow_insecure_http or _is_loopback(parts.hostname)):
             raise InsecureAddressError(
-                f"{address!r} is plain HTTP off this machine "
+                f"{address[:200]!r} is plain HTTP off this machine "
                 "(allow_insecure_http = true would allow it).",
                 host=parts.hostname,
             )
@@ -517,11 +585,25 @@ class _RedirectHandler(urllib.request.HTTPRedirectHandler):
     `led_to` is the other host that the last one named, "" if it stayed where it was.
     """
 
-    max_redirections = 3
+    max_redirections = MAX_REDIRECTS
     led_to = ""
 
     def __init__(self, check_address: Callable[[str], None]) -> None:
         self._check_address = check_address
+
+    def http_error_302(
+        self,
+        req: urllib.request.Request,
+        fp: IO[bytes],
+        code: int,
+        msg: str,
+        headers: http.client.HTTPMessage,
+    ) -> http.client.HTTPResponse | None:
+        # urllib reads the body of a redirect to its end, which may never come.
+        fp.close()
+        return super().http_error_302(req, fp, code, msg, headers)
+
+    http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
 
     def redirect_request(
         self,
@@ -560,12 +642,15 @@ def _body(response: http.client.HTTPResponse, *, has_validator: bool) -> Body:
         first, total = _content_range(content_range)
     else:
         length = response.headers.get("Content-Length", "")
-        total = int(length) if length.isdigit() else None
+        total = number(length)
+        if length and total is None:
+            raise UnavailableError("The answer's Content-Length cannot be read.")
+    etag = response.headers.get("ETag", "")
     return Body(
         status=status,
         first=first,
         total_bytes=total,
-        etag=response.headers.get("ETag", "") if has_validator else "",
+        etag=etag if has_validator and STRONG_ETAG.fullmatch(etag) else "",
         blocks=_blocks(response),
         media_type=response.headers.get_content_type(),
         encoding=response.headers.get("Content-Encoding", "").strip().lower(),
@@ -587,11 +672,12 @@ def _blocks(response: http.client.HTTPResponse) -> Iterator[bytes]:
 
 def _content_range(text: str) -> tuple[int, int | None]:
     unit, _, rest = text.partition(" ")
-    span, _, total = rest.partition("/")
-    first = span.partition("-")[0]
-    if unit != "bytes" or not first.isdigit():
+    span, _, total_text = rest.partition("/")
+    first, total = number(span.partition("-")[0]), number(total_text)
+    is_total_known = total is not None or total_text in ("", "*")
+    if unit != "bytes" or first is None or not is_total_known:
         raise UnavailableError("The answer's Content-Range cannot be read.")
-    return int(first), int(total) if total.isdigit() else None
+    return first, total
 
 
 def _reason(error: Exception) -> str:
@@ -611,10 +697,13 @@ def _reason(error: Exception) -> str:
 
 
 def _refusal(
-    error: urllib.error.HTTPError, *, is_elsewhere: bool, foreign_host: str
+    error: urllib.error.HTTPError,
+    code: str,
+    *,
+    is_elsewhere: bool,
+    foreign_host: str,
 ) -> TransportError:
     message = f"HTTP {error.code}"
-    code = _problem_code(error)
     if code:
         message = f"{message} {code}"
     if is_elsewhere or foreign_host:
@@ -637,15 +726,6 @@ def _refusal(
     )
 
 
-def _problem_code(error: urllib.error.HTTPError) -> str:
-    try:
-        problem = json.loads(error.read(MAX_ANSWER_BYTES))
-        code = problem.get("code")
-    except (OSError, http.client.HTTPException, ValueError, AttributeError):
-        return ""
-    return code[:100] if isinstance(code, str) else ""
-
-
 def _retry_after(headers: Message) -> float | None:
     text = headers.get("Retry-After")
     seconds = _seconds(text)
@@ -654,18 +734,16 @@ def _retry_after(headers: Message) -> float | None:
     try:
         until = parsedate_to_datetime(text)
         wait = until - parsedate_to_datetime(headers.get("Date", ""))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return max(0.0, wait.total_seconds())
 
 
 def _seconds(text: str | None) -> float | None:
     try:
-        seconds = float(text) if text else None
+        return seconds_of(float(text)) if text else None
     except ValueError:
         return None
-    # Rejects nan as well.
-    return seconds if seconds is not None and 0 <= seconds < 1e9 else None
 
 
 def _remaining_seconds(expires_at: object, server_date: str | None) -> float | None:
@@ -673,8 +751,14 @@ def _remaining_seconds(expires_at: object, server_date: str | None) -> float | N
     try:
         ends_at = datetime.fromisoformat(str(expires_at))
         return (ends_at - parsedate_to_datetime(server_date or "")).total_seconds()
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
+
+
+def _secret(answer: Mapping[str, Any] | None, key: str) -> str:
+    """Give a token or key of an answer, "" if it holds none that can be used."""
+    value = (answer or {}).get(key)
+    return value if isinstance(value, str) and SECRET.fullmatch(value) else ""
 
 
 def _parse_answer(raw: bytes) -> dict[str, Any] | None:

@@ -78,6 +78,8 @@ class Faults:
         busy_for: for each entry one report with that status gets 503.
         retry_after: the value of `Retry-After` of these answers.
         redirects_left: so many downloads are redirected, None for all.
+        raw_answers: whole answers as they go over the wire, by the end of the path,
+            used up in order; what follows them is answered as ever.
         instead_of_images: what something on the way answers to the next downloads:
             headers and content, used up in order. Without a length it says none.
     """
@@ -93,6 +95,7 @@ class Faults:
     refuse_with: dict[str, list[int]] = field(default_factory=dict)
     retry_after: str | None = None
     ignore_ranges: bool = False
+    raw_answers: dict[str, list[bytes]] = field(default_factory=dict)
     redirect_downloads_to: str | None = None
     redirect_status: int = 302
     redirects_left: int | None = None
@@ -315,6 +318,13 @@ class ProtocolServer:
                     return statuses.pop(0)
         return None
 
+    def take_raw_answer(self, path: str) -> bytes | None:
+        with self._lock:
+            for end, answers in self.faults.raw_answers.items():
+                if path.endswith(end) and answers:
+                    return answers.pop(0)
+        return None
+
     def heartbeat(self, device_id: str, body: dict[str, Any]) -> dict[str, Any]:
         with self._lock:
             self.heartbeats.append({"deviceId": device_id, **body})
@@ -471,6 +481,11 @@ class _Handler(BaseHTTPRequestHandler):
                 time.monotonic(),
             )
         )
+        raw_answer = server.take_raw_answer(self.path)
+        if raw_answer is not None:
+            self.wfile.write(raw_answer)
+            self.close_connection = True
+            return
         refusal = server.take_refusal(self.path)
         if refusal is not None:
             headers = {}

@@ -25,6 +25,7 @@ from devices.agent.states import AgentState
 from devices.agent.store import SavedState, decode, encode
 from devices.agent.transport import (
     Body,
+    InsecureAddressError,
     OrderClosedError,
     RefusedError,
     TransportError,
@@ -36,6 +37,7 @@ from tests.devices.agent.device_process import DeviceProcess, program
 from tests.devices.agent.protocol_server import ProtocolServer
 
 SHA256 = "a" * 64
+PATIENCE_SECONDS = 3600.0
 
 
 @dataclass
@@ -61,6 +63,7 @@ class FlakyTransport:
     clock: ManualClock
     error: TransportError
     away_until: float = 0.0
+    is_server_there: bool = False
     tries: list[float] = field(default_factory=list)
     taken: list[tuple[float, Report]] = field(default_factory=list)
 
@@ -135,6 +138,8 @@ def make_bench(error: TransportError | None = None) -> Bench:
         boot_id="boot-1",
         running=lambda: UNKNOWN_IMAGE,
         wait=clock.wait,
+        patience_seconds=PATIENCE_SECONDS,
+        is_server_there=lambda: transport.is_server_there,
     )
     return Bench(clock, transport, reporter, saved)
 
@@ -225,6 +230,48 @@ def test_report_that_is_refused_for_good_does_not_block_the_next() -> None:
     bench.reporter.post(Status.VERIFYING)
 
     assert bench.transport.statuses() == ["verifying"]
+
+
+def test_report_that_the_server_never_takes_is_given_up() -> None:
+    bench = make_bench(UnavailableError("HTTP 500", status=500))
+    bench.transport.away_until = float("inf")
+    bench.transport.is_server_there = True
+    bench.saved.save(states.verified(states.downloaded(bench.saved.value)))
+    began_at = bench.clock.seconds
+
+    is_open = bench.reporter.deliver(Status.INSTALLING)
+
+    assert not is_open
+    assert 0 <= bench.clock.seconds - began_at - PATIENCE_SECONDS <= 30
+
+
+def test_waiting_report_that_the_server_never_takes_is_given_up() -> None:
+    bench = make_bench(UnavailableError("HTTP 500", status=500))
+    bench.transport.away_until = bench.clock.seconds + PATIENCE_SECONDS + 30
+    bench.transport.is_server_there = True
+    bench.reporter.post(Status.DOWNLOADING)
+
+    bench.pass_time(PATIENCE_SECONDS + 60)
+    bench.reporter.post(Status.VERIFYING)
+
+    assert bench.transport.statuses() == ["verifying"]
+
+
+def test_server_that_is_away_is_waited_for_without_end() -> None:
+    bench = make_bench()
+    bench.transport.away_until = bench.clock.seconds + 100 * PATIENCE_SECONDS
+    bench.saved.save(states.verified(states.downloaded(bench.saved.value)))
+
+    assert bench.reporter.deliver(Status.INSTALLING)
+
+
+def test_report_that_no_address_takes_is_given_up_at_once() -> None:
+    bench = make_bench(InsecureAddressError("no address"))
+    bench.transport.away_until = float("inf")
+    bench.saved.save(states.verified(states.downloaded(bench.saved.value)))
+
+    assert not bench.reporter.deliver(Status.INSTALLING)
+    assert len(bench.transport.tries) == 1
 
 
 def test_order_found_closed_by_a_late_report_can_be_dropped() -> None:
