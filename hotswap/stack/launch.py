@@ -21,6 +21,10 @@ import sys
 
 PR_SET_PDEATHSIG = 1
 PR_SET_KEEPCAPS = 8
+PR_GET_SECUREBITS = 27
+PR_SET_SECUREBITS = 28
+# Rights do not follow the user id; access(2) then goes by them as all other calls do.
+SECURE_NO_SETUID_FIXUP = 1 << 2
 PR_CAP_AMBIENT = 47
 PR_CAP_AMBIENT_RAISE = 2
 CAP_DAC_OVERRIDE = 1
@@ -59,6 +63,18 @@ def keep_right_to_enter(libc: ctypes.CDLL) -> None:
             return
 
 
+def let_access_tell_the_truth(libc: ctypes.CDLL) -> None:
+    """Have access(2), too, go by the right to enter.
+
+    For users other than root it leaves rights out, and PostgreSQL asks it whether its
+    programs are there. Whatever other rights stay at the change of user are dropped
+    right after it, or by the program's start.
+    """
+    bits = libc.prctl(PR_GET_SECUREBITS, 0, 0, 0, 0)
+    if bits >= 0:
+        libc.prctl(PR_SET_SECUREBITS, bits | SECURE_NO_SETUID_FIXUP, 0, 0, 0)
+
+
 def main(arguments: list[str]) -> None:
     parent, death_signal, user, group, enter, separator, *command = arguments
     if separator != "--":
@@ -68,6 +84,7 @@ def main(arguments: list[str]) -> None:
         enter_closed = enter == "1" and sys.platform == "linux"
         if enter_closed:
             libc.prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0)
+            let_access_tell_the_truth(libc)
         os.setgroups([])
         os.setgid(int(group))
         os.setuid(int(user))

@@ -2,6 +2,8 @@
 
 import contextlib
 import os
+import pwd
+import shutil
 import signal
 import stat
 import subprocess
@@ -16,7 +18,7 @@ import redis
 
 from hotswap.stack.errors import StackError
 from hotswap.stack.folder import StackFolder
-from hotswap.stack.postgres import PostgresServer
+from hotswap.stack.postgres import PostgresServer, find_programs
 from hotswap.stack.processes import Program, Supervisor
 from hotswap.stack.redis import RedisServer
 from tests.waiting import wait_until
@@ -106,6 +108,32 @@ def test_postgres_refuses_a_folder_of_another_version(folder):
 
     with pytest.raises(StackError, match="was written by PostgreSQL 15, this is 18"):
         server.prepare()
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
+def test_postgres_runs_where_only_root_may_enter(tmp_path, monkeypatch):
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    package = find_programs().parents[1]
+    for each in (package, package.with_name(f"{package.name}.libs")):
+        if each.exists():
+            shutil.copytree(each, closed / each.name, symlinks=True)
+    monkeypatch.syspath_prepend(closed)
+    folder = StackFolder(closed / "data")
+    folder.create()
+    server = PostgresServer(folder, careless=True)
+    assert server.programs.is_relative_to(closed)
+
+    with supervising(server.program()) as supervisor:
+        with psycopg.connect(server.url) as connection:
+            assert connection.execute("SELECT 1").fetchone() == (1,)
+        pid = supervisor.pid("postgres")
+        status = Path(f"/proc/{pid}/status").read_text()
+
+    rights = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
+    assert set(rights["Uid"].split()) == {str(pwd.getpwnam("nobody").pw_uid)}
+    # CAP_DAC_READ_SEARCH (1 << 2), or where a container withholds it CAP_DAC_OVERRIDE.
+    assert int(rights["CapEff"], 16) in {1 << 2, 1 << 1}
 
 
 def test_an_interrupted_first_start_is_made_good(folder):
