@@ -26,7 +26,7 @@ from deployments.choices import (
 from deployments.models import Deployment, Stage, Target, Update
 from deployments.strategies import types
 from deployments.strategies.blue_green import BLUE_STAGE, GREEN_STAGE
-from deployments.strategies.holds import SWITCH, UPDATE_BLUE, UPDATE_GREEN
+from deployments.strategies.holds import FORWARD, SWITCH, UPDATE_BLUE, UPDATE_GREEN
 from deployments.strategies.registry import STRATEGIES
 
 T = TargetStatus
@@ -395,9 +395,13 @@ def estimate_completion(
     By how long its own devices took (`measured`); until one has proved the update, by
     what earlier updates of the model took (`forecast`), as in a preview. Each open or
     coming stage takes one mean device time plus its wait; the part of it that has
-    passed is taken off. Stages that run side by side share their time.
+    passed is taken off. Stages that run side by side share their time. Holds take
+    theirs; one that waits for a person has no end to be estimated.
     """
     if deployment.status != DeploymentStatus.RUNNING:
+        return None
+    held = _time_of_holds(deployment, now)
+    if held is None:
         return None
     total = total_of(counts)
     mean: timedelta | None = None
@@ -416,7 +420,7 @@ def estimate_completion(
         mean, _ = usual_device_time(deployment.firmware.model_id)
     mean += deployment.start_spread
     in_flight = plan_of(deployment, stages).in_flight
-    end = now
+    end = now + held
     for stage in stages:
         if stage.status in (StageStatus.PASSED, StageStatus.FAILED):
             continue
@@ -432,3 +436,23 @@ def estimate_completion(
         minutes = pending / deployment.max_devices_per_minute
         end = max(end, now + timedelta(minutes=minutes) + mean)
     return Estimate(end, basis)
+
+
+def _time_of_holds(deployment: Deployment, now: datetime) -> timedelta | None:
+    """Return how long the holds on the way to the end still take; None: unknown."""
+    rule = hold_rule_of(deployment)
+    if rule is None:
+        return timedelta()
+    known = holds_of(deployment)
+    ahead = [
+        known.get(point.phase)
+        for point in FORWARD
+        if point.phase not in known or not known[point.phase].is_over
+    ]
+    if ahead and rule.until_acknowledged:
+        return None
+    left = [
+        rule.duration if hold is None or hold.until is None else hold.until - now
+        for hold in ahead
+    ]
+    return sum((max(each, timedelta()) for each in left), timedelta())

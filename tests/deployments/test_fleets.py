@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -334,8 +335,11 @@ def test_each_half_is_held_before_its_orders_and_before_the_switch(
 ) -> None:
     deployment = launch(world, switch_hold=60.0)
     assert phase(deployment) == "update-green"
+    # Two halves of five and a half minutes, and three holds of one.
+    assert estimated_end(world, deployment) - world.now == timedelta(seconds=840)
     step(world, deployment, 50)
     assert not any(device.poll() for device in world.devices.values())
+    assert estimated_end(world, deployment) - world.now == timedelta(seconds=790)
 
     step(world, deployment, 15)
     assert update(world, deployment) == sorted(half(deployment, "green"))
@@ -348,6 +352,13 @@ def test_each_half_is_held_before_its_orders_and_before_the_switch(
 
     assert update(world, deployment) == sorted(half(deployment, "blue"))
     assert events(deployment).count("fleet.draining") == 3
+
+
+def estimated_end(world: World, deployment: Deployment) -> datetime:
+    status = deployment_status(deployment, world.now)
+    assert status["estimateBasis"] == "forecast"
+    end: datetime = status["estimatedCompletionAt"]
+    return end
 
 
 def live(deployment: Deployment) -> str:
@@ -363,6 +374,7 @@ def test_a_hold_without_a_time_waits_for_its_acknowledgement(world: World) -> No
     assert status["hold"]["phase"] == "update-green"
     assert (status["hold"]["fleet"], status["hold"]["until"]) == ("green", None)
     assert status["waitingFor"] == "the green fleet to drain before it is updated"
+    assert status["estimatedCompletionAt"] is None
     acknowledge(world, deployment)
 
     assert len(update(world, deployment)) == 3
