@@ -20,3 +20,5 @@ LOGIN_FAILURES_PER_ADDRESS = 10_000
 # Tests in this process load the web application, too.
 WEB_STATEMENT_SECONDS = 0
 WHITENOISE_AUTOREFRESH = True
+# A process starts for every message, here beside all other tests.
+GATEWAY_SECONDS = 120.0

@@ -192,9 +192,10 @@ def test_a_gateway_that_is_gone_is_told_nothing_more(
 def test_who_never_answers_is_killed(
     world: World, slow: Receiver, settings: Any
 ) -> None:
-    settings.GATEWAY_SECONDS = 3.0
     gate(world, slow, "stage.opened")
     launch(world)
+    # Its process starts within this time, too.
+    settings.GATEWAY_SECONDS = 10.0
 
     send(world)
 
@@ -206,7 +207,6 @@ def test_who_never_answers_is_killed(
 def test_a_gateway_that_hangs_delays_no_other(
     world: World, receiver: Receiver, slow: Receiver, settings: Any
 ) -> None:
-    settings.GATEWAY_SECONDS = 50.0
     other = Receiver()
     server = serving(other)
     gate(world, slow)
@@ -221,10 +221,11 @@ def test_a_gateway_that_hangs_delays_no_other(
         target=_release_when_heard, args=(slow, [receiver, other], heard)
     )
     watcher.start()
+    settings.GATEWAY_SECONDS = 50.0
 
-    send(world)
-
-    watcher.join()
+    # A turn has an end; on a busy machine some messages are of the next one.
+    while watcher.is_alive():
+        send(world)
     server.shutdown()
     server.server_close()
     assert heard == [True]
@@ -453,17 +454,18 @@ def test_the_process_that_sends_may_read_its_libraries() -> None:
     assert _printed(GUARDED.format(attempt="open(os.__file__)")) == "done"
 
 
-def test_a_secret_stands_in_no_list_of_processes(
-    world: World, slow: Receiver, settings: Any
-) -> None:
-    settings.GATEWAY_SECONDS = 4.0
+def test_a_secret_stands_in_no_list_of_processes(world: World, slow: Receiver) -> None:
     gate(world, slow, "stage.opened")
     launch(world)
     seen: list[str] = []
 
     def look() -> None:
-        wait_until(lambda: bool(slow.got), what="the message")
-        seen.extend(map(_of_gateway_processes, ("cmdline", "environ")))
+        assert slow.hold is not None
+        try:
+            wait_until(lambda: bool(slow.got), what="the message")
+            seen.extend(map(_of_gateway_processes, ("cmdline", "environ")))
+        finally:
+            slow.hold.set()
 
     watcher = threading.Thread(target=look)
     watcher.start()

@@ -6,6 +6,7 @@ misbehaves on demand.
 
 import base64
 import hashlib
+import itertools
 import json
 import re
 import ssl
@@ -75,6 +76,7 @@ class Faults:
         lose_answers_to: for each entry one report with that status is recorded, then
             its connection is closed without an answer.
         refuse_with: answers by path fragment: a list of statuses, used up in order.
+        refuse_then: what else is refused from the first refusal of a fragment on.
         busy_for: for each entry one report with that status gets 503.
         retry_after: the value of `Retry-After` of these answers.
         redirects_left: so many downloads are redirected, None for all.
@@ -93,6 +95,7 @@ class Faults:
     lose_key_answers: int = 0
     busy_for: list[str] = field(default_factory=list)
     refuse_with: dict[str, list[int]] = field(default_factory=dict)
+    refuse_then: dict[str, dict[str, list[int]]] = field(default_factory=dict)
     retry_after: str | None = None
     ignore_ranges: bool = False
     raw_answers: dict[str, list[bytes]] = field(default_factory=dict)
@@ -264,8 +267,16 @@ class ProtocolServer:
     # What was seen
 
     def statuses(self, update_id: str) -> list[str]:
-        """Give the statuses of an update in the order of arrival."""
-        return [each["status"] for each in self.reports_of(update_id)]
+        """Give the statuses of an update in the order of arrival.
+
+        A long download tells its progress again and again: that is one.
+        """
+        statuses = [each["status"] for each in self.reports_of(update_id)]
+        return [
+            status
+            for before, status in itertools.pairwise(["", *statuses])
+            if (before, status) != ("downloading", "downloading")
+        ]
 
     def reports_of(self, update_id: str) -> list[dict[str, Any]]:
         with self._lock:
@@ -312,10 +323,13 @@ class ProtocolServer:
             self.requests.append(seen)
 
     def take_refusal(self, path: str) -> int | None:
+        faults = self.faults
         with self._lock:
-            for fragment, statuses in self.faults.refuse_with.items():
+            for fragment, statuses in faults.refuse_with.items():
                 if fragment in path and statuses:
-                    return statuses.pop(0)
+                    status = statuses.pop(0)
+                    faults.refuse_with |= faults.refuse_then.pop(fragment, {})
+                    return status
         return None
 
     def take_raw_answer(self, path: str) -> bytes | None:

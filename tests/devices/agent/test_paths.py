@@ -17,7 +17,6 @@ from devices.agent.transport import (
 from tests.devices.agent.device_process import DeviceProcess, program, sha256
 from tests.devices.agent.protocol_server import Signer, serving
 from tests.devices.agent.test_process import order_and_wait
-from tests.waiting import wait_until
 
 PAGE = b"<!DOCTYPE html><title>Welcome to the guest network</title>" + b"." * 300
 HTML = {"Content-Type": "text/html; charset=utf-8"}
@@ -79,11 +78,10 @@ def test_server_that_fails_as_a_whole_is_waited_for(device: DeviceProcess) -> No
     image = program("2.0.0")
     faults = device.server.faults
     faults.refuse_with["/download"] = [503] * 20
+    # From its first try on nothing else is answered either.
+    faults.refuse_then["/download"] = {"/health": [503] * 20}
     update_id = device.server.order(device.device_id, image, "2.0.0")
     device.start()
-    # From its first try on nothing else is answered either.
-    wait_until(device.server.downloads, what="a download")
-    faults.refuse_with["/health"] = [503] * 20
 
     report = device.server.wait_for(update_id, "confirming", "failed")
 
