@@ -1,10 +1,10 @@
 """The certificate that a device showed to the proxy in the TLS handshake.
 
 Rules (`HOTSWAP_DEVICE_CERTIFICATES`):
-- `off`: the headers are not looked at.
+- `off`: what the proxy says of it is not looked at.
 - `optional`: a request without a token is the device's whose certificate it comes with.
 - `required`: a device needs its key and a certificate of its own, also beside a token.
-- The headers count only if they come from the proxy and it says `SUCCESS`.
+- What the proxy's header says counts only with its secret and the verdict `SUCCESS`.
 """
 
 import re
@@ -17,7 +17,7 @@ from rest_framework.request import Request
 
 from devices.models import DeviceCertificate
 from devices.services.certificates import MAX_PEM_CHARACTERS, read_certificate
-from hotswap.common.api.proxy import is_from_proxy
+from hotswap.common.api.proxy import PROXY_VARIABLE, proxied
 
 VERIFIED = "SUCCESS"
 SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -34,17 +34,19 @@ def presented_certificate(request: Request) -> DeviceCertificate | None:
         AuthenticationFailed: one is shown, but not by the proxy, not verified, not
             registered, out of its time, or that of a revoked device.
     """
-    text = request.headers.get(settings.CERTIFICATE_HEADER, "")
-    if settings.DEVICE_CERTIFICATES == "off" or not text:
+    if settings.DEVICE_CERTIFICATES == "off" or PROXY_VARIABLE not in request.META:
         return None
-    if not is_from_proxy(request):
+    said = proxied(request.META)
+    if said is None:
         raise _refused("a certificate is taken from the configured proxy alone")
-    if request.headers.get(settings.VERIFIED_HEADER) != VERIFIED:
+    if not said.certificate:
+        return None
+    if said.verdict != VERIFIED:
         raise _refused("the proxy did not verify the certificate")
     found = (
         DeviceCertificate.objects.valid(timezone.now())
         .select_related("device")
-        .filter(fingerprint=_fingerprint(text))
+        .filter(fingerprint=_fingerprint(said.certificate))
         .first()
     )
     if found is None:

@@ -47,6 +47,7 @@ def running_nginx(
     secret: str,
     server: tuple[Path, Path],
     device_ca: Path,
+    underscores: str = "off",
 ) -> Iterator[int]:
     """Run it on a free port of the loopback; give the port."""
     program = find_nginx()
@@ -62,6 +63,7 @@ def running_nginx(
             "/etc/hotswap/tls/server.key": str(server[1]),
             "/etc/hotswap/tls/device-ca.crt": str(device_ca),
             "write-a-long-random-secret-here": secret,
+            "underscores_in_headers  off;": f"underscores_in_headers {underscores};",
         },
     )
     (folder / "hotswap.conf").write_text(example)

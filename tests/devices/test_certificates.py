@@ -6,10 +6,12 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from django.test import RequestFactory
 from django.utils import timezone
 
 from devices.models import Device, DeviceCertificate
 from devices.services.registry import revoke_device
+from hotswap.common.api.proxy import client_address, proxied
 from hotswap.common.models import AuditEvent
 from hotswap.settings import base
 from tests.api import Caller, pointers, problem_of
@@ -58,15 +60,15 @@ def register(device: Device, credential: Credential) -> None:
     assert add(caller, device, credential.pem).status_code == 201
 
 
+def said(certificate: str, secret: str = SECRET, verified: str = "SUCCESS") -> str:
+    return f"{secret};192.0.2.7;{verified};{certificate}"
+
+
 def passed_on(
     credential: Credential, *, secret: str = SECRET, verified: str = "SUCCESS"
 ) -> dict[str, str]:
-    """Return the headers that the proxy sets."""
-    return {
-        "X-Client-Cert": quote(credential.pem),
-        "X-Client-Verify": verified,
-        "X-HotSwap-Proxy-Secret": secret,
-    }
+    """Return the header that the proxy sets."""
+    return {"X-HotSwap-Proxy": said(quote(credential.pem), secret, verified)}
 
 
 def poll(device: Device, headers: dict[str, str], token: str | None = None) -> Any:
@@ -287,11 +289,7 @@ def test_a_certificate_that_the_proxy_did_not_verify_is_refused(
     "text", ["hello", "%", "-----BEGIN%20CERTIFICATE-----", "%00%ff", "x" * 50_000]
 )
 def test_a_header_that_holds_no_certificate_is_401(device: Device, text: str) -> None:
-    headers = {
-        "X-Client-Cert": text,
-        "X-Client-Verify": "SUCCESS",
-        "X-HotSwap-Proxy-Secret": SECRET,
-    }
+    headers = {"X-HotSwap-Proxy": said(text)}
 
     problem_of(poll(device, headers), 401, "certificate_refused")
 
@@ -360,27 +358,62 @@ def test_a_fingerprint_is_taken_where_the_proxy_computes_it(
 ) -> None:
     settings.CERTIFICATE_FORMAT = "sha256"
     digits = held.fingerprint.upper()
-    headers = passed_on(held)
     with_colons = ":".join(digits[i : i + 2] for i in range(0, 64, 2))
 
     for text in (held.fingerprint, digits, with_colons):
-        answer = poll(device, headers | {"X-Client-Cert": text})
+        answer = poll(device, {"X-HotSwap-Proxy": said(text)})
         assert answer.status_code == 204, text
-    sha1 = poll(device, headers | {"X-Client-Cert": "a" * 40})
+    sha1 = poll(device, {"X-HotSwap-Proxy": said("a" * 40)})
     problem_of(sha1, 401, "certificate_refused")
 
 
-@pytest.mark.parametrize(
-    ("networks", "status"), [("127.0.0.0/8", 204), ("10.0.0.0/8,2001:db8::/32", 401)]
-)
-def test_a_proxy_is_known_by_its_address_too(
-    device: Device, held: Credential, settings: Any, networks: str, status: int
+@pytest.mark.usefixtures("optional")
+def test_one_header_holds_all_that_is_believed(
+    device: Device, held: Credential
 ) -> None:
-    settings.DEVICE_CERTIFICATES = "optional"
-    settings.PROXY_SECRET = ""
-    settings.PROXY_ADDRESSES = [base.ip_network(n) for n in networks.split(",")]
+    """Whatever a client gets in beside the proxy's header, or over it."""
+    good, pem = passed_on(held)["X-HotSwap-Proxy"], quote(held.pem)
+    for value in (
+        f"{good},{good}",
+        f"{said('')},{good}",
+        f"guess;192.0.2.7;SUCCESS;{pem}",
+        f";192.0.2.7;SUCCESS;{pem}",
+        f"{SECRET};SUCCESS;{pem}",
+        f"{SECRET}",
+        f"192.0.2.7;SUCCESS;{pem}",
+    ):
+        refused = poll(device, {"X-HotSwap-Proxy": value})
+        problem_of(refused, 401, "certificate_refused")
+    old = {"X-Client-Cert": pem, "X-Client-Verify": "SUCCESS"}
+    beside = poll(device, {"X-HotSwap-Proxy": said("", verified="NONE"), **old})
+    problem_of(beside, 401, "not_authenticated")
+    assert poll(device, {"X-HotSwap-Proxy": good}).status_code == 204
 
-    assert poll(device, passed_on(held, secret="")).status_code == status
+
+@pytest.mark.parametrize(
+    ("networks", "expected"),
+    [("127.0.0.0/8", "192.0.2.9"), ("10.0.0.0/8,2001:db8::/32", "127.0.0.1")],
+)
+def test_a_proxy_without_a_secret_is_believed_the_address_alone(
+    rf: RequestFactory, settings: Any, networks: str, expected: str
+) -> None:
+    settings.PROXY_ADDRESSES = [base.ip_network(n) for n in networks.split(",")]
+    request = rf.get("/", headers={"X-Real-IP": "192.0.2.9"})
+
+    assert client_address(request) == expected
+    assert proxied(request.META) is None
+
+
+def test_a_proxy_with_a_secret_tells_the_address(
+    rf: RequestFactory, settings: Any
+) -> None:
+    settings.PROXY_SECRET = SECRET
+    told = rf.get("/", headers={"X-HotSwap-Proxy": said("")})
+    lied = rf.get("/", headers={"X-HotSwap-Proxy": said("", "x" * 20)})
+    alone = rf.get("/", headers={"X-Real-IP": "192.0.2.9"})
+
+    assert client_address(told) == "192.0.2.7"
+    assert client_address(lied) == client_address(alone) == "127.0.0.1"
 
 
 def test_switched_off_the_headers_are_not_looked_at(
@@ -391,7 +424,7 @@ def test_switched_off_the_headers_are_not_looked_at(
     problem_of(poll(device, passed_on(held)), 401, "not_authenticated")
     problem = problem_of(exchange(device, passed_on(held)), 400)
     assert pointers(problem) == {"/apiKey": "required"}
-    garbage = {"X-Client-Cert": "x", "X-Client-Verify": "NONE"}
+    garbage = {"X-HotSwap-Proxy": "x;y"}
     assert exchange(device, garbage, key_of(device)).status_code == 200
 
 

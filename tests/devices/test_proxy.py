@@ -110,9 +110,11 @@ def poll(client: httpx.Client, device: LiveDevice) -> tuple[int, str]:
 
 def forged(credential: Credential) -> dict[str, str]:
     """Return what a liar writes into the headers of the proxy, in every spelling."""
+    pem = quote(credential.pem)
     values = {
-        "X-Client-Cert": quote(credential.pem),
+        "X-Client-Cert": pem,
         "X-Client-Verify": "SUCCESS",
+        "X-HotSwap-Proxy": f"guessed;127.0.0.1;SUCCESS;{pem}",
     }
     return values | {name.replace("-", "_"): text for name, text in values.items()}
 
@@ -193,7 +195,9 @@ def test_past_the_proxy_the_headers_are_refused(site: Site, secret: str | None) 
     device = site.register(credential)
     headers = forged(credential)
     if secret is not None:
-        headers["X-HotSwap-Proxy-Secret"] = secret
+        del headers["X_HotSwap_Proxy"]
+        pem = quote(credential.pem)
+        headers["X-HotSwap-Proxy"] = f"{secret};127.0.0.1;SUCCESS;{pem}"
 
     with httpx.Client(base_url=f"{site.stack.url}/api/v1", headers=headers) as client:
         assert poll(client, device) == (401, "certificate_refused")
