@@ -47,6 +47,7 @@ from hotswap.common.api.serializers import (
 )
 from hotswap.common.errors import TooLargeError
 from hotswap.common.models import User
+from hotswap.common.patience import body_failure
 from hotswap.common.roles import Role
 
 FORMATS = {
@@ -134,6 +135,8 @@ def received_file(request: Request) -> Iterator[ReceivedFile]:
                 drain(stream)
                 raise TooLargeError(f"a file may have {limit} bytes at most")
         except UnreadablePostError:
+            if body_failure(request._request) is not None:
+                raise
             received = -1
         if received < expected:
             raise ParseError("the body ended before it was complete", code="incomplete")

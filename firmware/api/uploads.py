@@ -16,12 +16,12 @@ from django.http.multipartparser import MultiPartParser, MultiPartParserError
 from rest_framework.exceptions import ParseError, UnsupportedMediaType, ValidationError
 from rest_framework.request import Request
 
-from firmware.api.patience import Body, PatientBody
 from firmware.exceptions import FirmwareTooLargeError, UploadStalledError
 from firmware.services.keys import current_storage_key
 from firmware.storage import ImageReceiver, StagedImage
 from hotswap.common.api.parsers import check_text
 from hotswap.common.errors import TooLargeError
+from hotswap.common.patience import PIECE_BYTES, StalledBodyError, body_failure
 
 FILE_FIELD = "file"
 
@@ -62,13 +62,20 @@ class _WatchedStream:
 
     TAIL_BYTES = 256
 
-    def __init__(self, body: Body) -> None:
-        self._body = body
+    def __init__(self, request: Request) -> None:
+        self._request = request._request
         self.received = 0
         self.tail = b""
 
     def read(self, size: int) -> bytes:
-        piece = self._body.read(size)
+        try:
+            # One piece a call: of more, those before a stall would be lost.
+            piece: bytes = self._request.read(min(size, PIECE_BYTES))
+        except UnreadablePostError:
+            failure = body_failure(self._request)
+            if isinstance(failure, StalledBodyError):
+                raise UploadStalledError(f"{failure}; nothing was kept") from None
+            raise
         self.received += len(piece)
         self.tail = (self.tail + piece[-self.TAIL_BYTES :])[-self.TAIL_BYTES :]
         return piece
@@ -95,15 +102,8 @@ def receive_upload(
     receiver = ImageReceiver(
         current_storage_key(), max_bytes=settings.FIRMWARE_MAX_BYTES
     )
-    body = PatientBody(
-        request._request,
-        address=request.META.get("REMOTE_ADDR", ""),
-        size=_length(request),
-        piece_seconds=settings.UPLOAD_STALL_SECONDS,
-        total_seconds=settings.UPLOAD_MAX_SECONDS,
-    )
     try:
-        yield _read(request, receiver, body)
+        yield _read(request, receiver)
     finally:
         receiver.discard()
 
@@ -122,10 +122,10 @@ def _drain(stream: _WatchedStream) -> None:
 
 
 def _read(
-    request: Request, receiver: ImageReceiver, body: Body
+    request: Request, receiver: ImageReceiver
 ) -> tuple[dict[str, str], StagedImage | None]:
     handler = _ImageHandler(receiver)
-    stream = _WatchedStream(body)
+    stream = _WatchedStream(request)
     try:
         parser = MultiPartParser(request.META, cast(Any, stream), [handler], "utf-8")
         posted, _ = parser.parse()
@@ -141,6 +141,8 @@ def _read(
         _drain(stream)
         raise ParseError(str(error), code="malformed") from None
     except UnreadablePostError:
+        if body_failure(request._request) is not None:
+            raise
         raise ParseError(
             "the body ended before it was complete", code="incomplete"
         ) from None

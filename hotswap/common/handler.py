@@ -11,17 +11,24 @@ from django.core.handlers.wsgi import WSGIHandler, WSGIRequest
 from django.utils.http import parse_header_parameters
 
 from hotswap.common.api.middleware import PROBLEM_TYPE
+from hotswap.common.patience import patient_input
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse
 
 
-class Utf8Request(WSGIRequest):
-    """A request whose query and forms are UTF-8, whatever it says of its body.
+class PatientRequest(WSGIRequest):
+    """A request whose body is waited for with patience, and no longer.
 
-    Django would decode them with the `charset` of the content type, which may name
-    what is no encoding of texts at all.
+    Its query and forms are UTF-8, whatever it says of its body. Django would decode
+    them with the `charset` of the content type, which may name what is no encoding of
+    texts at all.
     """
+
+    def __init__(self, environ: dict[str, Any]) -> None:
+        if environ.get("CONTENT_LENGTH", "0") != "0":
+            environ["wsgi.input"] = patient_input(environ)
+        super().__init__(environ)
 
     def _set_content_type_params(self, meta: dict[str, Any]) -> None:
         self.content_type, self.content_params = parse_header_parameters(
@@ -32,7 +39,7 @@ class Utf8Request(WSGIRequest):
 class Handler(WSGIHandler):
     """Django's handler, which refuses what it cannot make a request of (400)."""
 
-    request_class = Utf8Request
+    request_class = PatientRequest
 
     def __call__(  # type: ignore[override]
         self, environ: dict[str, Any], start_response: "StartResponse"

@@ -208,6 +208,20 @@ DATABASES = {
         env.str("HOTSWAP_DATABASE_URL", default="postgresql:///hotswap")
     )
 }
+# Requests at once in each web process, and how long one may take to send its body.
+WEB_THREADS = env.int("HOTSWAP_WEB_THREADS", default=16)
+BODY_SECONDS = env.float("HOTSWAP_BODY_SECONDS", default=10.0)
+# Where bodies are long (spans of their own: HOTSWAP_UPLOAD_...), and the beginnings of
+# where they are read before it is known from whom.
+UPLOAD_ADDRESSES = frozenset(
+    {
+        "/api/v1/firmware",
+        "/api/v1/devices/import",
+        "/admin/firmware/firmware/upload/",
+        "/admin/devices/deviceimport/upload/",
+    }
+)
+STRANGERS_ADDRESSES = ("/api/v1/auth/", "/api/v1/enrolments", "/admin/")
 # How long one statement of a web process may take; 0 is without end.
 WEB_STATEMENT_SECONDS = env.int("HOTSWAP_STATEMENT_SECONDS", default=10)
 REDIS_URL = env.str("HOTSWAP_REDIS_URL", default="redis://127.0.0.1:6379/0")

@@ -263,6 +263,8 @@ class Stack:
                 "web",
                 *("granian", "hotswap.wsgi:application", "--interface", "wsgi"),
                 *("--host", HOST, "--port", str(self.port), "--no-ws"),
+                # Without a length, WSGI shows a body of HTTP/2 as empty.
+                *("--http", "1"),
                 *("--workers", processes, "--respawn-failed-workers"),
                 *("--blocking-threads", threads),
                 *("--workers-kill-timeout", "5", "--log-level", "warning"),

@@ -6,7 +6,7 @@ import socket
 import ssl
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urljoin
@@ -187,6 +187,61 @@ def test_what_a_client_writes_into_the_headers_is_overwritten(site: Site) -> Non
     assert without == (401, "not_authenticated")
     assert beside == (403, "foreign_device")
     assert own == (204, "")
+
+
+def test_a_proxy_that_lets_underscores_through_lets_nobody_in(site: Site) -> None:
+    credential = site.authority.issue("underscored")
+    device = site.register(credential)
+    own = site.authority.issue("own")
+    site.register(own)
+    folder = site.folder / "underscores"
+    folder.mkdir(mode=0o755)
+    with running_nginx(
+        folder,
+        upstream_port=site.stack.port,
+        secret=SECRET,
+        server=(site.folder / "server.crt", site.folder / "server.key"),
+        device_ca=site.folder / "device-ca.crt",
+        underscores="on",
+    ) as port:
+        lenient = replace(site, port=port)
+        with lenient.client(None, forged(credential)) as client:
+            without = poll(client, device)
+        with lenient.client(own, forged(credential)) as client:
+            beside = poll(client, device)
+        with lenient.client(credential) as client:
+            honest = poll(client, device)
+
+    assert without == (401, "certificate_refused")
+    assert beside == (401, "certificate_refused")
+    assert honest == (204, "")
+
+
+def test_bodies_that_drip_through_the_proxy_keep_nobody_waiting(site: Site) -> None:
+    context = ssl.create_default_context(cafile=str(site.folder / "server-ca.crt"))
+    head = (
+        f"POST /api/v1/auth/refresh HTTP/1.1\r\nHost: localhost:{site.port}\r\n"
+        "Content-Type: application/json\r\nContent-Length: 60000\r\n\r\n{"
+    )
+    with contextlib.ExitStack() as opened:
+        for _ in range(40):
+            plain = socket.create_connection(("localhost", site.port), timeout=60)
+            dripping = opened.enter_context(
+                context.wrap_socket(plain, server_hostname="localhost")
+            )
+            dripping.sendall(head.encode())
+        with site.client() as client:
+            alive = [
+                client.get(f"https://localhost:{site.port}/health").status_code
+                for _ in range(5)
+            ]
+            # As a body of somebody whom nobody knows: nginx holds the others.
+            device = site.register()
+            body = {"deviceId": device.name, "apiKey": device.api_key}
+            token = client.post("/auth/device-token", json=body)
+
+    assert alive == [200] * 5
+    assert token.status_code == 200
 
 
 @pytest.mark.parametrize("secret", [None, "", "guessed", SECRET[:-1]])

@@ -222,8 +222,12 @@ def test_as_many_stalled_uploads_as_threads_are_told_and_hold_none(
 
     answers = [problem_on(connection) for connection in stalled]
 
-    assert all(answer.startswith(b"HTTP/1.1 408") for answer in answers), answers
-    assert all(b'"code":"upload_stalled"' in answer for answer in answers)
+    told = [answer for answer in answers if answer.startswith(b"HTTP/1.1 408")]
+    refused = [answer for answer in answers if answer.startswith(b"HTTP/1.1 503")]
+    assert told
+    assert len(told) + len(refused) == WEB_THREADS, answers
+    assert all(b'"code":"upload_stalled"' in answer for answer in told)
+    assert all(b'"code":"busy"' in answer for answer in refused)
     # They are still connected, and still say nothing.
     assert kept() == before
     for connection in stalled:

@@ -11,6 +11,7 @@ from django.core.exceptions import (
 )
 from django.db import OperationalError
 from django.http import Http404, HttpResponse
+from django.http.request import RawPostDataException, UnreadablePostError
 from drf_standardized_errors.formatter import ExceptionFormatter
 from drf_standardized_errors.handler import ExceptionHandler
 from drf_standardized_errors.types import Error, ErrorResponse, ExceptionHandlerContext
@@ -22,6 +23,7 @@ from rest_framework.settings import api_settings
 from hotswap.common.api.middleware import PROBLEM_TYPE, trace_id_of
 from hotswap.common.api.serializers import MAX_ERRORS
 from hotswap.common.errors import HotSwapError
+from hotswap.common.patience import TooManyBodiesError, body_failure
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +34,7 @@ TITLES = {
     404: "Not found",
     405: "Method not allowed",
     406: "Not acceptable",
+    408: "Request timeout",
     413: "Content too large",
     415: "Unsupported media type",
     429: "Too many requests",
@@ -116,6 +119,27 @@ def summary_of(errors: list[dict[str, Any]], total: int) -> str:
     return f"{total:,} errors{least}: {'; '.join(named)}{rest}"
 
 
+class BodyStalled(exceptions.APIException):
+    status_code = 408
+    default_detail = "the body came too slowly, or not to its end"
+    default_code = "body_stalled"
+
+
+class TooManyBodies(exceptions.APIException):
+    status_code = 503
+    default_detail = "too many bodies are being waited for; nothing was read, try again"
+    default_code = "busy"
+    wait = 1
+
+
+def _unread(request: Request | None) -> exceptions.APIException:
+    """Return what is answered where the body could not be read."""
+    failure = None if request is None else body_failure(request._request)
+    if isinstance(failure, TooManyBodiesError):
+        return TooManyBodies()
+    return BodyStalled(None if failure is None else str(failure))
+
+
 class ProblemFormatter(ExceptionFormatter):
     """Turn DRF's nested validation errors into pointers, codes and sentences."""
 
@@ -164,6 +188,8 @@ class ProblemExceptionHandler(ExceptionHandler):
             return exceptions.PermissionDenied()
         if isinstance(exc, RequestDataTooBig):
             return ContentTooLarge()
+        if isinstance(exc, UnreadablePostError | RawPostDataException):
+            return _unread(self.context["request"])
         if isinstance(exc, OperationalError):
             # Away, restarting, or a deadlock that this request lost: its transaction
             # was rolled back whole.

@@ -10,13 +10,16 @@ from http import HTTPStatus
 
 from django.core.exceptions import SuspiciousOperation
 from django.db import DataError, OperationalError
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse, UnreadablePostError
 from django.views.defaults import bad_request, server_error
 from opentelemetry import trace
+
+from hotswap.common.patience import TooManyBodiesError, body_failure
 
 logger = logging.getLogger(__name__)
 
 PROBLEM_TYPE = "application/problem+json"
+PLAIN = "text/plain; charset=utf-8"
 NO_NUL = "NUL characters are not allowed"
 # What an error answer says beside its body.
 KEPT_HEADERS = ("Allow", "Content-Range", "Retry-After", "WWW-Authenticate")
@@ -69,6 +72,15 @@ def problem_response(
         },
         status=status.value,
         content_type=PROBLEM_TYPE,
+    )
+
+
+def _try_again(why: str) -> HttpResponse:
+    return HttpResponse(
+        f"{why} Try again.",
+        status=HTTPStatus.SERVICE_UNAVAILABLE,
+        content_type=PLAIN,
+        headers={"Retry-After": "1"},
     )
 
 
@@ -127,16 +139,22 @@ class ProblemMiddleware:
     def process_exception(
         self, request: HttpRequest, error: Exception
     ) -> HttpResponse | None:
-        """Answer 400 to values that the database cannot take, 503 while it is busy."""
+        """Answer 400 to values that the database cannot take, 503 while it is busy.
+
+        A form that could not be read is 408, or 503 where too many were waited for.
+        """
         if isinstance(error, DataError):
             logger.warning("The database refused a value", exc_info=error)
             return bad_request(request, error)
         if isinstance(error, OperationalError):
             logger.error("The database refused", exc_info=error)
+            return _try_again("The database is away or busy; nothing was changed.")
+        if isinstance(error, UnreadablePostError):
+            if isinstance(body_failure(request), TooManyBodiesError):
+                return _try_again("Too many bodies are being waited for.")
             return HttpResponse(
-                "The database is away or busy; nothing was changed, try again.",
-                status=HTTPStatus.SERVICE_UNAVAILABLE,
-                content_type="text/plain; charset=utf-8",
-                headers={"Retry-After": "1"},
+                "The form came too slowly, or not to its end.",
+                status=HTTPStatus.REQUEST_TIMEOUT,
+                content_type=PLAIN,
             )
         return None
