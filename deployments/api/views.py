@@ -531,6 +531,7 @@ class DownloadView(ApiView):
         return image_response(
             request._request,
             firmware,
+            device=device.pk,
             region=device.region,
             is_admitted=still_admitted(request),
         )

@@ -13,6 +13,7 @@ from itertools import chain
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 
+from firmware.api.pace import CountedPieces, downloads
 from firmware.exceptions import DownloadEndedError, ImageUnavailableError
 from firmware.models import Firmware
 from firmware.services.registry import download_link, stored_bytes
@@ -82,6 +83,7 @@ def image_response(
     request: HttpRequest,
     firmware: Firmware,
     *,
+    device: object,
     region: str,
     is_admitted: Callable[[], bool],
 ) -> HttpResponseBase:
@@ -91,6 +93,7 @@ def image_response(
     a clear error; damage further in breaks the connection off short of its length.
 
     Args:
+        device: whose download it is counted as.
         region: the device's; its places are asked first.
         is_admitted: asked while the image is being sent; once it says no, the
             connection breaks off.
@@ -99,6 +102,7 @@ def image_response(
         ImageUnavailableError: the image is known to be damaged, or its first frame
             does not verify.
         StoreUnavailableError: no place that holds it answers.
+        Throttled, DownloadsBusy: too many downloads are under way.
     """
     if firmware.damaged_at is not None:
         raise ImageUnavailableError(
@@ -122,9 +126,10 @@ def image_response(
         )
     start, end = wanted if isinstance(wanted, tuple) else (0, firmware.size)
     pieces: Iterator[bytes] = iter(stored_bytes(firmware, start, end, region=region))
-    first = next(pieces, b"")
+    counted = CountedPieces(pieces, downloads.begin(device))
+    first = next(counted, b"")
     response = StreamingHttpResponse(
-        while_admitted(chain((first,), pieces), is_admitted),
+        while_admitted(chain((first,), counted), is_admitted),
         status=206 if isinstance(wanted, tuple) else 200,
         content_type="application/octet-stream",
     )

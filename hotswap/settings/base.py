@@ -302,6 +302,8 @@ SIGNING_KEY_OVERLAP = timedelta(
 # 64 KiB of an upload must arrive within the first span, all of it within the second.
 UPLOAD_STALL_SECONDS = env.float("HOTSWAP_UPLOAD_STALL_SECONDS", default=30.0)
 UPLOAD_MAX_SECONDS = env.float("HOTSWAP_UPLOAD_MAX_SECONDS", default=3600.0)
+# 64 KiB of a download must be taken within this span.
+DOWNLOAD_STALL_SECONDS = env.float("HOTSWAP_DOWNLOAD_STALL_SECONDS", default=30.0)
 FOUR_EYES = env.bool("HOTSWAP_FOUR_EYES", default=False)
 S3_BUCKET = env.str("HOTSWAP_S3_BUCKET", default="")
 S3_ENDPOINT = env.str("HOTSWAP_S3_ENDPOINT", default="")

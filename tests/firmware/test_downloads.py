@@ -195,3 +195,15 @@ def test_a_download_breaks_off_once_its_device_is_revoked(
     with pytest.raises(DownloadEndedError):
         received.extend(pieces)
     assert b"".join(received) == CONTENT[:FRAME_BYTES]
+
+
+def test_a_device_has_two_downloads_at_once(ordered: tuple[Caller, Firmware]) -> None:
+    first, second = download(ordered), download(ordered)
+
+    refused = download(ordered)
+    assert body_of(first) == CONTENT
+    again = download(ordered, Range="bytes=0-9")
+
+    problem_of(refused, 429, "throttled")
+    assert refused["Retry-After"] == "5"
+    assert (second.status_code, again.status_code) == (200, 206)
