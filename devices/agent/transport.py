@@ -311,8 +311,10 @@ class HttpTransport:
 
     @_reading()
     def ask_for_key(self) -> str:
-        """Have a new API key made and give it."""
-        _, _, answer = self._call("POST", f"{self._device_path}/api-key", {})
+        """Have a new API key made, on proof of the present one, and give it."""
+        held = self._keys.keys()
+        proof = {"apiKey": held[0]} if held else {}
+        _, _, answer = self._call("POST", f"{self._device_path}/api-key", proof)
         key = _secret(answer, "apiKey")
         if not key:
             raise UnavailableError("The answer holds no API key.")

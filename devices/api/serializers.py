@@ -290,6 +290,15 @@ class RegisteredDeviceOutput(DeviceDetailOutput):
     api_key = serializers.CharField(read_only=True)
 
 
+class RotationInput(CamelSerializer):
+    api_key = StrictCharField(
+        max_length=128,
+        required=False,
+        trim_whitespace=False,
+        help_text="the key that the device has; a person sends none",
+    )
+
+
 class ApiKeyOutput(CamelSerializer):
     api_key = serializers.CharField()
     expires_at = serializers.DateTimeField()

@@ -41,6 +41,7 @@ from devices.api.serializers import (
     NewGroupInput,
     RegisteredDeviceOutput,
     RevocationInput,
+    RotationInput,
     RulePreviewInput,
     RulePreviewOutput,
 )
@@ -456,15 +457,23 @@ class CertificateView(ApiView):
 class ApiKeyView(ApiView):
     roles = {"POST": (Role.OPERATOR, Role.DEVICE)}
 
-    @extend_schema(request=None, responses={201: ApiKeyOutput})
+    @extend_schema(request=RotationInput, responses={201: ApiKeyOutput})
     @idempotent
     def post(self, request: Request, device_id: str) -> Response:
-        """Make a new API key; the older ones overlap with it for 24 hours."""
-        self.validated(EmptyInput, request.data)
+        """Make a new API key; the older ones overlap with it for 24 hours.
+
+        A device sends the `apiKey` that it has, unless it comes with a certificate: a
+        token alone, which may have been stolen, gives no key. A person sends none.
+        """
+        given = self.validated(RotationInput, request.data)
         actor: User | None = None
         caller: Any = request.user
         if isinstance(caller, DevicePrincipal):
-            calling_device(request, device_id)
+            self._prove(request, calling_device(request, device_id), given)
+        elif given:
+            raise ValidationError(
+                {"apiKey": ["a device alone proves its key"]}, code="unknown"
+            )
         else:
             actor = acting_person(request)
         key = credentials.rotate_key(device_id=device_id, actor=actor)
@@ -477,6 +486,32 @@ class ApiKeyView(ApiView):
                 "Cache-Control": "no-store",
             },
         )
+
+    @staticmethod
+    def _prove(request: Request, device: Device, given: dict[str, Any]) -> None:
+        """See that the caller has more of the device than its token."""
+        certificate = presented_certificate(request)
+        if certificate is not None and certificate.device == device:
+            return
+        if "api_key" not in given:
+            raise ValidationError(
+                {"apiKey": ["this field is required"]}, code="required"
+            )
+        proved = guard_login(
+            request,
+            f"device {device.device_id}",
+            lambda: (
+                credentials.proves_key(
+                    device_id=device.device_id,
+                    api_key=given["api_key"],
+                    address=client_address(request),
+                    now=timezone.now(),
+                )
+                or None
+            ),
+        )
+        if not proved:
+            raise AuthenticationFailed("the API key is wrong", code="login_failed")
 
 
 def group_rows(rows: list[DeviceGroup]) -> Any:

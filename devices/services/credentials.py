@@ -194,6 +194,38 @@ def issue_device_token(
         The token, or None when the name and the key do not belong together, the key
         has expired, or the device is revoked.
     """
+    key = _known_key(device_id, api_key, address=address, now=now)
+    if key is None or key.expires_at <= now:
+        return None
+    if key.first_used_at is None:
+        _take_into_use(key, now)
+    token = DeviceToken()
+    token["sub"] = str(key.device.pk)
+    return IssuedToken(str(token), key.expires_at)
+
+
+def proves_key(
+    *, device_id: str, api_key: str, address: str | None = None, now: datetime
+) -> bool:
+    """Tell whether a key is one that the device may hold.
+
+    A key that has ended by its time alone will do: a device that was late, and still
+    has a token, gets another one.
+
+    Args:
+        address: of the caller; an alarm names it.
+    """
+    key = _known_key(device_id, api_key, address=address, now=now)
+    return key is not None and not key.is_retired_at(now)
+
+
+def _known_key(
+    device_id: str, api_key: str, *, address: str | None, now: datetime
+) -> DeviceKey | None:
+    """Return the key if it is the named device's and that is not revoked.
+
+    A retired one raises an alarm.
+    """
     key = (
         DeviceKey.objects.select_related("device")
         .filter(digest=peppered_digest(api_key))
@@ -203,17 +235,10 @@ def issue_device_token(
         return None
     if key.is_retired_at(now):
         raise_alarm(key=key, address=address, now=now)
-    if key.expires_at <= now or key.device.revoked_at is not None:
-        return None
-    if not secrets.compare_digest(
+    is_own = secrets.compare_digest(
         key.device.device_id.encode(), device_id.encode("utf-8", "replace")
-    ):
-        return None
-    if key.first_used_at is None:
-        _take_into_use(key, now)
-    token = DeviceToken()
-    token["sub"] = str(key.device.pk)
-    return IssuedToken(str(token), key.expires_at)
+    )
+    return key if is_own and key.device.revoked_at is None else None
 
 
 def issue_certificate_token(

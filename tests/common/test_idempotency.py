@@ -19,7 +19,7 @@ from hotswap.common.services import tidy
 from tests.api import Caller, problem_of
 from tests.callers import PersonCaller
 from tests.common.factories import PersonFactory
-from tests.devices.factories import DeviceFactory
+from tests.devices.factories import DeviceFactory, key_of
 from tests.firmware.factories import DeviceModelFactory, FirmwareFactory
 
 KEY = {"Idempotency-Key": "7f9c"}
@@ -97,7 +97,9 @@ def test_a_rotation_is_replayed_with_the_same_key(
 ) -> None:
     path = f"/devices/{device.device_id}/api-key"
 
-    answers = [device_caller.post(path, headers=KEY) for _ in range(2)]
+    proof = {"apiKey": key_of(device)}
+
+    answers = [device_caller.post(path, proof, headers=KEY) for _ in range(2)]
 
     assert answers[0].content == answers[1].content
     assert DeviceKey.objects.filter(device=device).count() == 2

@@ -491,7 +491,9 @@ def test_a_device_rotates_its_own_key_and_no_other(
     other = DeviceFactory.create()
 
     foreign = device_caller.post(f"/devices/{other.device_id}/api-key")
-    own = device_caller.post(f"/devices/{device.device_id}/api-key")
+    own = device_caller.post(
+        f"/devices/{device.device_id}/api-key", {"apiKey": key_of(device)}
+    )
 
     problem_of(foreign, 403, "foreign_device")
     assert own.status_code == 201

@@ -219,7 +219,8 @@ def test_a_certificate_alone_opens_every_device_route(
     device: Device, held: Credential, address: str, method: str
 ) -> None:
     path = path_of(address, device.device_id)
-    with_token = Caller(token=device_token(device)).request(method, path, {})
+    body = {"apiKey": key_of(device)} if path.endswith("/api-key") else {}
+    with_token = Caller(token=device_token(device)).request(method, path, body)
 
     alone = Caller().request(method, path, {}, headers=passed_on(held))
 
@@ -426,6 +427,20 @@ def test_switched_off_the_headers_are_not_looked_at(
     assert pointers(problem) == {"/apiKey": "required"}
     garbage = {"X-HotSwap-Proxy": "x;y"}
     assert exchange(device, garbage, key_of(device)).status_code == 200
+
+
+@pytest.mark.usefixtures("optional")
+def test_a_certificate_proves_enough_for_a_new_key(
+    device: Device, held: Credential, authority: Authority
+) -> None:
+    path = f"/devices/{device.device_id}/api-key"
+    token = exchange(device, passed_on(held)).json()["access"]
+
+    with_it = Caller().post(path, {}, headers=passed_on(held))
+    stolen = Caller(token=token).post(path, {})
+
+    assert with_it.status_code == 201
+    assert pointers(problem_of(stolen, 400)) == {"/apiKey": "required"}
 
 
 # --- Required ---------------------------------

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from django.db import connection
@@ -19,10 +20,10 @@ from devices.services.credentials import (
 from devices.services.registry import revoke_device
 from hotswap.common.keyring import peppered_digest
 from hotswap.common.models import AuditEvent
-from tests.api import Caller, problem_of
+from tests.api import Caller, pointers, problem_of
 from tests.callers import PersonCaller
 from tests.common.factories import PersonFactory
-from tests.devices.factories import DeviceFactory, key_of
+from tests.devices.factories import DeviceFactory, device_token, key_of
 
 
 def row_of(key: str) -> DeviceKey:
@@ -195,9 +196,57 @@ def test_a_device_with_a_token_rotates_after_its_key_has_expired(
 ) -> None:
     let_end(device, timedelta(seconds=-1))
 
-    answer = device_caller.post(f"/devices/{device.device_id}/api-key")
+    answer = device_caller.post(
+        f"/devices/{device.device_id}/api-key", {"apiKey": key_of(device)}
+    )
 
     assert opens(device, answer.json()["apiKey"])
+
+
+@pytest.mark.parametrize("proof", [None, "", "hsd_wrong", "another's", "retired"])
+def test_a_token_alone_gives_no_key(operator: PersonCaller, proof: str | None) -> None:
+    # Failures are counted by device and minute.
+    device = DeviceFactory.create(device_id=f"d-{uuid4()}")
+    path = f"/devices/{device.device_id}/api-key"
+    given = {} if proof is None else {"apiKey": proof}
+    if proof == "another's":
+        given = {"apiKey": key_of(DeviceFactory.create())}
+    elif proof == "retired":
+        given = {"apiKey": key_of(device)}
+        assert operator.post(path).status_code == 201
+        let_end(device, timedelta(seconds=-1))
+        DeviceKey.objects.filter(pk=row_of(key_of(device)).pk).update(
+            superseded_at=timezone.now() - timedelta(hours=25)
+        )
+    before = DeviceKey.objects.filter(device=device).count()
+
+    refused = Caller(token=device_token(device)).post(path, given)
+
+    code = "login_failed" if proof else "invalid"
+    problem_of(refused, 401 if proof else 400, code)
+    assert DeviceKey.objects.filter(device=device).count() == before
+    device.refresh_from_db()
+    assert (device.alarm_at is not None) == (proof == "retired")
+
+
+def test_wrong_proofs_of_a_key_are_counted(db: None) -> None:
+    device = DeviceFactory.create(device_id=f"d-{uuid4()}")
+    caller = Caller(token=device_token(device))
+    path = f"/devices/{device.device_id}/api-key"
+
+    # The count is kept by the minute, which may end in between.
+    found = [caller.post(path, {"apiKey": "x"}).status_code for _ in range(21)]
+
+    assert found[0] == 401
+    assert 429 in found
+
+
+def test_a_person_proves_no_key(operator: PersonCaller, device: Device) -> None:
+    answer = operator.post(
+        f"/devices/{device.device_id}/api-key", {"apiKey": key_of(device)}
+    )
+
+    assert pointers(problem_of(answer, 400)) == {"/apiKey": "unknown"}
 
 
 def test_the_number_of_keys_in_use_stays_bounded(device: Device) -> None:
@@ -229,7 +278,11 @@ def test_the_same_request_again_gives_the_same_key(
     path = f"/devices/{device.device_id}/api-key"
 
     answers = [
-        device_caller.post(path, headers={"Idempotency-Key": "rotation-1"}).json()
+        device_caller.post(
+            path,
+            {"apiKey": key_of(device)},
+            headers={"Idempotency-Key": "rotation-1"},
+        ).json()
         for _ in range(2)
     ]
 

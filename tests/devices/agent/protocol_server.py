@@ -538,6 +538,9 @@ class _Handler(BaseHTTPRequestHandler):
                 return
             self._answer(status, {"code": "closed"} if status == 409 else {})
         elif found := re.fullmatch(r"/api/v1/devices/([^/]+)/api-key", self.path):
+            if body.get("apiKey") not in server.keys_of(found[1]):
+                self._answer(401, {"code": "login_failed"})
+                return
             key = server.make_key(found[1])
             if server.faults.lose_key_answers:
                 server.faults.lose_key_answers -= 1
