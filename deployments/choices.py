@@ -209,6 +209,17 @@ class OnLateBreach(models.TextChoices):
     DEVICE = "device"
 
 
+class AcknowledgedWarning(models.TextChoices):
+    """Warnings that a launch has to name, so that nobody overlooks them."""
+
+    PREVIOUSLY_ROLLED_BACK = "previously_rolled_back", "it has gone wrong before"
+    DOWNGRADE = "downgrade", "devices go down to a lower version"
+    SECURITY_VERSION_RAISED = "security_version_raised", "a security version rises"
+    NO_PREVIOUS_IMAGE = "no_previous_image", "devices have no way back"
+    WHOLE_FLEET = "whole_fleet", "all devices of the model get it"
+    MANY_AT_ONCE = "many_at_once", "many devices get it at once"
+
+
 class OfflineDevices(models.TextChoices):
     WAIT = "wait"
     EXCLUDE = "exclude"

@@ -52,6 +52,12 @@ class AudienceMovedError(ConflictError):
     code = "audience_changed"
 
 
+class AcknowledgementRequiredError(ConflictError):
+    """A warning of the launch was not named; `errors` tells each with its code."""
+
+    code = "acknowledgement_required"
+
+
 class WrongStatusError(ConflictError):
     code = "wrong_status"
 

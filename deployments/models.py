@@ -22,6 +22,7 @@ from deployments.choices import (
     ACTIVE_DEPLOYMENTS,
     DEPLOYMENT_MOVES,
     TARGET_MOVES,
+    AcknowledgedWarning,
     BusyDevices,
     DeliveryStatus,
     DeploymentStatus,
@@ -123,6 +124,11 @@ class Deployment(BaseModel):
     )
     copied_from = models.ForeignKey(
         "self", on_delete=models.SET_NULL, null=True, related_name="+", db_index=False
+    )
+    acknowledged = ArrayField(
+        models.CharField(max_length=32, choices=AcknowledgedWarning.choices),
+        default=list,
+        help_text="warnings that whoever launched or edited it has acknowledged",
     )
     scheduled_at = models.DateTimeField(null=True)
     started_at = models.DateTimeField(null=True)

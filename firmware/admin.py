@@ -90,7 +90,8 @@ def firmware_pill(firmware: Firmware) -> SafeString:
 
 def incidents_pill(incidents: object) -> SafeString:
     """Show what went wrong with a firmware: `rolled back twice, 0 of 31 proved`."""
-    return pill(str(incidents), FAILED, "history")
+    shown = pill(str(incidents), FAILED, "history")
+    return format_html('<span class="hs-wraps">{}</span>', shown)
 
 
 def _of_model(firmware: Firmware) -> str:

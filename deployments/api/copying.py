@@ -61,7 +61,8 @@ def _camelized(stored: Mapping[str, Any]) -> dict[str, Any]:
 def launch_body(deployment: Deployment) -> dict[str, Any]:
     """Return the body of `POST /deployments` that asks for the same again.
 
-    The name and the time of the start are left out.
+    The name and the time of the start are left out, and what was acknowledged: whoever
+    launches it again looks again.
     """
     selection = deployment.selection
     parameters = {
@@ -104,7 +105,11 @@ def edit_body(deployment: Deployment) -> dict[str, Any]:
     """Return the body of a PUT that changes nothing of a waiting deployment."""
     assert deployment.scheduled_at is not None
     at = deployment.scheduled_at.isoformat().replace("+00:00", "Z")
-    return launch_body(deployment) | {"name": deployment.name, "scheduledAt": at}
+    return launch_body(deployment) | {
+        "name": deployment.name,
+        "scheduledAt": at,
+        "acknowledge": deployment.acknowledged,
+    }
 
 
 def copied_body(original: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

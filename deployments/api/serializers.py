@@ -13,6 +13,7 @@ from deployments.api.references import (
     group_ids_of,
 )
 from deployments.choices import (
+    AcknowledgedWarning,
     BusyDevices,
     OfflineDevices,
     OnBlueFailure,
@@ -217,6 +218,13 @@ class DeploymentInput(CamelSerializer):
         min_value=1, max_value=100_000, required=False
     )
     start_spread = DurationField(required=False)
+    acknowledge = serializers.ListField(
+        child=StrictChoiceField(choices=AcknowledgedWarning.choices),
+        max_length=100,
+        required=False,
+        help_text="codes of the warnings with mustAcknowledge; without one that "
+        "applies the launch is refused (409)",
+    )
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         self._check_selectors(attrs)
@@ -326,7 +334,10 @@ def to_request(given: dict[str, Any]) -> DeploymentRequest:
         FirmwareNotDeployableError, IneligibleDevicesError: there is no firmware, or no
             group, of that name (422).
     """
-    own = ("firmware_id", *SELECTORS, "health_criteria", "rollback_thresholds")
+    own = (
+        *("firmware_id", *SELECTORS, "health_criteria", "rollback_thresholds"),
+        "acknowledge",
+    )
     fields = {name: value for name, value in given.items() if name not in own}
     return DeploymentRequest(
         firmware_id=firmware_id_of(given["firmware_id"]),
@@ -338,6 +349,7 @@ def to_request(given: dict[str, Any]) -> DeploymentRequest:
         ),
         health_criteria=HealthCriteria(**given.get("health_criteria", {})),
         rollback_thresholds=RollbackThresholds(**given.get("rollback_thresholds", {})),
+        acknowledge=frozenset(given.get("acknowledge", ())),
         **fields,
     )
 
@@ -452,6 +464,10 @@ class DeploymentOutput(CamelSerializer):
         "now; lists do not foresee them",
     )
     copied_from = serializers.UUIDField(source="copied_from_id", allow_null=True)
+    acknowledged = serializers.ListField(
+        child=serializers.CharField(),
+        help_text="codes of the warnings that were named at its launch or last edit",
+    )
     rollback_reason = serializers.CharField()
     failure_reason = serializers.CharField()
     created_at = serializers.DateTimeField()
@@ -519,7 +535,12 @@ def created_output(deployment: Deployment, audience: Audience) -> dict[str, Any]
 
 def warnings_output(warnings: tuple[LaunchWarning, ...]) -> list[dict[str, Any]]:
     return [
-        {"code": each.code, "detail": each.detail, "count": each.count}
+        {
+            "code": each.code,
+            "detail": each.detail,
+            "count": each.count,
+            "mustAcknowledge": each.must_acknowledge,
+        }
         for each in warnings
     ]
 

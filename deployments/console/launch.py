@@ -3,14 +3,17 @@
 Rules:
 - The form only gathers; what is allowed is said by the API's `DeploymentInput`, so the
   console and the API cannot differ.
-- A launch needs the preview of exactly what is launched: if the form or the number of
-  devices has changed since, the new preview is shown instead.
+- A launch needs the preview of exactly what is launched: if the form, the number of
+  devices or a warning has changed since, the new preview is shown instead.
+- Each warning that must be acknowledged is confirmed for itself, beside its sentence:
+  by a tick, by the version, typed, or by the number of devices, typed once for all
+  warnings that are about it.
 """
 
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC
 from typing import Any
 from uuid import UUID
@@ -24,6 +27,7 @@ from django.utils import timezone
 from deployments.api.copying import launch_body
 from deployments.api.serializers import DeploymentInput, preview_output, to_request
 from deployments.choices import (
+    AcknowledgedWarning,
     BusyDevices,
     OfflineDevices,
     OnBlueFailure,
@@ -54,6 +58,8 @@ from hotswap.common.console import (
 from hotswap.common.errors import HotSwapError
 
 TYPED_ABOVE = 100
+ABOUT_THE_NUMBER = (AcknowledgedWarning.WHOLE_FLEET, AcknowledgedWarning.MANY_AT_ONCE)
+NOT_CONFIRMED = "Nothing was done: confirm what is marked in the preview."
 MAX_FIRMWARE = 500
 TARGETS = (
     ("all", "Whole fleet"),
@@ -521,10 +527,80 @@ class LaunchForm(ConsoleForm):
             body["regions"] = [*order, *rest]
         return body
 
-    def fingerprint(self) -> str:
-        """Return a short digest of what would be launched."""
-        text = json.dumps(self.body, sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+@dataclass(frozen=True, slots=True)
+class Confirmation:
+    """How whoever launches confirms a warning.
+
+    Attributes:
+        field: of the page.
+        label: what is asked for.
+        expected: what is to be sent: the text to type, or the code of a box to tick.
+        given: what was sent.
+    """
+
+    field: str
+    label: str
+    expected: str
+    given: str
+
+    @property
+    def is_tick(self) -> bool:
+        return self.field == "acknowledge"
+
+    @property
+    def is_done(self) -> bool:
+        return self.given == self.expected
+
+    @property
+    def error(self) -> str:
+        return "Tick it, or launch something else" if self.is_tick else self.label
+
+
+def _confirmations(
+    request: HttpRequest, preview: dict[str, Any]
+) -> dict[str, Confirmation]:
+    """Return what confirms each warning that must be acknowledged, by its code.
+
+    The number of devices is typed once, though several warnings may be about it; where
+    there are many it is asked for without one, under the code "".
+    """
+    eligible = preview["targets"]["eligible"]
+    version = preview["firmware"]["version"]
+    number = Confirmation(
+        "typed",
+        f"Type {eligible} to confirm the number of devices",
+        str(eligible),
+        request.POST.get("typed", "").replace(",", "").strip(),
+    )
+    found = {"": number} if eligible > TYPED_ABOVE else {}
+    for code in (x["code"] for x in preview["warnings"] if x["mustAcknowledge"]):
+        if code in ABOUT_THE_NUMBER:
+            found[code] = number
+        elif code == AcknowledgedWarning.PREVIOUSLY_ROLLED_BACK:
+            found[code] = Confirmation(
+                "typedVersion",
+                f"Type {version} to launch it all the same",
+                version,
+                request.POST.get("typedVersion", "").strip(),
+            )
+        else:
+            is_ticked = code in request.POST.getlist("acknowledge")
+            found[code] = Confirmation(
+                "acknowledge",
+                "I have read this, and launch all the same",
+                code,
+                code if is_ticked else "",
+            )
+    return found
+
+
+def _fingerprint(form: LaunchForm, preview: dict[str, Any]) -> str:
+    """Return a short digest of what would be launched and what is warned of."""
+    warned = [(each["code"], each["count"]) for each in preview["warnings"]]
+    eligible = preview["targets"]["eligible"]
+    text = json.dumps([form.body, eligible, warned], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 class Launch(Verb):
@@ -581,6 +657,7 @@ class Launch(Verb):
             empty = LaunchForm(initial=chosen, asks_why=self.asks_why)
             return self.show(admin, request, obj, empty)
         form = LaunchForm(request.POST, asks_why=self.asks_why)
+        is_launch = "launch" in request.POST
         if not form.is_valid() or form.given is None:
             return self.show(admin, request, obj, form)
         try:
@@ -589,11 +666,18 @@ class Launch(Verb):
                 launch.preview_deployment(request=asked, now=timezone.now())
             )
             eligible = preview["targets"]["eligible"]
-            is_launch = "launch" in request.POST
-            problem = self._problem(request, form, eligible) if is_launch else ""
-            if is_launch and not problem:
-                deployment = self.carry_out(request, asked, obj)
-                return go_to(request, admin.page_url(deployment))
+            fingerprint = _fingerprint(form, preview)
+            confirmations = _confirmations(request, preview)
+            problem = ""
+            if is_launch:
+                problem = self._problem(request, fingerprint, eligible)
+                undone = [x for x in confirmations.values() if not x.is_done]
+                if not problem and not undone:
+                    codes = frozenset(code for code in confirmations if code)
+                    asked = replace(asked, acknowledge=codes)
+                    deployment = self.carry_out(request, asked, obj)
+                    return go_to(request, admin.page_url(deployment))
+                problem = problem or NOT_CONFIRMED
         except HotSwapError as error:
             form.refuse(error)
             return self.show(admin, request, obj, form)
@@ -603,11 +687,17 @@ class Launch(Verb):
             obj,
             form,
             preview=preview,
+            warnings=[
+                (each, confirmations.get(each["code"])) for each in preview["warnings"]
+            ],
+            number=next(
+                (x for x in confirmations.values() if x.field == "typed"), None
+            ),
+            insists=problem == NOT_CONFIRMED,
             stages=_with_percents(preview["stages"], eligible),
             problem=problem,
-            fingerprint=form.fingerprint(),
+            fingerprint=fingerprint,
             blast=self.done_by(form, eligible),
-            must_type=eligible > TYPED_ABOVE,
             left_out=preview["targets"]["matched"] - eligible,
             over_in=age(preview["expected"]["finishesAt"])
             if preview["expected"]
@@ -615,18 +705,18 @@ class Launch(Verb):
         )
 
     @staticmethod
-    def _problem(request: HttpRequest, form: LaunchForm, eligible: int) -> str:
-        """Say why the launch button is not obeyed; empty if it is."""
-        if request.POST.get("fingerprint") != form.fingerprint():
-            return "The form has changed since its preview: look at the new one."
-        if request.POST.get("eligible") != str(eligible):
+    def _problem(request: HttpRequest, fingerprint: str, eligible: int) -> str:
+        """Say why the launch button is not obeyed; empty if it may be."""
+        if request.POST.get("eligible", str(eligible)) != str(eligible):
             return (
                 f"The number of devices has changed to {eligible} since the preview: "
                 "look at the new one."
             )
-        typed = request.POST.get("typed", "").replace(",", "").strip()
-        if eligible > TYPED_ABOVE and typed != str(eligible):
-            return f"Type {eligible} to confirm the number of devices."
+        if request.POST.get("fingerprint") != fingerprint:
+            return (
+                "The form, or a warning, has changed since its preview: look at the "
+                "new one."
+            )
         return ""
 
 
@@ -714,10 +804,12 @@ class EditWaiting(CopyAsNew):
     def carry_out(
         self, request: HttpRequest, asked: DeploymentRequest, obj: Deployment
     ) -> Deployment:
+        acknowledged = frozenset(obj.acknowledged)
         deployment, _ = editing.edit_deployment(
             actor=acting_person(request),
             deployment_id=obj.pk,
-            request=asked,
+            # What was acknowledged ahead, by the API, and does not apply now stays so.
+            request=replace(asked, acknowledge=asked.acknowledge | acknowledged),
             expected=frozenset({request.POST.get("version", "")}),
         )
         return deployment

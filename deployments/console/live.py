@@ -9,6 +9,7 @@ from django.utils import timezone
 
 from deployments.choices import (
     IN_FLIGHT,
+    AcknowledgedWarning,
     DeploymentStatus,
     PauseReason,
     StageStatus,
@@ -112,6 +113,9 @@ def live_context(deployment: Deployment) -> dict[str, Any]:
         ],
         "reasons": reasons,
         "health_seconds": poll_seconds(deployment),
+        "acknowledged": [
+            AcknowledgedWarning(code).label for code in deployment.acknowledged
+        ],
         # What a pause waits for is said by its banner.
         "waiting_for": None if deployment.status == D.PAUSED else status["waitingFor"],
         "next_check": _until(deployment.next_check_at, now)

@@ -17,6 +17,7 @@ from deployments.services.launch import (
     settings_of,
     with_warnings,
 )
+from deployments.services.launch_warnings import check_acknowledged
 from deployments.services.log import log
 from deployments.services.refusals import check_green_group, check_groups
 from deployments.services.targeting import Audience
@@ -53,7 +54,8 @@ def edit_deployment(
         WrongStatusError: it has started, or has ended (409).
         PreconditionFailedError: it has changed since the caller read it (412).
         InvalidInputError: no time for its start.
-        FirmwareNotDeployableError, IneligibleDevicesError: as at a launch.
+        AcknowledgementRequiredError, FirmwareNotDeployableError,
+            IneligibleDevicesError: as at a launch.
 
     Source: FR-FW-003, schedule.
     """
@@ -85,7 +87,8 @@ def edit_deployment(
         check_green_group(request.green_fleet)
         judged = judged_for(request, firmware, now)
         audience = accepted_audience(request, judged)
-        audience = with_warnings(audience, request, judged, firmware)
+        audience = with_warnings(audience, request, judged, firmware, now)
+        check_acknowledged(audience.warnings, request.acknowledge)
         changes = _apply(deployment, settings_of(request, firmware))
         if changes:
             deployment.updated_at = now
@@ -133,7 +136,7 @@ def _plain(value: Any) -> Any:
         return value.isoformat()
     if isinstance(value, timedelta):
         return format_duration(value)
-    if value is None or isinstance(value, bool | int | float | str | dict):
+    if value is None or isinstance(value, bool | int | float | str | dict | list):
         return value
     return str(value)
 

@@ -8,17 +8,11 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import connection, transaction
-from django.db.models import (
-    Count,
-    Exists,
-    OuterRef,
-    Q,
-)
-from django.db.models.fields.json import KeyTextTransform
 from django.utils import timezone
 
 from deployments.choices import (
     ACTIVE_DEPLOYMENTS,
+    AcknowledgedWarning,
     DeploymentStatus,
     Level,
     LiveFleet,
@@ -36,6 +30,12 @@ from deployments.exceptions import (
     TooManyDevicesError,
 )
 from deployments.models import Deployment
+from deployments.services.launch_warnings import (
+    ASKED_AT_START,
+    LOGGED_AT_START,
+    check_acknowledged,
+    launch_warnings,
+)
 from deployments.services.log import log
 from deployments.services.progress import usual_device_time
 from deployments.services.refusals import (
@@ -57,17 +57,13 @@ from deployments.services.targeting import (
     write_plan,
 )
 from deployments.strategies.blue_green import GREEN_STAGE
-from deployments.strategies.canary import share_of
 from deployments.strategies.forecast import forecast
 from deployments.strategies.registry import make_plan
 from deployments.strategies.types import EmptyFleetError, Fleet, ParameterError, Plan
-from deployments.windows import DEFAULT_ZONE, DEVICE_ZONE, NO_ZONE_CODE
 from devices.models import Device
 from devices.services.groups import hold_groups
-from devices.timezones import ZONE_TAG, zone_names
 from firmware.choices import FirmwareStatus
 from firmware.models import Firmware
-from health.models import UNKNOWN_CHECKSUM, DeviceState
 from hotswap.common import audit
 from hotswap.common.errors import FieldError, HotSwapError, InvalidInputError
 from hotswap.common.models import User
@@ -76,7 +72,6 @@ from hotswap.common.words import counted
 logger = logging.getLogger(__name__)
 LAUNCH_LOCK = 0x48535741
 WRITE_TRIES = 5
-NO_TIMEZONE_CODE = "no_timezone"
 OFFLINE_DEADLINE = timedelta(hours=24)
 
 
@@ -84,6 +79,7 @@ OFFLINE_DEADLINE = timedelta(hours=24)
 class DeploymentRequest:
     """All that a launch asks for; durations and percents are already checked.
 
+    `acknowledge` holds the codes of the warnings that whoever launches has read.
     One that copies another deployment names it in `copied_from`, with the `reason`.
     """
 
@@ -107,6 +103,7 @@ class DeploymentRequest:
     max_devices_per_minute: int | None = None
     start_spread: timedelta = timedelta(0)
     scheduled_at: datetime | None = None
+    acknowledge: frozenset[str] = frozenset()
     copied_from: UUID | None = None
     reason: str = ""
 
@@ -279,22 +276,20 @@ def preview_deployment(*, request: DeploymentRequest, now: datetime) -> Preview:
             fleet=Device.objects.filter(model=firmware.model_id).count(),
         ),
         _forecast(request, firmware, plan, now) if plan else None,
-        (
-            *_warnings(request, judged, firmware, audience.eligible),
-            *_zone_warnings(judged, request),
-        ),
+        launch_warnings(request, judged, firmware, audience.eligible, now),
     )
 
 
 def with_warnings(
-    audience: Audience, request: DeploymentRequest, judged: Any, firmware: Firmware
+    audience: Audience,
+    request: DeploymentRequest,
+    judged: Any,
+    firmware: Firmware,
+    now: datetime,
 ) -> Audience:
     """Add the warnings of a preview, before anything is written."""
-    warnings = (
-        *_warnings(request, judged, firmware, audience.eligible),
-        *_zone_warnings(judged, request),
-    )
-    return replace(audience, warnings=warnings)
+    found = launch_warnings(request, judged, firmware, audience.eligible, now)
+    return replace(audience, warnings=found)
 
 
 def _forecast(
@@ -315,106 +310,6 @@ def _forecast(
         device_time=device_time,
         measured_updates=measured,
     )
-
-
-def _plan_warnings(
-    strategy: str, parameters: dict[str, Any], device_count: int
-) -> tuple[LaunchWarning, ...]:
-    """Tell of the stage of 100 % that a canary gets whose steps end below it."""
-    if strategy != Strategy.CANARY:
-        return ()
-    last = [parameters["initial_percentage"], *parameters["increments"]][-1]
-    rest = device_count - share_of(device_count, last)
-    if not rest:
-        return ()
-    warning = LaunchWarning(
-        "stage_added",
-        f"The steps end at {last} %: a last stage of 100 % is added, for "
-        f"{counted(rest, 'more device')}",
-        rest,
-    )
-    return (warning,)
-
-
-def _warnings(
-    request: DeploymentRequest, judged: Any, firmware: Firmware, count: int
-) -> tuple[LaunchWarning, ...]:
-    """Tell what is not in the request, and what cannot be taken back: a stage that is
-    added, a security version that rises, and devices that no rollback could send home,
-    as what they run is not on this server.
-    """
-    home = Firmware.objects.filter(
-        model_id=firmware.model_id, sha256=OuterRef("firmware_checksum")
-    )
-    keeps_it = DeviceState.objects.filter(
-        device=OuterRef("pk"), other_slot_checksum__isnull=False
-    )
-    can_keep_it = ~Q(firmware_checksum__in=("", UNKNOWN_CHECKSUM)) & Q(Exists(keeps_it))
-    counts = judged.filter(exclusion="").aggregate(
-        rising=Count("pk", filter=Q(security_version__lt=firmware.security_version)),
-        stranded=Count("pk", filter=~Q(Exists(home)) & ~can_keep_it),
-    )
-    rising, stranded = counts["rising"], counts["stranded"]
-    warnings = list(_plan_warnings(request.strategy, request.parameters, count))
-    if rising:
-        warnings.append(
-            LaunchWarning(
-                "security_version_raised",
-                f"Devices that have not confirmed security version "
-                f"{firmware.security_version} before: {rising:,}. One that has will "
-                "refuse every firmware below it from then on: what has a lower one, "
-                "its present firmware perhaps, cannot be rolled back to",
-                rising,
-            )
-        )
-    if stranded:
-        warnings.append(
-            LaunchWarning(
-                "no_previous_image",
-                f"Devices whose present firmware is not on this server, or not known "
-                f"yet, and which do not say that they keep it: {stranded:,}. A "
-                "rollback cannot order them back. Upload the image that they run first",
-                stranded,
-            )
-        )
-    return tuple(warnings)
-
-
-def _zone_warnings(judged: Any, request: DeploymentRequest) -> list[LaunchWarning]:
-    """Tell of devices whose own time is not known, where the window goes by it."""
-    window = request.maintenance_window
-    if window is None or window["timezone"] != DEVICE_ZONE:
-        return []
-    counts = (
-        judged.filter(exclusion="")
-        .annotate(zone=KeyTextTransform(ZONE_TAG, "tags"))
-        .aggregate(
-            unknown=Count(
-                "pk", filter=Q(zone__isnull=False) & ~Q(zone__in=zone_names())
-            ),
-            absent=Count("pk", filter=Q(zone__isnull=True)),
-        )
-    )
-    warnings = []
-    if counts["unknown"]:
-        warnings.append(
-            LaunchWarning(
-                NO_ZONE_CODE,
-                f"Devices whose tag {ZONE_TAG} names no time zone: "
-                f"{counts['unknown']:,}. They get no order before it is corrected",
-                counts["unknown"],
-            )
-        )
-    if counts["absent"]:
-        warnings.append(
-            LaunchWarning(
-                NO_TIMEZONE_CODE,
-                f"Devices without a tag {ZONE_TAG}: {counts['absent']:,}. Their window "
-                f"is that of {DEFAULT_ZONE}",
-                counts["absent"],
-            )
-        )
-    return warnings
 
 
 def settings_of(request: DeploymentRequest, firmware: Firmware) -> dict[str, Any]:
@@ -443,6 +338,7 @@ def settings_of(request: DeploymentRequest, firmware: Firmware) -> dict[str, Any
         "live_fleet": LiveFleet.BLUE if is_blue_green else "",
         "turn": GREEN_STAGE if is_blue_green else None,
         "scheduled_at": request.scheduled_at,
+        "acknowledged": sorted(request.acknowledge),
     }
 
 
@@ -455,6 +351,7 @@ def create_deployment(
     answered exists as a whole.
 
     Raises:
+        AcknowledgementRequiredError: a warning that must be acknowledged was not.
         DeploymentNotFoundError: what it copies does not exist.
         FirmwareNotDeployableError: not approved, or its stored image is damaged.
         IneligibleDevicesError: a named device or group does not exist, or one of a
@@ -488,10 +385,12 @@ def create_deployment(
             created_at=now,
             updated_at=now,
         )
+        acknowledged = deployment.acknowledged
         log(
             deployment,
             "deployment.created",
             f"{request.strategy} of {firmware} created"
+            + (f", acknowledging {', '.join(acknowledged)}" if acknowledged else "")
             + (f" as a copy of {original}: {request.reason}" if original else ""),
             now=now,
         )
@@ -505,12 +404,14 @@ def create_deployment(
                 {"copiedFrom": str(original.pk), "reason": request.reason}
                 if original
                 else {}
-            ),
+            )
+            | ({"acknowledged": acknowledged} if acknowledged else {}),
         )
         if request.scheduled_at is not None and request.scheduled_at > now:
             judged = judged_for(request, firmware, now)
             audience = accepted_audience(request, judged)
-            audience = with_warnings(audience, request, judged, firmware)
+            audience = with_warnings(audience, request, judged, firmware, now)
+            check_acknowledged(audience.warnings, request.acknowledge)
         else:
             audience = _freeze(deployment, request, now)
     logger.info(
@@ -536,9 +437,18 @@ def _original(request: DeploymentRequest) -> Deployment | None:
 
 
 def _freeze(
-    deployment: Deployment, request: DeploymentRequest, now: datetime
+    deployment: Deployment,
+    request: DeploymentRequest,
+    now: datetime,
+    *,
+    asked: frozenset[str] = frozenset(AcknowledgedWarning),
 ) -> Audience:
-    """Write the targets of a deployment and let it run."""
+    """Write the targets of a deployment and let it run.
+
+    Args:
+        asked: the warnings that have to be acknowledged; others are logged if they are
+            not.
+    """
     judged = judged_for(request, deployment.firmware, now)
     if not request.selection.device_ids:
         refuse_rejected(judged, request.exclusions_with(OfflineDevices.REJECT))
@@ -558,7 +468,8 @@ def _freeze(
         )
     fleet = _fleet(request, audience, judged)
     # Asked before the targets are written, which make their devices busy.
-    audience = with_warnings(audience, request, judged, deployment.firmware)
+    audience = with_warnings(audience, request, judged, deployment.firmware, now)
+    check_acknowledged(audience.warnings, request.acknowledge, asked=asked)
     plan, written = _write(deployment, request, judged, fleet)
     deployment.target_count = written
     deployment.matched_count = audience.matched
@@ -579,8 +490,9 @@ def _freeze(
         ),
         now=now,
     )
+    logged = LOGGED_AT_START | set(AcknowledgedWarning) - request.acknowledge
     for warning in audience.warnings:
-        if warning.code not in (NO_ZONE_CODE, NO_TIMEZONE_CODE):
+        if warning.code not in logged:
             continue
         log(
             deployment,
@@ -629,6 +541,7 @@ def request_of(deployment: Deployment) -> DeploymentRequest:
         offline_devices=deployment.offline_devices,
         busy_devices=deployment.busy_devices,
         maintenance_window=deployment.maintenance_window,
+        acknowledge=frozenset(deployment.acknowledged),
     )
 
 
@@ -674,7 +587,7 @@ def launch_scheduled(deployment: Deployment, now: datetime) -> None:
             deployable(deployment.firmware_id, lock=True)
             request = request_of(deployment)
             hold_groups(request.groups)
-            _freeze(deployment, request, now)
+            _freeze(deployment, request, now, asked=ASKED_AT_START)
     except AudienceMovedError:
         # It will have settled by a later tick.
         deployment.refresh_from_db()

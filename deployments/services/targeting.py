@@ -26,11 +26,11 @@ from django.db.models import (
 )
 from django.db.models.functions import Coalesce
 
-from deployments.choices import BusyDevices, OfflineDevices
+from deployments.choices import AcknowledgedWarning, BusyDevices, OfflineDevices
 from deployments.models import Deployment, Quarantine, Stage, Target, Update
 from deployments.strategies.types import Fleet, Plan
 from devices.models import Device, DeviceGroup
-from devices.selectors import devices_of, group_condition
+from devices.selectors import group_condition
 from firmware.models import Firmware
 from health.choices import SecureBoot
 
@@ -101,6 +101,11 @@ class LaunchWarning:
     detail: str
     count: int
 
+    @property
+    def must_acknowledge(self) -> bool:
+        """Whether a launch is refused that does not name its code."""
+        return self.code in AcknowledgedWarning
+
 
 @dataclass(frozen=True, slots=True)
 class Audience:
@@ -120,16 +125,20 @@ class Audience:
         return replace(self, excluded=self.excluded[:SHOWN_EXCLUSIONS])
 
 
+def selection_condition(selection: Selection) -> Q:
+    """Write whom a selection names, fitting or not, as a condition on devices."""
+    if selection.device_ids:
+        return Q(device_id__in=selection.device_ids)
+    if selection.group_ids:
+        return group_condition(DeviceGroup.objects.filter(pk__in=selection.group_ids))
+    if selection.regions:
+        return Q(region__in=selection.regions)
+    return Q() if selection.everyone else Q(pk__in=[])
+
+
 def matched_devices(selection: Selection) -> Any:
     """Return the devices that a selection names, fitting or not."""
-    devices = Device.objects.all()
-    if selection.device_ids:
-        return devices.filter(device_id__in=selection.device_ids)
-    if selection.group_ids:
-        return devices_of(*DeviceGroup.objects.filter(pk__in=selection.group_ids))
-    if selection.regions:
-        return devices.filter(region__in=selection.regions)
-    return devices if selection.everyone else devices.none()
+    return Device.objects.filter(selection_condition(selection))
 
 
 def green_condition(green_fleet: Mapping[str, Any]) -> Q:

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -19,6 +20,7 @@ from hotswap.common.words import counted
 app = typer.Typer(help="Launch, watch and operate deployments.", no_args_is_help=True)
 COLUMNS = ("id", "name", "status", "strategy", "firmware", "targetCount", "createdAt")
 PLAN_COLUMNS = ("number", "name", "size", "exposedDevices", "waitSeconds")
+ACKNOWLEDGEMENT_REQUIRED = "acknowledgement_required"
 FAILURE_COLUMNS = ("errorCode", "devices", "rolledBack", "nextStep")
 FAILED_COLUMNS = ("deviceId", "status", "stage", "errorCode", "message")
 ROLLBACK_COLUMNS = ("level", "deviceId", "outcome", "devices", "restored", "failed")
@@ -143,6 +145,13 @@ def launch(
             help="A JSON body of POST /deployments; options replace its fields.",
         ),
     ] = None,
+    acknowledge: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="CODE",
+            help="A warning that is meant, as in whole_fleet; may be repeated.",
+        ),
+    ] = None,
     preview: Annotated[
         bool, typer.Option("--preview", help="Show the plan and do nothing.")
     ] = False,
@@ -186,6 +195,7 @@ def launch(
             "startSpread": start_spread,
             "requireApprovalPerStage": approve_each_stage or None,
             "scheduledAt": at,
+            "acknowledge": acknowledge or None,
         }.items()
         if value is not None
     }
@@ -205,11 +215,12 @@ def launch(
             raise RefusedError("no device can take part")
         return
     if not yes:
+        _check_acknowledged(plan, body)
         for line in _plan_lines(plan):
             say(line)
         devices = counted(plan["targets"]["eligible"], "device")
         confirm(f"Launch {body['strategy']} on {devices}?")
-    made = api.post("/deployments", body)
+    made = _launch(api, body)
     if not wait:
         print_document(made, as_json=as_json)
         return
@@ -528,6 +539,50 @@ def _targets(
     return given
 
 
+def _check_acknowledged(plan: dict[str, Any], body: dict[str, Any]) -> None:
+    """Refuse what the server would refuse, before anybody is asked.
+
+    Raises:
+        RefusedError: with the missing codes, and how to name them.
+    """
+    named = body.get("acknowledge", [])
+    missing = [
+        each
+        for each in plan["warnings"]
+        if each["mustAcknowledge"] and each["code"] not in named
+    ]
+    if missing:
+        raise _unacknowledged(missing, None)
+
+
+def _launch(api: Api, body: dict[str, Any]) -> Any:
+    try:
+        return api.post("/deployments", body)
+    except RefusedError as error:
+        document = error.document or {}
+        if document.get("code") != ACKNOWLEDGEMENT_REQUIRED:
+            raise
+        raise _unacknowledged(document["errors"], document) from error
+
+
+def _unacknowledged(
+    warnings: list[dict[str, Any]], document: Mapping[str, Any] | None
+) -> RefusedError:
+    """Say each missing code with its sentence, and the options that name them."""
+    options = " ".join(f"--acknowledge {each['code']}" for each in warnings)
+    lines = [f"  {each['code']}: {each['detail']}" for each in warnings]
+    return RefusedError(
+        "\n".join(
+            [
+                "nothing was launched, as it brings about what has to be acknowledged:",
+                *lines,
+                f"If that is meant, launch it with {options}",
+            ]
+        ),
+        document,
+    )
+
+
 def _show_plan(plan: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         print_json(plan)
@@ -550,7 +605,11 @@ def _plan_lines(plan: dict[str, Any]) -> list[str]:
     lines = [first]
     if plan["expected"]:
         lines.append(f"Over by {plan['expected']['finishesAt']}, at the earliest.")
-    lines += [f"Warning: {each['detail']}." for each in plan["warnings"]]
+    lines += [
+        f"Warning: {each['detail']}."
+        + (f" To acknowledge: {each['code']}." if each["mustAcknowledge"] else "")
+        for each in plan["warnings"]
+    ]
     lines += [
         f"Left out: {each['deviceId']}, {each['detail']}."
         for each in targets["excluded"][:10]

@@ -49,6 +49,7 @@ def canary(name: str, firmware_id: str, pace: Pace) -> dict[str, Any]:
         "firmwareId": firmware_id,
         "strategy": "Canary",
         "targetAll": True,
+        "acknowledge": ["whole_fleet"],
         "offlineDevices": "exclude",
         "initialPercentage": INITIAL_PERCENTAGE,
         "increments": list(INCREMENTS),

@@ -49,6 +49,7 @@ DEPLOYMENT = {
     "offlineDeadline": "PT24H",
     "deviceTimeout": "PT30M",
     "maxAttempts": 3,
+    "acknowledge": ["no_previous_image"],
 }
 DEVICE = {
     "model": "sensor-v1",

@@ -79,6 +79,9 @@ def test_the_main_pages_load_nothing_foreign_and_block_nothing(
     page.select_option("[name=offlineDevices]", "wait")
     page.click("#hs-preview")
     page.get_by_role("button", name="Launch direct on 1 device").click()
+    page.get_by_text("confirm what is marked").wait_for()
+    page.get_by_label("I have read this").check()
+    page.get_by_role("button", name="Launch direct on 1 device").click()
 
     # The page moves by itself, and stops when it is over.
     page.locator("#hs-live").wait_for()

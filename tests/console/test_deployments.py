@@ -270,12 +270,22 @@ def preview(client: ConsoleClient, form: dict[str, Any]) -> Any:
 
 
 def launch_after(client: ConsoleClient, form: dict[str, Any], **more: Any) -> Any:
-    shown = preview(client, form).context
-    agreed = {
-        "fingerprint": shown["fingerprint"],
-        "eligible": shown["preview"]["targets"]["eligible"],
+    confirmed = confirmed_after(preview(client, form))
+    return client.post(LAUNCH, {**form, **confirmed, **more, "launch": "1"})
+
+
+def confirmed_after(shown: Any) -> dict[str, Any]:
+    """Return what a person sends who confirms all that a preview asks for."""
+    context = shown.context
+    asked = [confirm for _, confirm in context["warnings"] if confirm]
+    if context["number"] is not None:
+        asked.append(context["number"])
+    return {
+        "fingerprint": context["fingerprint"],
+        "eligible": context["preview"]["targets"]["eligible"],
+        "acknowledge": [each.expected for each in asked if each.is_tick],
+        **{each.field: each.expected for each in asked if not each.is_tick},
     }
-    return client.post(LAUNCH, {**form, **agreed, **more, "launch": "1"})
 
 
 def test_preview_shows_who_takes_part_and_writes_nothing(
@@ -341,16 +351,13 @@ def test_a_copy_begins_with_the_settings_of_the_original_and_asks_why(
         if (value := filled[name].value()) not in (None, "", False)
     }
     refused = operator_client.post(url, {**again, "preview": "1"})
-    shown = operator_client.post(
-        url, {**again, "reason": "once more", "preview": "1"}
-    ).context
+    shown = operator_client.post(url, {**again, "reason": "once more", "preview": "1"})
     launched = operator_client.post(
         url,
         {
             **again,
             "reason": "once more",
-            "fingerprint": shown["fingerprint"],
-            "eligible": shown["preview"]["targets"]["eligible"],
+            **confirmed_after(shown),
             "launch": "1",
         },
     )
@@ -569,11 +576,7 @@ def test_a_scheduled_deployment_is_edited_by_the_form_of_its_launch(
     form = form_for(free, name="sooner", scheduledAt=at, maxAttempts="7")
     form["version"] = opened.context["version"]
     shown = operator_client.post(edit, {**form, "preview": "1"})
-    agreed = {
-        "fingerprint": shown.context["fingerprint"],
-        "eligible": shown.context["preview"]["targets"]["eligible"],
-        "launch": "1",
-    }
+    agreed = {**confirmed_after(shown), "launch": "1"}
     saved = operator_client.post(edit, {**form, **agreed})
     stale = operator_client.post(edit, {**form, **agreed, "name": "sooner"})
 

@@ -15,7 +15,7 @@ from devices.services.groups import add_members, create_group
 from firmware.models import Firmware
 from tests.api import Caller, pointers, problem_of
 from tests.callers import PersonCaller
-from tests.deployments.world import ScriptedDevice, World
+from tests.deployments.world import EVERY_WARNING, ScriptedDevice, World
 from tests.devices.factories import device_token
 
 
@@ -38,8 +38,12 @@ def launch_body(firmware: Firmware, **changes: Any) -> dict[str, Any]:
         "initialPercentage": 10,
         "increments": [30, 100],
         "waitDuration": "PT1M",
+        "acknowledge": EVERY_WARNING,
     } | changes
     return {name: value for name, value in body.items() if value is not None}
+
+
+OF_NO_CANARY = dict.fromkeys(("initialPercentage", "increments", "waitDuration"))
 
 
 def as_device(device: ScriptedDevice) -> Caller:
@@ -165,7 +169,7 @@ def test_blue_green_may_be_spelled_as_the_specification_does(
     world: World, old: Firmware, new: Firmware, operator: PersonCaller, name: str
 ) -> None:
     world.fleet(2, old)
-    body = {"firmwareId": str(new.pk), "strategy": name, "targetAll": True}
+    body = launch_body(new, strategy=name, **OF_NO_CANARY)
 
     made = operator.post("/deployments", body).json()
 
@@ -327,7 +331,7 @@ def test_each_strategy_takes_the_fields_of_the_specification(
 ) -> None:
     world.fleet(3, old, region="US-EAST", prefix="east")
     world.fleet(1, old, region="APAC", prefix="apac")
-    request = {"firmwareId": str(new.pk), **body}
+    request = {"firmwareId": str(new.pk), "acknowledge": EVERY_WARNING, **body}
 
     preview = operator.post("/deployments/preview", request)
     made = operator.post("/deployments", request)

@@ -146,7 +146,9 @@ def test_a_deployment_shows_the_request_that_asks_for_it_again(
 
     shown = operator.get(f"/deployments/{first.pk}").json()
 
-    again = operator.post("/deployments", shown["request"])
+    again = operator.post(
+        "/deployments", shown["request"] | {"acknowledge": ["whole_fleet"]}
+    )
     assert again.status_code == 201, again.content
 
 

@@ -36,6 +36,7 @@ OF_WORDS = {
     "healthCheckThreshold": "`healthThreshold`",
     "offlineDevices": "`reject` for a list, else `wait`",
     "scheduledAt": "at once",
+    "acknowledge": "none",
     "maintenanceWindow": "at any time",
     "maintenanceWindow.days": "required",
     "maintenanceWindow.start": "required",

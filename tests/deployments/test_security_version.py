@@ -166,7 +166,8 @@ def test_a_preview_warns_of_a_security_version_that_rises(
     )
 
     assert [(w.code, w.count) for w in preview.warnings] == [
-        ("security_version_raised", 2)
+        ("security_version_raised", 2),
+        ("whole_fleet", 3),
     ]
 
 

@@ -184,7 +184,7 @@ def test_preview_warns_of_those_only_that_have_no_way_back(
 
     assert warned() == {}
     from_factory(world, "d-old")
-    assert warned() == {"no_previous_image": 1}
+    assert warned() == {"no_previous_image": 1, "whole_fleet": 2}
 
 
 def test_launch_itself_warns_of_those_that_have_no_way_back(
@@ -197,7 +197,8 @@ def test_launch_itself_warns_of_those_that_have_no_way_back(
     )
 
     warned = {each.code: each.count for each in audience.warnings}
-    assert (audience.eligible, warned) == (2, {"no_previous_image": 1})
+    assert audience.eligible == 2
+    assert warned == {"no_previous_image": 1, "whole_fleet": 2}
 
 
 def test_leave_of_a_device_that_is_erased_names_it_no_more(

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from deployments.choices import ReportStatus
+from deployments.choices import AcknowledgedWarning, ReportStatus
 from deployments.criteria import HealthCriteria, RollbackThresholds
 from deployments.models import Deployment, Event, Target, Update
 from deployments.services.advance import tick
@@ -51,6 +51,10 @@ THRESHOLDS = RollbackThresholds(
     cpu_duration=timedelta(seconds=20),
     memory_duration=timedelta(seconds=20),
 )
+
+
+# Named by launches that are not about them.
+EVERY_WARNING = AcknowledgedWarning.values
 
 
 @dataclass
@@ -140,13 +144,16 @@ class World:
     def request(
         firmware: Firmware, strategy: str = "Direct", **changes: Any
     ) -> DeploymentRequest:
-        """Ask for a deployment to everyone unless told otherwise."""
+        """Ask for a deployment to everyone, all warnings acknowledged, unless told
+        otherwise.
+        """
         fields: dict[str, Any] = {
             "selection": Selection(everyone=True),
             "parameters": {},
             "health_criteria": CRITERIA,
             "rollback_thresholds": THRESHOLDS,
             "device_timeout": timedelta(minutes=5),
+            "acknowledge": frozenset(EVERY_WARNING),
         } | changes
         if strategy == "Canary":
             fields["parameters"] = {

@@ -518,6 +518,7 @@ class SimulatedFleet:
             "maxAttempts": 1,
             "healthCriteria": {"confirmationDuration": "PT2S"},
             "rollbackThresholds": {"successRate": 1},
+            "acknowledge": ["no_previous_image", "whole_fleet"],
         }
         return str(self.ask("POST", "/deployments", json=body)["id"])
 

@@ -37,7 +37,16 @@ def quick(tmp_path: Path) -> str:
     return str(file)
 
 
+# Nobody has uploaded what simulated devices run.
+MEANT = ("--acknowledge", "no_previous_image", "--acknowledge", "whole_fleet")
+
+
 def launch(fleet: SimulatedFleet, *words: str) -> tuple[str, ...]:
+    """Return the words of a launch that acknowledges all that it brings about."""
+    return (*unread_launch(fleet), *MEANT, *words)
+
+
+def unread_launch(fleet: SimulatedFleet, *words: str) -> tuple[str, ...]:
     return ("deployment", "launch", f"{fleet.model}:2.0.0", *words)
 
 
@@ -104,6 +113,43 @@ def test_what_fails_ends_with_a_code_of_its_own(
     table = admin("deployment", "report", status["id"])
     assert "Devices that failed" in table.stdout
     assert device["deviceId"] in table.stdout
+
+
+def test_a_launch_says_what_it_has_to_acknowledge(
+    admin: Run,  # noqa: F811
+    simulated: SimulatedFleet,  # noqa: F811
+) -> None:
+    later = datetime.now(UTC) + timedelta(days=1)
+    words = unread_launch(
+        simulated, "--all", "--name", simulated.model, "--acknowledge", "whole_fleet"
+    )
+    at = ("--at", f"{later:%Y-%m-%dT%H:%M:%SZ}")
+    silent = {"deviceId": f"{simulated.model}-silent", "model": simulated.model}
+    simulated.ask("POST", "/devices", json=silent)
+
+    shown = admin(*words, "--preview")
+    asked = admin(*words, *at)
+    told = admin(*words, *at, "--yes")
+    document = json.loads(admin(*words, *at, "--yes", "--json").stderr)
+    unknown = admin(*words, *at, "--yes", "--acknowledge", "everything")
+    listed = answer(admin("deployment", "list", "--search", simulated.model, "--json"))
+    made = answer(
+        admin(*words, *at, "--acknowledge", "no_previous_image", "--yes", "--json")
+    )
+
+    assert "To acknowledge: no_previous_image." in shown.stdout
+    for refused in (asked, told):
+        assert refused.returncode == 1
+        assert "  no_previous_image: Devices whose present firmware" in refused.stderr
+        assert "launch it with --acknowledge no_previous_image" in refused.stderr
+        assert "whole_fleet" not in refused.stderr
+    assert document["code"] == "acknowledgement_required"
+    assert [each["code"] for each in document["errors"]] == ["no_previous_image"]
+    assert unknown.returncode == 1
+    assert "/acknowledge/1" in unknown.stderr
+    assert listed == []
+    assert made["acknowledged"] == ["no_previous_image", "whole_fleet"]
+    admin("deployment", "cancel", made["id"], "--yes", "--reason", "tried")
 
 
 def test_a_scheduled_deployment_is_operated(
