@@ -264,13 +264,16 @@ SERVER_ERRORS = frozenset(
 BREACHES = frozenset(
     {"offline", "cpu", "memory", "error_rate", "unhealthy", "fell_back"}
 )
+# The device has accepted a newer manifest than the order's: the server has forgotten
+# some, as after the restore of a backup. It is ordered anew; see `sweeps.order_anew`.
+SEQUENCE_REPLACED = "sequence_replaced"
 # Trying again cannot help: the image or the order itself is at fault.
 FINAL_ERRORS = frozenset(
     {
         "manifest_refused",
         "wrong_model",
         "security_version_too_low",
-        "sequence_replaced",
+        SEQUENCE_REPLACED,
         "unknown_key",
         "signature_invalid",
         "size_mismatch",

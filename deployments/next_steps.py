@@ -74,8 +74,8 @@ NEXT_STEPS = {
     "model.",
     "security_version_too_low": "Deploy an image of a higher security version: the "
     "device has confirmed one.",
-    "sequence_replaced": "Launch a new deployment: the device has accepted a newer "
-    "order.",
+    "sequence_replaced": "Look at the clock of the database server: the device has "
+    "accepted orders from a later time than it shows. Then retry it.",
     "quarantined": "Look at its quarantine: release it when the image is known to be "
     "good, or deploy another one.",
     "disabled": "Enable the device, then deploy to it again.",

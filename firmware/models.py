@@ -377,7 +377,9 @@ class Manifest(models.Model):
     that image if it is the one in its other slot (`sign_slot_return`).
 
     `sequence` rises over all manifests of the server: a device refuses one that is
-    lower than the highest it has accepted, so that no old order can be replayed.
+    lower than the highest it has accepted, so that no old order can be replayed. It is
+    the time of issue in microseconds since 1970, so that it rises over the restore of a
+    backup as well.
     """
 
     firmware = models.ForeignKey(Firmware, on_delete=models.PROTECT)

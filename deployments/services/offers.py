@@ -340,7 +340,9 @@ FACTS = f"""
         ),
         (SELECT max(u.manifest_id) FROM deployments_update u
          WHERE u.device_id = t.device_id),
-        (SELECT u.firmware_id FROM deployments_update u
+        -- Not one that it refused: it has seen a newer manifest than that.
+        (SELECT CASE WHEN u.error_code <> 'sequence_replaced' THEN u.firmware_id END
+         FROM deployments_update u
          WHERE u.device_id = t.device_id ORDER BY u.offered_at DESC LIMIT 1)
     FROM deployments_target t
     JOIN deployments_deployment p ON p.id = t.deployment_id
@@ -364,7 +366,8 @@ class _Facts:
         state: of the device, locked.
         running_id: the image that the device runs, if it is on the server.
         last_manifest: the highest that the device may have seen.
-        last_firmware_id: what its latest order was about.
+        last_firmware_id: what its latest order was about, None if it refused its
+            manifest as replaced.
     """
 
     target: Target

@@ -18,6 +18,7 @@ from uuid import UUID
 from django.db import transaction
 
 from deployments.choices import (
+    SEQUENCE_REPLACED,
     SERVER_ERRORS,
     WORKING,
     OrderKind,
@@ -275,6 +276,8 @@ def _fail(update: Update, report: DeviceReport, now: datetime) -> None:
     update.durations = _durations(update, report)
     update.gave_up_at = now
     update.save(update_fields=["last_sequence", "durations", "gave_up_at"])
+    if report.error_code == SEQUENCE_REPLACED and sweeps.order_anew(update, now):
+        return
     sweeps.fail_reported(
         Deployment.objects.get(pk=update.deployment_id),
         now,

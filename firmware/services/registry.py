@@ -894,6 +894,37 @@ def _newest_manifest(
     return manifest if is_known and manifest.key.may_sign(now) else None
 
 
+# Microseconds since 1970 by the database's clock, which all hosts share; a clock that
+# was set back counts on from the highest. Two at the same microsecond: the second one
+# waits for the first, inserts nothing, and looks again.
+INTO_MANIFESTS = """
+    INSERT INTO firmware_manifest
+        (sequence, firmware_id, body, signature, key_id, issued_at)
+    SELECT GREATEST(
+            (extract(epoch FROM clock_timestamp()) * 1000000)::bigint,
+            max(sequence) + 1
+        ), %s::uuid, '', '', %s::uuid, %s::timestamptz
+    FROM firmware_manifest
+    ON CONFLICT (sequence) DO NOTHING
+    RETURNING sequence
+"""
+
+
+def _begin_manifest(firmware: Firmware, key: SigningKey, now: datetime) -> Manifest:
+    """Return a manifest without body and signature, of a sequence never used before.
+
+    Devices remember the highest sequence that they have accepted. It holds the time of
+    issue, so that it is above all that were ever issued even where the rows of the
+    latest are gone, as after the restore of a backup.
+    """
+    while True:
+        with prepared_cursor() as cursor:
+            cursor.execute(INTO_MANIFESTS, [firmware.pk, key.pk, now])
+            row = cursor.fetchone()
+        if row is not None:
+            return Manifest(sequence=row[0], firmware=firmware, key=key, issued_at=now)
+
+
 def manifest_for(
     firmware: Firmware, *, above: int, trusted: frozenset[str] | None = None
 ) -> Manifest:
@@ -925,9 +956,7 @@ def manifest_for(
         # Again: the ring may have changed before it was held.
         key = signing_key_for(trusted, now=now)
         signer = signer_of(key)
-        manifest = Manifest.objects.create(
-            firmware=firmware, body=b"", signature="", key=key, issued_at=now
-        )
+        manifest = _begin_manifest(firmware, key, now)
         manifest.body = signing.build_manifest(
             model=firmware.model.name,
             version=firmware.version,
@@ -987,9 +1016,7 @@ def sign_slot_return(
         hold_rings()
         key = signing_key_for(trusted, now=now)
         signer = signer_of(key)
-        manifest = Manifest.objects.create(
-            firmware=firmware, body=b"", signature="", key=key, issued_at=now
-        )
+        manifest = _begin_manifest(firmware, key, now)
         manifest.body = signing.build_slot_return(
             device_id=device_id,
             model=firmware.model.name,

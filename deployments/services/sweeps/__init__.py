@@ -32,6 +32,7 @@ from deployments.services.sweeps.plans import (
     stop_unstarted,
 )
 from deployments.services.sweeps.proof import prove
+from deployments.services.sweeps.renewal import order_anew
 from deployments.services.sweeps.returning import (
     ROLLBACK_PATIENCE,
     give_up_returns,
@@ -53,6 +54,7 @@ __all__ = [
     "fail_vanished",
     "find_unreadable",
     "give_up_returns",
+    "order_anew",
     "prove",
     "recall_strays",
     "retriable",
