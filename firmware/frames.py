@@ -31,6 +31,10 @@ class DamagedImageError(ValueError):
     """The stored file is not what was written."""
 
 
+class MissingImageError(DamagedImageError):
+    """There is no such file at a place."""
+
+
 @dataclass(frozen=True, slots=True)
 class FrameKey:
     """The wrapping key that opens a file: its name (16 hex digits) and 32 bytes."""

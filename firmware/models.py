@@ -326,7 +326,7 @@ class WrappedKey(models.Model):
 
 
 class ImageCopy(models.Model):
-    """One image at one place: a bucket, by its name in the settings.
+    """One image at one place: a bucket, by its name in the settings, or a folder.
 
     A row that is stored says: these bytes were read or written there and were right.
     One that is not is work to do; the database is the queue.

@@ -45,6 +45,7 @@ from firmware.frames import (
     DamagedImageError,
     FrameKey,
     FrameWriter,
+    MissingImageError,
     check_header,
     read_frames,
 )
@@ -163,6 +164,24 @@ def incoming_folder() -> Path:
     folder = Path(settings.FIRMWARE_DIR) / "incoming"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return folder
+
+
+def folder_id() -> str:
+    """Return what tells this folder of images from that of another host.
+
+    It is made up at the first need and lies beside the images, so that it goes along
+    where the folder is shared, moved or restored.
+    """
+    path = Path(settings.FIRMWARE_DIR) / "folder-id"
+    with contextlib.suppress(FileNotFoundError):
+        return path.read_text(encoding="ascii")
+    draft = incoming_folder() / f"{secrets.token_hex(16)}.part"
+    draft.write_text(secrets.token_hex(16), encoding="ascii")
+    # Whoever is first names it; nobody reads half a name.
+    with contextlib.suppress(FileExistsError):
+        os.link(draft, path)
+    draft.unlink()
+    return path.read_text(encoding="ascii")
 
 
 def new_name() -> str:
@@ -517,7 +536,7 @@ def read_header(name: str) -> bytes:
                 header = file.read(HEADER.size)
             check_header(header)
         except FileNotFoundError:
-            failure = failure or DamagedImageError("the stored file is gone")
+            failure = failure or MissingImageError("the stored file is gone")
         except DamagedImageError as error:
             failure = failure or error
         except STORE_ERRORS as error:
@@ -595,7 +614,7 @@ def _read_at(
                 cast(BinaryIO, file), header, key, size=size, start=start, end=end
             )
     except FileNotFoundError:
-        raise DamagedImageError("the stored file is gone") from None
+        raise MissingImageError("the stored file is gone") from None
 
 
 def _read_plain(file: IO[bytes], start: int, end: int) -> Iterator[bytes]:

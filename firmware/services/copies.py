@@ -6,7 +6,8 @@ Rules:
   is found damaged or gone no longer counts and becomes work again.
 - One worker copies at a time, so that slow buckets never take all workers from the
   ticks. A copy belongs to it for a while: if it dies, another begins it anew.
-- The folder of this machine has no rows: there is one, and no other place to go to.
+- A folder is never copied to another place. Its one row only says which folder holds
+  the image: to a host that has another one the image is not there, which is no damage.
 """
 
 import contextlib
@@ -35,6 +36,8 @@ LONGEST_WAIT = timedelta(hours=1)
 COPIES_A_RUN = 20
 # Any number that nothing else in this database uses for an advisory lock.
 COPIES_LOCK = 0x4853_4350
+# No name of a bucket holds a colon.
+FOLDER_PREFIX = f"{places.FOLDER}:"
 
 ADD_MISSING = """
     INSERT INTO firmware_imagecopy
@@ -57,10 +60,25 @@ def publish(staged: StagedImage, name: str) -> None:
         storage.STORE_ERRORS: no place took it.
     """
     place = storage.publish(staged, name)
-    if place != places.FOLDER:
-        ImageCopy.objects.create(
-            storage_name=name, place=place, stored_at=timezone.now()
-        )
+    ImageCopy.objects.create(
+        storage_name=name,
+        place=_own_folder() if place == places.FOLDER else place,
+        stored_at=timezone.now(),
+    )
+
+
+def _own_folder() -> str:
+    return f"{FOLDER_PREFIX}{storage.folder_id()}"
+
+
+def is_in_another_folder(name: str) -> bool:
+    """Say whether an image lies in the folder of another host alone."""
+    if places.place_names() != [places.FOLDER]:
+        return False
+    folders = ImageCopy.objects.filter(
+        storage_name=name, place__startswith=FOLDER_PREFIX
+    ).values_list("place", flat=True)
+    return bool(folders) and _own_folder() not in folders
 
 
 def withdraw(name: str) -> None:

@@ -35,7 +35,7 @@ from firmware.exceptions import (
     VersionSchemeInUseError,
     WrongStatusError,
 )
-from firmware.frames import DamagedImageError
+from firmware.frames import DamagedImageError, MissingImageError
 from firmware.models import (
     DeviceModel,
     Firmware,
@@ -70,6 +70,10 @@ from hotswap.common.words import counted
 
 logger = logging.getLogger(__name__)
 ORPHAN_AGE = timedelta(hours=1)
+NOT_IN_THIS_FOLDER = (
+    "the image lies in the folder of another host: hosts of one fleet share that "
+    "folder, or keep their images in a bucket"
+)
 
 
 class UploadOutcome(StrEnum):
@@ -782,7 +786,8 @@ def stored_bytes(
     Raises:
         ImageUnavailableError: the stored image is damaged at every place that holds
             it. This is noted on the firmware, so that nobody is offered it again.
-        StoreUnavailableError: the store does not answer; nothing is known of the image.
+        StoreUnavailableError: the store does not answer, or the image lies in the
+            folder of another host; nothing is known of the image.
     """
     name = firmware.storage_name
     held = copies.holders(name, region=region)
@@ -805,6 +810,8 @@ def stored_bytes(
             pieces = storage.checked(pieces, firmware.sha256)
         yield from pieces
     except DamagedImageError as error:
+        if isinstance(error, MissingImageError) and copies.is_in_another_folder(name):
+            raise StoreUnavailableError(NOT_IN_THIS_FOLDER) from error
         note_damage(firmware, str(error))
         raise ImageUnavailableError(
             f"the stored image of {firmware} is damaged: {error}"
