@@ -1,0 +1,109 @@
+"""What the server says of itself to probes."""
+
+import json
+import os
+import subprocess
+import sys
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test import Client
+from django.utils import timezone
+from psycopg.conninfo import make_conninfo
+
+from hotswap.common.models import Clock
+from hotswap.operations import SWEEP_CLOCK, TICK_CLOCK
+from tests.live import PROJECT_DIR
+
+PROBE = """
+import json
+import django
+django.setup()
+from django.test import Client
+print(json.dumps({
+    path: Client(headers={"host": host}).get(path).status_code
+    for path in ("/health", "/health/ready", "/metrics")
+    for host in ("10.1.2.3:8000",)
+}))
+"""
+
+
+def run_at(*, tick: float | None, sweep: float | None) -> None:
+    """Note when ticks and sweeps ran last, in seconds before now."""
+    for name, age in ((TICK_CLOCK, tick), (SWEEP_CLOCK, sweep)):
+        if age is not None:
+            at = timezone.now() - timedelta(seconds=age)
+            Clock.objects.create(name=name, last_run_at=at, restarted_at=at)
+
+
+def readiness() -> Any:
+    answer = Client().get("/health/ready")
+    assert answer.status_code == 200
+    return answer.json()
+
+
+def test_probes_by_address_are_answered_in_production(db: None) -> None:
+    database = connection.settings_dict
+    address = make_conninfo(
+        dbname=database["NAME"],
+        user=database["USER"],
+        password=database["PASSWORD"],
+        host=database["HOST"],
+        port=database["PORT"],
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", PROBE],
+        cwd=PROJECT_DIR,
+        env={
+            **os.environ,
+            "DJANGO_SETTINGS_MODULE": "hotswap.settings.production",
+            "HOTSWAP_SECRET_KEY": "only-for-tests",
+            "HOTSWAP_ALLOWED_HOSTS": "updates.example",
+            "HOTSWAP_DATABASE_URL": address,
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {
+        "/health": 200,
+        "/health/ready": 200,
+        "/metrics": 400,
+    }
+
+
+def test_readiness_says_that_periodic_work_goes_on(db: None) -> None:
+    run_at(tick=2, sweep=4)
+
+    said = readiness()
+
+    assert said["periodicWork"] == "ok"
+    assert 2 <= said["lastTickSecondsAgo"] < 60
+
+
+@pytest.mark.parametrize(
+    ("tick", "sweep"), [(440, 4), (2, 440), (None, None), (2, None)]
+)
+def test_readiness_says_that_periodic_work_is_late(
+    db: None, tick: float | None, sweep: float | None
+) -> None:
+    run_at(tick=tick, sweep=sweep)
+
+    said = readiness()
+
+    assert (said["status"], said["periodicWork"]) == ("ready", "late")
+    assert (said["lastTickSecondsAgo"] is None) == (tick is None)
+
+
+@pytest.mark.parametrize("path", ["/health", "/health/ready"])
+def test_probe_of_any_host_is_answered(db: None, path: str) -> None:
+    assert Client(headers={"host": "10.1.2.3"}).get(path).status_code == 200
+
+
+def test_other_addresses_still_look_at_the_host(db: None) -> None:
+    assert Client(headers={"host": "10.1.2.3"}).get("/metrics").status_code == 400
