@@ -93,7 +93,7 @@ def settings_variables() -> set[str]:
     text = "".join(
         path.read_text() for path in (PROJECT_DIR / "hotswap" / "settings").glob("*.py")
     )
-    return set(re.findall(r"\"(HOTSWAP_[A-Z0-9_]+)\"", text))
+    return set(re.findall(r"\"((?:HOTSWAP|OTEL)_[A-Z0-9_]+)\"", text))
 
 
 def test_the_file_keeps_to_the_compose_specification(compose):
