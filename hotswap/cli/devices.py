@@ -1,6 +1,8 @@
 """`hotswap device ...`: register, import and look after devices."""
 
 import json
+import shlex
+import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -106,7 +108,14 @@ def register(
     print_document(device, as_json=as_json)
     if agent_dir is not None:
         _write_agent(api, agent_dir, device)
-        say(f"Run it with:\n  hotswap-agent --config {agent_dir / 'agent.toml'}")
+        say(f"Its agent is started with:\n  {command_of(agent_dir / 'agent.toml')}")
+
+
+def command_of(config: Path) -> str:
+    """Return the command that starts an agent, to be typed in any folder."""
+    beside = Path(sys.executable).with_name("hotswap-agent")
+    program = "hotswap-agent" if shutil.which("hotswap-agent") else str(beside)
+    return shlex.join([program, "--config", str(config.resolve())])
 
 
 def _write_agent(api: Api, folder: Path, device: dict[str, Any]) -> None:

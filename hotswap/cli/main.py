@@ -19,6 +19,7 @@ from hotswap.cli import deployments, devices, firmware, groups, keys
 from hotswap.cli.client import CliError
 from hotswap.cli.login import login, logout
 from hotswap.cli.output import print_error
+from hotswap.cli.people import set_password
 from hotswap.cli.simulate import simulate
 
 PROJECT_DIR = Path(__file__).resolve().parent.parent.parent
@@ -38,6 +39,7 @@ app.add_typer(deployments.app, name="deployment")
 app.command()(login)
 app.command()(logout)
 app.command()(simulate)
+app.command()(set_password)
 app.add_typer(keys.app)
 
 Port = Annotated[

@@ -5,12 +5,13 @@ from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.contrib.auth.models import Group
-from django.core.exceptions import ImproperlyConfigured
+from django.contrib.auth.password_validation import validate_password
+from django.core.exceptions import ImproperlyConfigured, ValidationError
 from django.db import connection, transaction
 from django.utils import timezone
 
 from hotswap.common import audit, keyring
-from hotswap.common.errors import ConflictError, NotFoundError
+from hotswap.common.errors import ConflictError, InvalidInputError, NotFoundError
 from hotswap.common.models import (
     Clock,
     KeyFingerprint,
@@ -28,6 +29,10 @@ logger = logging.getLogger(__name__)
 
 class OwnAccountError(ConflictError):
     code = "own_account"
+
+
+class WeakPasswordError(InvalidInputError):
+    code = "weak_password"
 
 
 class TokenKeysPresentError(ConflictError):
@@ -166,6 +171,35 @@ def set_person_active(*, actor: User, user_id: int, is_active: bool) -> User:
         audit.record(
             actor=actor,
             verb="person.enabled" if is_active else "person.disabled",
+            object_kind="person",
+            object_id=user.pseudonym,
+        )
+    return user
+
+
+def set_password(*, username: str, password: str, actor: User | None) -> User:
+    """Give a person another password, and end every login of theirs.
+
+    Raises:
+        NotFoundError: nobody has this name.
+        WeakPasswordError: the password is too weak.
+    """
+    with transaction.atomic():
+        user = User.objects.select_for_update().filter(username=username).first()
+        if user is None:
+            raise NotFoundError(f"there is no person {username!r}")
+        try:
+            validate_password(password, user)
+        except ValidationError as error:
+            raise WeakPasswordError(" ".join(error.messages)) from error
+        user.set_password(password)
+        user.save(update_fields=["password"])
+        RefreshToken.objects.filter(user=user, revoked_at__isnull=True).update(
+            revoked_at=timezone.now()
+        )
+        audit.record(
+            actor=actor,
+            verb="person.password-set",
             object_kind="person",
             object_id=user.pseudonym,
         )

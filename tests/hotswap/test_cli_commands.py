@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shlex
 import signal
 import stat
 import subprocess
@@ -244,11 +245,9 @@ def test_a_registered_agent_can_be_started_at_once(
     done = admin(
         *("device", "register", name, "--model", model, "--agent-dir", str(folder))
     )
+    command = shlex.split(done.stderr.splitlines()[-1])
     agent = subprocess.run(
-        [
-            *(sys.executable, "-m", "devices.agent", "--once"),
-            *("--config", str(folder / "agent.toml")),
-        ],
+        [*command, "--once"],
         cwd=PROJECT_DIR,
         env=clean_environment(),
         capture_output=True,
@@ -257,7 +256,8 @@ def test_a_registered_agent_can_be_started_at_once(
         check=False,
     )
 
-    assert f"hotswap-agent --config {folder}" in done.stderr
+    assert command[1:] == ["--config", str(folder / "agent.toml")]
+    assert Path(command[0]).name == "hotswap-agent"
     assert agent.returncode == 0, agent.stderr
     shown = answer(admin("device", "show", name, "--json"))
     assert shown["lastSeenAt"] is not None
