@@ -484,10 +484,11 @@ def test_a_launch_warns_of_devices_without_a_zone_that_is_known(world: World) ->
     deployment = world.launch(new, **own)
 
     assert [(each.code, each.count) for each in preview.warnings] == [
+        ("whole_fleet", 4),
         ("unknown_timezone", 2),
         ("no_timezone", 1),
     ]
-    assert calm.warnings == ()
+    assert [each.code for each in calm.warnings] == ["whole_fleet"]
     said = deployment.events.filter(event="deployment.warning").order_by("id")
     assert [each.message.split(":")[0] for each in said] == [
         "unknown_timezone",
