@@ -44,7 +44,7 @@ from deployments.console.live import (
     status_counts,
 )
 from deployments.console.report import devices_file, report_context
-from deployments.console.words import deployment_pill, is_over
+from deployments.console.words import deployment_pill, failed_of, is_over
 from deployments.models import Deployment, Quarantine, Rollback, Stage, Target
 from deployments.selectors import current_stage
 from deployments.services import operate, sweeps
@@ -285,14 +285,19 @@ class RetryFailed(OperatingVerb):
         return Verb.make_form(self, request, obj)
 
     def notes(self, obj: Deployment) -> tuple[str, ...]:
-        return (
-            (
-                f"{counted(self.concerned(obj), 'device')}"
-                " that failed, or went back alone, "
-                "will get the order again in this deployment, with the attempts "
-                "counted anew."
-            ),
+        again = (
+            f"{counted(self.concerned(obj), 'device')} that failed, or went back "
+            "alone, will get the order again in this deployment, with the attempts "
+            "counted anew."
         )
+        kept = sweeps.quarantined(obj).count()
+        if not kept:
+            return (again,)
+        left_out = (
+            f"{counted(kept, 'more device is', 'more devices are')} quarantined and "
+            "left alone: release those first that shall be tried again."
+        )
+        return again, left_out
 
     def act(self, user: User, obj: Deployment, given: dict[str, Any]) -> str:
         operate.retry_failed(actor=user, deployment_id=obj.pk, reason=given["reason"])
@@ -655,7 +660,12 @@ class DeploymentAdmin(ConsoleAdmin):
 
     @display(description="Status", ordering="status")
     def state(self, deployment: Deployment) -> SafeString:
-        return deployment_pill(deployment)
+        return deployment_pill(
+            deployment,
+            failed=failed_of(
+                {camelize(each): n for each, n in deployment.numbers.items()}
+            ),
+        )
 
     @display(description="Stage")
     def stage(self, deployment: Deployment) -> str:
@@ -674,16 +684,16 @@ class DeploymentAdmin(ConsoleAdmin):
         settled = sum(numbers.get(status, 0) for status in SETTLED)
         counted = {camelize(each): numbers.get(each, 0) for each in TargetStatus}
         return format_html(
-            '<span class="hs-meter">{} {} % <span class="hs-hint">{} / {}</span>'
-            "</span>",
+            '<span class="hs-meter">{} {} of {} updated '
+            '<span class="hs-hint">{} % settled</span></span>',
             render_to_string(
                 "console/bar.html",
                 {"segments": segments_of(counted | {"total": total})},
             ),
+            f"{numbers.get(TargetStatus.SUCCESS, 0):,}",
+            f"{total:,}",
             # Rounded down: 100 % is said of nothing that is not finished.
             int(100 * settled / total),
-            settled,
-            total,
         )
 
     @display(description="Created", ordering="-created_at")

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import connection
+from django.db.models import Count
 
 from deployments.choices import OPERATOR_CODES, TargetStatus
 from deployments.models import Deployment, Event, Target
@@ -196,6 +197,25 @@ def deployment_health(deployment: Deployment, now: datetime) -> dict[str, Any]:
         "anomalies": _anomalies(deployment, now),
         "countedAt": now,
     }
+
+
+def running_versions(deployment: Deployment) -> list[tuple[str, int]]:
+    """Return what the exposed devices run now, the most first; "" if it is not known.
+
+    Returns:
+        Each version with the number of devices.
+    """
+    exposed = Target.objects.filter(
+        deployment=deployment,
+        exposed_at__isnull=False,
+        device__erased_at__isnull=True,
+    )
+    return list(
+        exposed.order_by()
+        .values_list("device__firmware_version")
+        .annotate(devices=Count("pk"))
+        .order_by("-devices", "device__firmware_version")
+    )
 
 
 def _throughput(deployment: Deployment, now: datetime) -> dict[str, Any] | None:

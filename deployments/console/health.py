@@ -4,12 +4,13 @@ from typing import Any
 
 from django.utils import timezone
 
-from deployments.insight import deployment_health
+from deployments.insight import deployment_health, running_versions
 from deployments.models import Deployment
 from hotswap.common.console import age
 from hotswap.common.words import counted
 
 SHOWN_ANOMALIES = 50
+SHOWN_VERSIONS = 3
 # Every exposed device is looked at for each answer, so that many are asked less often.
 MANY_DEVICES = 1000
 POLL_SECONDS, POLL_SECONDS_OF_MANY = 4, 10
@@ -30,15 +31,24 @@ def poll_seconds(deployment: Deployment) -> int:
 def health_panel(deployment: Deployment) -> dict[str, Any]:
     """Return what the panel of the live page shows, counted for this answer."""
     now = timezone.now()
-    return health_context(deployment_health(deployment, now)) | {
+    metrics = deployment_health(deployment, now)
+    return health_context(metrics, running_versions(deployment)) | {
         "counted_at": f"{now:%H:%M:%S} UTC"
     }
 
 
-def health_context(metrics: dict[str, Any]) -> dict[str, Any]:
-    """Put the health into words: its score with the parts, measures, anomalies."""
+def health_context(
+    metrics: dict[str, Any], versions: list[tuple[str, int]]
+) -> dict[str, Any]:
+    """Put the health into words: its score with the parts, measures, anomalies.
+
+    Args:
+        versions: what the devices run now, with how many they are, the most first.
+    """
     return {
         "health": metrics,
+        "versions": versions[:SHOWN_VERSIONS],
+        "other_versions": sum(number for _, number in versions[SHOWN_VERSIONS:]),
         "measures": [
             _measure(name, values) for name, values in metrics["measures"].items()
         ],

@@ -21,6 +21,7 @@ from deployments.console.words import (
     LEVEL_LOOKS,
     TARGET_LOOKS,
     deployment_pill,
+    failed_of,
     is_over,
     look_pill,
     stage_pill,
@@ -92,7 +93,7 @@ def live_context(deployment: Deployment) -> dict[str, Any]:
         progress[camelize(each)] for each in (*IN_FLIGHT, T.PENDING, T.ROLLING_BACK)
     )
     return {
-        "pill": deployment_pill(deployment),
+        "pill": deployment_pill(deployment, failed=failed_of(progress)),
         "live": status,
         "is_over": over,
         "watched_until": deployment.watching_until,
@@ -100,6 +101,7 @@ def live_context(deployment: Deployment) -> dict[str, Any]:
         "refresh_seconds": 10 if over else 2,
         "now": now,
         "counted_at": f"{now:%H:%M:%S} UTC",
+        "updated": progress["success"],
         "settled": settled,
         "percent": int(100 * settled / progress["total"]) if progress["total"] else 0,
         "segments": segments_of(progress),
@@ -327,9 +329,9 @@ def _summary(deployment: Deployment, status: dict[str, Any], settled: int) -> st
     stage = status["stage"]
     where = f", stage {stage['number']} of {stage['of']}" if stage else ""
     return (
-        f"{looks[2]}{where}: {settled} of "
+        f"{looks[2]}{where}: {status['progress']['success']} of "
         f"{counted(status['progress']['total'], 'device is', 'devices are')} "
-        f"settled, {status['progress']['failed']} failed."
+        f"updated, {settled} settled, {status['progress']['failed']} failed."
     )
 
 

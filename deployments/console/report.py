@@ -16,11 +16,12 @@ from deployments.console.words import (
     OUTCOME_LOOKS,
     TARGET_LOOKS,
     deployment_pill,
+    failed_of,
     is_over,
     look_pill,
     stage_pill,
 )
-from deployments.insight import health_report
+from deployments.insight import health_report, running_versions
 from deployments.models import Deployment, Target
 from deployments.returns import FAILED, with_outcomes
 from deployments.selectors import next_step_of
@@ -53,7 +54,7 @@ def report_context(deployment: Deployment) -> dict[str, Any]:
     return {
         "report": report,
         "as_of": f"{now:%Y-%m-%d %H:%M:%S} UTC",
-        "pill": deployment_pill(deployment),
+        "pill": deployment_pill(deployment, failed=failed_of(report["progress"])),
         "starts": _at(deployment.scheduled_at, now),
         "started": _at(deployment.started_at, now),
         "finished": _at(deployment.finished_at, now),
@@ -68,7 +69,7 @@ def report_context(deployment: Deployment) -> dict[str, Any]:
             stage | {"pill": stage_pill(stage["status"], is_over=is_over(deployment))}
             for stage in report["stages"]
         ],
-        **health_context(report["health"]),
+        **health_context(report["health"], running_versions(deployment)),
         **_rollback_context(report["rollback"]),
         "durations": [
             (DURATION_WORDS[name], values)

@@ -1,5 +1,6 @@
 """How the states of deployments look: one colour, one icon, one word each."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from django.utils.safestring import SafeString
@@ -12,6 +13,7 @@ from deployments.choices import (
     TargetStatus,
 )
 from deployments.models import Deployment
+from hotswap.common.api.serializers import camelize
 from hotswap.common.console import DONE, FAILED, MOVING, NOT_STARTED, WAITS, pill
 
 D = DeploymentStatus
@@ -42,6 +44,7 @@ TARGET_LOOKS = {
     T.SKIPPED: (NOT_STARTED, "skip_next", "Skipped"),
     T.CANCELLED: (NOT_STARTED, "block", "Cancelled"),
 }
+FAILED_STATUSES = (T.FAILED, T.ROLLING_BACK, T.ROLLED_BACK)
 STAGE_LOOKS = {
     StageStatus.PENDING: (NOT_STARTED, "schedule", "Not started"),
     StageStatus.OPEN: (MOVING, "play_arrow", "Open"),
@@ -78,20 +81,31 @@ def stage_pill(status: str, *, is_over: bool) -> SafeString:
     return look_pill(STAGE_LOOKS, status)
 
 
+def failed_of(progress: Mapping[str, int]) -> int:
+    """Count the devices that failed or were sent back, of those of each status."""
+    return sum(progress.get(camelize(each), 0) for each in FAILED_STATUSES)
+
+
 def is_over(deployment: Deployment) -> bool:
     """Tell whether it has ended; its devices may still be watched."""
     return deployment.status not in ACTIVE_DEPLOYMENTS
 
 
-def deployment_pill(deployment: Deployment) -> SafeString:
-    """Return the pill of a deployment; one being cancelled says so."""
+def deployment_pill(deployment: Deployment, *, failed: int = 0) -> SafeString:
+    """Return the pill of a deployment; one being cancelled says so.
+
+    Args:
+        failed: devices that failed or were sent back. Who completed with some is not
+            shown as who completed.
+    """
     is_ending = (
         deployment.cancel_requested_at is not None and deployment.finished_at is None
     )
     if is_ending:
         return pill("Cancelling", NOT_STARTED, "block")
+    tone, icon, word = DEPLOYMENT_LOOKS[D(deployment.status)]
+    if failed and deployment.status == D.COMPLETED:
+        tone, icon, word = WAITS, "warning", f"{word}, {failed:,} failed"
     if deployment.watching_until is not None:
-        tone, icon, word = DEPLOYMENT_LOOKS[D(deployment.status)]
-        until = f"{deployment.watching_until:%H:%M} UTC"
-        return pill(f"{word}, watched until {until}", tone, icon)
-    return look_pill(DEPLOYMENT_LOOKS, deployment.status)
+        word += f", watched until {deployment.watching_until:%H:%M} UTC"
+    return pill(word, tone, icon)

@@ -229,7 +229,7 @@ def retry_failed(
 
     Raises:
         DeploymentNotFoundError, WrongStatusError.
-        NothingToRetryError: no device failed.
+        NothingToRetryError: no device failed, or only quarantined ones did.
     """
     now = now or timezone.now()
     with _acting(actor, deployment_id, RETRIABLE, "retried", reason) as deployment:
@@ -239,7 +239,13 @@ def retry_failed(
         ).update(settled_at=None)
         count = sweeps.retry(deployment, now)
         if not count:
-            raise NothingToRetryError("no device of this deployment failed")
+            kept = sweeps.quarantined(deployment).count()
+            raise NothingToRetryError(
+                f"{counted(kept, 'device that failed is', 'devices that failed are')} "
+                "quarantined: release what shall be tried again"
+                if kept
+                else "no device of this deployment failed"
+            )
         if deployment.status == DeploymentStatus.COMPLETED:
             deployment.status = DeploymentStatus.RUNNING
             deployment.finished_at = None

@@ -110,6 +110,7 @@ AUTH_PASSWORD_VALIDATORS = [
     )
 ]
 LOGIN_URL = "admin:login"
+LOGIN_REDIRECT_URL = "admin:index"
 
 STATIC_URL = "/static/"
 STATIC_ROOT = DATA_DIR / "static"

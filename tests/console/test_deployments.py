@@ -3,16 +3,18 @@
 from typing import Any
 
 import pytest
+from django.urls import reverse
 from django.utils import timezone
 
 from deployments.choices import DeploymentStatus
-from deployments.models import Deployment
+from deployments.models import Deployment, Quarantine
 from deployments.next_steps import next_step
 from deployments.services import operate
 from devices.models import Device
 from devices.services import registry
 from hotswap.common.models import AuditEvent
 from tests.console.conftest import ConsoleClient, Scene
+from tests.deployments.world import World, statuses
 
 LAUNCH = "/admin/deployments/deployment/launch/"
 
@@ -34,7 +36,7 @@ def test_the_live_part_goes_on_while_it_runs(
     assert part.status_code == 200
     text = part.content.decode()
     assert 'role="progressbar"' in text
-    assert "0 / 4 settled" in text
+    assert "<b>0 of 4</b><span>updated · 0 % settled</span>" in text
     assert "gate <b>99 %</b>" in text
     assert "the device to poll" in text or "which is offline" in text
     assert "deployment.started" in text
@@ -659,3 +661,59 @@ def test_a_hold_is_shown_and_acknowledged(
     assert url_of(deployment, "acknowledge-hold") in page
     assert "is to drain before" not in after
     assert "fleet.drained" in after
+
+
+def test_who_completed_with_failures_is_not_shown_as_completed(
+    operator_client: ConsoleClient, db: None
+) -> None:
+    world = World()
+    old, new = world.image("1.0.0"), world.image("2.0.0")
+    bad, *good = world.fleet(3, old)
+    deployment = world.launch(new, health_threshold=1, max_attempts=1)
+    for device in good:
+        device.poll()
+        device.go_through()
+    bad.poll()
+    bad.report("failed", error_code="self_test_failed", message="it crashed")
+    world.live_on(20)
+    deployment.refresh_from_db()
+    assert deployment.status == DeploymentStatus.COMPLETED
+
+    page = operator_client.get(url_of(deployment, "live")).content.decode()
+    listed = operator_client.get(reverse("admin:deployments_deployment_changelist"))
+    report = operator_client.get(url_of(deployment, "report")).content.decode()
+    health = operator_client.get(url_of(deployment, "health")).content.decode()
+
+    for text in (page, listed.content.decode(), report):
+        assert "Completed, 1 failed" in text
+        assert "2 of 3" in text
+    assert "<h3>Health now" in health
+    assert "They run now: <b>2.0.0</b> (2), <b>1.0.0</b> (1)." in health
+
+
+def test_a_retry_says_whom_a_quarantine_leaves_out(
+    operator_client: ConsoleClient, db: None
+) -> None:
+    world = World()
+    old, new = world.image("1.0.0"), world.image("2.0.0")
+    fleet = world.fleet(3, old)
+    deployment = world.launch(new, health_threshold=1, max_attempts=1)
+    good, *bad = fleet
+    good.poll()
+    good.go_through()
+    for device in bad:
+        device.poll()
+        device.report("failed", error_code="self_test_failed", message="it crashed")
+    world.live_on(20)
+    Quarantine.objects.update_or_create(
+        device_id=bad[0].pk,
+        firmware=new,
+        defaults={"quarantined_at": world.now, "updated_at": world.now},
+    )
+
+    dialog = operator_client.get(url_of(deployment, "retry-failed")).content.decode()
+    operator_client.post(url_of(deployment, "retry-failed"), {"reason": "mended"})
+
+    assert "1 device that failed, or went back alone, will get the order" in dialog
+    assert "1 more device is quarantined and left alone" in dialog
+    assert statuses(deployment) == {"success": 1, "failed": 1, "pending": 1}

@@ -16,7 +16,7 @@ from firmware.versions import VersionScheme
 from health.models import DeviceState
 from hotswap.common.models import AuditEvent, User
 from hotswap.common.roles import Role
-from tests.common.factories import PASSWORD
+from tests.common.factories import PASSWORD, PersonFactory
 from tests.console.conftest import ConsoleClient, Scene
 from tests.firmware.factories import DeviceModelFactory, FirmwareFactory
 
@@ -516,6 +516,16 @@ def test_audit_names_people_and_leads_to_things(
     assert scene.world.admin.username in answer.content.decode()
     assert f"/admin/devices/device/{scene.device.pk}/change/" in answer.content.decode()
     assert b"deployment.created" not in answer.content
+
+
+def test_a_login_without_a_place_to_go_ends_at_home(db: None) -> None:
+    person = PersonFactory.create()
+
+    answer = Client().post(
+        "/admin/login/", {"username": person.username, "password": PASSWORD}
+    )
+
+    assert (answer.status_code, answer["Location"]) == (302, "/admin/")
 
 
 def test_login_has_the_limit_of_the_api(settings: Any, db: None) -> None:

@@ -4,7 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from deployments.exceptions import IneligibleDevicesError, NotQuarantinedError
+from deployments.exceptions import (
+    IneligibleDevicesError,
+    NothingToRetryError,
+    NotQuarantinedError,
+)
 from deployments.models import Deployment, Quarantine
 from deployments.services.operate import retry_failed
 from deployments.services.quarantine import release_quarantine
@@ -60,10 +64,13 @@ def test_the_second_failure_of_an_image_shuts_it_out(world: World, images) -> No
     kept = Quarantine.objects.active().get()
     assert (kept.device_id, kept.firmware, kept.failures) == (first.pk, bad, 2)
     assert events(deployment).count("device.quarantined") == 1
-    try_again(world, deployment)
-    assert first.poll() is None
+    with pytest.raises(
+        NothingToRetryError, match="1 device that failed is quarantined"
+    ):
+        try_again(world, deployment)
     target = first.target(deployment)
-    assert target.error_code == "quarantined"
+    assert (target.status, target.error_code) == ("failed", "self_test_failed")
+    assert first.poll() is None
 
 
 def test_a_breach_counts_and_a_broken_download_does_not(world: World, images) -> None:

@@ -25,6 +25,7 @@ from deployments.services.sweeps.failure import (
 )
 from deployments.services.sweeps.plans import (
     fail_vanished,
+    quarantined,
     retriable,
     retry,
     retry_unreached,
@@ -56,6 +57,7 @@ __all__ = [
     "give_up_returns",
     "order_anew",
     "prove",
+    "quarantined",
     "recall_strays",
     "retriable",
     "retry",

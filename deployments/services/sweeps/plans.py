@@ -7,7 +7,7 @@ from typing import Any
 from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from deployments.choices import FETCH_ERRORS, TargetStatus
-from deployments.models import Deployment, Target, Update
+from deployments.models import Deployment, Quarantine, Target, Update
 from deployments.services.log import INTO_LOG
 from deployments.services.sweeps.statements import (
     HAS_BEGUN,
@@ -21,13 +21,29 @@ from deployments.windows import NO_ZONE_CODE
 def retriable(deployment: Deployment) -> QuerySet[Target]:
     """Return the targets that failed, or whose device was sent back alone.
 
-    What an operator has ordered back is not among them.
+    What an operator has ordered back is not among them, nor are devices from which the
+    image is kept: they would get no order.
     """
+    return _failed(deployment).filter(~Q(Exists(_quarantine(deployment))))
+
+
+def quarantined(deployment: Deployment) -> QuerySet[Target]:
+    """Return those that would be retriable if their quarantine were released."""
+    return _failed(deployment).filter(Exists(_quarantine(deployment)))
+
+
+def _failed(deployment: Deployment) -> QuerySet[Target]:
     return Target.objects.filter(
         _without_order(),
         deployment=deployment,
         is_withdrawn=False,
         status__in=[TargetStatus.FAILED, TargetStatus.ROLLED_BACK],
+    )
+
+
+def _quarantine(deployment: Deployment) -> QuerySet[Quarantine]:
+    return Quarantine.objects.active().filter(
+        device=OuterRef("device"), firmware=deployment.firmware_id
     )
 
 
