@@ -616,6 +616,10 @@ class StrategyFilter(RadioFilter):
 
 @admin.register(Deployment)
 class DeploymentAdmin(ConsoleAdmin):
+    empty_words = (
+        "Nothing was deployed yet.",
+        "Launch approved firmware, and its page shows how far the devices are.",
+    )
     verbs = (
         Launch,
         ApproveStage,

@@ -68,6 +68,7 @@ from devices.selectors import (
 )
 from devices.services import certificates, credentials, erasure, registry
 from devices.services.certificates import MAX_PEM_CHARACTERS
+from firmware.model_field import offer_models
 from firmware.models import DeviceModel
 from hotswap.common.api.proxy import public_url
 from hotswap.common.console import (
@@ -457,9 +458,8 @@ class RegisterForm(ConsoleForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        cast(forms.ChoiceField, self.fields["model"]).choices = [
-            (name, name) for name in DeviceModel.objects.values_list("name", flat=True)
-        ]
+        names = DeviceModel.objects.values_list("name", flat=True)
+        offer_models(self.fields["model"], ((name, name) for name in names))
         self.fields["region"].initial = settings.DEFAULT_REGION
 
     def clean(self) -> dict[str, Any]:
@@ -608,6 +608,10 @@ class KeyFilter(RadioFilter):
 
 @admin.register(Device)
 class DeviceAdmin(ConsoleAdmin):
+    empty_words = (
+        "No device is registered.",
+        "Register one, import many, or let them enrol themselves with a token.",
+    )
     verbs = (
         RegisterDevice,
         EditDevice,
@@ -915,6 +919,10 @@ def _group_pill(group: DeviceGroup) -> SafeString:
 
 @admin.register(DeviceGroup)
 class DeviceGroupAdmin(ConsoleAdmin):
+    empty_words = (
+        "There is no group.",
+        "A group lists devices, or has a rule that finds them; a launch may name it.",
+    )
     list_name = "Groups"
     verbs = (
         CreateDynamicGroup,

@@ -1,6 +1,6 @@
 """The console's pages of firmware and of the device models it is built for."""
 
-from typing import Any, cast
+from typing import Any
 
 from django import forms
 from django.conf import settings
@@ -27,6 +27,7 @@ from firmware.api.serializers import (
 )
 from firmware.api.uploads import FILE_FIELD, receive_upload
 from firmware.choices import DELETABLE, FirmwareStatus
+from firmware.model_field import offer_models
 from firmware.models import DeviceModel, Firmware
 from firmware.selectors import (
     FirmwareUse,
@@ -347,10 +348,13 @@ class UploadForm(ConsoleForm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         models = DeviceModel.objects.values_list("name", "version_scheme")
-        cast(forms.ChoiceField, self.fields["model"]).choices = [
-            (name, name if scheme == VersionScheme.SEMVER else f"{name} ({scheme})")
-            for name, scheme in models
-        ]
+        offer_models(
+            self.fields["model"],
+            (
+                (name, name if scheme == VersionScheme.SEMVER else f"{name} ({scheme})")
+                for name, scheme in models
+            ),
+        )
         self.fields["file"].widget.attrs["data-max-bytes"] = settings.FIRMWARE_MAX_BYTES
 
 
@@ -493,6 +497,10 @@ class StatusFilter(RadioFilter):
 
 @admin.register(Firmware)
 class FirmwareAdmin(ConsoleAdmin):
+    empty_words = (
+        "There is no firmware.",
+        "Upload an image: it is a draft until another Admin approves it.",
+    )
     verbs = (
         UploadFirmware,
         ApproveFirmware,
@@ -701,6 +709,10 @@ class ChangeDeviceModel(Verb):
 
 @admin.register(DeviceModel)
 class DeviceModelAdmin(ConsoleAdmin):
+    empty_words = (
+        "There is no device model.",
+        "Add one first: devices and images of firmware are of a model.",
+    )
     verbs = (CreateDeviceModel, ChangeDeviceModel)
     page_template = "console/device_model.html"
     list_display = (

@@ -72,12 +72,19 @@ def difference(firmware: Firmware, newest: Firmware | None) -> list[str]:
 
 @admin.register(ApprovalRequest)
 class ApprovalAdmin(ConsoleAdmin):
+    empty_words = (
+        "Nothing waits for you.",
+        format_html(
+            "Uploaded firmware appears here until a second person has approved or "
+            'rejected it. <a class="hs-link" href="{}">What was decided</a>',
+            "?decided=yes",
+        ),
+    )
     list_name = "Approvals"
     list_display = ("image", "requester", "since", "said", "change", "decision")
     list_display_links = None
     list_filter = (DecidedFilter,)
     search_fields = ("version", "model__name")
-    list_before_template = "console/approvals.html"
     ordering = ("created_at",)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[ApprovalRequest]:

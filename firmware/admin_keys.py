@@ -267,6 +267,10 @@ def _must_be(key_id: str) -> Any:
 
 @admin.register(SigningKey)
 class SigningKeyAdmin(ConsoleAdmin):
+    empty_words = (
+        "There is no signing key.",
+        "The server makes one when it starts.",
+    )
     verbs = (
         *(CreateSigningKey, RotateSigningKeys, SignHeldBack),
         *(RetireSigningKey, RevokeSigningKey),
@@ -369,6 +373,10 @@ class DeleteStorageKey(Verb):
 
 @admin.register(StorageKey)
 class StorageKeyAdmin(ConsoleAdmin):
+    empty_words = (
+        "There is no storage key.",
+        "The server makes one when it starts.",
+    )
     verbs = (RotateStorageKeys, DeleteStorageKey)
     page_template = "console/storage_key.html"
     list_display = ("key_id", "state", "wrapped", "since")

@@ -16,7 +16,7 @@ from deployments.models import Deployment, Quarantine
 from devices.choices import EnrolmentStatus
 from devices.models import Device, DeviceKey, EnrolmentRequest
 from firmware.choices import FirmwareStatus
-from firmware.models import Firmware
+from firmware.models import DeviceModel, Firmware
 from firmware.services.rings import images_held_back
 from hotswap.common.models import User
 from hotswap.common.roles import Role
@@ -289,6 +289,10 @@ def overview(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
         if _may(request, Role.OPERATOR)
         else "",
         "has_nothing": not Device.objects.exists(),
+        "models_url": ""
+        if DeviceModel.objects.exists()
+        else reverse("admin:firmware_devicemodel_changelist"),
+        "may_add_models": _may(request, Role.ADMIN),
         "register_url": reverse("admin:devices_device_register")
         if _may(request, Role.OPERATOR)
         else "",

@@ -145,6 +145,10 @@ def _role_held(person: User) -> str:
 
 @admin.register(User)
 class UserAdmin(ConsoleAdmin):
+    empty_words = (
+        "There is nobody.",
+        "Add a person with a role.",
+    )
     verbs = (CreatePerson, DisablePerson, EnablePerson)
     list_name = "People"
     page_template = "console/person.html"
@@ -214,6 +218,10 @@ PAGES = {
 
 @admin.register(AuditEvent)
 class AuditEventAdmin(ConsoleAdmin):
+    empty_words = (
+        "Nothing was recorded yet.",
+        "What people do, and what the server decides, is kept here.",
+    )
     list_name = "Audit"
     paginator = InfinitePaginator
     list_display = ("when", "who", "verb", "what", "said")

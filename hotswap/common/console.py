@@ -371,8 +371,7 @@ class ConsoleAdmin(ModelAdmin):
     page_template: ClassVar[str] = ""
     list_name: ClassVar[str] = ""
     # What an empty list says: a sentence, and what would fill it.
-    empty_words: ClassVar[tuple[str, str]] = ("", "")
-    list_before_template = "console/empty.html"
+    empty_words: ClassVar[tuple[str, str]]
     empty_value_display = "–"
     actions = None
     list_per_page = 50
@@ -506,7 +505,6 @@ class ConsoleAdmin(ModelAdmin):
             request,
             {
                 "title": self.title,
-                "empty_words": self.empty_words,
                 "console_buttons": self.buttons(acting_person(request), None),
                 **(extra_context or {}),
             },

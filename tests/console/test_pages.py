@@ -4,8 +4,11 @@ import hashlib
 from typing import Any
 
 import pytest
+from django.contrib import admin
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
+from django.urls import reverse
+from django.utils.html import escape
 
 from deployments.services.operate import rollback_deployment
 from devices.models import Device, DeviceGroup
@@ -14,10 +17,12 @@ from firmware.choices import FirmwareStatus
 from firmware.models import DeviceModel, Firmware
 from firmware.versions import VersionScheme
 from health.models import DeviceState
+from hotswap.common.console import ConsoleAdmin
 from hotswap.common.models import AuditEvent, User
 from hotswap.common.roles import Role
 from tests.common.factories import PASSWORD, PersonFactory
 from tests.console.conftest import ConsoleClient, Scene
+from tests.deployments.world import World
 from tests.firmware.factories import DeviceModelFactory, FirmwareFactory
 
 HTMX = {"HX-Request": "true"}
@@ -632,3 +637,57 @@ def test_only_admins_export_what_is_held(
 
     assert admin_client.get(url)["Content-Type"] == "application/json"
     assert operator_client.get(url).status_code == 403
+
+
+# --- An empty server ---------------------------------
+
+
+@pytest.mark.parametrize(
+    "page",
+    [page for page in admin.site._registry.values() if isinstance(page, ConsoleAdmin)],
+    ids=lambda page: page.model.__name__,
+)
+def test_an_empty_list_says_one_thing(
+    admin_client: ConsoleClient, page: ConsoleAdmin
+) -> None:
+    url = page.list_url()
+
+    nothing = admin_client.get(url).content.decode()
+    no_match = admin_client.get(f"{url}?q=no-such-thing").content.decode()
+
+    assert len(page.empty_words[0]) > 0
+    assert "No results found" not in nothing + no_match
+    if "inbox</span>" in nothing:
+        assert nothing.count(escape(page.empty_words[0])) == 1
+        assert "Nothing matches." not in nothing
+    if page.search_fields:
+        assert no_match.count("Nothing matches.") == 1
+        assert 'href="?">Reset search and filters' in no_match
+
+
+def test_the_first_step_of_an_empty_server_is_a_device_model(
+    admin_client: ConsoleClient, operator_client: ConsoleClient
+) -> None:
+    models = reverse("admin:firmware_devicemodel_changelist")
+    pages = [
+        admin_client.get("/admin/"),
+        operator_client.get("/admin/"),
+        operator_client.get(reverse("admin:devices_device_register")),
+        admin_client.get(reverse("admin:firmware_firmware_upload")),
+    ]
+
+    for page in pages:
+        assert f'href="{models}">' in page.content.decode()
+    assert "First <a" in pages[0].content.decode()
+    assert "(an Admin does)" in pages[1].content.decode()
+    for page in pages[2:]:
+        assert "There is no device model yet" in page.content.decode()
+
+
+def test_the_second_step_is_a_device(operator_client: ConsoleClient, db: None) -> None:
+    World().image("1.0.0")
+
+    page = operator_client.get("/admin/").content.decode()
+
+    assert "Register the first one" in page
+    assert "add a device model" not in page
