@@ -663,7 +663,7 @@ class DeploymentAdmin(ConsoleAdmin):
         return str(deployment.firmware)
 
     @display(description="Status", ordering="status")
-    def state(self, deployment: Deployment) -> SafeString:
+    def state(self, deployment: Any) -> SafeString:
         return deployment_pill(
             deployment,
             failed=failed_of(

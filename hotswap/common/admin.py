@@ -135,12 +135,71 @@ class EnablePerson(Verb):
         return f"{obj.username} is enabled."
 
 
+class ChangePersonForm(ConsoleForm):
+    role = forms.ChoiceField(choices=[(role.value, role.value) for role in PEOPLE])
+    email = forms.EmailField(required=False)
+
+
+class ChangePerson(Verb):
+    name = "edit"
+    label = "Edit"
+    icon = "edit"
+    role = Role.ADMIN
+    form_class = ChangePersonForm
+
+    def obstacle(self, user: User, obj: User) -> str:
+        return "this is you" if obj.pk == user.pk else ""
+
+    def make_form(self, request: HttpRequest, obj: User) -> ConsoleForm:
+        given = {"role": _role_held(obj), "email": obj.email}
+        return ChangePersonForm(request.POST or None, initial=given)
+
+    def notes(self, obj: User) -> tuple[str, ...]:
+        return ("Another role holds from the next click on, and for the API as well.",)
+
+    def act(self, user: User, obj: User, given: dict[str, Any]) -> str:
+        person = services.change_person(
+            actor=user,
+            user_id=obj.pk,
+            role=Role(given["role"]),
+            email=given["email"],
+        )
+        return f"{person.username} is {given['role']}."
+
+
+class NewPasswordForm(ConsoleForm):
+    password = forms.CharField(
+        widget=forms.PasswordInput(
+            attrs={"autocomplete": "new-password"}, render_value=False
+        ),
+        help_text="Tell it to the person; they change it from the menu at their name.",
+    )
+
+
+class SetPassword(Verb):
+    name = "set-password"
+    label = "Set password"
+    icon = "lock_reset"
+    role = Role.ADMIN
+    form_class = NewPasswordForm
+
+    def obstacle(self, user: User, obj: User) -> str:
+        is_own = obj.pk == user.pk
+        return "change yours from the menu at your name" if is_own else ""
+
+    def notes(self, obj: User) -> tuple[str, ...]:
+        return (f"{obj.username} is logged out everywhere at once.",)
+
+    def act(self, user: User, obj: User, given: dict[str, Any]) -> str:
+        services.set_password(
+            username=obj.username, password=given["password"], actor=user
+        )
+        return f"{obj.username} logs in with the new password."
+
+
 def _role_held(person: User) -> str:
-    """Return the role that the groups give, also of a person who is disabled."""
-    if person.is_superuser:
-        return Role.ADMIN.value
-    held = {group.name for group in person.groups.all()}
-    return next((role.value for role in PEOPLE if role.value in held), "nobody")
+    role = services.held_role(person)
+    return role.value if role else "nobody"
 
 
 @admin.register(User)
@@ -149,7 +208,7 @@ class UserAdmin(ConsoleAdmin):
         "There is nobody.",
         "Add a person with a role.",
     )
-    verbs = (CreatePerson, DisablePerson, EnablePerson)
+    verbs = (CreatePerson, ChangePerson, SetPassword, DisablePerson, EnablePerson)
     list_name = "People"
     page_template = "console/person.html"
     list_display = ("username", "held_role", "email", "state", "seen")

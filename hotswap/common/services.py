@@ -2,6 +2,7 @@
 
 import logging
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.conf import settings
 from django.contrib.auth.models import Group
@@ -11,7 +12,12 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from hotswap.common import audit, keyring
-from hotswap.common.errors import ConflictError, InvalidInputError, NotFoundError
+from hotswap.common.errors import (
+    ConflictError,
+    ForbiddenError,
+    InvalidInputError,
+    NotFoundError,
+)
 from hotswap.common.models import (
     Clock,
     KeyFingerprint,
@@ -153,13 +159,10 @@ def set_person_active(*, actor: User, user_id: int, is_active: bool) -> User:
     Raises:
         NotFoundError: there is no such person.
         OwnAccountError: nobody shuts out themselves, so that an Admin stays.
+        ForbiddenError: the actor is no Admin any more.
     """
     with transaction.atomic():
-        user = User.objects.select_for_update().filter(pk=user_id).first()
-        if user is None:
-            raise NotFoundError("there is no such person")
-        if user.pk == actor.pk:
-            raise OwnAccountError("you cannot disable or enable yourself")
+        user = _person_of_another(actor, user_id, "disable or enable")
         if user.is_active == is_active:
             return user
         user.is_active = is_active
@@ -177,17 +180,79 @@ def set_person_active(*, actor: User, user_id: int, is_active: bool) -> User:
     return user
 
 
+def change_person(*, actor: User, user_id: int, role: Role, email: str) -> User:
+    """Give a person another role or email address; nothing happens if both are theirs.
+
+    The new role holds from the next request on.
+
+    Raises:
+        NotFoundError: there is no such person.
+        OwnAccountError: nobody changes their own role, so that an Admin stays.
+        ForbiddenError: the actor is no Admin any more.
+    """
+    with transaction.atomic():
+        user = _person_of_another(actor, user_id, "change")
+        former = held_role(user)
+        details: dict[str, Any] = {}
+        if former != role:
+            details["role"] = {"from": former and former.value, "to": role.value}
+            user.is_superuser = False
+            user.groups.set([Group.objects.get(name=role.value)])
+        if user.email != email:
+            # The trail keeps no address.
+            details["email"] = "changed" if email else "removed"
+            user.email = email
+        if details:
+            user.save(update_fields=["is_superuser", "email"])
+            audit.record(
+                actor=actor,
+                verb="person.changed",
+                object_kind="person",
+                object_id=user.pseudonym,
+                details=details,
+            )
+    return user
+
+
+def held_role(person: User) -> Role | None:
+    """Return the role that a person has, or had before being disabled."""
+    if person.is_superuser:
+        return Role.ADMIN
+    held = {group.name for group in person.groups.all()}
+    return next((role for role in PEOPLE if role.value in held), None)
+
+
+def _person_of_another(actor: User, user_id: int, verb: str) -> User:
+    """Lock a person and the Admin who acts on them, who must still be one.
+
+    Two who take the role from each other at once are one after the other: an Admin
+    stays.
+    """
+    people = User.objects.select_for_update(no_key=True).order_by("pk")
+    locked = {each.pk: each for each in people.filter(pk__in=(user_id, actor.pk))}
+    if user_id not in locked:
+        raise NotFoundError("there is no such person")
+    if user_id == actor.pk:
+        raise OwnAccountError(f"you cannot {verb} yourself")
+    if actor.pk not in locked or not locked[actor.pk].may(Role.ADMIN):
+        raise ForbiddenError("you are no Admin any more")
+    return locked[user_id]
+
+
 def set_password(*, username: str, password: str, actor: User | None) -> User:
     """Give a person another password, and end every login of theirs.
 
     Raises:
         NotFoundError: nobody has this name.
+        OwnAccountError: it is the actor's own, whose change asks for the old one.
         WeakPasswordError: the password is too weak.
     """
     with transaction.atomic():
         user = User.objects.select_for_update().filter(username=username).first()
         if user is None:
             raise NotFoundError(f"there is no person {username!r}")
+        if actor is not None and actor.pk == user.pk:
+            raise OwnAccountError("change yours from the menu at your name")
         try:
             validate_password(password, user)
         except ValidationError as error:

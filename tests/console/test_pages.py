@@ -1,11 +1,15 @@
 """What people do on the pages of firmware, devices, groups and people."""
 
 import hashlib
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 from typing import Any
 
 import pytest
 from django.contrib import admin
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.db import connection
 from django.test import Client
 from django.urls import reverse
 from django.utils.html import escape
@@ -17,7 +21,9 @@ from firmware.choices import FirmwareStatus
 from firmware.models import DeviceModel, Firmware
 from firmware.versions import VersionScheme
 from health.models import DeviceState
+from hotswap.common import services
 from hotswap.common.console import ConsoleAdmin
+from hotswap.common.errors import ForbiddenError
 from hotswap.common.models import AuditEvent, User
 from hotswap.common.roles import Role
 from tests.common.factories import PASSWORD, PersonFactory
@@ -511,6 +517,81 @@ def test_nobody_disables_themselves(admin_client: ConsoleClient) -> None:
     admin_client.person.refresh_from_db()
     assert b"cannot disable" in answer.content
     assert admin_client.person.is_active
+
+
+def test_a_person_gets_another_role_and_address(
+    admin_client: ConsoleClient, log_in: Callable[..., ConsoleClient]
+) -> None:
+    other = log_in(Role.OPERATOR)
+    url = f"/admin/common/user/{other.person.pk}"
+    launch = "/admin/deployments/deployment/launch/"
+    assert other.get(launch).status_code == 200
+
+    form = admin_client.get(f"{url}/edit/").content.decode()
+    admin_client.post(f"{url}/edit/", {"role": "Viewer", "email": "new@example.com"})
+
+    assert '<option value="Operator" selected>' in form
+    assert other.get(launch).status_code == 403
+    row = AuditEvent.objects.get(verb="person.changed")
+    assert row.details == {
+        "role": {"from": "Operator", "to": "Viewer"},
+        "email": "changed",
+    }
+    assert User.objects.get(pk=other.person.pk).email == "new@example.com"
+
+
+def test_a_new_password_ends_the_logins_of_a_person(
+    admin_client: ConsoleClient, viewer_client: ConsoleClient
+) -> None:
+    person = viewer_client.person
+    url = f"/admin/common/user/{person.pk}/set-password/"
+
+    weak = admin_client.post(url, {"password": "short"})
+    strong = admin_client.post(url, {"password": "a-rather-long-password"})
+
+    assert b"too short" in weak.content
+    assert strong.status_code == 302
+    assert viewer_client.get("/admin/").status_code == 302
+    login = {"username": person.username, "password": "a-rather-long-password"}
+    assert Client().post("/admin/login/", login).status_code == 302
+
+
+def test_nobody_changes_their_own_role_or_sets_their_password(
+    admin_client: ConsoleClient,
+) -> None:
+    own = f"/admin/common/user/{admin_client.person.pk}"
+
+    admin_client.post(f"{own}/edit/", {"role": "Viewer", "email": ""})
+    admin_client.post(f"{own}/set-password/", {"password": "a-rather-long-password"})
+
+    person = User.objects.get(pk=admin_client.person.pk)
+    assert person.role == Role.ADMIN
+    assert not person.check_password("a-rather-long-password")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_admins_cannot_take_the_role_from_each_other_at_once() -> None:
+    admins = [PersonFactory.create(admin=True) for _ in range(2)]
+    barrier = Barrier(2)
+
+    def demote(actor: User, other: User) -> bool:
+        try:
+            barrier.wait(60)
+            services.change_person(
+                actor=actor, user_id=other.pk, role=Role.VIEWER, email=""
+            )
+        except ForbiddenError:
+            return False
+        finally:
+            connection.close()
+        return True
+
+    with ThreadPoolExecutor(2) as pool:
+        done = list(pool.map(demote, admins, reversed(admins)))
+
+    assert sorted(done) == [False, True]
+    roles = [User.objects.get(pk=each.pk).role for each in admins]
+    assert roles.count(Role.ADMIN) == 1
 
 
 def test_audit_names_people_and_leads_to_things(
