@@ -218,7 +218,7 @@ class DeploymentInput(CamelSerializer):
         min_value=1, max_value=100_000, required=False
     )
     start_spread = DurationField(required=False)
-    acknowledge = serializers.ListField(
+    acknowledge = BoundedListField(
         child=StrictChoiceField(choices=AcknowledgedWarning.choices),
         max_length=100,
         required=False,

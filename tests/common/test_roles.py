@@ -59,7 +59,7 @@ TABLE = """
     /devices/<device>/enable                       POST   401 403 200 200 403
     /devices/<device>/disable                      POST   401 403 200 200 403
     /devices/<device>/revoke                       POST   401 403 200 200 403
-    /devices/<device>/api-key                      POST   401 403 201 201 201
+    /devices/<device>/api-key                      POST   401 403 201 201 400
     /devices/<device>/acknowledge-alarm            POST   401 403 409 409 403
     /devices/<device>/certificates                 GET    401 200 200 200 403
     /devices/<device>/certificates                 POST   401 403 400 400 403

@@ -59,6 +59,7 @@ def test_hashes_of_passwords_cannot_be_asked_for(admin_client: ConsoleClient) ->
         assert answer.status_code == 400
 
 
+@pytest.mark.django_db(transaction=True)
 def test_a_value_that_the_database_cannot_take_is_the_senders_fault(
     log_in: Callable[..., ConsoleClient], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -524,6 +524,8 @@ def test_a_flipped_byte_in_the_stored_image_is_refused_and_shown(
     content[200_000] ^= 1
     stored.write_bytes(content)
     device = AgentDevice(tmp_path / "device", admin, model, old)
+    with device.config.open("a") as config:
+        config.write("\npath_patience_seconds = 2\n")
     agents(device)
 
     deployment = direct(admin, firmware, device.name)
@@ -544,7 +546,7 @@ def test_a_flipped_byte_in_the_stored_image_is_refused_and_shown(
     wait_until(
         lambda: (
             admin.get(f"/deployments/{deployment}/devices/{device.name}")["errorCode"]
-            == "download_failed"
+            == "path_server_error"
         ),
         what="the agent has given up and said why",
     )

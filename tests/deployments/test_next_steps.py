@@ -13,6 +13,7 @@ from deployments.choices import (
     IMAGE_FAULTS,
     PATH_ERRORS,
     SERVER_ERRORS,
+    AcknowledgedWarning,
 )
 from deployments.criteria import RollbackThresholds
 from deployments.next_steps import NEXT_STEPS, NOTHING_TO_DO, OTHERWISE, next_step
@@ -149,6 +150,7 @@ def test_what_a_next_step_names_is_accepted_in_every_status(
     body: dict[str, Any] = {"reason": "as it was told"}
     if action == "copy":
         body |= {"targetDevices": [name], "offlineDevices": "wait"}
+        body["acknowledge"] = [warning.value for warning in AcknowledgedWarning]
     answer = operator.post(f"{path}/{action}", body)
 
     assert report["deployment"]["status"] == status
