@@ -57,7 +57,9 @@ SHORTENED = Profile(
         cpu_duration=timedelta(seconds=20),
         memory_duration=timedelta(seconds=20),
     ),
-    timedelta(seconds=100),
+    # After the end a device is heard every minute, and its silence is judged after two
+    # and a half of them, whatever `offline_after` says.
+    timedelta(seconds=150),
 )
 FAULTS: dict[str, Fault] = {
     "cpu": {"cpu_usage": 99.0},
