@@ -6,6 +6,7 @@ operator gets who changes none. Run by `make test-defaults`; it takes about 15 m
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -31,7 +32,16 @@ DEFAULTS = {
     "HOTSWAP_HEARTBEAT_SECONDS_DEPLOYING": "30",
     "HOTSWAP_HEARTBEAT_SECONDS_AFTER": "60",
 }
-BURNING = GOOD_PROGRAM.replace("    time.sleep(0.05)\n", "    sum(range(100_000))\n")
+# Two threads that no lock of Python keeps apart: one alone does not always get the 95 %
+# of a core that the limit asks for, on a machine whose cores are shared.
+BURNING = GOOD_PROGRAM.replace(
+    "count = 0\n",
+    "import threading\n"
+    "def burn():\n"
+    "    while True: hashlib.sha256(bytes(10_000_000))\n"
+    "for _ in range(2): threading.Thread(target=burn, daemon=True).start()\n"
+    "count = 0\n",
+)
 LEAKING = GOOD_PROGRAM.replace("count = 0\n", "count = 0\nkept = b'x' * 62_000_000\n")
 ERRING = GOOD_PROGRAM.replace('"errorRate": 0.0', '"errorRate": 0.3')
 # Well for five minutes: by then the deployment is completed.
@@ -41,6 +51,7 @@ ERRING_LATE = GOOD_PROGRAM.replace(
     " % (0.3 if time.monotonic() > began + 300 else 0.0, count)",
 ).replace("count = 0\n", "count = 0\nbegan = time.monotonic()\n")
 LONGEST_SECONDS = 15 * 60
+ASK_EVERY_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -102,12 +113,17 @@ def live_through(
     path = f"/deployments/{launched['id']}"
     seen: set[str] = set()
 
+    def status() -> str:
+        # Asked for rarely: the images need the machine.
+        time.sleep(ASK_EVERY_SECONDS)
+        found: str = client.get(f"{path}/status")["status"]
+        return found
+
     def has_ended() -> bool:
-        status = client.get(f"{path}/status")
-        seen.add(status["status"])
+        seen.add(now := status())
         if case.was_completed and "Completed" not in seen:
             return False
-        return status["status"] == case.status
+        return now == case.status
 
     if name == "silent":
         wait_until(
@@ -117,7 +133,7 @@ def live_through(
         )
         os.killpg(start.pid_of(device), signal.SIGSTOP)
         wait_until(
-            lambda: client.get(f"{path}/status")["status"] == "RollingBack",
+            lambda: status() == "RollingBack",
             seconds=LONGEST_SECONDS,
             what="the silence to be found out",
         )
