@@ -28,6 +28,10 @@ class LiveAdmin:
             timeout=30,
             transport=httpx.HTTPTransport(retries=3),
         )
+        self.log_in()
+
+    def log_in(self) -> None:
+        """Get a token, which is good for 15 minutes."""
         answer = self.client.post(
             "/auth/token",
             json={
@@ -39,6 +43,9 @@ class LiveAdmin:
 
     def get(self, path: str) -> Any:
         answer = self.client.get(path)
+        if answer.status_code == 401:
+            self.log_in()
+            answer = self.client.get(path)
         assert answer.status_code == 200, answer.text
         return answer.json()
 
