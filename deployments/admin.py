@@ -647,16 +647,17 @@ class DeploymentAdmin(ConsoleAdmin):
         ).prefetch_related(Prefetch("stages", Stage.objects.order_by("number")))
 
     def complete(self, rows: list[Any]) -> None:
-        numbers: dict[Any, dict[str, int]] = {row.pk: {} for row in rows}
+        names = {status: camelize(status) for status in TargetStatus.values}
+        numbers = {row.pk: dict.fromkeys(names.values(), 0) for row in rows}
         for pk, status, number in (
             Target.objects.filter(deployment__in=rows)
             .values_list("deployment", "status")
             .annotate(number=Count("pk"))
             .order_by()
         ):
-            numbers[pk][status] = number
+            numbers[pk][names[status]] = number
         for row in rows:
-            row.numbers = numbers[row.pk]
+            row.progress = numbers[row.pk]
 
     @display(description="Firmware")
     def image(self, deployment: Deployment) -> str:
@@ -664,12 +665,7 @@ class DeploymentAdmin(ConsoleAdmin):
 
     @display(description="Status", ordering="status")
     def state(self, deployment: Any) -> SafeString:
-        return deployment_pill(
-            deployment,
-            failed=failed_of(
-                {camelize(each): n for each, n in deployment.numbers.items()}
-            ),
-        )
+        return deployment_pill(deployment, failed=failed_of(deployment.progress))
 
     @display(description="Stage")
     def stage(self, deployment: Deployment) -> str:
@@ -681,20 +677,19 @@ class DeploymentAdmin(ConsoleAdmin):
 
     @display(description="Progress")
     def progress(self, deployment: Any) -> SafeString:
-        numbers: dict[str, int] = deployment.numbers
+        numbers: dict[str, int] = deployment.progress
         total = sum(numbers.values())
         if not total:
             return format_html('<span class="hs-subtle">{}</span>', "–")
-        settled = sum(numbers.get(status, 0) for status in SETTLED)
-        counted = {camelize(each): numbers.get(each, 0) for each in TargetStatus}
+        settled = sum(numbers[camelize(status)] for status in SETTLED)
         return format_html(
             '<span class="hs-meter">{} {} of {} updated '
             '<span class="hs-hint">{} % settled</span></span>',
             render_to_string(
                 "console/bar.html",
-                {"segments": segments_of(counted | {"total": total})},
+                {"segments": segments_of(numbers | {"total": total})},
             ),
-            f"{numbers.get(TargetStatus.SUCCESS, 0):,}",
+            f"{numbers[TargetStatus.SUCCESS]:,}",
             f"{total:,}",
             # Rounded down: 100 % is said of nothing that is not finished.
             int(100 * settled / total),

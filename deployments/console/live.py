@@ -18,7 +18,9 @@ from deployments.choices import (
 from deployments.console.health import poll_seconds
 from deployments.console.words import (
     DEPLOYMENT_LOOKS,
+    GONE_WRONG,
     LEVEL_LOOKS,
+    RETURNING,
     TARGET_LOOKS,
     deployment_pill,
     failed_of,
@@ -49,9 +51,6 @@ SHOWN_DEVICES = 50
 SHOWN_EVENTS = 50
 D, T = DeploymentStatus, TargetStatus
 
-RETURNING = (T.ROLLING_BACK, T.ROLLED_BACK)
-GONE_WRONG = (T.FAILED, *RETURNING)
-
 # Whoever looks wants to see first what went wrong, then what moves.
 ORDER_OF_INTEREST = (
     (T.FAILED,),
@@ -65,7 +64,7 @@ ORDER_OF_INTEREST = (
 # The colours of a bar from left to right; each with the statuses that it stands for.
 SEGMENTS = (
     ("green", "done", (T.SUCCESS,)),
-    ("red", "failed or sent back", (T.FAILED, *RETURNING)),
+    ("red", "failed or sent back", GONE_WRONG),
     ("blue", "moving", IN_FLIGHT),
     ("striped", "left out", (T.SKIPPED, T.CANCELLED)),
     ("grey", "not started", (T.PENDING,)),
@@ -224,7 +223,7 @@ def _banner(
     has_reasons: bool,
 ) -> dict[str, str] | None:
     """Say what went wrong or what waits for a person, and what to do next."""
-    has_failed = any(progress[camelize(each)] for each in (T.FAILED, *RETURNING))
+    has_failed = failed_of(progress) > 0
     hold = current_hold(deployment)
     if hold is not None and deployment.status in (D.RUNNING, D.ROLLING_BACK):
         return _hold_banner(hold, now)

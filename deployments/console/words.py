@@ -44,7 +44,8 @@ TARGET_LOOKS = {
     T.SKIPPED: (NOT_STARTED, "skip_next", "Skipped"),
     T.CANCELLED: (NOT_STARTED, "block", "Cancelled"),
 }
-FAILED_STATUSES = (T.FAILED, T.ROLLING_BACK, T.ROLLED_BACK)
+RETURNING = (T.ROLLING_BACK, T.ROLLED_BACK)
+GONE_WRONG = (T.FAILED, *RETURNING)
 STAGE_LOOKS = {
     StageStatus.PENDING: (NOT_STARTED, "schedule", "Not started"),
     StageStatus.OPEN: (MOVING, "play_arrow", "Open"),
@@ -83,7 +84,7 @@ def stage_pill(status: str, *, is_over: bool) -> SafeString:
 
 def failed_of(progress: Mapping[str, int]) -> int:
     """Count the devices that failed or were sent back, of those of each status."""
-    return sum(progress.get(camelize(each), 0) for each in FAILED_STATUSES)
+    return sum(progress.get(camelize(each), 0) for each in GONE_WRONG)
 
 
 def is_over(deployment: Deployment) -> bool:

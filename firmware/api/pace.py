@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator
 from django.conf import settings
 from rest_framework.exceptions import APIException, Throttled
 
-from hotswap.common.patience import STUCK_SECONDS, accepted_connections
+from hotswap.common.patience import STUCK_SECONDS, accepted_connections, tcp_info
 
 PER_DEVICE = 2
 PIECE_BYTES = 64 * 1024
@@ -31,7 +31,6 @@ LOOK_EVERY_SECONDS = 5.0
 COME_AGAIN_SECONDS = 5
 # Within `struct tcp_info` of Linux: what the client's system has received.
 BYTES_ACKNOWLEDGED_AT = 120
-TCP_INFO_BYTES = 128
 
 
 class DownloadsBusy(APIException):
@@ -160,10 +159,7 @@ def progress(connection: socket.socket) -> tuple[bool, int]:
     """Tell whether the client has yet to take something, and what it has taken."""
     try:
         waiting = fcntl.ioctl(connection, termios.TIOCOUTQ, bytes(4))
-        found = connection.getsockopt(
-            socket.IPPROTO_TCP, socket.TCP_INFO, TCP_INFO_BYTES
-        )
-        (taken,) = struct.unpack_from("Q", found, BYTES_ACKNOWLEDGED_AT)
+        (taken,) = struct.unpack_from("Q", tcp_info(connection), BYTES_ACKNOWLEDGED_AT)
     except (OSError, struct.error):
         # It has just been closed, or the system tells less.
         return False, 0

@@ -45,16 +45,23 @@ for model in (
         admin.site.unregister(model)
 
 
-class PersonForm(ConsoleForm):
-    username = forms.CharField(max_length=150, validators=[User.username_validator])
-    email = forms.EmailField(required=False)
+class ChangePersonForm(ConsoleForm):
     role = forms.ChoiceField(choices=[(role.value, role.value) for role in PEOPLE])
+    email = forms.EmailField(required=False)
+
+
+class NewPasswordForm(ConsoleForm):
     password = forms.CharField(
         widget=forms.PasswordInput(
             attrs={"autocomplete": "new-password"}, render_value=False
         ),
         help_text="Tell it to the person; they change it from the menu at their name.",
     )
+
+
+class PersonForm(ChangePersonForm, NewPasswordForm):
+    username = forms.CharField(max_length=150, validators=[User.username_validator])
+    field_order = ("username", "email", "role", "password")
 
     def clean_username(self) -> str:
         name: str = self.cleaned_data["username"]
@@ -135,11 +142,6 @@ class EnablePerson(Verb):
         return f"{obj.username} is enabled."
 
 
-class ChangePersonForm(ConsoleForm):
-    role = forms.ChoiceField(choices=[(role.value, role.value) for role in PEOPLE])
-    email = forms.EmailField(required=False)
-
-
 class ChangePerson(Verb):
     name = "edit"
     label = "Edit"
@@ -165,15 +167,6 @@ class ChangePerson(Verb):
             email=given["email"],
         )
         return f"{person.username} is {given['role']}."
-
-
-class NewPasswordForm(ConsoleForm):
-    password = forms.CharField(
-        widget=forms.PasswordInput(
-            attrs={"autocomplete": "new-password"}, render_value=False
-        ),
-        help_text="Tell it to the person; they change it from the menu at their name.",
-    )
 
 
 class SetPassword(Verb):

@@ -25,6 +25,7 @@ from django.http import HttpRequest, HttpResponse
 
 from hotswap.common.api.middleware import is_of_api
 from hotswap.common.models import User
+from hotswap.common.patience import content_length
 from hotswap.common.roles import Role
 
 # Of a form beside its file.
@@ -51,7 +52,7 @@ class FormBodyMiddleware:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        length = _length(request)
+        length = content_length(request.META)
         if length and not is_of_api(request):
             limit = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
             if request.path in settings.UPLOAD_ADDRESSES:
@@ -86,8 +87,3 @@ class _CappedFileHandler(TemporaryFileUploadHandler):
 
 def _is_of_admin(request: HttpRequest) -> bool:
     return isinstance(request.user, User) and request.user.may(Role.ADMIN)
-
-
-def _length(request: HttpRequest) -> int:
-    text = str(request.META.get("CONTENT_LENGTH", ""))
-    return int(text[:18]) if text.isascii() and text.isdigit() else 0

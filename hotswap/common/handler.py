@@ -10,7 +10,7 @@ from django.core.exceptions import SuspiciousOperation
 from django.core.handlers.wsgi import WSGIHandler, WSGIRequest
 from django.utils.http import parse_header_parameters
 
-from hotswap.common.api.middleware import PROBLEM_TYPE
+from hotswap.common.api.middleware import PROBLEM_TYPE, problem_document
 from hotswap.common.patience import patient_input
 
 if TYPE_CHECKING:
@@ -54,15 +54,12 @@ class Handler(WSGIHandler):
 def _refuse(start_response: "StartResponse") -> Iterable[bytes]:
     status = HTTPStatus.BAD_REQUEST
     body = json.dumps(
-        {
-            "type": "urn:hotswap:problem:malformed",
-            "title": status.phrase,
-            "status": status.value,
-            "detail": "the request cannot be read",
-            "code": "malformed",
-            "traceId": uuid4().hex,
-            "errors": [],
-        }
+        problem_document(
+            status,
+            "malformed",
+            detail="the request cannot be read",
+            trace_id=uuid4().hex,
+        )
     ).encode()
     start_response(
         f"{status.value} {status.phrase}",

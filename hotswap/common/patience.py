@@ -26,7 +26,7 @@ import stat
 import struct
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import get_ident
@@ -190,6 +190,16 @@ def body_failure(request: HttpRequest) -> OSError | None:
     return getattr(request.META.get("wsgi.input"), "failure", None)
 
 
+def content_length(variables: Mapping[str, Any]) -> int:
+    """Return how many bytes a body is said to have; 0 where that is no number.
+
+    Args:
+        variables: those of the server, under CGI's names.
+    """
+    text = str(variables.get("CONTENT_LENGTH", ""))
+    return int(text[:18]) if text.isascii() and text.isdigit() else 0
+
+
 def patient_input(environ: dict[str, Any]) -> PatientInput:
     """Return the body of a request, to be read with the patience that its route has."""
     path = environ.get("PATH_INFO", "")
@@ -201,12 +211,10 @@ def patient_input(environ: dict[str, Any]) -> PatientInput:
         is_stranger = path.startswith(settings.STRANGERS_ADDRESSES)
         places = strangers if is_stranger else others
         piece_seconds = total_seconds = settings.BODY_SECONDS
-    length = environ.get("CONTENT_LENGTH", "")
-    is_number = length.isascii() and length.isdigit()
     return PatientInput(
         environ["wsgi.input"],
         address="" if comes_from_proxy(environ) else environ.get("REMOTE_ADDR", ""),
-        size=int(length[:18]) if is_number else 0,
+        size=content_length(environ),
         piece_seconds=piece_seconds,
         total_seconds=total_seconds,
         places=places,
@@ -331,12 +339,19 @@ def _open_files() -> list[str]:
         return []
 
 
+def tcp_info(connection: socket.socket) -> bytes:
+    """Return what Linux tells of a connection, as far as it is read here.
+
+    Raises:
+        OSError: it has just been closed.
+    """
+    return connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, TCP_INFO_BYTES)
+
+
 def traffic(connection: socket.socket) -> tuple[float, float, int]:
     """Return the seconds since it sent and received data, and the bytes received."""
     try:
-        found = connection.getsockopt(
-            socket.IPPROTO_TCP, socket.TCP_INFO, TCP_INFO_BYTES
-        )
+        found = tcp_info(connection)
         sent_ms, received_ms = (
             struct.unpack_from("I", found, at)[0]
             for at in (LAST_SENT_AT, LAST_RECEIVED_AT)

@@ -7,6 +7,7 @@ import logging
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
+from typing import Any
 
 from django.core.exceptions import SuspiciousOperation
 from django.db import DataError, OperationalError
@@ -50,6 +51,26 @@ def _parameters(request: HttpRequest) -> list[tuple[str, list[str]]]:
         return []
 
 
+def problem_document(
+    status: HTTPStatus,
+    code: str,
+    *,
+    detail: str,
+    trace_id: str,
+    errors: Sequence[Mapping[str, str]] = (),
+) -> dict[str, Any]:
+    """Return the body of an error answer (RFC 9457)."""
+    return {
+        "type": f"urn:hotswap:problem:{code}",
+        "title": status.phrase,
+        "status": status.value,
+        "detail": detail,
+        "code": code,
+        "traceId": trace_id,
+        "errors": list(errors),
+    }
+
+
 def problem_response(
     request: HttpRequest,
     status: HTTPStatus,
@@ -61,15 +82,13 @@ def problem_response(
     """Build an error answer without a view."""
     code = code or status.phrase.lower().replace(" ", "_")
     return JsonResponse(
-        {
-            "type": f"urn:hotswap:problem:{code}",
-            "title": status.phrase,
-            "status": status.value,
-            "detail": detail or status.description or status.phrase,
-            "code": code,
-            "traceId": trace_id_of(request),
-            "errors": list(errors),
-        },
+        problem_document(
+            status,
+            code,
+            detail=detail or status.description or status.phrase,
+            trace_id=trace_id_of(request),
+            errors=errors,
+        ),
         status=status.value,
         content_type=PROBLEM_TYPE,
     )
