@@ -69,7 +69,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "hotswap.console.ContentSecurityMiddleware",
-    "hotswap.quick.QuickMiddleware",
+    "deployments.protocols.native.fast_path.FastPathMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "hotswap.common.api.middleware.ProblemMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",

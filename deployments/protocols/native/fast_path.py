@@ -1,4 +1,4 @@
-"""A short way for what a fleet asks all day: polls, heartbeats, reports.
+"""The fast path of what a fleet asks all day: polls, heartbeats, reports.
 
 Rules:
 - Only what is plain in every respect is answered here. Whatever is not goes the long
@@ -108,7 +108,7 @@ HEARTBEAT = f"""
 """  # noqa: S608
 
 
-class QuickMiddleware:
+class FastPathMiddleware:
     """Answers the plain requests of devices before the rest of the chain."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
