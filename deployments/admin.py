@@ -46,7 +46,7 @@ from deployments.console.live import (
 from deployments.console.report import devices_file, report_context
 from deployments.console.words import deployment_pill, failed_of, is_over
 from deployments.models import Deployment, Quarantine, Rollback, Stage, Target
-from deployments.selectors import current_stage
+from deployments.reads.status import current_stage
 from deployments.services import operate, sweeps
 from deployments.services.fleets import current_hold
 from deployments.services.launch import predict

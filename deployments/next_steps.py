@@ -106,7 +106,7 @@ def next_step(code: str, again: str = RETRY) -> str:
     """Return what to do about an error code; nothing where there is none.
 
     Args:
-        again: as `deployments.selectors.way_to_try_again` says it.
+        again: as `deployments.reads.devices.way_to_try_again` says it.
     """
     if not code or code in NOTHING_TO_DO:
         return ""

@@ -26,7 +26,7 @@ from deployments.choices import (
 )
 from deployments.criteria import HealthCriteria, RollbackThresholds
 from deployments.models import Deployment, Target
-from deployments.selectors import next_step_of
+from deployments.reads.devices import next_step_of
 from deployments.services.launch import (
     OFFLINE_DEADLINE,
     DeploymentRequest,

@@ -13,7 +13,6 @@ from drf_spectacular.utils import OpenApiResponse, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from deployments import insight, selectors
 from deployments.api.copying import (
     CopyInput,
     DeploymentDetailOutput,
@@ -48,7 +47,11 @@ from deployments.api.serializers import (
 from deployments.choices import DeploymentStatus, Level, Strategy, TargetStatus
 from deployments.exceptions import DeploymentNotFoundError, NoActiveUpdateError
 from deployments.models import Deployment, Event, Quarantine, Target
-from deployments.returns import deployment_rollbacks
+from deployments.reads.devices import target_detail, target_rows
+from deployments.reads.health_report import health_report
+from deployments.reads.metrics import deployment_metrics
+from deployments.reads.rollback_report import deployment_rollbacks
+from deployments.reads.status import deployment_status
 from deployments.services import editing, launch, offers, operate, quarantine, reports
 from deployments.services.fleets import fleets_output
 from devices.exceptions import DeviceNotFoundError
@@ -181,9 +184,7 @@ class DeploymentStatusView(ApiView):
     @extend_schema(responses=OpenApiTypes.OBJECT)
     def get(self, request: Request, deployment_id: Any) -> Response:
         deployment = find_deployment(deployment_id)
-        return Response(
-            selectors.deployment_status(deployment, timezone.now(), may_share=True)
-        )
+        return Response(deployment_status(deployment, timezone.now(), may_share=True))
 
 
 class InsightView(ApiView):
@@ -191,8 +192,8 @@ class InsightView(ApiView):
 
     roles = {"GET": Role.VIEWER}
     reads: ClassVar[dict[str, Any]] = {
-        "metrics": insight.deployment_metrics,
-        "health-report": insight.health_report,
+        "metrics": deployment_metrics,
+        "health-report": health_report,
         "rollbacks": deployment_rollbacks,
     }
     read = ""
@@ -233,7 +234,7 @@ class DeploymentDevicesView(ListView):
         )
 
     def page_data(self, rows: list[Target]) -> Any:
-        return selectors.target_rows(self.deployment, rows, timezone.now())
+        return target_rows(self.deployment, rows, timezone.now())
 
     @extend_schema(responses=OpenApiTypes.OBJECT)
     def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
@@ -257,7 +258,7 @@ class DeploymentDeviceView(ApiView):
             raise NotFoundError(
                 "this device is not part of this deployment", code="target_not_found"
             )
-        return Response(selectors.target_detail(deployment, target, timezone.now()))
+        return Response(target_detail(deployment, target, timezone.now()))
 
 
 class DeviceDeploymentsView(ListView):

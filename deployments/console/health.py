@@ -4,8 +4,8 @@ from typing import Any
 
 from django.utils import timezone
 
-from deployments.insight import deployment_health, running_versions
 from deployments.models import Deployment
+from deployments.reads.metrics import deployment_health, running_versions
 from hotswap.common.console import age
 from hotswap.common.words import counted
 

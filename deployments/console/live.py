@@ -28,9 +28,10 @@ from deployments.console.words import (
     look_pill,
     stage_pill,
 )
-from deployments.insight import failure_reasons
 from deployments.models import Deployment, Hold, Target
-from deployments.selectors import deployment_status, target_rows
+from deployments.reads.devices import target_rows
+from deployments.reads.health_report import failure_reasons
+from deployments.reads.status import deployment_status
 from deployments.services.fleets import current_hold
 from deployments.services.rollbacks import UNCONFIRMED
 from deployments.strategies.holds import POINTS

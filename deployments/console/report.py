@@ -21,10 +21,11 @@ from deployments.console.words import (
     look_pill,
     stage_pill,
 )
-from deployments.insight import health_report, running_versions
 from deployments.models import Deployment, Target
-from deployments.returns import FAILED, with_outcomes
-from deployments.selectors import next_step_of
+from deployments.reads.devices import next_step_of
+from deployments.reads.health_report import health_report
+from deployments.reads.metrics import running_versions
+from deployments.reads.rollback_report import FAILED, with_outcomes
 from hotswap.common.api.serializers import camelize
 from hotswap.common.console import age
 

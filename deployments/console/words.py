@@ -5,7 +5,6 @@ from typing import Any
 
 from django.utils.safestring import SafeString
 
-from deployments import returns
 from deployments.choices import (
     ACTIVE_DEPLOYMENTS,
     DeploymentStatus,
@@ -13,6 +12,7 @@ from deployments.choices import (
     TargetStatus,
 )
 from deployments.models import Deployment
+from deployments.reads import rollback_report
 from hotswap.common.api.serializers import camelize
 from hotswap.common.console import DONE, FAILED, MOVING, NOT_STARTED, WAITS, pill
 
@@ -53,14 +53,14 @@ STAGE_LOOKS = {
     StageStatus.FAILED: (FAILED, "error", "Failed"),
 }
 OUTCOME_LOOKS = {
-    returns.RESTORED: (DONE, "check", "Restored"),
-    returns.UNDER_WAY: (MOVING, "undo", "Under way"),
-    returns.FAILED: (FAILED, "error", "Not confirmed"),
-    returns.NOTHING: (NOT_STARTED, "home", "Nothing to restore"),
-    returns.RESTORED_BEFORE: (DONE, "check", "Restored before"),
-    returns.NEVER_LEFT: (NOT_STARTED, "home", "Never left"),
-    returns.NEVER_CHANGED: (NOT_STARTED, "block", "Never changed"),
-    returns.MOVED_ON: (NOT_STARTED, "skip_next", "Updated since"),
+    rollback_report.RESTORED: (DONE, "check", "Restored"),
+    rollback_report.UNDER_WAY: (MOVING, "undo", "Under way"),
+    rollback_report.FAILED: (FAILED, "error", "Not confirmed"),
+    rollback_report.NOTHING: (NOT_STARTED, "home", "Nothing to restore"),
+    rollback_report.RESTORED_BEFORE: (DONE, "check", "Restored before"),
+    rollback_report.NEVER_LEFT: (NOT_STARTED, "home", "Never left"),
+    rollback_report.NEVER_CHANGED: (NOT_STARTED, "block", "Never changed"),
+    rollback_report.MOVED_ON: (NOT_STARTED, "skip_next", "Updated since"),
 }
 LEVEL_LOOKS = {
     "INFO": (NOT_STARTED, "info", "Info"),

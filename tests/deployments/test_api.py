@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 
 from deployments.models import Deployment, Event, Report, Target, Update
-from deployments.selectors import deployment_status
+from deployments.reads.status import deployment_status
 from deployments.services.log import log
 from deployments.services.targeting import Selection
 from devices.services.groups import add_members, create_group

@@ -14,8 +14,8 @@ from deployments.exceptions import (
     WrongStatusError,
 )
 from deployments.models import Deployment, Hold, Notification, Target, Update
-from deployments.returns import deployment_rollback
-from deployments.selectors import deployment_status
+from deployments.reads.rollback_report import deployment_rollback
+from deployments.reads.status import deployment_status
 from deployments.services.listeners import create_mail_recipient
 from deployments.services.operate import (
     acknowledge_hold,

@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 
 from deployments.criteria import RollbackThresholds
-from deployments.insight import deployment_metrics, health_report
 from deployments.models import Deployment
 from deployments.next_steps import OTHERWISE, next_step
-from deployments.returns import deployment_rollbacks
+from deployments.reads.health_report import health_report
+from deployments.reads.metrics import deployment_metrics
+from deployments.reads.rollback_report import deployment_rollbacks
 from deployments.services.operate import rollback_deployment
 from deployments.services.targeting import Selection
 from devices.services.erasure import erase_device

@@ -17,7 +17,7 @@ from deployments.choices import (
 )
 from deployments.criteria import RollbackThresholds
 from deployments.next_steps import NEXT_STEPS, NOTHING_TO_DO, OTHERWISE, next_step
-from deployments.selectors import way_to_try_again
+from deployments.reads.devices import way_to_try_again
 from deployments.services.operate import (
     cancel_deployment,
     pause_deployment,

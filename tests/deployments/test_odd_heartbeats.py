@@ -4,7 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 from deployments.models import Deployment, Notification, Quarantine
-from deployments.selectors import target_rows
+from deployments.reads.devices import target_rows
 from deployments.services.listeners import create_mail_recipient
 from deployments.services.operate import cancel_deployment, resume_deployment
 from health.models import DeviceState

@@ -6,8 +6,8 @@ import pytest
 
 from deployments.exceptions import NothingToRollBackError, UnknownScopeError
 from deployments.models import Deployment, Notification, Rollback
-from deployments.returns import deployment_rollbacks
-from deployments.selectors import deployment_status
+from deployments.reads.rollback_report import deployment_rollbacks
+from deployments.reads.status import deployment_status
 from deployments.services.listeners import create_mail_recipient
 from deployments.services.operate import (
     cancel_deployment,

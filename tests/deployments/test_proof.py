@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 from deployments.models import Target, Update
-from deployments.selectors import target_rows
+from deployments.reads.devices import target_rows
 from deployments.services.operate import rollback_deployment
 from devices.models import Device, FirmwareRun
 from tests.deployments.world import World, events, statuses

@@ -8,8 +8,8 @@ from deployments.choices import DeploymentStatus
 from deployments.criteria import RollbackThresholds
 from deployments.exceptions import UpdateClosedError
 from deployments.models import Deployment, Quarantine, Target, Update
-from deployments.returns import deployment_rollback
-from deployments.selectors import target_detail
+from deployments.reads.devices import target_detail
+from deployments.reads.rollback_report import deployment_rollback
 from deployments.services.operate import rollback_deployment
 from devices.models import Device
 from health.models import DeviceState

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from deployments.models import Deployment
-from deployments.selectors import deployment_status
+from deployments.reads.status import deployment_status
 from deployments.services import progress
 from deployments.services.operate import pause_deployment
 from tests.deployments.world import World

@@ -6,7 +6,7 @@ import pytest
 
 from deployments.choices import DeploymentStatus
 from deployments.models import Deployment, Target
-from deployments.selectors import deployment_status
+from deployments.reads.status import deployment_status
 from tests.deployments.world import CRITERIA, World, events, statuses
 
 PROOF_SECONDS = CRITERIA.confirmation_duration.seconds + 5

@@ -7,10 +7,11 @@ import pytest
 
 from deployments.criteria import HealthCriteria
 from deployments.models import Deployment
-from deployments.selectors import deployment_status, target_rows
+from deployments.reads.devices import target_rows
+from deployments.reads.status import deployment_status
+from deployments.reads.waiting import Waiting, deployment_waiting
 from deployments.services.operate import pause_deployment, rollback_deployment
 from deployments.services.targeting import Selection
-from deployments.waiting import Waiting, deployment_waiting
 from firmware.models import Firmware
 from tests.deployments.world import CRITERIA, THRESHOLDS, ScriptedDevice, World
 

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from deployments.choices import DeploymentStatus
-from deployments.selectors import target_rows
+from deployments.reads.devices import target_rows
 from deployments.windows import DAYS, DEVICE_ZONE, MaintenanceWindow
 from devices.models import Device
 from devices.services.registry import change_device

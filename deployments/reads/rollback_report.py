@@ -1,4 +1,4 @@
-"""Reads across models: which devices went back, alone or with their deployment.
+"""Which devices went back, alone or with their deployment.
 
 Rules:
 - Each way back of a device is one row: retried and sent back again, it has two. One

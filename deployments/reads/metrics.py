@@ -1,4 +1,4 @@
-"""Reads across models: the health of a deployment and its report.
+"""The health of a deployment, how long its updates take, and how many there are.
 
 Rules:
 - Everything is counted when it is asked for, and says when that was.
@@ -13,11 +13,7 @@ from typing import Any
 from django.db import connection
 from django.db.models import Count
 
-from deployments.choices import OPERATOR_CODES, TargetStatus
-from deployments.models import Deployment, Event, Target
-from deployments.next_steps import next_step
-from deployments.returns import deployment_rollback
-from deployments.selectors import deployment_status, next_step_of, way_to_try_again
+from deployments.models import Deployment, Target
 from health.baseline import (
     PRIOR_CPU,
     PRIOR_ERRORS,
@@ -35,7 +31,6 @@ from health.score import (
 )
 
 MAX_DEVICES = 1000
-MAX_EVENTS = 1000
 # Over which the throughput of late is counted.
 RECENT = timedelta(minutes=5)
 # Longer than any update may take: what a device says beyond is not believed.
@@ -126,8 +121,8 @@ def deployment_metrics(deployment: Deployment, now: datetime) -> dict[str, Any]:
     Source: FR-FW-005; FR-FW-007.
     """
     return deployment_health(deployment, now) | {
-        "durations": _durations(deployment),
-        "throughput": _throughput(deployment, now),
+        "durations": update_durations(deployment),
+        "throughput": throughput(deployment, now),
     }
 
 
@@ -218,7 +213,7 @@ def running_versions(deployment: Deployment) -> list[tuple[str, int]]:
     )
 
 
-def _throughput(deployment: Deployment, now: datetime) -> dict[str, Any] | None:
+def throughput(deployment: Deployment, now: datetime) -> dict[str, Any] | None:
     """Return how many devices were ordered, proved and failed, lately and in all.
 
     `provedPerMinute` is over the time from `from` to `to`, which is no longer than the
@@ -316,10 +311,7 @@ def _anomalies(deployment: Deployment, now: datetime) -> dict[str, Any]:
     return {"total": rows[0][-1] if rows else 0, "devices": devices}
 
 
-# --- The report ---------------------------------------------------------------------
-
-
-def _durations(deployment: Deployment) -> dict[str, Any]:
+def update_durations(deployment: Deployment) -> dict[str, Any]:
     """Return how long proved installs took, in seconds.
 
     `deviceUpdate` is measured here, from the offer to the proof; the others are what
@@ -360,141 +352,3 @@ def _durations(deployment: Deployment) -> dict[str, Any]:
             "p95Seconds": _seconds(high),
         }
     return found
-
-
-GONE_WRONG = (TargetStatus.FAILED, TargetStatus.ROLLING_BACK, TargetStatus.ROLLED_BACK)
-
-
-def failure_reasons(deployment: Deployment) -> list[dict[str, Any]]:
-    """Return why devices failed or went back, the most frequent reason first."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            SELECT error_code, count(*), min(message), count(*) FILTER (
-                WHERE status = 'rolled_back')
-            FROM deployments_target
-            WHERE deployment_id = %s AND status = ANY(%s)
-              AND error_code <> '' AND error_code <> ALL(%s)
-            GROUP BY error_code
-            ORDER BY count(*) DESC, error_code
-            """,
-            [
-                deployment.pk,
-                [str(status) for status in GONE_WRONG],
-                list(OPERATOR_CODES),
-            ],
-        )
-        return [
-            {
-                "errorCode": code,
-                "devices": count,
-                "rolledBack": back,
-                "example": said,
-                "nextStep": next_step(code, way_to_try_again(deployment)),
-            }
-            for code, count, said, back in cursor.fetchall()
-        ]
-
-
-def _failed_devices(deployment: Deployment) -> dict[str, Any]:
-    """Return the first devices of those that failed or went back."""
-    wrong = Target.objects.filter(
-        deployment=deployment, status__in=GONE_WRONG, device__erased_at__isnull=True
-    )
-    return {
-        "total": wrong.count(),
-        "devices": [
-            {
-                "deviceId": target.device.device_id,
-                "status": target.status,
-                "stage": target.stage_number,
-                "attempts": target.attempt,
-                "fromVersion": target.from_version,
-                "errorCode": target.error_code,
-                "message": target.message,
-                "nextStep": next_step_of(deployment, target),
-                "updatedAt": target.updated_at,
-            }
-            for target in wrong.select_related("device").order_by("rank")[:MAX_DEVICES]
-        ],
-    }
-
-
-def health_report(deployment: Deployment, now: datetime) -> dict[str, Any]:
-    """Return all that is to be said about a deployment, under way or over.
-
-    Source: FR-FW-007, health report.
-    """
-    status = deployment_status(deployment, now)
-    rows = {stage.number: stage for stage in deployment.stages.all()}
-    firmware = deployment.firmware
-    events = Event.objects.filter(deployment=deployment, device__isnull=True)
-    return {
-        "deployment": {
-            "id": status["id"],
-            "name": deployment.name,
-            "status": deployment.status,
-            "strategy": deployment.strategy,
-            "createdBy": deployment.created_by.username
-            if deployment.created_by
-            else None,
-            "createdAt": deployment.created_at,
-            "scheduledAt": deployment.scheduled_at,
-            "startedAt": deployment.started_at,
-            "finishedAt": deployment.finished_at,
-            "rollbackReason": deployment.rollback_reason,
-            "failureReason": deployment.failure_reason,
-        },
-        "firmware": {
-            "id": str(firmware.pk),
-            "version": firmware.version,
-            "model": firmware.model.name,
-            "checksum": firmware.sha256,
-        },
-        "plan": {
-            "strategy": deployment.strategy,
-            "matched": deployment.matched_count,
-            "targets": deployment.target_count,
-            "stages": len(rows),
-            "healthThreshold": deployment.health_threshold,
-        },
-        "progress": status["progress"],
-        "percentComplete": status["percentComplete"],
-        "successRate": status["successRate"],
-        "stages": [
-            stage
-            | {
-                "waitSeconds": rows[stage["number"]].wait_seconds,
-                "settledAt": rows[stage["number"]].settled_at,
-                "approvedAt": rows[stage["number"]].approved_at,
-                "gate": {
-                    "threshold": deployment.health_threshold,
-                    "actual": round(100 * stage["success"] / stage["exposed"], 2)
-                    if stage["exposed"]
-                    else None,
-                },
-            }
-            for stage in status["stages"]
-        ],
-        "failures": failure_reasons(deployment),
-        "failedDevices": _failed_devices(deployment),
-        "durations": _durations(deployment),
-        "throughput": _throughput(deployment, now),
-        "health": {
-            name: value
-            for name, value in deployment_health(deployment, now).items()
-            if name not in ("id", "status", "countedAt")
-        },
-        "rollback": deployment_rollback(deployment),
-        "timeline": [
-            {
-                "at": event.at,
-                "level": event.level,
-                "event": event.event,
-                "stage": event.stage_number,
-                "message": event.message,
-            }
-            for event in events.order_by("id")[:MAX_EVENTS]
-        ],
-        "countedAt": now,
-    }
