@@ -44,7 +44,7 @@ from deployments.console.live import (
     status_counts,
 )
 from deployments.console.report import devices_file, report_context
-from deployments.console.words import deployment_pill, failed_of, is_over
+from deployments.console.words import deployment_badge, failed_of, is_over
 from deployments.models import Deployment, Quarantine, Rollback, Stage, Target
 from deployments.reads.status import current_stage
 from deployments.services import operate, sweeps
@@ -54,15 +54,11 @@ from deployments.services.progress import SETTLED
 from deployments.services.quarantine import release_quarantine
 from deployments.strategies.holds import POINTS
 from hotswap.common.api.serializers import camelize
-from hotswap.common.console import (
-    READING,
-    ConsoleAdmin,
-    ConsoleForm,
-    ReasonForm,
-    Verb,
-    acting_person,
-    age,
-)
+from hotswap.common.console.actions.base import Action
+from hotswap.common.console.forms import ConsoleForm, ReasonForm
+from hotswap.common.console.pages.base import ConsoleAdmin
+from hotswap.common.console.requests import READING, acting_person
+from hotswap.common.console.text import age
 from hotswap.common.models import User
 from hotswap.common.roles import Role
 from hotswap.common.words import counted
@@ -103,19 +99,19 @@ class ConfirmedForm(ReasonForm):
         return cleaned
 
 
-class OperatingVerb(Verb):
-    """A verb that speaks of the devices of a deployment."""
+class OperatingAction(Action):
+    """An action that speaks of the devices of a deployment."""
 
     allowed: tuple[DeploymentStatus, ...] = ()
 
     def applies(self, obj: Deployment) -> bool:
         return obj.status in self.allowed
 
-    def obstacle(self, user: User, obj: Deployment) -> str:
+    def blocked_reason(self, user: User, obj: Deployment) -> str:
         return "it is being cancelled" if obj.cancel_requested_at else ""
 
     def concerned(self, obj: Deployment) -> int:
-        """Return how many devices the verb touches."""
+        """Return how many devices the action touches."""
         return obj.target_count
 
     def make_form(self, request: HttpRequest, obj: Deployment) -> ConsoleForm:
@@ -125,7 +121,7 @@ class OperatingVerb(Verb):
         )
 
 
-class Pause(OperatingVerb):
+class Pause(OperatingAction):
     name = "pause"
     label = "Pause"
     icon = "pause"
@@ -133,7 +129,7 @@ class Pause(OperatingVerb):
     allowed = PAUSABLE
 
     def make_form(self, request: HttpRequest, obj: Deployment) -> ConsoleForm:
-        return Verb.make_form(self, request, obj)
+        return Action.make_form(self, request, obj)
 
     def notes(self, obj: Deployment) -> tuple[str, ...]:
         counts = status_counts(obj)
@@ -145,7 +141,7 @@ class Pause(OperatingVerb):
             ),
         )
 
-    def act(self, user: User, obj: Deployment, given: dict[str, Any]) -> str:
+    def execute(self, user: User, obj: Deployment, given: dict[str, Any]) -> str:
         operate.pause_deployment(
             actor=user, deployment_id=obj.pk, reason=given["reason"]
         )
@@ -160,7 +156,7 @@ class StageApprovalForm(ConsoleForm):
     )
 
 
-class Resume(OperatingVerb):
+class Resume(OperatingAction):
     name = "resume"
     label = "Resume"
     icon = "play_arrow"
@@ -168,15 +164,15 @@ class Resume(OperatingVerb):
     form_class = ReasonForm
     allowed = (DeploymentStatus.PAUSED,)
 
-    def obstacle(self, user: User, obj: Deployment) -> str:
+    def blocked_reason(self, user: User, obj: Deployment) -> str:
         if PauseReason.WINDOW in obj.pause_reasons:
             return "it goes on by itself when its window opens"
         if PauseReason.APPROVAL in obj.pause_reasons:
             return "its next stage waits for an approval"
-        return super().obstacle(user, obj)
+        return super().blocked_reason(user, obj)
 
     def make_form(self, request: HttpRequest, obj: Deployment) -> ConsoleForm:
-        return Verb.make_form(self, request, obj)
+        return Action.make_form(self, request, obj)
 
     def notes(self, obj: Deployment) -> tuple[str, ...]:
         said = [f"It was paused because: {obj.pause_detail}"]
@@ -187,14 +183,14 @@ class Resume(OperatingVerb):
             )
         return tuple(said)
 
-    def act(self, user: User, obj: Deployment, given: dict[str, Any]) -> str:
+    def execute(self, user: User, obj: Deployment, given: dict[str, Any]) -> str:
         operate.resume_deployment(
             actor=user, deployment_id=obj.pk, reason=given["reason"]
         )
         return f"{obj} goes on."
 
 
-class ApproveStage(OperatingVerb):
+class ApproveStage(OperatingAction):
     name = "approve-stage"
     label = "Approve stage"
     icon = "verified"
@@ -208,13 +204,13 @@ class ApproveStage(OperatingVerb):
     def applies(self, obj: Deployment) -> bool:
         return PauseReason.APPROVAL in obj.pause_reasons
 
-    def obstacle(self, user: User, obj: Deployment) -> str:
+    def blocked_reason(self, user: User, obj: Deployment) -> str:
         if settings.FOUR_EYES and obj.created_by_id == user.pk:
             return "launched by you: a second person approves"
-        return super().obstacle(user, obj)
+        return super().blocked_reason(user, obj)
 
     def make_form(self, request: HttpRequest, obj: Deployment) -> ConsoleForm:
-        return Verb.make_form(self, request, obj)
+        return Action.make_form(self, request, obj)
 
     def notes(self, obj: Deployment) -> tuple[str, ...]:
         stage = obj.stages.filter(status=StageStatus.PENDING).first()
@@ -227,14 +223,14 @@ class ApproveStage(OperatingVerb):
             ),
         )
 
-    def act(self, user: User, obj: Deployment, given: dict[str, Any]) -> str:
+    def execute(self, user: User, obj: Deployment, given: dict[str, Any]) -> str:
         operate.approve_stage(
             actor=user, deployment_id=obj.pk, comment=given["comment"]
         )
         return f"The next stage of {obj} opens."
 
 
-class AcknowledgeHold(OperatingVerb):
+class AcknowledgeHold(OperatingAction):
     name = "acknowledge-hold"
     label = "Acknowledge"
     icon = "traffic"
@@ -249,7 +245,7 @@ class AcknowledgeHold(OperatingVerb):
         return super().applies(obj) and current_hold(obj) is not None
 
     def make_form(self, request: HttpRequest, obj: Deployment) -> ConsoleForm:
-        return Verb.make_form(self, request, obj)
+        return Action.make_form(self, request, obj)
 
     def notes(self, obj: Deployment) -> tuple[str, ...]:
         hold = current_hold(obj)
@@ -258,14 +254,14 @@ class AcknowledgeHold(OperatingVerb):
         point = POINTS[hold.phase]
         return (f"The {hold.fleet} fleet is held; then {point.follows}.",)
 
-    def act(self, user: User, obj: Deployment, given: dict[str, Any]) -> str:
+    def execute(self, user: User, obj: Deployment, given: dict[str, Any]) -> str:
         operate.acknowledge_hold(
             actor=user, deployment_id=obj.pk, comment=given["comment"]
         )
         return f"{obj} goes on."
 
 
-class RetryFailed(OperatingVerb):
+class RetryFailed(OperatingAction):
     name = "retry-failed"
     label = "Retry failed"
     icon = "replay"
@@ -282,7 +278,7 @@ class RetryFailed(OperatingVerb):
         return sweeps.retriable(obj).count()
 
     def make_form(self, request: HttpRequest, obj: Deployment) -> ConsoleForm:
-        return Verb.make_form(self, request, obj)
+        return Action.make_form(self, request, obj)
 
     def notes(self, obj: Deployment) -> tuple[str, ...]:
         again = (
@@ -299,12 +295,12 @@ class RetryFailed(OperatingVerb):
         )
         return again, left_out
 
-    def act(self, user: User, obj: Deployment, given: dict[str, Any]) -> str:
+    def execute(self, user: User, obj: Deployment, given: dict[str, Any]) -> str:
         operate.retry_failed(actor=user, deployment_id=obj.pk, reason=given["reason"])
         return f"What failed in {obj} is tried again."
 
 
-class Cancel(OperatingVerb):
+class Cancel(OperatingAction):
     name = "cancel"
     label = "Cancel"
     icon = "block"
@@ -325,14 +321,14 @@ class Cancel(OperatingVerb):
             ),
         )
 
-    def act(self, user: User, obj: Deployment, given: dict[str, Any]) -> str:
+    def execute(self, user: User, obj: Deployment, given: dict[str, Any]) -> str:
         operate.cancel_deployment(
             actor=user, deployment_id=obj.pk, reason=given["reason"]
         )
         return f"{obj} is being cancelled: devices that are installing will finish."
 
 
-class RollBack(OperatingVerb):
+class RollBack(OperatingAction):
     name = "rollback"
     label = "Roll back"
     icon = "undo"
@@ -353,7 +349,7 @@ class RollBack(OperatingVerb):
             (f"{_not_started(status_counts(obj))} and never will be."),
         )
 
-    def act(self, user: User, obj: Deployment, given: dict[str, Any]) -> str:
+    def execute(self, user: User, obj: Deployment, given: dict[str, Any]) -> str:
         operate.rollback_deployment(
             actor=user, deployment_id=obj.pk, reason=given["reason"]
         )
@@ -405,7 +401,7 @@ class PartForm(ReasonForm):
         return cleaned
 
 
-class RollBackPart(OperatingVerb):
+class RollBackPart(OperatingAction):
     """Sends a stage, a region or devices back while the deployment goes on."""
 
     name = "rollback-part"
@@ -439,7 +435,7 @@ class RollBackPart(OperatingVerb):
             ),
         )
 
-    def act(self, user: User, obj: Deployment, given: dict[str, Any]) -> str:
+    def execute(self, user: User, obj: Deployment, given: dict[str, Any]) -> str:
         operate.rollback_deployment(
             actor=user,
             deployment_id=obj.pk,
@@ -449,7 +445,7 @@ class RollBackPart(OperatingVerb):
         return f"A part of {obj} goes back."
 
 
-class Release(Verb):
+class Release(Action):
     name = "release"
     label = "Release"
     icon = "lock_open"
@@ -467,7 +463,7 @@ class Release(Verb):
             ),
         )
 
-    def act(self, user: User, obj: Quarantine, given: dict[str, Any]) -> str:
+    def execute(self, user: User, obj: Quarantine, given: dict[str, Any]) -> str:
         release_quarantine(
             actor=user,
             device_id=obj.device.device_id,
@@ -479,7 +475,7 @@ class Release(Verb):
 
 @admin.register(Quarantine)
 class QuarantineAdmin(ConsoleAdmin):
-    verbs = (Release,)
+    console_actions = (Release,)
     list_display = ("on_device", "image", "failures", "last_code", "since")
     search_fields = ("device__device_id", "firmware__version")
     search_help_text = "Device or version"
@@ -620,7 +616,7 @@ class DeploymentAdmin(ConsoleAdmin):
         "Nothing was deployed yet.",
         "Launch approved firmware, and its page shows how far the devices are.",
     )
-    verbs = (
+    console_actions = (
         Launch,
         ApproveStage,
         AcknowledgeHold,
@@ -665,7 +661,7 @@ class DeploymentAdmin(ConsoleAdmin):
 
     @display(description="Status", ordering="status")
     def state(self, deployment: Any) -> SafeString:
-        return deployment_pill(deployment, failed=failed_of(deployment.progress))
+        return deployment_badge(deployment, failed=failed_of(deployment.progress))
 
     @display(description="Stage")
     def stage(self, deployment: Deployment) -> str:
@@ -765,10 +761,10 @@ class DeploymentAdmin(ConsoleAdmin):
 
     def part_url(self, request: HttpRequest, obj: Deployment) -> str:
         """Return where a part is rolled back; empty where this person cannot."""
-        verb = RollBackPart()
-        if not verb.applies(obj) or verb.blocked(acting_person(request), obj):
+        action = RollBackPart()
+        if not action.applies(obj) or action.denial_reason(acting_person(request), obj):
             return ""
-        return self.verb_url(verb, obj)
+        return self.action_url(action, obj)
 
     def health_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Render the health, which is counted less often than the rest."""

@@ -71,26 +71,19 @@ from devices.services.certificates import MAX_PEM_CHARACTERS
 from firmware.model_field import offer_models
 from firmware.models import DeviceModel
 from hotswap.common.api.proxy import public_url
-from hotswap.common.console import (
+from hotswap.common.console.actions.base import Action, Button, link_button
+from hotswap.common.console.badges import (
     DONE,
     FAILED,
     MOVING,
     NOT_STARTED,
-    READING,
     WAITS,
-    Button,
-    CommentForm,
-    ConsoleAdmin,
-    ConsoleForm,
-    EmptyForm,
-    ReasonForm,
-    Verb,
-    acting_person,
-    age,
-    link_button,
-    pill,
-    span_in_words,
+    badge,
 )
+from hotswap.common.console.forms import CommentForm, ConsoleForm, EmptyForm, ReasonForm
+from hotswap.common.console.pages.base import ConsoleAdmin
+from hotswap.common.console.requests import READING, acting_person
+from hotswap.common.console.text import age, span_in_words
 from hotswap.common.errors import HotSwapError
 from hotswap.common.models import User
 from hotswap.common.roles import Role
@@ -105,31 +98,31 @@ NOT_REPORTED = "not reported"
 # So long the page of a device says that another board was heard in its name.
 SHOWN_DUPLICATE = timedelta(days=7)
 
-STATUS_LOOKS = {
+STATUS_BADGES = {
     DeviceStatus.ONLINE: (DONE, "wifi"),
     DeviceStatus.OFFLINE: (FAILED, "wifi_off"),
     DeviceStatus.NEVER_SEEN: (NOT_STARTED, "schedule"),
     DeviceStatus.REVOKED: (NOT_STARTED, "key_off"),
 }
-VERDICT_LOOKS = {
+VERDICT_BADGES = {
     "healthy": (DONE, "check"),
     "degraded": (WAITS, "warning"),
     "unhealthy": (FAILED, "error"),
     "unknown": (NOT_STARTED, "help"),
 }
-ORDER_LOOKS = {
+ORDER_BADGES = {
     "success": (DONE, "check"),
     "failed": (FAILED, "error"),
     "cancelled": (NOT_STARTED, "block"),
     "superseded": (NOT_STARTED, "block"),
 }
-KEY_LOOKS = {
+KEY_BADGES = {
     KeyStatus.VALID: (DONE, "key"),
     KeyStatus.EXPIRING: (WAITS, "schedule"),
     KeyStatus.EXPIRED: (FAILED, "key_off"),
     KeyStatus.NONE: (NOT_STARTED, "key_off"),
 }
-RUN_LOOKS = {
+RUN_BADGES = {
     RunKnowledge.REPORTED: (NOT_STARTED, "campaign"),
     RunKnowledge.PROVED: (DONE, "verified"),
     RunKnowledge.RETURNED: (WAITS, "undo"),
@@ -138,24 +131,24 @@ RUN_LOOKS = {
 LEVEL_TONES = {"INFO": NOT_STARTED, "WARNING": WAITS, "ERROR": FAILED}
 
 
-def device_pill(device: Device) -> SafeString:
+def device_badge(device: Device) -> SafeString:
     status = device.status_at(timezone.now())
-    tone, icon = STATUS_LOOKS[status]
-    return pill(status.label.capitalize(), tone, icon)
+    tone, icon = STATUS_BADGES[status]
+    return badge(status.label.capitalize(), tone, icon)
 
 
-def key_pill(device: Device, now: datetime) -> SafeString:
+def key_badge(device: Device, now: datetime) -> SafeString:
     """Show how the current key of a device stands, an alarm before all."""
     if device.alarm_at is not None:
-        return pill("alarm", FAILED, "gpp_maybe", "a retired key was used")
+        return badge("alarm", FAILED, "gpp_maybe", "a retired key was used")
     status = device.key_status_at(now)
-    tone, icon = KEY_LOOKS[status]
+    tone, icon = KEY_BADGES[status]
     ends = device.key_expires_at
     word = status.label
     if ends is not None and status in (KeyStatus.EXPIRING, KeyStatus.EXPIRED):
         days = span_in_words(abs((ends - now).total_seconds()))
         word = f"expires in {days}" if ends > now else f"expired {days} ago"
-    return pill(word, tone, icon, f"{ends:%Y-%m-%d %H:%M} UTC" if ends else "")
+    return badge(word, tone, icon, f"{ends:%Y-%m-%d %H:%M} UTC" if ends else "")
 
 
 def _key_look(key: DeviceKey, now: datetime) -> tuple[str, str, str]:
@@ -178,7 +171,7 @@ def _certificate_look(each: DeviceCertificate, now: datetime) -> tuple[str, str,
     return "valid", DONE, "verified_user"
 
 
-# --- Verbs of a device ---------------------------------
+# --- Actions of a device ---------------------------------
 
 
 class DeviceForm(KnowingForm):
@@ -193,7 +186,7 @@ class DeviceForm(KnowingForm):
         return cleaned
 
 
-class EditDevice(Verb):
+class EditDevice(Action):
     name = "edit"
     label = "Edit"
     icon = "edit"
@@ -203,7 +196,7 @@ class EditDevice(Verb):
         start = {"region": obj.region, "tags": obj.tags, "metadata": obj.metadata}
         return DeviceForm(request.POST or None, initial=start)
 
-    def act(self, user: User, obj: Device, given: dict[str, Any]) -> str:
+    def execute(self, user: User, obj: Device, given: dict[str, Any]) -> str:
         is_ticked = given.pop(TICK, False)
         registry.change_device(
             actor=user,
@@ -214,7 +207,7 @@ class EditDevice(Verb):
         return f"{obj} is changed."
 
 
-class DisableDevice(Verb):
+class DisableDevice(Action):
     name = "disable"
     label = "Disable"
     icon = "pause"
@@ -231,14 +224,14 @@ class DisableDevice(Verb):
             ),
         )
 
-    def act(self, user: User, obj: Device, given: dict[str, Any]) -> str:
+    def execute(self, user: User, obj: Device, given: dict[str, Any]) -> str:
         registry.change_device(
             actor=user, device_id=obj.device_id, changes={"enabled": False}
         )
         return f"{obj} is disabled for updates."
 
 
-class EnableDevice(Verb):
+class EnableDevice(Action):
     name = "enable"
     label = "Enable"
     icon = "play_arrow"
@@ -250,7 +243,7 @@ class EnableDevice(Verb):
     def notes(self, obj: Device) -> tuple[str, ...]:
         return ("New deployments take it in again.",)
 
-    def act(self, user: User, obj: Device, given: dict[str, Any]) -> str:
+    def execute(self, user: User, obj: Device, given: dict[str, Any]) -> str:
         registry.change_device(
             actor=user, device_id=obj.device_id, changes={"enabled": True}
         )
@@ -263,7 +256,7 @@ class RevokeForm(ReasonForm):
         self.fields["reason"].required = False
 
 
-class RevokeDevice(Verb):
+class RevokeDevice(Action):
     name = "revoke"
     label = "Revoke"
     icon = "key_off"
@@ -282,7 +275,7 @@ class RevokeDevice(Verb):
             ),
         )
 
-    def act(self, user: User, obj: Device, given: dict[str, Any]) -> str:
+    def execute(self, user: User, obj: Device, given: dict[str, Any]) -> str:
         registry.revoke_device(
             actor=user, device_id=obj.device_id, reason=given["reason"]
         )
@@ -298,7 +291,7 @@ class EraseForm(ConsoleForm):
     )
 
 
-class EraseDevice(Verb):
+class EraseDevice(Action):
     name = "erase"
     label = "Erase"
     icon = "delete_forever"
@@ -320,7 +313,7 @@ class EraseDevice(Verb):
             ),
         )
 
-    def act(self, user: User, obj: Device, given: dict[str, Any]) -> str:
+    def execute(self, user: User, obj: Device, given: dict[str, Any]) -> str:
         if given["typed"].strip() != obj.device_id:
             raise ValidationError(f"That is not the id of {obj.device_id}.")
         erasure.erase_device(actor=user, device_id=obj.device_id)
@@ -330,7 +323,7 @@ class EraseDevice(Verb):
         return admin.list_url()
 
 
-class AcknowledgeAlarm(Verb):
+class AcknowledgeAlarm(Action):
     name = "acknowledge"
     label = "Acknowledge alarm"
     icon = "notifications_off"
@@ -347,7 +340,7 @@ class AcknowledgeAlarm(Verb):
             ),
         )
 
-    def act(self, user: User, obj: Device, given: dict[str, Any]) -> str:
+    def execute(self, user: User, obj: Device, given: dict[str, Any]) -> str:
         registry.acknowledge_alarm(
             actor=user, device_id=obj.device_id, comment=given["comment"]
         )
@@ -364,7 +357,7 @@ class CertificateForm(ConsoleForm):
     )
 
 
-class AddCertificate(Verb):
+class AddCertificate(Action):
     name = "add-certificate"
     label = "Add certificate"
     icon = "verified_user"
@@ -373,7 +366,7 @@ class AddCertificate(Verb):
     def applies(self, obj: Device) -> bool:
         return settings.DEVICE_CERTIFICATES != "off" and obj.revoked_at is None
 
-    def act(self, user: User, obj: Device, given: dict[str, Any]) -> str:
+    def execute(self, user: User, obj: Device, given: dict[str, Any]) -> str:
         added = certificates.add_certificate(
             actor=user, device_id=obj.device_id, certificate=given["certificate"]
         )
@@ -390,7 +383,7 @@ class CertificateChoiceForm(ConsoleForm):
         ]
 
 
-class RemoveCertificate(Verb):
+class RemoveCertificate(Action):
     name = "remove-certificate"
     label = "Remove certificate"
     icon = "remove_moderator"
@@ -404,15 +397,15 @@ class RemoveCertificate(Verb):
     def make_form(self, request: HttpRequest, obj: Device) -> ConsoleForm:
         return CertificateChoiceForm(obj, request.POST or None)
 
-    def act(self, user: User, obj: Device, given: dict[str, Any]) -> str:
+    def execute(self, user: User, obj: Device, given: dict[str, Any]) -> str:
         certificates.remove_certificate(
             actor=user, device_id=obj.device_id, fingerprint=given["fingerprint"]
         )
         return f"The certificate of {obj} is removed."
 
 
-class KeyVerb(Verb):
-    """A verb whose answer is a key that can be read this once."""
+class KeyAction(Action):
+    """An action whose answer is a key that can be read this once."""
 
     def show_key(
         self, admin: ConsoleAdmin, request: HttpRequest, device: Device, key: str
@@ -469,7 +462,7 @@ class RegisterForm(ConsoleForm):
         return cleaned
 
 
-class RegisterDevice(KeyVerb):
+class RegisterDevice(KeyAction):
     name = "register"
     label = "Register device"
     icon = "add"
@@ -497,7 +490,7 @@ class RegisterDevice(KeyVerb):
         return self.show(admin, request, obj, form)
 
 
-class RotateKey(KeyVerb):
+class RotateKey(KeyAction):
     name = "new-key"
     label = "New key"
     icon = "key"
@@ -612,7 +605,7 @@ class DeviceAdmin(ConsoleAdmin):
         "No device is registered.",
         "Register one, import many, or let them enrol themselves with a token.",
     )
-    verbs = (
+    console_actions = (
         RegisterDevice,
         EditDevice,
         EnableDevice,
@@ -666,19 +659,19 @@ class DeviceAdmin(ConsoleAdmin):
         heard = getattr(device, "state", None)
         return format_html(
             '{} <span class="hs-hint">{}</span>',
-            device_pill(device),
+            device_badge(device),
             age(heard.last_seen_at) if heard else "",
         )
 
     @display(description="Updates")
     def takes_updates(self, device: Device) -> SafeString:
         if device.enabled:
-            return pill("enabled", DONE, "check")
-        return pill("disabled", NOT_STARTED, "pause")
+            return badge("enabled", DONE, "check")
+        return badge("disabled", NOT_STARTED, "pause")
 
     @display(description="Key")
     def key(self, device: Device) -> SafeString:
-        return key_pill(device, timezone.now())
+        return key_badge(device, timezone.now())
 
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
@@ -690,7 +683,7 @@ class DeviceAdmin(ConsoleAdmin):
             tone="plain",
             url=self.url("export_list") + (f"?{query}" if query else ""),
             name="export",
-            blocked="",
+            blocked_reason="",
             is_dialog=False,
         )
         buttons = self.buttons(acting_person(request), None)
@@ -749,7 +742,7 @@ class DeviceAdmin(ConsoleAdmin):
             reverse=True,
         )
         return {
-            "status": device_pill(obj),
+            "status": device_badge(obj),
             "state": state,
             "seen": age(state.last_seen_at, now) if state else "",
             "health": _health(state, now) if state else [],
@@ -761,8 +754,8 @@ class DeviceAdmin(ConsoleAdmin):
             "orders": [
                 {
                     "order": order,
-                    "pill": pill(
-                        order.status, *ORDER_LOOKS.get(order.status, (MOVING, "sync"))
+                    "badge": badge(
+                        order.status, *ORDER_BADGES.get(order.status, (MOVING, "sync"))
                     ),
                     "offered": age(order.offered_at, now),
                 }
@@ -780,20 +773,20 @@ class DeviceAdmin(ConsoleAdmin):
             ],
             "groups": groups_of(obj)[:SHOWN_MEMBERS],
             "revoked_for": revocation_reason(obj) if obj.revoked_at else "",
-            "key": key_pill(obj, now),
+            "key": key_badge(obj, now),
             "key_status": obj.key_status_at(now).value,
             "keys": [
-                (key, pill(*_key_look(key, now)))
+                (key, badge(*_key_look(key, now)))
                 for key in obj.keys.order_by("-pk")[:SHOWN_KEYS]
             ],
             "certificates": [
-                (each, pill(*_certificate_look(each, now)))
+                (each, badge(*_certificate_look(each, now)))
                 for each in obj.certificates.order_by("-pk")
             ],
             "runs": [
                 {
                     "run": run,
-                    "pill": pill(run.get_how_display(), *RUN_LOOKS[run.how]),
+                    "badge": badge(run.get_how_display(), *RUN_BADGES[run.how]),
                     "lasted": span_in_words(
                         ((run.until or now) - run.since).total_seconds()
                     ),
@@ -871,7 +864,7 @@ def _percent(value: float | None, *, scale: int = 1) -> str:
 def _health(state: Any, now: Any) -> list[tuple[str, Any]]:
     """Return what a device last said of its health, line by line."""
     if state.last_heartbeat_at is None:
-        return [("Verdict", pill("unknown", *VERDICT_LOOKS["unknown"]))]
+        return [("Verdict", badge("unknown", *VERDICT_BADGES["unknown"]))]
     verdict, reason = state.verdict, state.verdict_reason
     if state.online_until <= now:
         verdict, reason = "unknown", "it is offline"
@@ -882,7 +875,7 @@ def _health(state: Any, now: Any) -> list[tuple[str, Any]]:
             "Verdict",
             format_html(
                 '{} <span class="hs-hint">{} heartbeat {}</span>',
-                pill(verdict, *VERDICT_LOOKS[verdict]),
+                badge(verdict, *VERDICT_BADGES[verdict]),
                 f"{reason};" if reason else "",
                 age(state.last_heartbeat_at, now),
             ),
@@ -911,10 +904,10 @@ def _launch_button(user: User, **chosen: str) -> Button:
     return link_button(user, "Launch", "rocket_launch", url, Role.OPERATOR)
 
 
-def _group_pill(group: DeviceGroup) -> SafeString:
+def _group_badge(group: DeviceGroup) -> SafeString:
     if group.type == GroupType.DYNAMIC:
-        return pill("Dynamic", NOT_STARTED, "rule", "its rule says who is in it")
-    return pill("Static", NOT_STARTED, "list", "people say who is in it")
+        return badge("Dynamic", NOT_STARTED, "rule", "its rule says who is in it")
+    return badge("Static", NOT_STARTED, "list", "people say who is in it")
 
 
 @admin.register(DeviceGroup)
@@ -924,7 +917,7 @@ class DeviceGroupAdmin(ConsoleAdmin):
         "A group lists devices, or has a rule that finds them; a launch may name it.",
     )
     list_name = "Groups"
-    verbs = (
+    console_actions = (
         CreateDynamicGroup,
         CreateGroup,
         EditRule,
@@ -952,7 +945,7 @@ class DeviceGroupAdmin(ConsoleAdmin):
 
     @display(description="Type")
     def kind(self, group: DeviceGroup) -> SafeString:
-        return _group_pill(group)
+        return _group_badge(group)
 
     @display(description="Whom it means")
     def meaning(self, group: DeviceGroup) -> str:
@@ -971,11 +964,11 @@ class DeviceGroupAdmin(ConsoleAdmin):
         members = devices_of(obj).select_related("model", "state").order_by("device_id")
         rule = rule_of(obj)
         return {
-            "status": _group_pill(obj),
+            "status": _group_badge(obj),
             "rule": rule.in_words() if rule else "",
             "count": count_members([obj])[obj.pk],
             "members": [
-                {"device": device, "pill": device_pill(device)}
+                {"device": device, "badge": device_badge(device)}
                 for device in members[:SHOWN_MEMBERS]
             ],
             "shown": SHOWN_MEMBERS,

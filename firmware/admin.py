@@ -40,32 +40,24 @@ from firmware.services import registry
 from firmware.services.registry import UploadOutcome
 from firmware.storage import StagedImage
 from firmware.versions import VersionScheme
-from hotswap.common.console import (
-    DONE,
-    FAILED,
-    NOT_STARTED,
-    WAITS,
-    Button,
+from hotswap.common.console.actions.base import Action, Button, link_button
+from hotswap.common.console.badges import DONE, FAILED, NOT_STARTED, WAITS, badge
+from hotswap.common.console.forms import (
     CommentForm,
-    ConsoleAdmin,
     ConsoleForm,
     EmptyForm,
     ReasonForm,
-    Verb,
-    acting_person,
-    age,
     error_lines,
-    go_to,
-    in_bytes,
-    link_button,
-    pill,
 )
+from hotswap.common.console.pages.base import ConsoleAdmin
+from hotswap.common.console.requests import acting_person, go_to
+from hotswap.common.console.text import age, in_bytes
 from hotswap.common.errors import HotSwapError
 from hotswap.common.models import User
 from hotswap.common.roles import Role
 from hotswap.common.words import counted
 
-FIRMWARE_LOOKS = {
+FIRMWARE_BADGES = {
     FirmwareStatus.DRAFT: (WAITS, "pending_actions"),
     FirmwareStatus.APPROVED: (DONE, "check"),
     FirmwareStatus.REJECTED: (FAILED, "close"),
@@ -84,14 +76,14 @@ SAID_OF_UPLOADS = {
 }
 
 
-def firmware_pill(firmware: Firmware) -> SafeString:
-    tone, icon = FIRMWARE_LOOKS[FirmwareStatus(firmware.status)]
-    return pill(firmware.status, tone, icon)
+def firmware_badge(firmware: Firmware) -> SafeString:
+    tone, icon = FIRMWARE_BADGES[FirmwareStatus(firmware.status)]
+    return badge(firmware.status, tone, icon)
 
 
-def incidents_pill(incidents: object) -> SafeString:
+def incidents_badge(incidents: object) -> SafeString:
     """Show what went wrong with a firmware: `rolled back twice, 0 of 31 proved`."""
-    shown = pill(str(incidents), FAILED, "history")
+    shown = badge(str(incidents), FAILED, "history")
     return format_html('<span class="hs-wraps">{}</span>', shown)
 
 
@@ -107,7 +99,7 @@ def _of_model(firmware: Firmware) -> str:
     )
 
 
-class ApproveFirmware(Verb):
+class ApproveFirmware(Action):
     name = "approve"
     label = "Approve"
     icon = "check"
@@ -118,7 +110,7 @@ class ApproveFirmware(Verb):
     def applies(self, obj: Firmware) -> bool:
         return obj.status == FirmwareStatus.DRAFT
 
-    def obstacle(self, user: User, obj: Firmware) -> str:
+    def blocked_reason(self, user: User, obj: Firmware) -> str:
         if obj.damaged_at is not None:
             return "the stored image is damaged"
         if settings.FOUR_EYES and obj.uploaded_by_id == user.pk:
@@ -135,14 +127,14 @@ class ApproveFirmware(Verb):
             ),
         )
 
-    def act(self, user: User, obj: Firmware, given: dict[str, Any]) -> str:
+    def execute(self, user: User, obj: Firmware, given: dict[str, Any]) -> str:
         registry.approve_firmware(
             actor=user, firmware_id=obj.pk, comment=given["comment"]
         )
         return f"{obj} is approved: it can be deployed."
 
 
-class RejectFirmware(Verb):
+class RejectFirmware(Action):
     name = "reject"
     label = "Reject"
     icon = "close"
@@ -158,7 +150,7 @@ class RejectFirmware(Verb):
             "Rejecting is final: a corrected image needs a new version.",
         )
 
-    def act(self, user: User, obj: Firmware, given: dict[str, Any]) -> str:
+    def execute(self, user: User, obj: Firmware, given: dict[str, Any]) -> str:
         registry.reject_firmware(
             actor=user, firmware_id=obj.pk, comment=given["reason"]
         )
@@ -173,7 +165,7 @@ class DeprecateForm(ReasonForm):
     )
 
 
-class DeprecateFirmware(Verb):
+class DeprecateFirmware(Action):
     name = "deprecate"
     label = "Deprecate"
     icon = "inventory_2"
@@ -195,7 +187,7 @@ class DeprecateFirmware(Verb):
             ),
         )
 
-    def act(self, user: User, obj: Firmware, given: dict[str, Any]) -> str:
+    def execute(self, user: User, obj: Firmware, given: dict[str, Any]) -> str:
         _, cancelled = registry.deprecate_firmware(
             actor=user,
             firmware_id=obj.pk,
@@ -211,7 +203,7 @@ class DeprecateFirmware(Verb):
         return f"{obj} is deprecated."
 
 
-class ReinstateFirmware(Verb):
+class ReinstateFirmware(Action):
     name = "reinstate"
     label = "Reinstate"
     icon = "settings_backup_restore"
@@ -220,7 +212,7 @@ class ReinstateFirmware(Verb):
     def applies(self, obj: Firmware) -> bool:
         return obj.status == FirmwareStatus.DEPRECATED
 
-    def obstacle(self, user: User, obj: Firmware) -> str:
+    def blocked_reason(self, user: User, obj: Firmware) -> str:
         if obj.damaged_at is not None:
             return "the stored image is damaged"
         if obj.signature_revoked_at is not None:
@@ -238,14 +230,14 @@ class ReinstateFirmware(Verb):
             ),
         )
 
-    def act(self, user: User, obj: Firmware, given: dict[str, Any]) -> str:
+    def execute(self, user: User, obj: Firmware, given: dict[str, Any]) -> str:
         registry.reinstate_firmware(
             actor=user, firmware_id=obj.pk, reason=given["reason"]
         )
         return f"{obj} is approved again: it can be deployed."
 
 
-class DeleteFirmware(Verb):
+class DeleteFirmware(Action):
     name = "delete"
     label = "Delete"
     icon = "delete"
@@ -265,7 +257,7 @@ class DeleteFirmware(Verb):
             ),
         )
 
-    def act(self, user: User, obj: Firmware, given: dict[str, Any]) -> str:
+    def execute(self, user: User, obj: Firmware, given: dict[str, Any]) -> str:
         registry.delete_firmware(actor=user, firmware_id=obj.pk)
         return f"{obj} is deleted."
 
@@ -284,7 +276,7 @@ def use_in_words(use: FirmwareUse) -> tuple[str, ...]:
     )
 
 
-class CheckFirmware(Verb):
+class CheckFirmware(Action):
     name = "verify"
     label = "Check the stored image"
     icon = "fact_check"
@@ -299,7 +291,7 @@ class CheckFirmware(Verb):
             ),
         )
 
-    def act(self, user: User, obj: Firmware, given: dict[str, Any]) -> str:
+    def execute(self, user: User, obj: Firmware, given: dict[str, Any]) -> str:
         checked = registry.verify_firmware(actor=user, firmware_id=obj.pk)
         if checked.damaged_at is None:
             return f"The stored image of {obj} is whole."
@@ -358,7 +350,7 @@ class UploadForm(ConsoleForm):
         self.fields["file"].widget.attrs["data-max-bytes"] = settings.FIRMWARE_MAX_BYTES
 
 
-class UploadFirmware(Verb):
+class UploadFirmware(Action):
     """Take an image as the API does: hashed and encrypted while it arrives.
 
     The check against forged requests reads the form, and so would store the image in a
@@ -501,7 +493,7 @@ class FirmwareAdmin(ConsoleAdmin):
         "There is no firmware.",
         "Upload an image: it is a draft until another Admin approves it.",
     )
-    verbs = (
+    console_actions = (
         UploadFirmware,
         ApproveFirmware,
         RejectFirmware,
@@ -543,20 +535,20 @@ class FirmwareAdmin(ConsoleAdmin):
         if firmware.incidents is None:
             return self.own_state(firmware)
         return format_html(
-            "{} {}", self.own_state(firmware), incidents_pill(firmware.incidents)
+            "{} {}", self.own_state(firmware), incidents_badge(firmware.incidents)
         )
 
     @staticmethod
     def own_state(firmware: Firmware) -> SafeString:
         if firmware.damaged_at is None and firmware.signature_revoked_at is not None:
-            held = pill("Held back", FAILED, "block", "its signing key was revoked")
-            return format_html("{} {}", firmware_pill(firmware), held)
+            held = badge("Held back", FAILED, "block", "its signing key was revoked")
+            return format_html("{} {}", firmware_badge(firmware), held)
         if firmware.damaged_at is None:
-            return firmware_pill(firmware)
+            return firmware_badge(firmware)
         return format_html(
             '{} {} <span class="hs-hint">{}</span>',
-            firmware_pill(firmware),
-            pill("Damaged", FAILED, "broken_image", firmware.damage),
+            firmware_badge(firmware),
+            badge("Damaged", FAILED, "broken_image", firmware.damage),
             "restore it or upload a new version",
         )
 
@@ -595,7 +587,7 @@ class FirmwareAdmin(ConsoleAdmin):
             "signing_key_url": reverse(
                 "admin:firmware_signingkey_change", args=[key.pk]
             ),
-            "status": firmware_pill(obj),
+            "status": firmware_badge(obj),
             "of_model": _of_model(obj),
             "size": f"{in_bytes(obj.size)} ({obj.size:,} bytes)",
             "what_to_do": WHAT_TO_DO_ABOUT_DAMAGE,
@@ -651,7 +643,7 @@ class DeviceModelChangesForm(ConsoleForm):
         return cleaned
 
 
-class CreateDeviceModel(Verb):
+class CreateDeviceModel(Action):
     name = "create"
     label = "Add device model"
     icon = "add"
@@ -660,7 +652,7 @@ class CreateDeviceModel(Verb):
     is_of_list = True
     form_class = DeviceModelForm
 
-    def act(self, user: User, obj: Any, given: dict[str, Any]) -> str:
+    def execute(self, user: User, obj: Any, given: dict[str, Any]) -> str:
         model = registry.create_device_model(
             actor=user,
             name=given["name"],
@@ -671,7 +663,7 @@ class CreateDeviceModel(Verb):
         return f"The device model {model} is in the catalogue."
 
 
-class ChangeDeviceModel(Verb):
+class ChangeDeviceModel(Action):
     name = "edit"
     label = "Edit"
     icon = "edit"
@@ -694,7 +686,7 @@ class ChangeDeviceModel(Verb):
             ),
         )
 
-    def act(self, user: User, obj: DeviceModel, given: dict[str, Any]) -> str:
+    def execute(self, user: User, obj: DeviceModel, given: dict[str, Any]) -> str:
         model = registry.change_device_model(
             actor=user,
             model_id=obj.pk,
@@ -713,7 +705,7 @@ class DeviceModelAdmin(ConsoleAdmin):
         "There is no device model.",
         "Add one first: devices and images of firmware are of a model.",
     )
-    verbs = (CreateDeviceModel, ChangeDeviceModel)
+    console_actions = (CreateDeviceModel, ChangeDeviceModel)
     page_template = "console/device_model.html"
     list_display = (
         *("name", "description", "versions", "version_scheme", "secure_boot"),
@@ -733,8 +725,8 @@ class DeviceModelAdmin(ConsoleAdmin):
     @display(description="Secure boot")
     def secure_boot(self, model: DeviceModel) -> SafeString:
         if model.requires_secure_boot:
-            return pill("required", WAITS, "verified_user")
-        return pill("not required", NOT_STARTED, "shield")
+            return badge("required", WAITS, "verified_user")
+        return badge("not required", NOT_STARTED, "shield")
 
     @display(description="Added")
     def since(self, model: DeviceModel) -> SafeString:

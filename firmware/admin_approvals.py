@@ -14,15 +14,9 @@ from unfold.decorators import display
 from firmware.choices import FirmwareStatus
 from firmware.models import ApprovalRequest, Firmware
 from firmware.selectors import name_actors
-from hotswap.common.console import (
-    DONE,
-    FAILED,
-    WAITS,
-    ConsoleAdmin,
-    age,
-    in_bytes,
-    pill,
-)
+from hotswap.common.console.badges import DONE, FAILED, WAITS, badge
+from hotswap.common.console.pages.base import ConsoleAdmin
+from hotswap.common.console.text import age, in_bytes
 from hotswap.common.models import AuditEvent
 
 DECISIONS = {
@@ -138,10 +132,10 @@ class ApprovalAdmin(ConsoleAdmin):
     @display(description="Decision")
     def decision(self, row: Any) -> SafeString:
         if row.decided is None:
-            return pill("Waiting", WAITS, "pending_actions")
+            return badge("Waiting", WAITS, "pending_actions")
         return format_html(
             "<span>{} {}, {} {}</span>",
-            pill(*DECISIONS[row.decided.verb]),
+            badge(*DECISIONS[row.decided.verb]),
             row.decided.actor_name or "a person since erased",
             age(row.decided.at),
             row.decided.details.get("comment", ""),

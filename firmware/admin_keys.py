@@ -15,25 +15,23 @@ from unfold.decorators import display
 from firmware.choices import KeyStatus
 from firmware.models import Firmware, ImageSignature, SigningKey, StorageKey
 from firmware.services import rings
-from hotswap.common.console import (
+from hotswap.common.console.actions.base import Action
+from hotswap.common.console.badges import (
     DONE,
     FAILED,
     MOVING,
     NOT_STARTED,
     WAITS,
-    ConsoleAdmin,
-    ConsoleForm,
-    EmptyForm,
-    ReasonForm,
-    Verb,
-    age,
-    pill,
+    badge,
 )
+from hotswap.common.console.forms import ConsoleForm, EmptyForm, ReasonForm
+from hotswap.common.console.pages.base import ConsoleAdmin
+from hotswap.common.console.text import age
 from hotswap.common.models import User
 from hotswap.common.roles import Role
 from hotswap.common.words import counted
 
-KEY_LOOKS = {
+KEY_BADGES = {
     KeyStatus.NEXT: (WAITS, "schedule"),
     KeyStatus.ACTIVE: (DONE, "check"),
     KeyStatus.RETIRING: (MOVING, "hourglass_bottom"),
@@ -44,9 +42,9 @@ KEY_LOOKS = {
 SIGNING_TIME = timedelta(seconds=15)
 
 
-def key_pill(key: SigningKey | StorageKey) -> SafeString:
-    tone, icon = KEY_LOOKS[KeyStatus(key.status)]
-    return pill(key.status, tone, icon)
+def key_badge(key: SigningKey | StorageKey) -> SafeString:
+    tone, icon = KEY_BADGES[KeyStatus(key.status)]
+    return badge(key.status, tone, icon)
 
 
 def _signed_again(done: rings.SignedAgain) -> str:
@@ -64,7 +62,7 @@ def _signed_again(done: rings.SignedAgain) -> str:
 # --- Signing keys ------------------------------------------------------------------
 
 
-class CreateSigningKey(Verb):
+class CreateSigningKey(Action):
     name = "create"
     label = "Publish next key"
     icon = "key"
@@ -72,7 +70,7 @@ class CreateSigningKey(Verb):
     is_of_list = True
     form_class = EmptyForm
 
-    def obstacle(self, user: User, obj: Any) -> str:
+    def blocked_reason(self, user: User, obj: Any) -> str:
         known = SigningKey.objects.filter(status=KeyStatus.NEXT).first()
         return f"{known} is published as the next key already" if known else ""
 
@@ -84,7 +82,7 @@ class CreateSigningKey(Verb):
             ),
         )
 
-    def act(self, user: User, obj: Any, given: dict[str, Any]) -> str:
+    def execute(self, user: User, obj: Any, given: dict[str, Any]) -> str:
         key = rings.create_signing_key(actor=user)
         return f"{key} is published: pin it on the devices, then rotate."
 
@@ -98,7 +96,7 @@ class OverlapForm(ConsoleForm):
     )
 
 
-class RotateSigningKeys(Verb):
+class RotateSigningKeys(Action):
     name = "rotate"
     label = "Rotate"
     icon = "autorenew"
@@ -133,14 +131,14 @@ class RotateSigningKeys(Verb):
             ),
         )
 
-    def act(self, user: User, obj: Any, given: dict[str, Any]) -> str:
+    def execute(self, user: User, obj: Any, given: dict[str, Any]) -> str:
         key = rings.rotate_signing_key(
             actor=user, overlap=timedelta(days=given["overlap"])
         )
         return f"{key} signs now."
 
 
-class SignHeldBack(Verb):
+class SignHeldBack(Action):
     name = "sign-again"
     label = "Sign held images again"
     icon = "draw"
@@ -148,7 +146,7 @@ class SignHeldBack(Verb):
     is_of_list = True
     form_class = EmptyForm
 
-    def obstacle(self, user: User, obj: Any) -> str:
+    def blocked_reason(self, user: User, obj: Any) -> str:
         return "" if rings.images_held_back().exists() else "no image is held back"
 
     def notes(self, obj: Any) -> tuple[str, ...]:
@@ -164,11 +162,11 @@ class SignHeldBack(Verb):
             ),
         )
 
-    def act(self, user: User, obj: Any, given: dict[str, Any]) -> str:
+    def execute(self, user: User, obj: Any, given: dict[str, Any]) -> str:
         return _signed_again(rings.sign_held_back(actor=user, within=SIGNING_TIME))
 
 
-class RetireSigningKey(Verb):
+class RetireSigningKey(Action):
     name = "retire"
     label = "Retire"
     icon = "inventory_2"
@@ -179,7 +177,7 @@ class RetireSigningKey(Verb):
     def applies(self, obj: SigningKey) -> bool:
         return obj.status not in (KeyStatus.RETIRED, KeyStatus.REVOKED)
 
-    def obstacle(self, user: User, obj: SigningKey) -> str:
+    def blocked_reason(self, user: User, obj: SigningKey) -> str:
         is_active = obj.status == KeyStatus.ACTIVE
         return "it signs: rotate the ring first" if is_active else ""
 
@@ -192,7 +190,7 @@ class RetireSigningKey(Verb):
             "Devices that have pinned it alone accept no update any more.",
         )
 
-    def act(self, user: User, obj: SigningKey, given: dict[str, Any]) -> str:
+    def execute(self, user: User, obj: SigningKey, given: dict[str, Any]) -> str:
         rings.retire_signing_key(actor=user, key_id=obj.key_id)
         return f"{obj} is retired."
 
@@ -207,7 +205,7 @@ class RevokeForm(ReasonForm):
     field_order = ("key_id", "reason", "sign_again")
 
 
-class RevokeSigningKey(Verb):
+class RevokeSigningKey(Action):
     name = "revoke"
     label = "Revoke"
     icon = "block"
@@ -218,7 +216,7 @@ class RevokeSigningKey(Verb):
     def applies(self, obj: SigningKey) -> bool:
         return obj.status != KeyStatus.REVOKED
 
-    def obstacle(self, user: User, obj: SigningKey) -> str:
+    def blocked_reason(self, user: User, obj: SigningKey) -> str:
         if obj.status != KeyStatus.ACTIVE:
             return ""
         has_next = SigningKey.objects.filter(status=KeyStatus.NEXT).exists()
@@ -241,7 +239,7 @@ class RevokeSigningKey(Verb):
             fate,
         )
 
-    def act(self, user: User, obj: SigningKey, given: dict[str, Any]) -> str:
+    def execute(self, user: User, obj: SigningKey, given: dict[str, Any]) -> str:
         done = rings.revoke_signing_key(
             actor=user, key_id=obj.key_id, reason=given["reason"]
         )
@@ -271,7 +269,7 @@ class SigningKeyAdmin(ConsoleAdmin):
         "There is no signing key.",
         "The server makes one when it starts.",
     )
-    verbs = (
+    console_actions = (
         *(CreateSigningKey, RotateSigningKeys, SignHeldBack),
         *(RetireSigningKey, RevokeSigningKey),
     )
@@ -288,7 +286,7 @@ class SigningKeyAdmin(ConsoleAdmin):
 
     @display(description="Status")
     def state(self, key: SigningKey) -> SafeString:
-        return key_pill(key)
+        return key_badge(key)
 
     @display(description="Images signed")
     def signed(self, key: Any) -> str:
@@ -304,7 +302,7 @@ class SigningKeyAdmin(ConsoleAdmin):
 
     def page_context(self, request: HttpRequest, obj: SigningKey) -> dict[str, Any]:
         return {
-            "status": key_pill(obj),
+            "status": key_badge(obj),
             "images": _images_signed_by(obj),
             "made": age(obj.created_at),
             "not_after": age(obj.not_after),
@@ -321,7 +319,7 @@ def _images_signed_by(key: SigningKey) -> int:
 # --- Storage keys ------------------------------------------------------------------
 
 
-class RotateStorageKeys(Verb):
+class RotateStorageKeys(Action):
     name = "rotate"
     label = "Rotate"
     icon = "autorenew"
@@ -345,11 +343,11 @@ class RotateStorageKeys(Verb):
             ),
         )
 
-    def act(self, user: User, obj: Any, given: dict[str, Any]) -> str:
+    def execute(self, user: User, obj: Any, given: dict[str, Any]) -> str:
         return f"{rings.rotate_storage_key(actor=user)} wraps what is stored now."
 
 
-class DeleteStorageKey(Verb):
+class DeleteStorageKey(Action):
     name = "remove"
     label = "Delete"
     icon = "delete"
@@ -357,13 +355,13 @@ class DeleteStorageKey(Verb):
     role = Role.ADMIN
     form_class = EmptyForm
 
-    def obstacle(self, user: User, obj: StorageKey) -> str:
+    def blocked_reason(self, user: User, obj: StorageKey) -> str:
         return "" if obj.status == KeyStatus.RETIRED else f"it is {obj.status}"
 
     def notes(self, obj: StorageKey) -> tuple[str, ...]:
         return ("No image is wrapped by it any more. This cannot be undone.",)
 
-    def act(self, user: User, obj: StorageKey, given: dict[str, Any]) -> str:
+    def execute(self, user: User, obj: StorageKey, given: dict[str, Any]) -> str:
         rings.delete_storage_key(actor=user, key_id=obj.key_id)
         return f"{obj} is deleted."
 
@@ -377,7 +375,7 @@ class StorageKeyAdmin(ConsoleAdmin):
         "There is no storage key.",
         "The server makes one when it starts.",
     )
-    verbs = (RotateStorageKeys, DeleteStorageKey)
+    console_actions = (RotateStorageKeys, DeleteStorageKey)
     page_template = "console/storage_key.html"
     list_display = ("key_id", "state", "wrapped", "since")
     ordering = ("-created_at",)
@@ -387,7 +385,7 @@ class StorageKeyAdmin(ConsoleAdmin):
 
     @display(description="Status")
     def state(self, key: StorageKey) -> SafeString:
-        return key_pill(key)
+        return key_badge(key)
 
     @display(description="Images wrapped")
     def wrapped(self, key: Any) -> str:
@@ -399,7 +397,7 @@ class StorageKeyAdmin(ConsoleAdmin):
 
     def page_context(self, request: HttpRequest, obj: Any) -> dict[str, Any]:
         return {
-            "status": key_pill(obj),
+            "status": key_badge(obj),
             "images": obj.images,
             "made": age(obj.created_at),
         }

@@ -6,7 +6,7 @@ from django.utils import timezone
 
 from deployments.models import Deployment
 from deployments.reads.metrics import deployment_health, running_versions
-from hotswap.common.console import age
+from hotswap.common.console.text import age
 from hotswap.common.words import counted
 
 SHOWN_ANOMALIES = 50
@@ -15,7 +15,7 @@ SHOWN_VERSIONS = 3
 MANY_DEVICES = 1000
 POLL_SECONDS, POLL_SECONDS_OF_MANY = 4, 10
 
-MEASURE_LOOKS = {
+MEASURE_BADGES = {
     "cpuUsage": ("CPU", "%", 1),
     "memoryUsage": ("Memory", "%", 1),
     "errorRate": ("Error rate", "%", 100),
@@ -65,14 +65,14 @@ def health_context(
 
 
 def _shown(name: str, value: float | None, sign: str = "") -> str:
-    _, unit, scale = MEASURE_LOOKS[name]
+    _, unit, scale = MEASURE_BADGES[name]
     return "–" if value is None else f"{value * scale:{sign}.1f} {unit}"
 
 
 def _distance(found: dict[str, Any]) -> str:
     name = found["measure"]
     return (
-        f"{MEASURE_LOOKS[name][0]} {_shown(name, found['value'])}, "
+        f"{MEASURE_BADGES[name][0]} {_shown(name, found['value'])}, "
         f"{found['direction']} its usual {_shown(name, found['usual'])} "
         f"({found['confidence']} confidence, "
         f"{counted(found['baselineSamples'], 'report')})"
@@ -82,7 +82,7 @@ def _distance(found: dict[str, Any]) -> str:
 def _measure(name: str, values: dict[str, Any]) -> dict[str, Any]:
     usual = values["baseline"]
     return {
-        "name": MEASURE_LOOKS[name][0],
+        "name": MEASURE_BADGES[name][0],
         "devices": values["devices"],
         "mean": _shown(name, values["mean"]),
         "median": _shown(name, values["p50"]),

@@ -45,16 +45,11 @@ from devices.models import DeviceGroup
 from firmware.models import Firmware
 from firmware.selectors import FirmwareIncidents, firmware_incidents
 from hotswap.common.api.etags import etag_of
-from hotswap.common.console import (
-    READING,
-    ConsoleAdmin,
-    ConsoleForm,
-    Verb,
-    acting_person,
-    age,
-    go_to,
-    span_in_words,
-)
+from hotswap.common.console.actions.base import Action
+from hotswap.common.console.forms import ConsoleForm
+from hotswap.common.console.pages.base import ConsoleAdmin
+from hotswap.common.console.requests import READING, acting_person, go_to
+from hotswap.common.console.text import age, span_in_words
 from hotswap.common.errors import HotSwapError
 
 TYPED_ABOVE = 100
@@ -603,7 +598,7 @@ def _fingerprint(form: LaunchForm, preview: dict[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-class Launch(Verb):
+class Launch(Action):
     name = "launch"
     label = "Launch"
     icon = "rocket_launch"

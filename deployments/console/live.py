@@ -17,16 +17,16 @@ from deployments.choices import (
 )
 from deployments.console.health import poll_seconds
 from deployments.console.words import (
-    DEPLOYMENT_LOOKS,
+    DEPLOYMENT_BADGES,
     GONE_WRONG,
-    LEVEL_LOOKS,
+    LEVEL_BADGES,
     RETURNING,
-    TARGET_LOOKS,
-    deployment_pill,
+    TARGET_BADGES,
+    deployment_badge,
     failed_of,
     is_over,
-    look_pill,
-    stage_pill,
+    stage_badge,
+    status_badge,
 )
 from deployments.models import Deployment, Hold, Target
 from deployments.reads.devices import target_rows
@@ -36,15 +36,8 @@ from deployments.services.fleets import current_hold
 from deployments.services.rollbacks import UNCONFIRMED
 from deployments.strategies.holds import POINTS
 from hotswap.common.api.serializers import camelize
-from hotswap.common.console import (
-    DONE,
-    FAILED,
-    MOVING,
-    NOT_STARTED,
-    WAITS,
-    age,
-    span_in_words,
-)
+from hotswap.common.console.badges import DONE, FAILED, MOVING, NOT_STARTED, WAITS
+from hotswap.common.console.text import age, span_in_words
 from hotswap.common.words import counted
 
 HTMX_STOP_POLLING = 286
@@ -93,7 +86,7 @@ def live_context(deployment: Deployment) -> dict[str, Any]:
         progress[camelize(each)] for each in (*IN_FLIGHT, T.PENDING, T.ROLLING_BACK)
     )
     return {
-        "pill": deployment_pill(deployment, failed=failed_of(progress)),
+        "badge": deployment_badge(deployment, failed=failed_of(progress)),
         "live": status,
         "is_over": over,
         "watched_until": deployment.watching_until,
@@ -106,8 +99,11 @@ def live_context(deployment: Deployment) -> dict[str, Any]:
         "percent": int(100 * settled / progress["total"]) if progress["total"] else 0,
         "segments": segments_of(progress),
         "counts": [
-            {"pill": look_pill(TARGET_LOOKS, each), "number": progress[camelize(each)]}
-            for each in TARGET_LOOKS
+            {
+                "badge": status_badge(TARGET_BADGES, each),
+                "number": progress[camelize(each)],
+            }
+            for each in TARGET_BADGES
             if progress[camelize(each)]
         ],
         "stages": [
@@ -137,7 +133,7 @@ def live_context(deployment: Deployment) -> dict[str, Any]:
         "events": [
             {
                 "event": event,
-                "look": LEVEL_LOOKS[event.level],
+                "look": LEVEL_BADGES[event.level],
                 "age": span_in_words((now - event.at).total_seconds()),
             }
             for event in deployment.events.select_related("device").order_by("-id")[
@@ -145,7 +141,7 @@ def live_context(deployment: Deployment) -> dict[str, Any]:
             ]
         ],
         "rows": [
-            row | {"pill": look_pill(TARGET_LOOKS, row["status"])}
+            row | {"badge": status_badge(TARGET_BADGES, row["status"])}
             for row in _first_rows(deployment, now)
         ],
         "shown_devices": SHOWN_DEVICES,
@@ -188,7 +184,7 @@ def _stage(
         tone = WAITS
     return {
         **stage,
-        "pill": stage_pill(stage["status"], is_over=is_over),
+        "badge": stage_badge(stage["status"], is_over=is_over),
         "segments": segments_of(stage),
         "actual": None if actual is None else f"{actual:.1f}",
         "threshold": f"{threshold:g}",
@@ -325,7 +321,7 @@ def _hold_banner(hold: Hold, now: datetime) -> dict[str, str]:
 
 def _summary(deployment: Deployment, status: dict[str, Any], settled: int) -> str:
     """Say it in one sentence for those who listen; changes only with the facts."""
-    looks = DEPLOYMENT_LOOKS[D(deployment.status)]
+    looks = DEPLOYMENT_BADGES[D(deployment.status)]
     stage = status["stage"]
     where = f", stage {stage['number']} of {stage['of']}" if stage else ""
     return (

@@ -20,42 +20,36 @@ from deployments.api.notifications import (
     WebhookInput,
 )
 from deployments.choices import NEEDS_A_PERSON, DeliveryStatus, NotifiedEvent
-from deployments.console.words import look_pill
+from deployments.console.words import status_badge
 from deployments.exceptions import GatewayRefusedError, WebhookRefusedError
 from deployments.models import Delivery, Gateway, Listener, MailRecipient, Webhook
 from deployments.services import listeners
 from hotswap.common.api.serializers import CamelSerializer
-from hotswap.common.console import (
-    DONE,
-    FAILED,
-    MOVING,
-    ConsoleAdmin,
-    ConsoleForm,
-    EmptyForm,
-    StatusFilter,
-    Verb,
-    acting_person,
-    age,
-    pill,
-)
+from hotswap.common.console.actions.base import Action
+from hotswap.common.console.badges import DONE, FAILED, MOVING, badge
+from hotswap.common.console.filters import StatusFilter
+from hotswap.common.console.forms import ConsoleForm, EmptyForm
+from hotswap.common.console.pages.base import ConsoleAdmin
+from hotswap.common.console.requests import acting_person
+from hotswap.common.console.text import age
 from hotswap.common.errors import HotSwapError
 from hotswap.common.models import User
 from hotswap.common.roles import Role
 from hotswap.common.words import counted
 
 SHOWN_DELIVERIES = 50
-DELIVERY_LOOKS = {
+DELIVERY_BADGES = {
     DeliveryStatus.PENDING: (MOVING, "schedule_send", "Pending"),
     DeliveryStatus.DELIVERED: (DONE, "check", "Delivered"),
     DeliveryStatus.FAILED: (FAILED, "error", "Failed"),
 }
 
 
-def listener_pill(listener: Listener) -> SafeString:
+def listener_badge(listener: Listener) -> SafeString:
     """Say whether it is told; why not stands in the tooltip."""
     if listener.enabled:
-        return pill("Enabled", DONE, "check")
-    return pill("Disabled", FAILED, "block", listener.disabled_reason)
+        return badge("Enabled", DONE, "check")
+    return badge("Disabled", FAILED, "block", listener.disabled_reason)
 
 
 def events_in_words(listener: Listener) -> str:
@@ -142,15 +136,15 @@ class MailRecipientForm(ListenerForm):
     field_order = ("address",)
 
 
-# --- Verbs -------------------------------------------------------------------------
+# --- Actions -------------------------------------------------------------------------
 
 
-class ListenerVerb(Verb):
+class ListenerAction(Action):
     role = Role.ADMIN
     form_class: ClassVar[type[ConsoleForm]] = EmptyForm
 
 
-class AddWebhook(ListenerVerb):
+class AddWebhook(ListenerAction):
     name = "add"
     label = "Add webhook"
     icon = "add"
@@ -177,7 +171,7 @@ class AddWebhook(ListenerVerb):
         return self.show(admin, request, obj, form)
 
 
-class RotateSecret(ListenerVerb):
+class RotateSecret(ListenerAction):
     name = "rotate-secret"
     label = "Rotate secret"
     icon = "key"
@@ -202,12 +196,16 @@ class RotateSecret(ListenerVerb):
 
 
 def _secret_shown(
-    verb: Verb, admin: ConsoleAdmin, request: HttpRequest, webhook: Webhook, secret: str
+    action: Action,
+    admin: ConsoleAdmin,
+    request: HttpRequest,
+    webhook: Webhook,
+    secret: str,
 ) -> Any:
-    return verb.show(
+    return action.show(
         admin,
         request,
-        None if verb.is_of_list else webhook,
+        None if action.is_of_list else webhook,
         EmptyForm(),
         value=secret,
         what="secret",
@@ -218,7 +216,7 @@ def _secret_shown(
     )
 
 
-class AddListener(ListenerVerb):
+class AddListener(ListenerAction):
     """Adds one whose form has nothing to show once."""
 
     name = "add"
@@ -235,7 +233,7 @@ class AddListener(ListenerVerb):
             form.check_with(self.input_class, form.cleaned_data)
         return form
 
-    def act(self, user: User, obj: Any, given: dict[str, Any]) -> str:
+    def execute(self, user: User, obj: Any, given: dict[str, Any]) -> str:
         added = type(self).create(actor=user, **given)
         return f"{added} is told from now on."
 
@@ -247,7 +245,7 @@ class AddMailRecipient(AddListener):
     create = staticmethod(listeners.create_mail_recipient)
 
 
-class EditListener(ListenerVerb):
+class EditListener(ListenerAction):
     name = "edit"
     label = "Edit"
     icon = "edit"
@@ -260,7 +258,7 @@ class EditListener(ListenerVerb):
             initial={name: getattr(obj, name) for name in self.start_fields},
         )
 
-    def act(self, user: User, obj: Listener, given: dict[str, Any]) -> str:
+    def execute(self, user: User, obj: Listener, given: dict[str, Any]) -> str:
         changed = listeners.change_listener(
             actor=user, kind=type(obj), listener_id=obj.pk, changes=given
         )
@@ -282,13 +280,13 @@ class AddGateway(AddListener):
 class EditGateway(EditListener):
     form_class = GatewayChangesForm
 
-    def act(self, user: User, obj: Listener, given: dict[str, Any]) -> str:
+    def execute(self, user: User, obj: Listener, given: dict[str, Any]) -> str:
         kept = () if given["url"] else ("url",)
         changes = {name: given[name] for name in given if name not in kept}
-        return super().act(user, obj, changes)
+        return super().execute(user, obj, changes)
 
 
-class EnableListener(ListenerVerb):
+class EnableListener(ListenerAction):
     name = "enable"
     label = "Enable"
     icon = "play_arrow"
@@ -303,12 +301,12 @@ class EnableListener(ListenerVerb):
             "It is told of what happens from now on; what has failed can be resent.",
         )
 
-    def act(self, user: User, obj: Listener, given: dict[str, Any]) -> str:
+    def execute(self, user: User, obj: Listener, given: dict[str, Any]) -> str:
         _set_enabled(user, obj, to=True)
         return f"{obj} is told from now on."
 
 
-class DisableListener(ListenerVerb):
+class DisableListener(ListenerAction):
     name = "disable"
     label = "Disable"
     icon = "pause"
@@ -323,7 +321,7 @@ class DisableListener(ListenerVerb):
         )
         return (f"It is told nothing more. {waits} as failed.",)
 
-    def act(self, user: User, obj: Listener, given: dict[str, Any]) -> str:
+    def execute(self, user: User, obj: Listener, given: dict[str, Any]) -> str:
         _set_enabled(user, obj, to=False)
         return f"{obj} is told nothing more."
 
@@ -337,7 +335,7 @@ def _set_enabled(user: User, listener: Listener, *, to: bool) -> None:
     )
 
 
-class SendTest(ListenerVerb):
+class SendTest(ListenerAction):
     name = "test"
     label = "Send test"
     icon = "send"
@@ -345,18 +343,18 @@ class SendTest(ListenerVerb):
     def heading(self, obj: Listener) -> str:
         return f"Send a test to {obj}"
 
-    def obstacle(self, user: User, obj: Listener) -> str:
+    def blocked_reason(self, user: User, obj: Listener) -> str:
         return "" if obj.enabled else "it is disabled"
 
     def notes(self, obj: Listener) -> tuple[str, ...]:
         return ("A notification that tells nothing is sent the usual way.",)
 
-    def act(self, user: User, obj: Listener, given: dict[str, Any]) -> str:
+    def execute(self, user: User, obj: Listener, given: dict[str, Any]) -> str:
         listeners.send_test(actor=user, kind=type(obj), listener_id=obj.pk)
         return "A test is on its way: its delivery below says what becomes of it."
 
 
-class DeleteListener(ListenerVerb):
+class DeleteListener(ListenerAction):
     name = "delete"
     label = "Delete"
     icon = "delete"
@@ -366,7 +364,7 @@ class DeleteListener(ListenerVerb):
         count = Delivery.objects.of(obj).count()
         return (f"It goes with the log of its deliveries, {count:,} of them.",)
 
-    def act(self, user: User, obj: Listener, given: dict[str, Any]) -> str:
+    def execute(self, user: User, obj: Listener, given: dict[str, Any]) -> str:
         listeners.delete_listener(actor=user, kind=type(obj), listener_id=obj.pk)
         return f"{obj} is deleted."
 
@@ -374,7 +372,7 @@ class DeleteListener(ListenerVerb):
         return admin.list_url()
 
 
-class Resend(ListenerVerb):
+class Resend(ListenerAction):
     name = "resend"
     label = "Resend"
     icon = "replay"
@@ -382,13 +380,13 @@ class Resend(ListenerVerb):
     def heading(self, obj: Delivery) -> str:
         return f"Resend {obj.notification.type}"
 
-    def obstacle(self, user: User, obj: Delivery) -> str:
+    def blocked_reason(self, user: User, obj: Delivery) -> str:
         return "" if obj.listener.enabled else "whom it is for is disabled"
 
     def notes(self, obj: Delivery) -> tuple[str, ...]:
         return (f"{obj.notification.type} is sent to {obj.listener} again.",)
 
-    def act(self, user: User, obj: Delivery, given: dict[str, Any]) -> str:
+    def execute(self, user: User, obj: Delivery, given: dict[str, Any]) -> str:
         listeners.resend(
             actor=user,
             kind=type(obj.listener),
@@ -431,14 +429,14 @@ class ListenerAdmin(AdminsOnly):
 
     @display(description="Status")
     def state(self, listener: Listener) -> SafeString:
-        return listener_pill(listener)
+        return listener_badge(listener)
 
     @display(description="Last delivery")
     def last(self, listener: Any) -> str | SafeString:
         found = listener.last_delivery
         if found is None:
             return "–"
-        looks = look_pill(DELIVERY_LOOKS, found.status)
+        looks = status_badge(DELIVERY_BADGES, found.status)
         return format_html("{} {}", looks, age(found.created_at))
 
     def page_context(self, request: HttpRequest, obj: Any) -> dict[str, Any]:
@@ -452,7 +450,7 @@ class ListenerAdmin(AdminsOnly):
         )
         shown = list(rows)
         return {
-            "status": listener_pill(obj),
+            "status": listener_badge(obj),
             "events": events_in_words(obj),
             "made": age(obj.created_at),
             "former_until": age(getattr(obj, "previous_secret_until", None)),
@@ -461,7 +459,7 @@ class ListenerAdmin(AdminsOnly):
                 {
                     "item": each,
                     "url": deliveries.page_url(each),
-                    "pill": look_pill(DELIVERY_LOOKS, each.status),
+                    "badge": status_badge(DELIVERY_BADGES, each.status),
                     "age": age(each.created_at),
                     "next": next_attempt(each),
                     "resend": Resend().button(deliveries, user, each),
@@ -474,7 +472,7 @@ class ListenerAdmin(AdminsOnly):
 @admin.register(Webhook)
 class WebhookAdmin(ListenerAdmin):
     list_name = "Webhooks"
-    verbs = (
+    console_actions = (
         AddWebhook,
         SendTest,
         EditWebhook,
@@ -497,7 +495,7 @@ class WebhookAdmin(ListenerAdmin):
 @admin.register(MailRecipient)
 class MailRecipientAdmin(ListenerAdmin):
     list_name = "Mail recipients"
-    verbs = (
+    console_actions = (
         AddMailRecipient,
         SendTest,
         EditListener,
@@ -515,7 +513,7 @@ class MailRecipientAdmin(ListenerAdmin):
 @admin.register(Gateway)
 class GatewayAdmin(ListenerAdmin):
     list_name = "Gateways"
-    verbs = (
+    console_actions = (
         AddGateway,
         SendTest,
         EditGateway,
@@ -541,7 +539,7 @@ class DeliveryStatusFilter(StatusFilter):
 @admin.register(Delivery)
 class DeliveryAdmin(AdminsOnly):
     list_name = "Deliveries"
-    verbs = (Resend,)
+    console_actions = (Resend,)
     page_template = "console/delivery.html"
     list_display = ("what", "whom", "state", "attempts", "answer", "error", "since")
     list_filter = (DeliveryStatusFilter,)
@@ -566,7 +564,7 @@ class DeliveryAdmin(AdminsOnly):
 
     @display(description="Status")
     def state(self, delivery: Delivery) -> SafeString:
-        return look_pill(DELIVERY_LOOKS, delivery.status)
+        return status_badge(DELIVERY_BADGES, delivery.status)
 
     @display(description="Answer")
     def answer(self, delivery: Delivery) -> str:
@@ -579,7 +577,7 @@ class DeliveryAdmin(AdminsOnly):
     def page_context(self, request: HttpRequest, obj: Any) -> dict[str, Any]:
         return {
             "heading": obj.notification.type,
-            "status": look_pill(DELIVERY_LOOKS, obj.status),
+            "status": status_badge(DELIVERY_BADGES, obj.status),
             "listener": obj.listener,
             "listener_url": listener_url(obj.listener),
             "made": age(obj.created_at),

@@ -12,14 +12,14 @@ from django.utils.html import format_html
 from deployments.choices import OPERATOR_CODES
 from deployments.console.health import health_context
 from deployments.console.words import (
-    LEVEL_LOOKS,
-    OUTCOME_LOOKS,
-    TARGET_LOOKS,
-    deployment_pill,
+    LEVEL_BADGES,
+    OUTCOME_BADGES,
+    TARGET_BADGES,
+    deployment_badge,
     failed_of,
     is_over,
-    look_pill,
-    stage_pill,
+    stage_badge,
+    status_badge,
 )
 from deployments.models import Deployment, Target
 from deployments.reads.devices import next_step_of
@@ -27,7 +27,7 @@ from deployments.reads.health_report import health_report
 from deployments.reads.metrics import running_versions
 from deployments.reads.rollback_report import FAILED, with_outcomes
 from hotswap.common.api.serializers import camelize
-from hotswap.common.console import age
+from hotswap.common.console.text import age
 
 CHUNK = 2000
 SHOWN_FAILED = 200
@@ -55,19 +55,19 @@ def report_context(deployment: Deployment) -> dict[str, Any]:
     return {
         "report": report,
         "as_of": f"{now:%Y-%m-%d %H:%M:%S} UTC",
-        "pill": deployment_pill(deployment, failed=failed_of(report["progress"])),
+        "badge": deployment_badge(deployment, failed=failed_of(report["progress"])),
         "starts": _at(deployment.scheduled_at, now),
         "started": _at(deployment.started_at, now),
         "finished": _at(deployment.finished_at, now),
         "began": _at(deployment.rollback_started_at, now),
         "api_call": f"GET /api/v1/deployments/{deployment.pk}/health-report",
         "counts": [
-            (look_pill(TARGET_LOOKS, each), number)
-            for each in TARGET_LOOKS
+            (status_badge(TARGET_BADGES, each), number)
+            for each in TARGET_BADGES
             if (number := report["progress"][camelize(each)])
         ],
         "stages": [
-            stage | {"pill": stage_pill(stage["status"], is_over=is_over(deployment))}
+            stage | {"badge": stage_badge(stage["status"], is_over=is_over(deployment))}
             for stage in report["stages"]
         ],
         **health_context(report["health"], running_versions(deployment)),
@@ -77,12 +77,12 @@ def report_context(deployment: Deployment) -> dict[str, Any]:
             for name, values in report["durations"].items()
         ],
         "failed_devices": [
-            row | {"pill": look_pill(TARGET_LOOKS, row["status"])}
+            row | {"badge": status_badge(TARGET_BADGES, row["status"])}
             for row in own_failures[:SHOWN_FAILED]
         ],
         "failed_total": sum(each["devices"] for each in report["failures"]),
         "timeline": [
-            row | {"look": LEVEL_LOOKS[row["level"]]} for row in report["timeline"]
+            row | {"look": LEVEL_BADGES[row["level"]]} for row in report["timeline"]
         ],
     }
 
@@ -103,7 +103,7 @@ def _rollback_context(rollback: dict[str, Any] | None) -> dict[str, Any]:
     if rollback is None:
         return {}
     rows = [
-        row | {"look": look_pill(OUTCOME_LOOKS, row["outcome"])}
+        row | {"look": status_badge(OUTCOME_BADGES, row["outcome"])}
         for row in rollback["deviceOutcomes"]["devices"]
     ]
     failed = [row for row in rows if row["outcome"] == FAILED]
@@ -112,7 +112,7 @@ def _rollback_context(rollback: dict[str, Any] | None) -> dict[str, Any]:
         "unconfirmed": failed[:SHOWN_FAILED],
         "others": others[:SHOWN_FAILED],
         "others_total": rollback["deviceOutcomes"]["total"] - rollback["failed"],
-        "outcome_pill": look_pill(OUTCOME_LOOKS, rollback["outcome"]),
+        "outcome_badge": status_badge(OUTCOME_BADGES, rollback["outcome"]),
     }
 
 

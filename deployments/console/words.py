@@ -14,10 +14,17 @@ from deployments.choices import (
 from deployments.models import Deployment
 from deployments.reads import rollback_report
 from hotswap.common.api.serializers import camelize
-from hotswap.common.console import DONE, FAILED, MOVING, NOT_STARTED, WAITS, pill
+from hotswap.common.console.badges import (
+    DONE,
+    FAILED,
+    MOVING,
+    NOT_STARTED,
+    WAITS,
+    badge,
+)
 
 D = DeploymentStatus
-DEPLOYMENT_LOOKS = {
+DEPLOYMENT_BADGES = {
     D.SCHEDULED: (NOT_STARTED, "schedule", "Scheduled"),
     D.PREPARING: (MOVING, "hourglass_top", "Preparing"),
     D.RUNNING: (MOVING, "play_arrow", "Running"),
@@ -29,7 +36,7 @@ DEPLOYMENT_LOOKS = {
     D.CANCELLED: (NOT_STARTED, "block", "Cancelled"),
 }
 T = TargetStatus
-TARGET_LOOKS = {
+TARGET_BADGES = {
     T.SUCCESS: (DONE, "check", "Success"),
     T.NOTIFIED: (MOVING, "notifications", "Notified"),
     T.DOWNLOADING: (MOVING, "download", "Downloading"),
@@ -46,13 +53,13 @@ TARGET_LOOKS = {
 }
 RETURNING = (T.ROLLING_BACK, T.ROLLED_BACK)
 GONE_WRONG = (T.FAILED, *RETURNING)
-STAGE_LOOKS = {
+STAGE_BADGES = {
     StageStatus.PENDING: (NOT_STARTED, "schedule", "Not started"),
     StageStatus.OPEN: (MOVING, "play_arrow", "Open"),
     StageStatus.PASSED: (DONE, "check", "Passed"),
     StageStatus.FAILED: (FAILED, "error", "Failed"),
 }
-OUTCOME_LOOKS = {
+OUTCOME_BADGES = {
     rollback_report.RESTORED: (DONE, "check", "Restored"),
     rollback_report.UNDER_WAY: (MOVING, "undo", "Under way"),
     rollback_report.FAILED: (FAILED, "error", "Not confirmed"),
@@ -62,24 +69,24 @@ OUTCOME_LOOKS = {
     rollback_report.NEVER_CHANGED: (NOT_STARTED, "block", "Never changed"),
     rollback_report.MOVED_ON: (NOT_STARTED, "skip_next", "Updated since"),
 }
-LEVEL_LOOKS = {
+LEVEL_BADGES = {
     "INFO": (NOT_STARTED, "info", "Info"),
     "WARNING": (WAITS, "warning", "Warning"),
     "ERROR": (FAILED, "error", "Error"),
 }
 
 
-def look_pill(looks: dict[Any, tuple[str, str, str]], status: str) -> SafeString:
-    """Return the pill of a status."""
+def status_badge(looks: dict[Any, tuple[str, str, str]], status: str) -> SafeString:
+    """Return the badge of a status."""
     tone, icon, word = looks[status]
-    return pill(word, tone, icon)
+    return badge(word, tone, icon)
 
 
-def stage_pill(status: str, *, is_over: bool) -> SafeString:
-    """Return the pill of a stage; nothing is open of a deployment that is over."""
+def stage_badge(status: str, *, is_over: bool) -> SafeString:
+    """Return the badge of a stage; nothing is open of a deployment that is over."""
     if is_over and status == StageStatus.OPEN:
-        return pill("Ended", NOT_STARTED, "block")
-    return look_pill(STAGE_LOOKS, status)
+        return badge("Ended", NOT_STARTED, "block")
+    return status_badge(STAGE_BADGES, status)
 
 
 def failed_of(progress: Mapping[str, int]) -> int:
@@ -92,8 +99,8 @@ def is_over(deployment: Deployment) -> bool:
     return deployment.status not in ACTIVE_DEPLOYMENTS
 
 
-def deployment_pill(deployment: Deployment, *, failed: int = 0) -> SafeString:
-    """Return the pill of a deployment; one being cancelled says so.
+def deployment_badge(deployment: Deployment, *, failed: int = 0) -> SafeString:
+    """Return the badge of a deployment; one being cancelled says so.
 
     Args:
         failed: devices that failed or were sent back. Who completed with some is not
@@ -103,10 +110,10 @@ def deployment_pill(deployment: Deployment, *, failed: int = 0) -> SafeString:
         deployment.cancel_requested_at is not None and deployment.finished_at is None
     )
     if is_ending:
-        return pill("Cancelling", NOT_STARTED, "block")
-    tone, icon, word = DEPLOYMENT_LOOKS[D(deployment.status)]
+        return badge("Cancelling", NOT_STARTED, "block")
+    tone, icon, word = DEPLOYMENT_BADGES[D(deployment.status)]
     if failed and deployment.status == D.COMPLETED:
         tone, icon, word = WAITS, "warning", f"{word}, {failed:,} failed"
     if deployment.watching_until is not None:
         word += f", watched until {deployment.watching_until:%H:%M} UTC"
-    return pill(word, tone, icon)
+    return badge(word, tone, icon)

@@ -5,7 +5,7 @@ from typing import Any
 from django import forms
 
 from devices.exceptions import AudienceChangesError
-from hotswap.common.console import ConsoleForm
+from hotswap.common.console.forms import ConsoleForm
 from hotswap.common.errors import HotSwapError
 
 TICK = "acknowledge"

@@ -19,35 +19,33 @@ from devices.models import Device, EnrolmentRequest, EnrolmentToken
 from devices.services import enrolment
 from firmware.models import DeviceModel
 from hotswap.common.api.proxy import public_url
-from hotswap.common.console import (
+from hotswap.common.console.actions.base import Action
+from hotswap.common.console.badges import (
     DONE,
     FAILED,
     MOVING,
     NOT_STARTED,
     WAITS,
-    CommentForm,
-    ConsoleAdmin,
-    ConsoleForm,
-    EmptyForm,
-    StatusFilter,
-    Verb,
-    acting_person,
-    age,
-    pill,
+    badge,
 )
+from hotswap.common.console.filters import StatusFilter
+from hotswap.common.console.forms import CommentForm, ConsoleForm, EmptyForm
+from hotswap.common.console.pages.base import ConsoleAdmin
+from hotswap.common.console.requests import acting_person
+from hotswap.common.console.text import age
 from hotswap.common.errors import HotSwapError
 from hotswap.common.models import User
 from hotswap.common.roles import Role
 
 SHOWN_REQUESTS = 50
 
-ENROLMENT_LOOKS = {
+ENROLMENT_BADGES = {
     EnrolmentStatus.PENDING: (WAITS, "pending_actions"),
     EnrolmentStatus.APPROVED: (MOVING, "schedule_send"),
     EnrolmentStatus.REJECTED: (FAILED, "close"),
     EnrolmentStatus.COMPLETED: (DONE, "check"),
 }
-TOKEN_LOOKS = {
+TOKEN_BADGES = {
     TokenStatus.ACTIVE: (DONE, "check"),
     TokenStatus.EXPIRED: (NOT_STARTED, "schedule"),
     TokenStatus.USED_UP: (NOT_STARTED, "done_all"),
@@ -55,21 +53,21 @@ TOKEN_LOOKS = {
 }
 
 
-def enrolment_pill(request: EnrolmentRequest) -> SafeString:
-    tone, icon = ENROLMENT_LOOKS[EnrolmentStatus(request.status)]
-    return pill(request.status, tone, icon)
+def enrolment_badge(request: EnrolmentRequest) -> SafeString:
+    tone, icon = ENROLMENT_BADGES[EnrolmentStatus(request.status)]
+    return badge(request.status, tone, icon)
 
 
-def token_pill(token: EnrolmentToken) -> SafeString:
+def token_badge(token: EnrolmentToken) -> SafeString:
     status = token.status_at(timezone.now())
-    tone, icon = TOKEN_LOOKS[status]
-    return pill(str(status.label), tone, icon)
+    tone, icon = TOKEN_BADGES[status]
+    return badge(str(status.label), tone, icon)
 
 
 # --- Devices that ask --------------------------------------------------------------
 
 
-class ApproveEnrolment(Verb):
+class ApproveEnrolment(Action):
     name = "approve"
     label = "Approve"
     icon = "check"
@@ -79,7 +77,7 @@ class ApproveEnrolment(Verb):
     def applies(self, obj: EnrolmentRequest) -> bool:
         return obj.status == EnrolmentStatus.PENDING
 
-    def obstacle(self, user: User, obj: EnrolmentRequest) -> str:
+    def blocked_reason(self, user: User, obj: EnrolmentRequest) -> str:
         if Device.objects.filter(device_id=obj.device_id).exists():
             return "a device of this name was registered in the meantime"
         if obj.token.revoked_at is not None:
@@ -94,14 +92,14 @@ class ApproveEnrolment(Verb):
             ),
         )
 
-    def act(self, user: User, obj: EnrolmentRequest, given: dict[str, Any]) -> str:
+    def execute(self, user: User, obj: EnrolmentRequest, given: dict[str, Any]) -> str:
         enrolment.approve_enrolment(
             actor=user, enrolment_id=obj.pk, comment=given["comment"]
         )
         return f"{obj} is approved: it is in as soon as it asks again."
 
 
-class RejectEnrolment(Verb):
+class RejectEnrolment(Action):
     name = "reject"
     label = "Reject"
     icon = "close"
@@ -113,7 +111,7 @@ class RejectEnrolment(Verb):
     def notes(self, obj: EnrolmentRequest) -> tuple[str, ...]:
         return ("It is told so when it asks again, and gets no key with this token.",)
 
-    def act(self, user: User, obj: EnrolmentRequest, given: dict[str, Any]) -> str:
+    def execute(self, user: User, obj: EnrolmentRequest, given: dict[str, Any]) -> str:
         enrolment.reject_enrolment(
             actor=user, enrolment_id=obj.pk, comment=given["reason"]
         )
@@ -127,7 +125,7 @@ class EnrolmentStatusFilter(StatusFilter):
 @admin.register(EnrolmentRequest)
 class EnrolmentAdmin(ConsoleAdmin):
     list_name = "Enrolments"
-    verbs = (ApproveEnrolment, RejectEnrolment)
+    console_actions = (ApproveEnrolment, RejectEnrolment)
     page_template = "console/enrolment.html"
     empty_words = (
         "Nothing waits for you.",
@@ -144,7 +142,7 @@ class EnrolmentAdmin(ConsoleAdmin):
 
     @display(description="Status")
     def state(self, request: EnrolmentRequest) -> SafeString:
-        return enrolment_pill(request)
+        return enrolment_badge(request)
 
     @display(description="Age", ordering="-created_at")
     def since(self, request: EnrolmentRequest) -> SafeString:
@@ -152,7 +150,7 @@ class EnrolmentAdmin(ConsoleAdmin):
 
     def page_context(self, request: HttpRequest, obj: Any) -> dict[str, Any]:
         return {
-            "status": enrolment_pill(obj),
+            "status": enrolment_badge(obj),
             "asked": age(obj.created_at),
             "decided": age(obj.decided_at),
             "completed": age(obj.completed_at),
@@ -212,7 +210,7 @@ class TokenForm(ConsoleForm):
         return cleaned
 
 
-class CreateToken(Verb):
+class CreateToken(Action):
     name = "create"
     label = "Make token"
     icon = "add"
@@ -258,7 +256,7 @@ class CreateToken(Verb):
         return self.show(admin, request, obj, form)
 
 
-class RevokeToken(Verb):
+class RevokeToken(Action):
     name = "revoke"
     label = "Revoke"
     icon = "key_off"
@@ -279,7 +277,7 @@ class RevokeToken(Verb):
             ),
         )
 
-    def act(self, user: User, obj: EnrolmentToken, given: dict[str, Any]) -> str:
+    def execute(self, user: User, obj: EnrolmentToken, given: dict[str, Any]) -> str:
         enrolment.revoke_enrolment_token(actor=user, token_id=obj.pk)
         return f"The token {obj} is revoked."
 
@@ -287,7 +285,7 @@ class RevokeToken(Verb):
 @admin.register(EnrolmentToken)
 class EnrolmentTokenAdmin(ConsoleAdmin):
     list_name = "Enrolment tokens"
-    verbs = (CreateToken, RevokeToken)
+    console_actions = (CreateToken, RevokeToken)
     page_template = "console/enrolment_token.html"
     empty_words = (
         "There is no enrolment token.",
@@ -321,7 +319,7 @@ class EnrolmentTokenAdmin(ConsoleAdmin):
 
     @display(description="Status")
     def state(self, token: EnrolmentToken) -> SafeString:
-        return token_pill(token)
+        return token_badge(token)
 
     @display(description="Ends", ordering="expires_at")
     def ends(self, token: EnrolmentToken) -> SafeString:
@@ -330,7 +328,7 @@ class EnrolmentTokenAdmin(ConsoleAdmin):
     def page_context(self, request: HttpRequest, obj: Any) -> dict[str, Any]:
         requests = obj.enrolmentrequest_set.order_by("-created_at")[:SHOWN_REQUESTS]
         return {
-            "status": token_pill(obj),
+            "status": token_badge(obj),
             "used": self.used(obj),
             "ends": age(obj.expires_at),
             "made": age(obj.created_at),
@@ -339,7 +337,7 @@ class EnrolmentTokenAdmin(ConsoleAdmin):
             "requests": [
                 {
                     "item": each,
-                    "pill": enrolment_pill(each),
+                    "badge": enrolment_badge(each),
                     "asked": age(each.created_at),
                 }
                 for each in requests

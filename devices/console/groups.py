@@ -16,15 +16,10 @@ from devices.rules import Rule
 from devices.selectors import rule_of
 from devices.services import groups
 from firmware.models import DeviceModel
-from hotswap.common.console import (
-    READING,
-    ConsoleAdmin,
-    ConsoleForm,
-    EmptyForm,
-    Verb,
-    acting_person,
-    go_to,
-)
+from hotswap.common.console.actions.base import Action
+from hotswap.common.console.forms import ConsoleForm, EmptyForm
+from hotswap.common.console.pages.base import ConsoleAdmin
+from hotswap.common.console.requests import READING, acting_person, go_to
 from hotswap.common.errors import HotSwapError
 from hotswap.common.models import User
 from hotswap.common.words import counted
@@ -43,7 +38,7 @@ class GroupForm(KnowingForm):
         return cleaned
 
 
-class CreateGroup(Verb):
+class CreateGroup(Action):
     name = "create"
     label = "Add static group"
     icon = "add"
@@ -53,19 +48,19 @@ class CreateGroup(Verb):
     def notes(self, obj: Any) -> tuple[str, ...]:
         return ("Its devices are those that you put in. It starts empty.",)
 
-    def act(self, user: User, obj: Any, given: dict[str, Any]) -> str:
+    def execute(self, user: User, obj: Any, given: dict[str, Any]) -> str:
         group = groups.create_group(actor=user, type=GroupType.STATIC, **given)
         return f"The group {group} is there; open it to put devices in."
 
 
-class StaticVerb(Verb):
-    """A verb that makes sense for static groups alone."""
+class StaticAction(Action):
+    """An action that makes sense for static groups alone."""
 
     def applies(self, obj: DeviceGroup) -> bool:
         return obj.type == GroupType.STATIC
 
 
-class RenameGroup(StaticVerb):
+class RenameGroup(StaticAction):
     name = "rename"
     label = "Rename"
     icon = "edit"
@@ -75,7 +70,7 @@ class RenameGroup(StaticVerb):
         start = {"name": obj.name, "description": obj.description}
         return GroupForm(request.POST or None, initial=start)
 
-    def act(self, user: User, obj: DeviceGroup, given: dict[str, Any]) -> str:
+    def execute(self, user: User, obj: DeviceGroup, given: dict[str, Any]) -> str:
         change = groups.change_group(
             actor=user, group_id=obj.pk, rule=rule_of(obj), **given
         )
@@ -98,14 +93,14 @@ class MembersForm(KnowingForm):
         return names
 
 
-class AddMembers(StaticVerb):
+class AddMembers(StaticAction):
     name = "add-devices"
     label = "Add devices"
     icon = "add"
     tone = "primary"
     form_class = MembersForm
 
-    def act(self, user: User, obj: DeviceGroup, given: dict[str, Any]) -> str:
+    def execute(self, user: User, obj: DeviceGroup, given: dict[str, Any]) -> str:
         groups.add_members(
             actor=user,
             group_id=obj.pk,
@@ -118,7 +113,7 @@ class AddMembers(StaticVerb):
         )
 
 
-class RemoveMembers(StaticVerb):
+class RemoveMembers(StaticAction):
     name = "remove-devices"
     label = "Remove devices"
     icon = "remove"
@@ -127,7 +122,7 @@ class RemoveMembers(StaticVerb):
     def notes(self, obj: DeviceGroup) -> tuple[str, ...]:
         return ("The devices stay; deployments that have started keep them.",)
 
-    def act(self, user: User, obj: DeviceGroup, given: dict[str, Any]) -> str:
+    def execute(self, user: User, obj: DeviceGroup, given: dict[str, Any]) -> str:
         groups.remove_members(
             actor=user,
             group_id=obj.pk,
@@ -140,7 +135,7 @@ class RemoveMembers(StaticVerb):
         )
 
 
-class DeleteGroup(Verb):
+class DeleteGroup(Action):
     name = "remove"
     label = "Remove group"
     icon = "delete"
@@ -155,7 +150,7 @@ class DeleteGroup(Verb):
             ),
         )
 
-    def act(self, user: User, obj: DeviceGroup, given: dict[str, Any]) -> str:
+    def execute(self, user: User, obj: DeviceGroup, given: dict[str, Any]) -> str:
         groups.delete_group(actor=user, group_id=obj.pk)
         return f"The group {obj} is gone."
 
@@ -295,7 +290,7 @@ def _texts(found: Any) -> Any:
         yield from _texts(part)
 
 
-class RuleVerb(Verb):
+class RuleAction(Action):
     """The rule builder: its preview writes nothing, its other button saves."""
 
     tone = "primary"
@@ -359,7 +354,7 @@ def _examples() -> list[tuple[str, str, Rule]]:
     ]
 
 
-class CreateDynamicGroup(RuleVerb):
+class CreateDynamicGroup(RuleAction):
     name = "create-dynamic"
     label = "Add dynamic group"
     icon = "rule"
@@ -377,7 +372,7 @@ class CreateDynamicGroup(RuleVerb):
         return group, f"The group {group} is there."
 
 
-class EditRule(RuleVerb):
+class EditRule(RuleAction):
     name = "edit-rule"
     label = "Edit rule"
     icon = "rule"

@@ -26,22 +26,12 @@ from devices.choices import (
 from devices.models import DeviceImport
 from devices.services import imports
 from devices.services.imports import ImportOptions
-from hotswap.common.console import (
-    DONE,
-    FAILED,
-    MOVING,
-    NOT_STARTED,
-    READING,
-    ConsoleAdmin,
-    ConsoleForm,
-    EmptyForm,
-    Verb,
-    acting_person,
-    age,
-    go_to,
-    in_bytes,
-    pill,
-)
+from hotswap.common.console.actions.base import Action
+from hotswap.common.console.badges import DONE, FAILED, MOVING, NOT_STARTED, badge
+from hotswap.common.console.forms import ConsoleForm, EmptyForm
+from hotswap.common.console.pages.base import ConsoleAdmin
+from hotswap.common.console.requests import READING, acting_person, go_to
+from hotswap.common.console.text import age, in_bytes
 from hotswap.common.errors import HotSwapError
 from hotswap.common.models import User
 from hotswap.common.roles import Role
@@ -55,7 +45,7 @@ SUFFIXES = {
     ".ndjson": ImportFormat.NDJSON,
     ".jsonl": ImportFormat.NDJSON,
 }
-IMPORT_LOOKS = {
+IMPORT_BADGES = {
     ImportStatus.PENDING: (NOT_STARTED, "schedule"),
     ImportStatus.RUNNING: (MOVING, "sync"),
     ImportStatus.COMPLETED: (DONE, "check"),
@@ -63,9 +53,9 @@ IMPORT_LOOKS = {
 }
 
 
-def import_pill(batch: DeviceImport) -> SafeString:
-    tone, icon = IMPORT_LOOKS[ImportStatus(batch.status)]
-    return pill(batch.status, tone, icon)
+def import_badge(batch: DeviceImport) -> SafeString:
+    tone, icon = IMPORT_BADGES[ImportStatus(batch.status)]
+    return badge(batch.status, tone, icon)
 
 
 class ImportForm(ConsoleForm):
@@ -104,7 +94,7 @@ class ImportForm(ConsoleForm):
         return file
 
 
-class ImportDevices(Verb):
+class ImportDevices(Action):
     name = "upload"
     label = "Import devices"
     icon = "upload_file"
@@ -140,7 +130,7 @@ class ImportDevices(Verb):
         return self.show(admin, request, obj, form)
 
 
-class ApplyImport(Verb):
+class ApplyImport(Action):
     name = "apply"
     label = "Apply"
     icon = "done_all"
@@ -163,7 +153,7 @@ class ApplyImport(Verb):
             ),
         )
 
-    def act(self, user: User, obj: DeviceImport, given: dict[str, Any]) -> str:
+    def execute(self, user: User, obj: DeviceImport, given: dict[str, Any]) -> str:
         imports.apply_import(actor=user, import_id=obj.pk)
         return "The file is being imported."
 
@@ -172,7 +162,7 @@ class ApplyImport(Verb):
         return admin.page_url(obj.applied_as)
 
 
-class DownloadKeys(Verb):
+class DownloadKeys(Action):
     name = "keys"
     label = "Download keys"
     icon = "key"
@@ -207,7 +197,7 @@ class DownloadKeys(Verb):
             return self.show(admin, request, obj, form)
 
 
-class EraseKeys(Verb):
+class EraseKeys(Action):
     name = "erase-keys"
     label = "Erase keys"
     icon = "delete"
@@ -229,7 +219,7 @@ class EraseKeys(Verb):
             )
         return ("They were downloaded. They cannot be downloaded again after this.",)
 
-    def act(self, user: User, obj: DeviceImport, given: dict[str, Any]) -> str:
+    def execute(self, user: User, obj: DeviceImport, given: dict[str, Any]) -> str:
         imports.erase_keys(actor=user, import_id=obj.pk)
         return "The keys are erased."
 
@@ -237,7 +227,7 @@ class EraseKeys(Verb):
 @admin.register(DeviceImport)
 class DeviceImportAdmin(ConsoleAdmin):
     list_name = "Imports"
-    verbs = (ImportDevices, ApplyImport, DownloadKeys, EraseKeys)
+    console_actions = (ImportDevices, ApplyImport, DownloadKeys, EraseKeys)
     page_template = "console/import.html"
     empty_words = (
         "Nothing was imported in the last 30 days.",
@@ -273,7 +263,7 @@ class DeviceImportAdmin(ConsoleAdmin):
 
     @display(description="Status")
     def state(self, batch: DeviceImport) -> SafeString:
-        return import_pill(batch)
+        return import_badge(batch)
 
     @display(description="Mode")
     def kind(self, batch: DeviceImport) -> str:
@@ -329,7 +319,7 @@ class DeviceImportAdmin(ConsoleAdmin):
         ).order_by("line")
         total = max(obj.total, 1)
         return {
-            "status": import_pill(obj),
+            "status": import_badge(obj),
             "is_running": obj.status in OPEN_IMPORTS,
             "live_url": self.url("live", obj.pk),
             "started": age(obj.created_at),

@@ -19,16 +19,11 @@ from unfold.decorators import display
 from unfold.paginator import InfinitePaginator
 
 from hotswap.common import services
-from hotswap.common.console import (
-    DONE,
-    NOT_STARTED,
-    ConsoleAdmin,
-    ConsoleForm,
-    EmptyForm,
-    Verb,
-    age,
-    pill,
-)
+from hotswap.common.console.actions.base import Action
+from hotswap.common.console.badges import DONE, NOT_STARTED, badge
+from hotswap.common.console.forms import ConsoleForm, EmptyForm
+from hotswap.common.console.pages.base import ConsoleAdmin
+from hotswap.common.console.text import age
 from hotswap.common.models import AuditEvent, User
 from hotswap.common.roles import PEOPLE, Role
 
@@ -77,7 +72,7 @@ class PersonForm(ChangePersonForm, NewPasswordForm):
         return password
 
 
-class CreatePerson(Verb):
+class CreatePerson(Action):
     name = "create"
     label = "Add person"
     icon = "person_add"
@@ -86,7 +81,7 @@ class CreatePerson(Verb):
     is_of_list = True
     form_class = PersonForm
 
-    def act(self, user: User, obj: Any, given: dict[str, Any]) -> str:
+    def execute(self, user: User, obj: Any, given: dict[str, Any]) -> str:
         services.create_person(
             username=given["username"],
             email=given["email"],
@@ -97,7 +92,7 @@ class CreatePerson(Verb):
         return f"{given['username']} may log in as {given['role']}."
 
 
-class DisablePerson(Verb):
+class DisablePerson(Action):
     name = "disable"
     label = "Disable"
     icon = "person_off"
@@ -108,7 +103,7 @@ class DisablePerson(Verb):
     def applies(self, obj: User) -> bool:
         return obj.is_active
 
-    def obstacle(self, user: User, obj: User) -> str:
+    def blocked_reason(self, user: User, obj: User) -> str:
         return "this is you" if obj.pk == user.pk else ""
 
     def notes(self, obj: User) -> tuple[str, ...]:
@@ -119,12 +114,12 @@ class DisablePerson(Verb):
             ),
         )
 
-    def act(self, user: User, obj: User, given: dict[str, Any]) -> str:
+    def execute(self, user: User, obj: User, given: dict[str, Any]) -> str:
         services.set_person_active(actor=user, user_id=obj.pk, is_active=False)
         return f"{obj.username} is disabled."
 
 
-class EnablePerson(Verb):
+class EnablePerson(Action):
     name = "enable"
     label = "Enable"
     icon = "person"
@@ -137,19 +132,19 @@ class EnablePerson(Verb):
     def notes(self, obj: User) -> tuple[str, ...]:
         return (f"{obj.username} may log in again as {_role_held(obj)}.",)
 
-    def act(self, user: User, obj: User, given: dict[str, Any]) -> str:
+    def execute(self, user: User, obj: User, given: dict[str, Any]) -> str:
         services.set_person_active(actor=user, user_id=obj.pk, is_active=True)
         return f"{obj.username} is enabled."
 
 
-class ChangePerson(Verb):
+class ChangePerson(Action):
     name = "edit"
     label = "Edit"
     icon = "edit"
     role = Role.ADMIN
     form_class = ChangePersonForm
 
-    def obstacle(self, user: User, obj: User) -> str:
+    def blocked_reason(self, user: User, obj: User) -> str:
         return "this is you" if obj.pk == user.pk else ""
 
     def make_form(self, request: HttpRequest, obj: User) -> ConsoleForm:
@@ -159,7 +154,7 @@ class ChangePerson(Verb):
     def notes(self, obj: User) -> tuple[str, ...]:
         return ("Another role holds from the next click on, and for the API as well.",)
 
-    def act(self, user: User, obj: User, given: dict[str, Any]) -> str:
+    def execute(self, user: User, obj: User, given: dict[str, Any]) -> str:
         person = services.change_person(
             actor=user,
             user_id=obj.pk,
@@ -169,21 +164,21 @@ class ChangePerson(Verb):
         return f"{person.username} is {given['role']}."
 
 
-class SetPassword(Verb):
+class SetPassword(Action):
     name = "set-password"
     label = "Set password"
     icon = "lock_reset"
     role = Role.ADMIN
     form_class = NewPasswordForm
 
-    def obstacle(self, user: User, obj: User) -> str:
+    def blocked_reason(self, user: User, obj: User) -> str:
         is_own = obj.pk == user.pk
         return "change yours from the menu at your name" if is_own else ""
 
     def notes(self, obj: User) -> tuple[str, ...]:
         return (f"{obj.username} is logged out everywhere at once.",)
 
-    def act(self, user: User, obj: User, given: dict[str, Any]) -> str:
+    def execute(self, user: User, obj: User, given: dict[str, Any]) -> str:
         services.set_password(
             username=obj.username, password=given["password"], actor=user
         )
@@ -201,7 +196,10 @@ class UserAdmin(ConsoleAdmin):
         "There is nobody.",
         "Add a person with a role.",
     )
-    verbs = (CreatePerson, ChangePerson, SetPassword, DisablePerson, EnablePerson)
+    console_actions = (
+        *(CreatePerson, ChangePerson, SetPassword),
+        *(DisablePerson, EnablePerson),
+    )
     list_name = "People"
     page_template = "console/person.html"
     list_display = ("username", "held_role", "email", "state", "seen")
@@ -218,8 +216,8 @@ class UserAdmin(ConsoleAdmin):
     @display(description="Status")
     def state(self, person: User) -> SafeString:
         if person.is_active:
-            return pill("Enabled", DONE, "check")
-        return pill("Disabled", NOT_STARTED, "block")
+            return badge("Enabled", DONE, "check")
+        return badge("Disabled", NOT_STARTED, "block")
 
     @display(description="Last login")
     def seen(self, person: User) -> SafeString:
@@ -280,7 +278,7 @@ class AuditEventAdmin(ConsoleAdmin):
     list_display_links = None
     list_filter = (ObjectKindFilter, ActorKindFilter)
     search_fields = ("verb", "object_id")
-    search_help_text = "Verb or id of the object"
+    search_help_text = "Action or id of the object"
     ordering = ("-id",)
 
     def complete(self, rows: list[Any]) -> None:

@@ -68,7 +68,7 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
-    "hotswap.console.ContentSecurityMiddleware",
+    "hotswap.console.security.ContentSecurityMiddleware",
     "deployments.protocols.native.fast_path.FastPathMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "hotswap.common.api.middleware.ProblemMiddleware",

@@ -10,23 +10,23 @@ UNFOLD: dict[str, Any] = {
     "SITE_URL": None,
     "SHOW_HISTORY": False,
     "SHOW_VIEW_ON_SITE": False,
-    "ENVIRONMENT": "hotswap.console.environment_label",
-    "DASHBOARD_CALLBACK": "hotswap.console.overview",
-    "STYLES": ["hotswap.console.stylesheet"],
-    "SCRIPTS": ["hotswap.console.script"],
+    "ENVIRONMENT": "hotswap.console.theme.environment_label",
+    "DASHBOARD_CALLBACK": "hotswap.console.index.overview",
+    "STYLES": ["hotswap.console.theme.stylesheet"],
+    "SCRIPTS": ["hotswap.console.theme.script"],
     "SITE_FAVICONS": [
         {
             "rel": "icon",
             "type": "image/svg+xml",
-            "href": "hotswap.console.icon",
+            "href": "hotswap.console.theme.icon",
         }
     ],
     "LOGIN": {"form": "hotswap.common.login.LoginForm"},
-    "COMMAND": {"search_callback": "hotswap.console.find"},
+    "COMMAND": {"search_callback": "hotswap.console.search.find"},
     "SIDEBAR": {
         "show_search": True,
         "command_search": True,
-        "navigation": "hotswap.console.sidebar",
+        "navigation": "hotswap.console.sidebar.sidebar",
     },
     "BORDER_RADIUS": "6px",
     "COLORS": {

@@ -1,4 +1,4 @@
-// The dialog of the verbs, copying, and the progress of uploads.
+// The dialog of the actions, copying, and the progress of uploads.
 "use strict";
 
 document.addEventListener("DOMContentLoaded", () => {

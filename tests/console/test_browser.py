@@ -43,7 +43,7 @@ def test_the_main_pages_load_nothing_foreign_and_block_nothing(
 
     # A dialog: opened by GET, done by POST, closed by its answer.
     page.goto(f"{site}/admin/firmware/devicemodel/")
-    page.click("#verb-create")
+    page.click("#action-create")
     page.fill("#hs-dialog [name=name]", "console-v1")
     page.click("#hs-dialog [type=submit]")
     page.get_by_text("console-v1 is in the catalogue").wait_for()
@@ -59,7 +59,7 @@ def test_the_main_pages_load_nothing_foreign_and_block_nothing(
     page.click("form[data-hs-upload] [type=submit]")
     page.wait_for_url("**/change/")
 
-    page.click("#verb-approve")
+    page.click("#action-approve")
     page.fill("#hs-dialog [name=comment]", "looks right")
     page.click("#hs-dialog [type=submit]")
     page.get_by_text("is approved: it can be deployed").wait_for()
@@ -88,7 +88,7 @@ def test_the_main_pages_load_nothing_foreign_and_block_nothing(
     with page.expect_response("**/live/") as polled:
         pass
     assert polled.value.status == 200
-    page.click("#verb-cancel")
+    page.click("#action-cancel")
     page.fill("#hs-dialog [name=reason]", "end of the test")
     with page.expect_navigation():
         page.click("#hs-dialog [type=submit]")

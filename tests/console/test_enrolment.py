@@ -239,7 +239,7 @@ def test_an_upsert_is_shown_first_and_then_applied(
 
     assert "A dry run: nothing is changed" in shown
     assert "<code>region</code> US-EAST → EU" in shown
-    assert 'id="verb-apply"' in shown
+    assert 'id="action-apply"' in shown
     assert Device.objects.get(pk=device.pk).region == "US-EAST"
 
     applied = admin_client.post(f"{IMPORTS}{batch.pk}/apply/", {"x": "y"})
@@ -249,7 +249,7 @@ def test_an_upsert_is_shown_first_and_then_applied(
     assert applied["Location"] == f"{IMPORTS}{batch.applied_as_id}/change/"
     assert Device.objects.get(pk=device.pk).region == "EU"
     page = text_of(admin_client.get(f"{IMPORTS}{batch.pk}/change/"))
-    assert 'id="verb-apply"' not in page
+    assert 'id="action-apply"' not in page
     assert f"{batch.applied_as_id}" in page
 
 
@@ -288,4 +288,4 @@ def test_keys_are_downloaded_by_post_and_then_erased(
     assert again.status_code == 200
     assert "were delivered or have expired" in text_of(again)
     page = text_of(admin_client.get(f"{place}/change/"))
-    assert 'id="verb-keys"' not in page
+    assert 'id="action-keys"' not in page

@@ -12,7 +12,7 @@ from django.db import connection
 from django.urls import reverse
 
 from devices.models import Device
-from hotswap.common.console import ConsoleAdmin
+from hotswap.common.console.pages.base import ConsoleAdmin
 from hotswap.common.roles import Role
 from tests.console.conftest import ConsoleClient
 

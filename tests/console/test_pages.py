@@ -22,7 +22,7 @@ from firmware.models import DeviceModel, Firmware
 from firmware.versions import VersionScheme
 from health.models import DeviceState
 from hotswap.common import services
-from hotswap.common.console import ConsoleAdmin
+from hotswap.common.console.pages.base import ConsoleAdmin
 from hotswap.common.errors import ForbiddenError
 from hotswap.common.models import AuditEvent, User
 from hotswap.common.roles import Role
@@ -35,7 +35,7 @@ HTMX = {"HX-Request": "true"}
 UPLOAD = "/admin/firmware/firmware/upload/"
 
 
-def verb_url(firmware: Firmware, verb: str) -> str:
+def action_url(firmware: Firmware, verb: str) -> str:
     return f"/admin/firmware/firmware/{firmware.pk}/{verb}/"
 
 
@@ -45,9 +45,9 @@ def verb_url(firmware: Firmware, verb: str) -> str:
 def test_approve_dialog_approves_on_post(admin_client: ConsoleClient) -> None:
     firmware = FirmwareFactory.create()
 
-    piece = admin_client.get(verb_url(firmware, "approve"), headers=HTMX)
+    piece = admin_client.get(action_url(firmware, "approve"), headers=HTMX)
     answer = admin_client.post(
-        verb_url(firmware, "approve"), {"comment": "seen in the lab"}, headers=HTMX
+        action_url(firmware, "approve"), {"comment": "seen in the lab"}, headers=HTMX
     )
 
     assert b"<html" not in piece.content
@@ -67,7 +67,7 @@ def test_own_upload_is_refused_under_four_eyes(
     firmware = FirmwareFactory.create(actor=admin_client.person)
 
     page = admin_client.get(f"/admin/firmware/firmware/{firmware.pk}/change/")
-    answer = admin_client.post(verb_url(firmware, "approve"), {"comment": ""})
+    answer = admin_client.post(action_url(firmware, "approve"), {"comment": ""})
 
     assert b"you uploaded it" in page.content
     assert answer.status_code == 200
@@ -89,10 +89,10 @@ def test_reject_and_deprecate_want_a_reason(
     firmware = FirmwareFactory.create(**trait)
     before = firmware.status
 
-    admin_client.post(verb_url(firmware, verb), {"reason": " "})
+    admin_client.post(action_url(firmware, verb), {"reason": " "})
     firmware.refresh_from_db()
     unchanged = firmware.status
-    admin_client.post(verb_url(firmware, verb), {"reason": "too slow"})
+    admin_client.post(action_url(firmware, verb), {"reason": "too slow"})
     firmware.refresh_from_db()
 
     assert (unchanged, firmware.status) == (before, status)
@@ -101,7 +101,7 @@ def test_reject_and_deprecate_want_a_reason(
 def test_a_lost_race_is_told_in_the_dialog(admin_client: ConsoleClient) -> None:
     firmware = FirmwareFactory.create(approved=True)
 
-    answer = admin_client.post(verb_url(firmware, "approve"), {"comment": ""})
+    answer = admin_client.post(action_url(firmware, "approve"), {"comment": ""})
 
     assert b"only Draft firmware can be approved" in answer.content
 

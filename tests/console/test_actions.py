@@ -1,4 +1,4 @@
-"""No page changes anything on GET, and each verb asks for its role."""
+"""No page changes anything on GET, and each action asks for its role."""
 
 from collections.abc import Iterator
 from typing import Any, cast
@@ -9,7 +9,8 @@ from django.forms.models import model_to_dict
 from django.test import Client
 
 from firmware.models import Firmware
-from hotswap.common.console import ConsoleAdmin, Verb
+from hotswap.common.console.actions.base import Action
+from hotswap.common.console.pages.base import ConsoleAdmin
 from hotswap.common.models import AuditEvent
 from hotswap.common.roles import PEOPLE, Role, includes
 from tests.console.conftest import ConsoleClient, Scene
@@ -44,18 +45,21 @@ def console_admins() -> list[ConsoleAdmin]:
     return cast(list[ConsoleAdmin], list(admin.site._registry.values()))
 
 
-def verbs() -> Iterator[tuple[ConsoleAdmin, Verb]]:
+def actions() -> Iterator[tuple[ConsoleAdmin, Action]]:
     for each in console_admins():
-        for verb_class in each.verbs:
-            yield each, verb_class()
+        for action_class in each.console_actions:
+            yield each, action_class()
 
 
-VERBS = {f"{each.opts.object_name}.{verb.name}": (each, verb) for each, verb in verbs()}
+ACTIONS = {
+    f"{each.opts.object_name}.{action.name}": (each, action)
+    for each, action in actions()
+}
 
 
-def thing(scene: Scene, each: ConsoleAdmin, verb: Verb | None = None) -> Any:
-    """Return what a verb is about, or None for a verb of the list."""
-    if verb is not None and verb.is_of_list:
+def thing(scene: Scene, each: ConsoleAdmin, action: Action | None = None) -> Any:
+    """Return what an action is about, or None for an action of the list."""
+    if action is not None and action.is_of_list:
         return None
     return getattr(scene, SHOWN[str(each.opts.object_name)])
 
@@ -97,7 +101,8 @@ def test_get_changes_nothing_anywhere(admin_client: Client, scene: Scene) -> Non
         if each.page_template:
             urls.append(each.page_url(thing(scene, each)))
     urls += [
-        each.verb_url(verb, thing(scene, each, verb)) for each, verb in VERBS.values()
+        each.action_url(action, thing(scene, each, action))
+        for each, action in ACTIONS.values()
     ]
     urls.append(f"/admin/deployments/deployment/{scene.deployment.pk}/live/")
     before = snapshot()
@@ -126,14 +131,14 @@ def test_lists_and_pages_take_no_post(admin_client: Client, scene: Scene) -> Non
     assert snapshot() == before
 
 
-def test_verbs_ask_for_their_role(log_in: Any, scene: Scene) -> None:
+def test_actions_ask_for_their_role(log_in: Any, scene: Scene) -> None:
     clients = {role: log_in(role) for role in PEOPLE}
     before = snapshot()
 
-    for name, (each, verb) in VERBS.items():
-        url = each.verb_url(verb, thing(scene, each, verb))
+    for name, (each, action) in ACTIONS.items():
+        url = each.action_url(action, thing(scene, each, action))
         for role, client in clients.items():
-            allowed = includes(role, verb.role) and (
+            allowed = includes(role, action.role) and (
                 role is Role.ADMIN or each.opts.object_name not in ADMIN_ONLY
             )
             status = client.get(url).status_code
@@ -170,9 +175,9 @@ def test_what_a_role_may_not_do_is_shown_with_what_it_needs(
     )
 
     assert b"needs Admin" in firmware.content
-    assert b"verb-approve" not in firmware.content
+    assert b"action-approve" not in firmware.content
     assert b"needs Operator" in deployment.content
-    assert b"verb-pause" not in deployment.content
+    assert b"action-pause" not in deployment.content
 
 
 def test_a_post_without_the_token_of_the_form_is_refused(
@@ -181,8 +186,8 @@ def test_a_post_without_the_token_of_the_form_is_refused(
     client = log_in(Role.ADMIN, enforce_csrf_checks=True)
     before = snapshot()
 
-    for each, verb in VERBS.values():
-        url = each.verb_url(verb, thing(scene, each, verb))
+    for each, action in ACTIONS.values():
+        url = each.action_url(action, thing(scene, each, action))
         assert client.post(url, {"reason": "because"}).status_code == 403
 
     assert snapshot() == before

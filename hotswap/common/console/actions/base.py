@@ -1,0 +1,161 @@
+"""What every action of the console shares: a form, and one service on POST."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from django.contrib import messages
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
+from django.template.response import TemplateResponse
+from rest_framework.exceptions import ValidationError
+
+from hotswap.common.console.forms import ConsoleForm, ReasonForm, error_lines
+from hotswap.common.console.requests import READING, acting_person, go_to
+from hotswap.common.errors import HotSwapError
+from hotswap.common.models import User
+from hotswap.common.roles import Role
+
+if TYPE_CHECKING:
+    from hotswap.common.console.pages.base import ConsoleAdmin
+
+
+@dataclass(frozen=True, slots=True)
+class Button:
+    """An action as it is shown; `blocked_reason` says why it cannot be
+    pressed, "" if it can.
+    """
+
+    label: str
+    icon: str
+    tone: str
+    url: str
+    name: str
+    blocked_reason: str
+    is_dialog: bool
+
+
+def link_button(user: User, label: str, icon: str, url: str, role: Role) -> Button:
+    """Return a button that leads to another page, where people of a role act."""
+    blocked = "" if user.may(role) else f"needs {role.value}"
+    name = label.lower().replace(" ", "-")
+    return Button(label, icon, "plain", url, name, blocked, is_dialog=False)
+
+
+class Action:
+    """One thing that people do: asked by a form, done by one service on POST.
+
+    An action of a list has no object; `obj` is None then.
+    """
+
+    name: ClassVar[str]
+    label: ClassVar[str]
+    icon: ClassVar[str] = "play_arrow"
+    tone: ClassVar[str] = "plain"
+    role: ClassVar[Role] = Role.OPERATOR
+    form_class: ClassVar[type[ConsoleForm]] = ReasonForm
+    template: ClassVar[str] = "console/dialog.html"
+    is_dialog: ClassVar[bool] = True
+    is_of_list: ClassVar[bool] = False
+    is_csrf_checked_inside: ClassVar[bool] = False
+
+    def applies(self, obj: Any) -> bool:
+        """Tell whether the action makes sense for an object in this state."""
+        return True
+
+    def blocked_reason(self, user: User, obj: Any) -> str:
+        """Return why this person cannot execute it although the role allows it."""
+        return ""
+
+    def heading(self, obj: Any) -> str:
+        return f"{self.label} {obj}" if obj is not None else self.label
+
+    def notes(self, obj: Any) -> Sequence[str]:
+        """Say what will happen, in sentences above the form."""
+        return ()
+
+    def make_form(self, request: HttpRequest, obj: Any) -> ConsoleForm:
+        return self.form_class(request.POST if request.method == "POST" else None)
+
+    def execute(self, user: User, obj: Any, given: dict[str, Any]) -> str:
+        """Call the service; return the sentence that is shown after it."""
+        raise NotImplementedError
+
+    def next_url(self, admin: "ConsoleAdmin", obj: Any) -> str:
+        """Return where to go after it is done."""
+        return admin.list_url() if obj is None else admin.page_url(obj)
+
+    def denial_reason(self, user: User, obj: Any) -> str:
+        """Return the role that is missing, else the blocked reason, else ""."""
+        if not user.may(self.role):
+            return f"needs {self.role.value}"
+        return self.blocked_reason(user, obj)
+
+    def button(self, admin: "ConsoleAdmin", user: User, obj: Any) -> Button:
+        return Button(
+            label=self.label,
+            icon=self.icon,
+            tone=self.tone,
+            url=admin.action_url(self, obj),
+            name=self.name,
+            blocked_reason=self.denial_reason(user, obj),
+            is_dialog=self.is_dialog,
+        )
+
+    def serve(self, admin: "ConsoleAdmin", request: HttpRequest, obj: Any) -> Any:
+        """Answer GET with the form; act on POST."""
+        if request.method not in (*READING, "POST"):
+            return HttpResponseNotAllowed([*READING, "POST"])
+        user = acting_person(request)
+        if not user.may(self.role):
+            raise PermissionDenied
+        form = self.make_form(request, obj)
+        if request.method == "POST" and form.is_valid():
+            try:
+                said = self.execute(user, obj, form.cleaned_data)
+            except HotSwapError as error:
+                form.refuse(error)
+            except ValidationError as error:
+                for line in error_lines(error):
+                    form.add_error(None, line)
+            else:
+                if form.is_valid():
+                    messages.success(request, said)
+                    return go_to(request, self.next_url(admin, obj))
+        return self.show(admin, request, obj, form)
+
+    def show(
+        self,
+        admin: "ConsoleAdmin",
+        request: HttpRequest,
+        obj: Any,
+        form: ConsoleForm,
+        **more: Any,
+    ) -> HttpResponse:
+        """Render the form: a piece for the dialog, or a page where there is none."""
+        is_piece = self.is_dialog and "HX-Request" in request.headers
+        user = acting_person(request)
+        context = {
+            **({} if is_piece else admin.admin_site.each_context(request)),
+            "action": self,
+            "form": form,
+            # Not `object`: Unfold would make breadcrumbs of its own from that.
+            "item": obj,
+            "title": admin.title,
+            "subtitle": self.heading(obj),
+            "heading": self.heading(obj),
+            "notes": self.notes(obj),
+            "blocked_reason": self.blocked_reason(user, obj),
+            "form_url": admin.action_url(self, obj),
+            "back_url": admin.list_url() if obj is None else admin.page_url(obj),
+            "back_name": admin.title if obj is None else str(obj),
+            "layout": "console/piece.html" if is_piece else "console/page.html",
+            "is_piece": is_piece,
+            **more,
+        }
+        return TemplateResponse(
+            request,
+            self.template,
+            context,
+            headers={"Cache-Control": "no-store", "Vary": "HX-Request"},
+        )

@@ -1,0 +1,103 @@
+"""Forms in the console's clothes."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from django import forms
+from rest_framework.exceptions import ErrorDetail, ValidationError
+from rest_framework.serializers import BaseSerializer
+from unfold.widgets import INPUT_CLASSES, TEXTAREA_CLASSES
+
+from hotswap.common.errors import HotSwapError
+
+
+class ConsoleForm(forms.Form):
+    """A form in the console's clothes, whose errors can come from a service."""
+
+    required_css_class = "required"
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs.setdefault("label_suffix", "")
+        super().__init__(*args, **kwargs)
+        for field in self.fields.values():
+            widget = field.widget
+            if isinstance(widget, forms.Textarea):
+                widget.attrs.setdefault("class", " ".join(TEXTAREA_CLASSES))
+                if str(widget.attrs.get("rows")) == "10":
+                    # Django's own default; a form that wants more says so.
+                    widget.attrs["rows"] = 4
+            elif not isinstance(
+                widget,
+                forms.CheckboxInput
+                | forms.RadioSelect
+                | forms.CheckboxSelectMultiple
+                | forms.ClearableFileInput
+                | forms.HiddenInput,
+            ):
+                widget.attrs.setdefault("class", " ".join(INPUT_CLASSES))
+
+    def refuse(self, error: HotSwapError) -> None:
+        """Show why a service refused, with the first reasons it names."""
+        self.add_error(None, error.detail)
+        for part in error.errors[:20]:
+            if part.detail != error.detail:
+                self.add_error(None, part.detail)
+
+    def check_with(
+        self, serializer_class: type[BaseSerializer[Any]], data: dict[str, Any]
+    ) -> dict[str, Any] | None:
+        """Validate as the API does; errors go to the fields of the same name."""
+        serializer = serializer_class(data=data)
+        if serializer.is_valid():
+            found: dict[str, Any] = serializer.validated_data
+            return found
+        self.take_errors(serializer.errors)
+        return None
+
+    def take_errors(self, errors: Any, prefix: str = "") -> None:
+        """Put nested errors of the API beside the fields they speak of."""
+        for name, found in errors.items():
+            full = f"{prefix}{name}"
+            if isinstance(found, dict):
+                if all(isinstance(key, str) for key in found):
+                    self.take_errors(found, f"{full}-")
+                    continue
+                found = [text for part in found.values() for text in part]
+            # What stands in no field of its own is said beside the one that holds it.
+            outer = prefix.removesuffix("-")
+            field = next((each for each in (full, outer) if each in self.fields), None)
+            label = "" if field == full else f"{name if field else full}: "
+            for text in found:
+                self.add_error(field, f"{label}{text}")
+
+
+class ReasonForm(ConsoleForm):
+    reason = forms.CharField(
+        max_length=2000,
+        widget=forms.Textarea,
+        help_text="Kept in the audit trail and in the log.",
+    )
+
+
+class CommentForm(ConsoleForm):
+    comment = forms.CharField(max_length=2000, widget=forms.Textarea, required=False)
+
+
+class EmptyForm(ConsoleForm):
+    """Nothing to ask; the POST itself is the confirmation."""
+
+
+def error_lines(error: ValidationError) -> list[str]:
+    """Flatten an error of the API into sentences."""
+
+    def walk(found: Any, name: str) -> Iterable[str]:
+        if isinstance(found, dict):
+            for key, part in found.items():
+                yield from walk(part, str(key))
+        elif isinstance(found, list | tuple):
+            for part in found:
+                yield from walk(part, name)
+        elif isinstance(found, ErrorDetail):
+            yield f"{name}: {found}" if name else str(found)
+
+    return list(walk(error.detail, ""))
