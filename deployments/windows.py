@@ -24,8 +24,6 @@ DEVICE_ZONE = "device"
 """Stands for the time zone that each device names by its tag."""
 DEFAULT_ZONE = "UTC"
 """That of a device without the tag."""
-NO_ZONE_CODE = "unknown_timezone"
-NO_ZONE = "its tag timezone names no time zone"
 DAY = timedelta(days=1)
 SECOND = timedelta(seconds=1)
 # Clocks are not changed twice within so short a time.

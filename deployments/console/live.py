@@ -32,8 +32,8 @@ from deployments.models import Deployment, Hold, Target
 from deployments.reads.devices import target_rows
 from deployments.reads.health_report import failure_reasons
 from deployments.reads.status import deployment_status
+from deployments.rules.codes import UNCONFIRMED
 from deployments.services.fleets import current_hold
-from deployments.services.rollbacks import UNCONFIRMED
 from deployments.strategies.holds import POINTS
 from hotswap.common.api.serializers import camelize
 from hotswap.common.console.badges import DONE, FAILED, MOVING, NOT_STARTED, WAITS

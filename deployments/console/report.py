@@ -9,7 +9,6 @@ from django.http import StreamingHttpResponse
 from django.utils import timezone
 from django.utils.html import format_html
 
-from deployments.choices import OPERATOR_CODES
 from deployments.console.health import health_context
 from deployments.console.words import (
     LEVEL_BADGES,
@@ -26,6 +25,7 @@ from deployments.reads.devices import next_step_of
 from deployments.reads.health_report import health_report
 from deployments.reads.metrics import running_versions
 from deployments.reads.rollback_report import FAILED, with_outcomes
+from deployments.rules.codes import OPERATOR_CODES
 from hotswap.common.api.serializers import camelize
 from hotswap.common.console.text import age
 

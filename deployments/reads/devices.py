@@ -12,8 +12,8 @@ from deployments.choices import (
     TargetStatus,
 )
 from deployments.models import Deployment, Target, Update
-from deployments.next_steps import COPY, RETRY, RETRY_LATER, next_step
 from deployments.reads.waiting import Surroundings, target_waiting
+from deployments.rules.codes import COPY, RETRY, RETRY_LATER, next_step
 from health.models import DeviceState
 
 T = TargetStatus

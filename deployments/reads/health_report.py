@@ -5,9 +5,8 @@ from typing import Any
 
 from django.db import connection
 
-from deployments.choices import OPERATOR_CODES, TargetStatus
+from deployments.choices import TargetStatus
 from deployments.models import Deployment, Event, Target
-from deployments.next_steps import next_step
 from deployments.reads.devices import next_step_of, way_to_try_again
 from deployments.reads.metrics import (
     MAX_DEVICES,
@@ -17,6 +16,7 @@ from deployments.reads.metrics import (
 )
 from deployments.reads.rollback_report import deployment_rollback
 from deployments.reads.status import deployment_status
+from deployments.rules.codes import OPERATOR_CODES, next_step
 
 MAX_EVENTS = 1000
 GONE_WRONG = (TargetStatus.FAILED, TargetStatus.ROLLING_BACK, TargetStatus.ROLLED_BACK)
@@ -38,7 +38,7 @@ def failure_reasons(deployment: Deployment) -> list[dict[str, Any]]:
             [
                 deployment.pk,
                 [str(status) for status in GONE_WRONG],
-                list(OPERATOR_CODES),
+                sorted(OPERATOR_CODES),
             ],
         )
         return [

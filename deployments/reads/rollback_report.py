@@ -16,10 +16,9 @@ from django.db.models import Case, QuerySet, Value, When
 
 from deployments.choices import UNFINISHED, DeploymentStatus, TargetStatus
 from deployments.models import Deployment, Rollback, Target
-from deployments.next_steps import COPY, next_step
+from deployments.rules.codes import COPY, UNCONFIRMED, next_step
 from deployments.scopes import IN_SCOPE, WHOLE, Scope
 from deployments.services.rollbacks import (
-    UNCONFIRMED,
     exposed_targets,
     in_scope,
     left_alone,

@@ -11,8 +11,8 @@ from datetime import datetime
 
 from deployments.choices import DeploymentStatus, StageStatus, TargetStatus
 from deployments.models import Deployment, Stage, Target, Update
+from deployments.rules.codes import UNKNOWN_TIMEZONE, message_of
 from deployments.services.sweeps import ROLLBACK_PATIENCE
-from deployments.windows import NO_ZONE, NO_ZONE_CODE
 from health.models import DeviceState
 
 D, T = DeploymentStatus, TargetStatus
@@ -118,7 +118,7 @@ def _pending(
     if around.busy_with is not None:
         return Waiting(f"its update by the deployment {around.busy_with!r}")
     # What was noted when it last polled; its tag may have been corrected since.
-    was_in_no_zone = target.error_code == NO_ZONE_CODE
+    was_in_no_zone = target.error_code == UNKNOWN_TIMEZONE
     next_attempt_at = None if was_in_no_zone else target.next_attempt_at
     since = [deployment.resumed_at, next_attempt_at]
     if target.exposed_at is None:
@@ -129,7 +129,7 @@ def _pending(
     )
     window = deployment.window
     if window is not None and window.names_no_zone(target.device.tags):
-        return Waiting(f"a correction: {NO_ZONE}", given_up_at)
+        return Waiting(f"a correction: {message_of(UNKNOWN_TIMEZONE)}", given_up_at)
     if next_attempt_at is not None and next_attempt_at > now:
         if target.exposed_at is None:
             return Waiting(target.message, next_attempt_at)

@@ -28,6 +28,7 @@ from deployments.choices import (
     UpdateStatus,
 )
 from deployments.models import Deployment, Rollback, Stage, Target, Update
+from deployments.rules.codes import ROLLBACK_FORBIDDEN, UNCONFIRMED, message_of
 from deployments.scopes import WHOLE, Scope
 from deployments.services import late_watch, sweeps
 from deployments.services.fleets import begin_hold, end_holds, switch
@@ -51,7 +52,6 @@ from deployments.services.progress import (
     progress_of,
 )
 from deployments.services.rollbacks import (
-    UNCONFIRMED,
     exposed_targets,
     in_scope,
     keep_rollback,
@@ -699,9 +699,10 @@ def _finish_rollback(
             f"{UNCONFIRMED}: {counted(count, 'device has', 'devices have')}"
             " not proved the former image"
         )
-        forbidden = lost.filter(error_code="rollback_forbidden").count()
+        forbidden = lost.filter(error_code=ROLLBACK_FORBIDDEN).count()
         if forbidden:
-            parts.append(f"{forbidden} of them may not go back: {sweeps.LOCKED_SAID}")
+            why = message_of(ROLLBACK_FORBIDDEN)
+            parts.append(f"{forbidden} of them may not go back: {why}")
     stays = Target.objects.filter(
         deployment=deployment, status=TargetStatus.SUCCESS
     ).exists()

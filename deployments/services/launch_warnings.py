@@ -23,6 +23,7 @@ from deployments.choices import (
     Strategy,
 )
 from deployments.exceptions import AcknowledgementRequiredError
+from deployments.rules.codes import UNKNOWN_TIMEZONE
 from deployments.services.targeting import (
     LaunchWarning,
     Selection,
@@ -30,7 +31,7 @@ from deployments.services.targeting import (
     selection_condition,
 )
 from deployments.strategies.canary import share_of
-from deployments.windows import DEFAULT_ZONE, DEVICE_ZONE, NO_ZONE_CODE
+from deployments.windows import DEFAULT_ZONE, DEVICE_ZONE
 from devices.timezones import ZONE_TAG, zone_names
 from firmware.models import Firmware
 from firmware.selectors import firmware_incidents
@@ -51,7 +52,7 @@ ASKED_AT_START = frozenset(
     {AcknowledgedWarning.PREVIOUSLY_ROLLED_BACK, AcknowledgedWarning.DOWNGRADE}
 )
 # Written to the log at the start, where nobody reads an answer.
-LOGGED_AT_START = frozenset({NO_ZONE_CODE, NO_TIMEZONE_CODE})
+LOGGED_AT_START = frozenset({UNKNOWN_TIMEZONE, NO_TIMEZONE_CODE})
 
 
 def launch_warnings(
@@ -261,7 +262,7 @@ def _zone_warnings(
     )
     if counts["unknown"]:
         yield LaunchWarning(
-            NO_ZONE_CODE,
+            UNKNOWN_TIMEZONE,
             f"Devices whose tag {ZONE_TAG} names no time zone: "
             f"{counts['unknown']:,}. They get no order before it is corrected",
             counts["unknown"],

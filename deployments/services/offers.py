@@ -48,12 +48,17 @@ from deployments.models import (
     Target,
     Update,
 )
+from deployments.rules.codes import (
+    CODES,
+    NO_PREVIOUS_IMAGE,
+    ROLLBACK_FORBIDDEN,
+    UNKNOWN_TIMEZONE,
+    message_of,
+)
 from deployments.services.log import INTO_LOG, log
-from deployments.services.sweeps import LOCKED_SAID
-from deployments.services.targeting import REASONS
 from deployments.spread import share_of
 from deployments.strategies.blue_green import BLUE_STAGE, GREEN_STAGE
-from deployments.windows import DEVICE_ZONE, NO_ZONE, NO_ZONE_CODE
+from deployments.windows import DEVICE_ZONE
 from devices.models import Device
 from firmware import signing
 from firmware.choices import ABSENT
@@ -423,14 +428,14 @@ def _offer_target(
     if target.status not in (TargetStatus.PENDING, TargetStatus.ROLLING_BACK):
         return None
     if facts.may_have_moved_on and _has_moved_on(target):
-        _set_aside(target, "moved_on", "a later deployment has updated the device", now)
+        _set_aside(target, "moved_on", now)
         return None
     if target.status == TargetStatus.ROLLING_BACK:
         if device.security_version > firmware.security_version:
-            _end_return(target, "rollback_forbidden", LOCKED_SAID, now)
+            _end_return(target, ROLLBACK_FORBIDDEN, message_of(ROLLBACK_FORBIDDEN), now)
             return None
         if firmware.status == ABSENT and _has_lost_former(facts):
-            _end_return(target, "no_previous_image", NOT_KEPT_SAID, now)
+            _end_return(target, NO_PREVIOUS_IMAGE, NOT_KEPT_SAID, now)
             return None
         return _write_order(device, facts, OrderKind.ROLLBACK, now, trusted)
     # Read again under the lock: a pause or a cancel may have come in between.
@@ -440,32 +445,22 @@ def _offer_target(
     ):
         return None
     if not device.enabled:
-        _set_aside(target, "disabled", "the device is disabled for updates", now)
+        _set_aside(target, "disabled", now)
         return None
     if device.model_id != firmware.model_id:
-        _set_aside(target, "wrong_model", "the device is of another model", now)
+        _set_aside(target, "wrong_model", now)
         return None
     if device.security_version > firmware.security_version:
-        _set_aside(
-            target,
-            "security_version",
-            "the device has proved a higher security version",
-            now,
-        )
+        _set_aside(target, "security_version", now)
         return None
     if facts.may_be_quarantined and _is_quarantined(device, firmware):
-        _set_aside(target, "quarantined", REASONS["quarantined"], now)
+        _set_aside(target, "quarantined", now)
         return None
     if (
         firmware.model.requires_secure_boot
         and facts.state.secure_boot != SecureBoot.ENABLED
     ):
-        _set_aside(
-            target,
-            "secure_boot_required",
-            "its model requires secure boot, and its last report is not that it is on",
-            now,
-        )
+        _set_aside(target, "secure_boot_required", now)
         return None
     postponed = _postponed(target, device, now)
     if postponed is not None:
@@ -476,7 +471,7 @@ def _offer_target(
         return None
     if target.exposed_at is None:
         if device.firmware_checksum == firmware.sha256:
-            _set_aside(target, "already_installed", "it ran this image already", now)
+            _set_aside(target, "already_installed", now)
             return None
         target.from_version = device.firmware_version
         target.from_checksum = device.firmware_checksum
@@ -622,7 +617,9 @@ def _postponed(target: Target, device: Device, now: datetime) -> _Postponed | No
     if window is not None and window.zone == DEVICE_ZONE:
         zone = window.zone_of(device.tags)
         if zone is None:
-            return _Postponed(now + LOOK_AGAIN, NO_ZONE, NO_ZONE_CODE)
+            return _Postponed(
+                now + LOOK_AGAIN, message_of(UNKNOWN_TIMEZONE), UNKNOWN_TIMEZONE
+            )
         opening = window.opening_after(now, zone)
         if opening is not None:
             return _Postponed(opening, "outside of its maintenance window")
@@ -665,8 +662,9 @@ def _turn_of(target: Target) -> datetime:
     )
 
 
-def _set_aside(target: Target, code: str, message: str, now: datetime) -> None:
+def _set_aside(target: Target, code: str, now: datetime) -> None:
     """End a target without another order: skipped, or failed if an attempt failed."""
+    message = message_of(code)
     has_failed = target.status == TargetStatus.PENDING and target.exposed_at is not None
     target.status = TargetStatus.FAILED if has_failed else TargetStatus.SKIPPED
     target.next_attempt_at = None
@@ -680,7 +678,7 @@ def _set_aside(target: Target, code: str, message: str, now: datetime) -> None:
         "device.failed" if has_failed else "device.skipped",
         f"{message}; it cannot be tried again" if has_failed else message,
         now=now,
-        level=Level.ERROR if has_failed else Level.INFO,
+        level=Level.ERROR if has_failed else Level(CODES[code].level),
         device=target.device,
         stage_number=target.stage_number,
     )

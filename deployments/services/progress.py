@@ -16,7 +16,6 @@ from django.db.models import (
 )
 
 from deployments.choices import (
-    FETCH_ERRORS,
     DeploymentStatus,
     OrderKind,
     StageStatus,
@@ -24,6 +23,7 @@ from deployments.choices import (
     UpdateStatus,
 )
 from deployments.models import Deployment, Stage, Target, Update
+from deployments.rules.codes import FETCH_ERRORS, NEUTRAL_CODES
 from deployments.strategies import types
 from deployments.strategies.blue_green import BLUE_STAGE, GREEN_STAGE
 from deployments.strategies.holds import FORWARD, SWITCH, UPDATE_BLUE, UPDATE_GREEN
@@ -32,17 +32,6 @@ from deployments.strategies.registry import STRATEGIES
 T = TargetStatus
 JUDGED_FAILED = (T.FAILED, T.ROLLING_BACK, T.ROLLED_BACK)
 SETTLED = (T.SUCCESS, T.FAILED, T.ROLLED_BACK, T.SKIPPED, T.CANCELLED)
-# They never were evidence: these devices did not need the update, or cannot take it.
-NEUTRAL_CODES = (
-    "already_installed",
-    "disabled",
-    "left_out_by_operator",
-    "moved_on",
-    "quarantined",
-    "secure_boot_required",
-    "security_version",
-    "wrong_model",
-)
 # Where the fleets of a blue-green deployment may be held; others have no rule for it.
 OPENING_POINTS = {GREEN_STAGE: UPDATE_GREEN, BLUE_STAGE: UPDATE_BLUE}
 PASSING_POINTS = {GREEN_STAGE: SWITCH}

@@ -18,8 +18,6 @@ from uuid import UUID
 from django.db import transaction
 
 from deployments.choices import (
-    SEQUENCE_REPLACED,
-    SERVER_ERRORS,
     WORKING,
     OrderKind,
     ReportStatus,
@@ -28,6 +26,7 @@ from deployments.choices import (
 )
 from deployments.exceptions import UpdateClosedError, UpdateNotFoundError
 from deployments.models import Deployment, Update
+from deployments.rules.codes import SEQUENCE_REPLACED, message_of, reported_code
 from deployments.services import sweeps
 from deployments.services.log import INTO_LOG
 from health.services.watching import HEAR, heard
@@ -264,13 +263,6 @@ def _take_in(cursor: Any, order: _Order, report: DeviceReport, now: datetime) ->
     return bool(cursor.fetchone() == (1,))
 
 
-def _own_word(error_code: str) -> str:
-    """Return the code of a device's failure, kept apart from the server's verdicts."""
-    if error_code in SERVER_ERRORS:
-        return f"device_{error_code}"
-    return error_code or "failed"
-
-
 def _fail(update: Update, report: DeviceReport, now: datetime) -> None:
     update.last_sequence = report.sequence
     update.durations = _durations(update, report)
@@ -282,8 +274,8 @@ def _fail(update: Update, report: DeviceReport, now: datetime) -> None:
         Deployment.objects.get(pk=update.deployment_id),
         now,
         update_id=update.pk,
-        code=_own_word(report.error_code),
-        message=report.message or "the device gave no reason",
+        code=reported_code(report.error_code),
+        message=report.message or message_of(report.error_code),
     )
     logger.warning(
         "Device reported a failure",

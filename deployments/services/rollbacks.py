@@ -11,6 +11,7 @@ from django.db.models import Count, Exists, F, OuterRef, Q, QuerySet
 
 from deployments.choices import OrderKind, RollbackTrigger, TargetStatus
 from deployments.models import Deployment, Rollback, Target, Update
+from deployments.rules.codes import NO_RETURN_CODES
 from deployments.scopes import WHOLE, Scope
 from deployments.services.offers import has_moved_on
 from deployments.services.progress import (
@@ -25,8 +26,6 @@ from hotswap.common.api.serializers import camelize
 
 KEPT_REASONS = 10
 KEPT_FAILED = 100
-UNCONFIRMED = "rollback_unconfirmed"
-NO_RETURN = (UNCONFIRMED, "no_previous_image", "rollback_forbidden")
 
 
 def _numbers(counts: StageCounts) -> dict[str, Any]:
@@ -149,7 +148,7 @@ def lost_targets(deployment: Deployment) -> QuerySet[Target]:
             device__state__firmware_checksum=F("from_checksum"),
         )
         .exclude(from_checksum="")
-        .exclude(error_code__in=NO_RETURN)
+        .exclude(error_code__in=NO_RETURN_CODES)
     )
     return (
         exposed_targets(deployment)
@@ -174,7 +173,7 @@ def stuck_targets(deployment: Deployment) -> QuerySet[Target]:
     """
     return (
         _with_begun_install(lost_targets(deployment))
-        .exclude(error_code__in=NO_RETURN)
+        .exclude(error_code__in=NO_RETURN_CODES)
         .filter(
             Q(from_firmware__isnull=True)
             | Q(device__security_version__gt=F("from_firmware__security_version")),

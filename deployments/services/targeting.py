@@ -28,6 +28,7 @@ from django.db.models.functions import Coalesce
 
 from deployments.choices import AcknowledgedWarning, BusyDevices, OfflineDevices
 from deployments.models import Deployment, Quarantine, Stage, Target, Update
+from deployments.rules.codes import message_of
 from deployments.strategies.types import Fleet, Plan
 from devices.models import Device, DeviceGroup
 from devices.selectors import group_condition
@@ -35,20 +36,6 @@ from firmware.models import Firmware
 from health.choices import SecureBoot
 
 SHOWN_EXCLUSIONS = 100
-
-REASONS = {
-    "revoked": "the device is revoked",
-    "disabled": "the device is disabled for updates",
-    "wrong_model": "the device is of another model",
-    "already_installed": "the device runs this image already",
-    "security_version": "the device has proved a higher security version",
-    "secure_boot_required": (
-        "its model requires secure boot, and the device has not reported it as enabled"
-    ),
-    "quarantined": "this firmware has failed on the device too often",
-    "offline": "the device is offline",
-    "busy": "another update of the device is under way",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +75,10 @@ class Exclusion:
 
     @property
     def detail(self) -> str:
+        message = message_of(self.code)
         if self.busy_with:
-            return f"{REASONS[self.code]}, by the deployment {self.busy_with!r}"
-        return REASONS[self.code]
+            return f"{message}, by the deployment {self.busy_with!r}"
+        return message
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ import math
 from collections.abc import Mapping
 from datetime import datetime
 
-from deployments.next_steps import next_step
+from deployments.rules.codes import next_step
 from deployments.strategies.holds import hold_before
 from deployments.strategies.types import (
     AwaitApproval,

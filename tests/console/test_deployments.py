@@ -8,7 +8,7 @@ from django.utils import timezone
 
 from deployments.choices import DeploymentStatus
 from deployments.models import Deployment, Quarantine
-from deployments.next_steps import next_step
+from deployments.rules.codes import next_step
 from deployments.services import operate
 from devices.models import Device
 from devices.services import registry

@@ -8,7 +8,7 @@ import pytest
 from django.utils import timezone
 
 from deployments.models import Deployment, Target
-from deployments.next_steps import next_step
+from deployments.rules.codes import next_step
 from deployments.services.operate import rollback_deployment
 from devices.models import Device
 from tests.console.conftest import ConsoleClient, Scene

@@ -7,10 +7,10 @@ import pytest
 
 from deployments.criteria import RollbackThresholds
 from deployments.models import Deployment
-from deployments.next_steps import OTHERWISE, next_step
 from deployments.reads.health_report import health_report
 from deployments.reads.metrics import deployment_metrics
 from deployments.reads.rollback_report import deployment_rollbacks
+from deployments.rules.codes import OTHERWISE, next_step
 from deployments.services.operate import rollback_deployment
 from deployments.services.targeting import Selection
 from devices.services.erasure import erase_device

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from deployments.models import Deployment, Rollback, Target, Update
-from deployments.next_steps import next_step
 from deployments.reads.rollback_report import deployment_rollbacks, with_outcomes
+from deployments.rules.codes import next_step
 from deployments.services.operate import retry_failed, rollback_deployment
 from devices.models import Device
 from devices.services.erasure import erase_device

@@ -4,8 +4,8 @@ from datetime import timedelta
 
 import pytest
 
-from deployments.choices import FETCH_ERRORS
 from deployments.models import Deployment, Quarantine, Rollback
+from deployments.rules.codes import FETCH_ERRORS
 from deployments.services.operate import resume_deployment, retry_failed
 from firmware.models import Firmware
 from tests.deployments.world import ScriptedDevice, World, events, statuses

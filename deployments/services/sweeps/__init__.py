@@ -40,10 +40,8 @@ from deployments.services.sweeps.returning import (
     recall_strays,
     send_back,
 )
-from deployments.services.sweeps.statements import LOCKED_SAID
 
 __all__ = [
-    "LOCKED_SAID",
     "ROLLBACK_PATIENCE",
     "end_erased",
     "end_targets_of",

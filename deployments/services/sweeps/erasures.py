@@ -6,6 +6,7 @@ from uuid import UUID
 
 from deployments.choices import UNFINISHED
 from deployments.models import Deployment
+from deployments.rules.codes import message_of
 from deployments.services.log import INTO_LOG
 from deployments.services.sweeps.statements import run
 
@@ -57,7 +58,7 @@ def _end_erased(which: str, values: dict[str, Any], now: datetime) -> int:
         ), logged AS (
             {INTO_LOG}
             SELECT deployment_id, %(now)s, 'INFO', 'device.erased', device_id,
-                   stage_number, 'the device was erased and takes no further part'
+                   stage_number, '{message_of("erased")}'
             FROM moved
             RETURNING 1
         )

@@ -6,15 +6,22 @@ from typing import Any
 
 from django.conf import settings
 
-from deployments.choices import BREACHES, FINAL_ERRORS, IMAGE_FAULTS, NotifiedEvent
+from deployments.choices import NotifiedEvent
 from deployments.models import Deployment
 from deployments.notifications.telling import NAMED_DEVICES, tell_devices
+from deployments.rules.codes import (
+    BREACHES,
+    FINAL_CODES,
+    IMAGE_FAULTS,
+    NO_PREVIOUS_IMAGE,
+    ROLLBACK_FORBIDDEN,
+    message_of,
+)
 from deployments.services.log import INTO_LOG
 from deployments.services.sweeps.statements import (
     HAS_REBOOTED,
     IS_LOCKED,
     IS_UNREADABLE,
-    LOCKED_SAID,
     RUNS_ORDERED,
     SHOWS_FORMER,
     WHY_UNREADABLE,
@@ -99,8 +106,8 @@ def fail(
                          OR hit.is_spared
                         THEN ''
                     WHEN t.from_firmware_id IS NULL
-                        THEN '; its former image is not on the server'
-                    WHEN {IS_LOCKED} THEN '; {LOCKED_SAID}'
+                        THEN '; {message_of(NO_PREVIOUS_IMAGE)}'
+                    WHEN {IS_LOCKED} THEN '; {message_of(ROLLBACK_FORBIDDEN)}'
                     ELSE '' END AS no_way_back
             FROM hit JOIN deployments_target t ON t.id = hit.target_id
             JOIN closed ON closed.target_id = t.id
@@ -192,7 +199,7 @@ def fail(
             "deployment": deployment.pk,
             "now": now,
             "attempts": deployment.max_attempts,
-            "final": sorted(FINAL_ERRORS),
+            "final": sorted(FINAL_CODES),
             "refused": "security_version_too_low",
             "breaches": sorted(BREACHES),
             "delay": RETRY_BASE_SECONDS,

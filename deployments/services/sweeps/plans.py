@@ -6,8 +6,9 @@ from typing import Any
 
 from django.db.models import Exists, OuterRef, Q, QuerySet
 
-from deployments.choices import FETCH_ERRORS, TargetStatus
+from deployments.choices import TargetStatus
 from deployments.models import Deployment, Quarantine, Target, Update
+from deployments.rules.codes import FETCH_ERRORS, UNKNOWN_TIMEZONE, message_of
 from deployments.services.log import INTO_LOG
 from deployments.services.sweeps.statements import (
     HAS_BEGUN,
@@ -15,7 +16,6 @@ from deployments.services.sweeps.statements import (
     SHOWS_FORMER,
     run,
 )
-from deployments.windows import NO_ZONE_CODE
 
 
 def retriable(deployment: Deployment) -> QuerySet[Target]:
@@ -109,10 +109,10 @@ def skip_unseen(deployment: Deployment, now: datetime, awake_since: datetime) ->
         WITH moved AS (
             UPDATE deployments_target t
             SET status = 'skipped',
-                error_code = CASE t.error_code WHEN '{NO_ZONE_CODE}'
+                error_code = CASE t.error_code WHEN '{UNKNOWN_TIMEZONE}'
                     THEN t.error_code ELSE 'never_seen' END,
-                message = CASE t.error_code WHEN '{NO_ZONE_CODE}'
-                    THEN t.message ELSE 'it was not seen before the offline deadline'
+                message = CASE t.error_code WHEN '{UNKNOWN_TIMEZONE}'
+                    THEN t.message ELSE '{message_of("never_seen")}'
                     END,
                 next_attempt_at = NULL, settled_at = %(now)s, updated_at = %(now)s
             FROM deployments_stage st
@@ -122,7 +122,7 @@ def skip_unseen(deployment: Deployment, now: datetime, awake_since: datetime) ->
               -- Said on its own: GREATEST leaves NULLs out.
               AND st.opened_at IS NOT NULL
               AND GREATEST(st.opened_at, %(resumed)s::timestamptz, %(awake)s,
-                      CASE WHEN t.error_code <> '{NO_ZONE_CODE}'
+                      CASE WHEN t.error_code <> '{UNKNOWN_TIMEZONE}'
                           THEN t.next_attempt_at END)
                   + %(deadline)s < %(now)s
             RETURNING t.deployment_id, t.device_id, t.stage_number, t.message

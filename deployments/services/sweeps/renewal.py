@@ -3,13 +3,13 @@
 from datetime import datetime
 
 from deployments.choices import (
-    SEQUENCE_REPLACED,
     Level,
     OrderKind,
     TargetStatus,
     UpdateStatus,
 )
 from deployments.models import Target, Update
+from deployments.rules.codes import SEQUENCE_REPLACED
 from deployments.services.log import log
 
 MAX_RENEWALS = 3

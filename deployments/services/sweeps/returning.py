@@ -3,12 +3,18 @@
 from datetime import datetime, timedelta
 
 from deployments.models import Deployment
+from deployments.rules.codes import (
+    NO_PREVIOUS_IMAGE,
+    NO_RETURN_CODES,
+    ROLLBACK_FORBIDDEN,
+    UNCONFIRMED,
+    message_of,
+)
 from deployments.scopes import IN_SCOPE, WHOLE, Scope
 from deployments.services.log import INTO_LOG
 from deployments.services.sweeps.statements import (
     HAS_BEGUN,
     IS_LOCKED,
-    LOCKED_SAID,
     MOVED_ON,
     SHOWS_FORMER,
     identity,
@@ -50,7 +56,7 @@ def send_back(
                 error_code = CASE WHEN %(withdraws)s
                     THEN 'left_out_by_operator' ELSE t.error_code END,
                 message = CASE WHEN %(withdraws)s
-                    THEN 'an operator took it out before its order'
+                    THEN '{message_of("left_out_by_operator")}'
                     ELSE t.message END
             WHERE t.deployment_id = %(deployment)s AND t.status = 'pending'
               AND t.exposed_at IS NULL AND {IN_SCOPE}
@@ -86,8 +92,7 @@ def send_back(
                    ), false) AS may_run
             FROM concerned JOIN deployments_target t USING (id)
             WHERE t.exposed_at IS NOT NULL
-              AND t.error_code NOT IN ('rollback_unconfirmed', 'no_previous_image',
-                                       'rollback_forbidden')
+              AND t.error_code <> ALL(%(no_return)s)
               AND NOT EXISTS (
                   SELECT 1 FROM devices_device gone
                   WHERE gone.id = t.device_id AND gone.erased_at IS NOT NULL)
@@ -108,12 +113,12 @@ def send_back(
                     OR (%(withdraws)s AND t.status <> 'failed'),
                 message = CASE
                     WHEN judged.has_moved_on
-                        THEN 'a later deployment has updated the device'
+                        THEN '{message_of("moved_on")}'
                     WHEN t.from_firmware_id IS NULL
-                        THEN 'its former image is not on the server'
-                    WHEN judged.is_locked THEN '{LOCKED_SAID}'
+                        THEN '{message_of(NO_PREVIOUS_IMAGE)}'
+                    WHEN judged.is_locked THEN '{message_of(ROLLBACK_FORBIDDEN)}'
                     WHEN %(withdraws)s AND t.status <> 'failed'
-                        THEN 'an operator ordered it back'
+                        THEN '{message_of("returned_by_operator")}'
                     ELSE t.message END,
                 settled_at = CASE
                     WHEN judged.has_moved_on OR t.from_firmware_id IS NULL
@@ -142,6 +147,7 @@ def send_back(
             **scope.values,
             "now": now,
             "withdraws": withdraws,
+            "no_return": sorted(NO_RETURN_CODES),
         },
     )
 
@@ -213,7 +219,7 @@ def give_up_returns(
         ), moved AS (
             UPDATE deployments_target t
             SET status = 'failed', error_code = 'rollback_unconfirmed',
-                message = 'it has not proved its former image within an hour',
+                message = '{message_of(UNCONFIRMED)}',
                 settled_at = %(now)s, updated_at = %(now)s
             FROM overdue WHERE t.id = overdue.id AND t.status = 'rolling_back'
             RETURNING t.deployment_id, t.device_id, t.stage_number, t.message

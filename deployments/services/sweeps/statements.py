@@ -79,7 +79,6 @@ HAS_BEGUN = """EXISTS (
       AND COALESCE(began.installing_at, began.rebooting_at, began.claimed_at)
           IS NOT NULL
 )"""
-LOCKED_SAID = "its former image has a lower security version than it has confirmed"
 
 
 def identity(deployment: Deployment) -> dict[str, Any]:
