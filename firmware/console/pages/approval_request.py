@@ -1,8 +1,7 @@
-"""The console's queue of approvals: what waits for a person, and what was decided."""
+"""The queue of approvals: what waits for a person, and what was decided."""
 
 from typing import Any
 
-from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
@@ -12,17 +11,13 @@ from unfold.contrib.filters.admin import RadioFilter
 from unfold.decorators import display
 
 from firmware.choices import FirmwareStatus
+from firmware.console.badges import DECISIONS
 from firmware.models import ApprovalRequest, Firmware
 from firmware.selectors import name_actors
-from hotswap.common.console.badges import DONE, FAILED, WAITS, badge
+from hotswap.common.console.badges import WAITS, badge
 from hotswap.common.console.pages.base import ConsoleAdmin
 from hotswap.common.console.text import age, in_bytes
 from hotswap.common.models import AuditEvent
-
-DECISIONS = {
-    "firmware.approved": ("Approved", DONE, "check"),
-    "firmware.rejected": ("Rejected", FAILED, "close"),
-}
 
 
 class DecidedFilter(RadioFilter):
@@ -64,7 +59,6 @@ def difference(firmware: Firmware, newest: Firmware | None) -> list[str]:
     return said
 
 
-@admin.register(ApprovalRequest)
 class ApprovalAdmin(ConsoleAdmin):
     empty_words = (
         "Nothing waits for you.",

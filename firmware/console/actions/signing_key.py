@@ -1,50 +1,23 @@
-"""The console's pages of the key rings. Everybody may look, Admins act."""
+"""What Admins do to the ring of signing keys."""
 
 from datetime import timedelta
 from typing import Any
 
 from django import forms
 from django.conf import settings
-from django.contrib import admin
-from django.db.models import Count, Exists, OuterRef, Q, QuerySet
 from django.http import HttpRequest
-from django.utils import timezone
-from django.utils.safestring import SafeString
-from unfold.decorators import display
 
 from firmware.choices import KeyStatus
-from firmware.models import Firmware, ImageSignature, SigningKey, StorageKey
+from firmware.models import SigningKey
 from firmware.services import rings
 from hotswap.common.console.actions.base import Action
-from hotswap.common.console.badges import (
-    DONE,
-    FAILED,
-    MOVING,
-    NOT_STARTED,
-    WAITS,
-    badge,
-)
 from hotswap.common.console.forms import ConsoleForm, EmptyForm, ReasonForm
-from hotswap.common.console.pages.base import ConsoleAdmin
-from hotswap.common.console.text import age
 from hotswap.common.models import User
 from hotswap.common.roles import Role
 from hotswap.common.words import counted
 
-KEY_BADGES = {
-    KeyStatus.NEXT: (WAITS, "schedule"),
-    KeyStatus.ACTIVE: (DONE, "check"),
-    KeyStatus.RETIRING: (MOVING, "hourglass_bottom"),
-    KeyStatus.RETIRED: (NOT_STARTED, "inventory_2"),
-    KeyStatus.REVOKED: (FAILED, "block"),
-}
 # Reading images takes a request's time; what is left waits for the next press.
 SIGNING_TIME = timedelta(seconds=15)
-
-
-def key_badge(key: SigningKey | StorageKey) -> SafeString:
-    tone, icon = KEY_BADGES[KeyStatus(key.status)]
-    return badge(key.status, tone, icon)
 
 
 def _signed_again(done: rings.SignedAgain) -> str:
@@ -57,9 +30,6 @@ def _signed_again(done: rings.SignedAgain) -> str:
     if left > len(done.refused):
         said += f" {left - len(done.refused)} still wait: press again."
     return said
-
-
-# --- Signing keys ------------------------------------------------------------------
 
 
 class CreateSigningKey(Action):
@@ -261,143 +231,3 @@ def _must_be(key_id: str) -> Any:
             raise forms.ValidationError(f"Type {key_id}.")
 
     return check
-
-
-@admin.register(SigningKey)
-class SigningKeyAdmin(ConsoleAdmin):
-    empty_words = (
-        "There is no signing key.",
-        "The server makes one when it starts.",
-    )
-    console_actions = (
-        *(CreateSigningKey, RotateSigningKeys, SignHeldBack),
-        *(RetireSigningKey, RevokeSigningKey),
-    )
-    page_template = "console/signing_key.html"
-    list_display = ("key_id", "state", "signed", "trusted", "since")
-    ordering = ("-created_at",)
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[SigningKey]:
-        return SigningKey.objects.all()
-
-    def complete(self, rows: list[Any]) -> None:
-        for key in rows:
-            key.images = _images_signed_by(key)
-
-    @display(description="Status")
-    def state(self, key: SigningKey) -> SafeString:
-        return key_badge(key)
-
-    @display(description="Images signed")
-    def signed(self, key: Any) -> str:
-        return f"{key.images:,}"
-
-    @display(description="Trusted until")
-    def trusted(self, key: SigningKey) -> SafeString:
-        return age(key.not_after)
-
-    @display(description="Made", ordering="created_at")
-    def since(self, key: SigningKey) -> SafeString:
-        return age(key.created_at)
-
-    def page_context(self, request: HttpRequest, obj: SigningKey) -> dict[str, Any]:
-        return {
-            "status": key_badge(obj),
-            "images": _images_signed_by(obj),
-            "made": age(obj.created_at),
-            "not_after": age(obj.not_after),
-            "is_over": obj.not_after is not None and obj.not_after <= timezone.now(),
-            "held_back": rings.images_held_back().count(),
-        }
-
-
-def _images_signed_by(key: SigningKey) -> int:
-    later = ImageSignature.objects.filter(firmware=OuterRef("pk"), key=key)
-    return Firmware.objects.filter(Q(key=key) | Q(Exists(later))).count()
-
-
-# --- Storage keys ------------------------------------------------------------------
-
-
-class RotateStorageKeys(Action):
-    name = "rotate"
-    label = "Rotate"
-    icon = "autorenew"
-    tone = "primary"
-    role = Role.ADMIN
-    is_of_list = True
-    form_class = EmptyForm
-
-    def heading(self, obj: Any) -> str:
-        return "Rotate the storage key"
-
-    def notes(self, obj: Any) -> tuple[str, ...]:
-        return (
-            (
-                "A new key is made. Within a minute the keys of all stored images are "
-                "wrapped under it; no stored file changes, and images stay readable."
-            ),
-            (
-                "The former key is retired when nothing is wrapped by it, and may then "
-                "be deleted."
-            ),
-        )
-
-    def execute(self, user: User, obj: Any, given: dict[str, Any]) -> str:
-        return f"{rings.rotate_storage_key(actor=user)} wraps what is stored now."
-
-
-class DeleteStorageKey(Action):
-    name = "remove"
-    label = "Delete"
-    icon = "delete"
-    tone = "danger"
-    role = Role.ADMIN
-    form_class = EmptyForm
-
-    def blocked_reason(self, user: User, obj: StorageKey) -> str:
-        return "" if obj.status == KeyStatus.RETIRED else f"it is {obj.status}"
-
-    def notes(self, obj: StorageKey) -> tuple[str, ...]:
-        return ("No image is wrapped by it any more. This cannot be undone.",)
-
-    def execute(self, user: User, obj: StorageKey, given: dict[str, Any]) -> str:
-        rings.delete_storage_key(actor=user, key_id=obj.key_id)
-        return f"{obj} is deleted."
-
-    def next_url(self, admin: ConsoleAdmin, obj: Any) -> str:
-        return admin.list_url()
-
-
-@admin.register(StorageKey)
-class StorageKeyAdmin(ConsoleAdmin):
-    empty_words = (
-        "There is no storage key.",
-        "The server makes one when it starts.",
-    )
-    console_actions = (RotateStorageKeys, DeleteStorageKey)
-    page_template = "console/storage_key.html"
-    list_display = ("key_id", "state", "wrapped", "since")
-    ordering = ("-created_at",)
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[StorageKey]:
-        return StorageKey.objects.annotate(images=Count("wrappedkey"))
-
-    @display(description="Status")
-    def state(self, key: StorageKey) -> SafeString:
-        return key_badge(key)
-
-    @display(description="Images wrapped")
-    def wrapped(self, key: Any) -> str:
-        return f"{key.images:,}"
-
-    @display(description="Made", ordering="created_at")
-    def since(self, key: StorageKey) -> SafeString:
-        return age(key.created_at)
-
-    def page_context(self, request: HttpRequest, obj: Any) -> dict[str, Any]:
-        return {
-            "status": key_badge(obj),
-            "images": obj.images,
-            "made": age(obj.created_at),
-        }

@@ -1,0 +1,182 @@
+"""The list of firmware, and the page of one."""
+
+from typing import Any
+
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from unfold.contrib.filters.admin import RadioFilter
+from unfold.decorators import display
+
+from firmware.choices import FirmwareStatus
+from firmware.console.actions.firmware import (
+    ApproveFirmware,
+    CheckFirmware,
+    DeleteFirmware,
+    DeprecateFirmware,
+    ReinstateFirmware,
+    RejectFirmware,
+)
+from firmware.console.actions.upload import UploadFirmware
+from firmware.console.badges import firmware_badge, incidents_badge
+from firmware.console.sentences import fleet_of_model
+from firmware.models import Firmware
+from firmware.selectors import (
+    firmware_history,
+    firmware_incidents,
+    firmware_use,
+    name_actors,
+)
+from hotswap.common.console.actions.base import Button, link_button
+from hotswap.common.console.badges import FAILED, badge
+from hotswap.common.console.pages.base import ConsoleAdmin
+from hotswap.common.console.text import age, in_bytes
+from hotswap.common.models import User
+from hotswap.common.roles import Role
+
+WHAT_TO_DO_ABOUT_DAMAGE = (
+    "It is offered to no device any more. Upload the same image again under the same "
+    "version, which repairs it; or restore the file from your backup and have it "
+    "checked."
+)
+
+
+SHOWN_HISTORY = 50
+
+
+class DamagedFilter(RadioFilter):
+    title = "damage"
+    parameter_name = "damaged"
+
+    def lookups(self, request: Any, model_admin: Any) -> list[tuple[str, str]]:
+        return [("yes", "damaged in the store")]
+
+    def queryset(
+        self, request: Any, queryset: QuerySet[Firmware]
+    ) -> QuerySet[Firmware]:
+        if self.value() == "yes":
+            return queryset.filter(damaged_at__isnull=False)
+        return queryset
+
+
+class StatusFilter(RadioFilter):
+    title = "status"
+    parameter_name = "status__exact"
+
+    def lookups(self, request: Any, model_admin: Any) -> list[tuple[str, str]]:
+        return list(FirmwareStatus.choices)
+
+    def queryset(
+        self, request: Any, queryset: QuerySet[Firmware]
+    ) -> QuerySet[Firmware]:
+        return queryset.filter(status=self.value()) if self.value() else queryset
+
+
+class FirmwareAdmin(ConsoleAdmin):
+    empty_words = (
+        "There is no firmware.",
+        "Upload an image: it is a draft until another Admin approves it.",
+    )
+    console_actions = (
+        UploadFirmware,
+        ApproveFirmware,
+        RejectFirmware,
+        DeprecateFirmware,
+        ReinstateFirmware,
+        CheckFirmware,
+        DeleteFirmware,
+    )
+    page_template = "console/firmware.html"
+    list_display = ("version", "model", "state", "bytes", "signed", "uploader", "since")
+    list_select_related = ("model", "key", "uploaded_by", "approved_by")
+    list_filter = (StatusFilter, DamagedFilter)
+    search_fields = ("version", "model__name", "sha256")
+    search_help_text = "Version, model or SHA-256"
+    ordering = ("-created_at",)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Firmware]:
+        return Firmware.objects.select_related(
+            *self.list_select_related
+        ).prefetch_related("later_signatures__key")
+
+    def buttons(self, user: User, obj: Firmware | None) -> list[Button]:
+        found = super().buttons(user, obj)
+        if obj is not None and Firmware.objects.deployable().filter(pk=obj.pk).exists():
+            launch = reverse("admin:deployments_deployment_launch")
+            url = f"{launch}?firmwareId={obj.pk}"
+            found.insert(
+                0, link_button(user, "Launch", "rocket_launch", url, Role.OPERATOR)
+            )
+        return found
+
+    def complete(self, rows: list[Any]) -> None:
+        incidents = firmware_incidents([row.pk for row in rows])
+        for row in rows:
+            row.incidents = incidents.get(row.pk)
+
+    @display(description="Status")
+    def state(self, firmware: Any) -> SafeString:
+        if firmware.incidents is None:
+            return self.own_state(firmware)
+        return format_html(
+            "{} {}", self.own_state(firmware), incidents_badge(firmware.incidents)
+        )
+
+    @staticmethod
+    def own_state(firmware: Firmware) -> SafeString:
+        if firmware.damaged_at is None and firmware.signature_revoked_at is not None:
+            held = badge("Held back", FAILED, "block", "its signing key was revoked")
+            return format_html("{} {}", firmware_badge(firmware), held)
+        if firmware.damaged_at is None:
+            return firmware_badge(firmware)
+        return format_html(
+            '{} {} <span class="hs-hint">{}</span>',
+            firmware_badge(firmware),
+            badge("Damaged", FAILED, "broken_image", firmware.damage),
+            "restore it or upload a new version",
+        )
+
+    @display(description="Size", ordering="size")
+    def bytes(self, firmware: Firmware) -> str:
+        return in_bytes(firmware.size)
+
+    @display(description="Signed with")
+    def signed(self, firmware: Firmware) -> SafeString:
+        key, _ = firmware.best_signature()
+        return format_html('<code class="hs-code">{}</code>', key.key_id)
+
+    @display(description="Uploaded by")
+    def uploader(self, firmware: Firmware) -> str:
+        return firmware.uploaded_by.username if firmware.uploaded_by else "–"
+
+    @display(description="Age", ordering="-created_at")
+    def since(self, firmware: Firmware) -> SafeString:
+        return age(firmware.created_at)
+
+    def page_context(self, request: HttpRequest, obj: Firmware) -> dict[str, Any]:
+        key, signature = obj.best_signature()
+        use = firmware_use(obj)
+        return {
+            "use": use,
+            "incidents": firmware_incidents([obj.pk]).get(obj.pk),
+            "deployment_pages": [
+                (each, reverse("admin:deployments_deployment_change", args=[each.id]))
+                for each in use.deployments
+            ],
+            "history": name_actors(
+                list(firmware_history(obj.pk).order_by("-id")[:SHOWN_HISTORY])
+            ),
+            "signature": signature,
+            "signing_key": key,
+            "signing_key_url": reverse(
+                "admin:firmware_signingkey_change", args=[key.pk]
+            ),
+            "status": firmware_badge(obj),
+            "of_model": fleet_of_model(obj),
+            "size": f"{in_bytes(obj.size)} ({obj.size:,} bytes)",
+            "what_to_do": WHAT_TO_DO_ABOUT_DAMAGE,
+            "uploaded": age(obj.created_at),
+            "approved": age(obj.approved_at),
+        }
