@@ -24,8 +24,6 @@ from hotswap.common.errors import HotSwapError
 from hotswap.common.models import User
 from hotswap.common.words import counted
 
-# --- Static groups ---------------------------------
-
 
 class GroupForm(KnowingForm):
     name = forms.CharField(max_length=128)
@@ -158,15 +156,12 @@ class DeleteGroup(Action):
         return admin.list_url()
 
 
-# --- Dynamic groups ---------------------------------
-
-
 def _models() -> list[tuple[str, str]]:
     names = DeviceModel.objects.order_by("name").values_list("name", flat=True)
     return [(name, name) for name in names]
 
 
-def _in_parts(text: str) -> list[str]:
+def _parts(text: str) -> list[str]:
     return text.replace(",", " ").split()
 
 
@@ -250,7 +245,7 @@ class RuleForm(KnowingForm):
         version = {
             "atLeast": cleaned["atLeast"],
             "below": cleaned["below"],
-            "is": _in_parts(cleaned["versions"]),
+            "is": _parts(cleaned["versions"]),
         }
         rule = {name: cleaned[name] for name in ("region", "model", "tags")} | {
             "firmwareVersion": {name: part for name, part in version.items() if part}

@@ -1,43 +1,28 @@
-"""The console's pages of imports: a file of devices in, results and keys out."""
+"""What Admins do with imports: a file of devices in, keys out."""
 
 from pathlib import PurePath
 from typing import Any
 
 from django import forms
 from django.conf import settings
-from django.contrib import admin
-from django.db.models import Model, QuerySet
-from django.http import HttpRequest, HttpResponse
-from django.template.response import TemplateResponse
-from django.urls import URLPattern, path
-from django.utils.safestring import SafeString
-from unfold.decorators import display
+from django.http import HttpRequest
 
 from devices.api.imports import ReceivedFile, keys_file, take_file_in
 from devices.api.spreadsheets import SAVE_AS
-from devices.choices import (
-    ACTIONS,
-    OPEN_IMPORTS,
-    ImportFormat,
-    ImportMode,
-    ImportStatus,
-    LineOutcome,
-)
+from devices.choices import ImportFormat, ImportMode
 from devices.models import DeviceImport
 from devices.services import imports
 from devices.services.imports import ImportOptions
 from hotswap.common.console.actions.base import Action
-from hotswap.common.console.badges import DONE, FAILED, MOVING, NOT_STARTED, badge
 from hotswap.common.console.forms import ConsoleForm, EmptyForm
 from hotswap.common.console.pages.base import ConsoleAdmin
-from hotswap.common.console.requests import READING, acting_person, go_to
-from hotswap.common.console.text import age, in_bytes
+from hotswap.common.console.requests import acting_person, go_to
+from hotswap.common.console.text import in_bytes
 from hotswap.common.errors import HotSwapError
 from hotswap.common.models import User
 from hotswap.common.roles import Role
 from hotswap.common.words import counted
 
-SHOWN_LINES = 100
 SUFFIXES = {
     ".csv": ImportFormat.CSV,
     ".tsv": ImportFormat.CSV,
@@ -45,17 +30,6 @@ SUFFIXES = {
     ".ndjson": ImportFormat.NDJSON,
     ".jsonl": ImportFormat.NDJSON,
 }
-IMPORT_BADGES = {
-    ImportStatus.PENDING: (NOT_STARTED, "schedule"),
-    ImportStatus.RUNNING: (MOVING, "sync"),
-    ImportStatus.COMPLETED: (DONE, "check"),
-    ImportStatus.FAILED: (FAILED, "error"),
-}
-
-
-def import_badge(batch: DeviceImport) -> SafeString:
-    tone, icon = IMPORT_BADGES[ImportStatus(batch.status)]
-    return badge(batch.status, tone, icon)
 
 
 class ImportForm(ConsoleForm):
@@ -222,132 +196,3 @@ class EraseKeys(Action):
     def execute(self, user: User, obj: DeviceImport, given: dict[str, Any]) -> str:
         imports.erase_keys(actor=user, import_id=obj.pk)
         return "The keys are erased."
-
-
-@admin.register(DeviceImport)
-class DeviceImportAdmin(ConsoleAdmin):
-    list_name = "Imports"
-    console_actions = (ImportDevices, ApplyImport, DownloadKeys, EraseKeys)
-    page_template = "console/import.html"
-    empty_words = (
-        "Nothing was imported in the last 30 days.",
-        "Many devices are registered at once from a CSV file or from JSON lines.",
-    )
-    list_display = (
-        "since",
-        "by",
-        "kind",
-        "state",
-        "lines",
-        "made",
-        "altered",
-        "refused",
-    )
-    ordering = ("-created_at",)
-
-    def has_view_permission(
-        self, request: HttpRequest, obj: Model | None = None
-    ) -> bool:
-        return acting_person(request).may(Role.ADMIN)
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[DeviceImport]:
-        return DeviceImport.objects.select_related("requested_by")
-
-    @display(description="Started", ordering="created_at")
-    def since(self, batch: DeviceImport) -> SafeString:
-        return age(batch.created_at)
-
-    @display(description="By")
-    def by(self, batch: DeviceImport) -> str:
-        return batch.requested_by.username if batch.requested_by else "–"
-
-    @display(description="Status")
-    def state(self, batch: DeviceImport) -> SafeString:
-        return import_badge(batch)
-
-    @display(description="Mode")
-    def kind(self, batch: DeviceImport) -> str:
-        return f"{batch.mode}, dry run" if batch.is_dry_run else batch.mode
-
-    @display(description="Updated")
-    def altered(self, batch: DeviceImport) -> str:
-        return f"{batch.updated:,}"
-
-    @display(description="Lines")
-    def lines(self, batch: DeviceImport) -> str:
-        return f"{batch.total:,}"
-
-    @display(description="Created")
-    def made(self, batch: DeviceImport) -> str:
-        return f"{batch.created:,}"
-
-    @display(description="Rejected")
-    def refused(self, batch: DeviceImport) -> str:
-        return f"{batch.rejected:,}"
-
-    def more_urls(self) -> list[URLPattern]:
-        return [
-            path(
-                "<path:object_id>/live/",
-                self.protected(self.live_view),
-                name=self.url_name("live"),
-            )
-        ]
-
-    def live_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """Render the moving part of the page; when it is done, the page anew."""
-        if request.method not in READING:
-            return HttpResponse(status=405, headers={"Allow": ", ".join(READING)})
-        if not self.has_view_permission(request):
-            return HttpResponse(status=403)
-        batch = self.found(request, object_id)
-        headers = {"Cache-Control": "no-store"}
-        if batch.status not in OPEN_IMPORTS:
-            # The buttons for the keys lie outside of the moving part.
-            headers["HX-Refresh"] = "true"
-        return TemplateResponse(
-            request,
-            "console/import_live.html",
-            {"item": batch, **self.page_context(request, batch)},
-            headers=headers,
-        )
-
-    def page_context(self, request: HttpRequest, obj: Any) -> dict[str, Any]:
-        rejected = obj.lines.filter(outcome=LineOutcome.REJECTED).order_by("line")
-        differing = obj.lines.filter(
-            outcome__in=[LineOutcome.CREATED, LineOutcome.UPDATED]
-        ).order_by("line")
-        total = max(obj.total, 1)
-        return {
-            "status": import_badge(obj),
-            "is_running": obj.status in OPEN_IMPORTS,
-            "live_url": self.url("live", obj.pk),
-            "started": age(obj.created_at),
-            "finished": age(obj.finished_at),
-            "keys_end": age(obj.keys_end_at) if obj.keys_end_at else "",
-            "percent": 100 * obj.done // total,
-            "segments": [
-                {
-                    "tone": tone,
-                    "width": 100 * number / total,
-                    "number": number,
-                    "word": word,
-                }
-                for tone, number, word in (
-                    (DONE, obj.created, "created"),
-                    (MOVING, obj.updated, "updated"),
-                    (NOT_STARTED, obj.unchanged, "unchanged"),
-                    (FAILED, obj.rejected, "rejected"),
-                )
-            ],
-            "differing": [
-                {"line": line, "action": ACTIONS[LineOutcome(line.outcome)].value}
-                for line in differing[:SHOWN_LINES]
-            ]
-            if obj.is_dry_run
-            else [],
-            "differing_count": obj.created + obj.updated,
-            "applied_url": self.page_url(obj.applied_as) if obj.applied_as else "",
-            "lines": list(rejected[:SHOWN_LINES]),
-            "shown": SHOWN_LINES,
-        }

@@ -1,0 +1,91 @@
+"""The list of groups, and the page of one."""
+
+from typing import Any
+
+from django.http import HttpRequest
+from django.utils.safestring import SafeString
+from unfold.decorators import display
+
+from devices.console.actions.device_group import (
+    AddMembers,
+    CreateDynamicGroup,
+    CreateGroup,
+    DeleteGroup,
+    EditRule,
+    RemoveMembers,
+    RenameGroup,
+)
+from devices.console.badges import device_badge, group_badge
+from devices.console.launching import launch_button
+from devices.models import DeviceGroup
+from devices.selectors import count_members, devices_of, rule_of
+from hotswap.common.console.actions.base import Button
+from hotswap.common.console.pages.base import ConsoleAdmin
+from hotswap.common.console.text import age
+from hotswap.common.models import User
+
+SHOWN_MEMBERS = 100
+
+
+class DeviceGroupAdmin(ConsoleAdmin):
+    empty_words = (
+        "There is no group.",
+        "A group lists devices, or has a rule that finds them; a launch may name it.",
+    )
+    list_name = "Groups"
+    console_actions = (
+        CreateDynamicGroup,
+        CreateGroup,
+        EditRule,
+        AddMembers,
+        RemoveMembers,
+        RenameGroup,
+        DeleteGroup,
+    )
+    page_template = "console/group.html"
+    list_display = ("name", "kind", "meaning", "size", "since")
+    search_fields = ("name", "description")
+    ordering = ("name",)
+
+    def buttons(self, user: User, obj: DeviceGroup | None) -> list[Button]:
+        found = super().buttons(user, obj)
+        if obj is not None:
+            chosen = {"target": "groups", "targetGroups": str(obj.pk)}
+            found.insert(0, launch_button(user, **chosen))
+        return found
+
+    def complete(self, rows: list[Any]) -> None:
+        counts = count_members(rows)
+        for group in rows:
+            group.device_count = counts[group.pk]
+
+    @display(description="Type")
+    def kind(self, group: DeviceGroup) -> SafeString:
+        return group_badge(group)
+
+    @display(description="Whom it means")
+    def meaning(self, group: DeviceGroup) -> str:
+        rule = rule_of(group)
+        return group.description if rule is None else rule.in_words()
+
+    @display(description="Devices")
+    def size(self, group: Any) -> str:
+        return f"{group.device_count:,}"
+
+    @display(description="Made")
+    def since(self, group: DeviceGroup) -> SafeString:
+        return age(group.created_at)
+
+    def page_context(self, request: HttpRequest, obj: Any) -> dict[str, Any]:
+        members = devices_of(obj).select_related("model", "state").order_by("device_id")
+        rule = rule_of(obj)
+        return {
+            "status": group_badge(obj),
+            "rule": rule.in_words() if rule else "",
+            "count": count_members([obj])[obj.pk],
+            "members": [
+                {"device": device, "badge": device_badge(device)}
+                for device in members[:SHOWN_MEMBERS]
+            ],
+            "shown": SHOWN_MEMBERS,
+        }

@@ -1,0 +1,56 @@
+"""The list of devices that ask to come in, and the page of one."""
+
+import json
+from typing import Any
+
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.utils.safestring import SafeString
+from unfold.decorators import display
+
+from devices.choices import EnrolmentStatus
+from devices.console.actions.enrolment_request import ApproveEnrolment, RejectEnrolment
+from devices.console.badges import enrolment_badge
+from devices.models import EnrolmentRequest
+from hotswap.common.console.filters import StatusFilter
+from hotswap.common.console.pages.base import ConsoleAdmin
+from hotswap.common.console.text import age
+
+
+class EnrolmentStatusFilter(StatusFilter):
+    choices_of_status = EnrolmentStatus.choices
+
+
+class EnrolmentAdmin(ConsoleAdmin):
+    list_name = "Enrolments"
+    console_actions = (ApproveEnrolment, RejectEnrolment)
+    page_template = "console/enrolment.html"
+    empty_words = (
+        "Nothing waits for you.",
+        "Devices that register themselves with an enrolment token appear here.",
+    )
+    list_display = ("device_id", "model", "region", "token", "state", "since")
+    list_filter = (EnrolmentStatusFilter,)
+    search_fields = ("device_id",)
+    search_help_text = "Device id"
+    ordering = ("-created_at",)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[EnrolmentRequest]:
+        return EnrolmentRequest.objects.select_related("model", "token", "decided_by")
+
+    @display(description="Status")
+    def state(self, request: EnrolmentRequest) -> SafeString:
+        return enrolment_badge(request)
+
+    @display(description="Age", ordering="-created_at")
+    def since(self, request: EnrolmentRequest) -> SafeString:
+        return age(request.created_at)
+
+    def page_context(self, request: HttpRequest, obj: Any) -> dict[str, Any]:
+        return {
+            "status": enrolment_badge(obj),
+            "asked": age(obj.created_at),
+            "decided": age(obj.decided_at),
+            "completed": age(obj.completed_at),
+            "tags": json.dumps(obj.tags, indent=2) if obj.tags else "",
+        }
