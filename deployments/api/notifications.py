@@ -7,8 +7,8 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from deployments.choices import NEEDS_A_PERSON, NotifiedEvent
 from deployments.models import Delivery, Gateway, Listener, MailRecipient, Webhook
+from deployments.rules.events import NEEDS_A_PERSON, NOTIFIED, NOTIFIED_CHOICES
 from deployments.services import listeners
 from hotswap.common.api.base import ApiView, ListView, acting_person
 from hotswap.common.api.etags import etag_of, expected_etags
@@ -26,9 +26,9 @@ from hotswap.common.roles import Role
 
 def _events_field(help_text: str = "empty: all", **options: Any) -> BoundedListField:
     return BoundedListField(
-        child=StrictChoiceField(choices=NotifiedEvent.choices),
+        child=StrictChoiceField(choices=NOTIFIED_CHOICES),
         required=False,
-        max_length=len(NotifiedEvent.values),
+        max_length=len(NOTIFIED),
         help_text=help_text,
         **options,
     )

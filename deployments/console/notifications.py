@@ -19,10 +19,11 @@ from deployments.api.notifications import (
     MailRecipientInput,
     WebhookInput,
 )
-from deployments.choices import NEEDS_A_PERSON, DeliveryStatus, NotifiedEvent
+from deployments.choices import DeliveryStatus
 from deployments.console.words import status_badge
 from deployments.exceptions import GatewayRefusedError, WebhookRefusedError
 from deployments.models import Delivery, Gateway, Listener, MailRecipient, Webhook
+from deployments.rules.events import NEEDS_A_PERSON, NOTIFIED_CHOICES, EventName
 from deployments.services import listeners
 from hotswap.common.api.serializers import CamelSerializer
 from hotswap.common.console.actions.base import Action
@@ -55,7 +56,7 @@ def listener_badge(listener: Listener) -> SafeString:
 def events_in_words(listener: Listener) -> str:
     if not listener.events:
         return "all"
-    return ", ".join(str(NotifiedEvent(each).label) for each in listener.events)
+    return ", ".join(str(EventName(each).label) for each in listener.events)
 
 
 def next_attempt(delivery: Delivery) -> SafeString:
@@ -78,7 +79,7 @@ class ListenerForm(ConsoleForm):
     """What all of them have; the first field of each kind is its own."""
 
     events = forms.MultipleChoiceField(
-        choices=NotifiedEvent.choices,
+        choices=NOTIFIED_CHOICES,
         required=False,
         widget=forms.CheckboxSelectMultiple,
         help_text="None ticked: all of them.",

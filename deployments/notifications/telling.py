@@ -18,7 +18,6 @@ from django.db import transaction
 from django.db.models import Count, Q
 from django.utils import timezone
 
-from deployments.choices import TOLD_WITH_FAILURES, NotifiedEvent
 from deployments.models import (
     Delivery,
     Deployment,
@@ -30,6 +29,7 @@ from deployments.models import (
     Target,
     Webhook,
 )
+from deployments.rules.events import NOTIFIED, EventName
 from deployments.services.progress import JUDGED_FAILED
 from firmware.models import Firmware
 from hotswap.common.models import User
@@ -49,7 +49,7 @@ LISTENERS: tuple[type[Listener], ...] = (Webhook, MailRecipient, Gateway)
 
 def tell(
     deployment: Deployment,
-    event: str,
+    event: EventName,
     message: str,
     *,
     now: datetime,
@@ -61,14 +61,14 @@ def tell(
     Args:
         details: what is told beside the message.
     """
-    if event not in NotifiedEvent.values:
+    if event not in NOTIFIED:
         return
     listeners = _listeners(event)
     if not listeners:
         return
     data: dict[str, Any] = {"deployment": _described(deployment), "message": message}
     data |= details or {}
-    if event == NotifiedEvent.PAUSED:
+    if event == EventName.PAUSED:
         data["reason"] = str(deployment.pause_reasons[-1])
     stage = (
         Stage.objects.filter(deployment=deployment, number=stage_number).first()
@@ -77,7 +77,7 @@ def tell(
     )
     if stage is not None:
         data["stage"] = {"number": stage.number, "name": stage.name, "size": stage.size}
-    failures = _failures(deployment) if event in TOLD_WITH_FAILURES else None
+    failures = _failures(deployment) if event.names_failures else None
     if failures is not None:
         data["failures"] = failures
     _put(event, data, listeners, now=now, due=now)
@@ -113,7 +113,7 @@ def _failures(deployment: Deployment) -> dict[str, Any] | None:
 
 
 def tell_of_firmware(
-    firmware: Firmware, event: NotifiedEvent, *, actor: User | None, now: datetime
+    firmware: Firmware, event: EventName, *, actor: User | None, now: datetime
 ) -> None:
     """Write down who is to be told that firmware waits, or was decided on.
 
@@ -126,7 +126,7 @@ def tell_of_firmware(
     by = actor.username if actor is not None else None
     did = event.value.removeprefix("firmware.")
     message = f"{firmware} was {did} by {by or 'the server'}"
-    if event == NotifiedEvent.FIRMWARE_UPLOADED:
+    if event == EventName.FIRMWARE_UPLOADED:
         message += " and waits for approval"
     elif firmware.status_comment:
         message += f": {firmware.status_comment}"
@@ -148,7 +148,7 @@ def tell_of_firmware(
 
 def tell_devices(
     deployment: Deployment,
-    event: NotifiedEvent,
+    event: EventName,
     *,
     devices: Sequence[dict[str, Any]],
     total: int,
@@ -187,7 +187,7 @@ def tell_devices(
 
 
 def tell_fleet(
-    event: NotifiedEvent,
+    event: EventName,
     message: str,
     *,
     devices: Sequence[dict[str, Any]],
@@ -206,7 +206,7 @@ def tell_fleet(
 
 
 def _waiting(
-    deployment: Deployment, event: NotifiedEvent, now: datetime
+    deployment: Deployment, event: EventName, now: datetime
 ) -> Notification | None:
     """Lock the notification that takes more devices, unless somebody holds it.
 
@@ -228,15 +228,15 @@ def _waiting(
 
 
 def _words(
-    event: NotifiedEvent, image: str, named: Sequence[dict[str, Any]], total: int
+    event: EventName, image: str, named: Sequence[dict[str, Any]], total: int
 ) -> str:
     who = named[0]["id"] if total == 1 else counted(total, "device")
-    if event == NotifiedEvent.QUARANTINED:
+    if event == EventName.QUARANTINED:
         return (
             f"{image} has failed on {who} too often and is not offered there again "
             "until it is released"
         )
-    if event == NotifiedEvent.BREACHED:
+    if event == EventName.BREACHED:
         reasons = ", ".join(sorted({each["errorCode"] for each in named}))
         return (
             f"{who} failed under {image} after the deployment had ended ({reasons}); "
@@ -285,7 +285,7 @@ def tell_of_duplicate(
     Args:
         deployment: the latest of the device, if it has taken part in any.
     """
-    event = NotifiedEvent.DUPLICATE_IDENTITY
+    event = EventName.DUPLICATE_IDENTITY
     listeners = _listeners(event)
     if not listeners:
         return

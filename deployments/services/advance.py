@@ -29,6 +29,7 @@ from deployments.choices import (
 )
 from deployments.models import Deployment, Rollback, Stage, Target, Update
 from deployments.rules.codes import ROLLBACK_FORBIDDEN, UNCONFIRMED, message_of
+from deployments.rules.events import EventName
 from deployments.scopes import WHOLE, Scope
 from deployments.services import late_watch, sweeps
 from deployments.services.fleets import begin_hold, end_holds, switch
@@ -247,7 +248,7 @@ def _step(deployment: Deployment, now: datetime, awake_since: datetime) -> bool:
             stage.save(update_fields=["settled_at"])
             log(
                 deployment,
-                "stage.settled",
+                EventName.STAGE_SETTLED,
                 f"{facts.succeeded} of {counted(facts.exposed, 'device')}"
                 " proved the update",
                 now=now,
@@ -320,7 +321,7 @@ def _open_stage(deployment: Deployment, stage: Stage, now: datetime) -> None:
     deployment.save()
     log(
         deployment,
-        "stage.opened",
+        EventName.STAGE_OPENED,
         f"stage {stage.number} ({stage.name}) is open for "
         f"{counted(stage.size, 'device')}",
         now=now,
@@ -338,15 +339,14 @@ def _pass_stage(
     if warning:
         log(
             deployment,
-            "stage.warning",
+            EventName.STAGE_WARNING,
             warning,
             now=now,
-            level=Level.WARNING,
             stage_number=stage.number,
         )
     log(
         deployment,
-        "stage.passed",
+        EventName.STAGE_PASSED,
         f"the gate of stage {stage.number} opened",
         now=now,
         stage_number=stage.number,
@@ -389,7 +389,7 @@ def _pause(
     deployment.save()
     log(
         deployment,
-        "deployment.paused",
+        EventName.PAUSED,
         detail,
         now=now,
         level=level,
@@ -453,7 +453,7 @@ def go_on(deployment: Deployment, now: datetime, message: str) -> None:
     deployment.next_check_at = None
     deployment.updated_at = now
     deployment.save()
-    log(deployment, "deployment.resumed", message, now=now)
+    log(deployment, EventName.RESUMED, message, now=now)
 
 
 def begin_rollback(
@@ -491,10 +491,9 @@ def begin_rollback(
     end_holds(deployment, now, is_moot=True)
     log(
         deployment,
-        "rollback.started",
+        EventName.ROLLBACK_STARTED,
         reason,
         now=now,
-        level=Level.ERROR,
         stage_number=stage_number,
         details=told_of(scope),
     )
@@ -605,10 +604,9 @@ def _extend_rollback(deployment: Deployment, rollback: Rollback, now: datetime) 
         _fail_stages(deployment, scope)
         log(
             deployment,
-            "rollback.extended",
+            EventName.ROLLBACK_EXTENDED,
             reason,
             now=now,
-            level=Level.ERROR,
             stage_number=facts.number,
         )
 
@@ -800,14 +798,7 @@ def _finish(
         DeploymentStatus.CANCELLED: "cancelled",
         DeploymentStatus.FAILED: "failed",
     }
-    is_failed = status == DeploymentStatus.FAILED
-    log(
-        deployment,
-        f"deployment.{names[status]}",
-        message,
-        now=now,
-        level=Level.ERROR if is_failed else Level.INFO,
-    )
+    log(deployment, EventName(f"deployment.{names[status]}"), message, now=now)
     _record(deployment, names[status].replace("_", "-"), message)
 
 

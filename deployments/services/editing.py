@@ -9,6 +9,7 @@ from django.utils import timezone
 
 from deployments.exceptions import DeploymentNotFoundError, WrongStatusError
 from deployments.models import Deployment
+from deployments.rules.events import EventName
 from deployments.services.launch import (
     DeploymentRequest,
     accepted_audience,
@@ -93,7 +94,7 @@ def edit_deployment(
         if changes:
             deployment.updated_at = now
             deployment.save()
-            log(deployment, "deployment.edited", _in_words(changes), now=now)
+            log(deployment, EventName.EDITED, _in_words(changes), now=now)
             audit.record(
                 actor=actor,
                 verb="deployment.edited",

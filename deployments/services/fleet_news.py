@@ -12,8 +12,8 @@ from typing import Any
 
 from django.db import connection
 
-from deployments.choices import NotifiedEvent
 from deployments.notifications.telling import NAMED_DEVICES, tell_fleet
+from deployments.rules.events import EventName
 from deployments.services.log import INTO_LOG
 from health.services.transitions import Changes
 from hotswap.common.words import counted
@@ -21,11 +21,11 @@ from hotswap.common.words import counted
 LINES_A_DEPLOYMENT = 20
 NAMED_IN_LOG = 10
 WORDS = {
-    NotifiedEvent.OFFLINE: ("is offline", "are offline"),
-    NotifiedEvent.ONLINE: ("is online again", "are online again"),
-    NotifiedEvent.UNHEALTHY: ("is unhealthy", "are unhealthy"),
-    NotifiedEvent.HEALTHY: ("is healthy again", "are healthy again"),
-    NotifiedEvent.ANOMALY: (
+    EventName.OFFLINE: ("is offline", "are offline"),
+    EventName.ONLINE: ("is online again", "are online again"),
+    EventName.UNHEALTHY: ("is unhealthy", "are unhealthy"),
+    EventName.HEALTHY: ("is healthy again", "are healthy again"),
+    EventName.ANOMALY: (
         "is far from what is usual for it",
         "are far from what is usual for them",
     ),
@@ -76,7 +76,7 @@ NAMES = f"""
 def note_devices_changed(*, changes: Sequence[Changes], now: datetime) -> None:
     """Log and tell what a look at the fleet has found, in its transaction."""
     for each in changes:
-        event = NotifiedEvent(each.event.value)
+        event = EventName(each.event.value)
         one, many = WORDS[event]
         values: dict[str, Any] = {
             "first": each.first_id,

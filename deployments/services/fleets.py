@@ -13,9 +13,10 @@ from typing import Any
 from django.conf import settings
 from django.db.models import F
 
-from deployments.choices import Level, LiveFleet
+from deployments.choices import LiveFleet
 from deployments.models import Deployment, Hold, Target
 from deployments.notifications.telling import NAMED_DEVICES
+from deployments.rules.events import EventName
 from deployments.services.log import log
 from deployments.services.progress import StageCounts, count_stages
 from deployments.strategies.blue_green import BLUE_STAGE, GREEN_STAGE
@@ -25,8 +26,8 @@ from hotswap.common.api.serializers import camelize
 
 STAGES = {LiveFleet.BLUE: BLUE_STAGE, LiveFleet.GREEN: GREEN_STAGE}
 EVENTS = {
-    LiveFleet.GREEN: "deployment.switched",
-    LiveFleet.BLUE: "deployment.switched_back",
+    LiveFleet.GREEN: EventName.SWITCHED,
+    LiveFleet.BLUE: EventName.SWITCHED_BACK,
 }
 
 
@@ -82,10 +83,9 @@ def begin_hold(
     )
     log(
         deployment,
-        "fleet.draining",
+        EventName.DRAINING,
         f"the {point.fleet} fleet is to drain, {end}; then {point.follows}",
         now=now,
-        level=Level.WARNING,
         details={
             **members_told(deployment, point.fleet),
             "phase": point.phase,

@@ -10,8 +10,6 @@ from django.utils import timezone
 from deployments.choices import (
     CANCELLABLE,
     DeploymentStatus,
-    Level,
-    NotifiedEvent,
     OrderKind,
     UpdateStatus,
 )
@@ -19,6 +17,7 @@ from deployments.exceptions import WrongStatusError
 from deployments.models import Deployment, Event, Target, Update
 from deployments.notifications import telling
 from deployments.notifications.telling import tell_devices, tell_of_duplicate
+from deployments.rules.events import EventName
 from deployments.services.offers import is_withheld, what_is_wanted
 from deployments.services.operate import cancel_deployment
 from deployments.services.quarantine import count_failure
@@ -102,7 +101,7 @@ def note_running_firmware(*, device: Device, now: datetime) -> None:
     _log_and_tell(
         last,
         device,
-        NotifiedEvent.FELL_BACK,
+        EventName.FELL_BACK,
         f"it runs {device.firmware_version} instead of {last.firmware.version}, and "
         "nobody ordered that",
         {"errorCode": "fell_back", "firmwareVersion": device.firmware_version},
@@ -139,7 +138,7 @@ def _count_fall_back(last: Update, device: Device, now: datetime) -> None:
         _log_and_tell(
             last,
             device,
-            NotifiedEvent.QUARANTINED,
+            EventName.QUARANTINED,
             f"this firmware has failed on it {kept.failures} times and is not offered "
             "to it again until it is released",
             {"failures": kept.failures, "errorCode": kept.last_code},
@@ -150,7 +149,7 @@ def _count_fall_back(last: Update, device: Device, now: datetime) -> None:
 def _log_and_tell(
     last: Update,
     device: Device,
-    event: NotifiedEvent,
+    event: EventName,
     message: str,
     facts: dict[str, Any],
     now: datetime,
@@ -158,7 +157,7 @@ def _log_and_tell(
     Event.objects.create(
         deployment=last.deployment,
         at=now,
-        level=Level.ERROR,
+        level=event.level,
         event=event.value,
         device=device,
         stage_number=last.target.stage_number,
@@ -178,8 +177,7 @@ def note_refused_heartbeats(*, device: Device, reason: str, now: datetime) -> No
     """Log in the open deployments of a device that its heartbeats are refused."""
     _log_of_device(
         device,
-        Level.WARNING,
-        "device.heartbeat_refused",
+        EventName.HEARTBEAT_REFUSED,
         f"its heartbeats are refused: {reason}",
         now,
     )
@@ -189,8 +187,7 @@ def note_duplicate_identity(*, device: Device, now: datetime) -> None:
     """Log and tell that two boards have the identity of one device."""
     _log_of_device(
         device,
-        Level.ERROR,
-        NotifiedEvent.DUPLICATE_IDENTITY.value,
+        EventName.DUPLICATE_IDENTITY,
         "two boards send heartbeats under its identity, by turns",
         now,
     )
@@ -205,7 +202,7 @@ def note_duplicate_identity(*, device: Device, now: datetime) -> None:
 
 
 def _log_of_device(
-    device: Device, level: Level, event: str, message: str, now: datetime
+    device: Device, event: EventName, message: str, now: datetime
 ) -> None:
     targets = Target.objects.filter(
         device=device, deployment__in=Deployment.objects.active()
@@ -214,8 +211,8 @@ def _log_of_device(
         Event(
             deployment_id=target.deployment_id,
             at=now,
-            level=level,
-            event=event,
+            level=event.level,
+            event=event.value,
             device=device,
             stage_number=target.stage_number,
             message=message,
@@ -279,7 +276,7 @@ def tell_of_firmware(*, firmware: Firmware, verb: str, actor: User | None) -> No
         verb: what was done, as in `approved`.
     """
     telling.tell_of_firmware(
-        firmware, NotifiedEvent(f"firmware.{verb}"), actor=actor, now=timezone.now()
+        firmware, EventName(f"firmware.{verb}"), actor=actor, now=timezone.now()
     )
 
 

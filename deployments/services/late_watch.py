@@ -20,6 +20,7 @@ from deployments.choices import (
     UpdateStatus,
 )
 from deployments.models import Deployment, Target, Update
+from deployments.rules.events import EventName
 from deployments.services import sweeps
 from deployments.services.log import log
 from deployments.services.progress import count_stages, gate_of, plan_of, progress_of
@@ -131,7 +132,7 @@ def _end(deployment: Deployment, now: datetime) -> None:
     ).count()
     log(
         deployment,
-        "watch.ended",
+        EventName.WATCH_ENDED,
         f"the watch after its end is over: {counted(proved, 'device')} of it "
         f"{'keeps' if proved == 1 else 'keep'} {deployment.firmware.version}",
         now=now,

@@ -14,7 +14,6 @@ from deployments.choices import (
     ACTIVE_DEPLOYMENTS,
     AcknowledgedWarning,
     DeploymentStatus,
-    Level,
     LiveFleet,
     OfflineDevices,
     Strategy,
@@ -30,6 +29,7 @@ from deployments.exceptions import (
     TooManyDevicesError,
 )
 from deployments.models import Deployment
+from deployments.rules.events import EventName
 from deployments.services.launch_warnings import (
     ASKED_AT_START,
     LOGGED_AT_START,
@@ -388,7 +388,7 @@ def create_deployment(
         acknowledged = deployment.acknowledged
         log(
             deployment,
-            "deployment.created",
+            EventName.CREATED,
             f"{request.strategy} of {firmware} created"
             + (f", acknowledging {', '.join(acknowledged)}" if acknowledged else "")
             + (f" as a copy of {original}: {request.reason}" if original else ""),
@@ -481,7 +481,7 @@ def _freeze(
         deployment.save()
     log(
         deployment,
-        "deployment.started",
+        EventName.STARTED,
         f"{counted(written, 'device')} in {counted(len(plan.stages), 'stage')}"
         + (
             f"; {audience.matched - audience.eligible} left out"
@@ -496,10 +496,9 @@ def _freeze(
             continue
         log(
             deployment,
-            "deployment.warning",
+            EventName.LAUNCH_WARNING,
             f"{warning.code}: {warning.detail}",
             now=now,
-            level=Level.WARNING,
         )
     return audience
 
@@ -600,8 +599,7 @@ def launch_scheduled(deployment: Deployment, now: datetime) -> None:
         deployment.save()
         log(
             deployment,
-            "deployment.failed",
+            EventName.FAILED,
             f"it could not be launched: {error.detail}",
             now=now,
-            level=Level.ERROR,
         )

@@ -7,6 +7,7 @@ from typing import Any
 from deployments.choices import Level
 from deployments.models import Deployment, Event
 from deployments.notifications.telling import tell
+from deployments.rules.events import EventName
 from devices.models import Device
 
 # For statements that log in the same breath.
@@ -16,11 +17,11 @@ INTO_LOG = """INSERT INTO deployments_event
 
 def log(
     deployment: Deployment,
-    event: str,
+    event: EventName,
     message: str,
     *,
     now: datetime,
-    level: Level = Level.INFO,
+    level: Level | None = None,
     device: Device | None = None,
     stage_number: int | None = None,
     details: Mapping[str, Any] | None = None,
@@ -28,13 +29,14 @@ def log(
     """Append one line, and tell who is to be told, in the transaction of the deed.
 
     Args:
+        level: where it is not the usual one of the event.
         details: what a notification tells beside the message.
     """
     Event.objects.create(
         deployment=deployment,
         at=now,
-        level=level,
-        event=event,
+        level=level or event.level,
+        event=event.value,
         device=device,
         stage_number=stage_number,
         message=message,

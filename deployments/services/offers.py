@@ -55,6 +55,7 @@ from deployments.rules.codes import (
     UNKNOWN_TIMEZONE,
     message_of,
 )
+from deployments.rules.events import EventName
 from deployments.services.log import INTO_LOG, log
 from deployments.spread import share_of
 from deployments.strategies.blue_green import BLUE_STAGE, GREEN_STAGE
@@ -675,7 +676,7 @@ def _set_aside(target: Target, code: str, now: datetime) -> None:
     target.save()
     log(
         target.deployment,
-        "device.failed" if has_failed else "device.skipped",
+        EventName.DEVICE_FAILED if has_failed else EventName.SKIPPED,
         f"{message}; it cannot be tried again" if has_failed else message,
         now=now,
         level=Level.ERROR if has_failed else Level(CODES[code].level),
@@ -694,10 +695,9 @@ def _end_return(target: Target, code: str, message: str, now: datetime) -> None:
     target.save()
     log(
         target.deployment,
-        "device.return_failed",
+        EventName.RETURN_FAILED,
         f"{code}: {message}",
         now=now,
-        level=Level.ERROR,
         device=target.device,
         stage_number=target.stage_number,
     )
@@ -819,7 +819,7 @@ def _write_order(
                 "offered_at": now,
                 "deadline": update.deadline,
                 "traceparent": update.traceparent,
-                "event": "device.notified" if is_install else "device.ordered_back",
+                "event": EventName.ORDERED if is_install else EventName.ORDERED_BACK,
                 "stage": target.stage_number,
                 "said": f"{word} {firmware.version}{place}{attempt}"
                 + (f"; not judged by {exempt}" if exempt else "")

@@ -31,6 +31,7 @@ from deployments.exceptions import (
     WrongStatusError,
 )
 from deployments.models import Deployment
+from deployments.rules.events import EventName
 from deployments.services import late_watch, sweeps
 from deployments.services.advance import begin_rollback, go_on
 from deployments.services.fleets import current_hold
@@ -100,7 +101,7 @@ def pause_deployment(
         deployment.next_check_at = None
         deployment.updated_at = now
         deployment.save()
-        log(deployment, "deployment.paused", reason, now=now)
+        log(deployment, EventName.PAUSED, reason, now=now)
     return deployment
 
 
@@ -153,7 +154,7 @@ def _try_unreached_again(deployment: Deployment, now: datetime) -> list[int]:
         count = sweeps.retry_unreached(deployment, obstructed, now)
         log(
             deployment,
-            "deployment.retried",
+            EventName.RETRIED,
             f"{counted(count, 'device')} that the image did not reach "
             f"{'tries' if count == 1 else 'try'} again",
             now=now,
@@ -212,7 +213,7 @@ def acknowledge_hold(
         hold.save(update_fields=["ended_at", "acknowledged_by"])
         log(
             deployment,
-            "fleet.drained",
+            EventName.DRAINED,
             f"the {hold.fleet} fleet has drained: {comment}",
             now=now,
         )
@@ -254,7 +255,7 @@ def retry_failed(
         deployment.save()
         log(
             deployment,
-            "deployment.retried",
+            EventName.RETRIED,
             f"{counted(count, 'device tries', 'devices try')} again: {reason}",
             now=now,
         )
@@ -284,7 +285,7 @@ def cancel_deployment(
         stopped = sweeps.stop_unstarted(deployment, now)
         log(
             deployment,
-            "deployment.cancel_requested",
+            EventName.CANCEL_REQUESTED,
             f"{reason}; {counted(stopped, 'device')} will not be updated",
             now=now,
         )

@@ -29,6 +29,7 @@ from deployments.exceptions import (
 )
 from deployments.models import Deployment, Rollback, Target
 from deployments.notifications.telling import NAMED_DEVICES
+from deployments.rules.events import EventName
 from deployments.scopes import Scope
 from deployments.services import sweeps
 from deployments.services.fleets import STAGES
@@ -104,7 +105,7 @@ def begin_partial_rollback(
     what = scope.in_words(stage_names(deployment))
     log(
         deployment,
-        "rollback.started",
+        EventName.ROLLBACK_STARTED,
         f"{what} alone: {reason}",
         now=now,
         level=Level.WARNING,
@@ -126,11 +127,10 @@ def log_ordered(deployment: Deployment, count: int, now: datetime) -> None:
     if count:
         log(
             deployment,
-            "rollback.ordered",
+            EventName.ROLLBACK_ORDERED,
             f"{counted(count, 'device is', 'devices are')} ordered back to former"
             " firmware",
             now=now,
-            level=Level.WARNING,
         )
 
 
@@ -155,7 +155,7 @@ def _finish(
     names = stage_names(deployment)
     log(
         deployment,
-        "rollback.finished",
+        EventName.ROLLBACK_FINISHED,
         f"{scope.in_words(names)}: {outcome_in_words(deployment, scope)}",
         now=now,
         level=Level.ERROR if lost_in(deployment, scope) else Level.INFO,

@@ -27,6 +27,7 @@ from deployments.choices import (
 from deployments.exceptions import UpdateClosedError, UpdateNotFoundError
 from deployments.models import Deployment, Update
 from deployments.rules.codes import SEQUENCE_REPLACED, message_of, reported_code
+from deployments.rules.events import EventName
 from deployments.services import sweeps
 from deployments.services.log import INTO_LOG
 from health.services.watching import HEAR, heard
@@ -36,10 +37,10 @@ logger = logging.getLogger(__name__)
 MAX_DURATIONS = 64
 # What is logged of an order's way, by the word of the report.
 ANNOUNCED = {
-    UpdateStatus.INSTALLING: ("device.installing", "it is installing"),
-    UpdateStatus.REBOOTING: ("device.rebooting", "it is rebooting"),
+    UpdateStatus.INSTALLING: (EventName.INSTALLING, "it is installing"),
+    UpdateStatus.REBOOTING: (EventName.REBOOTING, "it is rebooting"),
     UpdateStatus.CONFIRMING: (
-        "device.claimed",
+        EventName.CLAIMED,
         "it says that it is done; the proof is awaited",
     ),
 }

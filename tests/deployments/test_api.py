@@ -9,6 +9,7 @@ import pytest
 
 from deployments.models import Deployment, Event, Report, Target, Update
 from deployments.reads.status import deployment_status
+from deployments.rules.events import EventName
 from deployments.services.log import log
 from deployments.services.targeting import Selection
 from devices.services.groups import add_members, create_group
@@ -624,7 +625,7 @@ def test_pages_of_a_log_hold_each_line_once_whatever_their_times(
     for minutes in (5, 3, 3, 4, 1, 3):
         log(
             deployment,
-            "stage.warning",
+            EventName.STAGE_WARNING,
             f"{minutes}",
             now=world.now + timedelta(minutes=minutes),
         )

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from deployments.choices import NEEDS_A_PERSON
 from deployments.models import Deployment, Event, Notification
+from deployments.rules.events import NEEDS_A_PERSON
 from deployments.services import fleet_news
 from deployments.services.listeners import create_mail_recipient
 from devices.services.erasure import erase_device

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from django.core import mail
 
-from deployments.choices import NEEDS_A_PERSON
 from deployments.models import Delivery, Deployment, Notification
 from deployments.notifications import outbox
 from deployments.notifications.telling import MAIL_GATHERING
 from deployments.notifications.words import SHORT_LENGTH, short_of
+from deployments.rules.events import NEEDS_A_PERSON
 from deployments.services.listeners import create_mail_recipient
 from deployments.services.operate import pause_deployment, resume_deployment
 from devices.services.erasure import erase_device

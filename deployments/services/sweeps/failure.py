@@ -6,7 +6,6 @@ from typing import Any
 
 from django.conf import settings
 
-from deployments.choices import NotifiedEvent
 from deployments.models import Deployment
 from deployments.notifications.telling import NAMED_DEVICES, tell_devices
 from deployments.rules.codes import (
@@ -17,6 +16,7 @@ from deployments.rules.codes import (
     ROLLBACK_FORBIDDEN,
     message_of,
 )
+from deployments.rules.events import EventName
 from deployments.services.log import INTO_LOG
 from deployments.services.sweeps.statements import (
     HAS_REBOOTED,
@@ -41,7 +41,7 @@ def fail(
     message: str,
     values: dict[str, Any] | None = None,
     joins: bool = False,
-    late_event: NotifiedEvent = NotifiedEvent.BREACHED,
+    late_event: EventName = EventName.BREACHED,
     spares_image: str = "false",
 ) -> int:
     """Fail the orders that a condition names, and say where each device goes next.
@@ -214,7 +214,7 @@ def fail(
     )
     tell_devices(
         deployment,
-        NotifiedEvent.QUARANTINED,
+        EventName.QUARANTINED,
         devices=named or (),
         total=shut,
         now=now,
@@ -404,7 +404,7 @@ def fail_fallen_back(deployment: Deployment, now: datetime) -> int:
             AND s.firmware_checksum NOT IN ('', f.sha256)""",
         code="'fell_back'",
         message="'it runs ' || s.firmware_version || ' again'",
-        late_event=NotifiedEvent.FELL_BACK,
+        late_event=EventName.FELL_BACK,
     )
 
 

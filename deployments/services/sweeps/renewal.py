@@ -3,13 +3,13 @@
 from datetime import datetime
 
 from deployments.choices import (
-    Level,
     OrderKind,
     TargetStatus,
     UpdateStatus,
 )
 from deployments.models import Target, Update
 from deployments.rules.codes import SEQUENCE_REPLACED
+from deployments.rules.events import EventName
 from deployments.services.log import log
 
 MAX_RENEWALS = 3
@@ -59,10 +59,9 @@ def order_anew(update: Update, now: datetime) -> bool:
     )
     log(
         target.deployment,
-        "device.retry",
+        EventName.RETRY,
         f"{SEQUENCE_REPLACED}: {update.message}; it is ordered anew",
         now=now,
-        level=Level.WARNING,
         device=target.device,
         stage_number=target.stage_number,
     )
