@@ -421,17 +421,6 @@ class Update(models.Model):
     def __str__(self) -> str:
         return f"{self.kind} {self.id}"
 
-    def has_rebooted(self, boot_id: str, boot_count: int) -> bool:
-        """Tell whether a device shows another boot than before the order.
-
-        Source: `sweeps.statements.IS_NEW_BOOT`, which asks the same of many.
-        """
-        if self.boot_id_before and boot_id not in ("", self.boot_id_before):
-            return True
-        return self.boot_count_before is not None and (
-            boot_count > self.boot_count_before
-        )
-
 
 class Quarantine(models.Model):
     """How often one image failed on one device, and since when it is kept from it."""

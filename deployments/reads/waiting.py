@@ -12,6 +12,7 @@ from datetime import datetime
 from deployments.choices import DeploymentStatus, StageStatus, TargetStatus
 from deployments.models import Deployment, Stage, Target, Update
 from deployments.rules.codes import UNKNOWN_TIMEZONE, message_of
+from deployments.rules.evidence import missing_proof, runs_ordered
 from deployments.services.sweeps import ROLLBACK_PATIENCE
 from health.models import DeviceState
 
@@ -148,7 +149,7 @@ def _confirming(deployment: Deployment, around: Surroundings) -> Waiting:
     if update is None or update.claimed_at is None:
         return Waiting("its claim", update.deadline if update else None)
     patience = deployment.proof_patience
-    if state is not None and state.firmware_checksum == update.firmware.sha256:
+    if state is not None and runs_ordered(update, state):
         patience = deployment.settling_patience
     return Waiting(
         _missing_proof(deployment, update, state), update.claimed_at + patience
@@ -165,30 +166,4 @@ def _missing_proof(
         and state.refused_at >= update.claimed_at
     ):
         return f"proof: its heartbeats are refused: {state.refused_reason}"
-    if (
-        state is None
-        or state.last_heartbeat_at is None
-        or update.claimed_at is None
-        or state.last_heartbeat_at < update.claimed_at
-    ):
-        return "a heartbeat after its claim"
-    if not state.firmware_checksum:
-        return "proof: its heartbeats do not say which image it runs"
-    if state.firmware_checksum != update.firmware.sha256:
-        runs = state.firmware_version
-        if runs == update.firmware.version:
-            runs = "other bytes that it calls the same"
-        return f"proof: it claims the update and runs {runs}"
-    is_unknown = not update.boot_id_before and update.boot_count_before is None
-    if update.reboot_required and is_unknown:
-        return "proof: its boot before the update is not known"
-    if update.reboot_required and not update.has_rebooted(
-        state.boot_id, state.boot_count
-    ):
-        return "proof: it has not rebooted"
-    if state.healthy_count == 0:
-        return f"proof: it is not healthy ({state.verdict_reason})"
-    return (
-        f"proof: {state.healthy_count} of {deployment.criteria.heartbeats_required} "
-        "healthy heartbeats over the confirmation window"
-    )
+    return missing_proof(update, state, deployment.criteria) or "the next check"

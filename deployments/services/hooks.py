@@ -18,7 +18,8 @@ from deployments.models import Deployment, Event, Target, Update
 from deployments.notifications import telling
 from deployments.notifications.telling import tell_devices, tell_of_duplicate
 from deployments.rules.events import EventName
-from deployments.services.offers import is_withheld, what_is_wanted
+from deployments.rules.evidence import is_repeated
+from deployments.services.offers import what_is_wanted
 from deployments.services.operate import cancel_deployment
 from deployments.services.quarantine import count_failure
 from devices.models import Device
@@ -64,14 +65,17 @@ def is_update_available(*, device: Device, now: datetime) -> tuple[bool, bool]:
         return is_available, is_available or wanted.is_planned
     order = (
         Update.objects.select_related("firmware")
-        .only("kind", "claimed_at", "firmware__damaged_at")
+        .only(
+            *("kind", "claimed_at", "firmware__damaged_at"),
+            "firmware__signature_revoked_at",
+        )
         .filter(device=device, closed_at__isnull=True)
         .first()
     )
     if order is None:
         # Closed in this moment: the next heartbeat will tell.
         return False, True
-    return order.claimed_at is None and not is_withheld(order), True
+    return is_repeated(order), True
 
 
 def note_running_firmware(*, device: Device, now: datetime) -> None:

@@ -31,7 +31,6 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
-from django.db.models import Exists, OuterRef, Q
 from opentelemetry import trace
 
 from deployments.choices import (
@@ -55,7 +54,14 @@ from deployments.rules.codes import (
     UNKNOWN_TIMEZONE,
     message_of,
 )
+from deployments.rules.eligibility import Candidate, refusal
 from deployments.rules.events import EventName
+from deployments.rules.evidence import (
+    IS_OFFERABLE,
+    has_moved_on,
+    is_repeated,
+    must_refuse,
+)
 from deployments.services.log import INTO_LOG, log
 from deployments.spread import share_of
 from deployments.strategies.blue_green import BLUE_STAGE, GREEN_STAGE
@@ -70,7 +76,6 @@ from firmware.services.registry import (
     manifest_for,
     sign_slot_return,
 )
-from health.choices import SecureBoot
 from health.evaluation import Sample, exceeded
 from health.models import DeviceState
 from health.services.heartbeats import note_poll
@@ -133,9 +138,7 @@ def answer_poll(
     else:
         update = _offer(device_id, wanted, now, trusted)
     interval = wanted.poll_interval
-    if update is None or update.claimed_at is not None or is_withheld(update):
-        return PollAnswer(None, interval)
-    if update.firmware.signature_revoked_at is not None:
+    if update is None or not is_repeated(update):
         return PollAnswer(None, interval)
     _renew_manifest(update, trusted, now)
     if update.firmware.status == ABSENT:
@@ -144,19 +147,6 @@ def answer_poll(
     if signature is None:
         return PollAnswer(None, interval)
     return PollAnswer(_instruction(update, signature), interval)
-
-
-def is_withheld(update: Update) -> bool:
-    """Tell whether an open order is not repeated: its image lies damaged in the store.
-
-    A return is: devices keep the image that they go back to. What lies damaged leaves
-    the server in neither case.
-    """
-    return (
-        update.kind == OrderKind.INSTALL
-        and update.claimed_at is None
-        and update.firmware.damaged_at is not None
-    )
 
 
 def _open_update(device_id: UUID) -> Update | None:
@@ -217,7 +207,7 @@ class Wanted:
         )
 
 
-WANTED = """
+WANTED = f"""
     SELECT EXISTS (
         SELECT FROM deployments_update u
         WHERE u.device_id = %(device)s AND u.closed_at IS NULL
@@ -243,8 +233,7 @@ WANTED = """
                 AND (t.next_attempt_at IS NULL OR t.next_attempt_at <= %(now)s)
                 AND p.status = 'Running' AND p.cancel_requested_at IS NULL
                 AND t.rank <= p.open_rank
-                AND f.status IN ('Approved', 'Deprecated') AND f.damaged_at IS NULL
-                AND f.signature_revoked_at IS NULL
+                AND {IS_OFFERABLE}
         )
         -- Returns first, and of those the way back in the order of the way there.
         ORDER BY t.status = 'pending',
@@ -252,7 +241,7 @@ WANTED = """
             p.created_at, t.id
         LIMIT 1
     ) AS first ON true
-"""
+"""  # noqa: S608
 
 # Over `wanted`.
 POLL_SECONDS = """CASE
@@ -265,26 +254,6 @@ def what_is_wanted(device_id: UUID, now: datetime) -> Wanted:
     with prepared_cursor() as cursor:
         cursor.execute(WANTED, {"device": device_id, "now": now})
         return Wanted(*cursor.fetchone())
-
-
-def has_moved_on(deployment: Deployment) -> Exists:
-    """Return the condition that a later deployment has updated the target's device.
-
-    What the later one put there is not for this one to undo. A device that shows the
-    image of this deployment again has come back to it, unless the later one brought
-    the same image.
-    """
-    later = Target.objects.filter(
-        device=OuterRef("device"),
-        status=TargetStatus.SUCCESS,
-        deployment__created_at__gt=deployment.created_at,
-    )
-    return Exists(
-        later.filter(
-            Q(deployment__firmware=deployment.firmware_id)
-            | ~Q(device__firmware_checksum=deployment.firmware.sha256)
-        )
-    )
 
 
 def _offer(
@@ -390,6 +359,23 @@ class _Facts:
         """Whether the target has never been given an order."""
         return self.target.exposed_at is None
 
+    @property
+    def candidate(self) -> Candidate:
+        """The device as the rules of eligibility see it."""
+        return Candidate(
+            self.target.device,
+            self.state,
+            self.firmware,
+            is_first_order=self.is_unexposed,
+            is_quarantined=self._is_quarantined,
+        )
+
+    def _is_quarantined(self) -> bool:
+        if not self.may_be_quarantined:
+            return False
+        kept = Quarantine.objects.active()
+        return kept.filter(device=self.target.device, firmware=self.firmware).exists()
+
     def sample_before(self, now: datetime) -> Sample | None:
         """Return what the device measured last under its former image, if recent."""
         if self.state.firmware_checksum == self.firmware.sha256:
@@ -432,7 +418,7 @@ def _offer_target(
         _set_aside(target, "moved_on", now)
         return None
     if target.status == TargetStatus.ROLLING_BACK:
-        if device.security_version > firmware.security_version:
+        if must_refuse(device, firmware):
             _end_return(target, ROLLBACK_FORBIDDEN, message_of(ROLLBACK_FORBIDDEN), now)
             return None
         if firmware.status == ABSENT and _has_lost_former(facts):
@@ -445,23 +431,9 @@ def _offer_target(
         or deployment.cancel_requested_at is not None
     ):
         return None
-    if not device.enabled:
-        _set_aside(target, "disabled", now)
-        return None
-    if device.model_id != firmware.model_id:
-        _set_aside(target, "wrong_model", now)
-        return None
-    if device.security_version > firmware.security_version:
-        _set_aside(target, "security_version", now)
-        return None
-    if facts.may_be_quarantined and _is_quarantined(device, firmware):
-        _set_aside(target, "quarantined", now)
-        return None
-    if (
-        firmware.model.requires_secure_boot
-        and facts.state.secure_boot != SecureBoot.ENABLED
-    ):
-        _set_aside(target, "secure_boot_required", now)
+    code = refusal(facts.candidate)
+    if code:
+        _set_aside(target, code, now)
         return None
     postponed = _postponed(target, device, now)
     if postponed is not None:
@@ -470,10 +442,7 @@ def _offer_target(
         target.message = postponed.reason
         target.save(update_fields=["next_attempt_at", "error_code", "message"])
         return None
-    if target.exposed_at is None:
-        if device.firmware_checksum == firmware.sha256:
-            _set_aside(target, "already_installed", now)
-            return None
+    if facts.is_unexposed:
         target.from_version = device.firmware_version
         target.from_checksum = device.firmware_checksum
         target.from_firmware_id = facts.running_id or _kept_image(device, facts.state)
@@ -504,11 +473,6 @@ def _has_lost_former(facts: _Facts) -> bool:
 def _has_moved_on(target: Target) -> bool:
     moved_on = has_moved_on(target.deployment)
     return Target.objects.filter(moved_on, pk=target.pk).exists()
-
-
-def _is_quarantined(device: Device, firmware: Firmware) -> bool:
-    kept = Quarantine.objects.active().filter(device=device, firmware=firmware)
-    return kept.exists()
 
 
 def _take_turn(paced_id: UUID) -> None:

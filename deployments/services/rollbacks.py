@@ -7,13 +7,13 @@ the numbers are kept, in the transaction that decides.
 from datetime import datetime
 from typing import Any
 
-from django.db.models import Count, Exists, F, OuterRef, Q, QuerySet
+from django.db.models import Count, F, Q, QuerySet
 
-from deployments.choices import OrderKind, RollbackTrigger, TargetStatus
-from deployments.models import Deployment, Rollback, Target, Update
+from deployments.choices import RollbackTrigger, TargetStatus
+from deployments.models import Deployment, Rollback, Target
 from deployments.rules.codes import NO_RETURN_CODES
+from deployments.rules.evidence import has_begun, has_moved_on, is_locked
 from deployments.scopes import WHOLE, Scope
-from deployments.services.offers import has_moved_on
 from deployments.services.progress import (
     JUDGED_FAILED,
     StageCounts,
@@ -158,13 +158,6 @@ def lost_targets(deployment: Deployment) -> QuerySet[Target]:
     )
 
 
-def _with_begun_install(targets: QuerySet[Target]) -> QuerySet[Target]:
-    """Leave the targets whose device was allowed to begin to install."""
-    installs = Update.objects.filter(target=OuterRef("pk"), kind=OrderKind.INSTALL)
-    began = ("installing_at", "rebooting_at", "claimed_at")
-    return targets.filter(Exists(installs.exclude(**dict.fromkeys(began))))
-
-
 def stuck_targets(deployment: Deployment) -> QuerySet[Target]:
     """Return the targets that failed alone and that nothing could be ordered for.
 
@@ -172,11 +165,11 @@ def stuck_targets(deployment: Deployment) -> QuerySet[Target]:
     would refuse it.
     """
     return (
-        _with_begun_install(lost_targets(deployment))
+        lost_targets(deployment)
+        .filter(has_begun())
         .exclude(error_code__in=NO_RETURN_CODES)
         .filter(
-            Q(from_firmware__isnull=True)
-            | Q(device__security_version__gt=F("from_firmware__security_version")),
+            Q(from_firmware__isnull=True) | is_locked(),
             returning_since__isnull=True,
         )
     )
@@ -192,7 +185,7 @@ def why_nothing_went_back(deployment: Deployment) -> str:
     failed = exposed.filter(status=TargetStatus.FAILED).exclude(
         pk__in=others.values("pk")
     )
-    returned = _with_begun_install(failed).count()
+    returned = failed.filter(has_begun()).count()
     unchanged = failed.count() - returned
     said = [
         f"{number:,} of {total:,} exposed devices {one if number == 1 else many}"

@@ -16,9 +16,7 @@ from django.db.models import (
     Case,
     CharField,
     Count,
-    Exists,
     F,
-    OuterRef,
     Q,
     Subquery,
     Value,
@@ -26,14 +24,14 @@ from django.db.models import (
 )
 from django.db.models.functions import Coalesce
 
-from deployments.choices import AcknowledgedWarning, BusyDevices, OfflineDevices
-from deployments.models import Deployment, Quarantine, Stage, Target, Update
+from deployments.choices import AcknowledgedWarning
+from deployments.models import Deployment, Stage, Target
 from deployments.rules.codes import message_of
+from deployments.rules.eligibility import Launch, exclusions, open_updates
 from deployments.strategies.types import Fleet, Plan
 from devices.models import Device, DeviceGroup
 from devices.selectors import group_condition
 from firmware.models import Firmware
-from health.choices import SecureBoot
 
 SHOWN_EXCLUSIONS = 100
 
@@ -155,37 +153,8 @@ def judged_devices(
 
     Source: design, Eligible; FR-FW-003 (targets exist, are online, are compatible).
     """
-    reasons = [
-        When(revoked_at__isnull=False, then=Value("revoked")),
-        When(enabled=False, then=Value("disabled")),
-        When(~Q(model_id=firmware.model_id), then=Value("wrong_model")),
-        When(firmware_checksum=firmware.sha256, then=Value("already_installed")),
-        When(
-            security_version__gt=firmware.security_version,
-            then=Value("security_version"),
-        ),
-    ]
-    quarantined = Quarantine.objects.active().filter(firmware=firmware)
-    if quarantined.exists():
-        kept = quarantined.filter(device=OuterRef("pk"))
-        reasons.append(When(Exists(kept), then=Value("quarantined")))
-    if firmware.model.requires_secure_boot:
-        reasons.append(
-            When(
-                Q(state__isnull=True) | ~Q(state__secure_boot=SecureBoot.ENABLED),
-                then=Value("secure_boot_required"),
-            )
-        )
-    if offline != OfflineDevices.WAIT:
-        reasons.append(
-            When(
-                Q(state__isnull=True) | Q(state__online_until__lte=now),
-                then=Value("offline"),
-            )
-        )
-    open_update = Update.objects.filter(device=OuterRef("pk"), closed_at__isnull=True)
-    if busy != BusyDevices.WAIT:
-        reasons.append(When(Exists(open_update), then=Value("busy")))
+    rules = exclusions(Launch(firmware, offline=offline, busy=busy, now=now))
+    reasons = [When(condition, then=Value(code)) for code, condition in rules]
     matched = matched_devices(selection)
     if green_fleet is not None:
         matched = matched.annotate(
@@ -202,7 +171,7 @@ def judged_devices(
         busy_with=Case(
             When(
                 exclusion="busy",
-                then=Subquery(open_update.values("deployment__name")[:1]),
+                then=Subquery(open_updates().values("deployment__name")[:1]),
             ),
             default=Value(""),
             output_field=CharField(),

@@ -216,3 +216,39 @@ def test_a_wrong_list_of_keys_is_refused(setting: Setting, header: str) -> None:
     found = problem_of(setting.poll(header=header), 400, "invalid")
 
     assert found["errors"][0]["pointer"] == "/headers/Trusted-Keys"
+
+
+def heartbeat_body(setting: Setting) -> dict[str, Any]:
+    device = setting.device
+    return {
+        "cpuUsage": 5.0,
+        "memoryUsage": 20.0,
+        "uptime": 100,
+        "bootId": device.boot_id,
+        "firmwareVersion": device.runs.version,
+        "firmwareChecksum": device.runs.sha256,
+        "applicationMetrics": {},
+    }
+
+
+@pytest.mark.parametrize("fast", [True, False], ids=["fast path", "full path"])
+def test_heartbeats_announce_an_open_order_only_if_a_poll_repeats_it(
+    setting: Setting, fast: bool
+) -> None:
+    setting.launch()
+    setting.poll()
+    device = Caller(token=device_token(setting.device.device))
+    body = heartbeat_body(setting) | ({} if fast else {"odd": True})
+    address = f"/devices/{setting.device.name}/health"
+    repeated = device.post(address, body).json()["updateAvailable"]
+    rings.create_signing_key(actor=None)
+    rings.revoke_signing_key(actor=None, key_id=setting.old.key_id, reason="leaked")
+
+    announced = device.post(address, body).json()["updateAvailable"]
+    held = setting.poll()
+    rings.sign_held_back(actor=None)
+    freed = device.post(address, body).json()["updateAvailable"]
+
+    assert repeated is True
+    assert (announced, held.status_code) == (False, 204)
+    assert (freed, setting.poll().status_code) == (True, 200)

@@ -2,6 +2,7 @@
 
 import json
 from base64 import b64decode
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -159,6 +160,24 @@ def test_device_that_kept_another_image_is_not_ordered_to_it(
     target = device.target(deployment)
     assert (target.status, target.error_code) == ("failed", "no_previous_image")
     assert "other slot" in target.message
+
+
+def test_device_without_a_way_back_is_not_recalled_again_and_again(
+    world: World, device: ScriptedDevice, new: Firmware
+) -> None:
+    deployment = world.launch(new)
+    update_and_fail(device, new, keeps="e" * 64)
+    device.poll()
+
+    for _ in range(2):
+        world.now += timedelta(seconds=5)
+        device.beat(other_slot_checksum="e" * 64)
+        world.tick()
+
+    target = device.target(deployment)
+    assert (target.status, target.error_code) == ("failed", "no_previous_image")
+    deployment.refresh_from_db()
+    assert deployment.status == "Failed"
 
 
 def test_agent_that_is_replaced_by_an_older_one_is_taken_for_that(

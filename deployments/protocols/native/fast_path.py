@@ -26,6 +26,7 @@ from rest_framework.exceptions import ParseError, Throttled
 from rest_framework.renderers import JSONRenderer
 
 from deployments.choices import ReportStatus
+from deployments.rules.evidence import IS_REPEATED
 from deployments.services.offers import POLL_SECONDS, WANTED, Wanted, answer_poll
 from deployments.services.reports import DeviceReport, apply_report
 from devices.models import Device
@@ -93,8 +94,7 @@ DEVICE = Columns(
 )
 HEARTBEAT = f"""
     SELECT {STATE.sql}, {DEVICE.sql}, s.xmin::text, u.id IS NOT NULL,
-           u.id IS NOT NULL AND u.claimed_at IS NULL
-               AND (u.kind <> 'install' OR f.damaged_at IS NULL)
+           u.id IS NOT NULL AND {IS_REPEATED}
     FROM devices_device d
     JOIN health_devicestate s ON s.device_id = d.id
     LEFT JOIN deployments_update u ON u.device_id = d.id AND u.closed_at IS NULL

@@ -17,16 +17,16 @@ from deployments.rules.codes import (
     message_of,
 )
 from deployments.rules.events import EventName
-from deployments.services.log import INTO_LOG
-from deployments.services.sweeps.statements import (
+from deployments.rules.evidence import (
     HAS_REBOOTED,
     IS_LOCKED,
     IS_UNREADABLE,
     RUNS_ORDERED,
     SHOWS_FORMER,
     WHY_UNREADABLE,
-    row,
 )
+from deployments.services.log import INTO_LOG
+from deployments.services.sweeps.statements import row
 
 RETRY_BASE_SECONDS = 10
 RETRY_MAX_SECONDS = 600

@@ -9,13 +9,9 @@ from django.db.models import Exists, OuterRef, Q, QuerySet
 from deployments.choices import TargetStatus
 from deployments.models import Deployment, Quarantine, Target, Update
 from deployments.rules.codes import FETCH_ERRORS, UNKNOWN_TIMEZONE, message_of
+from deployments.rules.evidence import HAS_BEGUN, IS_LOCKED, SHOWS_FORMER
 from deployments.services.log import INTO_LOG
-from deployments.services.sweeps.statements import (
-    HAS_BEGUN,
-    IS_LOCKED,
-    SHOWS_FORMER,
-    run,
-)
+from deployments.services.sweeps.statements import run
 
 
 def retriable(deployment: Deployment) -> QuerySet[Target]:

@@ -3,13 +3,9 @@
 from datetime import datetime
 
 from deployments.models import Deployment
+from deployments.rules.evidence import IS_PROVED, WRONG_LABEL
 from deployments.services.log import INTO_LOG
-from deployments.services.sweeps.statements import (
-    HAS_REBOOTED,
-    RUNS_ORDERED,
-    WRONG_LABEL,
-    run,
-)
+from deployments.services.sweeps.statements import run
 
 
 def prove(deployment: Deployment, now: datetime) -> int:
@@ -42,13 +38,7 @@ def prove(deployment: Deployment, now: datetime) -> int:
             ) s
             WHERE u.deployment_id = %(deployment)s
               AND u.closed_at IS NULL
-              AND u.claimed_at IS NOT NULL
-              AND s.watch_id = u.id
-              AND (s.breach = '' OR u.kind = 'rollback')
-              AND {RUNS_ORDERED}
-              AND {HAS_REBOOTED}
-              AND s.healthy_count >= %(beats)s
-              AND s.healthy_at >= s.healthy_since + %(window)s
+              AND {IS_PROVED}
             ORDER BY u.id
             FOR NO KEY UPDATE OF u SKIP LOCKED
         ), closed AS (

@@ -10,16 +10,10 @@ from deployments.rules.codes import (
     UNCONFIRMED,
     message_of,
 )
+from deployments.rules.evidence import HAS_BEGUN, HAS_MOVED_ON, IS_LOCKED, SHOWS_FORMER
 from deployments.scopes import IN_SCOPE, WHOLE, Scope
 from deployments.services.log import INTO_LOG
-from deployments.services.sweeps.statements import (
-    HAS_BEGUN,
-    IS_LOCKED,
-    MOVED_ON,
-    SHOWS_FORMER,
-    identity,
-    run,
-)
+from deployments.services.sweeps.statements import identity, run
 
 ROLLBACK_PATIENCE = timedelta(hours=1)
 
@@ -80,7 +74,7 @@ def send_back(
             SELECT target_id, true FROM closed
         ), judged AS MATERIALIZED (  -- Else each use below would ask again.
             SELECT t.id, t.status, concerned.was_open,
-                   {MOVED_ON} AS has_moved_on,
+                   {HAS_MOVED_ON} AS has_moved_on,
                    {IS_LOCKED} AS is_locked,
                    -- Asked of what failed alone: most have not.
                    t.status = 'failed' AND COALESCE((
@@ -167,12 +161,12 @@ def recall_strays(deployment: Deployment, now: datetime) -> int:
             FROM health_devicestate s, firmware_firmware f
             WHERE t.deployment_id = %(deployment)s AND t.status = 'failed'
               AND t.from_firmware_id IS NOT NULL
-              AND t.error_code NOT IN ('rollback_unconfirmed', 'rollback_forbidden')
+              AND t.error_code <> ALL(%(no_return)s)
               AND NOT {IS_LOCKED}
               AND s.device_id = t.device_id AND f.id = %(firmware)s
               AND s.firmware_checksum = f.sha256
               AND s.last_heartbeat_at > t.settled_at
-              AND NOT {MOVED_ON}
+              AND NOT {HAS_MOVED_ON}
               AND NOT EXISTS (
                   SELECT 1 FROM deployments_update u
                   WHERE u.device_id = t.device_id AND u.closed_at IS NULL)
@@ -189,6 +183,7 @@ def recall_strays(deployment: Deployment, now: datetime) -> int:
         {
             **identity(deployment),
             "now": now,
+            "no_return": sorted(NO_RETURN_CODES),
         },
     )
 
