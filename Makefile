@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo demo-check serve agent test coverage test-faults test-defaults bench lint format browser proxy lock clean
+.PHONY: help demo demo-check serve agent test check coverage test-faults test-defaults bench lint format browser proxy lock clean
 
 help:
 	@echo "make demo        HotSwap with a fleet that takes a good and then a bad update"
@@ -13,6 +13,7 @@ help:
 	@echo "make serve       HotSwap alone"
 	@echo "make agent       the agent as a wheel of its own, for devices"
 	@echo "make test        checks and the whole test suite"
+	@echo "make check       checks and the tests of what changed since main, 2 minutes"
 	@echo "make coverage    the test suite, and how much of the code it runs"
 	@echo "make test-faults power cuts, kills and freezes at every step, chance from SEED"
 	@echo "make test-defaults  bad images on real agents at all defaults, 15 minutes"
@@ -41,6 +42,17 @@ TEST_PROCESSES ?= 2
 
 test: lint browser proxy
 	$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile $(ARGS)
+
+# The nearest tests first; the time ends what would take longer, and says so. Another
+# branch than main to compare with: BASE=...
+CHECK_SECONDS ?= 75
+
+check: lint
+	@tests=$$(BASE=$(or $(BASE),main) $(BIN)/python -m tests.changed); \
+	[ -n "$$tests" ] || { echo "No test is concerned by what changed."; exit 0; }; \
+	$(BIN)/python -m pytest --quiet --session-timeout $(CHECK_SECONDS) \
+		-m "not stack and not browser and not campaign and not defaults" \
+		$(ARGS) $$tests
 
 # The same tests take half as long again while what they run is counted.
 coverage: browser proxy
