@@ -6,7 +6,7 @@ Rules:
 - Each program leads its own process group; what it leaves behind is killed with it.
 - A program starts when all it needs are ready. One that dies while something it needs
   is away is not to blame, and waits for it.
-- A program that fails five times running, each within five seconds of its start, stops
+- A program that fails five times running, each soon after its start, stops
   everything, with the end of its log as the reason.
 - Whether a program that runs does its work is for others to say: see `ticks.py`.
 """
@@ -27,8 +27,10 @@ from hotswap.stack.errors import StackError
 
 LAUNCHER = Path(__file__).with_name("launch.py")
 LOOK_EVERY_SECONDS = 0.05
-# A start that lasts shorter counts as a failure; so many running give up.
+# A run that ends sooner counts as a failed start; so many running give up. A busy
+# machine takes long to load a program that then refuses its settings.
 SHORT_RUN_SECONDS = 5.0
+FAILED_START_SECONDS = 60.0
 SHORT_RUNS_ALLOWED = 5
 # Pauses before the restarts after one, two, ... short runs; all below 2 s.
 RESTART_PAUSES_SECONDS = (0.0, 0.2, 0.5, 1.0, 1.0)
@@ -229,8 +231,6 @@ class Supervisor:
             kill_group(process.pid)
         elif not child.ready and not child.program.one_shot:
             child.ready = child.program.is_ready()
-        if child.short_runs and process and now - child.started_at > SHORT_RUN_SECONDS:
-            child.short_runs = 0
 
     def _can_start(self, child: _Child) -> bool:
         return all(self._children[name].ready for name in child.program.needs)
@@ -269,14 +269,16 @@ class Supervisor:
         child.exits.append(code)
         now = time.monotonic()
         blameless = not self._can_start(child)
-        if blameless or now - child.started_at > SHORT_RUN_SECONDS:
+        # It gave up by itself, or something ended it.
+        bound = FAILED_START_SECONDS if code > 0 else SHORT_RUN_SECONDS
+        if blameless or now - child.started_at > bound:
             child.short_runs = 0
         else:
             child.short_runs += 1
         if child.short_runs >= SHORT_RUNS_ALLOWED:
             self._give_up(
-                f"{program.name} failed {child.short_runs} times running within "
-                f"{SHORT_RUN_SECONDS:.0f} s of its start:\n{self._last_output(child)}"
+                f"{program.name} failed {child.short_runs} times running soon after "
+                f"its start:\n{self._last_output(child)}"
             )
             return
         self._on_event(f"{program.name} ended ({describe_exit(code)})")

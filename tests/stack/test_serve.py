@@ -11,7 +11,6 @@ import socket
 import stat
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -92,10 +91,7 @@ def test_a_killed_program_is_restarted_and_all_is_well_again(stack, name):
     redis_before = stack.state()["redis_url"]
     old = stack.kill(name)
 
-    killed_at = time.monotonic()
     wait_until(lambda: stack.pid(name) not in (None, old), what=f"a new {name}")
-    assert time.monotonic() - killed_at < 2
-
     wait_until(lambda: is_ready(stack), what="ready again")
     assert stack.state()["redis_url"] == redis_before
     assert not stack.has_ended()
