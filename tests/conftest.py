@@ -103,7 +103,7 @@ def _kill_with_children(processes: set[psutil.Process]) -> None:
 def browser_page(browser: "Browser") -> Iterator["Page"]:
     """A fresh page that nobody has logged in to; fails on errors of scripts."""
     context = browser.new_context(viewport={"width": 1280, "height": 900})
-    context.set_default_timeout(30_000)
+    context.set_default_timeout(120_000)
     page = context.new_page()
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))

@@ -171,7 +171,7 @@ def at_work(rollout: Rollout) -> Iterator[Rollout]:
 def is_up(stack: LiveStack) -> bool:
     """Say whether the server can serve requests."""
     try:
-        return httpx.get(f"{stack.url}/health/ready", timeout=10).status_code == 200
+        return httpx.get(f"{stack.url}/health/ready", timeout=120).status_code == 200
     except httpx.HTTPError:
         return False
 

@@ -25,7 +25,7 @@ class LiveAdmin:
     def __post_init__(self) -> None:
         self.client = httpx.Client(
             base_url=f"{self.stack.url}/api/v1",
-            timeout=30,
+            timeout=120,
             transport=httpx.HTTPTransport(retries=3),
         )
         self.log_in()
@@ -107,7 +107,7 @@ class LiveDevice:
 
     def __post_init__(self) -> None:
         self.ran.append(self.checksum)
-        self.client = httpx.Client(base_url=f"{self.stack.url}/api/v1", timeout=30)
+        self.client = httpx.Client(base_url=f"{self.stack.url}/api/v1", timeout=120)
         answer = self.client.post(
             "/auth/device-token", json={"deviceId": self.name, "apiKey": self.api_key}
         )

@@ -48,7 +48,7 @@ def test_a_revoked_device_is_cut_off_in_the_middle_of_a_download(
             base_url=device.client.base_url,
             headers=device.client.headers,
             transport=narrow,
-            timeout=30,
+            timeout=120,
         ) as client,
         client.stream("GET", f"/firmware/{new['id']}/download") as answer,
     ):

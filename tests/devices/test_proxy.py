@@ -55,7 +55,7 @@ class Site:
             context.load_cert_chain(*map(str, files))
         transport = httpx.HTTPTransport(verify=context, socket_options=[SMALL_BUFFER])
         return httpx.Client(
-            base_url=self.url, transport=transport, headers=headers, timeout=30
+            base_url=self.url, transport=transport, headers=headers, timeout=120
         )
 
     def register(self, credential: Credential | None = None) -> LiveDevice:

@@ -51,7 +51,7 @@ def stack(tmp_path_factory) -> Iterator[LiveStack]:
 
 def is_ready(stack: LiveStack) -> bool:
     with contextlib.suppress(httpx.HTTPError):
-        return httpx.get(f"{stack.url}/health/ready", timeout=30).status_code == 200
+        return httpx.get(f"{stack.url}/health/ready", timeout=120).status_code == 200
     return False
 
 
