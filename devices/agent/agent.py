@@ -207,7 +207,7 @@ class Agent:
             ),
             wait=self._wait,
             patience_seconds=limits.report_patience_seconds,
-            is_server_there=lambda: self._heart.is_answered,
+            server_answered_at=lambda: self._heart.answered_at,
         )
 
     @property
@@ -487,7 +487,7 @@ class Agent:
             wait=self._wait,
             on_block=self._on_block,
             on_retry=self._on_progress,
-            is_server_there=lambda: self._heart.is_answered,
+            server_answered_at=lambda: self._heart.answered_at,
             pace=Pace(
                 max_bytes_per_second=limits.max_bytes_per_second,
                 min_bytes_per_second=limits.min_bytes_per_second,

@@ -227,7 +227,8 @@ class Downloader:
         wait: sleeps for some seconds; the agent keeps its heartbeats going in it.
         on_block: called after each block read, with the number of bytes held.
         on_retry: called after each wait, may raise to give up the order.
-        is_server_there: whether the server itself answers, all but this download.
+        server_answered_at: when the server itself last answered anything but this
+            download, by the monotonic clock; None if it does not answer.
     """
 
     transport: Transport
@@ -238,7 +239,7 @@ class Downloader:
     wait: Callable[[float], None]
     on_block: Callable[[int], None]
     on_retry: Callable[[int], None]
-    is_server_there: Callable[[], bool]
+    server_answered_at: Callable[[], float | None]
     pace: Pace = field(default_factory=Pace)
     monotonic: Callable[[], float] = time.monotonic
     _refusals: int = field(init=False, default=0)
@@ -365,13 +366,16 @@ class Downloader:
 
     def _lose_patience(self, code: ErrorCode, reason: str) -> None:
         """Give up a path that fails while the server is there for all the rest."""
-        if code is ErrorCode.DOWNLOAD_FAILED or not self.is_server_there():
+        answered_at = self.server_answered_at()
+        if code is ErrorCode.DOWNLOAD_FAILED or answered_at is None:
             self._path_fails_since = None
             return
         now = self.monotonic()
-        if self._path_fails_since is None:
-            self._path_fails_since = now
-        if now - self._path_fails_since > self.path_patience_seconds:
+        since = self._path_fails_since
+        if since is None:
+            since = self._path_fails_since = now
+        # What the server answered before says nothing of whether it is there now.
+        if now - since > self.path_patience_seconds and answered_at > since:
             raise DownloadError(code, reason)
 
 

@@ -42,7 +42,8 @@ class Heart:
             itself, "" if there is none, None if it never can.
         update_is_available: set by an answer, cleared by whoever polls.
         has_been_heard: the server has answered since the start.
-        is_answered: the server has answered the last one.
+        answered_at: when the server answered the last one, by the monotonic clock;
+            None if it did not.
         is_refused: the last answer was that the device may not come in.
     """
 
@@ -60,7 +61,7 @@ class Heart:
     secure_boot: SecureBoot = "unknown"
     update_is_available: bool = False
     has_been_heard: bool = False
-    is_answered: bool = False
+    answered_at: float | None = None
     is_refused: bool = False
     _due_at: float = field(init=False, default=0.0)
     _told_kept: str | None = field(init=False, default=None)
@@ -85,7 +86,7 @@ class Heart:
         except (UnavailableError, RefusedError) as error:
             retry_after = getattr(error, "retry_after_seconds", None)
             self.is_refused = is_login_refusal(error)
-            self.is_answered = False
+            self.answered_at = None
             if isinstance(error, RefusedError) and not self.is_refused:
                 # It was heard, if not understood: that must not keep an order away.
                 self.has_been_heard = True
@@ -99,7 +100,7 @@ class Heart:
         self._told_kept = kept
         self.backoff.reset()
         self.is_refused = False
-        self.is_answered = True
+        self.answered_at = self.clock.monotonic()
         if answer.next_heartbeat_seconds is not None:
             self.interval_seconds = min(
                 MAX_INTERVAL_SECONDS,

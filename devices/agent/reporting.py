@@ -43,7 +43,8 @@ class Reporter:
     Attributes:
         running: gives the image that runs now, or one that stands for "unknown".
         wait: sleeps for some seconds; the agent keeps its heartbeats going in it.
-        is_server_there: whether the server answers the heartbeats.
+        server_answered_at: when the server answered the last heartbeat, by the
+            monotonic clock; None if it did not.
     """
 
     transport: Transport
@@ -54,7 +55,7 @@ class Reporter:
     patience_seconds: float
     running: Callable[[], ImageRecord]
     wait: Callable[[float], None]
-    is_server_there: Callable[[], bool]
+    server_answered_at: Callable[[], float | None]
     _due_at: float = field(init=False, default=0.0)
     _fails_since: float | None = field(init=False, default=None)
 
@@ -154,9 +155,13 @@ class Reporter:
         if isinstance(error, RefusedError) and error.status not in {401, 403}:
             return True
         now = self.clock.monotonic()
-        if self._fails_since is None or not self.is_server_there():
+        answered_at = self.server_answered_at()
+        if self._fails_since is None or answered_at is None:
             self._fails_since = now
-        if now - self._fails_since <= self.patience_seconds:
+            return False
+        # What it answered before says nothing of whether it is there now.
+        is_there = answered_at > self._fails_since
+        if now - self._fails_since <= self.patience_seconds or not is_there:
             return False
         self._fails_since = None
         return True

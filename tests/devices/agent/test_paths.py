@@ -79,7 +79,7 @@ def test_server_that_fails_as_a_whole_is_waited_for(device: DeviceProcess) -> No
     faults = device.server.faults
     faults.refuse_with["/download"] = [503] * 20
     # From its first try on nothing else is answered either.
-    faults.refuse_then["/download"] = {"/health": [503] * 20}
+    faults.refuse_then["/download"] = {"/health": [503] * 10_000}
     update_id = device.server.order(device.device_id, image, "2.0.0")
     device.start()
 

@@ -64,6 +64,7 @@ class FlakyTransport:
     error: TransportError
     away_until: float = 0.0
     is_server_there: bool = False
+    has_stopped_answering_at: float = float("inf")
     tries: list[float] = field(default_factory=list)
     taken: list[tuple[float, Report]] = field(default_factory=list)
 
@@ -85,6 +86,12 @@ class FlakyTransport:
         self, url: str, *, first: int, last: int, etag: str, traceparent: str = ""
     ) -> AbstractContextManager[Body]:
         raise NotImplementedError
+
+    def answered_at(self) -> float | None:
+        """Say when a heartbeat was last answered, the server being there."""
+        if not self.is_server_there:
+            return None
+        return min(self.clock.seconds, self.has_stopped_answering_at)
 
     def statuses(self) -> list[str]:
         return [report.status.value for _, report in self.taken]
@@ -139,7 +146,7 @@ def make_bench(error: TransportError | None = None) -> Bench:
         running=lambda: UNKNOWN_IMAGE,
         wait=clock.wait,
         patience_seconds=PATIENCE_SECONDS,
-        is_server_there=lambda: transport.is_server_there,
+        server_answered_at=transport.answered_at,
     )
     return Bench(clock, transport, reporter, saved)
 
@@ -243,6 +250,18 @@ def test_report_that_the_server_never_takes_is_given_up() -> None:
 
     assert not is_open
     assert 0 <= bench.clock.seconds - began_at - PATIENCE_SECONDS <= 30
+
+
+def test_answer_from_before_does_not_count_for_a_server_that_is_there() -> None:
+    bench = make_bench(UnavailableError("HTTP 500", status=500))
+    bench.transport.away_until = bench.clock.seconds + PATIENCE_SECONDS + 30
+    bench.transport.is_server_there = True
+    bench.transport.has_stopped_answering_at = bench.clock.seconds
+    bench.reporter.post(Status.DOWNLOADING)
+
+    bench.pass_time(PATIENCE_SECONDS + 90)
+
+    assert bench.transport.statuses() == ["downloading"]
 
 
 def test_waiting_report_that_the_server_never_takes_is_given_up() -> None:
