@@ -1,6 +1,8 @@
 # Everything here works in a fresh clone: `.venv` is made when it is first needed.
 
 PYTHON ?= python3
+# Every process would compile HotSwap's own modules anew.
+unexport PYTHONDONTWRITEBYTECODE
 VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
@@ -38,10 +40,12 @@ agent: $(VENV)/.ready
 	@ls build/agent/*.whl
 
 # So many processes share the tests, each with servers of its own; 0 is none but one.
-TEST_PROCESSES ?= 2
+# A third of the time a test waits for other processes.
+TEST_PROCESSES ?= 3
+SHARED := --numprocesses $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
 test: lint browser proxy
-	$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest $(SHARED) $(ARGS)
 
 # The nearest tests first; the time ends what would take longer, and says so. Another
 # branch than main to compare with: BASE=...
@@ -57,8 +61,7 @@ check: lint
 # The same tests take half as long again while what they run is counted.
 coverage: browser proxy
 	$(BIN)/python -m coverage erase
-	$(BIN)/python -m coverage run -m pytest \
-		--numprocesses $(TEST_PROCESSES) --dist loadfile $(ARGS)
+	$(BIN)/python -m coverage run -m pytest $(SHARED) $(ARGS)
 	@$(BIN)/python -m coverage combine --quiet
 	@$(BIN)/python -m coverage report > $(VENV)/coverage.txt \
 		|| { cat $(VENV)/coverage.txt; exit 1; }

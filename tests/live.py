@@ -143,7 +143,9 @@ class LiveStack:
         os.kill(pid, signal.SIGKILL)
         return pid
 
-    def stop(self, number: signal.Signals = signal.SIGTERM, seconds: float = 180) -> int:
+    def stop(
+        self, number: signal.Signals = signal.SIGTERM, seconds: float = 180
+    ) -> int:
         """Ask it to stop, wait, and return its exit code."""
         assert self.process is not None
         if self.process.poll() is None:

@@ -12,7 +12,9 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psycopg
@@ -47,6 +49,71 @@ def stack(tmp_path_factory) -> Iterator[LiveStack]:
     folder = tmp_path_factory.mktemp("serve") / "data"
     with running_stack(folder, is_prepared=False) as stack:
         yield stack
+
+
+@pytest.fixture(scope="module")
+def survivor(tmp_path_factory) -> Iterator[tuple[LiveStack, set[int]]]:
+    """A stack that was killed and started again, and the processes it had before."""
+    folder = tmp_path_factory.mktemp("survivor") / "data"
+    with running_stack(folder) as stack:
+        pids = stack.process_ids()
+        assert stack.process is not None
+        stack.process.kill()
+        wait_until(lambda: not alive(pids), what="all processes gone")
+        stack.process.wait()
+        stack.output.unlink()
+        stack.start()
+        stack.wait_ready()
+        yield stack, pids
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One run of a stack from its start until it was asked to stop.
+
+    Attributes:
+        number: the signal that asked.
+        code: its exit code.
+        pids: its processes; `left`, those that outlived it.
+        state: what `stack.json` said afterwards.
+        said: what it printed.
+    """
+
+    number: signal.Signals
+    code: int
+    pids: set[int]
+    left: set[int]
+    state: dict[str, Any]
+    said: str
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory) -> list[Run]:
+    """Two runs on one folder by somebody who names no password."""
+    stack = LiveStack(
+        data_dir=tmp_path_factory.mktemp("runs") / "data",
+        environment={"HOTSWAP_ADMIN_PASSWORD": ""},
+    )
+    found = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        stack.start()
+        try:
+            stack.wait_ready()
+            pids = stack.process_ids()
+        finally:
+            code = stack.stop(number)
+        found.append(
+            Run(
+                number=number,
+                code=code,
+                pids=pids,
+                left=alive(pids),
+                state=stack.state(),
+                said=stack.said(),
+            )
+        )
+        stack.output.unlink()
+    return found
 
 
 def is_ready(stack: LiveStack) -> bool:
@@ -123,12 +190,13 @@ def test_a_second_stack_on_the_folder_is_refused(stack):
     assert is_ready(stack)
 
 
-def test_two_stacks_run_side_by_side(stack, tmp_path):
-    with running_stack(tmp_path / "other") as other:
-        assert is_ready(stack)
-        assert is_ready(other)
-        assert other.state()["database_url"] != stack.state()["database_url"]
-        assert other.state()["redis_url"] != stack.state()["redis_url"]
+def test_two_stacks_run_side_by_side(stack, survivor):
+    other, _ = survivor
+
+    assert is_ready(stack)
+    assert is_ready(other)
+    assert other.state()["database_url"] != stack.state()["database_url"]
+    assert other.state()["redis_url"] != stack.state()["redis_url"]
 
 
 def test_a_port_in_use_is_refused(tmp_path):
@@ -142,19 +210,22 @@ def test_a_port_in_use_is_refused(tmp_path):
     assert f"port {stack.port} is in use" in stack.said()
 
 
-def test_a_stop_leaves_nothing_and_the_folder_starts_again(tmp_path):
-    for number in (signal.SIGTERM, signal.SIGINT):
-        stack = LiveStack(data_dir=tmp_path / "data")
-        stack.start()
-        stack.wait_ready()
-        pids = stack.process_ids()
-        assert len(pids) > len(PROGRAMS)
+def test_a_stop_leaves_nothing_and_the_folder_starts_again(runs):
+    assert [run.number for run in runs] == [signal.SIGTERM, signal.SIGINT]
+    for run in runs:
+        assert run.code == 0
+        assert len(run.pids) > len(PROGRAMS)
+        assert not run.left
+        assert run.state == {}
 
-        assert stack.stop(number) == 0
 
-        assert not alive(pids)
-        assert stack.state() == {}
-        stack.output.unlink()
+def test_a_first_admin_is_made_up_and_shown_once(runs):
+    first, second = (run.said for run in runs)
+
+    (line,) = [line for line in first.splitlines() if "First administrator" in line]
+    assert line.startswith("First administrator: admin / ")
+    assert len(line.split(" / ")[1]) >= 12
+    assert "First administrator" not in second
 
 
 def test_a_stop_right_after_the_start_leaves_nothing(tmp_path):
@@ -168,30 +239,23 @@ def test_a_stop_right_after_the_start_leaves_nothing(tmp_path):
     assert not alive(pids)
 
 
-def test_a_stop_while_a_program_is_dead_leaves_nothing(tmp_path):
-    with running_stack(tmp_path / "data") as stack:
-        pids = stack.process_ids()
-        stack.kill("redis")
-        stack.kill("postgres")
-
-        assert stack.stop() == 0
-
-        assert not alive(pids)
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's help is Linux's")
-def test_killing_everything_at_once_leaves_nothing_and_it_starts_again(tmp_path):
-    with running_stack(tmp_path / "data") as stack:
-        pids = stack.process_ids()
+def test_killing_everything_at_once_leaves_nothing_and_it_starts_again(survivor):
+    stack, pids = survivor
 
-        stack.process.kill()
+    assert not alive(pids)
+    assert is_ready(stack)
 
-        wait_until(lambda: not alive(pids), what="all processes gone")
-        stack.process.wait()
-        stack.output.unlink()
-        stack.start()
-        stack.wait_ready()
-        assert is_ready(stack)
+
+def test_a_stop_while_a_program_is_dead_leaves_nothing(survivor):
+    stack, _ = survivor
+    pids = stack.process_ids()
+    stack.kill("redis")
+    stack.kill("postgres")
+
+    assert stack.stop() == 0
+
+    assert not alive(pids)
 
 
 def test_a_program_that_keeps_failing_ends_the_stack_with_the_reason(tmp_path):
@@ -207,21 +271,6 @@ def test_a_program_that_keeps_failing_ends_the_stack_with_the_reason(tmp_path):
     assert "worker failed 5 times running" in stack.said()
     assert "none" in stack.said().split("worker failed")[1]
     assert not alive(pids)
-
-
-def test_a_first_admin_is_made_up_and_shown_once(tmp_path):
-    generated = {"HOTSWAP_ADMIN_PASSWORD": ""}
-
-    with running_stack(tmp_path / "data", environment=generated) as stack:
-        first = stack.said()
-    stack.output.unlink()
-    with running_stack(tmp_path / "data", environment=generated) as stack:
-        second = stack.said()
-
-    (line,) = [line for line in first.splitlines() if "First administrator" in line]
-    assert line.startswith("First administrator: admin / ")
-    assert len(line.split(" / ")[1]) >= 12
-    assert "First administrator" not in second
 
 
 def test_servers_of_the_users_own_are_used_instead(tmp_path):
