@@ -53,7 +53,6 @@ from deployments.services.launch import predict
 from deployments.services.progress import SETTLED
 from deployments.services.quarantine import release_quarantine
 from deployments.strategies.holds import POINTS
-from hotswap.common.api.serializers import camelize
 from hotswap.common.console.actions.base import Action
 from hotswap.common.console.forms import ConsoleForm, ReasonForm
 from hotswap.common.console.pages.base import ConsoleAdmin
@@ -643,15 +642,14 @@ class DeploymentAdmin(ConsoleAdmin):
         ).prefetch_related(Prefetch("stages", Stage.objects.order_by("number")))
 
     def complete(self, rows: list[Any]) -> None:
-        names = {status: camelize(status) for status in TargetStatus.values}
-        numbers = {row.pk: dict.fromkeys(names.values(), 0) for row in rows}
+        numbers = {row.pk: dict.fromkeys(TargetStatus.values, 0) for row in rows}
         for pk, status, number in (
             Target.objects.filter(deployment__in=rows)
             .values_list("deployment", "status")
             .annotate(number=Count("pk"))
             .order_by()
         ):
-            numbers[pk][names[status]] = number
+            numbers[pk][status] = number
         for row in rows:
             row.progress = numbers[row.pk]
 
@@ -677,13 +675,13 @@ class DeploymentAdmin(ConsoleAdmin):
         total = sum(numbers.values())
         if not total:
             return format_html('<span class="hs-subtle">{}</span>', "–")
-        settled = sum(numbers[camelize(status)] for status in SETTLED)
+        settled = sum(numbers[status] for status in SETTLED)
         return format_html(
             '<span class="hs-meter">{} {} of {} updated '
             '<span class="hs-hint">{} % settled</span></span>',
             render_to_string(
                 "console/bar.html",
-                {"segments": segments_of(numbers | {"total": total})},
+                {"segments": segments_of(numbers)},
             ),
             f"{numbers[TargetStatus.SUCCESS]:,}",
             f"{total:,}",

@@ -6,10 +6,21 @@ so that it names things, never a moment: stages by number, devices by key.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
+from hotswap.common.wire import OPTIONAL, Wire
 from hotswap.common.words import counted
+
+
+@dataclass(frozen=True, slots=True)
+class DescribedScope:
+    """What goes back: the whole deployment, or stages, a region or devices of it."""
+
+    level: Annotated[str, Wire(help_text="deployment, stage, region or devices")]
+    stages: Annotated[tuple[int, ...] | None, OPTIONAL] = None
+    region: Annotated[str | None, OPTIONAL] = None
+    devices: Annotated[int | None, Wire(is_optional=True, help_text="how many")] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,16 +69,14 @@ class Scope:
             devices=tuple(UUID(text) for text in data.get("devices", ())),
         )
 
-    def described(self) -> dict[str, Any]:
-        """Give the scope as it is told; of devices, which have names, the number."""
-        told: dict[str, Any] = {"level": self.level}
-        if self.stages:
-            told["stages"] = list(self.stages)
-        if self.region:
-            told["region"] = self.region
-        if self.devices:
-            told["devices"] = len(self.devices)
-        return told
+    def described(self) -> DescribedScope:
+        """Give the scope as it is shown; of devices, which have names, the number."""
+        return DescribedScope(
+            level=self.level,
+            stages=self.stages or None,
+            region=self.region or None,
+            devices=len(self.devices) or None,
+        )
 
     def in_words(self, names: Mapping[int, str]) -> str:
         """Say what it is, as the subject of a sentence.

@@ -4,22 +4,21 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from deployments.api.outputs import DeploymentOutput
 from deployments.api.references import FirmwareReferenceField
-from deployments.api.serializers import (
-    SELECTORS,
-    DeploymentInput,
-    DeploymentOutput,
-    StrategyField,
-)
+from deployments.api.serializers import SELECTORS, DeploymentInput, StrategyField
 from deployments.models import Deployment
+from deployments.reads.preview import Targets, Warned
 from deployments.strategies.registry import STRATEGIES
+from hotswap.common.api.outputs import output_of
 from hotswap.common.api.serializers import (
     StrictCharField,
-    camelize,
 )
 from hotswap.common.durations import format_duration
+from hotswap.common.wire import camelize
 
 OF_STRATEGIES = {
     camelize(name) for entry in STRATEGIES.values() for name in entry.defaults
@@ -40,10 +39,18 @@ class DeploymentDetailOutput(DeploymentOutput):
         "for its time with its name and time, as for PUT"
     )
 
+    @extend_schema_field(DeploymentInput)
     def get_request(self, deployment: Deployment) -> dict[str, Any]:
         return (
             edit_body(deployment) if deployment.is_waiting else launch_body(deployment)
         )
+
+
+class EditedDeploymentOutput(DeploymentDetailOutput):
+    """A deployment that was just edited, and whom it reaches."""
+
+    targets = output_of(Targets)()
+    warnings = output_of(Warned)(many=True)
 
 
 def _on_the_wire(name: str, value: Any) -> Any:

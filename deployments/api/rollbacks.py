@@ -8,11 +8,13 @@ from rest_framework import serializers
 
 from deployments.choices import RollbackTrigger
 from deployments.models import Rollback
-from deployments.scopes import Scope
+from deployments.scopes import DescribedScope, Scope
 from hotswap.common.api.base import ListView
 from hotswap.common.api.filters import ZonedTimeFilter
+from hotswap.common.api.outputs import output_of
 from hotswap.common.api.serializers import CamelSerializer, StrictChoiceField
 from hotswap.common.roles import Role
+from hotswap.common.wire import to_wire
 
 
 class RollbackFilter(django_filters.FilterSet):
@@ -55,15 +57,6 @@ class RollbackReasonOutput(CamelSerializer):
     devices = serializers.IntegerField()
 
 
-class ScopeOutput(CamelSerializer):
-    """What goes back: the whole deployment, or stages, a region or devices of it."""
-
-    level = StrictChoiceField(choices=["deployment", "stage", "region", "devices"])
-    stages = serializers.ListField(child=serializers.IntegerField(), required=False)
-    region = serializers.CharField(required=False)
-    devices = serializers.IntegerField(required=False, help_text="how many")
-
-
 class RollbackOutput(CamelSerializer):
     """A rollback, with the numbers of its deployment at the moment it began."""
 
@@ -83,9 +76,9 @@ class RollbackOutput(CamelSerializer):
     devices = RollbackCountsOutput(source="facts.deployment")
     reasons = serializers.SerializerMethodField(method_name="get_reasons")
 
-    @extend_schema_field(ScopeOutput)
+    @extend_schema_field(output_of(DescribedScope))
     def get_scope(self, rollback: Rollback) -> Any:
-        return Scope.from_json(rollback.scope).described()
+        return to_wire(Scope.from_json(rollback.scope).described())
 
     @extend_schema_field(RollbackReasonOutput(many=True))
     def get_reasons(self, rollback: Rollback) -> Any:

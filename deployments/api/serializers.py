@@ -20,21 +20,14 @@ from deployments.choices import (
     OnLateBreach,
     OnWarning,
     RollbackScope,
-    StageStatus,
     Strategy,
-    TargetStatus,
 )
 from deployments.criteria import HealthCriteria, RollbackThresholds
-from deployments.models import Deployment, Target
-from deployments.reads.devices import next_step_of
 from deployments.services.launch import (
     OFFLINE_DEADLINE,
     DeploymentRequest,
-    LaunchWarning,
-    Preview,
-    predict,
 )
-from deployments.services.targeting import Audience, Selection
+from deployments.services.targeting import Selection
 from deployments.strategies.registry import STRATEGIES, make_plan
 from deployments.strategies.types import Fleet, ParameterError
 from deployments.windows import DAYS, DEVICE_ZONE
@@ -52,9 +45,9 @@ from hotswap.common.api.serializers import (
     StrictRegexField,
     StrictUUIDField,
     ZonedDateTimeField,
-    camelize,
 )
 from hotswap.common.durations import format_duration
+from hotswap.common.wire import camelize
 
 SECOND = timedelta(seconds=1)
 ONE_DEVICE = Fleet(1, (("", 1),))
@@ -400,235 +393,3 @@ class RollbackInput(ReasonInput):
     """Why, and what if not the whole deployment."""
 
     scope = RollbackScopeInput(required=False)
-
-
-class HoldOutput(CamelSerializer):
-    fleet = serializers.CharField()
-    phase = serializers.CharField()
-    follows = serializers.CharField()
-    since = serializers.DateTimeField()
-    until = serializers.DateTimeField(allow_null=True)
-
-
-class FleetOutput(CamelSerializer):
-    name = serializers.CharField()
-    is_live = serializers.BooleanField()
-    stage = serializers.IntegerField()
-    stage_status = serializers.CharField()
-    size = serializers.IntegerField()
-    devices = serializers.ListField(
-        child=serializers.CharField(), help_text="the first 100"
-    )
-    devices_url = serializers.CharField()
-    statuses = serializers.DictField(child=serializers.IntegerField())
-
-
-class FleetsOutput(CamelSerializer):
-    id = serializers.UUIDField()
-    live_fleet = serializers.CharField(allow_null=True)
-    hold = HoldOutput(allow_null=True)
-    fleets = FleetOutput(many=True)
-    counted_at = serializers.DateTimeField()
-
-
-class StageBrief(CamelSerializer):
-    number = serializers.IntegerField()
-    name = serializers.CharField()
-    size = serializers.IntegerField()
-    status = serializers.CharField()
-
-
-class FirmwareBrief(CamelSerializer):
-    id = serializers.UUIDField()
-    version = serializers.CharField()
-
-
-class DeploymentOutput(CamelSerializer):
-    id = serializers.UUIDField()
-    name = serializers.CharField()
-    status = serializers.CharField()
-    pause_reasons = serializers.ListField(child=serializers.CharField())
-    cancel_requested_at = serializers.DateTimeField(allow_null=True)
-    strategy = serializers.CharField()
-    live_fleet = serializers.SerializerMethodField(method_name="get_live_fleet")
-    require_approval_per_stage = serializers.BooleanField()
-    maintenance_window = serializers.DictField(allow_null=True)
-    max_devices_per_minute = serializers.IntegerField(allow_null=True)
-    start_spread = DurationField()
-    firmware = FirmwareBrief()
-    stages = StageBrief(source="stages.all", many=True)
-    target_count = serializers.SerializerMethodField(method_name="get_target_count")
-    is_predicted = serializers.BooleanField(
-        source="is_waiting",
-        help_text="whether targetCount and stages are what they would be if it started "
-        "now; lists do not foresee them",
-    )
-    copied_from = serializers.UUIDField(source="copied_from_id", allow_null=True)
-    acknowledged = serializers.ListField(
-        child=serializers.CharField(),
-        help_text="codes of the warnings that were named at its launch or last edit",
-    )
-    rollback_reason = serializers.CharField()
-    failure_reason = serializers.CharField()
-    created_at = serializers.DateTimeField()
-    scheduled_at = serializers.DateTimeField(allow_null=True)
-    started_at = serializers.DateTimeField(allow_null=True)
-    finished_at = serializers.DateTimeField(allow_null=True)
-    watching_until = serializers.DateTimeField(allow_null=True)
-
-    def get_live_fleet(self, deployment: Deployment) -> str | None:
-        return deployment.live_fleet or None
-
-    def get_target_count(self, deployment: Deployment) -> int | None:
-        return None if deployment.is_waiting else deployment.target_count
-
-
-def predicted_output(deployment: Deployment) -> dict[str, Any]:
-    """Show what a waiting deployment would become if it started now; else nothing."""
-    if not deployment.is_waiting:
-        return {}
-    prediction = predict(deployment, timezone.now())
-    stages = prediction.plan.stages if prediction.plan else ()
-    return {
-        "targetCount": prediction.device_count,
-        "stages": [
-            {
-                "number": stage.number,
-                "name": stage.name,
-                "size": size,
-                "status": StageStatus.PENDING.value,
-            }
-            for stage, size in zip(stages, prediction.sizes, strict=True)
-        ],
-    }
-
-
-def deployment_output(deployment: Deployment) -> dict[str, Any]:
-    """Show one deployment; of one that waits what it would become."""
-    return DeploymentOutput(deployment).data | predicted_output(deployment)
-
-
-def audience_output(audience: Audience) -> dict[str, Any]:
-    """Show who takes part, and why others do not."""
-    return {
-        "matched": audience.matched,
-        "eligible": audience.eligible,
-        "excluded": [
-            {"deviceId": x.device_id, "code": x.code, "detail": x.detail}
-            for x in audience.excluded
-        ],
-    }
-
-
-def launch_output(deployment: Deployment, audience: Audience) -> dict[str, Any]:
-    """Show whom a launch, or an edit, reaches, and what is easily overlooked."""
-    return {
-        "targets": audience_output(audience),
-        "warnings": warnings_output(audience.warnings),
-    }
-
-
-def created_output(deployment: Deployment, audience: Audience) -> dict[str, Any]:
-    """Show a deployment that was just created."""
-    return deployment_output(deployment) | launch_output(deployment, audience)
-
-
-def warnings_output(warnings: tuple[LaunchWarning, ...]) -> list[dict[str, Any]]:
-    return [
-        {
-            "code": each.code,
-            "detail": each.detail,
-            "count": each.count,
-            "mustAcknowledge": each.must_acknowledge,
-        }
-        for each in warnings
-    ]
-
-
-def preview_output(preview: Preview) -> dict[str, Any]:
-    """Show what a launch would do."""
-    earlier = 0
-    stages = []
-    for stage in preview.plan.stages if preview.plan else ():
-        stages.append(
-            {
-                "number": stage.number,
-                "name": stage.name,
-                "size": stage.boundary - earlier,
-                "exposedDevices": stage.boundary,
-                "waitSeconds": stage.wait.total_seconds(),
-            }
-        )
-        earlier = stage.boundary
-    return {
-        "firmware": FirmwareBrief(preview.firmware).data,
-        "targets": audience_output(preview.audience),
-        "stages": stages,
-        "blastRadius": {
-            "devices": preview.blast_radius.devices,
-            "firstStage": preview.blast_radius.first_stage,
-            "online": preview.blast_radius.online,
-            "fleet": preview.blast_radius.fleet,
-            "percentOfFleet": round(preview.blast_radius.percent_of_fleet, 2),
-        },
-        "expected": None
-        if preview.forecast is None
-        else {
-            "startsAt": preview.forecast.starts_at,
-            "finishesAt": preview.forecast.finishes_at,
-            "deviceSeconds": round(preview.forecast.device_time.total_seconds(), 1),
-            "measuredUpdates": preview.forecast.measured_updates,
-        },
-        "warnings": warnings_output(preview.warnings),
-    }
-
-
-class DeploymentBrief(CamelSerializer):
-    id = serializers.UUIDField()
-    name = serializers.CharField()
-    status = serializers.CharField()
-    strategy = serializers.CharField()
-    firmware = FirmwareBrief()
-    model = serializers.CharField(source="firmware.model.name")
-    created_at = serializers.DateTimeField()
-    started_at = serializers.DateTimeField(allow_null=True)
-    finished_at = serializers.DateTimeField(allow_null=True)
-
-
-class DeviceDeploymentOutput(CamelSerializer):
-    """One deployment of a device, and how the device stands in it."""
-
-    deployment = DeploymentBrief()
-    status = StrictChoiceField(choices=TargetStatus.choices)
-    stage = serializers.IntegerField(source="stage_number")
-    attempt = serializers.IntegerField()
-    from_version = serializers.CharField()
-    error_code = serializers.CharField()
-    message = serializers.CharField()
-    next_step = serializers.SerializerMethodField(method_name="get_next_step")
-    updated_at = serializers.DateTimeField()
-
-    def get_next_step(self, target: Target) -> str:
-        return next_step_of(target.deployment, target)
-
-
-class QuarantineOutput(CamelSerializer):
-    device_id = serializers.CharField(source="device.device_id")
-    firmware_id = serializers.UUIDField()
-    model = serializers.CharField(source="firmware.model.name")
-    version = serializers.CharField(source="firmware.version")
-    failures = serializers.IntegerField()
-    last_error_code = serializers.CharField(source="last_code")
-    quarantined_at = serializers.DateTimeField(allow_null=True)
-
-
-class EventOutput(CamelSerializer):
-    id = serializers.IntegerField()
-    at = serializers.DateTimeField()
-    level = serializers.CharField()
-    event = serializers.CharField()
-    device_id = serializers.CharField(
-        source="device.device_id", default=None, allow_null=True
-    )
-    stage = serializers.IntegerField(source="stage_number", allow_null=True)
-    message = serializers.CharField()

@@ -54,13 +54,16 @@ urlpatterns = [
         name="deployment-device",
     ),
     path(f"{ONE}/logs", views.DeploymentLogView.as_view(), name="deployment-logs"),
-    *(
-        path(
-            f"{ONE}/{read}",
-            views.InsightView.as_view(read=read),
-            name=f"deployment-{read}",
-        )
-        for read in views.InsightView.reads
+    path(f"{ONE}/metrics", views.MetricsView.as_view(), name="deployment-metrics"),
+    path(
+        f"{ONE}/health-report",
+        views.HealthReportView.as_view(),
+        name="deployment-health-report",
+    ),
+    path(
+        f"{ONE}/rollbacks",
+        views.DeploymentRollbacksView.as_view(),
+        name="deployment-rollbacks",
     ),
     *(
         path(

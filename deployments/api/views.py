@@ -16,8 +16,27 @@ from rest_framework.response import Response
 from deployments.api.copying import (
     CopyInput,
     DeploymentDetailOutput,
+    EditedDeploymentOutput,
     copied_body,
     launch_body,
+)
+from deployments.api.outputs import (
+    CreatedDeploymentOutput,
+    DeploymentOutput,
+    DeviceDeploymentOutput,
+    EventOutput,
+    FleetsOutput,
+    HealthReportOutput,
+    LiveStatusOutput,
+    MetricsOutput,
+    PreviewOutput,
+    QuarantineOutput,
+    RollbackReportOutput,
+    TargetDetailOutput,
+    TargetRowOutput,
+    created_output,
+    deployment_output,
+    predicted_output,
 )
 from deployments.api.references import id_in
 from deployments.api.reports import (
@@ -28,32 +47,23 @@ from deployments.api.reports import (
 )
 from deployments.api.serializers import (
     DeploymentInput,
-    DeploymentOutput,
-    DeviceDeploymentOutput,
-    EventOutput,
-    FleetsOutput,
     HoldAcknowledgementInput,
-    QuarantineOutput,
     ReasonInput,
     RollbackInput,
     StageApprovalInput,
-    created_output,
-    deployment_output,
-    launch_output,
-    predicted_output,
-    preview_output,
     to_request,
 )
 from deployments.choices import DeploymentStatus, Level, Strategy, TargetStatus
 from deployments.exceptions import DeploymentNotFoundError, NoActiveUpdateError
 from deployments.models import Deployment, Event, Quarantine, Target
 from deployments.reads.devices import target_detail, target_rows
+from deployments.reads.fleets import deployment_fleets
 from deployments.reads.health_report import health_report
 from deployments.reads.metrics import deployment_metrics
+from deployments.reads.preview import launch_preview, launch_reach
 from deployments.reads.rollback_report import deployment_rollbacks
 from deployments.reads.status import deployment_status
 from deployments.services import editing, launch, offers, operate, quarantine, reports
-from deployments.services.fleets import fleets_output
 from devices.exceptions import DeviceNotFoundError
 from devices.models import Device
 from devices.permissions import calling_device, still_admitted
@@ -66,6 +76,7 @@ from hotswap.common.api.idempotency import idempotent
 from hotswap.common.api.parsers import LenientJSONParser
 from hotswap.common.errors import NotFoundError
 from hotswap.common.roles import Role
+from hotswap.common.wire import to_wire
 
 POLL_INTERVAL_HEADER = "Poll-Interval"
 
@@ -121,7 +132,7 @@ class DeploymentsView(ListView):
     output_class = DeploymentOutput
     ordering = "-created_at"
 
-    @extend_schema(request=DeploymentInput, responses={201: DeploymentOutput})
+    @extend_schema(request=DeploymentInput, responses={201: CreatedDeploymentOutput})
     @idempotent
     def post(self, request: Request) -> Response:
         """Launch a deployment, now or at `scheduledAt`."""
@@ -139,14 +150,14 @@ class DeploymentsView(ListView):
 class PreviewView(ApiView):
     roles = {"POST": Role.OPERATOR}
 
-    @extend_schema(request=DeploymentInput, responses=OpenApiTypes.OBJECT)
+    @extend_schema(request=DeploymentInput, responses=PreviewOutput)
     def post(self, request: Request) -> Response:
         """Say what a launch would do, without doing it."""
         given = self.validated(DeploymentInput, request.data)
         preview = launch.preview_deployment(
             request=to_request(given), now=timezone.now()
         )
-        return Response(preview_output(preview))
+        return Response(to_wire(launch_preview(preview)))
 
 
 class DeploymentView(ApiView):
@@ -158,7 +169,7 @@ class DeploymentView(ApiView):
     def get(self, request: Request, deployment_id: Any) -> Response:
         return self._show(find_deployment(deployment_id))
 
-    @extend_schema(request=DeploymentInput, responses=DeploymentDetailOutput)
+    @extend_schema(request=DeploymentInput, responses=EditedDeploymentOutput)
     def put(self, request: Request, deployment_id: Any) -> Response:
         """Replace all that was asked for by a deployment that has yet to start."""
         given = self.validated(DeploymentInput, request.data)
@@ -168,7 +179,7 @@ class DeploymentView(ApiView):
             request=to_request(given),
             expected=expected_etags(request),
         )
-        return self._show(deployment, **launch_output(deployment, audience))
+        return self._show(deployment, **to_wire(launch_reach(audience)))
 
     @staticmethod
     def _show(deployment: Deployment, **more: Any) -> Response:
@@ -181,27 +192,44 @@ class DeploymentStatusView(ApiView):
 
     roles = {"GET": Role.VIEWER}
 
-    @extend_schema(responses=OpenApiTypes.OBJECT)
+    @extend_schema(responses=LiveStatusOutput)
     def get(self, request: Request, deployment_id: Any) -> Response:
         deployment = find_deployment(deployment_id)
-        return Response(deployment_status(deployment, timezone.now(), may_share=True))
+        status = deployment_status(deployment, timezone.now(), may_share=True)
+        return Response(to_wire(status))
 
 
-class InsightView(ApiView):
-    """What is counted about a deployment when it is asked for."""
+class MetricsView(ApiView):
+    """The health of a deployment and how fast it is, counted when it is asked for."""
 
     roles = {"GET": Role.VIEWER}
-    reads: ClassVar[dict[str, Any]] = {
-        "metrics": deployment_metrics,
-        "health-report": health_report,
-        "rollbacks": deployment_rollbacks,
-    }
-    read = ""
 
-    @extend_schema(responses=OpenApiTypes.OBJECT)
+    @extend_schema(responses=MetricsOutput)
     def get(self, request: Request, deployment_id: Any) -> Response:
         deployment = find_deployment(deployment_id)
-        return Response(self.reads[self.read](deployment, timezone.now()))
+        return Response(to_wire(deployment_metrics(deployment, timezone.now())))
+
+
+class HealthReportView(ApiView):
+    """All that is to be said about a deployment, counted when it is asked for."""
+
+    roles = {"GET": Role.VIEWER}
+
+    @extend_schema(responses=HealthReportOutput)
+    def get(self, request: Request, deployment_id: Any) -> Response:
+        deployment = find_deployment(deployment_id)
+        return Response(to_wire(health_report(deployment, timezone.now())))
+
+
+class DeploymentRollbacksView(ApiView):
+    """The rollbacks of a deployment with what became of each device."""
+
+    roles = {"GET": Role.VIEWER}
+
+    @extend_schema(responses=RollbackReportOutput)
+    def get(self, request: Request, deployment_id: Any) -> Response:
+        deployment = find_deployment(deployment_id)
+        return Response(to_wire(deployment_rollbacks(deployment, timezone.now())))
 
 
 class TargetFilter(django_filters.FilterSet):
@@ -224,7 +252,7 @@ class DeploymentDevicesView(ListView):
     roles = {"GET": Role.VIEWER}
     queryset = Target.objects.all()
     filterset_class = TargetFilter
-    output_class = EventOutput
+    output_class = TargetRowOutput
     ordering = "rank"
 
     def get_queryset(self) -> QuerySet[Target]:
@@ -234,11 +262,7 @@ class DeploymentDevicesView(ListView):
         )
 
     def page_data(self, rows: list[Target]) -> Any:
-        return target_rows(self.deployment, rows, timezone.now())
-
-    @extend_schema(responses=OpenApiTypes.OBJECT)
-    def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
-        return super().get(request, *args, **kwargs)
+        return super().page_data(target_rows(self.deployment, rows, timezone.now()))
 
 
 class DeploymentDeviceView(ApiView):
@@ -246,7 +270,7 @@ class DeploymentDeviceView(ApiView):
 
     roles = {"GET": Role.VIEWER}
 
-    @extend_schema(responses=OpenApiTypes.OBJECT)
+    @extend_schema(responses=TargetDetailOutput)
     def get(self, request: Request, deployment_id: Any, device_id: str) -> Response:
         deployment = find_deployment(deployment_id)
         target = (
@@ -258,7 +282,7 @@ class DeploymentDeviceView(ApiView):
             raise NotFoundError(
                 "this device is not part of this deployment", code="target_not_found"
             )
-        return Response(target_detail(deployment, target, timezone.now()))
+        return Response(to_wire(target_detail(deployment, target, timezone.now())))
 
 
 class DeviceDeploymentsView(ListView):
@@ -365,7 +389,7 @@ class RollbackView(ApiView):
 class CopyView(ApiView):
     roles = {"POST": Role.OPERATOR}
 
-    @extend_schema(request=CopyInput, responses={201: DeploymentOutput})
+    @extend_schema(request=CopyInput, responses={201: CreatedDeploymentOutput})
     @idempotent
     def post(self, request: Request, deployment_id: Any) -> Response:
         """Launch the same again, but for the fields that are given."""
@@ -434,7 +458,7 @@ class FleetsView(ApiView):
             raise NotFoundError(
                 "only a blue-green deployment has fleets", code="no_fleets"
             )
-        return Response(fleets_output(deployment, timezone.now()))
+        return Response(to_wire(deployment_fleets(deployment, timezone.now())))
 
 
 class QuarantineFilter(django_filters.FilterSet):

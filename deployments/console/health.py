@@ -5,8 +5,15 @@ from typing import Any
 from django.utils import timezone
 
 from deployments.models import Deployment
-from deployments.reads.metrics import deployment_health, running_versions
+from deployments.reads.metrics import (
+    DeploymentHealth,
+    Distance,
+    MeasureSummary,
+    deployment_health,
+    running_versions,
+)
 from hotswap.common.console.text import age
+from hotswap.common.wire import camelize
 from hotswap.common.words import counted
 
 SHOWN_ANOMALIES = 50
@@ -16,10 +23,12 @@ MANY_DEVICES = 1000
 POLL_SECONDS, POLL_SECONDS_OF_MANY = 4, 10
 
 MEASURE_BADGES = {
-    "cpuUsage": ("CPU", "%", 1),
-    "memoryUsage": ("Memory", "%", 1),
-    "errorRate": ("Error rate", "%", 100),
+    "cpu_usage": ("CPU", "%", 1),
+    "memory_usage": ("Memory", "%", 1),
+    "error_rate": ("Error rate", "%", 100),
 }
+# By the words of the API.
+NAMES = {camelize(name): name for name in MEASURE_BADGES}
 
 
 def poll_seconds(deployment: Deployment) -> int:
@@ -38,7 +47,7 @@ def health_panel(deployment: Deployment) -> dict[str, Any]:
 
 
 def health_context(
-    metrics: dict[str, Any], versions: list[tuple[str, int]]
+    metrics: DeploymentHealth, versions: list[tuple[str, int]]
 ) -> dict[str, Any]:
     """Put the health into words: its score with the parts, measures, anomalies.
 
@@ -50,16 +59,16 @@ def health_context(
         "versions": versions[:SHOWN_VERSIONS],
         "other_versions": sum(number for _, number in versions[SHOWN_VERSIONS:]),
         "measures": [
-            _measure(name, values) for name, values in metrics["measures"].items()
+            _measure(name, getattr(metrics.measures, name)) for name in MEASURE_BADGES
         ],
         "anomalies": [
             {
-                "deviceId": device["deviceId"],
-                "stage": device["stage"],
-                "heard": age(device["at"]),
-                "said": "; ".join(_distance(each) for each in device["measures"]),
+                "device_id": device.device_id,
+                "stage": device.stage,
+                "heard": age(device.at),
+                "said": "; ".join(_distance(each) for each in device.measures),
             }
-            for device in metrics["anomalies"]["devices"][:SHOWN_ANOMALIES]
+            for device in metrics.anomalies.devices[:SHOWN_ANOMALIES]
         ],
     }
 
@@ -69,26 +78,26 @@ def _shown(name: str, value: float | None, sign: str = "") -> str:
     return "–" if value is None else f"{value * scale:{sign}.1f} {unit}"
 
 
-def _distance(found: dict[str, Any]) -> str:
-    name = found["measure"]
+def _distance(found: Distance) -> str:
+    name = NAMES[found.measure]
     return (
-        f"{MEASURE_BADGES[name][0]} {_shown(name, found['value'])}, "
-        f"{found['direction']} its usual {_shown(name, found['usual'])} "
-        f"({found['confidence']} confidence, "
-        f"{counted(found['baselineSamples'], 'report')})"
+        f"{MEASURE_BADGES[name][0]} {_shown(name, found.value)}, "
+        f"{found.direction} its usual {_shown(name, found.usual)} "
+        f"({found.confidence} confidence, "
+        f"{counted(found.baseline_samples, 'report')})"
     )
 
 
-def _measure(name: str, values: dict[str, Any]) -> dict[str, Any]:
-    usual = values["baseline"]
+def _measure(name: str, values: MeasureSummary) -> dict[str, Any]:
+    usual = values.baseline
     return {
         "name": MEASURE_BADGES[name][0],
-        "devices": values["devices"],
-        "mean": _shown(name, values["mean"]),
-        "median": _shown(name, values["p50"]),
-        "high": _shown(name, values["p95"]),
-        "highest": _shown(name, values["max"]),
-        "usual": _shown(name, usual["mean"]),
-        "usual_devices": usual["devices"],
-        "change": _shown(name, usual["meanChange"], "+"),
+        "devices": values.devices,
+        "mean": _shown(name, values.mean),
+        "median": _shown(name, values.p50),
+        "high": _shown(name, values.p95),
+        "highest": _shown(name, values.max),
+        "usual": _shown(name, usual.mean),
+        "usual_devices": usual.devices,
+        "change": _shown(name, usual.mean_change, "+"),
     }

@@ -25,7 +25,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.utils import timezone
 
 from deployments.api.copying import launch_body
-from deployments.api.serializers import DeploymentInput, preview_output, to_request
+from deployments.api.serializers import DeploymentInput, to_request
 from deployments.choices import (
     AcknowledgedWarning,
     BusyDevices,
@@ -37,6 +37,7 @@ from deployments.choices import (
     Strategy,
 )
 from deployments.models import Deployment
+from deployments.reads.preview import LaunchPreview, PreviewedStage, launch_preview
 from deployments.services import editing, launch
 from deployments.services.launch import DeploymentRequest
 from deployments.strategies.registry import STRATEGIES
@@ -553,15 +554,15 @@ class Confirmation:
 
 
 def _confirmations(
-    request: HttpRequest, preview: dict[str, Any]
+    request: HttpRequest, preview: LaunchPreview
 ) -> dict[str, Confirmation]:
     """Return what confirms each warning that must be acknowledged, by its code.
 
     The number of devices is typed once, though several warnings may be about it; where
     there are many it is asked for without one, under the code "".
     """
-    eligible = preview["targets"]["eligible"]
-    version = preview["firmware"]["version"]
+    eligible = preview.targets.eligible
+    version = preview.firmware.version
     number = Confirmation(
         "typed",
         f"Type {eligible} to confirm the number of devices",
@@ -569,7 +570,7 @@ def _confirmations(
         request.POST.get("typed", "").replace(",", "").strip(),
     )
     found = {"": number} if eligible > TYPED_ABOVE else {}
-    for code in (x["code"] for x in preview["warnings"] if x["mustAcknowledge"]):
+    for code in (x.code for x in preview.warnings if x.must_acknowledge):
         if code in ABOUT_THE_NUMBER:
             found[code] = number
         elif code == AcknowledgedWarning.PREVIOUSLY_ROLLED_BACK:
@@ -590,10 +591,10 @@ def _confirmations(
     return found
 
 
-def _fingerprint(form: LaunchForm, preview: dict[str, Any]) -> str:
+def _fingerprint(form: LaunchForm, preview: LaunchPreview) -> str:
     """Return a short digest of what would be launched and what is warned of."""
-    warned = [(each["code"], each["count"]) for each in preview["warnings"]]
-    eligible = preview["targets"]["eligible"]
+    warned = [(each.code, each.count) for each in preview.warnings]
+    eligible = preview.targets.eligible
     text = json.dumps([form.body, eligible, warned], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -657,10 +658,10 @@ class Launch(Action):
             return self.show(admin, request, obj, form)
         try:
             asked = self.asked(form, obj)
-            preview = preview_output(
+            preview = launch_preview(
                 launch.preview_deployment(request=asked, now=timezone.now())
             )
-            eligible = preview["targets"]["eligible"]
+            eligible = preview.targets.eligible
             fingerprint = _fingerprint(form, preview)
             confirmations = _confirmations(request, preview)
             problem = ""
@@ -683,20 +684,18 @@ class Launch(Action):
             form,
             preview=preview,
             warnings=[
-                (each, confirmations.get(each["code"])) for each in preview["warnings"]
+                (each, confirmations.get(each.code)) for each in preview.warnings
             ],
             number=next(
                 (x for x in confirmations.values() if x.field == "typed"), None
             ),
             insists=problem == NOT_CONFIRMED,
-            stages=_with_percents(preview["stages"], eligible),
+            stages=_with_percents(preview.stages, eligible),
             problem=problem,
             fingerprint=fingerprint,
             blast=self.done_by(form, eligible),
-            left_out=preview["targets"]["matched"] - eligible,
-            over_in=age(preview["expected"]["finishesAt"])
-            if preview["expected"]
-            else "",
+            left_out=preview.targets.matched - eligible,
+            over_in=age(preview.expected.finishes_at) if preview.expected else "",
         )
 
     @staticmethod
@@ -821,12 +820,14 @@ def _blast(form: LaunchForm, eligible: int) -> str:
     return f"{verb} {strategy} on {eligible} {noun}"
 
 
-def _with_percents(stages: list[dict[str, Any]], eligible: int) -> list[dict[str, Any]]:
+def _with_percents(
+    stages: tuple[PreviewedStage, ...], eligible: int
+) -> list[dict[str, Any]]:
     return [
-        stage
-        | {
-            "percent": f"{100 * stage['exposedDevices'] / eligible:.4f}",
-            "wait": span_in_words(stage["waitSeconds"]),
+        {
+            "stage": stage,
+            "percent": f"{100 * stage.exposed_devices / eligible:.4f}",
+            "wait": span_in_words(stage.wait_seconds),
         }
         for stage in stages
     ]

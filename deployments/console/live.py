@@ -31,11 +31,10 @@ from deployments.console.words import (
 from deployments.models import Deployment, Hold, Target
 from deployments.reads.devices import target_rows
 from deployments.reads.health_report import failure_reasons
-from deployments.reads.status import deployment_status
+from deployments.reads.status import LiveStatus, StageProgress, deployment_status
 from deployments.rules.codes import UNCONFIRMED
 from deployments.services.fleets import current_hold
 from deployments.strategies.holds import POINTS
-from hotswap.common.api.serializers import camelize
 from hotswap.common.console.badges import DONE, FAILED, MOVING, NOT_STARTED, WAITS
 from hotswap.common.console.text import age, span_in_words
 from hotswap.common.words import counted
@@ -79,11 +78,12 @@ def live_context(deployment: Deployment) -> dict[str, Any]:
     """Return all that the live page shows."""
     now = timezone.now()
     status = deployment_status(deployment, now)
-    progress = status["progress"]
+    progress = status.progress.by_status
+    total = status.progress.total
     over = is_over(deployment)
     reasons = failure_reasons(deployment)
-    settled = progress["total"] - sum(
-        progress[camelize(each)] for each in (*IN_FLIGHT, T.PENDING, T.ROLLING_BACK)
+    settled = total - sum(
+        progress[each] for each in (*IN_FLIGHT, T.PENDING, T.ROLLING_BACK)
     )
     return {
         "badge": deployment_badge(deployment, failed=failed_of(progress)),
@@ -94,36 +94,31 @@ def live_context(deployment: Deployment) -> dict[str, Any]:
         "refresh_seconds": 10 if over else 2,
         "now": now,
         "counted_at": f"{now:%H:%M:%S} UTC",
-        "updated": progress["success"],
+        "updated": status.progress.success,
         "settled": settled,
-        "percent": int(100 * settled / progress["total"]) if progress["total"] else 0,
+        "percent": int(100 * settled / total) if total else 0,
         "segments": segments_of(progress),
         "counts": [
-            {
-                "badge": status_badge(TARGET_BADGES, each),
-                "number": progress[camelize(each)],
-            }
+            {"badge": status_badge(TARGET_BADGES, each), "number": progress[each]}
             for each in TARGET_BADGES
-            if progress[camelize(each)]
+            if progress[each]
         ],
-        "stages": [
-            _stage(stage, status, now, is_over=over) for stage in status["stages"]
-        ],
+        "stages": [_stage(stage, status, now, is_over=over) for stage in status.stages],
         "reasons": reasons,
         "health_seconds": poll_seconds(deployment),
         "acknowledged": [
             AcknowledgedWarning(code).label for code in deployment.acknowledged
         ],
         # What a pause waits for is said by its banner.
-        "waiting_for": None if deployment.status == D.PAUSED else status["waitingFor"],
+        "waiting_for": None if deployment.status == D.PAUSED else status.waiting_for,
         "next_check": _until(deployment.next_check_at, now)
         if deployment.status == D.RUNNING
         else "",
         "banner": _banner(deployment, progress, now, has_reasons=bool(reasons)),
-        "eta": age(status["estimatedCompletionAt"], now)
-        if status["estimatedCompletionAt"] and not _waits_for_the_unseen(status)
+        "eta": age(status.estimated_completion_at, now)
+        if status.estimated_completion_at and not _waits_for_the_unseen(status)
         else "",
-        "is_forecast": status["estimateBasis"] == "forecast",
+        "is_forecast": status.estimate_basis == "forecast",
         "started": age(deployment.started_at, now),
         "finished": age(deployment.finished_at, now),
         "scheduled": age(deployment.scheduled_at, now)
@@ -140,22 +135,19 @@ def live_context(deployment: Deployment) -> dict[str, Any]:
                 :SHOWN_EVENTS
             ]
         ],
-        "rows": [
-            row | {"badge": status_badge(TARGET_BADGES, row["status"])}
-            for row in _first_rows(deployment, now)
-        ],
+        "rows": _first_rows(deployment, now),
         "shown_devices": SHOWN_DEVICES,
     }
 
 
 def segments_of(progress: dict[str, int]) -> list[dict[str, Any]]:
-    """Cut a bar into its colours, in percent of its width."""
-    total = progress["total"]
+    """Cut a bar of devices by status into its colours, in percent of its width."""
+    total = sum(progress.values())
     if not total:
         return []
     segments = []
     for tone, word, statuses in SEGMENTS:
-        number = sum(progress[camelize(each)] for each in statuses)
+        number = sum(progress[each] for each in statuses)
         if number:
             width = f"{100 * number / total:.4f}"
             segments.append(
@@ -165,44 +157,45 @@ def segments_of(progress: dict[str, int]) -> list[dict[str, Any]]:
 
 
 def _stage(
-    stage: dict[str, Any], status: dict[str, Any], now: datetime, *, is_over: bool
+    stage: StageProgress, status: LiveStatus, now: datetime, *, is_over: bool
 ) -> dict[str, Any]:
-    exposed, succeeded = stage["exposed"], stage["success"]
-    actual = 100 * succeeded / exposed if exposed else None
-    threshold = status["healthThreshold"]
+    exposed, counts = stage.exposed, stage.counts
+    actual = 100 * counts.success / exposed if exposed else None
+    threshold = status.health_threshold
     if actual is None:
         tone = NOT_STARTED
     elif actual >= threshold:
         tone = DONE
-    elif stage["status"] == StageStatus.FAILED:
+    elif stage.status == StageStatus.FAILED:
         tone = FAILED
     elif is_over:
         tone = NOT_STARTED
-    elif stage["status"] == "open" and stage["failed"] == stage["rollingBack"] == 0:
+    elif stage.status == "open" and counts.failed == counts.rolling_back == 0:
         tone = MOVING
     else:
         tone = WAITS
     return {
-        **stage,
-        "badge": stage_badge(stage["status"], is_over=is_over),
-        "segments": segments_of(stage),
+        "stage": stage,
+        "sent_back": counts.rolling_back + counts.rolled_back,
+        "badge": stage_badge(stage.status, is_over=is_over),
+        "segments": segments_of(counts.by_status),
         "actual": None if actual is None else f"{actual:.1f}",
         "threshold": f"{threshold:g}",
         "gate_tone": tone,
-        "opened": age(stage["openedAt"], now) if stage["openedAt"] else "",
+        "opened": age(stage.opened_at, now) if stage.opened_at else "",
     }
 
 
-def _waits_for_the_unseen(status: dict[str, Any]) -> bool:
+def _waits_for_the_unseen(status: LiveStatus) -> bool:
     """Tell whether an open stage has only devices left that have not polled.
 
     Nobody knows when they will, so there is no end to be named.
     """
     return any(
-        stage["status"] == StageStatus.OPEN
-        and stage["pending"]
-        and not any(stage[camelize(each)] for each in IN_FLIGHT)
-        for stage in status["stages"]
+        stage.status == StageStatus.OPEN
+        and stage.counts.pending
+        and not any(stage.counts.by_status[each] for each in IN_FLIGHT)
+        for stage in status.stages
     )
 
 
@@ -255,7 +248,7 @@ def _banner(
                 "that have the new firmware.",
             }
         case D.ROLLING_BACK:
-            left = progress["rollingBack"]
+            left = progress[T.ROLLING_BACK]
             look = "; look at the failed devices below for the cause"
             return {
                 "tone": "red",
@@ -319,15 +312,15 @@ def _hold_banner(hold: Hold, now: datetime) -> dict[str, str]:
     }
 
 
-def _summary(deployment: Deployment, status: dict[str, Any], settled: int) -> str:
+def _summary(deployment: Deployment, status: LiveStatus, settled: int) -> str:
     """Say it in one sentence for those who listen; changes only with the facts."""
     looks = DEPLOYMENT_BADGES[D(deployment.status)]
-    stage = status["stage"]
-    where = f", stage {stage['number']} of {stage['of']}" if stage else ""
+    stage, progress = status.stage, status.progress
+    where = f", stage {stage.number} of {stage.of}" if stage else ""
     return (
-        f"{looks[2]}{where}: {status['progress']['success']} of "
-        f"{counted(status['progress']['total'], 'device is', 'devices are')} "
-        f"updated, {settled} settled, {status['progress']['failed']} failed."
+        f"{looks[2]}{where}: {progress.success} of "
+        f"{counted(progress.total, 'device is', 'devices are')} "
+        f"updated, {settled} settled, {progress.failed} failed."
     )
 
 
@@ -344,13 +337,14 @@ def _first_rows(deployment: Deployment, now: datetime) -> list[dict[str, Any]]:
             .order_by("stage_number", "rank")[:room]
         )
     return [
-        row
-        | {
+        {
+            "row": row,
+            "badge": status_badge(TARGET_BADGES, row.status),
             "url": reverse("admin:devices_device_change", args=[target.device_id])
             if target.device.erased_at is None
             else "",
-            "next_step": row["nextStep"] if target.status in GONE_WRONG else "",
-            "went_along": target.status in RETURNING and not row["errorCode"],
+            "next_step": row.next_step if target.status in GONE_WRONG else "",
+            "went_along": target.status in RETURNING and not row.error_code,
             "can_go_back": target.status in (*IN_FLIGHT, T.SUCCESS)
             and target.device.erased_at is None,
         }

@@ -24,9 +24,12 @@ from deployments.models import Deployment, Target
 from deployments.reads.devices import next_step_of
 from deployments.reads.health_report import health_report
 from deployments.reads.metrics import running_versions
-from deployments.reads.rollback_report import FAILED, with_outcomes
+from deployments.reads.rollback_report import (
+    FAILED,
+    RollbackAccount,
+    with_outcomes,
+)
 from deployments.rules.codes import OPERATOR_CODES
-from hotswap.common.api.serializers import camelize
 from hotswap.common.console.text import age
 
 CHUNK = 2000
@@ -36,7 +39,7 @@ COLUMNS = (
     *("errorCode", "message", "nextStep", "offeredAt", "settledAt", "updatedAt"),
 )
 DURATION_WORDS = {
-    "deviceUpdate": "Update, from the offer to the proof",
+    "device_update": "Update, from the offer to the proof",
     "download": "Download, as devices say",
     "install": "Install, as devices say",
 }
@@ -46,16 +49,17 @@ def report_context(deployment: Deployment) -> dict[str, Any]:
     """Return all that the printable report shows, counted for this answer."""
     now = timezone.now()
     report = health_report(deployment, now)
+    progress = report.progress.by_status
     # Those that only went back with others are in the part of the rollback.
     own_failures = [
         row
-        for row in report["failedDevices"]["devices"]
-        if row["errorCode"] and row["errorCode"] not in OPERATOR_CODES
+        for row in report.failed_devices.devices
+        if row.error_code and row.error_code not in OPERATOR_CODES
     ]
     return {
         "report": report,
         "as_of": f"{now:%Y-%m-%d %H:%M:%S} UTC",
-        "badge": deployment_badge(deployment, failed=failed_of(report["progress"])),
+        "badge": deployment_badge(deployment, failed=failed_of(progress)),
         "starts": _at(deployment.scheduled_at, now),
         "started": _at(deployment.started_at, now),
         "finished": _at(deployment.finished_at, now),
@@ -64,26 +68,24 @@ def report_context(deployment: Deployment) -> dict[str, Any]:
         "counts": [
             (status_badge(TARGET_BADGES, each), number)
             for each in TARGET_BADGES
-            if (number := report["progress"][camelize(each)])
+            if (number := progress[each])
         ],
         "stages": [
-            stage | {"badge": stage_badge(stage["status"], is_over=is_over(deployment))}
-            for stage in report["stages"]
+            (stage, stage_badge(stage.status, is_over=is_over(deployment)))
+            for stage in report.stages
         ],
-        **health_context(report["health"], running_versions(deployment)),
-        **_rollback_context(report["rollback"]),
+        **health_context(report.health, running_versions(deployment)),
+        **_rollback_context(report.rollback),
         "durations": [
-            (DURATION_WORDS[name], values)
-            for name, values in report["durations"].items()
+            (words, getattr(report.durations, name))
+            for name, words in DURATION_WORDS.items()
         ],
         "failed_devices": [
-            row | {"badge": status_badge(TARGET_BADGES, row["status"])}
+            (row, status_badge(TARGET_BADGES, row.status))
             for row in own_failures[:SHOWN_FAILED]
         ],
-        "failed_total": sum(each["devices"] for each in report["failures"]),
-        "timeline": [
-            row | {"look": LEVEL_BADGES[row["level"]]} for row in report["timeline"]
-        ],
+        "failed_total": sum(each.devices for each in report.failures),
+        "timeline": [(row, LEVEL_BADGES[row.level]) for row in report.timeline],
     }
 
 
@@ -98,21 +100,21 @@ def _at(at: datetime | None, now: datetime) -> str:
     )
 
 
-def _rollback_context(rollback: dict[str, Any] | None) -> dict[str, Any]:
+def _rollback_context(rollback: RollbackAccount | None) -> dict[str, Any]:
     """Part the devices of the rollback: those to be seen to, and the others."""
     if rollback is None:
         return {}
     rows = [
-        row | {"look": status_badge(OUTCOME_BADGES, row["outcome"])}
-        for row in rollback["deviceOutcomes"]["devices"]
+        (row, status_badge(OUTCOME_BADGES, row.outcome))
+        for row in rollback.device_outcomes.devices
     ]
-    failed = [row for row in rows if row["outcome"] == FAILED]
-    others = [row for row in rows if row["outcome"] != FAILED]
+    failed = [row for row, _ in rows if row.outcome == FAILED]
+    others = [(row, badge) for row, badge in rows if row.outcome != FAILED]
     return {
         "unconfirmed": failed[:SHOWN_FAILED],
         "others": others[:SHOWN_FAILED],
-        "others_total": rollback["deviceOutcomes"]["total"] - rollback["failed"],
-        "outcome_badge": status_badge(OUTCOME_BADGES, rollback["outcome"]),
+        "others_total": rollback.device_outcomes.total - rollback.failed,
+        "outcome_badge": status_badge(OUTCOME_BADGES, rollback.outcome),
     }
 
 

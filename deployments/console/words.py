@@ -13,7 +13,6 @@ from deployments.choices import (
 )
 from deployments.models import Deployment
 from deployments.reads import rollback_report
-from hotswap.common.api.serializers import camelize
 from hotswap.common.console.badges import (
     DONE,
     FAILED,
@@ -91,7 +90,7 @@ def stage_badge(status: str, *, is_over: bool) -> SafeString:
 
 def failed_of(progress: Mapping[str, int]) -> int:
     """Count the devices that failed or were sent back, of those of each status."""
-    return sum(progress.get(camelize(each), 0) for each in GONE_WRONG)
+    return sum(progress.get(each, 0) for each in GONE_WRONG)
 
 
 def is_over(deployment: Deployment) -> bool:

@@ -1,7 +1,8 @@
 """The devices of a deployment: how each stands, why it waits, what to do about it."""
 
+from dataclasses import dataclass, fields
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
 from django.db.models import F, Q
 
@@ -15,8 +16,58 @@ from deployments.models import Deployment, Target, Update
 from deployments.reads.waiting import Surroundings, target_waiting
 from deployments.rules.codes import COPY, RETRY, RETRY_LATER, next_step
 from health.models import DeviceState
+from hotswap.common.wire import Wire
 
 T = TargetStatus
+
+
+@dataclass(frozen=True, slots=True)
+class TargetRow:
+    """One device of a deployment: how it stands, and what it waits for."""
+
+    device_id: str
+    status: str
+    stage: int
+    attempt: int
+    from_version: str
+    progress_percentage: float | None
+    waiting_for: str | None
+    waiting_until: datetime | None
+    error_code: str
+    message: str
+    next_step: str
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class KnownBaseline:
+    """What a device measured last before its first order.
+
+    `exempt` names the triggers that its former image exceeded: they are not held
+    against the new one.
+    """
+
+    status: Annotated[str, Wire(help_text="known")]
+    cpu_usage: float | None
+    memory_usage: float | None
+    error_rate: float | None
+    at: datetime
+    exempt: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownBaseline:
+    """No heartbeat was recent enough: judged by the absolute limits alone."""
+
+    status: Annotated[str, Wire(help_text="unknown")]
+    exempt: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TargetDetail(TargetRow):
+    """One device of a deployment, with its baseline; null before its first order."""
+
+    baseline: KnownBaseline | UnknownBaseline | None
 
 
 def _comes_first(deployment: Deployment, devices: list[Any]) -> dict[Any, str]:
@@ -62,7 +113,7 @@ def next_step_of(deployment: Deployment, target: Target) -> str:
 
 def target_rows(
     deployment: Deployment, targets: list[Target], now: datetime
-) -> list[dict[str, Any]]:
+) -> list[TargetRow]:
     """Return one page of devices with what each is waiting for, by six statements."""
     devices = [target.device_id for target in targets]
     stages = {stage.number: stage for stage in deployment.stages.all()}
@@ -91,31 +142,28 @@ def target_rows(
             now,
         )
         rows.append(
-            {
-                "deviceId": target.device.device_id,
-                "status": target.status,
-                "stage": target.stage_number,
-                "attempt": target.attempt,
-                "fromVersion": target.from_version,
-                "progressPercentage": target.progress_percent,
-                "waitingFor": waiting.reason if waiting else None,
-                "waitingUntil": waiting.until if waiting else None,
-                "errorCode": target.error_code,
-                "message": target.message,
-                "nextStep": next_step_of(deployment, target),
-                "updatedAt": target.updated_at,
-            }
+            TargetRow(
+                device_id=target.device.device_id,
+                status=target.status,
+                stage=target.stage_number,
+                attempt=target.attempt,
+                from_version=target.from_version,
+                progress_percentage=target.progress_percent,
+                waiting_for=waiting.reason if waiting else None,
+                waiting_until=waiting.until if waiting else None,
+                error_code=target.error_code,
+                message=target.message,
+                next_step=next_step_of(deployment, target),
+                updated_at=target.updated_at,
+            )
         )
     return rows
 
 
 def target_detail(
     deployment: Deployment, target: Target, now: datetime
-) -> dict[str, Any]:
-    """Return one device, with what was measured of it before its last order.
-
-    `baseline` is null before an order, and its `status` is `unknown` where no heartbeat
-    was recent enough: the device is then judged by the absolute limits alone.
+) -> TargetDetail:
+    """Return one device, with what was measured of it before its first order.
 
     Source: FR-FW-005, Pre-deployment: 1 baseline check.
     """
@@ -125,7 +173,21 @@ def target_detail(
         .order_by("-offered_at")
         .first()
     )
-    if order is None:
-        return row | {"baseline": None}
-    known = {"status": "known" if order.baseline else "unknown"}
-    return row | {"baseline": known | order.baseline | {"exempt": order.exempt}}
+    shown = {field.name: getattr(row, field.name) for field in fields(row)}
+    return TargetDetail(
+        **shown, baseline=None if order is None else _baseline_of(order)
+    )
+
+
+def _baseline_of(order: Update) -> KnownBaseline | UnknownBaseline:
+    kept, exempt = order.baseline, tuple(order.exempt)
+    if not kept:
+        return UnknownBaseline("unknown", exempt)
+    return KnownBaseline(
+        status="known",
+        cpu_usage=kept["cpuUsage"],
+        memory_usage=kept["memoryUsage"],
+        error_rate=kept["errorRate"],
+        at=datetime.fromisoformat(kept["at"]),
+        exempt=exempt,
+    )

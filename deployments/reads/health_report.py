@@ -1,28 +1,156 @@
 """The health report of a deployment: all that is to be said about it in one answer."""
 
+from dataclasses import dataclass, fields
 from datetime import datetime
-from typing import Any
+from typing import Annotated
+from uuid import UUID
 
 from django.db import connection
 
 from deployments.choices import TargetStatus
-from deployments.models import Deployment, Event, Target
+from deployments.models import Deployment, Event, Stage, Target
 from deployments.reads.devices import next_step_of, way_to_try_again
 from deployments.reads.metrics import (
     MAX_DEVICES,
+    DeploymentHealth,
+    Throughput,
+    UpdateDurations,
     deployment_health,
     throughput,
     update_durations,
 )
-from deployments.reads.rollback_report import deployment_rollback
-from deployments.reads.status import deployment_status
+from deployments.reads.rollback_report import RollbackAccount, deployment_rollback
+from deployments.reads.status import StageProgress, StatusCounts, deployment_status
 from deployments.rules.codes import OPERATOR_CODES, next_step
+from hotswap.common.wire import Wire
 
 MAX_EVENTS = 1000
 GONE_WRONG = (TargetStatus.FAILED, TargetStatus.ROLLING_BACK, TargetStatus.ROLLED_BACK)
 
 
-def failure_reasons(deployment: Deployment) -> list[dict[str, Any]]:
+@dataclass(frozen=True, slots=True)
+class ReportedDeployment:
+    """The deployment that a report is about."""
+
+    id: UUID
+    name: str
+    status: str
+    strategy: str
+    created_by: Annotated[str | None, Wire(help_text="null: a person since erased")]
+    created_at: datetime
+    scheduled_at: datetime | None
+    started_at: datetime | None
+    finished_at: datetime | None
+    rollback_reason: str
+    failure_reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReportedFirmware:
+    """Its image."""
+
+    id: UUID
+    version: str
+    model: str
+    checksum: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReportedPlan:
+    """Its plan in numbers."""
+
+    strategy: str
+    matched: int
+    targets: int
+    stages: int
+    health_threshold: float
+
+
+@dataclass(frozen=True, slots=True)
+class GateResult:
+    """What a stage had to reach, and what it has: percent of its exposed devices."""
+
+    threshold: float
+    actual: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class ReportedStage(StageProgress):
+    """One stage with its gate."""
+
+    wait_seconds: float
+    settled_at: datetime | None
+    approved_at: datetime | None
+    gate: GateResult
+
+
+@dataclass(frozen=True, slots=True)
+class FailureReason:
+    """Why devices failed or went back, and what to do about it."""
+
+    error_code: str
+    devices: int
+    rolled_back: int
+    example: str
+    next_step: str
+
+
+@dataclass(frozen=True, slots=True)
+class FailedDevice:
+    """A device that failed or went back."""
+
+    device_id: str
+    status: str
+    stage: int
+    attempts: int
+    from_version: str
+    error_code: str
+    message: str
+    next_step: str
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class FailedDevices:
+    """All of them in number, and the first 1000 by name."""
+
+    total: int
+    devices: tuple[FailedDevice, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TimelineEvent:
+    """What happened to the deployment as a whole."""
+
+    at: datetime
+    level: str
+    event: str
+    stage: int | None
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class HealthReport:
+    """All that is to be said about a deployment, under way or over."""
+
+    deployment: ReportedDeployment
+    firmware: ReportedFirmware
+    plan: ReportedPlan
+    progress: StatusCounts
+    percent_complete: float
+    success_rate: float | None
+    stages: tuple[ReportedStage, ...]
+    failures: tuple[FailureReason, ...]
+    failed_devices: FailedDevices
+    durations: UpdateDurations
+    throughput: Throughput | None
+    health: DeploymentHealth
+    rollback: RollbackAccount | None
+    timeline: tuple[TimelineEvent, ...]
+    counted_at: datetime
+
+
+def failure_reasons(deployment: Deployment) -> tuple[FailureReason, ...]:
     """Return why devices failed or went back, the most frequent reason first."""
     with connection.cursor() as cursor:
         cursor.execute(
@@ -41,43 +169,52 @@ def failure_reasons(deployment: Deployment) -> list[dict[str, Any]]:
                 sorted(OPERATOR_CODES),
             ],
         )
-        return [
-            {
-                "errorCode": code,
-                "devices": count,
-                "rolledBack": back,
-                "example": said,
-                "nextStep": next_step(code, way_to_try_again(deployment)),
-            }
+        again = way_to_try_again(deployment)
+        return tuple(
+            FailureReason(code, count, back, said, next_step(code, again))
             for code, count, said, back in cursor.fetchall()
-        ]
+        )
 
 
-def _failed_devices(deployment: Deployment) -> dict[str, Any]:
+def _failed_devices(deployment: Deployment) -> FailedDevices:
     """Return the first devices of those that failed or went back."""
     wrong = Target.objects.filter(
         deployment=deployment, status__in=GONE_WRONG, device__erased_at__isnull=True
     )
-    return {
-        "total": wrong.count(),
-        "devices": [
-            {
-                "deviceId": target.device.device_id,
-                "status": target.status,
-                "stage": target.stage_number,
-                "attempts": target.attempt,
-                "fromVersion": target.from_version,
-                "errorCode": target.error_code,
-                "message": target.message,
-                "nextStep": next_step_of(deployment, target),
-                "updatedAt": target.updated_at,
-            }
+    return FailedDevices(
+        total=wrong.count(),
+        devices=tuple(
+            FailedDevice(
+                device_id=target.device.device_id,
+                status=target.status,
+                stage=target.stage_number,
+                attempts=target.attempt,
+                from_version=target.from_version,
+                error_code=target.error_code,
+                message=target.message,
+                next_step=next_step_of(deployment, target),
+                updated_at=target.updated_at,
+            )
             for target in wrong.select_related("device").order_by("rank")[:MAX_DEVICES]
-        ],
-    }
+        ),
+    )
 
 
-def health_report(deployment: Deployment, now: datetime) -> dict[str, Any]:
+def _reported_stage(
+    stage: StageProgress, row: Stage, health_threshold: float
+) -> ReportedStage:
+    shown = {field.name: getattr(stage, field.name) for field in fields(stage)}
+    rate = 100 * stage.counts.success / stage.exposed if stage.exposed else None
+    return ReportedStage(
+        **shown,
+        wait_seconds=row.wait_seconds,
+        settled_at=row.settled_at,
+        approved_at=row.approved_at,
+        gate=GateResult(health_threshold, None if rate is None else round(rate, 2)),
+    )
+
+
+def health_report(deployment: Deployment, now: datetime) -> HealthReport:
     """Return all that is to be said about a deployment, under way or over.
 
     Source: FR-FW-007, health report.
@@ -86,72 +223,56 @@ def health_report(deployment: Deployment, now: datetime) -> dict[str, Any]:
     rows = {stage.number: stage for stage in deployment.stages.all()}
     firmware = deployment.firmware
     events = Event.objects.filter(deployment=deployment, device__isnull=True)
-    return {
-        "deployment": {
-            "id": status["id"],
-            "name": deployment.name,
-            "status": deployment.status,
-            "strategy": deployment.strategy,
-            "createdBy": deployment.created_by.username
-            if deployment.created_by
-            else None,
-            "createdAt": deployment.created_at,
-            "scheduledAt": deployment.scheduled_at,
-            "startedAt": deployment.started_at,
-            "finishedAt": deployment.finished_at,
-            "rollbackReason": deployment.rollback_reason,
-            "failureReason": deployment.failure_reason,
-        },
-        "firmware": {
-            "id": str(firmware.pk),
-            "version": firmware.version,
-            "model": firmware.model.name,
-            "checksum": firmware.sha256,
-        },
-        "plan": {
-            "strategy": deployment.strategy,
-            "matched": deployment.matched_count,
-            "targets": deployment.target_count,
-            "stages": len(rows),
-            "healthThreshold": deployment.health_threshold,
-        },
-        "progress": status["progress"],
-        "percentComplete": status["percentComplete"],
-        "successRate": status["successRate"],
-        "stages": [
-            stage
-            | {
-                "waitSeconds": rows[stage["number"]].wait_seconds,
-                "settledAt": rows[stage["number"]].settled_at,
-                "approvedAt": rows[stage["number"]].approved_at,
-                "gate": {
-                    "threshold": deployment.health_threshold,
-                    "actual": round(100 * stage["success"] / stage["exposed"], 2)
-                    if stage["exposed"]
-                    else None,
-                },
-            }
-            for stage in status["stages"]
-        ],
-        "failures": failure_reasons(deployment),
-        "failedDevices": _failed_devices(deployment),
-        "durations": update_durations(deployment),
-        "throughput": throughput(deployment, now),
-        "health": {
-            name: value
-            for name, value in deployment_health(deployment, now).items()
-            if name not in ("id", "status", "countedAt")
-        },
-        "rollback": deployment_rollback(deployment),
-        "timeline": [
-            {
-                "at": event.at,
-                "level": event.level,
-                "event": event.event,
-                "stage": event.stage_number,
-                "message": event.message,
-            }
+    author = deployment.created_by
+    return HealthReport(
+        deployment=ReportedDeployment(
+            id=deployment.pk,
+            name=deployment.name,
+            status=deployment.status,
+            strategy=deployment.strategy,
+            created_by=author.username if author else None,
+            created_at=deployment.created_at,
+            scheduled_at=deployment.scheduled_at,
+            started_at=deployment.started_at,
+            finished_at=deployment.finished_at,
+            rollback_reason=deployment.rollback_reason,
+            failure_reason=deployment.failure_reason,
+        ),
+        firmware=ReportedFirmware(
+            id=firmware.pk,
+            version=firmware.version,
+            model=firmware.model.name,
+            checksum=firmware.sha256,
+        ),
+        plan=ReportedPlan(
+            strategy=deployment.strategy,
+            matched=deployment.matched_count,
+            targets=deployment.target_count,
+            stages=len(rows),
+            health_threshold=deployment.health_threshold,
+        ),
+        progress=status.progress,
+        percent_complete=status.percent_complete,
+        success_rate=status.success_rate,
+        stages=tuple(
+            _reported_stage(each, rows[each.number], deployment.health_threshold)
+            for each in status.stages
+        ),
+        failures=failure_reasons(deployment),
+        failed_devices=_failed_devices(deployment),
+        durations=update_durations(deployment),
+        throughput=throughput(deployment, now),
+        health=deployment_health(deployment, now),
+        rollback=deployment_rollback(deployment),
+        timeline=tuple(
+            TimelineEvent(
+                at=event.at,
+                level=event.level,
+                event=event.event,
+                stage=event.stage_number,
+                message=event.message,
+            )
             for event in events.order_by("id")[:MAX_EVENTS]
-        ],
-        "countedAt": now,
-    }
+        ),
+        counted_at=now,
+    )

@@ -8,7 +8,8 @@ Rules:
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Annotated
+from uuid import UUID
 
 from django.db import connection
 from django.db.models import Count
@@ -29,6 +30,7 @@ from health.score import (
     VerdictCounts,
     is_anomalous,
 )
+from hotswap.common.wire import FLAT, Wire, camelize
 
 MAX_DEVICES = 1000
 # Over which the throughput of late is counted.
@@ -39,13 +41,13 @@ MAX_SECONDS = 10**9
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """How a measure is called on the wire and in the state, and how it is judged.
+    """How a measure is called here and in the state, and how it is judged.
 
     `column` is the latest value, `baseline` the prefix of its baseline, `samples` the
     column that counts the reports of that.
     """
 
-    wire: str
+    name: str
     column: str
     baseline: str
     samples: str
@@ -65,7 +67,7 @@ class Measure:
 
 MEASURES = (
     Measure(
-        "cpuUsage",
+        "cpu_usage",
         "cpu_percent",
         "baseline_cpu",
         "baseline_samples",
@@ -75,7 +77,7 @@ MEASURES = (
         digits=2,
     ),
     Measure(
-        "memoryUsage",
+        "memory_usage",
         "memory_percent",
         "baseline_memory",
         "baseline_samples",
@@ -85,7 +87,7 @@ MEASURES = (
         digits=2,
     ),
     Measure(
-        "errorRate",
+        "error_rate",
         "error_ratio",
         "baseline_error",
         "baseline_error_samples",
@@ -95,6 +97,146 @@ MEASURES = (
         digits=4,
     ),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Verdicts:
+    """Exposed devices by verdict."""
+
+    healthy: int
+    degraded: int
+    unhealthy: int
+    unknown: int
+
+
+@dataclass(frozen=True, slots=True)
+class MeasureBaseline:
+    """What was usual before the update, and how far the devices are from it."""
+
+    devices: int
+    mean: float | None
+    mean_change: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class MeasureSummary:
+    """A measure over the devices that are heard now."""
+
+    devices: int
+    mean: float | None
+    min: float | None
+    p50: float | None
+    p95: float | None
+    max: float | None
+    baseline: MeasureBaseline
+
+
+@dataclass(frozen=True, slots=True)
+class Measures:
+    """Percent 0-100, error rate as a ratio 0-1."""
+
+    cpu_usage: MeasureSummary
+    memory_usage: MeasureSummary
+    error_rate: MeasureSummary
+
+    def of(self, measure: str) -> MeasureSummary:
+        """Return the summary of a measure by its name."""
+        summary: MeasureSummary = getattr(self, measure)
+        return summary
+
+
+@dataclass(frozen=True, slots=True)
+class Distance:
+    """How far a device is from what is usual for it."""
+
+    measure: str
+    value: float
+    usual: float
+    spread: float
+    direction: Annotated[str, Wire(help_text="above or below")]
+    confidence: str
+    baseline_samples: int
+
+
+@dataclass(frozen=True, slots=True)
+class Anomaly:
+    """A device that is far from what is usual for it, with its latest heartbeat."""
+
+    device_id: str
+    stage: int
+    at: datetime
+    measures: tuple[Distance, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Anomalies:
+    """All anomalies in number, and the first 1000 by name."""
+
+    total: int
+    devices: tuple[Anomaly, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DeploymentHealth:
+    """The health of the exposed devices, now and against their baselines."""
+
+    exposed: int
+    verdicts: Verdicts
+    health_score: float | None
+    measures: Measures
+    anomalies: Anomalies
+
+
+@dataclass(frozen=True, slots=True)
+class Duration:
+    """How long a step of the proved installs took."""
+
+    count: int
+    mean_seconds: float | None
+    p50_seconds: float | None
+    p95_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateDurations:
+    """`device_update` from offer to proof; the others as the devices say."""
+
+    device_update: Duration
+    download: Duration
+    install: Duration
+
+
+@dataclass(frozen=True, slots=True)
+class ThroughputSpan:
+    """How many devices were ordered, proved and failed in a time."""
+
+    start: Annotated[datetime, Wire(name="from")]
+    end: Annotated[datetime, Wire(name="to")]
+    ordered: int
+    proved: int
+    failed: int
+    proved_per_minute: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Throughput:
+    """The last five minutes, and the whole time of the deployment."""
+
+    recent: ThroughputSpan
+    overall: ThroughputSpan
+
+
+@dataclass(frozen=True, slots=True)
+class DeploymentMetrics:
+    """The health of a deployment, and how fast it is."""
+
+    id: UUID
+    status: str
+    health: Annotated[DeploymentHealth, FLAT]
+    counted_at: datetime
+    durations: UpdateDurations
+    throughput: Throughput | None
+
 
 EXPOSED = """
     SELECT t.stage_number, d.device_id AS name, s.*,
@@ -114,19 +256,23 @@ def _seconds(value: float | None) -> float | None:
     return _round(value, 3)
 
 
-def deployment_metrics(deployment: Deployment, now: datetime) -> dict[str, Any]:
+def deployment_metrics(deployment: Deployment, now: datetime) -> DeploymentMetrics:
     """Return the health of the exposed devices, how long updates took, and how many
     there are in a minute.
 
     Source: FR-FW-005; FR-FW-007.
     """
-    return deployment_health(deployment, now) | {
-        "durations": update_durations(deployment),
-        "throughput": throughput(deployment, now),
-    }
+    return DeploymentMetrics(
+        id=deployment.pk,
+        status=deployment.status,
+        health=deployment_health(deployment, now),
+        counted_at=now,
+        durations=update_durations(deployment),
+        throughput=throughput(deployment, now),
+    )
 
 
-def deployment_health(deployment: Deployment, now: datetime) -> dict[str, Any]:
+def deployment_health(deployment: Deployment, now: datetime) -> DeploymentHealth:
     """Return the health of the exposed devices, now and against their baselines."""
     heard, by = "FILTER (WHERE is_heard)", "WITHIN GROUP (ORDER BY"
     columns: list[str] = []
@@ -164,34 +310,26 @@ def deployment_health(deployment: Deployment, now: datetime) -> dict[str, Any]:
         digits = each.digits
         count, mean, spread, learned, usual, change = rest[6 * number : 6 * number + 6]
         lowest, median, high, highest = spread or (None,) * 4
-        measures[each.wire] = {
-            "devices": count,
-            "mean": _round(mean, digits),
-            "min": _round(lowest, digits),
-            "p50": _round(median, digits),
-            "p95": _round(high, digits),
-            "max": _round(highest, digits),
-            "baseline": {
-                "devices": learned,
-                "mean": _round(usual, digits),
-                "meanChange": _round(change, digits),
-            },
-        }
-    return {
-        "id": str(deployment.pk),
-        "status": deployment.status,
-        "exposed": verdicts.total,
-        "verdicts": {
-            "healthy": healthy,
-            "degraded": degraded,
-            "unhealthy": unhealthy,
-            "unknown": unknown,
-        },
-        "healthScore": _round(verdicts.score_percent, 2),
-        "measures": measures,
-        "anomalies": _anomalies(deployment, now),
-        "countedAt": now,
-    }
+        measures[each.name] = MeasureSummary(
+            devices=count,
+            mean=_round(mean, digits),
+            min=_round(lowest, digits),
+            p50=_round(median, digits),
+            p95=_round(high, digits),
+            max=_round(highest, digits),
+            baseline=MeasureBaseline(
+                devices=learned,
+                mean=_round(usual, digits),
+                mean_change=_round(change, digits),
+            ),
+        )
+    return DeploymentHealth(
+        exposed=verdicts.total,
+        verdicts=Verdicts(healthy, degraded, unhealthy, unknown),
+        health_score=_round(verdicts.score_percent, 2),
+        measures=Measures(**measures),
+        anomalies=_anomalies(deployment, now),
+    )
 
 
 def running_versions(deployment: Deployment) -> list[tuple[str, int]]:
@@ -213,11 +351,11 @@ def running_versions(deployment: Deployment) -> list[tuple[str, int]]:
     )
 
 
-def throughput(deployment: Deployment, now: datetime) -> dict[str, Any] | None:
+def throughput(deployment: Deployment, now: datetime) -> Throughput | None:
     """Return how many devices were ordered, proved and failed, lately and in all.
 
-    `provedPerMinute` is over the time from `from` to `to`, which is no longer than the
-    deployment has run. None before its start.
+    `proved_per_minute` is over the time from `start` to `end`, which is no longer than
+    the deployment has run. None before its start.
     """
     if deployment.started_at is None:
         return None
@@ -244,18 +382,18 @@ def throughput(deployment: Deployment, now: datetime) -> dict[str, Any] | None:
     for number, (name, start) in enumerate(spans.items()):
         ordered, proved, failed = row[3 * number : 3 * number + 3]
         minutes = (end - start).total_seconds() / 60
-        found[name] = {
-            "from": start,
-            "to": end,
-            "ordered": ordered,
-            "proved": proved,
-            "failed": failed,
-            "provedPerMinute": _round(proved / minutes, 2) if minutes > 0 else None,
-        }
-    return found
+        found[name] = ThroughputSpan(
+            start=start,
+            end=end,
+            ordered=ordered,
+            proved=proved,
+            failed=failed,
+            proved_per_minute=_round(proved / minutes, 2) if minutes > 0 else None,
+        )
+    return Throughput(**found)
 
 
-def _anomalies(deployment: Deployment, now: datetime) -> dict[str, Any]:
+def _anomalies(deployment: Deployment, now: datetime) -> Anomalies:
     """Find the exposed devices that are far from what is usual for them."""
     rules = []
     for each in MEASURES:
@@ -295,33 +433,31 @@ def _anomalies(deployment: Deployment, now: datetime) -> dict[str, Any]:
             ):
                 continue
             found.append(
-                {
-                    "measure": each.wire,
-                    "value": round(value, each.digits),
-                    "usual": round(usual.mean, each.digits),
-                    "spread": round(usual.spread, each.digits),
-                    "direction": "above" if value > usual.mean else "below",
-                    "confidence": usual.confidence,
-                    "baselineSamples": usual.samples,
-                }
+                Distance(
+                    measure=camelize(each.name),
+                    value=round(value, each.digits),
+                    usual=round(usual.mean, each.digits),
+                    spread=round(usual.spread, each.digits),
+                    direction="above" if value > usual.mean else "below",
+                    confidence=usual.confidence,
+                    baseline_samples=usual.samples,
+                )
             )
-        devices.append(
-            {"deviceId": row[0], "stage": row[1], "at": row[2], "measures": found}
-        )
-    return {"total": rows[0][-1] if rows else 0, "devices": devices}
+        devices.append(Anomaly(row[0], row[1], row[2], tuple(found)))
+    return Anomalies(rows[0][-1] if rows else 0, tuple(devices))
 
 
-def update_durations(deployment: Deployment) -> dict[str, Any]:
+def update_durations(deployment: Deployment) -> UpdateDurations:
     """Return how long proved installs took, in seconds.
 
-    `deviceUpdate` is measured here, from the offer to the proof; the others are what
+    `device_update` is measured here, from the offer to the proof; the others are what
     the devices say.
     """
     said = {
         name: f"(durations->>'{name}')::numeric" for name in ("download", "install")
     }
     columns = {
-        "deviceUpdate": "extract(epoch FROM closed_at - offered_at)",
+        "device_update": "extract(epoch FROM closed_at - offered_at)",
         **{
             name: f"CASE WHEN {value} BETWEEN 0 AND {MAX_SECONDS} THEN {value} END"
             for name, value in said.items()
@@ -345,10 +481,5 @@ def update_durations(deployment: Deployment) -> dict[str, Any]:
     for number, name in enumerate(columns):
         count, mean, spread = row[3 * number : 3 * number + 3]
         median, high = spread or (None, None)
-        found[name] = {
-            "count": count,
-            "meanSeconds": _seconds(mean),
-            "p50Seconds": _seconds(median),
-            "p95Seconds": _seconds(high),
-        }
-    return found
+        found[name] = Duration(count, _seconds(mean), _seconds(median), _seconds(high))
+    return UpdateDurations(**found)

@@ -8,8 +8,10 @@ Rules:
 - Erased devices count nowhere.
 """
 
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
+from uuid import UUID
 
 from django.db import connection
 from django.db.models import Case, QuerySet, Value, When
@@ -17,7 +19,7 @@ from django.db.models import Case, QuerySet, Value, When
 from deployments.choices import UNFINISHED, DeploymentStatus, TargetStatus
 from deployments.models import Deployment, Rollback, Target
 from deployments.rules.codes import COPY, UNCONFIRMED, next_step
-from deployments.scopes import IN_SCOPE, WHOLE, Scope
+from deployments.scopes import IN_SCOPE, WHOLE, DescribedScope, Scope
 from deployments.services.rollbacks import (
     exposed_targets,
     in_scope,
@@ -26,6 +28,7 @@ from deployments.services.rollbacks import (
     stuck_targets,
 )
 from devices.models import Device
+from hotswap.common.wire import Wire
 
 MAX_DEVICES = 1000
 MAX_PARTS = 100
@@ -39,6 +42,143 @@ RESTORED_BEFORE = "restored before"
 NEVER_LEFT = "never left"
 NEVER_CHANGED = "never changed"
 MOVED_ON = "updated since"
+
+
+@dataclass(frozen=True, slots=True)
+class CountsThen:
+    """Devices of a deployment, or of a stage, when a rollback began."""
+
+    total: int
+    exposed: int
+    settled: int
+    succeeded: int
+    failed: int
+    best_reachable_rate: float | None
+    by_status: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class ReasonCount:
+    """How many devices had failed with a code."""
+
+    error_code: str
+    devices: int
+
+
+@dataclass(frozen=True, slots=True)
+class FailedThen:
+    """A device that had failed; its name is gone once it is erased."""
+
+    device_id: str
+    error_code: str
+
+
+@dataclass(frozen=True, slots=True)
+class AllFailedThen:
+    """How many devices had failed, and up to a hundred of them by name."""
+
+    total: int
+    devices: tuple[FailedThen, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """The numbers that were kept when a rollback began; `stage` is whose gate decided.
+
+    `threshold` is in percent.
+    """
+
+    trigger: str
+    threshold: float
+    minimum_sample: int
+    deployment: CountsThen
+    stage: CountsThen | None
+    reasons: tuple[ReasonCount, ...]
+    failed_devices: AllFailedThen
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceOutcome:
+    """What became of a device in a rollback."""
+
+    device_id: str
+    outcome: str
+    stage: int
+    to_version: str
+    error_code: str
+    message: str
+    next_step: str
+    restored_at: datetime | None
+    time_to_restore_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceOutcomes:
+    """All devices in number, and the first 1000 by name, what is wrong first."""
+
+    total: int
+    devices: tuple[DeviceOutcome, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RollbackAccount:
+    """The rollback of a deployment or of a part, with what became of its devices.
+
+    `devices` are those that ran or may have run the new image: restored, failed or
+    under way. With the next four numbers they are all that were exposed.
+    """
+
+    device_id: Annotated[str | None, Wire(help_text="null: it is about many devices")]
+    scope: DescribedScope
+    at_that_moment: Moment | None
+    started_at: datetime
+    devices: int
+    restored: int
+    failed: int
+    under_way: int
+    restored_before: int
+    never_left: int
+    never_changed: int
+    updated_since: int
+    outcome: str
+    restored_at: datetime | None
+    time_to_restore_seconds: float | None
+    median_to_restore_seconds: float | None
+    device_outcomes: DeviceOutcomes
+    level: Annotated[str, Wire(help_text="deployment, stage, region or devices")]
+    stage: int | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceReturn:
+    """The way back of one device that went back alone, or could not."""
+
+    level: Annotated[str, Wire(help_text="device")]
+    device_id: str
+    stage: int
+    reason: str
+    started_at: datetime
+    attempts: int
+    devices: int
+    restored: int
+    failed: int
+    outcome: str
+    error_code: str
+    next_step: str
+    restored_at: datetime | None
+    time_to_restore_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class RollbackReport:
+    """All rollbacks of a deployment: of itself, of parts, of devices; newest first."""
+
+    id: UUID
+    total: int
+    results: tuple[RollbackAccount | DeviceReturn, ...]
+    counted_at: datetime
+
 
 # A return belongs to the last install before it; each of them begins a round.
 ROUNDS = """
@@ -108,27 +248,48 @@ def _between(start: datetime, end: datetime | None) -> float | None:
     return None if end is None else _seconds((end - start).total_seconds())
 
 
-def _moment(rollback: Rollback | None) -> dict[str, Any] | None:
+def _moment(rollback: Rollback | None) -> Moment | None:
     """Return the numbers that were kept, with the names of the devices that failed."""
     if rollback is None:
         return None
-    kept = rollback.facts.get("failedDevices", [])
+    facts = rollback.facts
+    kept = facts.get("failedDevices", [])
     names = dict(
         Device.objects.filter(
             pk__in=[row["key"] for row in kept], erased_at__isnull=True
         ).values_list("pk", "device_id")
     )
     named = {str(key): name for key, name in names.items()}
-    return rollback.facts | {
-        "failedDevices": {
-            "total": rollback.facts["deployment"]["failed"],
-            "devices": [
-                {"deviceId": named[row["key"]], "errorCode": row["errorCode"]}
+    return Moment(
+        trigger=facts["trigger"],
+        threshold=facts["threshold"],
+        minimum_sample=facts["minimumSample"],
+        deployment=_counts_then(facts["deployment"]),
+        stage=_counts_then(facts["stage"]) if facts["stage"] else None,
+        reasons=tuple(
+            ReasonCount(row["errorCode"], row["devices"]) for row in facts["reasons"]
+        ),
+        failed_devices=AllFailedThen(
+            total=facts["deployment"]["failed"],
+            devices=tuple(
+                FailedThen(named[row["key"]], row["errorCode"])
                 for row in kept
                 if row["key"] in named
-            ],
-        }
-    }
+            ),
+        ),
+    )
+
+
+def _counts_then(kept: dict[str, Any]) -> CountsThen:
+    return CountsThen(
+        total=kept["total"],
+        exposed=kept["exposed"],
+        settled=kept["settled"],
+        succeeded=kept["succeeded"],
+        failed=kept["failed"],
+        best_reachable_rate=kept["bestReachableRate"],
+        by_status=kept["byStatus"],
+    )
 
 
 def _by_outcome(
@@ -202,12 +363,12 @@ def _times(
     return None if last is None else (median, last)
 
 
-def deployment_rollback(deployment: Deployment) -> dict[str, Any] | None:
+def deployment_rollback(deployment: Deployment) -> RollbackAccount | None:
     """Return the rollback of the whole deployment, or None if there was none.
 
     `devices` are those that ran or may have run the new image: whether they could be
     ordered back or not. With the four numbers of the others they are all that were
-    exposed. `timeToRestoreSeconds` is known when each has proved its former
+    exposed. `time_to_restore_seconds` is known when each has proved its former
     image or was given up, and ends with the last proof.
 
     Source: FR-FW-006.
@@ -219,36 +380,45 @@ def deployment_rollback(deployment: Deployment) -> dict[str, Any] | None:
         deployment=deployment, started_at=started, ends_deployment=True
     ).first()
     is_over = deployment.status != DeploymentStatus.ROLLING_BACK
-    row = _accounted(deployment, kept, started, _scope_of(kept), is_over=is_over)
+    account = _accounted(
+        deployment,
+        kept,
+        started,
+        _scope_of(kept),
+        is_over=is_over,
+        level="deployment",
+        stage=kept.stage_number if kept else None,
+        reason=deployment.rollback_reason,
+    )
     # What is counted cannot be better than how the rollback ended.
     if deployment.failure_reason.startswith(UNCONFIRMED):
-        row["outcome"] = FAILED
-    elif deployment.status == DeploymentStatus.FAILED and row["outcome"] == RESTORED:
-        row["outcome"] = RESTORED if row["restored"] else NOTHING
-    return row | {
-        "level": "deployment",
-        "stage": kept.stage_number if kept else None,
-        "reason": deployment.rollback_reason,
-    }
+        return replace(account, outcome=FAILED)
+    if deployment.status == DeploymentStatus.FAILED and account.outcome == RESTORED:
+        return replace(account, outcome=RESTORED if account.restored else NOTHING)
+    return account
 
 
 def _scope_of(rollback: Rollback | None) -> Scope:
     return Scope.from_json(rollback.scope) if rollback else WHOLE
 
 
-def partial_rollback(deployment: Deployment, rollback: Rollback) -> dict[str, Any]:
+def partial_rollback(deployment: Deployment, rollback: Rollback) -> RollbackAccount:
     """Return the rollback of a part, beside which the deployment went on.
 
     Its fields are those of the whole one.
     """
     scope = Scope.from_json(rollback.scope)
     is_over = rollback.finished_at is not None
-    row = _accounted(deployment, rollback, rollback.started_at, scope, is_over=is_over)
-    return row | {
-        "level": scope.level,
-        "stage": scope.stages[0] if len(scope.stages) == 1 else None,
-        "reason": rollback.reason,
-    }
+    return _accounted(
+        deployment,
+        rollback,
+        rollback.started_at,
+        scope,
+        is_over=is_over,
+        level=scope.level,
+        stage=scope.stages[0] if len(scope.stages) == 1 else None,
+        reason=rollback.reason,
+    )
 
 
 def _accounted(
@@ -258,7 +428,10 @@ def _accounted(
     scope: Scope,
     *,
     is_over: bool,
-) -> dict[str, Any]:
+    level: str,
+    stage: int | None,
+    reason: str,
+) -> RollbackAccount:
     """Return what a rollback has come to, device by device."""
     targets = _by_outcome(deployment, started, scope)
     counts = {outcome: found.count() for outcome, found in targets.items()}
@@ -267,58 +440,62 @@ def _accounted(
     outcome = UNDER_WAY
     if is_over:
         outcome = FAILED if counts[FAILED] else RESTORED
-    return {
-        "deviceId": None,
-        "scope": scope.described(),
-        "atThatMoment": _moment(kept),
-        "startedAt": started,
-        "devices": counts[RESTORED] + counts[FAILED] + counts[UNDER_WAY],
-        "restored": counts[RESTORED],
-        "failed": counts[FAILED],
-        "underWay": counts[UNDER_WAY],
-        "restoredBefore": counts[RESTORED_BEFORE],
-        "neverLeft": counts[NEVER_LEFT],
-        "neverChanged": counts[NEVER_CHANGED],
-        "updatedSince": counts[MOVED_ON],
-        "outcome": outcome,
-        "restoredAt": last,
-        "timeToRestoreSeconds": _between(started, last),
-        "medianToRestoreSeconds": _seconds(times[0]) if times else None,
-        "deviceOutcomes": _outcomes(targets, counts, started),
-    }
+    return RollbackAccount(
+        device_id=None,
+        scope=scope.described(),
+        at_that_moment=_moment(kept),
+        started_at=started,
+        devices=counts[RESTORED] + counts[FAILED] + counts[UNDER_WAY],
+        restored=counts[RESTORED],
+        failed=counts[FAILED],
+        under_way=counts[UNDER_WAY],
+        restored_before=counts[RESTORED_BEFORE],
+        never_left=counts[NEVER_LEFT],
+        never_changed=counts[NEVER_CHANGED],
+        updated_since=counts[MOVED_ON],
+        outcome=outcome,
+        restored_at=last,
+        time_to_restore_seconds=_between(started, last),
+        median_to_restore_seconds=_seconds(times[0]) if times else None,
+        device_outcomes=_outcomes(targets, counts, started),
+        level=level,
+        stage=stage,
+        reason=reason,
+    )
 
 
 def _outcomes(
     targets: dict[str, QuerySet[Any]], counts: dict[str, int], started: datetime
-) -> dict[str, Any]:
+) -> DeviceOutcomes:
     """Return the devices with their outcome, what is wrong first."""
-    devices: list[dict[str, Any]] = []
+    devices: list[DeviceOutcome] = []
     for outcome, found in targets.items():
         room = MAX_DEVICES - len(devices)
         if not room or not counts[outcome]:
             continue
+        is_restored = outcome == RESTORED
         devices += [
-            {
-                "deviceId": target.device.device_id,
-                "outcome": outcome,
-                "stage": target.stage_number,
-                "toVersion": target.from_version,
-                "errorCode": target.error_code,
-                "message": target.message,
-                "nextStep": next_step(target.error_code, COPY)
+            DeviceOutcome(
+                device_id=target.device.device_id,
+                outcome=outcome,
+                stage=target.stage_number,
+                to_version=target.from_version,
+                error_code=target.error_code,
+                message=target.message,
+                next_step=next_step(target.error_code, COPY)
                 if outcome == FAILED
                 else "",
-                "restoredAt": target.settled_at if outcome == RESTORED else None,
-                "timeToRestoreSeconds": _between(started, target.settled_at)
-                if outcome == RESTORED
+                restored_at=target.settled_at if is_restored else None,
+                time_to_restore_seconds=_between(started, target.settled_at)
+                if is_restored
                 else None,
-            }
+            )
             for target in found.select_related("device").order_by("rank")[:room]
         ]
-    return {"total": sum(counts.values()), "devices": devices}
+    return DeviceOutcomes(sum(counts.values()), tuple(devices))
 
 
-def deployment_rollbacks(deployment: Deployment, now: datetime) -> dict[str, Any]:
+def deployment_rollbacks(deployment: Deployment, now: datetime) -> RollbackReport:
     """Return all rollbacks: of the deployment, of parts, of devices; newest first.
 
     A device that was on its way back when the whole deployment began to go back
@@ -340,18 +517,18 @@ def deployment_rollbacks(deployment: Deployment, now: datetime) -> dict[str, Any
     if deployment.rollback_started_at is not None:
         stuck = stuck.filter(settled_at__lt=deployment.rollback_started_at)
     alone += [_stuck(target) for target in _latest(stuck)]
-    alone.sort(key=lambda row: row["startedAt"], reverse=True)
-    results = [whole] if whole else []
+    alone.sort(key=lambda row: row.started_at, reverse=True)
+    results: list[RollbackAccount | DeviceReturn] = [whole] if whole else []
     results += [
         partial_rollback(deployment, rollback)
         for rollback in deployment.rollbacks.filter(ends_deployment=False)[:MAX_PARTS]
     ]
-    return {
-        "id": str(deployment.pk),
-        "total": (rows[0][-1] if rows else 0) + stuck.count() + len(results),
-        "results": results + alone[:MAX_DEVICES],
-        "countedAt": now,
-    }
+    return RollbackReport(
+        id=deployment.pk,
+        total=(rows[0][-1] if rows else 0) + stuck.count() + len(results),
+        results=(*results, *alone[:MAX_DEVICES]),
+        counted_at=now,
+    )
 
 
 def _alone(
@@ -365,7 +542,7 @@ def _alone(
     restored: datetime | None,
     ended: datetime | None,
     has_moved_on: bool,
-) -> dict[str, Any]:
+) -> DeviceReturn:
     outcome = FAILED
     if restored is not None:
         outcome = RESTORED
@@ -375,29 +552,29 @@ def _alone(
         outcome = UNDER_WAY
     has_failed = outcome == FAILED
     code = code or "rollback_unconfirmed"
-    return {
-        "level": "device",
-        "deviceId": name,
-        "stage": stage,
-        "reason": f"{cause}: {said}" if said else cause,
-        "startedAt": started,
-        "attempts": attempts,
-        "devices": 1,
-        "restored": int(outcome == RESTORED),
-        "failed": int(has_failed),
-        "outcome": outcome,
-        "errorCode": code if has_failed else "",
-        "nextStep": next_step(code) if has_failed else "",
-        "restoredAt": restored,
-        "timeToRestoreSeconds": _between(started, restored),
-    }
+    return DeviceReturn(
+        level="device",
+        device_id=name,
+        stage=stage,
+        reason=f"{cause}: {said}" if said else cause,
+        started_at=started,
+        attempts=attempts,
+        devices=1,
+        restored=int(outcome == RESTORED),
+        failed=int(has_failed),
+        outcome=outcome,
+        error_code=code if has_failed else "",
+        next_step=next_step(code) if has_failed else "",
+        restored_at=restored,
+        time_to_restore_seconds=_between(started, restored),
+    )
 
 
 def _latest(targets: QuerySet[Target]) -> QuerySet[Target]:
     return targets.select_related("device").order_by("-settled_at")[:MAX_DEVICES]
 
 
-def _stuck(target: Target) -> dict[str, Any]:
+def _stuck(target: Target) -> DeviceReturn:
     """Return the row of a device that failed alone and has no way back."""
     assert target.settled_at is not None
     has_former = target.from_firmware_id is not None

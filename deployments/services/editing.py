@@ -25,10 +25,10 @@ from deployments.services.targeting import Audience
 from devices.services.groups import hold_groups
 from hotswap.common import audit
 from hotswap.common.api.etags import check_match
-from hotswap.common.api.serializers import camelize
 from hotswap.common.durations import format_duration
 from hotswap.common.errors import FieldError, InvalidInputError
 from hotswap.common.models import User
+from hotswap.common.wire import camelize
 
 # Devices are not named in the audit trail, nor in lines of the log that are of others.
 TARGETS = "targets"

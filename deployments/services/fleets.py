@@ -18,11 +18,8 @@ from deployments.models import Deployment, Hold, Target
 from deployments.notifications.telling import NAMED_DEVICES
 from deployments.rules.events import EventName
 from deployments.services.log import log
-from deployments.services.progress import StageCounts, count_stages
 from deployments.strategies.blue_green import BLUE_STAGE, GREEN_STAGE
-from deployments.strategies.holds import POINTS
 from deployments.strategies.types import HoldPoint
-from hotswap.common.api.serializers import camelize
 
 STAGES = {LiveFleet.BLUE: BLUE_STAGE, LiveFleet.GREEN: GREEN_STAGE}
 EVENTS = {
@@ -110,57 +107,6 @@ def current_hold(deployment: Deployment) -> Hold | None:
     if not deployment.live_fleet or deployment.finished_at is not None:
         return None
     return deployment.holds.filter(ended_at__isnull=True).last()
-
-
-def hold_output(deployment: Deployment) -> dict[str, Any] | None:
-    """Show the hold that the deployment is in."""
-    hold = current_hold(deployment)
-    if hold is None:
-        return None
-    return {
-        "fleet": hold.fleet,
-        "phase": hold.phase,
-        "follows": POINTS[hold.phase].follows,
-        "since": hold.since,
-        "until": hold.until,
-    }
-
-
-def fleets_output(deployment: Deployment, now: datetime) -> dict[str, Any]:
-    """Show both halves with the counts of their devices, and where those are listed.
-
-    `devices` are the first hundred names of each, by rank.
-    """
-    counts = count_stages(deployment)
-    devices = f"/api/v1/deployments/{deployment.pk}/devices"
-    stages = {stage.number: stage for stage in deployment.stages.all()}
-    fleets = []
-    for fleet, number in STAGES.items():
-        if number not in stages:
-            continue
-        told = members_told(deployment, fleet)
-        count = counts.get(number, StageCounts())
-        fleets.append(
-            {
-                "name": str(fleet),
-                "isLive": deployment.live_fleet == fleet,
-                "stage": number,
-                "stageStatus": stages[number].status,
-                "size": told["total"],
-                "devices": [each["id"] for each in told["devices"]],
-                "devicesUrl": f"{devices}?stage={number}",
-                "statuses": {
-                    camelize(status): each for status, each in count.by_status.items()
-                },
-            }
-        )
-    return {
-        "id": str(deployment.pk),
-        "liveFleet": deployment.live_fleet or None,
-        "hold": hold_output(deployment),
-        "fleets": fleets,
-        "countedAt": now,
-    }
 
 
 def _stamp(at: datetime) -> str:

@@ -42,6 +42,7 @@ from deployments.services.rollbacks import (
 )
 from devices.models import Device
 from hotswap.common.errors import FieldError
+from hotswap.common.wire import to_wire
 from hotswap.common.words import counted
 
 RETURNED = (
@@ -59,14 +60,14 @@ def stage_names(deployment: Deployment) -> dict[int, str]:
 def told_of(scope: Scope) -> dict[str, Any]:
     """Return what a notification tells of the scope of a rollback."""
     if not scope.devices:
-        return {"scope": scope.described()}
+        return {"scope": to_wire(scope.described())}
     names = (
         Device.objects.filter(pk__in=scope.devices, erased_at__isnull=True)
         .order_by("device_id")
         .values_list("device_id", flat=True)[:NAMED_DEVICES]
     )
     return {
-        "scope": scope.described(),
+        "scope": to_wire(scope.described()),
         "devices": [{"id": name} for name in names],
         "total": len(scope.devices),
     }

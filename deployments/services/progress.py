@@ -16,7 +16,6 @@ from django.db.models import (
 )
 
 from deployments.choices import (
-    DeploymentStatus,
     OrderKind,
     StageStatus,
     TargetStatus,
@@ -26,7 +25,7 @@ from deployments.models import Deployment, Stage, Target, Update
 from deployments.rules.codes import FETCH_ERRORS, NEUTRAL_CODES
 from deployments.strategies import types
 from deployments.strategies.blue_green import BLUE_STAGE, GREEN_STAGE
-from deployments.strategies.holds import FORWARD, SWITCH, UPDATE_BLUE, UPDATE_GREEN
+from deployments.strategies.holds import SWITCH, UPDATE_BLUE, UPDATE_GREEN
 from deployments.strategies.registry import STRATEGIES
 
 T = TargetStatus
@@ -35,9 +34,6 @@ SETTLED = (T.SUCCESS, T.FAILED, T.ROLLED_BACK, T.SKIPPED, T.CANCELLED)
 # Where the fleets of a blue-green deployment may be held; others have no rule for it.
 OPENING_POINTS = {GREEN_STAGE: UPDATE_GREEN, BLUE_STAGE: UPDATE_BLUE}
 PASSING_POINTS = {GREEN_STAGE: SWITCH}
-# Targets of a deployment whose counts are shared, and for how long.
-SHARED_FROM = 10_000
-SHARED_FOR = timedelta(seconds=1.5)
 RECENT_DEPLOYMENTS = 5
 MEASURED_UPDATES = 1000
 
@@ -105,16 +101,6 @@ class StageCounts:
         self.withdrawn_failed += other.withdrawn_failed
 
 
-@dataclass(frozen=True, slots=True)
-class _Shared:
-    counts: dict[int, StageCounts]
-    at: datetime
-    updated_at: datetime
-
-
-_shared: dict[UUID, _Shared] = {}
-
-
 def count_stages(deployment: Deployment) -> dict[int, StageCounts]:
     """Count the targets of each stage, by one statement."""
     rows = (
@@ -148,36 +134,6 @@ def count_stages(deployment: Deployment) -> dict[int, StageCounts]:
         elif status in (T.SKIPPED, T.CANCELLED) and code in NEUTRAL_CODES:
             counts.neutral += number - exposed
     return stages
-
-
-def shared_counts(
-    deployment: Deployment, now: datetime
-) -> tuple[dict[int, StageCounts], datetime]:
-    """Count the targets of each stage for somebody who watches, and say as of when.
-
-    Of a large deployment whoever asks this process within 1.5 s of another gets what
-    that one got, unless the deployment itself has changed or is over: to count 100,000
-    rows takes 25 ms or more.
-
-    Source: design, counts are exact when quiet and at most 2 s old.
-    """
-    if deployment.target_count < SHARED_FROM or deployment.finished_at is not None:
-        return count_stages(deployment), now
-    found = _shared.get(deployment.pk)
-    if (
-        found is not None
-        and found.updated_at == deployment.updated_at
-        and timedelta(0) <= now - found.at <= SHARED_FOR
-    ):
-        return found.counts, found.at
-    counts = count_stages(deployment)
-    for key, kept in list(_shared.items()):
-        if now - kept.at > SHARED_FOR:
-            _shared.pop(key, None)
-    # The deployment was read before the counts: if it has changed in between, they are
-    # not given to whoever reads it as it is now.
-    _shared[deployment.pk] = _Shared(counts, now, deployment.updated_at)
-    return counts, now
 
 
 def total_of(stages: dict[int, StageCounts]) -> StageCounts:
@@ -363,85 +319,3 @@ def usual_device_time(model_id: UUID) -> tuple[timedelta, int]:
     )
     measured = sample.aggregate(mean=Avg("took"), number=Count("took"))
     return measured["mean"] or settings.USUAL_UPDATE_TIME, measured["number"]
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """When a deployment is over; `basis` is `forecast` or `measured`."""
-
-    at: datetime
-    basis: str
-
-
-def estimate_completion(
-    deployment: Deployment,
-    stages: list[Stage],
-    counts: dict[int, StageCounts],
-    now: datetime,
-) -> Estimate | None:
-    """Estimate the end of a running deployment.
-
-    By how long its own devices took (`measured`); until one has proved the update, by
-    what earlier updates of the model took (`forecast`), as in a preview. Each open or
-    coming stage takes one mean device time plus its wait; the part of it that has
-    passed is taken off. Stages that run side by side share their time. Holds take
-    theirs; one that waits for a person has no end to be estimated.
-    """
-    if deployment.status != DeploymentStatus.RUNNING:
-        return None
-    held = _time_of_holds(deployment, now)
-    if held is None:
-        return None
-    total = total_of(counts)
-    mean: timedelta | None = None
-    if total.succeeded:
-        mean = (
-            Target.objects.filter(deployment=deployment, status=T.SUCCESS)
-            .annotate(
-                took=ExpressionWrapper(
-                    F("settled_at") - F("exposed_at"), output_field=DurationField()
-                )
-            )
-            .aggregate(mean=Avg("took"))["mean"]
-        )
-    basis = "forecast" if mean is None else "measured"
-    if mean is None:
-        mean, _ = usual_device_time(deployment.firmware.model_id)
-    mean += deployment.start_spread
-    in_flight = plan_of(deployment, stages).in_flight
-    end = now + held
-    for stage in stages:
-        if stage.status in (StageStatus.PASSED, StageStatus.FAILED):
-            continue
-        wait = timedelta(seconds=stage.wait_seconds)
-        if stage.opened_at is None:
-            end += (mean + wait) / in_flight
-        elif stage.settled_at is not None:
-            end = max(end, stage.settled_at + wait)
-        else:
-            end = max(end, stage.opened_at + mean, now) + wait
-    if deployment.max_devices_per_minute:
-        pending = total.by_status[T.PENDING]
-        minutes = pending / deployment.max_devices_per_minute
-        end = max(end, now + timedelta(minutes=minutes) + mean)
-    return Estimate(end, basis)
-
-
-def _time_of_holds(deployment: Deployment, now: datetime) -> timedelta | None:
-    """Return how long the holds on the way to the end still take; None: unknown."""
-    rule = hold_rule_of(deployment)
-    if rule is None:
-        return timedelta()
-    known = holds_of(deployment)
-    ahead = [
-        known.get(point.phase)
-        for point in FORWARD
-        if point.phase not in known or not known[point.phase].is_over
-    ]
-    if ahead and rule.until_acknowledged:
-        return None
-    left = [
-        rule.duration if hold is None or hold.until is None else hold.until - now
-        for hold in ahead
-    ]
-    return sum((max(each, timedelta()) for each in left), timedelta())

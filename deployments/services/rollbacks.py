@@ -22,7 +22,7 @@ from deployments.services.progress import (
     total_of,
 )
 from deployments.strategies.returning import Course
-from hotswap.common.api.serializers import camelize
+from hotswap.common.wire import camelize
 
 KEPT_REASONS = 10
 KEPT_FAILED = 100

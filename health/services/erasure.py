@@ -7,7 +7,7 @@ from django.forms.models import model_to_dict
 from devices.models import Device
 from devices.services.erasure import Sections
 from health.models import DeviceEvent, DeviceState, Reading
-from hotswap.common.api.serializers import camelize
+from hotswap.common.wire import camelize
 
 READING_FIELDS = (
     "at",

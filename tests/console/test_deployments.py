@@ -284,7 +284,7 @@ def confirmed_after(shown: Any) -> dict[str, Any]:
         asked.append(context["number"])
     return {
         "fingerprint": context["fingerprint"],
-        "eligible": context["preview"]["targets"]["eligible"],
+        "eligible": context["preview"].targets.eligible,
         "acknowledge": [each.expected for each in asked if each.is_tick],
         **{each.field: each.expected for each in asked if not each.is_tick},
     }
@@ -303,7 +303,7 @@ def test_preview_shows_who_takes_part_and_writes_nothing(
     text = answer.content.decode()
     assert "Launch canary on 3 devices" in text
     assert "disabled for updates" in text
-    assert [stage["size"] for stage in answer.context["stages"]] == [1, 1, 1]
+    assert [row["stage"].size for row in answer.context["stages"]] == [1, 1, 1]
     assert Deployment.objects.count() == before
 
 

@@ -473,12 +473,13 @@ def test_without_evidence_there_is_no_rate_and_the_estimate_is_a_forecast(
     deployment.refresh_from_db()
     after = deployment_status(deployment, world.now)
 
-    assert before["successRate"] is None
-    assert before["estimateBasis"] == "forecast"
+    assert before.success_rate is None
+    assert before.estimate_basis == "forecast"
     assert preview.forecast is not None
-    assert before["estimatedCompletionAt"] == preview.forecast.finishes_at
-    assert after["estimateBasis"] == "measured"
-    assert after["estimatedCompletionAt"] < before["estimatedCompletionAt"]
+    assert before.estimated_completion_at == preview.forecast.finishes_at
+    assert after.estimate_basis == "measured"
+    assert after.estimated_completion_at is not None
+    assert after.estimated_completion_at < before.estimated_completion_at
 
 
 def test_a_forecast_that_time_has_overtaken_does_not_lie_in_the_past(
@@ -490,7 +491,7 @@ def test_a_forecast_that_time_has_overtaken_does_not_lie_in_the_past(
 
     status = deployment_status(deployment, late)
 
-    assert status["estimatedCompletionAt"] == late
+    assert status.estimated_completion_at == late
 
 
 def test_what_does_not_run_has_no_estimate(
@@ -501,7 +502,7 @@ def test_what_does_not_run_has_no_estimate(
 
     status = deployment_status(deployment, world.now)
 
-    assert (status["estimatedCompletionAt"], status["estimateBasis"]) == (None, None)
+    assert (status.estimated_completion_at, status.estimate_basis) == (None, None)
 
 
 def test_the_preview_tells_the_blast_radius_and_when_it_would_be_over(

@@ -19,9 +19,9 @@ from hotswap.common.api.serializers import (
     CamelSerializer,
     DurationField,
     StrictUUIDField,
-    camelize,
 )
 from hotswap.common.durations import MAX_DURATION, format_duration
+from hotswap.common.wire import camelize
 
 # Their defaults are words.
 OF_WORDS = {

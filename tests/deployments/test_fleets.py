@@ -16,6 +16,7 @@ from deployments.exceptions import (
 from deployments.models import Deployment, Hold, Notification, Target, Update
 from deployments.reads.rollback_report import deployment_rollback
 from deployments.reads.status import deployment_status
+from deployments.scopes import DescribedScope
 from deployments.services.listeners import create_mail_recipient
 from deployments.services.operate import (
     acknowledge_hold,
@@ -161,8 +162,8 @@ def test_a_failing_blue_half_goes_back_alone_and_green_serves_on(world: World) -
     assert "deployment.switched_back" not in events(deployment)
     row = deployment_rollback(deployment)
     assert row is not None
-    assert (row["outcome"], row["devices"]) == ("restored", 3)
-    assert row["scope"] == {"level": "stage", "stages": [2]}
+    assert (row.outcome, row.devices) == ("restored", 3)
+    assert row.scope == DescribedScope("stage", stages=(2,))
 
 
 def test_both_halves_go_back_one_after_the_other(world: World) -> None:
@@ -356,9 +357,9 @@ def test_each_half_is_held_before_its_orders_and_before_the_switch(
 
 def estimated_end(world: World, deployment: Deployment) -> datetime:
     status = deployment_status(deployment, world.now)
-    assert status["estimateBasis"] == "forecast"
-    end: datetime = status["estimatedCompletionAt"]
-    return end
+    assert status.estimate_basis == "forecast"
+    assert status.estimated_completion_at is not None
+    return status.estimated_completion_at
 
 
 def live(deployment: Deployment) -> str:
@@ -371,14 +372,15 @@ def test_a_hold_without_a_time_waits_for_its_acknowledgement(world: World) -> No
     step(world, deployment, 600)
 
     status = deployment_status(deployment, world.now)
-    assert status["hold"]["phase"] == "update-green"
-    assert (status["hold"]["fleet"], status["hold"]["until"]) == ("green", None)
-    assert status["waitingFor"] == "the green fleet to drain before it is updated"
-    assert status["estimatedCompletionAt"] is None
+    assert status.hold is not None
+    assert status.hold.phase == "update-green"
+    assert (status.hold.fleet, status.hold.until) == ("green", None)
+    assert status.waiting_for == "the green fleet to drain before it is updated"
+    assert status.estimated_completion_at is None
     acknowledge(world, deployment)
 
     assert len(update(world, deployment)) == 3
-    assert deployment_status(deployment, world.now)["hold"] is None
+    assert deployment_status(deployment, world.now).hold is None
     hold = Hold.objects.first()
     assert hold is not None
     assert hold.acknowledged_by == world.admin
@@ -547,7 +549,7 @@ def test_only_the_region_that_fails_goes_back(world: World) -> None:
     assert statuses(deployment) == {"success": 3, "rolled_back": 3, "cancelled": 3}
     row = deployment_rollback(deployment)
     assert row is not None
-    assert (row["outcome"], row["devices"]) == ("restored", 3)
+    assert (row.outcome, row.devices) == ("restored", 3)
 
 
 def test_all_regions_go_back_unless_it_is_asked_otherwise(world: World) -> None:

@@ -15,6 +15,7 @@ from deployments.services.operate import rollback_deployment
 from deployments.services.targeting import Selection
 from devices.services.erasure import erase_device
 from firmware.models import Firmware
+from hotswap.common.wire import to_wire
 from tests.callers import PersonCaller
 from tests.deployments.test_rollback import TOLERANT
 from tests.deployments.world import ScriptedDevice, World
@@ -37,7 +38,7 @@ def known_fleet(world: World, count: int, runs: Firmware) -> list[ScriptedDevice
 
 def metrics(deployment: Deployment, world: World) -> dict[str, Any]:
     deployment.refresh_from_db()
-    return deployment_metrics(deployment, world.now)
+    return to_wire(deployment_metrics(deployment, world.now))
 
 
 def test_nothing_exposed_has_no_score(
@@ -160,14 +161,14 @@ def test_a_deployment_that_went_back_reports_it(
         now=world.now,
     )
     deployment.refresh_from_db()
-    during = deployment_rollbacks(deployment, world.now)
+    during = to_wire(deployment_rollbacks(deployment, world.now))
     world.tick()
     world.update_offered()
     world.tick()
     deployment.refresh_from_db()
 
-    after = deployment_rollbacks(deployment, world.now)
-    report = health_report(deployment, world.now)
+    after = to_wire(deployment_rollbacks(deployment, world.now))
+    report = to_wire(health_report(deployment, world.now))
 
     assert during["results"][0]["outcome"] == "under way"
     assert during["results"][0]["timeToRestoreSeconds"] is None
@@ -193,7 +194,7 @@ def test_the_numbers_of_the_moment_are_kept(
     world.tick()
     deployment.refresh_from_db()
 
-    (row, *_) = deployment_rollbacks(deployment, world.now)["results"]
+    (row, *_) = to_wire(deployment_rollbacks(deployment, world.now))["results"]
 
     moment = row["atThatMoment"]
     assert (moment["trigger"], row["stage"], moment["threshold"]) == ("gate", 1, 95.0)
@@ -216,7 +217,7 @@ def test_a_failure_says_what_to_do_next(
     world.tick()
     deployment.refresh_from_db()
 
-    report = health_report(deployment, world.now)
+    report = to_wire(health_report(deployment, world.now))
 
     assert report["failures"][0]["nextStep"] == next_step("error_rate")
     assert next_step("something_of_its_own", "retry it") == OTHERWISE
@@ -242,8 +243,8 @@ def test_a_device_that_went_back_alone_is_a_rollback_of_its_own(
     world.live_on(15)
     deployment.refresh_from_db()
 
-    found = deployment_rollbacks(deployment, world.now)
-    report = health_report(deployment, world.now)
+    found = to_wire(deployment_rollbacks(deployment, world.now))
+    report = to_wire(health_report(deployment, world.now))
 
     (row,) = found["results"]
     assert (row["level"], row["deviceId"]) == ("device", bad.name)
@@ -268,7 +269,7 @@ def test_the_report_says_how_long_devices_took(
     world.live_on(20)
     deployment.refresh_from_db()
 
-    report = health_report(deployment, world.now)
+    report = to_wire(health_report(deployment, world.now))
 
     assert report["durations"]["download"] == {
         "count": 1,

@@ -177,7 +177,7 @@ def test_a_device_whose_heartbeats_are_refused_pauses_and_is_not_sent_back(
     )
     assert statuses(deployment) == {"confirming": 1}
     (row,) = target_rows(deployment, [device.target(deployment)], world.now)
-    assert row["waitingFor"] == "proof: its heartbeats are refused: malformed JSON"
+    assert row.waiting_for == "proof: its heartbeats are refused: malformed JSON"
     assert events(deployment).count("device.heartbeat_refused") == 1
     assert not Quarantine.objects.exists()
 
@@ -288,7 +288,7 @@ def test_a_device_that_did_not_reboot_is_not_proved_by_a_constant_id(
         world.tick()
 
     (row,) = target_rows(deployment, [device.target(deployment)], world.now)
-    assert row["waitingFor"] == "proof: it has not rebooted"
+    assert row.waiting_for == "proof: it has not rebooted"
 
 
 def test_an_id_that_was_used_before_is_proved(world: World) -> None:

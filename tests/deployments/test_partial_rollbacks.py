@@ -16,6 +16,7 @@ from deployments.services.operate import (
     rollback_deployment,
 )
 from hotswap.common.models import AuditEvent
+from hotswap.common.wire import to_wire
 from tests.api import problem_of
 from tests.deployments.world import World, events, statuses
 
@@ -58,8 +59,8 @@ def direct(world: World, count: int = 4) -> Deployment:
 
 def row_of(world: World, deployment: Deployment) -> dict[str, Any]:
     deployment.refresh_from_db()
-    (row,) = deployment_rollbacks(deployment, world.now)["results"]
-    return row
+    (row,) = deployment_rollbacks(deployment, world.now).results
+    return to_wire(row)
 
 
 def test_one_device_goes_back_and_the_others_stay(world: World) -> None:
@@ -92,8 +93,8 @@ def test_devices_go_back_in_a_running_deployment_without_a_mark_against_it(
     assert deployment.status == "Completed"
     assert statuses(deployment) == {"success": 4, "rolled_back": 2}
     status = deployment_status(deployment, world.now)
-    assert status["stages"][0]["exposed"] == 1
-    assert status["successRate"] == 100
+    assert status.stages[0].exposed == 1
+    assert status.success_rate == 100
 
 
 def test_a_return_that_fails_is_not_counted_against_the_gate(world: World) -> None:
@@ -196,8 +197,8 @@ def test_what_had_failed_by_itself_stays_a_failure(world: World) -> None:
     assert not bad.target(deployment).is_withdrawn
     assert good.target(deployment).is_withdrawn
     status = deployment_status(deployment, world.now)
-    assert status["stages"][0]["exposed"] == 1
-    assert status["successRate"] == 0
+    assert status.stages[0].exposed == 1
+    assert status.success_rate == 0
 
 
 def test_it_is_kept_logged_told_and_audited(world: World) -> None:

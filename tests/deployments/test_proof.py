@@ -54,7 +54,7 @@ def test_a_device_that_claims_but_runs_its_former_image_is_not_proved(
 
     assert statuses(deployment) == {"confirming": 1}
     (row,) = target_rows(deployment, [device.target(deployment)], world.now)
-    assert row["waitingFor"] == "proof: it claims the update and runs 2.4.0"
+    assert row.waiting_for == "proof: it claims the update and runs 2.4.0"
 
 
 def test_a_later_true_claim_still_wins_after_a_contradiction(world: World) -> None:
@@ -119,7 +119,7 @@ def test_the_ordered_bytes_under_another_version_are_proved_and_warned_of_once(
         ("WARNING", device.pk, said)
     ]
     (row,) = target_rows(deployment, [device.target(deployment)], world.now)
-    assert (row["status"], row["errorCode"], row["message"]) == ("success", "", said)
+    assert (row.status, row.error_code, row.message) == ("success", "", said)
     assert Update.objects.get().message == said
     assert device.device.firmware_version == "1.12.6"
     assert [run.firmware for run in device.device.firmware_runs.order_by("pk")] == [
@@ -142,7 +142,7 @@ def test_other_bytes_under_the_ordered_version_are_not_proof(world: World) -> No
 
     (row,) = target_rows(deployment, [device.target(deployment)], world.now)
     said = "runs other bytes that it calls the same"
-    assert row["waitingFor"] == f"proof: it claims the update and {said}"
+    assert row.waiting_for == f"proof: it claims the update and {said}"
     for _ in range(16):
         world.now += timedelta(seconds=5)
         device.beat(firmware_version="2.5.0")
@@ -166,7 +166,7 @@ def test_the_new_image_without_a_reboot_is_not_proof(world: World) -> None:
 
     assert statuses(deployment) == {"confirming": 1}
     (row,) = target_rows(deployment, [device.target(deployment)], world.now)
-    assert row["waitingFor"] == "proof: it has not rebooted"
+    assert row.waiting_for == "proof: it has not rebooted"
 
 
 def test_firmware_that_needs_no_reboot_is_proved_by_the_image_alone(

@@ -12,6 +12,7 @@ from deployments.services.operate import retry_failed, rollback_deployment
 from devices.models import Device
 from devices.services.erasure import erase_device
 from firmware.models import Firmware
+from hotswap.common.wire import to_wire
 from tests.deployments.test_rollback import TOLERANT
 from tests.deployments.world import ScriptedDevice, World
 
@@ -25,7 +26,7 @@ def images(world: World) -> tuple[Firmware, Firmware]:
 
 def rollbacks(deployment: Deployment, world: World) -> list[dict[str, Any]]:
     deployment.refresh_from_db()
-    return deployment_rollbacks(deployment, world.now)["results"]
+    return to_wire(deployment_rollbacks(deployment, world.now))["results"]
 
 
 def launch_open(world: World, firmware: Firmware, **changes: Any) -> Deployment:

@@ -8,7 +8,7 @@ from deployments.choices import DeploymentStatus
 from deployments.criteria import RollbackThresholds
 from deployments.exceptions import UpdateClosedError
 from deployments.models import Deployment, Quarantine, Target, Update
-from deployments.reads.devices import target_detail
+from deployments.reads.devices import KnownBaseline, UnknownBaseline, target_detail
 from deployments.reads.rollback_report import deployment_rollback
 from deployments.services.operate import rollback_deployment
 from devices.models import Device
@@ -252,7 +252,7 @@ def test_without_a_recent_heartbeat_the_limits_alone_count_and_it_is_said(
 
     detail = target_detail(deployment, device.target(deployment), world.now)
     notified = deployment.events.get(event="device.notified")
-    assert detail["baseline"] == {"status": "unknown", "exempt": []}
+    assert detail.baseline == UnknownBaseline("unknown", ())
     assert notified.message.endswith(
         "its baseline is unknown: judged by the limits alone"
     )
@@ -270,15 +270,15 @@ def test_the_heartbeat_before_an_order_is_its_baseline(world: World) -> None:
     device.poll()
     after = target_detail(deployment, device.target(deployment), world.now)
 
-    assert before["baseline"] is None
-    assert after["baseline"] == {
-        "status": "known",
-        "cpuUsage": 99.0,
-        "memoryUsage": 40.0,
-        "errorRate": 0.0,
-        "at": said_at.isoformat(),
-        "exempt": ["cpu"],
-    }
+    assert before.baseline is None
+    assert after.baseline == KnownBaseline(
+        status="known",
+        cpu_usage=99.0,
+        memory_usage=40.0,
+        error_rate=0.0,
+        at=said_at,
+        exempt=("cpu",),
+    )
 
 
 def test_heartbeats_of_the_former_image_are_not_held_against_the_new_one(
@@ -442,7 +442,7 @@ def test_a_failure_that_may_pass_is_tried_again_with_a_delay(world: World) -> No
         "1 of 1 exposed devices failed before it changed anything; "
         "nothing had to be rolled back"
     )
-    assert deployment_rollback(deployment)["outcome"] == "nothing to restore"  # type: ignore[index]
+    assert deployment_rollback(deployment).outcome == "nothing to restore"  # type: ignore[union-attr]
 
 
 def test_a_refused_image_is_not_tried_again(world: World) -> None:

@@ -5,8 +5,8 @@ from datetime import timedelta
 import pytest
 
 from deployments.models import Deployment
+from deployments.reads import shared_counts
 from deployments.reads.status import deployment_status
-from deployments.services import progress
 from deployments.services.operate import pause_deployment
 from tests.deployments.world import World
 
@@ -14,8 +14,8 @@ from tests.deployments.world import World
 @pytest.fixture
 def large(world: World, monkeypatch: pytest.MonkeyPatch) -> Deployment:
     """A deployment of three devices, where three are many."""
-    monkeypatch.setattr(progress, "SHARED_FROM", 3)
-    monkeypatch.setattr(progress, "_shared", {})
+    monkeypatch.setattr(shared_counts, "SHARED_FROM", 3)
+    monkeypatch.setattr(shared_counts, "_shared", {})
     old, new = world.image("2.4.0"), world.image("2.5.0")
     world.fleet(3, old)
     deployment = world.launch(new)
@@ -28,7 +28,7 @@ def watched(world: World, deployment: Deployment, seconds: float) -> tuple[int, 
     """Return how many devices have an order, and how old that number is."""
     now = world.now + timedelta(seconds=seconds)
     status = deployment_status(deployment, now, may_share=True)
-    return status["progress"]["notified"], (now - status["countedAt"]).total_seconds()
+    return status.progress.notified, (now - status.counted_at).total_seconds()
 
 
 def test_a_count_is_shared_for_a_moment_and_says_how_old_it_is(
@@ -70,8 +70,8 @@ def test_what_is_over_is_always_counted(world: World, large: Deployment) -> None
     later = deployment_status(large, now + timedelta(seconds=1), may_share=True)
 
     assert large.status == "Completed"
-    assert first["progress"]["success"] == 3
-    assert later["countedAt"] == now + timedelta(seconds=1)
+    assert first.progress.success == 3
+    assert later.counted_at == now + timedelta(seconds=1)
 
 
 def test_whoever_needs_it_exact_gets_it_exact(world: World, large: Deployment) -> None:
@@ -82,13 +82,13 @@ def test_whoever_needs_it_exact_gets_it_exact(world: World, large: Deployment) -
 
     status = deployment_status(large, world.now)
 
-    assert status["progress"]["notified"] == 2
+    assert status.progress.notified == 2
 
 
 def test_a_small_deployment_is_always_counted(
     world: World, large: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(progress, "SHARED_FROM", 4)
+    monkeypatch.setattr(shared_counts, "SHARED_FROM", 4)
     first, second, _ = world.devices.values()
     first.poll()
     watched(world, large, 0)
@@ -105,4 +105,4 @@ def test_what_nobody_watches_any_more_is_forgotten(
 
     watched(world, other, 2)
 
-    assert list(progress._shared) == [other.pk]
+    assert list(shared_counts._shared) == [other.pk]

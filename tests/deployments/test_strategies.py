@@ -19,7 +19,7 @@ def opened(deployment: Deployment) -> list[str]:
 
 def live_fleet(world: World, deployment: Deployment) -> str | None:
     deployment.refresh_from_db()
-    return str(deployment_status(deployment, world.now)["liveFleet"])
+    return str(deployment_status(deployment, world.now).live_fleet)
 
 
 @pytest.fixture

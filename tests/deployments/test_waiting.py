@@ -23,7 +23,7 @@ def waits(
 ) -> tuple[Any, Any]:
     deployment.refresh_from_db()
     (row,) = target_rows(deployment, [device.target(deployment)], world.now)
-    return row["waitingFor"], row["waitingUntil"]
+    return row.waiting_for, row.waiting_until
 
 
 @pytest.fixture
@@ -180,8 +180,8 @@ def test_a_scheduled_deployment_waits_for_its_time(
 
     status = deployment_status(deployment, world.now)
 
-    assert status["waitingFor"] == "its time to start"
-    assert status["waitingUntil"] == at
+    assert status.waiting_for == "its time to start"
+    assert status.waiting_until == at
 
 
 def test_a_paused_deployment_says_why_and_its_devices_too(

@@ -384,7 +384,9 @@ def lost(world: World, device: ScriptedDevice, name: str = "Mars/Olympus") -> No
 def waits(world: World, device: ScriptedDevice) -> tuple[str, datetime]:
     target = device.device.target_set.select_related("device", "deployment").get()
     (row,) = target_rows(target.deployment, [target], world.now)
-    return row["waitingFor"], row["waitingUntil"]
+    assert row.waiting_for is not None
+    assert row.waiting_until is not None
+    return row.waiting_for, row.waiting_until
 
 
 def test_a_device_whose_zone_is_unknown_waits_and_says_so(world: World) -> None:

@@ -8,16 +8,12 @@ from typing import Any
 from rest_framework import serializers
 
 from hotswap.common.durations import format_duration, parse_duration
+from hotswap.common.wire import camelize
 
 # Of a wrong value in the message about it.
 SHOWN_CHARACTERS = 64
 # A body of 2 MiB can hold a hundred thousand mistakes; nobody reads so many.
 MAX_ERRORS = 100
-
-
-def camelize(name: str) -> str:
-    """Write `release_notes` as `releaseNotes`."""
-    return re.sub(r"_([a-z0-9])", lambda match: match.group(1).upper(), name)
 
 
 class CamelSerializer(serializers.Serializer[Any]):

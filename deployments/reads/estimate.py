@@ -1,0 +1,102 @@
+"""When a running deployment will be over."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.db.models import Avg, DurationField, ExpressionWrapper, F
+
+from deployments.choices import DeploymentStatus, StageStatus, TargetStatus
+from deployments.models import Deployment, Stage, Target
+from deployments.services.progress import (
+    StageCounts,
+    hold_rule_of,
+    holds_of,
+    plan_of,
+    total_of,
+    usual_device_time,
+)
+from deployments.strategies.holds import FORWARD
+
+T = TargetStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """When a deployment is over; `basis` is `forecast` or `measured`."""
+
+    at: datetime
+    basis: str
+
+
+def estimate_completion(
+    deployment: Deployment,
+    stages: list[Stage],
+    counts: dict[int, StageCounts],
+    now: datetime,
+) -> Estimate | None:
+    """Estimate the end of a running deployment.
+
+    By how long its own devices took (`measured`); until one has proved the update, by
+    what earlier updates of the model took (`forecast`), as in a preview. Each open or
+    coming stage takes one mean device time plus its wait; the part of it that has
+    passed is taken off. Stages that run side by side share their time. Holds take
+    theirs; one that waits for a person has no end to be estimated.
+    """
+    if deployment.status != DeploymentStatus.RUNNING:
+        return None
+    held = _time_of_holds(deployment, now)
+    if held is None:
+        return None
+    total = total_of(counts)
+    mean: timedelta | None = None
+    if total.succeeded:
+        mean = (
+            Target.objects.filter(deployment=deployment, status=T.SUCCESS)
+            .annotate(
+                took=ExpressionWrapper(
+                    F("settled_at") - F("exposed_at"), output_field=DurationField()
+                )
+            )
+            .aggregate(mean=Avg("took"))["mean"]
+        )
+    basis = "forecast" if mean is None else "measured"
+    if mean is None:
+        mean, _ = usual_device_time(deployment.firmware.model_id)
+    mean += deployment.start_spread
+    in_flight = plan_of(deployment, stages).in_flight
+    end = now + held
+    for stage in stages:
+        if stage.status in (StageStatus.PASSED, StageStatus.FAILED):
+            continue
+        wait = timedelta(seconds=stage.wait_seconds)
+        if stage.opened_at is None:
+            end += (mean + wait) / in_flight
+        elif stage.settled_at is not None:
+            end = max(end, stage.settled_at + wait)
+        else:
+            end = max(end, stage.opened_at + mean, now) + wait
+    if deployment.max_devices_per_minute:
+        pending = total.by_status[T.PENDING]
+        minutes = pending / deployment.max_devices_per_minute
+        end = max(end, now + timedelta(minutes=minutes) + mean)
+    return Estimate(end, basis)
+
+
+def _time_of_holds(deployment: Deployment, now: datetime) -> timedelta | None:
+    """Return how long the holds on the way to the end still take; None: unknown."""
+    rule = hold_rule_of(deployment)
+    if rule is None:
+        return timedelta()
+    known = holds_of(deployment)
+    ahead = [
+        known.get(point.phase)
+        for point in FORWARD
+        if point.phase not in known or not known[point.phase].is_over
+    ]
+    if ahead and rule.until_acknowledged:
+        return None
+    left = [
+        rule.duration if hold is None or hold.until is None else hold.until - now
+        for hold in ahead
+    ]
+    return sum((max(each, timedelta()) for each in left), timedelta())
