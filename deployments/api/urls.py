@@ -4,6 +4,7 @@ from django.urls import URLPattern, path
 
 from deployments.api import notifications, rollbacks, views
 from deployments.models import Gateway, Listener, MailRecipient, Webhook
+from deployments.protocols.native import views as native
 
 ONE = "deployments/<uuid:deployment_id>"
 
@@ -125,17 +126,17 @@ urlpatterns = [
     ),
     path(
         "devices/<str:device_id>/update",
-        views.DeviceUpdateView.as_view(),
+        native.DeviceUpdateView.as_view(),
         name="device-update",
     ),
     path(
         "devices/<str:device_id>/updates/<uuid:update_id>/reports",
-        views.UpdateReportsView.as_view(),
+        native.UpdateReportsView.as_view(),
         name="update-reports",
     ),
     path(
         "firmware/<uuid:firmware_id>/download",
-        views.DownloadView.as_view(),
+        native.DownloadView.as_view(),
         name="firmware-download",
     ),
 ]

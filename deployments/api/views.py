@@ -6,10 +6,8 @@ from uuid import UUID
 
 import django_filters
 from django.db.models import QuerySet
-from django.http.response import HttpResponseBase
 from django.utils import timezone
-from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiResponse, extend_schema
+from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -39,12 +37,6 @@ from deployments.api.outputs import (
     predicted_output,
 )
 from deployments.api.references import id_in
-from deployments.api.reports import (
-    ReportInput,
-    ReportOutput,
-    read_report,
-    report_output,
-)
 from deployments.api.serializers import (
     DeploymentInput,
     HoldAcknowledgementInput,
@@ -54,7 +46,7 @@ from deployments.api.serializers import (
     to_request,
 )
 from deployments.choices import DeploymentStatus, Level, Strategy, TargetStatus
-from deployments.exceptions import DeploymentNotFoundError, NoActiveUpdateError
+from deployments.exceptions import DeploymentNotFoundError
 from deployments.models import Deployment, Event, Quarantine, Target
 from deployments.reads.devices import target_detail, target_rows
 from deployments.reads.fleets import deployment_fleets
@@ -63,22 +55,16 @@ from deployments.reads.metrics import deployment_metrics
 from deployments.reads.preview import launch_preview, launch_reach
 from deployments.reads.rollback_report import deployment_rollbacks
 from deployments.reads.status import deployment_status
-from deployments.services import editing, launch, offers, operate, quarantine, reports
+from deployments.services import editing, launch, operate, quarantine
 from devices.exceptions import DeviceNotFoundError
 from devices.models import Device
-from devices.permissions import calling_device, still_admitted
-from firmware.api.downloads import image_response
-from firmware.api.trust import TRUSTED_KEYS, trusted_keys
 from hotswap.common.api.base import ApiView, ListView, acting_person
 from hotswap.common.api.etags import etag_of, expected_etags
 from hotswap.common.api.filters import AnyNameFilter, AnyOfFilter, ZonedTimeFilter
 from hotswap.common.api.idempotency import idempotent
-from hotswap.common.api.parsers import LenientJSONParser
 from hotswap.common.errors import NotFoundError
 from hotswap.common.roles import Role
 from hotswap.common.wire import to_wire
-
-POLL_INTERVAL_HEADER = "Poll-Interval"
 
 
 def find_deployment(deployment_id: UUID) -> Deployment:
@@ -491,72 +477,3 @@ class ReleaseQuarantineView(ApiView):
             **given,
         )
         return Response(QuarantineOutput(released).data)
-
-
-class DeviceUpdateView(ApiView):
-    roles = {"GET": Role.DEVICE}
-
-    @extend_schema(
-        parameters=[TRUSTED_KEYS], responses={200: OpenApiTypes.OBJECT, 204: None}
-    )
-    def get(self, request: Request, device_id: str) -> Response:
-        """Ask for work: 204, or 200 with the instruction."""
-        device = calling_device(request, device_id)
-        answer = offers.poll(
-            device=device,
-            now=timezone.now(),
-            trusted=trusted_keys(request),
-        )
-        response = Response(
-            answer.instruction, status=204 if answer.instruction is None else 200
-        )
-        response[POLL_INTERVAL_HEADER] = str(int(answer.interval.total_seconds()))
-        return response
-
-
-class UpdateReportsView(ApiView):
-    roles = {"POST": Role.DEVICE}
-
-    parser_classes = [LenientJSONParser]
-
-    @extend_schema(request=ReportInput, responses=ReportOutput)
-    def post(self, request: Request, device_id: str, update_id: Any) -> Response:
-        """Say how far an update has come; stored before it is acknowledged."""
-        device = calling_device(request, device_id)
-        report, ignored = read_report(request.data)
-        applied = reports.apply_report(
-            device_id=device.pk,
-            name=device.device_id,
-            update_id=update_id,
-            report=report,
-            now=timezone.now(),
-        )
-        return Response(report_output(applied, ignored))
-
-
-class DownloadView(ApiView):
-    roles = {"GET": Role.DEVICE}
-
-    @extend_schema(
-        responses={
-            (200, "application/octet-stream"): OpenApiTypes.BINARY,
-            307: OpenApiResponse(
-                description="the image lies at this Location for a minute at most"
-            ),
-        }
-    )
-    def get(self, request: Request, firmware_id: Any) -> HttpResponseBase:
-        """Download an image that this device was ordered to install."""
-        device = calling_device(request)
-        firmware = offers.downloadable_firmware(device=device, firmware_id=firmware_id)
-        if firmware is None:
-            raise NoActiveUpdateError(
-                "this device has no active update to this firmware"
-            )
-        return image_response(
-            request._request,
-            firmware,
-            device=device.pk,
-            region=device.region,
-            is_admitted=still_admitted(request),
-        )

@@ -23,7 +23,6 @@ Rules:
 
 import json
 import secrets
-from base64 import b64encode
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -92,10 +91,48 @@ NOT_KEPT_SAID = "its former image is neither on the server nor in its other slot
 
 
 @dataclass(frozen=True, slots=True)
-class PollAnswer:
-    """The instruction, if there is one, and when to ask again."""
+class Image:
+    """What a device downloads: an image with its signature."""
 
-    instruction: dict[str, Any] | None
+    firmware_id: UUID
+    size: int
+    signature: str
+    signature_algorithm: str
+    key_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a device is to run next, whatever protocol it speaks.
+
+    Attributes:
+        image: None where there is nothing to fetch: the device boots its other slot.
+        checksum: SHA-256 of the image, in lower hexadecimal digits.
+        deadline: after it the order has failed.
+        confirmation_duration: how long the device must stay healthy afterwards.
+        traceparent: W3C trace context of the deployment.
+    """
+
+    update_id: UUID
+    deployment_id: UUID
+    kind: OrderKind
+    model: str
+    version: str
+    checksum: str
+    image: Image | None
+    manifest: bytes
+    manifest_signature: str
+    reboot_required: bool
+    deadline: datetime
+    confirmation_duration: timedelta
+    traceparent: str
+
+
+@dataclass(frozen=True, slots=True)
+class PollAnswer:
+    """The order, if there is one, and when to ask again."""
+
+    order: Order | None
     interval: timedelta
 
 
@@ -142,11 +179,18 @@ def answer_poll(
         return PollAnswer(None, interval)
     _renew_manifest(update, trusted, now)
     if update.firmware.status == ABSENT:
-        return PollAnswer(_slot_instruction(update), interval)
+        return PollAnswer(_order_of(update, None), interval)
     signature = image_signature(update.firmware, update.manifest.key)
     if signature is None:
         return PollAnswer(None, interval)
-    return PollAnswer(_instruction(update, signature), interval)
+    image = Image(
+        firmware_id=update.firmware_id,
+        size=update.firmware.size,
+        signature=signature,
+        signature_algorithm=signing.ALGORITHM,
+        key_id=update.manifest.key.key_id,
+    )
+    return PollAnswer(_order_of(update, image), interval)
 
 
 def _open_update(device_id: UUID) -> Update | None:
@@ -843,57 +887,23 @@ def _traceparent(deployment: Deployment) -> str:
     return f"00-{deployment.pk.hex}-{span}-01"
 
 
-def _instruction(update: Update, signature: str) -> dict[str, Any]:
-    firmware = update.firmware
-    # Relative, so that a device takes the way that it has come by, unless the
-    # configuration names another one.
-    address = (
-        f"{settings.PUBLIC_URL.rstrip('/')}/api/v1/firmware/{firmware.pk}/download"
+def _order_of(update: Update, image: Image | None) -> Order:
+    firmware, manifest = update.firmware, update.manifest
+    return Order(
+        update_id=update.pk,
+        deployment_id=update.deployment_id,
+        kind=OrderKind(update.kind),
+        model=firmware.model.name,
+        version=firmware.version,
+        checksum=firmware.sha256,
+        image=image,
+        manifest=bytes(manifest.body),
+        manifest_signature=manifest.signature,
+        reboot_required=update.reboot_required,
+        deadline=update.deadline,
+        confirmation_duration=update.deployment.criteria.confirmation_duration,
+        traceparent=update.traceparent,
     )
-    return {
-        **_common_instruction(update),
-        "firmware": {
-            "id": str(firmware.pk),
-            "version": firmware.version,
-            "model": firmware.model.name,
-            "size": firmware.size,
-            "checksum": firmware.sha256,
-            "signature": signature,
-            "signatureAlgorithm": signing.ALGORITHM,
-            "keyId": update.manifest.key.key_id,
-            "downloadUrl": address,
-        },
-    }
-
-
-def _slot_instruction(update: Update) -> dict[str, Any]:
-    """Tell a device to boot its other slot; there is nothing to fetch."""
-    firmware = update.firmware
-    return {
-        **_common_instruction(update),
-        "source": "slot",
-        "firmware": {
-            "version": firmware.version,
-            "model": firmware.model.name,
-            "checksum": firmware.sha256,
-        },
-    }
-
-
-def _common_instruction(update: Update) -> dict[str, Any]:
-    return {
-        "updateId": str(update.pk),
-        "deploymentId": str(update.deployment_id),
-        "action": update.kind,
-        "manifest": b64encode(bytes(update.manifest.body)).decode(),
-        "manifestSignature": update.manifest.signature,
-        "rebootRequired": update.reboot_required,
-        "deadline": update.deadline.strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "confirmationSeconds": int(
-            update.deployment.criteria.confirmation_duration.total_seconds()
-        ),
-        "traceparent": update.traceparent,
-    }
 
 
 DOWNLOADABLE = f"""

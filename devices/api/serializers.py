@@ -182,7 +182,7 @@ class DeviceOutput(CamelSerializer):
     device_id = serializers.CharField()
     model = serializers.CharField(source="model.name")
     region = serializers.CharField()
-    tags = serializers.DictField()
+    tags = serializers.DictField(child=serializers.CharField())
     metadata = serializers.DictField()
     firmware_version = serializers.CharField()
     firmware_checksum = serializers.CharField()
@@ -479,12 +479,17 @@ class RulePreviewInput(CamelSerializer):
     group_id = StrictUUIDField(required=False)
 
 
+@extend_schema_field(RuleInput)
+class ShownRuleField(serializers.DictField):
+    """A rule as it is kept, which is a body that asks for it."""
+
+
 class GroupOutput(CamelSerializer):
     id = serializers.UUIDField()
     name = serializers.CharField()
     description = serializers.CharField()
     type = serializers.CharField()
-    rule = serializers.DictField(allow_null=True)
+    rule = ShownRuleField(allow_null=True)
     device_count = serializers.IntegerField()
     created_at = serializers.DateTimeField()
     updated_at = serializers.DateTimeField()
@@ -512,6 +517,7 @@ class RulePreviewOutput(CamelSerializer):
         help_text="with groupId only",
     )
 
+    @extend_schema_field(RuleInput)
     def get_rule(self, preview: RulePreview) -> dict[str, Any]:
         return preview.rule.to_json()
 

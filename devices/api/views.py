@@ -642,7 +642,9 @@ class GroupMembersView(AudienceView, ListView):
         return self._change(groups.add_members, request, group_id)
 
     @extend_schema(
-        request=MembersInput, responses=ChangedGroupOutput, parameters=[ACKNOWLEDGE]
+        request=MembersInput,
+        responses={200: ChangedGroupOutput},
+        parameters=[ACKNOWLEDGE],
     )
     def delete(self, request: Request, group_id: Any) -> Response:
         """Remove devices from a static group, all or none."""

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from health.baseline import CONFIDENCES
@@ -96,6 +97,11 @@ def heartbeat_output(answer: HeartbeatAnswer) -> dict[str, Any]:
     return shown
 
 
+@extend_schema_field({"type": "object", "additionalProperties": {"type": "number"}})
+class NumbersField(serializers.DictField):
+    """Numbers by name, each as it was sent."""
+
+
 class UsualOutput(CamelSerializer):
     """Mean and standard deviation, in the unit of the measure.
 
@@ -140,7 +146,7 @@ class HealthOutput(CamelSerializer):
     memory_usage = serializers.FloatField(allow_null=True)
     uptime = serializers.IntegerField(allow_null=True)
     last_heartbeat = serializers.DateTimeField(allow_null=True)
-    application_metrics = serializers.DictField()
+    application_metrics = NumbersField()
     baseline = BaselineOutput(allow_null=True)
     baseline_samples = serializers.IntegerField()
     refused_heartbeats = RefusedOutput(allow_null=True)

@@ -13,6 +13,7 @@ from typing import Any
 from django.db import transaction
 
 from deployments.exceptions import UpdateClosedError
+from deployments.protocols.native.instruction import instruction_of
 from deployments.services.advance import tick
 from deployments.services.offers import poll
 from health.services.watching import sweep
@@ -77,9 +78,9 @@ class ObedientDevice:
         device, now = self.scripted, self.scripted.world.now
         answer = poll(device=device.device, now=now)
         self.polls_at = now + answer.interval
-        order = answer.instruction
-        if order is None:
+        if answer.order is None:
             return
+        order = instruction_of(answer.order)
         if device.order is None or device.order["updateId"] != order["updateId"]:
             device.order, device.sequence = order, 0
             device.work()

@@ -54,8 +54,8 @@ def ask_at_once(world: World, device_ids: list[object], *, rounds: int) -> Count
             for device_id in ids:
                 device = Device.objects.select_related("model").get(pk=device_id)
                 answer = poll(device=device, now=world.now)
-                if answer.instruction is not None:
-                    given[answer.instruction["deploymentId"]] += 1
+                if answer.order is not None:
+                    given[str(answer.order.deployment_id)] += 1
         finally:
             connection.close()
         return given

@@ -13,6 +13,7 @@ from uuid import UUID
 from deployments.choices import AcknowledgedWarning, ReportStatus
 from deployments.criteria import HealthCriteria, RollbackThresholds
 from deployments.models import Deployment, Event, Target, Update
+from deployments.protocols.native.instruction import instruction_of
 from deployments.services.advance import tick
 from deployments.services.launch import (
     DeploymentRequest,
@@ -228,12 +229,14 @@ class ScriptedDevice:
     def poll(self) -> dict[str, Any] | None:
         """Ask for work and remember the order."""
         answer = poll(device=self.device, now=self.world.now)
-        if answer.instruction is not None:
-            known = self.order["updateId"] if self.order else None
-            if answer.instruction["updateId"] != known:
-                self.order = answer.instruction
-                self.sequence = 0
-        return answer.instruction
+        if answer.order is None:
+            return None
+        instruction = instruction_of(answer.order)
+        known = self.order["updateId"] if self.order else None
+        if instruction["updateId"] != known:
+            self.order = instruction
+            self.sequence = 0
+        return instruction
 
     def report(
         self, status: str, *, sequence: int | None = None, **fields: Any

@@ -12,7 +12,6 @@ Rules:
 import re
 from collections.abc import Callable
 from datetime import datetime
-from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -25,16 +24,19 @@ from django.utils import timezone
 from rest_framework.exceptions import ParseError, Throttled
 from rest_framework.renderers import JSONRenderer
 
-from deployments.choices import ReportStatus
+from deployments.protocols.native.instruction import instruction_of
+from deployments.protocols.native.messages import (
+    read_plain_heartbeat,
+    read_plain_report,
+)
 from deployments.rules.evidence import IS_REPEATED
 from deployments.services.offers import POLL_SECONDS, WANTED, Wanted, answer_poll
-from deployments.services.reports import DeviceReport, apply_report
+from deployments.services.reports import apply_report
 from devices.models import Device
 from devices.selectors import admitted_device
 from firmware.api.trust import trusted_keys
 from health.api.serializers import heartbeat_output
-from health.choices import SecureBoot
-from health.heartbeat import CHECKSUM, MAX_VERSION_LENGTH, Heartbeat
+from health.heartbeat import Heartbeat
 from health.models import DeviceState
 from health.services.heartbeats import (
     CONTACT_RESOLUTION,
@@ -43,7 +45,6 @@ from health.services.heartbeats import (
     record_plain_heartbeat,
 )
 from health.services.watching import IS_NEW_POLL, poll_changes
-from hotswap.common.api.lenient import clean_text
 from hotswap.common.api.parsers import parse_json
 from hotswap.common.api.throttling import check_device_rate, mark_counted
 from hotswap.common.errors import HotSwapError
@@ -55,14 +56,6 @@ ROUTE = re.compile(
     r"(?:(update)|(health)|updates/([0-9a-f-]{36})/reports)\Z"
 )
 MAX_BODY_BYTES = 16 * 1024
-MAX_METRICS = 64
-MAX_EXACT = 2**53
-NUMBERS = frozenset({"cpuUsage", "memoryUsage", "uptime"})
-TEXTS = frozenset({"bootId", "firmwareVersion", "firmwareChecksum"})
-OTHERS = frozenset({"applicationMetrics", "secureBoot", "otherSlotChecksum"})
-REPORTED = frozenset({"sequence", "status"})
-# By the device's own clock, so whatever it is goes on record and decides nothing.
-MAY_BE_REPORTED = REPORTED | {"progressPercentage", "occurredAt"} | TEXTS
 
 # The device, and whether any deployment wants something of it. A contact is noted at
 # most every five seconds; one that a crash of the database forgets is no loss, so
@@ -188,8 +181,8 @@ def _poll(
     wanted = Wanted(*row[1:])
     answer = answer_poll(device_id=device, wanted=wanted, now=now, trusted=trusted)
     headers = {"Poll-Interval": str(int(answer.interval.total_seconds()))}
-    if answer.instruction is not None:
-        return _json(answer.instruction, headers)
+    if answer.order is not None:
+        return _json(instruction_of(answer.order), headers)
     response = HttpResponse(status=204, headers=headers)
     del response.headers["Content-Type"]
     return response
@@ -204,7 +197,7 @@ def _json(body: dict[str, Any], headers: dict[str, str] | None = None) -> HttpRe
 def _heartbeat(
     request: HttpRequest, name: str, device: UUID, now: datetime
 ) -> HttpResponse | None:
-    beat = _read_heartbeat(request)
+    beat = read_plain_heartbeat(_read_json(request))
     if beat is None:
         return None
     answer = _plain_heartbeat(name, device, beat, now)
@@ -241,7 +234,7 @@ def _plain_heartbeat(
 def _report(
     request: HttpRequest, name: str, device: UUID, now: datetime, order: str
 ) -> HttpResponse | None:
-    report = _read_report(request)
+    report = read_plain_report(_read_json(request))
     try:
         update_id = UUID(order)
     except ValueError:
@@ -275,105 +268,3 @@ def _read_json(request: HttpRequest) -> dict[str, Any] | None:
     except (ParseError, UnreadablePostError):
         return None
     return given if isinstance(given, dict) else None
-
-
-def _read_heartbeat(request: HttpRequest) -> Heartbeat | None:
-    """Read a heartbeat that is right in every field; None where anything is odd."""
-    given = _read_json(request)
-    if given is None or not (
-        NUMBERS | TEXTS <= given.keys() <= NUMBERS | TEXTS | OTHERS
-    ):
-        return None
-    metrics = given.get("applicationMetrics", {})
-    secure_boot = given.get("secureBoot", SecureBoot.UNKNOWN.value)
-    other_slot = given.get("otherSlotChecksum")
-    if (
-        not all(_is_number(given[key]) for key in NUMBERS)
-        or not _are_right(given)
-        or not (0 <= given["cpuUsage"] <= 100 and 0 <= given["memoryUsage"] <= 100)
-        or not isinstance(given["uptime"], int)
-        or not 0 <= given["uptime"] <= MAX_EXACT
-        or not isinstance(secure_boot, str)
-        or secure_boot not in SecureBoot.values
-        or not _is_slot(other_slot)
-        or not isinstance(metrics, dict)
-        or len(metrics) > MAX_METRICS
-        or not all(_is_plain(key) for key in metrics)
-        or not all(_is_number(value) for value in metrics.values())
-        or not 0 <= metrics.get("errorRate", 0) <= 1
-    ):
-        return None
-    return Heartbeat(
-        cpu_usage=float(given["cpuUsage"]),
-        memory_usage=float(given["memoryUsage"]),
-        uptime=given["uptime"],
-        boot_id=given["bootId"],
-        firmware_version=given["firmwareVersion"],
-        firmware_checksum=given["firmwareChecksum"],
-        application_metrics=metrics,
-        secure_boot=secure_boot,
-        other_slot_checksum=other_slot,
-    )
-
-
-def _read_report(request: HttpRequest) -> DeviceReport | None:
-    """Read a report of progress with plain fields; None for whatever else there is."""
-    given = _read_json(request)
-    if given is None or not REPORTED <= given.keys() <= MAY_BE_REPORTED:
-        return None
-    sequence, status = given["sequence"], given["status"]
-    progress = given.get("progressPercentage", 0)
-    occurred_at = given.get("occurredAt", "unsaid")
-    if (
-        isinstance(sequence, bool)
-        or not isinstance(sequence, int)
-        or not 1 <= sequence <= MAX_EXACT
-        or not isinstance(status, str)
-        or status not in ReportStatus.values
-        or status == ReportStatus.FAILED
-        or not _is_number(progress)
-        or not 0 <= progress <= 100
-        or not isinstance(occurred_at, str)
-        or not _is_plain(occurred_at)
-        or not _are_right(given)
-    ):
-        return None
-    return DeviceReport(
-        sequence=sequence,
-        status=ReportStatus(status),
-        body=given,
-        progress_percent=float(progress) if "progressPercentage" in given else None,
-        boot_id=given.get("bootId", ""),
-    )
-
-
-def _are_right(given: dict[str, Any]) -> bool:
-    """Tell whether boot, checksum and version have their forms, if given."""
-    texts = [given[key] for key in TEXTS & given.keys()]
-    if not all(isinstance(text, str) for text in texts):
-        return False
-    boot, checksum = given.get("bootId"), given.get("firmwareChecksum")
-    if boot is not None and not _is_plain(boot):
-        return False
-    if checksum is not None and not CHECKSUM.match(checksum):
-        return False
-    return "firmwareVersion" not in given or _is_plain(given["firmwareVersion"])
-
-
-@lru_cache(maxsize=1000)
-def _is_plain(text: str) -> bool:
-    """Tell whether a text is stored as it is."""
-    return 0 < len(text) <= MAX_VERSION_LENGTH and clean_text(text) == text
-
-
-def _is_slot(value: Any) -> bool:
-    """Tell whether a value is a checksum, or says that there is none or nothing."""
-    is_text = isinstance(value, str)
-    return value is None or (is_text and (not value or bool(CHECKSUM.match(value))))
-
-
-def _is_number(value: Any) -> bool:
-    """Tell whether a value is a number that a float holds exactly enough."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    return isinstance(value, float) or abs(value) <= MAX_EXACT

@@ -1,11 +1,18 @@
-"""What a device says about an order, read leniently.
+"""What devices say: heartbeats and reports.
 
-`sequence` and `status` alone are required, and refused if they are wrong: without them
-a report says nothing. Whatever else cannot be used is left out and named.
+Rules:
+- A report is read leniently: `sequence` and `status` alone are required, and refused
+  if they are wrong, as without them it says nothing. Whatever else cannot be used is
+  left out and named. Heartbeats are read so by `health.heartbeat`.
+- The fast path takes only what is right in every field (`read_plain_...`). It means
+  the same to both: a test draws bodies and compares.
+- Both are frozen dataclasses filled by hand. A decoder such as msgspec's refuses a
+  whole message for one bad field, and takes duplicate keys without a word.
 """
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from rest_framework import serializers
@@ -13,10 +20,13 @@ from rest_framework import serializers
 from deployments.choices import ReportStatus
 from deployments.services.reports import DeviceReport
 from health.api.serializers import ChecksumField, IgnoredOutput
+from health.choices import SecureBoot
 from health.heartbeat import (
+    CHECKSUM,
     MAX_BOOT_ID_LENGTH,
     MAX_VERSION_LENGTH,
     PERCENT_SLACK,
+    Heartbeat,
     read_boot_id,
     read_checksum,
 )
@@ -36,6 +46,15 @@ MAX_TIME_LENGTH = 64
 MAX_DURATIONS = 16
 MAX_DURATION_NAME_LENGTH = 32
 ERROR_CODE = re.compile(r"^[a-z0-9_]{1,32}\Z")
+# What the fast path reads.
+MAX_METRICS = 64
+MAX_EXACT = 2**53
+NUMBERS = frozenset({"cpuUsage", "memoryUsage", "uptime"})
+TEXTS = frozenset({"bootId", "firmwareVersion", "firmwareChecksum"})
+OTHERS = frozenset({"applicationMetrics", "secureBoot", "otherSlotChecksum"})
+REPORTED = frozenset({"sequence", "status"})
+# By the device's own clock, so whatever it is goes on record and decides nothing.
+MAY_BE_REPORTED = REPORTED | {"progressPercentage", "occurredAt"} | TEXTS
 
 
 class RequiredInput(CamelSerializer):
@@ -162,3 +181,109 @@ def _durations(reader: LenientReader) -> dict[str, float] | None:
             if seconds is not None:
                 durations[key] = seconds
     return durations
+
+
+def read_plain_heartbeat(given: dict[str, Any] | None) -> Heartbeat | None:
+    """Read a heartbeat that is right in every field; None where anything is odd.
+
+    What it reads, `health.heartbeat.read_heartbeat` reads the same.
+    """
+    if given is None or not (
+        NUMBERS | TEXTS <= given.keys() <= NUMBERS | TEXTS | OTHERS
+    ):
+        return None
+    metrics = given.get("applicationMetrics", {})
+    secure_boot = given.get("secureBoot", SecureBoot.UNKNOWN.value)
+    other_slot = given.get("otherSlotChecksum")
+    if (
+        not all(_is_number(given[key]) for key in NUMBERS)
+        or not _are_right(given)
+        or not (0 <= given["cpuUsage"] <= 100 and 0 <= given["memoryUsage"] <= 100)
+        or not isinstance(given["uptime"], int)
+        or not 0 <= given["uptime"] <= MAX_EXACT
+        or not isinstance(secure_boot, str)
+        or secure_boot not in SecureBoot.values
+        or not _is_slot(other_slot)
+        or not isinstance(metrics, dict)
+        or len(metrics) > MAX_METRICS
+        or not all(_is_plain(key) for key in metrics)
+        or not all(_is_number(value) for value in metrics.values())
+        or not 0 <= metrics.get("errorRate", 0) <= 1
+    ):
+        return None
+    return Heartbeat(
+        cpu_usage=float(given["cpuUsage"]),
+        memory_usage=float(given["memoryUsage"]),
+        uptime=given["uptime"],
+        boot_id=given["bootId"],
+        firmware_version=given["firmwareVersion"],
+        firmware_checksum=given["firmwareChecksum"],
+        application_metrics=metrics,
+        secure_boot=secure_boot,
+        other_slot_checksum=other_slot,
+    )
+
+
+def read_plain_report(given: dict[str, Any] | None) -> DeviceReport | None:
+    """Read a report of progress with plain fields; None for whatever else there is.
+
+    What it reads, `read_report` reads the same.
+    """
+    if given is None or not REPORTED <= given.keys() <= MAY_BE_REPORTED:
+        return None
+    sequence, status = given["sequence"], given["status"]
+    progress = given.get("progressPercentage", 0)
+    occurred_at = given.get("occurredAt", "unsaid")
+    if (
+        isinstance(sequence, bool)
+        or not isinstance(sequence, int)
+        or not 1 <= sequence <= MAX_EXACT
+        or not isinstance(status, str)
+        or status not in ReportStatus.values
+        or status == ReportStatus.FAILED
+        or not _is_number(progress)
+        or not 0 <= progress <= 100
+        or not isinstance(occurred_at, str)
+        or not _is_plain(occurred_at)
+        or not _are_right(given)
+    ):
+        return None
+    return DeviceReport(
+        sequence=sequence,
+        status=ReportStatus(status),
+        body=given,
+        progress_percent=float(progress) if "progressPercentage" in given else None,
+        boot_id=given.get("bootId", ""),
+    )
+
+
+def _are_right(given: dict[str, Any]) -> bool:
+    """Tell whether boot, checksum and version have their forms, if given."""
+    texts = [given[key] for key in TEXTS & given.keys()]
+    if not all(isinstance(text, str) for text in texts):
+        return False
+    boot, checksum = given.get("bootId"), given.get("firmwareChecksum")
+    if boot is not None and not _is_plain(boot):
+        return False
+    if checksum is not None and not CHECKSUM.match(checksum):
+        return False
+    return "firmwareVersion" not in given or _is_plain(given["firmwareVersion"])
+
+
+@lru_cache(maxsize=1000)
+def _is_plain(text: str) -> bool:
+    """Tell whether a text is stored as it is."""
+    return 0 < len(text) <= MAX_VERSION_LENGTH and clean_text(text) == text
+
+
+def _is_slot(value: Any) -> bool:
+    """Tell whether a value is a checksum, or says that there is none or nothing."""
+    is_text = isinstance(value, str)
+    return value is None or (is_text and (not value or bool(CHECKSUM.match(value))))
+
+
+def _is_number(value: Any) -> bool:
+    """Tell whether a value is a number that a float holds exactly enough."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return isinstance(value, float) or abs(value) <= MAX_EXACT
