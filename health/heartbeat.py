@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from health.choices import SecureBoot
-from hotswap.common.api.lenient import Ignored, LenientReader, clean_text
+from hotswap.common.lenient import Ignored, LenientReader, clean_text
 
 MAX_APPLICATION_METRICS = 64
 MAX_METRIC_NAME_LENGTH = 64

@@ -59,10 +59,11 @@ from deployments.services import editing, launch, operate, quarantine
 from devices.exceptions import DeviceNotFoundError
 from devices.models import Device
 from hotswap.common.api.base import ApiView, ListView, acting_person
-from hotswap.common.api.etags import etag_of, expected_etags
+from hotswap.common.api.etags import expected_etags
 from hotswap.common.api.filters import AnyNameFilter, AnyOfFilter, ZonedTimeFilter
 from hotswap.common.api.idempotency import idempotent
 from hotswap.common.errors import NotFoundError
+from hotswap.common.etags import etag_of
 from hotswap.common.roles import Role
 from hotswap.common.wire import to_wire
 

@@ -45,13 +45,13 @@ from deployments.windows import DAYS
 from devices.models import DeviceGroup
 from firmware.models import Firmware
 from firmware.selectors import FirmwareIncidents, firmware_incidents
-from hotswap.common.api.etags import etag_of
 from hotswap.common.console.actions.base import Action
 from hotswap.common.console.forms import ConsoleForm
 from hotswap.common.console.pages.base import ConsoleAdmin
 from hotswap.common.console.requests import READING, acting_person, go_to
 from hotswap.common.console.text import age, span_in_words
 from hotswap.common.errors import HotSwapError
+from hotswap.common.etags import etag_of
 
 TYPED_ABOVE = 100
 ABOUT_THE_NUMBER = (AcknowledgedWarning.WHOLE_FLEET, AcknowledgedWarning.MANY_AT_ONCE)

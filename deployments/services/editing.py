@@ -24,9 +24,9 @@ from deployments.services.refusals import check_green_group, check_groups
 from deployments.services.targeting import Audience
 from devices.services.groups import hold_groups
 from hotswap.common import audit
-from hotswap.common.api.etags import check_match
 from hotswap.common.durations import format_duration
 from hotswap.common.errors import FieldError, InvalidInputError
+from hotswap.common.etags import check_match
 from hotswap.common.models import User
 from hotswap.common.wire import camelize
 

@@ -30,8 +30,8 @@ from deployments.notifications.outbox import SECRET_PURPOSE, disable
 from deployments.notifications.signing import new_secret
 from deployments.notifications.telling import tell_test, wake_a_worker
 from hotswap.common import audit
-from hotswap.common.api.etags import check_match
 from hotswap.common.errors import ConflictError, FieldError, NotFoundError
+from hotswap.common.etags import check_match
 from hotswap.common.keyring import seal
 from hotswap.common.models import User
 

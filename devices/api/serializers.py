@@ -19,7 +19,6 @@ from devices.services.groups import RulePreview
 from devices.timezones import ZONE_TAG, unknown_zone, zone_named
 from firmware.api.serializers import VersionField
 from firmware.versions import MAX_LENGTH
-from hotswap.common.api.lenient import clean_text
 from hotswap.common.api.serializers import (
     BoundedListField,
     CamelSerializer,
@@ -29,6 +28,7 @@ from hotswap.common.api.serializers import (
     StrictRegexField,
     StrictUUIDField,
 )
+from hotswap.common.lenient import clean_text
 
 DEVICE_ID = r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}\Z"
 RESERVED_IDS = frozenset({"import", "export"})

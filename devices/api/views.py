@@ -6,7 +6,6 @@ from typing import Any
 from django.conf import settings
 from django.http import StreamingHttpResponse
 from django.utils import timezone
-from django.utils.http import content_disposition_header
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.exceptions import AuthenticationFailed, ValidationError
@@ -46,24 +45,25 @@ from devices.api.serializers import (
     RulePreviewOutput,
 )
 from devices.exceptions import DeviceNotFoundError, GroupNotFoundError
+from devices.files import devices_file, export_response
 from devices.models import Device, DeviceCertificate, DeviceGroup, FirmwareRun
 from devices.permissions import calling_device
 from devices.services import (
     certificates,
     credentials,
     erasure,
-    exporting,
     groups,
     registry,
 )
 from devices.services.audiences import AudienceChange
 from hotswap.common.api.base import ApiView, ListView, acting_person
-from hotswap.common.api.etags import etag_of, expected_etags
+from hotswap.common.api.etags import expected_etags
 from hotswap.common.api.filters import RepeatableFilter
 from hotswap.common.api.idempotency import idempotent
 from hotswap.common.api.proxy import client_address
 from hotswap.common.api.serializers import EmptyInput
 from hotswap.common.api.throttling import guard_login
+from hotswap.common.etags import etag_of
 from hotswap.common.models import User
 from hotswap.common.roles import Role
 
@@ -206,21 +206,6 @@ class DevicesView(ListView):
         )
 
 
-def devices_file(devices: Any) -> StreamingHttpResponse:
-    """Send devices as a CSV file, while they are read."""
-    now = timezone.now()
-    return StreamingHttpResponse(
-        exporting.export_devices(devices, now),
-        content_type="text/csv; charset=utf-8",
-        headers={
-            "Cache-Control": "no-store",
-            "Content-Disposition": (
-                f'attachment; filename="devices-{now:%Y-%m-%d}.csv"'
-            ),
-        },
-    )
-
-
 class ExportDevicesView(ApiView, GenericAPIView):
     roles = {"GET": Role.VIEWER}
     queryset = Device.objects.all()
@@ -306,21 +291,6 @@ class DeviceView(AudienceView):
         response = device_response(change.device)
         response.data |= audience_rows(change.affected)
         return response
-
-
-def export_response(device_id: str) -> StreamingHttpResponse:
-    """Send all that is held about a device, as a file, while it is read."""
-    return StreamingHttpResponse(
-        erasure.export_device(device_id=device_id),
-        content_type="application/json",
-        headers={
-            "Cache-Control": "no-store",
-            "Content-Disposition": content_disposition_header(
-                as_attachment=True, filename=f"device-{device_id}.json"
-            )
-            or "attachment",
-        },
-    )
 
 
 class ExportDeviceView(ApiView):

@@ -36,8 +36,8 @@ from devices.models import (
 )
 from devices.selectors import groups_of
 from hotswap.common import audit
-from hotswap.common.api import idempotency
 from hotswap.common.models import AuditEvent, RememberedAnswer, User
+from hotswap.common.remembered import opened
 
 logger = logging.getLogger(__name__)
 CHUNK = 500
@@ -142,7 +142,7 @@ def _forget_answers(device: Device) -> None:
         said = f"{answer.route} {json.dumps(answer.headers)} "
         if answer.body is not None:
             try:
-                said += idempotency.opened(answer).decode(errors="replace")
+                said += opened(answer).decode(errors="replace")
             except InvalidTag:
                 # Written under another master key: it cannot be repeated either.
                 doomed.append(answer.pk)

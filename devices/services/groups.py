@@ -30,8 +30,8 @@ from devices.services.audiences import (
 from firmware.exceptions import UnknownModelError
 from firmware.models import DeviceModel
 from hotswap.common import audit
-from hotswap.common.api.etags import check_match
 from hotswap.common.errors import FieldError, InvalidInputError
+from hotswap.common.etags import check_match
 from hotswap.common.models import User
 from hotswap.common.words import counted
 

@@ -28,9 +28,9 @@ from firmware.exceptions import UnknownModelError
 from firmware.models import DeviceModel
 from firmware.services.registry import device_model_named
 from hotswap.common import audit
-from hotswap.common.api.etags import check_match
 from hotswap.common.copying import copy_rows
 from hotswap.common.errors import HotSwapError, InvalidInputError
+from hotswap.common.etags import check_match
 from hotswap.common.models import User
 from hotswap.common.rows import prepared_cursor
 

@@ -39,9 +39,10 @@ from firmware.selectors import firmware_history, firmware_use, name_actors
 from firmware.services import registry
 from firmware.services.registry import UploadOutcome
 from hotswap.common.api.base import ApiView, ListView, acting_person
-from hotswap.common.api.etags import etag_of, expected_etags, knows
+from hotswap.common.api.etags import expected_etags, knows
 from hotswap.common.api.idempotency import idempotent
 from hotswap.common.api.serializers import CamelSerializer, EmptyInput
+from hotswap.common.etags import etag_of
 from hotswap.common.models import AuditEvent
 from hotswap.common.roles import Role
 

@@ -63,7 +63,7 @@ from firmware.versions import (
     version_key,
 )
 from hotswap.common import audit
-from hotswap.common.api.etags import check_match
+from hotswap.common.etags import check_match
 from hotswap.common.models import User
 from hotswap.common.rows import Columns, prepared_cursor
 from hotswap.common.words import counted

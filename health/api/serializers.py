@@ -17,7 +17,6 @@ from health.heartbeat import (
     MAX_VERSION_LENGTH,
 )
 from health.services.heartbeats import HeartbeatAnswer
-from hotswap.common.api.lenient import named
 from hotswap.common.api.serializers import (
     CamelSerializer,
     StrictCharField,
@@ -27,6 +26,7 @@ from hotswap.common.api.serializers import (
     StrictRegexField,
     ZonedDateTimeField,
 )
+from hotswap.common.lenient import named
 
 
 class ChecksumField(StrictRegexField):

@@ -39,7 +39,7 @@ from health.services.watching import (
     poll_changes,
     poll_interval,
 )
-from hotswap.common.api.lenient import Ignored
+from hotswap.common.lenient import Ignored
 from hotswap.common.rows import prepared_cursor
 
 REFUSED = "its heartbeats are refused"

@@ -30,7 +30,6 @@ from health.heartbeat import (
     read_boot_id,
     read_checksum,
 )
-from hotswap.common.api.lenient import Ignored, LenientReader, clean_text, named
 from hotswap.common.api.serializers import (
     CamelSerializer,
     StrictCharField,
@@ -38,6 +37,7 @@ from hotswap.common.api.serializers import (
     StrictFloatField,
     StrictIntegerField,
 )
+from hotswap.common.lenient import Ignored, LenientReader, clean_text, named
 
 REQUIRED = ("sequence", "status")
 MAX_SEQUENCE = 2**53

@@ -24,7 +24,6 @@ from unfold.contrib.filters.admin import RadioFilter
 from unfold.decorators import display
 from unfold.paginator import InfinitePaginator
 
-from devices.api.views import devices_file, export_response
 from devices.choices import DeviceHealth, DeviceStatus
 from devices.console.actions.device import (
     AcknowledgeAlarm,
@@ -50,6 +49,7 @@ from devices.console.badges import (
 from devices.console.fields import region_choices
 from devices.console.health import baseline_rows, health_rows
 from devices.console.launching import launch_button
+from devices.files import devices_file, export_response
 from devices.models import Device
 from devices.querysets import DeviceQuerySet
 from devices.selectors import groups_of, revocation_reason

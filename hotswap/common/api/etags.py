@@ -1,31 +1,15 @@
-"""Strong ETags of single resources, and `If-Match`."""
+"""The headers that name ETags: `If-Match` and `If-None-Match`."""
 
 import re
-from datetime import datetime
-from typing import Protocol
 
 from django.http import HttpRequest
 from rest_framework.request import Request
 
-from hotswap.common.errors import InvalidInputError, PreconditionFailedError
+from hotswap.common.errors import InvalidInputError
 
 # RFC 9110, 8.8.3: an ETag holds no space and no control character.
 ETAG = re.compile(r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"')
 ETAG_LIST = re.compile(rf"{ETAG.pattern}(?:[ \t]*,[ \t]*{ETAG.pattern})*")
-
-
-class Stamped(Protocol):
-    """A row that knows when its owner last changed it."""
-
-    @property
-    def pk(self) -> object: ...
-    @property
-    def updated_at(self) -> datetime: ...
-
-
-def etag_of(row: Stamped) -> str:
-    """Return the ETag of a row; it changes whenever an owner changes the row."""
-    return f'"{round(row.updated_at.timestamp() * 1_000_000):x}"'
 
 
 def expected_etags(request: Request | HttpRequest) -> frozenset[str] | None:
@@ -50,13 +34,3 @@ def knows(request: Request | HttpRequest, etag: str) -> bool:
     header = request.headers.get("If-None-Match", "").strip()
     known = {each.removeprefix("W/") for each in ETAG.findall(header)}
     return header == "*" or etag in known
-
-
-def check_match(row: Stamped, expected: frozenset[str] | None) -> None:
-    """Compare under the lock of the row.
-
-    Raises:
-        PreconditionFailedError: the row changed since the caller read it (412).
-    """
-    if expected is not None and etag_of(row) not in expected:
-        raise PreconditionFailedError("this has changed since you read it")

@@ -14,12 +14,11 @@ from rest_framework.response import Response
 
 from hotswap.common.api.parsers import parse_json
 from hotswap.common.errors import HotSwapError, ImpossibleError
-from hotswap.common.keyring import seal, unseal
 from hotswap.common.models import RememberedAnswer
+from hotswap.common.remembered import opened, sealed
 
 HEADER = "Idempotency-Key"
 MAX_KEY_LENGTH = 255
-PURPOSE = "remembered-answer"
 KEPT_HEADERS = ("Location", "ETag", "Cache-Control")
 
 Method = Callable[..., Response]
@@ -91,7 +90,7 @@ def _remember(remembered: RememberedAnswer, response: Response) -> None:
     remembered.headers = {
         name: response[name] for name in KEPT_HEADERS if name in response
     }
-    remembered.body = seal(JSONRenderer().render(response.data), purpose=PURPOSE)
+    remembered.body = sealed(JSONRenderer().render(response.data))
     remembered.save()
 
 
@@ -103,13 +102,3 @@ def _replay(remembered: RememberedAnswer, digest: str) -> Response:
         )
     data = parse_json(opened(remembered))
     return Response(data, status=remembered.status, headers=remembered.headers)
-
-
-def opened(remembered: RememberedAnswer) -> bytes:
-    """Return the JSON of a remembered answer.
-
-    Raises:
-        cryptography.exceptions.InvalidTag: it was written under another master key.
-    """
-    assert remembered.body is not None
-    return unseal(bytes(remembered.body), purpose=PURPOSE)

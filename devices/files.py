@@ -1,0 +1,39 @@
+"""Files about devices to keep: sent while they are read, by the API and the console."""
+
+from typing import Any
+
+from django.http import StreamingHttpResponse
+from django.utils import timezone
+from django.utils.http import content_disposition_header
+
+from devices.services import erasure, exporting
+
+
+def devices_file(devices: Any) -> StreamingHttpResponse:
+    """Send devices as a CSV file, while they are read."""
+    now = timezone.now()
+    return StreamingHttpResponse(
+        exporting.export_devices(devices, now),
+        content_type="text/csv; charset=utf-8",
+        headers={
+            "Cache-Control": "no-store",
+            "Content-Disposition": (
+                f'attachment; filename="devices-{now:%Y-%m-%d}.csv"'
+            ),
+        },
+    )
+
+
+def export_response(device_id: str) -> StreamingHttpResponse:
+    """Send all that is held about a device, as a file, while it is read."""
+    return StreamingHttpResponse(
+        erasure.export_device(device_id=device_id),
+        content_type="application/json",
+        headers={
+            "Cache-Control": "no-store",
+            "Content-Disposition": content_disposition_header(
+                as_attachment=True, filename=f"device-{device_id}.json"
+            )
+            or "attachment",
+        },
+    )

@@ -1,0 +1,21 @@
+"""The answers that are kept for `Idempotency-Key`: sealed, as some hold a secret."""
+
+from hotswap.common.keyring import seal, unseal
+from hotswap.common.models import RememberedAnswer
+
+PURPOSE = "remembered-answer"
+
+
+def sealed(body: bytes) -> bytes:
+    """Return the JSON of an answer as it is kept."""
+    return seal(body, purpose=PURPOSE)
+
+
+def opened(remembered: RememberedAnswer) -> bytes:
+    """Return the JSON of a remembered answer.
+
+    Raises:
+        cryptography.exceptions.InvalidTag: it was written under another master key.
+    """
+    assert remembered.body is not None
+    return unseal(bytes(remembered.body), purpose=PURPOSE)
