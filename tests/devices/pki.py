@@ -77,14 +77,15 @@ class Authority:
         self,
         name: str,
         *,
+        host: str = "localhost",
         starts_in: timedelta = timedelta(days=-1),
         ends_in: timedelta = timedelta(days=20),
     ) -> Credential:
-        """Sign a certificate; it names `localhost` too, for servers."""
+        """Sign a certificate; for servers it names their host as well."""
         key = ec.generate_private_key(ec.SECP256R1())
         now = datetime.now(UTC)
         names = x509.SubjectAlternativeName(
-            [x509.DNSName("localhost"), x509.IPAddress(ip_address("127.0.0.1"))]
+            [x509.DNSName(host), x509.IPAddress(ip_address("127.0.0.1"))]
         )
         return Credential(
             self._builder(name, key, now + starts_in, now + ends_in)

@@ -48,8 +48,13 @@ def running_nginx(
     server: tuple[Path, Path],
     device_ca: Path,
     underscores: str = "off",
+    name: str = "localhost",
 ) -> Iterator[int]:
-    """Run it on a free port of the loopback; give the port."""
+    """Run it on a free port of the loopback; give the port.
+
+    Args:
+        name: of the server, as clients call it.
+    """
     program = find_nginx()
     assert program, "no nginx: run `make proxy`"
     port = free_port()
@@ -58,7 +63,7 @@ def running_nginx(
         {
             "server 127.0.0.1:8000;": f"server 127.0.0.1:{upstream_port};",
             "listen 443 ssl": f"listen 127.0.0.1:{port} ssl",
-            "server_name updates.example.com;": "server_name localhost;",
+            "server_name updates.example.com;": f"server_name {name};",
             "/etc/hotswap/tls/server.crt": str(server[0]),
             "/etc/hotswap/tls/server.key": str(server[1]),
             "/etc/hotswap/tls/device-ca.crt": str(device_ca),
