@@ -6,7 +6,7 @@ from celery import shared_task
 from django.utils import timezone
 
 from deployments.notifications import outbox
-from deployments.services import advance
+from deployments.services.tick import tick as move_deployments
 from deployments.turns import Turn
 
 # Ticks side by side in one process would repeat each other's work. One that is at it
@@ -22,7 +22,7 @@ def tick() -> None:
     if not _turn.take(started):
         return
     try:
-        advance.tick()
+        move_deployments()
     finally:
         _turn.give_back(started)
 

@@ -12,7 +12,7 @@ from drf_spectacular.utils import extend_schema
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from rest_framework.request import Request
 
-from deployments.services.advance import TICK_CLOCK
+from deployments.services.tick import TICK_CLOCK
 from health.services.watching import SWEEP_CLOCK
 from hotswap.common.api.base import ApiView
 from hotswap.common.keyring import token_keys

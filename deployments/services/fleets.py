@@ -3,7 +3,6 @@
 Rules:
 - What a load balancer is told names the devices, the first hundred and how many there
   are, and where all of them are listed.
-- A switch is one change of one row, in the transaction of its event.
 - A hold is a row with its end. The tick notes that it is over; nothing waits for it.
 """
 
@@ -22,27 +21,6 @@ from deployments.strategies.blue_green import BLUE_STAGE, GREEN_STAGE
 from deployments.strategies.types import HoldPoint
 
 STAGES = {LiveFleet.BLUE: BLUE_STAGE, LiveFleet.GREEN: GREEN_STAGE}
-EVENTS = {
-    LiveFleet.GREEN: EventName.SWITCHED,
-    LiveFleet.BLUE: EventName.SWITCHED_BACK,
-}
-
-
-def switch(deployment: Deployment, fleet: LiveFleet, now: datetime) -> None:
-    """Change the fleet that serves, in the caller's transaction.
-
-    Source: Deployment Patterns 4 (instant switchover).
-    """
-    deployment.live_fleet = fleet
-    deployment.updated_at = now
-    deployment.save(update_fields=["live_fleet", "updated_at"])
-    log(
-        deployment,
-        EVENTS[fleet],
-        f"the {fleet} fleet serves from now on",
-        now=now,
-        details=members_told(deployment, fleet),
-    )
 
 
 def members_told(deployment: Deployment, fleet: str) -> dict[str, Any]:

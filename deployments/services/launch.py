@@ -56,6 +56,7 @@ from deployments.services.targeting import (
     too_many,
     write_plan,
 )
+from deployments.services.transitions import finish, start
 from deployments.strategies.blue_green import GREEN_STAGE
 from deployments.strategies.forecast import forecast
 from deployments.strategies.registry import make_plan
@@ -67,7 +68,6 @@ from firmware.models import Firmware
 from hotswap.common import audit
 from hotswap.common.errors import FieldError, HotSwapError, InvalidInputError
 from hotswap.common.models import User
-from hotswap.common.words import counted
 
 logger = logging.getLogger(__name__)
 LAUNCH_LOCK = 0x48535741
@@ -471,24 +471,13 @@ def _freeze(
     audience = with_warnings(audience, request, judged, deployment.firmware, now)
     check_acknowledged(audience.warnings, request.acknowledge, asked=asked)
     plan, written = _write(deployment, request, judged, fleet)
-    deployment.target_count = written
-    deployment.matched_count = audience.matched
-    deployment.started_at = now
-    deployment.updated_at = now
-    # Through Preparing, along the table, in one transaction: nobody sees it.
-    for status in (DeploymentStatus.PREPARING, DeploymentStatus.RUNNING):
-        deployment.status = status
-        deployment.save()
-    log(
+    start(
         deployment,
-        EventName.STARTED,
-        f"{counted(written, 'device')} in {counted(len(plan.stages), 'stage')}"
-        + (
-            f"; {audience.matched - audience.eligible} left out"
-            if audience.matched > audience.eligible
-            else ""
-        ),
-        now=now,
+        now,
+        targets=written,
+        matched=audience.matched,
+        left_out=audience.matched - audience.eligible,
+        stages=len(plan.stages),
     )
     logged = LOGGED_AT_START | set(AcknowledgedWarning) - request.acknowledge
     for warning in audience.warnings:
@@ -592,14 +581,10 @@ def launch_scheduled(deployment: Deployment, now: datetime) -> None:
         deployment.refresh_from_db()
     except HotSwapError as error:
         deployment.refresh_from_db()
-        deployment.status = DeploymentStatus.FAILED
-        deployment.failure_reason = error.detail
-        deployment.finished_at = now
-        deployment.updated_at = now
-        deployment.save()
-        log(
+        finish(
             deployment,
-            EventName.FAILED,
+            DeploymentStatus.FAILED,
             f"it could not be launched: {error.detail}",
-            now=now,
+            now,
+            failure_reason=error.detail,
         )

@@ -32,12 +32,12 @@ from deployments.exceptions import (
 )
 from deployments.models import Deployment
 from deployments.rules.events import EventName
-from deployments.services import late_watch, sweeps
-from deployments.services.advance import begin_rollback, go_on
+from deployments.services import sweeps, transitions
 from deployments.services.fleets import current_hold
 from deployments.services.log import log
 from deployments.services.parts import begin_partial_rollback, resolve_scope
 from deployments.services.progress import count_stages, progress_of
+from deployments.services.rollback_course import begin_rollback
 from deployments.strategies.decide import is_obstructed
 from hotswap.common import audit
 from hotswap.common.models import User
@@ -93,15 +93,7 @@ def pause_deployment(
     """
     now = now or timezone.now()
     with _acting(actor, deployment_id, PAUSABLE, "paused", reason) as deployment:
-        deployment.status = DeploymentStatus.PAUSED
-        deployment.pause_reasons = [PauseReason.OPERATOR]
-        deployment.pause_detail = reason
-        deployment.paused_at = now
-        deployment.waiting_for = f"paused by an operator: {reason}"
-        deployment.next_check_at = None
-        deployment.updated_at = now
-        deployment.save()
-        log(deployment, EventName.PAUSED, reason, now=now)
+        transitions.pause(deployment, PauseReason.OPERATOR, reason, now)
     return deployment
 
 
@@ -130,8 +122,7 @@ def resume_deployment(
             deployment.stages.filter(status=StageStatus.OPEN).exclude(
                 number__in=obstructed
             ).update(is_accepted=True)
-        deployment.resumed_at = now
-        go_on(deployment, now, reason)
+        transitions.resume(deployment, now, reason, counted_from=now)
     return deployment
 
 
@@ -181,13 +172,7 @@ def approve_stage(
             raise WrongStatusError("no stage of this deployment waits for an approval")
         if settings.FOUR_EYES and deployment.created_by_id == actor.pk:
             raise OwnLaunchError("whoever launched a deployment cannot approve it")
-        stage.approved_at = now
-        stage.approved_by = actor
-        stage.save(update_fields=["approved_at", "approved_by"])
-        deployment.resumed_at = now
-        go_on(
-            deployment, now, f"stage {stage.number} ({stage.name}) approved: {comment}"
-        )
+        transitions.approve_stage(deployment, stage, actor, comment, now)
     return deployment
 
 
@@ -248,9 +233,7 @@ def retry_failed(
                 else "no device of this deployment failed"
             )
         if deployment.status == DeploymentStatus.COMPLETED:
-            deployment.status = DeploymentStatus.RUNNING
-            deployment.finished_at = None
-            late_watch.resume(deployment, now)
+            transitions.run_again(deployment, now)
         deployment.updated_at = now
         deployment.save()
         log(
@@ -271,24 +254,8 @@ def cancel_deployment(
     """
     now = now or timezone.now()
     with _acting(actor, deployment_id, CANCELLABLE, "cancelled", reason) as deployment:
-        deployment.cancel_requested_at = now
-        deployment.updated_at = now
-        if deployment.started_at is None:
-            deployment.status = DeploymentStatus.CANCELLED
-            deployment.finished_at = now
-            deployment.pause_reasons = []
-            deployment.waiting_for = ""
-        else:
-            deployment.waiting_for = "devices that are installing to finish"
-        deployment.next_check_at = None
-        deployment.save()
         stopped = sweeps.stop_unstarted(deployment, now)
-        log(
-            deployment,
-            EventName.CANCEL_REQUESTED,
-            f"{reason}; {counted(stopped, 'device')} will not be updated",
-            now=now,
-        )
+        transitions.request_cancel(deployment, reason, now, stopped=stopped)
     return deployment
 
 

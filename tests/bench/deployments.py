@@ -9,7 +9,7 @@ from datetime import timedelta
 from functools import partial
 
 from deployments.models import Deployment
-from deployments.services.advance import tick
+from deployments.services.tick import tick
 from tests.bench.crowd import percentile, send_crowd
 from tests.bench.ground import Ground, compact, median, wait_for
 from tests.bench.shortcuts import beat_again, update_offerable

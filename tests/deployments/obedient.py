@@ -14,8 +14,8 @@ from django.db import transaction
 
 from deployments.exceptions import UpdateClosedError
 from deployments.protocols.native.instruction import instruction_of
-from deployments.services.advance import tick
 from deployments.services.offers import poll
+from deployments.services.tick import tick
 from health.services.watching import sweep
 from tests.deployments.world import ScriptedDevice, World
 

@@ -10,9 +10,9 @@ from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 from deployments.models import Deployment, Target
-from deployments.services.advance import tick
 from deployments.services.operate import pause_deployment
 from deployments.services.targeting import Selection
+from deployments.services.tick import tick
 from devices.api.lines import LineReader
 from devices.models import Device, DeviceGroup
 from devices.rules import Rule

@@ -10,9 +10,9 @@ from django.db import connection
 from django.utils import timezone
 
 from deployments.models import Deployment, Update
-from deployments.services.advance import tick
 from deployments.services.launch import create_deployment
 from deployments.services.offers import poll
+from deployments.services.tick import tick
 from devices.models import Device
 from firmware.models import Firmware
 from tests.campaign import OUTCOME, SEED, is_wanted

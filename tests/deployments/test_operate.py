@@ -11,13 +11,13 @@ from django.db.utils import DatabaseError
 
 from deployments.exceptions import UpdateClosedError, WrongStatusError
 from deployments.models import Deployment, Event, Target, Update
-from deployments.services.advance import tick
 from deployments.services.operate import (
     cancel_deployment,
     pause_deployment,
     resume_deployment,
     rollback_deployment,
 )
+from deployments.services.tick import tick
 from deployments.strategies.registry import make_plan
 from deployments.strategies.types import Fleet
 from hotswap.common.models import AuditEvent

@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from deployments import tasks
 from deployments.models import Deployment, Event
-from deployments.services import advance
+from deployments.services import tick
 from deployments.turns import Turn
 from hotswap.common.models import Clock
 from tests.deployments.world import World
@@ -85,7 +85,7 @@ def test_ticks_of_one_process_do_not_run_side_by_side() -> None:
     thread = threading.Thread(target=tick_elsewhere)
     with transaction.atomic():
         # The other tick stands still at the clock until this transaction ends.
-        Clock.objects.select_for_update().get(name=advance.TICK_CLOCK)
+        Clock.objects.select_for_update().get(name=tick.TICK_CLOCK)
         thread.start()
         wait_until(is_waited_for, what="the other tick is at work")
         tasks.tick()
@@ -99,34 +99,34 @@ def test_ticks_of_one_process_do_not_run_side_by_side() -> None:
 def test_a_long_tick_touches_its_clock_again(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(advance, "TOUCH_SECONDS", 0.0)
+    monkeypatch.setattr(tick, "TOUCH_SECONDS", 0.0)
     deployment = scheduled(world)
 
-    advance.tick()
+    tick.tick()
 
     began_at = Event.objects.get(deployment=deployment, event="deployment.started").at
-    assert Clock.objects.get(name=advance.TICK_CLOCK).last_run_at > began_at
+    assert Clock.objects.get(name=tick.TICK_CLOCK).last_run_at > began_at
 
 
 def test_a_short_tick_touches_its_clock_once(world: World) -> None:
     deployment = scheduled(world)
 
-    advance.tick()
+    tick.tick()
 
     began_at = Event.objects.get(deployment=deployment, event="deployment.started").at
-    assert Clock.objects.get(name=advance.TICK_CLOCK).last_run_at == began_at
+    assert Clock.objects.get(name=tick.TICK_CLOCK).last_run_at == began_at
 
 
 def test_a_tick_at_a_given_time_never_touches_the_clock_with_another(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(advance, "TOUCH_SECONDS", 0.0)
+    monkeypatch.setattr(tick, "TOUCH_SECONDS", 0.0)
     scheduled(world)
     world.now += timedelta(hours=1)
 
-    advance.tick(now=world.now)
+    tick.tick(now=world.now)
 
-    assert Clock.objects.get(name=advance.TICK_CLOCK).last_run_at == world.now
+    assert Clock.objects.get(name=tick.TICK_CLOCK).last_run_at == world.now
 
 
 def scheduled(world: World) -> Deployment:

@@ -14,7 +14,6 @@ from deployments.choices import AcknowledgedWarning, ReportStatus
 from deployments.criteria import HealthCriteria, RollbackThresholds
 from deployments.models import Deployment, Event, Target, Update
 from deployments.protocols.native.instruction import instruction_of
-from deployments.services.advance import tick
 from deployments.services.launch import (
     DeploymentRequest,
     Preview,
@@ -24,6 +23,7 @@ from deployments.services.launch import (
 from deployments.services.offers import poll
 from deployments.services.reports import DeviceReport, apply_report
 from deployments.services.targeting import Selection
+from deployments.services.tick import tick
 from devices.models import Device
 from devices.services.registry import register_device
 from firmware.models import DeviceModel, Firmware

@@ -14,6 +14,9 @@ The statements are written out in SQL, because they move up to 100,000 rows and 
 the log in the same breath.
 """
 
+from datetime import datetime
+
+from deployments.models import Deployment
 from deployments.services.sweeps.erasures import end_erased, end_targets_of
 from deployments.services.sweeps.failure import (
     fail_breached,
@@ -63,4 +66,22 @@ __all__ = [
     "send_back",
     "skip_unseen",
     "stop_unstarted",
+    "sweep_devices",
 ]
+
+
+def sweep_devices(deployment: Deployment, now: datetime, awake_since: datetime) -> None:
+    """Find out what has become of the devices of a deployment, proved or not.
+
+    Args:
+        awake_since: as in `deployments.services.tick.advance_deployment`.
+    """
+    # First: what is gone is neither at fault nor proved.
+    end_erased(deployment, now)
+    fail_breached(deployment, now)
+    fail_fallen_back(deployment, now)
+    prove(deployment, now)
+    fail_timed_out(deployment, now, awake_since)
+    fail_unproved(deployment, now, awake_since)
+    recall_strays(deployment, now)
+    give_up_returns(deployment, now, awake_since)
