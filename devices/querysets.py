@@ -11,6 +11,7 @@ from django.apps import apps
 from django.conf import settings
 from django.db import models
 
+from devices.admission import admitted
 from devices.choices import DeviceHealth, DeviceStatus
 
 if TYPE_CHECKING:
@@ -22,9 +23,7 @@ else:
 class DeviceCertificateQuerySet(models.QuerySet["DeviceCertificate"]):
     def valid(self, now: datetime) -> Self:
         """Those in their time, of devices that are not revoked."""
-        return self.filter(
-            not_before__lte=now, not_after__gt=now, device__revoked_at__isnull=True
-        )
+        return self.filter(admitted("device__"), not_before__lte=now, not_after__gt=now)
 
 
 class DeviceKeyQuerySet(models.QuerySet["DeviceKey"]):
@@ -44,11 +43,11 @@ class DeviceKeyQuerySet(models.QuerySet["DeviceKey"]):
 class DeviceQuerySet(models.QuerySet["Device"]):
     def admitted(self) -> Self:
         """Those that may call: not revoked. Being disabled is about updates alone."""
-        return self.filter(revoked_at__isnull=True)
+        return self.filter(admitted())
 
     def updatable(self) -> Self:
         """Those that may be ordered to install something."""
-        return self.filter(enabled=True, revoked_at__isnull=True)
+        return self.filter(admitted(), enabled=True)
 
     def with_key_expiry(self) -> Self:
         """Read with each when its current key ends, as `key_expires_at`."""

@@ -11,6 +11,7 @@ from uuid import UUID
 
 from django.db.models import Count, Exists, OuterRef, Q, QuerySet, Value
 
+from devices.admission import IS_ADMITTED
 from devices.choices import GroupType
 from devices.models import Device, DeviceGroup, GroupMembership
 from devices.rules import DeviceFacts, Rule
@@ -21,8 +22,7 @@ from hotswap.common.rows import Columns, prepared_cursor
 
 DEVICE = Columns(Device, "d")
 ADMITTED = f"""
-    SELECT {DEVICE.sql} FROM devices_device d
-    WHERE d.id = %s AND d.revoked_at IS NULL AND d.erased_at IS NULL
+    SELECT {DEVICE.sql} FROM devices_device d WHERE d.id = %s AND {IS_ADMITTED}
 """  # noqa: S608
 
 

@@ -65,6 +65,7 @@ from deployments.services.log import INTO_LOG, log
 from deployments.spread import share_of
 from deployments.strategies.blue_green import BLUE_STAGE, GREEN_STAGE
 from deployments.windows import DEVICE_ZONE
+from devices.admission import is_admitted
 from devices.models import Device
 from firmware import signing
 from firmware.choices import ABSENT
@@ -454,7 +455,7 @@ def _offer_target(
         return None
     target, firmware = facts.target, facts.firmware
     deployment, device = target.deployment, target.device
-    if device.revoked_at is not None:
+    if not is_admitted(device):
         return None
     if target.status not in (TargetStatus.PENDING, TargetStatus.ROLLING_BACK):
         return None

@@ -30,6 +30,7 @@ from deployments.rules.codes import SEQUENCE_REPLACED, message_of, reported_code
 from deployments.rules.events import EventName
 from deployments.services import sweeps
 from deployments.services.log import INTO_LOG
+from devices.admission import IS_CALLER
 from health.services.watching import HEAR, heard
 from hotswap.common.rows import Columns, prepared_cursor
 
@@ -51,8 +52,7 @@ READ_ORDER = f"""
     FROM deployments_update u
     JOIN firmware_firmware f ON f.id = u.firmware_id
     JOIN devices_device d ON d.id = u.device_id
-    WHERE u.id = %(update)s AND d.id = %(device)s AND d.device_id = %(name)s
-      AND d.revoked_at IS NULL AND d.erased_at IS NULL
+    WHERE u.id = %(update)s AND {IS_CALLER}
 """  # noqa: S608
 LOCK_ORDER = f"{READ_ORDER} FOR NO KEY UPDATE OF u"
 INTO_REPORTS = """

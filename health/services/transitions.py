@@ -19,6 +19,7 @@ from django.conf import settings
 from django.db import connection, transaction
 from django.utils.module_loading import import_string
 
+from devices.admission import IS_ADMITTED
 from health.choices import HealthEvent
 
 # Pages of 8 KiB: some 100,000 devices.
@@ -27,7 +28,7 @@ SWEEP_SECONDS = 5
 # Any number that nobody else locks: one server announces at a time.
 ANNOUNCE_LOCK = 0x68656172
 
-CHANGES = """
+CHANGES = f"""
     WITH due AS MATERIALIZED (
         SELECT s.device_id, CASE
             WHEN s.announced_offline_at IS NULL AND s.online_until <= %(now)s
@@ -48,7 +49,7 @@ CHANGES = """
                 OR s.verdict = 'unhealthy' AND s.announced_unhealthy_at IS NULL
                 OR s.verdict = 'healthy' AND s.announced_unhealthy_at IS NOT NULL
                 OR s.anomaly <> '' AND s.announced_anomaly_at IS NULL END
-          AND d.enabled AND d.revoked_at IS NULL AND d.erased_at IS NULL
+          AND d.enabled AND {IS_ADMITTED}
         FOR NO KEY UPDATE OF s SKIP LOCKED
     ), changed AS (
         UPDATE health_devicestate s
@@ -80,7 +81,7 @@ CHANGES = """
         RETURNING id, event
     )
     SELECT event, count(*), min(id), max(id) FROM logged GROUP BY event ORDER BY min(id)
-"""
+"""  # noqa: S608
 
 
 @dataclass(frozen=True, slots=True)

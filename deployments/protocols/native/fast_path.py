@@ -32,6 +32,7 @@ from deployments.protocols.native.messages import (
 from deployments.rules.evidence import IS_REPEATED
 from deployments.services.offers import POLL_SECONDS, WANTED, Wanted, answer_poll
 from deployments.services.reports import apply_report
+from devices.admission import IS_CALLER
 from devices.models import Device
 from devices.selectors import admitted_device
 from firmware.api.trust import trusted_keys
@@ -63,8 +64,7 @@ MAX_BODY_BYTES = 16 * 1024
 POLL = f"""
     WITH caller AS (
         SELECT d.id FROM devices_device d
-        WHERE d.id = %(device)s AND d.revoked_at IS NULL AND d.erased_at IS NULL
-          AND d.device_id = %(name)s
+        WHERE {IS_CALLER}
     ), wanted AS ({WANTED}), noted AS (
         UPDATE health_devicestate s
         {poll_changes(f"({POLL_SECONDS})")}
@@ -92,8 +92,7 @@ HEARTBEAT = f"""
     JOIN health_devicestate s ON s.device_id = d.id
     LEFT JOIN deployments_update u ON u.device_id = d.id AND u.closed_at IS NULL
     LEFT JOIN firmware_firmware f ON f.id = u.firmware_id
-    WHERE d.id = %(device)s AND d.revoked_at IS NULL AND d.erased_at IS NULL
-      AND d.device_id = %(name)s
+    WHERE {IS_CALLER}
       AND NOT EXISTS (SELECT FROM deployments_target t
                       WHERE t.device_id = d.id
                         AND t.status IN ('pending', 'rolling_back')

@@ -1,0 +1,29 @@
+"""The advisory locks of PostgreSQL, all of them: which number stands for what.
+
+Those of a transaction end with it; the order in which they and rows are taken is said
+beside each. A lock with a second key is one of many: of a deployment, or of a model.
+"""
+
+from typing import Final
+
+# One launch at a time, so that two at once cannot both take the last place. Taken after
+# the firmware and the groups, before the deployment is written.
+LAUNCH: Final = 0x4853_5741
+# Second key: the deployment. One poll at a time counts the orders of a paced one. Taken
+# before the target.
+PACE: Final = 0x5041_4345
+# Second key: the deployment. Orders within one half share it; whoever takes the turn has
+# it alone. Taken before the target.
+HALF: Final = 0x4841_4C46
+# Shared by whoever signs or seals, alone for whoever changes the rings of keys. Taken
+# before rows of firmware.
+RINGS: Final = 0x4853_4B52
+# One server copies images between places, for as long as its connection lasts.
+COPIES: Final = 0x4853_4350
+# Second key: the model. Shared while devices write the key of their version, alone for
+# whoever orders the versions of the model anew.
+VERSION_ORDER: Final = 0x4853_564B
+# One server announces what became of devices. Not waited for.
+ANNOUNCEMENTS: Final = 0x6865_6172
+# One server makes and drops partitions of the history. Not waited for.
+PARTITIONS: Final = 0x6865_616C
