@@ -65,12 +65,11 @@ from devices.models import Device
 from devices.services.groups import hold_groups
 from firmware.choices import FirmwareStatus
 from firmware.models import Firmware
-from hotswap.common import audit
+from hotswap.common import audit, locks
 from hotswap.common.errors import FieldError, HotSwapError, InvalidInputError
 from hotswap.common.models import User
 
 logger = logging.getLogger(__name__)
-LAUNCH_LOCK = 0x48535741
 WRITE_TRIES = 5
 OFFLINE_DEADLINE = timedelta(hours=24)
 
@@ -371,7 +370,7 @@ def create_deployment(
         check_green_group(request.green_fleet)
         # Serialises launches, so that two at once cannot both take the last place.
         with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [LAUNCH_LOCK])
+            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [locks.LAUNCH])
         active = Deployment.objects.filter(status__in=ACTIVE_DEPLOYMENTS).count()
         if active >= settings.MAX_RUNNING_DEPLOYMENTS:
             raise TooManyDeploymentsError(

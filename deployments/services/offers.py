@@ -80,14 +80,13 @@ from health.evaluation import Sample, exceeded
 from health.models import DeviceState
 from health.services.heartbeats import note_poll
 from health.services.watching import Watch, fresh_sample, watch
+from hotswap.common import locks
 from hotswap.common.rows import Columns, prepared_cursor
 
 MAX_SKIPS = 20
 # So soon a device is looked at again whose tag was wrong: a person may correct it.
 LOOK_AGAIN = timedelta(minutes=1)
 MINUTE = timedelta(minutes=1)
-PACE_LOCK = 0x50414345
-HALF_LOCK = 0x48414C46
 NOT_KEPT_SAID = "its former image is neither on the server nor in its other slot"
 
 
@@ -529,7 +528,7 @@ def _take_turn(paced_id: UUID) -> None:
     with prepared_cursor() as cursor:
         cursor.execute(
             "SELECT pg_advisory_xact_lock(%s, hashtext(%s))",
-            [PACE_LOCK, str(paced_id)],
+            [locks.PACE, str(paced_id)],
         )
 
 
@@ -585,7 +584,7 @@ def take_half(deployment_id: UUID, target_id: int) -> bool:
     with prepared_cursor() as cursor:
         cursor.execute(
             f"SELECT pg_advisory_xact_lock{word}(%s, hashtext(%s))",
-            [HALF_LOCK, str(deployment_id)],
+            [locks.HALF, str(deployment_id)],
         )
     now_stage, now_turn, must_wait = _halves(target_id)
     if must_wait or now_stage != stage or now_turn != turn:

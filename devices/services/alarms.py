@@ -33,7 +33,7 @@ def raise_alarm(*, key: DeviceKey, address: str | None, now: datetime) -> bool:
         return False
     with transaction.atomic():
         # Of several uses at once, one raises it.
-        key = DeviceKey.objects.select_for_update().get(pk=key.pk)
+        key = DeviceKey.objects.select_for_update(no_key=True).get(pk=key.pk)
         if not _is_news(key, now):
             return False
         DeviceKey.objects.filter(pk=key.pk).update(reused_at=now)

@@ -82,7 +82,10 @@ def erase_device(*, actor: User, device_id: str, now: datetime | None = None) ->
             import_string(hook)(device=device, now=now)
         # The whole lock: whoever writes a row that points here waits.
         locked = (
-            Device.objects.select_for_update(of=("self",)).filter(pk=device.pk).first()
+            # Whoever would refer to it, as an order does, waits.
+            Device.objects.select_for_update(of=("self",), no_key=False)
+            .filter(pk=device.pk)
+            .first()
         )
         if locked is None or locked.device_id != device_id:
             raise DeviceNotFoundError(f"there is no device {device_id!r}")

@@ -253,7 +253,7 @@ def _lease(runner: UUID, clock: Callable[[], datetime]) -> DeviceImport | None:
         now = clock()
         with transaction.atomic():
             batch = (
-                DeviceImport.objects.select_for_update(skip_locked=True)
+                DeviceImport.objects.select_for_update(skip_locked=True, no_key=True)
                 .filter(
                     Q(leased_until__isnull=True) | Q(leased_until__lte=now),
                     status__in=OPEN_IMPORTS,
@@ -326,7 +326,7 @@ def _register_lines(
     batch_id: UUID, runner: UUID, reader: Reader, now: datetime
 ) -> bool:
     batch = (
-        DeviceImport.objects.select_for_update(of=("self",))
+        DeviceImport.objects.select_for_update(of=("self",), no_key=True)
         .select_related("requested_by")
         .filter(pk=batch_id, leased_by=runner, status=ImportStatus.RUNNING)
         .first()
@@ -557,7 +557,9 @@ def _kept_changes(batch: DeviceImport, outcome: Outcome) -> str | None:
 
 
 def _finished(import_id: UUID) -> DeviceImport:
-    batch = DeviceImport.objects.select_for_update().filter(pk=import_id).first()
+    batch = (
+        DeviceImport.objects.select_for_update(no_key=True).filter(pk=import_id).first()
+    )
     if batch is None:
         raise ImportNotFoundError("there is no such import")
     if batch.status in OPEN_IMPORTS:
@@ -634,7 +636,7 @@ def tidy_imports(*, now: datetime) -> None:
         keys_erased_at__isnull=True,
     )
     with transaction.atomic():
-        for batch in due.select_for_update(skip_locked=True):
+        for batch in due.select_for_update(skip_locked=True, no_key=True):
             if batch.is_dry_run:
                 batch.lines.update(raw=None)
                 batch.keys_erased_at = now

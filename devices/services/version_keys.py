@@ -15,17 +15,21 @@ Rules:
 from collections.abc import Iterable
 from uuid import UUID
 
+from hotswap.common import locks
 from hotswap.common.rows import prepared_cursor
 
-ORDER_LOCK = 0x4853564B
-SHARE_ORDER = f"pg_advisory_xact_lock_shared({ORDER_LOCK}, hashtext(%(model)s::text))"
+SHARE_ORDER = (
+    f"pg_advisory_xact_lock_shared({locks.VERSION_ORDER}, hashtext(%(model)s::text))"
+)
 # One after the other by id, so that no two wait for each other.
 SHARE_ORDERS = f"""
-    SELECT pg_advisory_xact_lock_shared({ORDER_LOCK}, hashtext(id::text))
+    SELECT pg_advisory_xact_lock_shared({locks.VERSION_ORDER}, hashtext(id::text))
     FROM (SELECT id FROM firmware_devicemodel WHERE name = ANY(%(names)s)
           ORDER BY id) AS models
 """  # noqa: S608
-HOLD_ORDER = f"SELECT pg_advisory_xact_lock({ORDER_LOCK}, hashtext(%(model)s::text))"
+HOLD_ORDER = (
+    f"SELECT pg_advisory_xact_lock({locks.VERSION_ORDER}, hashtext(%(model)s::text))"
+)
 # In the order of their ids, and only those that it changes. The trigger does the rest.
 REFRESH = """
     UPDATE devices_device SET version_key = '' WHERE id IN (

@@ -25,7 +25,7 @@ from firmware.frames import DamagedImageError
 from firmware.models import Firmware, ImageCopy
 from firmware.services.keys import file_key
 from firmware.storage import StagedImage
-from hotswap.common import audit
+from hotswap.common import audit, locks
 
 logger = logging.getLogger(__name__)
 # A worker that has not ended within this time is taken for dead.
@@ -34,8 +34,6 @@ FIRST_WAIT = timedelta(seconds=10)
 LONGEST_WAIT = timedelta(hours=1)
 # Of one run: more images than these wait for the next.
 COPIES_A_RUN = 20
-# Any number that nothing else in this database uses for an advisory lock.
-COPIES_LOCK = 0x4853_4350
 # No name of a bucket holds a colon.
 FOLDER_PREFIX = f"{places.FOLDER}:"
 
@@ -202,14 +200,14 @@ def _alone() -> Iterator[bool]:
     with connection.cursor() as cursor:
         # Of the session, not of a transaction: copying takes minutes, and the lock
         # goes with the connection of a worker that dies.
-        cursor.execute("SELECT pg_try_advisory_lock(%s)", [COPIES_LOCK])
+        cursor.execute("SELECT pg_try_advisory_lock(%s)", [locks.COPIES])
         (is_alone,) = cursor.fetchone()
     try:
         yield is_alone
     finally:
         if is_alone:
             with connection.cursor() as cursor:
-                cursor.execute("SELECT pg_advisory_unlock(%s)", [COPIES_LOCK])
+                cursor.execute("SELECT pg_advisory_unlock(%s)", [locks.COPIES])
 
 
 def _complete_due(now: datetime, order: list[str], limit: int) -> int:
@@ -235,7 +233,7 @@ def _complete_due(now: datetime, order: list[str], limit: int) -> int:
 def _claim(now: datetime, order: Sequence[str]) -> ImageCopy | None:
     with transaction.atomic():
         copy = (
-            ImageCopy.objects.select_for_update(skip_locked=True)
+            ImageCopy.objects.select_for_update(skip_locked=True, no_key=True)
             .filter(stored_at__isnull=True, due_at__lte=now, place__in=order)
             .order_by("due_at")
             .first()

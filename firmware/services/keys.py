@@ -44,7 +44,7 @@ from firmware.models import (
     StorageKey,
     WrappedKey,
 )
-from hotswap.common import audit
+from hotswap.common import audit, locks
 from hotswap.common.keyring import seal, unseal
 from hotswap.common.models import User
 from hotswap.common.services import ensure_keys as ensure_key_files
@@ -53,8 +53,6 @@ logger = logging.getLogger(__name__)
 
 SIGNING = "signing-key"
 STORAGE = "storage-key"
-# Any number that nothing else in this database uses for an advisory lock.
-RING_LOCK = 0x4853_4B52
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +67,13 @@ class Signer:
 def hold_rings() -> None:
     """Keep both rings as they are until the transaction ends."""
     with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_xact_lock_shared(%s)", [RING_LOCK])
+        cursor.execute("SELECT pg_advisory_xact_lock_shared(%s)", [locks.RINGS])
 
 
 def lock_rings() -> None:
     """Wait for all that hold the rings, and let nobody hold them until the commit."""
     with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [RING_LOCK])
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [locks.RINGS])
 
 
 def ensure_firmware_keys() -> None:

@@ -717,7 +717,7 @@ def delete_firmware(
         lock_rings()
         # With its key: whoever is about to refer to it waits, or goes without it.
         firmware = (
-            Firmware.objects.select_for_update(of=("self",))
+            Firmware.objects.select_for_update(of=("self",), no_key=False)
             .select_related("model")
             .filter(pk=firmware_id)
             .first()

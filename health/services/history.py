@@ -24,6 +24,7 @@ from devices.models import Device
 from health.exceptions import InvalidRangeError
 from health.models import DeviceState
 from health.services.watching import online_for
+from hotswap.common import locks
 from hotswap.common.errors import FieldError
 
 logger = logging.getLogger(__name__)
@@ -34,8 +35,6 @@ DEFAULT_SPAN = timedelta(hours=24)
 MAX_SPAN = timedelta(days=366)
 DAYS_AHEAD = 7
 PREFIX = "health_reading_"
-# Two workers must not create one partition; any number that nobody else locks.
-PARTITION_LOCK = 0x6865616C
 # Heartbeats wait behind whoever waits for a table: better to try again later.
 PATIENCE = "SET LOCAL lock_timeout = '2s'"
 
@@ -266,7 +265,7 @@ def _tried(work: Any, day: date) -> bool:
     try:
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute(PATIENCE)
-            cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [PARTITION_LOCK])
+            cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [locks.PARTITIONS])
             if not cursor.fetchone()[0] or (work is _create) == (
                 day in partition_days()
             ):

@@ -21,12 +21,11 @@ from django.utils.module_loading import import_string
 
 from devices.admission import IS_ADMITTED
 from health.choices import HealthEvent
+from hotswap.common import locks
 
 # Pages of 8 KiB: some 100,000 devices.
 PAGES_A_SWEEP = 16_384
 SWEEP_SECONDS = 5
-# Any number that nobody else locks: one server announces at a time.
-ANNOUNCE_LOCK = 0x68656172
 
 CHANGES = f"""
     WITH due AS MATERIALIZED (
@@ -107,7 +106,7 @@ def announce_changes(*, now: datetime, restarted_at: datetime) -> list[Changes]:
     Source: FR-FW-005.
     """
     with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [ANNOUNCE_LOCK])
+        cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [locks.ANNOUNCEMENTS])
         if cursor.fetchone() != (True,):
             return []
         first, last = _part(cursor, now)

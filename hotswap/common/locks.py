@@ -1,7 +1,7 @@
 """The advisory locks of PostgreSQL, all of them: which number stands for what.
 
-Those of a transaction end with it; the order in which they and rows are taken is said
-beside each. A lock with a second key is one of many: of a deployment, or of a model.
+Those of a transaction end with it. Where one is taken together with rows, the order is
+said beside it. A lock with a second key is one of many: of a deployment, or of a model.
 """
 
 from typing import Final
@@ -12,11 +12,10 @@ LAUNCH: Final = 0x4853_5741
 # Second key: the deployment. One poll at a time counts the orders of a paced one. Taken
 # before the target.
 PACE: Final = 0x5041_4345
-# Second key: the deployment. Orders within one half share it; whoever takes the turn has
-# it alone. Taken before the target.
+# Second key: the deployment. Orders within one half share it; whoever takes the turn
+# has it alone. Taken before the target.
 HALF: Final = 0x4841_4C46
-# Shared by whoever signs or seals, alone for whoever changes the rings of keys. Taken
-# before rows of firmware.
+# Shared by whoever signs or seals, alone for whoever changes the rings of keys.
 RINGS: Final = 0x4853_4B52
 # One server copies images between places, for as long as its connection lasts.
 COPIES: Final = 0x4853_4350

@@ -248,7 +248,11 @@ def set_password(*, username: str, password: str, actor: User | None) -> User:
         WeakPasswordError: the password is too weak.
     """
     with transaction.atomic():
-        user = User.objects.select_for_update().filter(username=username).first()
+        user = (
+            User.objects.select_for_update(no_key=True)
+            .filter(username=username)
+            .first()
+        )
         if user is None:
             raise NotFoundError(f"there is no person {username!r}")
         if actor is not None and actor.pk == user.pk:

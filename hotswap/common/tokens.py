@@ -187,7 +187,7 @@ def rotate_refresh_token(*, refresh: str, now: datetime) -> TokenPair | None:
         # One at a time within a family: else the revocation of a family could miss
         # the token that another exchange is about to add to it.
         family = RefreshToken.objects.filter(family=known.family).order_by("pk")
-        family.select_for_update().first()
+        family.select_for_update(no_key=True).first()
         won = RefreshToken.objects.filter(
             digest=digest,
             used_at__isnull=True,

@@ -18,6 +18,7 @@ from firmware.exceptions import ImageChangedError, StoreUnavailableError
 from firmware.models import Firmware, ImageCopy
 from firmware.reachability import reachability
 from firmware.services import copies, registry
+from hotswap.common import locks
 from hotswap.common.models import AuditEvent
 from tests.api import problem_of
 from tests.callers import PersonCaller
@@ -446,7 +447,7 @@ def test_one_worker_copies_at_a_time(pair: Pair) -> None:
     other = connection.copy()
     try:
         with other.cursor() as cursor:
-            cursor.execute("SELECT pg_advisory_lock(%s)", [copies.COPIES_LOCK])
+            cursor.execute("SELECT pg_advisory_lock(%s)", [locks.COPIES])
         while_busy = copies.complete_copies()
     finally:
         other.close()
