@@ -28,6 +28,10 @@ from hotswap.common.models import RefreshToken, User
 
 ALGORITHM = "ES256"
 ISSUER = "hotswap"
+# PyJWT does not catch all that Python raises for a time that is not a number.
+UNREADABLE = (jwt.InvalidTokenError, ValueError, TypeError, OverflowError)
+# The beginning of the year 9999.
+MAX_EPOCH_SECONDS = 253_370_764_800
 
 
 class RingBackend:
@@ -61,9 +65,18 @@ class RingBackend:
                 issuer=ISSUER,
                 options={"verify_signature": verify, "require": ["exp", "iat", "sub"]},
             )
-        except jwt.InvalidTokenError as error:
+        except UNREADABLE as error:
             raise TokenBackendError("token is invalid or expired") from error
+        if not all(_is_moment(claims[name]) for name in ("exp", "iat")):
+            # A text of digits passes for a number there, and for none further on.
+            raise TokenBackendError("token has times that are none")
         return claims
+
+
+def _is_moment(value: Any) -> bool:
+    """Tell whether a claim is a time that a calendar has."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and 0 <= value < MAX_EPOCH_SECONDS
 
 
 class RingToken(Token):
