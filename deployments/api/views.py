@@ -151,6 +151,7 @@ class DeploymentView(ApiView):
     """One deployment."""
 
     roles = {"GET": Role.VIEWER, "PUT": Role.OPERATOR}
+    rates = {"POST": "PREVIEWS_PER_MINUTE"}
 
     @extend_schema(responses=DeploymentDetailOutput)
     def get(self, request: Request, deployment_id: Any) -> Response:

@@ -310,6 +310,7 @@ def _options(request: Request) -> ImportOptions:
 
 class ImportDevicesView(ApiView):
     roles = {"POST": Role.ADMIN}
+    rates = {"POST": "IMPORTS_PER_MINUTE"}
     query_parameters = frozenset({"mode", "dryRun", "acknowledge"})
 
     @extend_schema(

@@ -208,6 +208,7 @@ class DevicesView(ListView):
 
 class ExportDevicesView(ApiView, GenericAPIView):
     roles = {"GET": Role.VIEWER}
+    rates = {"GET": "EXPORTS_PER_MINUTE"}
     queryset = Device.objects.all()
     filterset_class = DeviceFilter
     pagination_class = None
@@ -295,6 +296,7 @@ class DeviceView(AudienceView):
 
 class ExportDeviceView(ApiView):
     roles = {"GET": Role.ADMIN}
+    rates = {"GET": "EXPORTS_PER_MINUTE"}
 
     @extend_schema(responses=OpenApiTypes.OBJECT)
     def get(self, request: Request, device_id: str) -> StreamingHttpResponse:
@@ -528,6 +530,7 @@ class GroupsView(ListView):
 
 class GroupPreviewView(ApiView):
     roles = {"POST": Role.OPERATOR}
+    rates = {"POST": "PREVIEWS_PER_MINUTE"}
 
     @extend_schema(request=RulePreviewInput, responses=RulePreviewOutput)
     def post(self, request: Request) -> Response:

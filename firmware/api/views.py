@@ -154,6 +154,7 @@ class FirmwareListView(ListView):
     """All firmware, newest first; upload on POST."""
 
     roles = {"GET": Role.VIEWER, "POST": Role.ADMIN}
+    rates = {"POST": "UPLOADS_PER_MINUTE"}
     queryset = Firmware.objects.select_related(
         "model", "key", "uploaded_by", "approved_by"
     ).prefetch_related("later_signatures__key")

@@ -17,6 +17,7 @@ from hotswap.common.api.filters import (
 )
 from hotswap.common.api.parsers import SMALL_BODY_BYTES
 from hotswap.common.api.permissions import RolePermission
+from hotswap.common.api.throttling import check_person_rate
 from hotswap.common.errors import LengthRequiredError
 from hotswap.common.models import User
 from hotswap.common.roles import Role
@@ -42,13 +43,19 @@ def acting_person(request: Request) -> User:
 
 
 class ApiView(APIView):
-    """A view that names its roles and its query parameters."""
+    """A view that names its roles and its query parameters.
+
+    Attributes:
+        rates: for each method that costs much, the setting that says how often a
+            person may use it in a minute, beside the limit of all requests.
+    """
 
     permission_classes = [RolePermission]
     content_negotiation_class = OneForm
     http_method_names = ["get", "head", "post", "put", "patch", "delete"]
     roles: ClassVar[Roles] = {}
     query_parameters: ClassVar[frozenset[str]] = frozenset()
+    rates: ClassVar[dict[str, str]] = {}
 
     @property
     def max_body_bytes(self) -> int:
@@ -61,6 +68,11 @@ class ApiView(APIView):
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
+        if isinstance(request.user, User):
+            person = request.user.pseudonym
+            check_person_rate(person, "PERSON_REQUESTS_PER_MINUTE")
+            if rate := self.rates.get(str(request.method)):
+                check_person_rate(person, rate)
         if "Transfer-Encoding" in request.headers and (
             "Content-Length" not in request.headers
         ):

@@ -1,7 +1,7 @@
 """Limits counted in Redis.
 
-While Redis is away, devices are let through; logins of people are counted in each
-process, as a password costs 0.4 s of a core before it is known to be wrong.
+While Redis is away, devices are let through; people and their logins are counted in
+each process, as a password costs 0.4 s of a core before it is known to be wrong.
 
 A fixed window of ten seconds allows any burst that the design promises. Each process
 counts by itself and tells Redis of ten requests at once, so that a device that keeps to
@@ -28,6 +28,7 @@ Result = TypeVar("Result")
 WINDOW_SECONDS = 10
 LOT = 10
 LOGIN_WINDOW_SECONDS = 60
+PERSON_WINDOW_SECONDS = 60
 # Of the addresses that one owner has (RFC 6177).
 IPV6_PREFIX = 64
 # In each process: hashes at a time, and logins under way with those that wait for them.
@@ -86,6 +87,7 @@ class _Untold:
 
 
 _untold = _Untold()
+_untold_of_people = _Untold()
 
 
 def mark_counted(request: HttpRequest) -> None:
@@ -119,6 +121,29 @@ def check_device_rate(scope: str, device_id: object) -> None:
         and _count(key, WINDOW_SECONDS, by=lot) > 2 * limit
     ):
         _untold.note_over(key)
+        raise Throttled(wait=remaining)
+
+
+def check_person_rate(person: object, rate: str) -> None:
+    """Count a request of a person.
+
+    Args:
+        rate: name of the setting that says how many a minute there may be.
+
+    Raises:
+        Throttled: more than that in the current minute.
+    """
+    number, remaining = _window(PERSON_WINDOW_SECONDS)
+    limit = getattr(settings, rate)
+    lot = min(LOT, max(1, limit // LOT))
+    key = f"rate:{rate}:{person}"
+    if _untold_of_people.is_over(f"{key}:{number}"):
+        raise Throttled(wait=remaining)
+    if (
+        _untold_of_people.add(f"{key}:{number}", number, lot)
+        and _take(key, number, by=lot) > limit
+    ):
+        _untold_of_people.note_over(f"{key}:{number}")
         raise Throttled(wait=remaining)
 
 
