@@ -11,9 +11,10 @@ from deployments.models import Delivery, Gateway, Listener, MailRecipient, Webho
 from deployments.rules.events import NEEDS_A_PERSON, NOTIFIED, NOTIFIED_CHOICES
 from deployments.services import listeners
 from hotswap.common.api.base import ApiView, ListView, acting_person
-from hotswap.common.api.etags import expected_etags
-from hotswap.common.api.idempotency import idempotent
+from hotswap.common.api.etags import etag_of, expected_etags
+from hotswap.common.api.idempotency import idempotent, idempotent_without
 from hotswap.common.api.serializers import (
+    SHOWN_ONCE,
     BoundedListField,
     CamelSerializer,
     EmptyInput,
@@ -89,7 +90,7 @@ class WebhookOutput(ListenerOutput):
 
 
 class CreatedWebhookOutput(WebhookOutput):
-    secret = serializers.CharField(help_text="shown this once")
+    secret = serializers.CharField(allow_null=True, help_text=SHOWN_ONCE)
 
 
 class MailRecipientInput(CamelSerializer):
@@ -235,7 +236,7 @@ class WebhooksView(ListenersView):
     output_class = WebhookOutput
 
     @extend_schema(request=WebhookInput, responses={201: CreatedWebhookOutput})
-    @idempotent
+    @idempotent_without("secret")
     def post(self, request: Request) -> Response:
         """Add an endpoint; the answer alone holds its secret."""
         given = self.validated(WebhookInput, request.data)
@@ -267,7 +268,7 @@ class RotateSecretView(ApiView):
     roles = {"POST": Role.ADMIN}
 
     @extend_schema(request=EmptyInput, responses=CreatedWebhookOutput)
-    @idempotent
+    @idempotent_without("secret")
     def post(self, request: Request, listener_id: Any) -> Response:
         """Make a new secret; the former signs too for a day."""
         self.validated(EmptyInput, request.data)

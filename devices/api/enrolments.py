@@ -22,8 +22,9 @@ from devices.models import EnrolmentRequest, EnrolmentToken
 from devices.services import enrolment
 from devices.services.enrolment import Applicant, Enrolled
 from hotswap.common.api.base import ApiView, ListView, acting_person
-from hotswap.common.api.idempotency import idempotent
+from hotswap.common.api.idempotency import idempotent, idempotent_without
 from hotswap.common.api.serializers import (
+    SHOWN_ONCE,
     CamelSerializer,
     EmptyInput,
     StrictBooleanField,
@@ -90,7 +91,9 @@ class EnrolmentTokenOutput(CamelSerializer):
 
 
 class NewEnrolmentTokenOutput(EnrolmentTokenOutput):
-    enrolment_token = serializers.CharField(read_only=True)
+    enrolment_token = serializers.CharField(
+        read_only=True, allow_null=True, help_text=SHOWN_ONCE
+    )
 
 
 class EnrolmentInput(CamelSerializer):
@@ -153,7 +156,7 @@ class EnrolmentTokensView(ListView):
     @extend_schema(
         request=EnrolmentTokenInput, responses={201: NewEnrolmentTokenOutput}
     )
-    @idempotent
+    @idempotent_without("enrolmentToken")
     def post(self, request: Request) -> Response:
         """Make a token; its value is in the answer and nowhere else."""
         given = self.validated(EnrolmentTokenInput, request.data)

@@ -20,6 +20,7 @@ from devices.timezones import ZONE_TAG, unknown_zone, zone_named
 from firmware.api.serializers import VersionField
 from firmware.versions import MAX_LENGTH
 from hotswap.common.api.serializers import (
+    SHOWN_ONCE,
     BoundedListField,
     CamelSerializer,
     StrictBooleanField,
@@ -287,7 +288,9 @@ class FirmwareRunOutput(CamelSerializer):
 
 
 class RegisteredDeviceOutput(DeviceDetailOutput):
-    api_key = serializers.CharField(read_only=True)
+    api_key = serializers.CharField(
+        read_only=True, allow_null=True, help_text=SHOWN_ONCE
+    )
 
 
 class RotationInput(CamelSerializer):
@@ -300,7 +303,7 @@ class RotationInput(CamelSerializer):
 
 
 class ApiKeyOutput(CamelSerializer):
-    api_key = serializers.CharField()
+    api_key = serializers.CharField(allow_null=True, help_text=SHOWN_ONCE)
     expires_at = serializers.DateTimeField()
 
 

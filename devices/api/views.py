@@ -59,7 +59,7 @@ from devices.services.audiences import AudienceChange
 from hotswap.common.api.base import ApiView, ListView, acting_person
 from hotswap.common.api.etags import expected_etags
 from hotswap.common.api.filters import RepeatableFilter
-from hotswap.common.api.idempotency import idempotent
+from hotswap.common.api.idempotency import idempotent, idempotent_without
 from hotswap.common.api.proxy import client_address
 from hotswap.common.api.serializers import EmptyInput
 from hotswap.common.api.throttling import guard_login
@@ -188,7 +188,7 @@ class DevicesView(ListView):
         return DeviceOutput(rows, many=True).data
 
     @extend_schema(request=DeviceInput, responses={201: RegisteredDeviceOutput})
-    @idempotent
+    @idempotent_without("apiKey")
     def post(self, request: Request) -> Response:
         """Register a device; its API key is in the answer and nowhere else."""
         given = self.validated(DeviceInput, request.data)
@@ -430,7 +430,7 @@ class ApiKeyView(ApiView):
     roles = {"POST": (Role.OPERATOR, Role.DEVICE)}
 
     @extend_schema(request=RotationInput, responses={201: ApiKeyOutput})
-    @idempotent
+    @idempotent_without("apiKey")
     def post(self, request: Request, device_id: str) -> Response:
         """Make a new API key; the older ones overlap with it for 24 hours.
 

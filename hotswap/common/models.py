@@ -105,7 +105,7 @@ class AuditEvent(models.Model):
 class RememberedAnswer(models.Model):
     """The answer given to an `Idempotency-Key`, replayed for 24 hours.
 
-    The body is sealed, because the answer to a registration holds the device's key.
+    The body is sealed, and without the secrets that the answer showed once.
     """
 
     principal = models.CharField(max_length=80)

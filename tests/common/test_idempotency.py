@@ -4,12 +4,16 @@ import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from ipaddress import ip_network
 from typing import Any
 
 import pytest
+import yaml
+from django.conf import settings
 from django.db import connection
 from django.utils import timezone
 
+from deployments.services.listeners import create_webhook
 from devices.models import Device, DeviceKey
 from firmware.models import DeviceModel, Firmware
 from firmware.storage import image_store
@@ -37,7 +41,7 @@ def test_a_replay_gives_the_same_answer_and_acts_once(operator: PersonCaller) ->
     again = operator.post("/devices", DEVICE, headers=KEY)
 
     assert first.status_code == again.status_code == 201
-    assert first.content == again.content
+    assert again.json() == first.json() | {"apiKey": None}
     for name in ("ETag", "Location", "Cache-Control", "Content-Type"):
         assert first[name] == again[name]
     assert DeviceKey.objects.count() == 1
@@ -54,16 +58,64 @@ def test_the_order_of_keys_in_the_body_does_not_matter_but_their_values_do(
     problem_of(other, 422, "idempotency_key_reused")
 
 
-def test_the_answer_with_the_api_key_is_stored_sealed(operator: PersonCaller) -> None:
-    api_key = operator.post("/devices", DEVICE, headers=KEY).json()["apiKey"]
+def test_the_answer_is_stored_sealed_and_without_the_api_key(
+    operator: PersonCaller,
+) -> None:
+    answer = operator.post("/devices", DEVICE, headers=KEY).json()
 
     row = RememberedAnswer.objects.get()
 
     assert row.body is not None
-    assert api_key.encode() not in bytes(row.body)
-    assert api_key not in json.dumps([row.headers, row.request_digest, row.route])
+    assert b"sensor-v1" not in bytes(row.body)
+    kept = [row.headers, row.request_digest, row.route]
     opened = json.loads(unseal(bytes(row.body), purpose="remembered-answer"))
-    assert opened["apiKey"] == api_key
+    assert answer["apiKey"] not in json.dumps([*kept, opened])
+    assert opened == answer | {"apiKey": None}
+
+
+SECRETS = [
+    ("/devices", DEVICE, "apiKey"),
+    ("/devices/table-device/api-key", {}, "apiKey"),
+    ("/enrolment-tokens", {"name": "line"}, "enrolmentToken"),
+    ("/webhooks", {"url": "https://127.0.0.1/hook"}, "secret"),
+    ("/webhooks/<webhook>/rotate-secret", {}, "secret"),
+]
+
+
+@pytest.mark.parametrize(("path", "body", "secret"), SECRETS)
+def test_a_replay_does_not_show_a_secret_again(
+    admin: PersonCaller,
+    device: Device,
+    settings: Any,
+    path: str,
+    body: dict[str, Any],
+    secret: str,
+) -> None:
+    settings.WEBHOOK_ALLOWED_NETWORKS = [ip_network("127.0.0.0/8")]
+    webhook, _ = create_webhook(actor=admin.person, url="https://127.0.0.1/other")
+    path = path.replace("<webhook>", str(webhook.pk))
+
+    first = admin.post(path, body, headers=KEY)
+    again = admin.post(path, body, headers=KEY)
+
+    assert first.status_code == again.status_code < 300
+    assert first.json()[secret]
+    assert again.json() == first.json() | {secret: None}
+
+
+def test_every_secret_of_an_answer_is_among_those_that_no_replay_shows() -> None:
+    document = yaml.safe_load((settings.BASE_DIR / "docs/openapi.yaml").read_text())
+    schemas = document["components"]["schemas"]
+    shown = {
+        (name, field)
+        for name, schema in schemas.items()
+        for field, described in schema.get("properties", {}).items()
+        if "shown once" in described.get("description", "")
+    }
+
+    assert {field for _, field in shown} == {secret for *_, secret in SECRETS}
+    for name, field in shown:
+        assert "null" in schemas[name]["properties"][field]["type"]
 
 
 def test_a_failure_is_not_remembered(operator: PersonCaller) -> None:
@@ -92,7 +144,7 @@ def test_a_key_belongs_to_one_address(operator: PersonCaller) -> None:
     assert response.json()["enabled"] is False
 
 
-def test_a_rotation_is_replayed_with_the_same_key(
+def test_a_rotation_is_replayed_without_its_key(
     device: Device, device_caller: Caller
 ) -> None:
     path = f"/devices/{device.device_id}/api-key"
@@ -101,7 +153,7 @@ def test_a_rotation_is_replayed_with_the_same_key(
 
     answers = [device_caller.post(path, proof, headers=KEY) for _ in range(2)]
 
-    assert answers[0].content == answers[1].content
+    assert answers[1].json() == answers[0].json() | {"apiKey": None}
     assert DeviceKey.objects.filter(device=device).count() == 2
 
 
@@ -156,7 +208,9 @@ def test_of_two_at_once_one_acts_and_both_get_its_answer() -> None:
         answers = list(pool.map(register, range(4)))
 
     assert {answer.status_code for answer in answers} == {201}
-    assert len({answer.content for answer in answers}) == 1
+    bodies = [answer.json() for answer in answers]
+    assert len({body.pop("apiKey") for body in bodies} - {None}) == 1
+    assert all(body == bodies[0] for body in bodies)
     assert Device.objects.count() == 1
     assert DeviceKey.objects.count() == 1
 

@@ -1,4 +1,10 @@
-"""`Idempotency-Key`: the same request again gets the same answer, and acts once."""
+"""`Idempotency-Key`: the same request again gets the same answer, and acts once.
+
+A secret that an answer shows once (the key of a device, the secret of a webhook) is not
+remembered: the repeated answer has null in its place. Else whoever gets hold of a
+person's token could read for a day what only the first answer should show. A client
+that has lost the answer makes a new secret, which is audited.
+"""
 
 import hashlib
 from collections.abc import Callable
@@ -40,6 +46,19 @@ def idempotent(method: Method) -> Method:
     Raises:
         ImpossibleError: the key was used with another body (422).
     """
+    return _idempotent(method, frozenset())
+
+
+def idempotent_without(*secrets: str) -> Callable[[Method], Method]:
+    """Make a POST method honour `Idempotency-Key`, all but its secrets.
+
+    Args:
+        secrets: names of fields of the answer that are null when it is repeated.
+    """
+    return lambda method: _idempotent(method, frozenset(secrets))
+
+
+def _idempotent(method: Method, secrets: frozenset[str]) -> Method:
 
     @wraps(method)
     def wrapper(view: Any, request: Request, *args: Any, **kwargs: Any) -> Response:
@@ -76,7 +95,7 @@ def idempotent(method: Method) -> Method:
                 refusal = error
                 remembered.delete()
             else:
-                _remember(remembered, response)
+                _remember(remembered, response, secrets)
         if refusal is not None:
             raise refusal
         return response
@@ -85,12 +104,17 @@ def idempotent(method: Method) -> Method:
     return wrapper
 
 
-def _remember(remembered: RememberedAnswer, response: Response) -> None:
+def _remember(
+    remembered: RememberedAnswer, response: Response, secrets: frozenset[str]
+) -> None:
+    data = response.data
+    if secrets:
+        data = {**data, **dict.fromkeys(secrets)}
     remembered.status = response.status_code
     remembered.headers = {
         name: response[name] for name in KEPT_HEADERS if name in response
     }
-    remembered.body = sealed(JSONRenderer().render(response.data))
+    remembered.body = sealed(JSONRenderer().render(data))
     remembered.save()
 
 

@@ -10,6 +10,7 @@ from rest_framework import serializers
 from hotswap.common.durations import format_duration, parse_duration
 from hotswap.common.wire import camelize
 
+SHOWN_ONCE = "shown once; null where an Idempotency-Key repeats the answer"
 # Of a wrong value in the message about it.
 SHOWN_CHARACTERS = 64
 # A body of 2 MiB can hold a hundred thousand mistakes; nobody reads so many.
