@@ -299,6 +299,25 @@ def tell_of_duplicate(
     _put(event, data, listeners, now=now, due=now)
 
 
+def tell_of_new_key(device_name: str, *, actor: User | None, now: datetime) -> None:
+    """Write down that there is a new key of a device.
+
+    Args:
+        actor: who asked for it; None for the device itself.
+    """
+    event = EventName.KEY_ROTATED
+    listeners = _listeners(event)
+    if not listeners:
+        return
+    by = "itself" if actor is None else actor.username
+    data = {
+        "message": f"{device_name} was given a new API key by {by}",
+        "devices": [{"id": device_name}],
+        "total": 1,
+    }
+    _put(event, data, listeners, now=now, due=now)
+
+
 def tell_test(listener: Listener, *, now: datetime) -> Delivery:
     """Write down a notification that tells one listener nothing but that it works."""
     data = {"message": f"A test of this {listener.kind}: nothing happened."}

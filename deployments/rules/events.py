@@ -148,6 +148,8 @@ class EventName(StrEnum):
         BOTH | PERSON,
     )
 
+    KEY_ROTATED = "device.key_rotated", "A device was given a new key", INFO, NOTIFY
+
     # Of a device by itself; `health.choices.HealthEvent`.
     OFFLINE = "device.offline", "Device offline", WARNING, BOTH
     ONLINE = "device.online", "Device online again", INFO, BOTH

@@ -16,7 +16,11 @@ from deployments.choices import (
 from deployments.exceptions import WrongStatusError
 from deployments.models import Deployment, Event, Target, Update
 from deployments.notifications import telling
-from deployments.notifications.telling import tell_devices, tell_of_duplicate
+from deployments.notifications.telling import (
+    tell_devices,
+    tell_of_duplicate,
+    tell_of_new_key,
+)
 from deployments.rules.events import EventName
 from deployments.rules.evidence import is_repeated
 from deployments.services.offers import what_is_wanted
@@ -203,6 +207,11 @@ def note_duplicate_identity(*, device: Device, now: datetime) -> None:
     )
     deployment = None if latest is None else latest.deployment
     tell_of_duplicate(device.device_id, deployment, now=now)
+
+
+def note_new_key(*, device: Device, actor: User | None, now: datetime) -> None:
+    """Tell that a device was given a new key, by a person or itself (None)."""
+    tell_of_new_key(device.device_id, actor=actor, now=now)
 
 
 def _log_of_device(

@@ -24,6 +24,7 @@ from django.db import transaction
 from django.db.models import F, Value
 from django.db.models.functions import Least
 from django.utils import timezone
+from django.utils.module_loading import import_string
 
 from devices.exceptions import DeviceNotFoundError, DeviceRevokedError
 from devices.models import Device, DeviceCertificate, DeviceKey
@@ -144,6 +145,7 @@ def rotate_key(*, device_id: str, actor: User | None) -> IssuedKey:
                 object_kind="device",
                 object_id=device.pk,
             )
+        import_string(settings.KEY_ROTATED_HOOK)(device=device, actor=actor, now=now)
     return IssuedKey(key, now + settings.DEVICE_KEY_LIFETIME)
 
 

@@ -430,6 +430,7 @@ VERSION_ORDER_CHANGED_HOOK = "devices.services.version_keys.refresh_version_keys
 UNPROVED_IMAGE_HOOK = "deployments.services.hooks.is_unproved"
 RUNNING_FIRMWARE_CHANGED_HOOK = "deployments.services.hooks.note_running_firmware"
 HEARTBEAT_REFUSED_HOOK = "deployments.services.hooks.note_refused_heartbeats"
+KEY_ROTATED_HOOK = "deployments.services.hooks.note_new_key"
 DUPLICATE_IDENTITY_HOOK = "deployments.services.hooks.note_duplicate_identity"
 DEVICES_CHANGED_HOOK = "deployments.services.fleet_news.note_devices_changed"
 GROUP_AUDIENCES_HOOK = "deployments.services.audiences.changed_by_group"

@@ -11,13 +11,14 @@ from django.conf import settings
 from deployments.choices import DeploymentStatus, Strategy
 from deployments.models import Notification
 from deployments.notifications.words import subject_of, text_of
-from deployments.rules.events import NOTIFIED
+from deployments.rules.events import NOTIFIED, EventName
 from deployments.services.listeners import create_mail_recipient
 from deployments.services.operate import (
     pause_deployment,
     resume_deployment,
     rollback_deployment,
 )
+from devices.services.credentials import rotate_key
 from firmware.choices import FirmwareStatus
 from health.choices import HealthEvent
 from tests.deployments.world import World
@@ -50,12 +51,31 @@ def test_an_example_has_known_words_and_can_be_mailed(event: str) -> None:
 
     if event.startswith("firmware."):
         assert payload["data"]["firmware"]["status"] in FirmwareStatus.values
-    elif event not in HealthEvent.values:
+    elif event not in {*HealthEvent.values, EventName.KEY_ROTATED}:
         deployment = payload["data"]["deployment"]
         assert deployment["status"] in DeploymentStatus.values
         assert deployment["strategy"] in Strategy.values
     assert event in subject_of(payload)
     assert payload["data"]["message"] in text_of(payload)
+
+
+def test_a_new_key_is_told_as_documented(world: World) -> None:
+    create_mail_recipient(actor=world.admin, address="ops@example.com")
+    (device,) = world.fleet(1, world.image("1.0.0"), prefix="sensor")
+
+    for actor in (None, world.admin):
+        rotate_key(device_id=device.name, actor=actor)
+
+    documented = EXAMPLES["device.key_rotated"]
+    told = [
+        each.payload
+        for each in Notification.objects.filter(type=documented["type"]).order_by("at")
+    ]
+    assert [each["data"]["message"] for each in told] == [
+        f"{device.name} was given a new API key by {by}"
+        for by in ("itself", world.admin.username)
+    ]
+    assert [shape(each) for each in told] == [shape(documented)] * 2
 
 
 def test_what_is_sent_has_the_keys_of_its_example(world: World) -> None:
