@@ -11,7 +11,7 @@ from deployments.models import Delivery, Gateway, Listener, MailRecipient, Webho
 from deployments.rules.events import NEEDS_A_PERSON, NOTIFIED, NOTIFIED_CHOICES
 from deployments.services import listeners
 from hotswap.common.api.base import ApiView, ListView, acting_person
-from hotswap.common.api.etags import etag_of, expected_etags
+from hotswap.common.api.etags import expected_etags
 from hotswap.common.api.idempotency import idempotent, idempotent_without
 from hotswap.common.api.serializers import (
     SHOWN_ONCE,

@@ -5,9 +5,10 @@ from typing import Any, ClassVar
 from uuid import UUID
 
 import django_filters
+from django import forms
 from django.db.models import QuerySet
 from django.utils import timezone
-from drf_spectacular.utils import extend_schema
+from drf_spectacular.utils import extend_schema, extend_schema_field
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -84,6 +85,16 @@ def find_deployment(deployment_id: UUID) -> Deployment:
     return deployment
 
 
+MAX_STAGE = 10_000
+
+
+@extend_schema_field({"type": "integer", "minimum": 1, "maximum": MAX_STAGE})
+class StageFilter(django_filters.NumberFilter):
+    """The number of a stage."""
+
+    field_class = forms.IntegerField
+
+
 class DeploymentFilter(django_filters.FilterSet):
     status = django_filters.ChoiceFilter(choices=DeploymentStatus.choices)
     strategy = django_filters.ChoiceFilter(choices=Strategy.choices)
@@ -136,6 +147,7 @@ class DeploymentsView(ListView):
 
 class PreviewView(ApiView):
     roles = {"POST": Role.OPERATOR}
+    rates = {"POST": "PREVIEWS_PER_MINUTE"}
 
     @extend_schema(request=DeploymentInput, responses=PreviewOutput)
     def post(self, request: Request) -> Response:
@@ -151,7 +163,6 @@ class DeploymentView(ApiView):
     """One deployment."""
 
     roles = {"GET": Role.VIEWER, "PUT": Role.OPERATOR}
-    rates = {"POST": "PREVIEWS_PER_MINUTE"}
 
     @extend_schema(responses=DeploymentDetailOutput)
     def get(self, request: Request, deployment_id: Any) -> Response:
@@ -222,7 +233,7 @@ class DeploymentRollbacksView(ApiView):
 
 class TargetFilter(django_filters.FilterSet):
     status = django_filters.ChoiceFilter(choices=TargetStatus.choices)
-    stage = django_filters.NumberFilter("stage_number", min_value=1, max_value=10_000)
+    stage = StageFilter("stage_number", min_value=1, max_value=MAX_STAGE)
     errorCode = django_filters.CharFilter("error_code")
     search = django_filters.CharFilter("device__device_id", "icontains")
 
@@ -295,7 +306,7 @@ class DeviceDeploymentsView(ListView):
 class EventFilter(django_filters.FilterSet):
     level = AnyOfFilter(known=Level.values)
     event = AnyNameFilter()
-    stage = django_filters.NumberFilter("stage_number", min_value=1, max_value=10_000)
+    stage = StageFilter("stage_number", min_value=1, max_value=MAX_STAGE)
     deviceId = django_filters.CharFilter("device__device_id")
     order = django_filters.ChoiceFilter(
         choices=(("desc", "newest first"), ("asc", "oldest first")), method="in_order"

@@ -39,7 +39,11 @@ from devices.services.imports import ImportOptions
 from hotswap.common.api.base import ApiView, ListView, acting_person
 from hotswap.common.api.filters import PAGE_PARAMETERS
 from hotswap.common.api.idempotency import idempotent
-from hotswap.common.api.pagination import KeysetPagination
+from hotswap.common.api.pagination import (
+    CURSOR_SCHEMA,
+    PAGE_SIZE_SCHEMA,
+    KeysetPagination,
+)
 from hotswap.common.api.parsers import drain
 from hotswap.common.api.serializers import (
     CamelSerializer,
@@ -384,8 +388,8 @@ class ImportView(ApiView):
         responses=ImportResultsOutput,
         parameters=[
             OpenApiParameter("outcome", enum=LineOutcome.values),
-            OpenApiParameter("cursor"),
-            OpenApiParameter("pageSize", type=int),
+            OpenApiParameter("cursor", type=CURSOR_SCHEMA),
+            OpenApiParameter("pageSize", type=PAGE_SIZE_SCHEMA),
             OpenApiParameter("count", type=bool),
         ],
     )

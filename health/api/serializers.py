@@ -42,6 +42,8 @@ class HeartbeatInput(CamelSerializer):
     At least one of `bootId`, `firmwareVersion` and `firmwareChecksum` is needed.
     """
 
+    takes_unknown = True
+
     cpu_usage = StrictFloatField(min_value=0, max_value=100, required=False)
     memory_usage = StrictFloatField(min_value=0, max_value=100, required=False)
     uptime = StrictIntegerField(

@@ -8,6 +8,7 @@ import yaml
 from django.conf import settings
 from django.core.management import call_command
 
+from tests.api import pointers, problem_of
 from tests.callers import PersonCaller
 from tests.common.test_roles import ROWS
 
@@ -76,6 +77,61 @@ def test_lists_describe_their_filters_and_pages(document: Any) -> None:
         *("firmwareVersion", "firmwareChecksum", "group", "tag", "search"),
         *("keyExpiring", "alarm", "health", "sort", "include"),
     }
+
+
+def test_what_is_bounded_says_so(document: Any) -> None:
+    parameters = {
+        (path, method, each["name"]): each["schema"]
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+        for each in operation.get("parameters", ())
+    }
+    bounds = {
+        "pageSize": {"minimum": 1, "maximum": 200},
+        "cursor": {"minLength": 1},
+        "Idempotency-Key": {"minLength": 1, "maxLength": 255},
+        "stage": {"minimum": 1, "maximum": 10_000},
+    }
+
+    for (path, method, name), schema in parameters.items():
+        wanted = bounds.get(name, {})
+        assert schema.items() >= wanted.items(), (path, method, name)
+        assert name != "If-Match" or "pattern" in schema
+
+
+def test_bodies_that_refuse_unknown_fields_say_so(document: Any) -> None:
+    schemas = document["components"]["schemas"]
+    lenient = {
+        name
+        for name, schema in schemas.items()
+        if name.endswith("Request") and schema.get("additionalProperties") is not False
+    }
+
+    assert lenient == {"HeartbeatInputRequest", "ReportInputRequest"}
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("/deployments", "firmwareId"),
+        ("/deployments", "status"),
+        ("/audit-events", "to"),
+        ("/audit-events", "actor"),
+        ("/devices", "enabled"),
+        ("/devices/export", "status"),
+        ("/rollbacks", "from"),
+    ],
+)
+def test_an_empty_filter_is_refused_by_name(
+    admin: PersonCaller, path: str, name: str
+) -> None:
+    problem = problem_of(admin.get(f"{path}?{name}="), 400, "invalid")
+
+    assert pointers(problem) == {f"/{name}": "empty"}
+
+
+def test_an_empty_text_is_no_filter(viewer: PersonCaller) -> None:
+    assert viewer.get("/devices?search=&model=").status_code == 200
 
 
 def test_the_server_gives_the_same_description(

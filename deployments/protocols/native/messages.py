@@ -67,6 +67,8 @@ class RequiredInput(CamelSerializer):
 class ReportInput(RequiredInput):
     """What a report may say; `read_report` reads it, more leniently."""
 
+    takes_unknown = True
+
     progress_percentage = StrictFloatField(min_value=0, max_value=100, required=False)
     boot_id = StrictCharField(max_length=MAX_BOOT_ID_LENGTH, required=False)
     firmware_version = StrictCharField(max_length=MAX_VERSION_LENGTH, required=False)

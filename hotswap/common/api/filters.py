@@ -22,8 +22,36 @@ PAGE_PARAMETERS = ("pageSize", "cursor", "count")
 MAX_REPEATS = 20
 
 
+# Their values are never empty; django-filter takes an empty one for no filter at all.
+TYPED = (
+    django_filters.ChoiceFilter,
+    django_filters.IsoDateTimeFilter,
+    django_filters.NumberFilter,
+    django_filters.UUIDFilter,
+)
+
+
 class StrictFilterBackend(DjangoFilterBackend):
-    """The filters of a list; `check_parameters` has refused unknown ones before."""
+    """The filters of a list; `check_parameters` has refused unknown ones before.
+
+    An id, number, time or choice that is empty is refused: whoever sends one has lost
+    a value on the way, and must not be shown everything.
+    """
+
+    def filter_queryset(self, request: Request, queryset: Any, view: Any) -> Any:
+        found = self.get_filterset_class(view, queryset)
+        known = found.base_filters if found is not None else {}
+        empty = [
+            name
+            for name, value in request.query_params.items()
+            if not str(value).strip() and isinstance(known.get(name), TYPED)
+        ]
+        if empty:
+            raise ValidationError(
+                {name: ["is empty: leave it out for no filter"] for name in empty},
+                code="empty",
+            )
+        return super().filter_queryset(request, queryset, view)
 
 
 @extend_schema_field(OpenApiTypes.BOOL)

@@ -9,13 +9,21 @@ from rest_framework.pagination import CursorPagination
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+PAGE_SIZE = 50
 MAX_PAGE_SIZE = 200
+CURSOR_SCHEMA: dict[str, Any] = {"type": "string", "minLength": 1}
+PAGE_SIZE_SCHEMA: dict[str, Any] = {
+    "type": "integer",
+    "minimum": 1,
+    "maximum": MAX_PAGE_SIZE,
+    "default": PAGE_SIZE,
+}
 
 
 class KeysetPagination(CursorPagination):
     """`{next, previous, results}`; `count` only when asked for."""
 
-    page_size = 50
+    page_size = PAGE_SIZE
     max_page_size = MAX_PAGE_SIZE
     page_size_query_param = "pageSize"
     cursor_query_param = "cursor"
@@ -66,6 +74,23 @@ class KeysetPagination(CursorPagination):
         if self.counted is not None:
             body["count"] = self.counted
         return Response(body)
+
+    def get_schema_operation_parameters(self, view: Any) -> list[dict[str, Any]]:
+        return [
+            {
+                "name": self.cursor_query_param,
+                "required": False,
+                "in": "query",
+                "description": "From `next` or `previous` of another page.",
+                "schema": CURSOR_SCHEMA,
+            },
+            {
+                "name": self.page_size_query_param,
+                "required": False,
+                "in": "query",
+                "schema": PAGE_SIZE_SCHEMA,
+            },
+        ]
 
     def get_paginated_response_schema(self, schema: dict[str, Any]) -> dict[str, Any]:
         link = {"type": ["string", "null"], "format": "uri"}

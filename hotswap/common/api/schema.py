@@ -10,6 +10,8 @@ from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.utils import OpenApiParameter
 from rest_framework import serializers
 
+from hotswap.common.api.etags import ETAG_LIST
+from hotswap.common.api.idempotency import MAX_KEY_LENGTH
 from hotswap.common.api.middleware import PROBLEM_TYPE
 from hotswap.common.api.serializers import CamelSerializer
 from hotswap.common.roles import Role
@@ -20,11 +22,16 @@ CERTIFICATE_SCHEME = "deviceCertificate"
 IDEMPOTENCY_KEY = OpenApiParameter(
     "Idempotency-Key",
     location=OpenApiParameter.HEADER,
-    description="The same key again within 24 hours repeats the answer and acts once.",
+    type={"type": "string", "minLength": 1, "maxLength": MAX_KEY_LENGTH},
+    description=(
+        "The same key again within 24 hours repeats the answer and acts once. "
+        "Printable characters."
+    ),
 )
 IF_MATCH = OpenApiParameter(
     "If-Match",
     location=OpenApiParameter.HEADER,
+    type={"type": "string", "pattern": rf"^(?:\*|{ETAG_LIST.pattern})$"},
     description="Refuse (412) unless the ETag is still this one.",
 )
 
@@ -129,6 +136,16 @@ class HotSwapSchema(AutoSchema):
         if self.method in {"PUT", "PATCH"}:
             found.append(IF_MATCH)
         return found
+
+    def _map_basic_serializer(self, serializer: Any, direction: str) -> dict[str, Any]:
+        schema: dict[str, Any] = super()._map_basic_serializer(serializer, direction)
+        if (
+            direction == "request"
+            and isinstance(serializer, CamelSerializer)
+            and not serializer.takes_unknown
+        ):
+            schema["additionalProperties"] = False
+        return schema
 
     def _get_response_bodies(self, direction: Any = "response") -> dict[str, Any]:
         bodies: dict[str, Any] = super()._get_response_bodies(direction)

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, ClassVar
 
 from rest_framework import serializers
 
@@ -22,6 +22,10 @@ class CamelSerializer(serializers.Serializer[Any]):
 
     Free-form maps inside keep their own keys: only declared names are translated.
     """
+
+    # Whether unknown fields are taken all the same, because the body is read by
+    # something more lenient, and the fields only describe it.
+    takes_unknown: ClassVar[bool] = False
 
     def get_fields(self) -> dict[str, Any]:
         fields = {}
