@@ -611,6 +611,7 @@ class StrategyFilter(RadioFilter):
 
 @admin.register(Deployment)
 class DeploymentAdmin(ConsoleAdmin):
+    audit_kind = "deployment"
     empty_words = (
         "Nothing was deployed yet.",
         "Launch approved firmware, and its page shows how far the devices are.",

@@ -472,6 +472,7 @@ class ListenerAdmin(AdminsOnly):
 
 @admin.register(Webhook)
 class WebhookAdmin(ListenerAdmin):
+    audit_kind = "webhook"
     list_name = "Webhooks"
     console_actions = (
         AddWebhook,
@@ -495,6 +496,7 @@ class WebhookAdmin(ListenerAdmin):
 
 @admin.register(MailRecipient)
 class MailRecipientAdmin(ListenerAdmin):
+    audit_kind = "mail-recipient"
     list_name = "Mail recipients"
     console_actions = (
         AddMailRecipient,
@@ -513,6 +515,7 @@ class MailRecipientAdmin(ListenerAdmin):
 
 @admin.register(Gateway)
 class GatewayAdmin(ListenerAdmin):
+    audit_kind = "gateway"
     list_name = "Gateways"
     console_actions = (
         AddGateway,

@@ -63,7 +63,6 @@ def test_a_rule_is_previewed_and_then_saved(
         ({"below": "two"}, "semantic version"),
         ({"versions": f"1.0.0, {'x' * 65}"}, "1 to 64 printable"),
         ({"atLeast": "2.0.0", "below": "1.0.0"}, "must be higher than atLeast"),
-        ({"name": ""}, "This field is required"),
     ],
     ids=lambda value: str(value)[:40],
 )
@@ -78,6 +77,23 @@ def test_a_rule_of_no_sense_is_refused_beside_its_field(
     assert answer.status_code == 200
     assert said in answer.content.decode()
     assert not DeviceGroup.objects.exists()
+
+
+def test_a_rule_is_tried_before_its_group_has_a_name(
+    operator_client: ConsoleClient, scene: Scene
+) -> None:
+    url = f"{BASE}create-dynamic/"
+    unnamed = RULE | {"name": ""}
+
+    preview = operator_client.post(url, unnamed | {"preview": "1"})
+    saved = operator_client.post(url, unnamed | {"save": "1"})
+
+    shown = preview.content.decode()
+    assert "Devices now" in shown
+    assert f'formaction="{url}#hs-result"' in shown
+    assert shown.count('id="hs-result"') == 1
+    assert "This field is required." in saved.content.decode()
+    assert not DeviceGroup.objects.filter(name__in=["", "-"]).exists()
 
 
 @pytest.mark.parametrize(

@@ -165,6 +165,10 @@ def _parts(text: str) -> list[str]:
     return text.replace(",", " ").split()
 
 
+# Stands for the name of a group whose rule is only tried.
+UNNAMED = "-"
+
+
 class RuleForm(KnowingForm):
     """A rule field by field; what is allowed is said by the API's `GroupInput`."""
 
@@ -253,7 +257,7 @@ class RuleForm(KnowingForm):
         self.given = self.check_with(
             GroupInput,
             {
-                "name": cleaned["name"],
+                "name": cleaned["name"] or UNNAMED,
                 "description": cleaned["description"],
                 "type": GroupType.DYNAMIC.value,
                 "rule": {name: part for name, part in rule.items() if part},
@@ -314,6 +318,8 @@ class RuleAction(Action):
             form = RuleForm(initial=self.start(request, obj))
             return self.show(admin, request, obj, form, examples=_examples())
         form = RuleForm(request.POST)
+        # A rule can be tried before its group has a name.
+        form.fields["name"].required = "save" in request.POST
         preview = None
         if form.is_valid() and form.given is not None:
             try:

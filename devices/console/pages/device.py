@@ -161,6 +161,7 @@ class KeyFilter(RadioFilter):
 
 
 class DeviceAdmin(ConsoleAdmin):
+    audit_kind = "device"
     empty_words = (
         "No device is registered.",
         "Register one, import many, or let them enrol themselves with a token.",

@@ -28,6 +28,7 @@ SHOWN_MEMBERS = 100
 
 
 class DeviceGroupAdmin(ConsoleAdmin):
+    audit_kind = "device-group"
     empty_words = (
         "There is no group.",
         "A group lists devices, or has a rule that finds them; a launch may name it.",

@@ -28,6 +28,7 @@ SHOWN_LINES = 100
 
 
 class DeviceImportAdmin(ConsoleAdmin):
+    audit_kind = "device-import"
     list_name = "Imports"
     console_actions = (ImportDevices, ApplyImport, DownloadKeys, EraseKeys)
     page_template = "console/import.html"

@@ -22,6 +22,7 @@ class EnrolmentStatusFilter(StatusFilter):
 
 
 class EnrolmentAdmin(ConsoleAdmin):
+    audit_kind = "enrolment"
     list_name = "Enrolments"
     console_actions = (ApproveEnrolment, RejectEnrolment)
     page_template = "console/enrolment.html"

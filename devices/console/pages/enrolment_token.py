@@ -20,6 +20,7 @@ SHOWN_REQUESTS = 50
 
 
 class EnrolmentTokenAdmin(ConsoleAdmin):
+    audit_kind = "enrolment-token"
     list_name = "Enrolment tokens"
     console_actions = (CreateToken, RevokeToken)
     page_template = "console/enrolment_token.html"

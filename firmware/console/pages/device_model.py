@@ -16,6 +16,7 @@ from hotswap.common.console.text import age
 
 
 class DeviceModelAdmin(ConsoleAdmin):
+    audit_kind = "device-model"
     empty_words = (
         "There is no device model.",
         "Add one first: devices and images of firmware are of a model.",

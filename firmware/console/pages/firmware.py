@@ -75,6 +75,7 @@ class StatusFilter(RadioFilter):
 
 
 class FirmwareAdmin(ConsoleAdmin):
+    audit_kind = "firmware"
     empty_words = (
         "There is no firmware.",
         "Upload an image: it is a draft until another Admin approves it.",

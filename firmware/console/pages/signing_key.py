@@ -23,6 +23,8 @@ from hotswap.common.console.text import age
 
 
 class SigningKeyAdmin(ConsoleAdmin):
+    audit_kind = "signing-key"
+    audit_field = "key_id"
     empty_words = (
         "There is no signing key.",
         "The server makes one when it starts.",

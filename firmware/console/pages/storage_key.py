@@ -15,6 +15,8 @@ from hotswap.common.console.text import age
 
 
 class StorageKeyAdmin(ConsoleAdmin):
+    audit_kind = "storage-key"
+    audit_field = "key_id"
     empty_words = (
         "There is no storage key.",
         "The server makes one when it starts.",

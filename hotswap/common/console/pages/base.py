@@ -25,6 +25,9 @@ class ConsoleAdmin(ModelAdmin):
     console_actions: ClassVar[tuple[type[Action], ...]] = ()
     page_template: ClassVar[str] = ""
     list_name: ClassVar[str] = ""
+    # How the audit trail calls these objects, and by which of their fields.
+    audit_kind: ClassVar[str] = ""
+    audit_field: ClassVar[str] = "pk"
     # What an empty list says: a sentence, and what would fill it.
     empty_words: ClassVar[tuple[str, str]]
     empty_value_display = "–"

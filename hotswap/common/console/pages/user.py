@@ -22,6 +22,8 @@ from hotswap.common.models import AuditEvent, User
 
 
 class UserAdmin(ConsoleAdmin):
+    audit_kind = "person"
+    audit_field = "pseudonym"
     empty_words = (
         "There is nobody.",
         "Add a person with a role.",
