@@ -31,7 +31,7 @@ def shared_counts(
     that one got, unless the deployment itself has changed or is over: to count 100,000
     rows takes 25 ms or more.
 
-    Source: design, counts are exact when quiet and at most 2 s old.
+    Source: FR-FW-007: counts are exact when nothing happens, and at most 2 s old.
     """
     if deployment.target_count < SHARED_FROM or deployment.finished_at is not None:
         return count_stages(deployment), now

@@ -145,7 +145,7 @@ def deployment_status(
         may_share: the counts of a large deployment may be those of another answer, up
             to 1.5 s old; `counted_at` says so.
 
-    Source: FR-FW-007; design, section 5.
+    Source: FR-FW-007; docs/monitoring.md.
     """
     stages = list(deployment.stages.all())
     counts, counted_at = (

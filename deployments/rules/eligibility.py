@@ -8,7 +8,8 @@ Rules:
 - Whether a device is offline or busy is asked by launches alone, and of those only by
   the ones that do not wait: whoever polls is heard and has no open order.
 
-Source: design, Eligible; FR-FW-003 (targets exist, are online, are compatible).
+Source: FR-FW-003 (targets exist, are online, are compatible);
+docs/deployments.md#who-takes-part.
 """
 
 from collections.abc import Callable

@@ -71,7 +71,7 @@ def begin_rollback(
     Args:
         stage_number: of the stage that failed; None when a person decided.
 
-    Source: FR-FW-006; design, Two levels of rollback.
+    Source: FR-FW-006; docs/architecture/tick.md#back.
     """
     course = course_of(deployment, stage_number)
     rollback = transitions.begin_rollback(

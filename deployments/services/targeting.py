@@ -151,7 +151,8 @@ def judged_devices(
 
     Where a green fleet is named, `is_green` says who is in it.
 
-    Source: design, Eligible; FR-FW-003 (targets exist, are online, are compatible).
+    Source: FR-FW-003 (targets exist, are online, are compatible);
+    docs/deployments.md#who-takes-part.
     """
     rules = exclusions(Launch(firmware, offline=offline, busy=busy, now=now))
     reasons = [When(condition, then=Value(code)) for code, condition in rules]

@@ -299,7 +299,7 @@ def begin_rollback(
         stage_number: of the stage that failed; None when a person decided.
         scope, course: what goes back, and in which order.
 
-    Source: FR-FW-006; design, Two levels of rollback.
+    Source: FR-FW-006; docs/architecture/tick.md#back.
     """
     rollback = keep_rollback(
         deployment,

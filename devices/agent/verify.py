@@ -142,7 +142,7 @@ def check_manifest(
             checks is: form, key, signature, type, model, agreement with the order,
             security version, sequence, size limit.
 
-    Source: design, sections 4 and 7.
+    Source: docs/agent.md#the-manifest.
     """
     raw, fields = _read(order)
     manifest = Manifest(

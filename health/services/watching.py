@@ -42,7 +42,7 @@ def online_for(*, heartbeat: timedelta | None, poll: timedelta | None) -> timede
         heartbeat, poll: the interval after which it was last told to send the next one;
             None of what it does not do, or has ceased to. The more frequent one counts.
 
-    Source: FR-FW-005; design, Device status.
+    Source: FR-FW-005; docs/devices.md#health-and-baseline.
     """
     spans = [
         interval * count

@@ -3,7 +3,8 @@
 Rules:
 - Each environment variable is read once, here or in the environment's own module.
 - Numbers of the specification have a name; nothing else in the code repeats them.
-- The database is the only truth: Redis may vanish at any time (design, section 1).
+- The database is the only truth: Redis may vanish at any time
+  (docs/decisions/0003-the-database-is-the-queue.md).
 """
 
 import json
@@ -132,7 +133,7 @@ def database_from_url(url: str) -> dict[str, Any]:
         if key not in {"dbname", "user", "password", "host", "port"}
     }
     # A process that dies or stalls inside a transaction must not keep its rows
-    # locked for longer than the takeover time of the design (10 s).
+    # locked for longer than it may take another to go on (10 s, docs/faults.md).
     options["options"] = (
         f"{options.get('options', '')} -c idle_in_transaction_session_timeout=5s"
     ).strip()

@@ -60,7 +60,7 @@ class Instruction:
 def instruction_of(order: Order) -> dict[str, Any]:
     """Return an order as a device gets it.
 
-    Source: design, section 4, the instruction.
+    Source: FR-FW-004, step 1; docs/agent.md#the-protocol.
     """
     image = order.image
     return to_wire(

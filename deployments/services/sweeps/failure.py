@@ -300,7 +300,7 @@ def fail_unproved(deployment: Deployment, now: datetime, awake_since: datetime) 
     has its whole time. Where the deployment is being cancelled it ends, and the image
     stays where it is.
 
-    Source: design, A claim is not a proof (`not_proven`); FR-FW-005, Rollback Triggers.
+    Source: FR-FW-005, Rollback Triggers; docs/architecture/proof.md#no-proof.
     """
     values = {
         "patience": deployment.proof_patience,

@@ -20,7 +20,7 @@ def prove(deployment: Deployment, now: datetime) -> int:
     Returns:
         How many devices were proved.
 
-    Source: design, A claim is not a proof.
+    Source: docs/architecture/proof.md#proof.
     """
     criteria = deployment.criteria
     return run(

@@ -59,7 +59,7 @@ class OneOfExtension(OpenApiSerializerFieldExtension):
 def output_of(read: type) -> type[ReadOutput]:
     """Return the serializer of a dataclass: `LiveStatus` gives `LiveStatusOutput`.
 
-    Source: FR-FW-007; design, section 4: the description of the API is checked in.
+    Source: FR-FW-007; docs/api.md: the description of the API is checked in.
     """
     members: dict[str, Any] = {"__doc__": read.__doc__, "__module__": read.__module__}
     return type(f"{read.__name__}Output", (ReadOutput,), members | _fields(read))

@@ -3,7 +3,7 @@
 While Redis is away, devices are let through; people and their logins are counted in
 each process, as a password costs 0.4 s of a core before it is known to be wrong.
 
-A fixed window of ten seconds allows any burst that the design promises. Each process
+A fixed window of ten seconds allows any burst that docs/api.md promises. Each process
 counts by itself and tells Redis of ten requests at once, so that a device that keeps to
 its interval costs no round trip; one that does not is found ten requests later.
 """
