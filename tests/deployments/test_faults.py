@@ -195,7 +195,7 @@ def finished(stack: LiveStack, admin: LiveAdmin) -> Rollout:
         ),
         (
             (
-                "UPDATE deployments_event SET at = at - interval '1 second'"
+                "UPDATE deployments_event SET at = at - interval '1 hour'"
                 " WHERE {its} AND event = 'stage.passed' AND stage_number = 1"
             ),
             "passed before its wait was over",
