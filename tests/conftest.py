@@ -9,6 +9,7 @@ import contextlib
 import os
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
@@ -36,17 +37,30 @@ settings.register_profile(
 settings.load_profile("patient")
 
 
+# The files that start stacks, and the stack that this process shares among them.
+LONG_FILES: set[Path] = set()
+SHARED: list[LiveStack] = []
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the files that start stacks, which take longest.
 
     Where processes share the tests by files, none is then left with a long one alone.
     """
-    long = {item.path for item in items if _is_long(item)}
-    items.sort(key=lambda item: item.path not in long)
+    LONG_FILES.update(item.path for item in items if _needs_stack(item))
+    items.sort(key=lambda item: item.path not in LONG_FILES)
 
 
-def _is_long(item: pytest.Item) -> bool:
-    return any(item.get_closest_marker(name) for name in ("stack", "browser"))
+def _needs_stack(item: pytest.Item) -> bool:
+    is_marked = any(item.get_closest_marker(name) for name in ("stack", "browser"))
+    return is_marked or "live_stack" in getattr(item, "fixturenames", ())
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(nextitem: pytest.Item | None) -> None:
+    """End the shared stack with the last file that may need it; it is never idle."""
+    if SHARED and (nextitem is None or nextitem.path not in LONG_FILES):
+        SHARED.pop().stop()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -69,6 +83,7 @@ BROWSER_ARGUMENTS = (
 def live_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveStack]:
     """A running HotSwap with short intervals and a known first Admin."""
     with running_stack(tmp_path_factory.mktemp("live") / "data") as stack:
+        SHARED.append(stack)
         yield stack
 
 
