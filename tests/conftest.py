@@ -6,6 +6,7 @@
 """
 
 import contextlib
+import logging
 import os
 import threading
 from collections.abc import Iterator
@@ -69,6 +70,22 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section("campaigns")
         for line in lines:
             terminalreporter.write_line(line)
+
+
+def _log_handlers() -> list[logging.Handler]:
+    handlers = logging.getLogger().handlers
+    return [each for each in handlers if type(each).__module__ != "_pytest.logging"]
+
+
+@pytest.fixture(autouse=True)
+def unchanged_logging() -> Iterator[None]:
+    """Fail a test that sends the logs elsewhere: to a stream that ends with it.
+
+    Each later line would be a traceback of an error in logging.
+    """
+    before = _log_handlers()
+    yield
+    assert _log_handlers() == before
 
 
 CLOSE_SECONDS = 30

@@ -310,12 +310,15 @@ def on_the_server(as_json: bool, *, check: bool = True) -> Iterator[None]:
     # People read this; what the services log is in the audit trail, too.
     os.environ.setdefault("HOTSWAP_LOG_LEVEL", "CRITICAL")
     import django
+    from django.apps import apps
     from django.core.exceptions import ImproperlyConfigured
     from django.db import DatabaseError
 
     import hotswap.celery  # noqa: F401
 
-    django.setup()
+    # Another set-up would send the logs of this process elsewhere.
+    if not apps.ready:
+        django.setup()
     from firmware.exceptions import StoreUnavailableError
     from hotswap.common.errors import HotSwapError
     from hotswap.common.services import check_keys
