@@ -1,6 +1,7 @@
 """`hotswap set-password`: who has lost a password gets in again."""
 
 import json
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -47,6 +48,16 @@ def test_made_up_password_is_printed_once_and_logs_in(run: Run, person: User) ->
     event = AuditEvent.objects.get(verb="person.password-set")
     assert (event.actor, event.object_id) == (None, str(person.pseudonym))
     assert shown["password"] not in str(event.details)
+
+
+def test_command_leaves_the_logs_of_its_process_where_they_go(
+    run: Run, person: User
+) -> None:
+    before = [*logging.getLogger().handlers]
+
+    run("--json")
+
+    assert logging.getLogger().handlers == before
 
 
 def test_password_is_read_from_a_file_and_not_printed(
