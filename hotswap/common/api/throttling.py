@@ -111,16 +111,16 @@ def check_device_rate(scope: str, device_id: object) -> None:
         settings.DEVICE_REQUESTS_PER_SECOND * WINDOW_SECONDS,
         settings.DEVICE_REQUESTS_BURST,
     )
-    # Twice the sustained rate: a burst may straddle the start of a window.
-    lot = min(LOT, max(1, limit // LOT))
     key = f"rate:{scope}:{device_id}:{number}"
-    if _untold.is_over(key):
-        raise Throttled(wait=remaining)
-    if (
-        _untold.add(key, number, lot)
-        and _count(key, WINDOW_SECONDS, by=lot) > 2 * limit
+    # Twice the sustained rate: a burst may straddle the start of a window.
+    if _is_over(
+        _untold,
+        key,
+        number,
+        lot=min(LOT, max(1, limit // LOT)),
+        limit=2 * limit,
+        count=lambda lot: _count(key, WINDOW_SECONDS, by=lot),
     ):
-        _untold.note_over(key)
         raise Throttled(wait=remaining)
 
 
@@ -135,16 +135,39 @@ def check_person_rate(person: object, rate: str) -> None:
     """
     number, remaining = _window(PERSON_WINDOW_SECONDS)
     limit = getattr(settings, rate)
-    lot = min(LOT, max(1, limit // LOT))
     key = f"rate:{rate}:{person}"
-    if _untold_of_people.is_over(f"{key}:{number}"):
-        raise Throttled(wait=remaining)
-    if (
-        _untold_of_people.add(f"{key}:{number}", number, lot)
-        and _take(key, number, by=lot) > limit
+    if _is_over(
+        _untold_of_people,
+        f"{key}:{number}",
+        number,
+        lot=min(LOT, max(1, limit // LOT)),
+        limit=limit,
+        count=lambda lot: _take(key, number, by=lot),
     ):
-        _untold_of_people.note_over(f"{key}:{number}")
         raise Throttled(wait=remaining)
+
+
+def _is_over(
+    untold: _Untold,
+    key: str,
+    window: int,
+    *,
+    lot: int,
+    limit: int,
+    count: Callable[[int], int],
+) -> bool:
+    """Count one request; tell whether its counter is over the limit of the window.
+
+    Args:
+        lot: number of requests of which Redis is told at once.
+        count: adds so many requests to the counter, and returns its sum.
+    """
+    if untold.is_over(key):
+        return True
+    if untold.add(key, window, lot) and count(lot) > limit:
+        untold.note_over(key)
+        return True
+    return False
 
 
 def guard_login(
