@@ -6,6 +6,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from devices.models import Device
+from tests.api import pointers, problem_of
 from tests.callers import PersonCaller
 from tests.devices.factories import DeviceFactory, GroupFactory
 from tests.firmware.factories import FirmwareFactory
@@ -45,6 +46,14 @@ def test_rows_that_come_and_go_do_not_shift_the_next_page(
     second = viewer.get(first["next"].split("testserver")[1]).json()
 
     assert names(second) == [f"p-{number:02}" for number in range(5, 10)]
+
+
+def test_an_empty_cursor_is_refused_and_not_taken_for_the_first_page(
+    viewer: PersonCaller, fleet: list[Device]
+) -> None:
+    response = viewer.get("/devices?cursor=")
+
+    assert pointers(problem_of(response, 400)) == {"/cursor": "invalid"}
 
 
 def test_count_comes_only_when_asked_for_and_counts_what_the_filter_leaves(

@@ -32,6 +32,8 @@ class KeysetPagination(CursorPagination):
         self, queryset: Any, request: Request, view: Any = None
     ) -> list[Any] | None:
         self.counted: int | None = None
+        if request.query_params.get(self.cursor_query_param) == "":
+            raise ValidationError({"cursor": ["is not valid"]}, code="invalid")
         wanted = request.query_params.get("count", "false")
         if wanted not in ("true", "false"):
             raise ValidationError({"count": ["must be true or false"]}, code="invalid")
