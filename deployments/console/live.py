@@ -15,8 +15,7 @@ from deployments.choices import (
     StageStatus,
     TargetStatus,
 )
-from deployments.console.health import poll_seconds
-from deployments.console.words import (
+from deployments.console.badges import (
     DEPLOYMENT_BADGES,
     GONE_WRONG,
     LEVEL_BADGES,
@@ -28,6 +27,7 @@ from deployments.console.words import (
     stage_badge,
     status_badge,
 )
+from deployments.console.health import poll_seconds
 from deployments.models import Deployment, Hold, Target
 from deployments.reads.devices import target_rows
 from deployments.reads.health_report import failure_reasons

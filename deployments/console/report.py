@@ -9,8 +9,7 @@ from django.http import StreamingHttpResponse
 from django.utils import timezone
 from django.utils.html import format_html
 
-from deployments.console.health import health_context
-from deployments.console.words import (
+from deployments.console.badges import (
     LEVEL_BADGES,
     OUTCOME_BADGES,
     TARGET_BADGES,
@@ -20,6 +19,7 @@ from deployments.console.words import (
     stage_badge,
     status_badge,
 )
+from deployments.console.health import health_context
 from deployments.models import Deployment, Target
 from deployments.reads.devices import next_step_of
 from deployments.reads.health_report import health_report

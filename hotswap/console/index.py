@@ -7,7 +7,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from deployments.choices import DeploymentStatus
-from deployments.console.words import deployment_badge
+from deployments.console.badges import deployment_badge
 from deployments.models import Deployment
 from devices.choices import EnrolmentStatus
 from devices.models import Device, DeviceKey

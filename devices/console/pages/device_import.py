@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from django.db.models import Model, QuerySet
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
@@ -19,15 +19,14 @@ from devices.console.actions.device_import import (
 from devices.console.badges import import_badge
 from devices.models import DeviceImport
 from hotswap.common.console.badges import DONE, FAILED, MOVING, NOT_STARTED
-from hotswap.common.console.pages.base import ConsoleAdmin
-from hotswap.common.console.requests import READING, acting_person
+from hotswap.common.console.pages.base import AdminsOnly
+from hotswap.common.console.requests import READING
 from hotswap.common.console.text import age
-from hotswap.common.roles import Role
 
 SHOWN_LINES = 100
 
 
-class DeviceImportAdmin(ConsoleAdmin):
+class DeviceImportAdmin(AdminsOnly):
     audit_kind = "device-import"
     list_name = "Imports"
     console_actions = (ImportDevices, ApplyImport, DownloadKeys, EraseKeys)
@@ -47,11 +46,6 @@ class DeviceImportAdmin(ConsoleAdmin):
         "refused",
     )
     ordering = ("-created_at",)
-
-    def has_view_permission(
-        self, request: HttpRequest, obj: Model | None = None
-    ) -> bool:
-        return acting_person(request).may(Role.ADMIN)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[DeviceImport]:
         return DeviceImport.objects.select_related("requested_by")

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from django.db.models import Model, QuerySet
+from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.safestring import SafeString
 from unfold.decorators import display
@@ -11,15 +11,13 @@ from unfold.decorators import display
 from devices.console.actions.enrolment_token import CreateToken, RevokeToken
 from devices.console.badges import enrolment_badge, token_badge
 from devices.models import EnrolmentToken
-from hotswap.common.console.pages.base import ConsoleAdmin
-from hotswap.common.console.requests import acting_person
+from hotswap.common.console.pages.base import AdminsOnly
 from hotswap.common.console.text import age
-from hotswap.common.roles import Role
 
 SHOWN_REQUESTS = 50
 
 
-class EnrolmentTokenAdmin(ConsoleAdmin):
+class EnrolmentTokenAdmin(AdminsOnly):
     audit_kind = "enrolment-token"
     list_name = "Enrolment tokens"
     console_actions = (CreateToken, RevokeToken)
@@ -31,11 +29,6 @@ class EnrolmentTokenAdmin(ConsoleAdmin):
     list_display = ("name", "model", "place", "asks", "used", "state", "ends")
     search_fields = ("name",)
     ordering = ("-created_at",)
-
-    def has_view_permission(
-        self, request: HttpRequest, obj: Model | None = None
-    ) -> bool:
-        return acting_person(request).may(Role.ADMIN)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[EnrolmentToken]:
         return EnrolmentToken.objects.select_related("model", "created_by")

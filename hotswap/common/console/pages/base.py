@@ -17,6 +17,7 @@ from unfold.admin import ModelAdmin
 from hotswap.common.console.actions.base import Action, Button
 from hotswap.common.console.requests import READING, acting_person
 from hotswap.common.models import User
+from hotswap.common.roles import Role
 
 
 class ConsoleAdmin(ModelAdmin):
@@ -203,3 +204,12 @@ class ConsoleAdmin(ModelAdmin):
 
     def page_context(self, request: HttpRequest, obj: Any) -> dict[str, Any]:
         return {}
+
+
+class AdminsOnly(ConsoleAdmin):
+    """A list and pages that Admins alone see."""
+
+    def has_view_permission(
+        self, request: HttpRequest, obj: Model | None = None
+    ) -> bool:
+        return acting_person(request).may(Role.ADMIN)

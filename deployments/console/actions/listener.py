@@ -1,78 +1,26 @@
-"""The console's pages of notifications: who is told, and what became of it."""
+"""What Admins do to webhooks, mail recipients and gateways."""
 
-import json
 from collections.abc import Callable
 from typing import Any, ClassVar
 
 from django import forms
-from django.contrib import admin
-from django.db.models import Model, QuerySet
 from django.http import HttpRequest
-from django.urls import reverse
-from django.utils import timezone
-from django.utils.html import format_html
-from django.utils.safestring import SafeString
-from unfold.decorators import display
 
-from deployments.api.notifications import (
-    GatewayInput,
-    MailRecipientInput,
-    WebhookInput,
-)
+from deployments.api.notifications import GatewayInput, MailRecipientInput, WebhookInput
 from deployments.choices import DeliveryStatus
-from deployments.console.words import status_badge
 from deployments.exceptions import GatewayRefusedError, WebhookRefusedError
-from deployments.models import Delivery, Gateway, Listener, MailRecipient, Webhook
-from deployments.rules.events import NEEDS_A_PERSON, NOTIFIED_CHOICES, EventName
+from deployments.models import Delivery, Listener, Webhook
+from deployments.rules.events import NEEDS_A_PERSON, NOTIFIED_CHOICES
 from deployments.services import listeners
 from hotswap.common.api.serializers import CamelSerializer
 from hotswap.common.console.actions.base import Action
-from hotswap.common.console.badges import DONE, FAILED, MOVING, badge
-from hotswap.common.console.filters import StatusFilter
 from hotswap.common.console.forms import ConsoleForm, EmptyForm
 from hotswap.common.console.pages.base import ConsoleAdmin
 from hotswap.common.console.requests import acting_person
-from hotswap.common.console.text import age
 from hotswap.common.errors import HotSwapError
 from hotswap.common.models import User
 from hotswap.common.roles import Role
 from hotswap.common.words import counted
-
-SHOWN_DELIVERIES = 50
-DELIVERY_BADGES = {
-    DeliveryStatus.PENDING: (MOVING, "schedule_send", "Pending"),
-    DeliveryStatus.DELIVERED: (DONE, "check", "Delivered"),
-    DeliveryStatus.FAILED: (FAILED, "error", "Failed"),
-}
-
-
-def listener_badge(listener: Listener) -> SafeString:
-    """Say whether it is told; why not stands in the tooltip."""
-    if listener.enabled:
-        return badge("Enabled", DONE, "check")
-    return badge("Disabled", FAILED, "block", listener.disabled_reason)
-
-
-def events_in_words(listener: Listener) -> str:
-    if not listener.events:
-        return "all"
-    return ", ".join(str(EventName(each).label) for each in listener.events)
-
-
-def next_attempt(delivery: Delivery) -> SafeString:
-    """Say when it is sent again; one whose time has come waits for a worker."""
-    at, now = delivery.next_attempt_at, timezone.now()
-    is_due = at is not None and at <= now
-    return format_html("due {}", age(at, now)) if is_due else age(at, now)
-
-
-def listener_url(listener: Listener) -> str:
-    return reverse(
-        f"admin:deployments_{listener._meta.model_name}_change", args=[listener.pk]
-    )
-
-
-# --- Forms -------------------------------------------------------------------------
 
 
 class ListenerForm(ConsoleForm):
@@ -135,9 +83,6 @@ class GatewayChangesForm(GatewayForm):
 class MailRecipientForm(ListenerForm):
     address = forms.CharField(label="Mail address", max_length=254)
     field_order = ("address",)
-
-
-# --- Actions -------------------------------------------------------------------------
 
 
 class ListenerAction(Action):
@@ -371,224 +316,3 @@ class DeleteListener(ListenerAction):
 
     def next_url(self, admin: ConsoleAdmin, obj: Any) -> str:
         return admin.list_url()
-
-
-class Resend(ListenerAction):
-    name = "resend"
-    label = "Resend"
-    icon = "replay"
-
-    def heading(self, obj: Delivery) -> str:
-        return f"Resend {obj.notification.type}"
-
-    def blocked_reason(self, user: User, obj: Delivery) -> str:
-        return "" if obj.listener.enabled else "whom it is for is disabled"
-
-    def notes(self, obj: Delivery) -> tuple[str, ...]:
-        return (f"{obj.notification.type} is sent to {obj.listener} again.",)
-
-    def execute(self, user: User, obj: Delivery, given: dict[str, Any]) -> str:
-        listeners.resend(
-            actor=user,
-            kind=type(obj.listener),
-            listener_id=obj.listener.pk,
-            delivery_id=obj.pk,
-        )
-        return f"{obj.notification.type} is sent again."
-
-
-# --- Pages -------------------------------------------------------------------------
-
-
-class AdminsOnly(ConsoleAdmin):
-    def has_view_permission(
-        self, request: HttpRequest, obj: Model | None = None
-    ) -> bool:
-        return acting_person(request).may(Role.ADMIN)
-
-
-class ListenerAdmin(AdminsOnly):
-    page_template = "console/listener.html"
-    ordering = ("-created_at",)
-
-    def complete(self, rows: list[Any]) -> None:
-        last: dict[Any, Delivery] = {}
-        if rows:
-            field = rows[0].delivery_field
-            last = {
-                getattr(each, f"{field}_id"): each
-                for each in Delivery.objects.filter(**{f"{field}__in": rows})
-                .order_by(field, "-created_at")
-                .distinct(field)
-            }
-        for row in rows:
-            row.last_delivery = last.get(row.pk)
-
-    @display(description="Events")
-    def told_of(self, listener: Listener) -> str:
-        return events_in_words(listener)
-
-    @display(description="Status")
-    def state(self, listener: Listener) -> SafeString:
-        return listener_badge(listener)
-
-    @display(description="Last delivery")
-    def last(self, listener: Any) -> str | SafeString:
-        found = listener.last_delivery
-        if found is None:
-            return "–"
-        looks = status_badge(DELIVERY_BADGES, found.status)
-        return format_html("{} {}", looks, age(found.created_at))
-
-    def page_context(self, request: HttpRequest, obj: Any) -> dict[str, Any]:
-        user = acting_person(request)
-        deliveries = admin.site._registry[Delivery]
-        assert isinstance(deliveries, DeliveryAdmin)
-        rows = (
-            Delivery.objects.of(obj)
-            .select_related("notification", "webhook", "recipient", "gateway")
-            .order_by("-created_at")[: SHOWN_DELIVERIES + 1]
-        )
-        shown = list(rows)
-        return {
-            "status": listener_badge(obj),
-            "events": events_in_words(obj),
-            "made": age(obj.created_at),
-            "former_until": age(getattr(obj, "previous_secret_until", None)),
-            "has_more": len(shown) > SHOWN_DELIVERIES,
-            "deliveries": [
-                {
-                    "item": each,
-                    "url": deliveries.page_url(each),
-                    "badge": status_badge(DELIVERY_BADGES, each.status),
-                    "age": age(each.created_at),
-                    "next": next_attempt(each),
-                    "resend": Resend().button(deliveries, user, each),
-                }
-                for each in shown[:SHOWN_DELIVERIES]
-            ],
-        }
-
-
-@admin.register(Webhook)
-class WebhookAdmin(ListenerAdmin):
-    audit_kind = "webhook"
-    list_name = "Webhooks"
-    console_actions = (
-        AddWebhook,
-        SendTest,
-        EditWebhook,
-        EnableListener,
-        DisableListener,
-        RotateSecret,
-        DeleteListener,
-    )
-    list_display = ("address", "description", "told_of", "state", "last")
-    empty_words = (
-        "There is no webhook.",
-        "Add one, and its endpoint is told by signed requests of what happens.",
-    )
-
-    @display(description="URL", ordering="url")
-    def address(self, webhook: Webhook) -> str:
-        return webhook.url
-
-
-@admin.register(MailRecipient)
-class MailRecipientAdmin(ListenerAdmin):
-    audit_kind = "mail-recipient"
-    list_name = "Mail recipients"
-    console_actions = (
-        AddMailRecipient,
-        SendTest,
-        EditListener,
-        EnableListener,
-        DisableListener,
-        DeleteListener,
-    )
-    list_display = ("address", "description", "told_of", "state", "last")
-    empty_words = (
-        "Nobody is told by mail.",
-        "Add an address, and mails say what becomes of deployments.",
-    )
-
-
-@admin.register(Gateway)
-class GatewayAdmin(ListenerAdmin):
-    audit_kind = "gateway"
-    list_name = "Gateways"
-    console_actions = (
-        AddGateway,
-        SendTest,
-        EditGateway,
-        EnableListener,
-        DisableListener,
-        DeleteListener,
-    )
-    list_display = ("where", "description", "told_of", "state", "last")
-    empty_words = (
-        "Nobody is told by SMS or chat.",
-        "Add the URL of a service, and short messages say what happens.",
-    )
-
-    @display(description="Gateway")
-    def where(self, gateway: Gateway) -> str:
-        return f"{gateway.scheme}://…"
-
-
-class DeliveryStatusFilter(StatusFilter):
-    choices_of_status = DeliveryStatus.choices
-
-
-@admin.register(Delivery)
-class DeliveryAdmin(AdminsOnly):
-    list_name = "Deliveries"
-    console_actions = (Resend,)
-    page_template = "console/delivery.html"
-    list_display = ("what", "whom", "state", "attempts", "answer", "error", "since")
-    list_filter = (DeliveryStatusFilter,)
-    ordering = ("-created_at",)
-    empty_words = (
-        "Nothing was sent yet.",
-        "What is told by webhook, mail or gateway appears here for 30 days.",
-    )
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Delivery]:
-        return Delivery.objects.select_related(
-            "notification", "webhook", "recipient", "gateway"
-        )
-
-    @display(description="Event")
-    def what(self, delivery: Delivery) -> str:
-        return delivery.notification.type
-
-    @display(description="To")
-    def whom(self, delivery: Delivery) -> str:
-        return str(delivery.listener)
-
-    @display(description="Status")
-    def state(self, delivery: Delivery) -> SafeString:
-        return status_badge(DELIVERY_BADGES, delivery.status)
-
-    @display(description="Answer")
-    def answer(self, delivery: Delivery) -> str:
-        return str(delivery.response_status or "–")
-
-    @display(description="Age", ordering="-created_at")
-    def since(self, delivery: Delivery) -> SafeString:
-        return age(delivery.created_at)
-
-    def page_context(self, request: HttpRequest, obj: Any) -> dict[str, Any]:
-        return {
-            "heading": obj.notification.type,
-            "status": status_badge(DELIVERY_BADGES, obj.status),
-            "listener": obj.listener,
-            "listener_url": listener_url(obj.listener),
-            "made": age(obj.created_at),
-            "last": age(obj.last_attempt_at),
-            "next": next_attempt(obj),
-            "arrived": age(obj.delivered_at),
-            "payload": json.dumps(
-                obj.notification.payload, indent=2, ensure_ascii=False
-            ),
-        }

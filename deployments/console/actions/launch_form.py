@@ -1,33 +1,19 @@
-"""The launch form: all strategies on one page, with a dry run.
+"""The form of a launch: all strategies on one page.
 
-Rules:
-- The form only gathers; what is allowed is said by the API's `DeploymentInput`, so the
-  console and the API cannot differ.
-- A launch needs the preview of exactly what is launched: if the form, the number of
-  devices or a warning has changed since, the new preview is shown instead.
-- Each warning that must be acknowledged is confirmed for itself, beside its sentence:
-  by a tick, by the version, typed, or by the number of devices, typed once for all
-  warnings that are about it.
+The form only gathers; what is allowed is said by the API's `DeploymentInput`, so the
+console and the API cannot differ.
 """
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from datetime import UTC
 from typing import Any
 from uuid import UUID
 
 from django import forms
 from django.conf import settings
-from django.core.exceptions import PermissionDenied
-from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
-from django.utils import timezone
 
-from deployments.api.copying import launch_body
-from deployments.api.serializers import DeploymentInput, to_request
+from deployments.api.serializers import DeploymentInput
 from deployments.choices import (
-    AcknowledgedWarning,
     BusyDevices,
     OfflineDevices,
     OnBlueFailure,
@@ -36,39 +22,34 @@ from deployments.choices import (
     RollbackScope,
     Strategy,
 )
-from deployments.models import Deployment
-from deployments.reads.preview import LaunchPreview, PreviewedStage, launch_preview
-from deployments.services import editing, launch
-from deployments.services.launch import DeploymentRequest
 from deployments.strategies.registry import STRATEGIES
 from deployments.windows import DAYS
 from devices.models import DeviceGroup
 from firmware.models import Firmware
 from firmware.selectors import FirmwareIncidents, firmware_incidents
-from hotswap.common.console.actions.base import Action
 from hotswap.common.console.forms import ConsoleForm
-from hotswap.common.console.pages.base import ConsoleAdmin
-from hotswap.common.console.requests import READING, acting_person, go_to
-from hotswap.common.console.text import age, span_in_words
-from hotswap.common.errors import HotSwapError
-from hotswap.common.etags import etag_of
 
-TYPED_ABOVE = 100
-ABOUT_THE_NUMBER = (AcknowledgedWarning.WHOLE_FLEET, AcknowledgedWarning.MANY_AT_ONCE)
-NOT_CONFIRMED = "Nothing was done: confirm what is marked in the preview."
 MAX_FIRMWARE = 500
+
+
 TARGETS = (
     ("all", "Whole fleet"),
     ("groups", "Groups"),
     ("regions", "Regions"),
     ("devices", "List of devices"),
 )
+
+
 NAMED = {
     "groups": ("targetGroups", "Choose at least one group."),
     "regions": ("regions", "Choose at least one region."),
     "devices": ("targetDevices", "Name at least one device."),
 }
+
+
 NAMED_FIELDS = tuple((kind, field) for kind, (field, _) in NAMED.items())
+
+
 STRATEGY_ORDER = (
     Strategy.CANARY,
     Strategy.REGIONAL,
@@ -76,6 +57,8 @@ STRATEGY_ORDER = (
     Strategy.BLUE_GREEN,
     Strategy.DIRECT,
 )
+
+
 OWN_FIELDS: dict[str, tuple[str, ...]] = {
     Strategy.CANARY: ("initialPercentage", "increments", "waitDuration"),
     Strategy.REGIONAL: ("regionOrder", "pauseDuration", "rollbackScope"),
@@ -89,7 +72,11 @@ OWN_FIELDS: dict[str, tuple[str, ...]] = {
         "onBlueFailure",
     ),
 }
+
+
 NESTED = ("healthCriteria", "rollbackThresholds", "maintenanceWindow", "greenFleet")
+
+
 DURATION_HELP = "Seconds, or an ISO 8601 duration such as PT30M"
 
 
@@ -522,312 +509,3 @@ class LaunchForm(ConsoleForm):
             rest = [name for name in settings.REGIONS if name not in order]
             body["regions"] = [*order, *rest]
         return body
-
-
-@dataclass(frozen=True, slots=True)
-class Confirmation:
-    """How whoever launches confirms a warning.
-
-    Attributes:
-        field: of the page.
-        label: what is asked for.
-        expected: what is to be sent: the text to type, or the code of a box to tick.
-        given: what was sent.
-    """
-
-    field: str
-    label: str
-    expected: str
-    given: str
-
-    @property
-    def is_tick(self) -> bool:
-        return self.field == "acknowledge"
-
-    @property
-    def is_done(self) -> bool:
-        return self.given == self.expected
-
-    @property
-    def error(self) -> str:
-        return "Tick it, or launch something else" if self.is_tick else self.label
-
-
-def _confirmations(
-    request: HttpRequest, preview: LaunchPreview
-) -> dict[str, Confirmation]:
-    """Return what confirms each warning that must be acknowledged, by its code.
-
-    The number of devices is typed once, though several warnings may be about it; where
-    there are many it is asked for without one, under the code "".
-    """
-    eligible = preview.targets.eligible
-    version = preview.firmware.version
-    number = Confirmation(
-        "typed",
-        f"Type {eligible} to confirm the number of devices",
-        str(eligible),
-        request.POST.get("typed", "").replace(",", "").strip(),
-    )
-    found = {"": number} if eligible > TYPED_ABOVE else {}
-    for code in (x.code for x in preview.warnings if x.must_acknowledge):
-        if code in ABOUT_THE_NUMBER:
-            found[code] = number
-        elif code == AcknowledgedWarning.PREVIOUSLY_ROLLED_BACK:
-            found[code] = Confirmation(
-                "typedVersion",
-                f"Type {version} to launch it all the same",
-                version,
-                request.POST.get("typedVersion", "").strip(),
-            )
-        else:
-            is_ticked = code in request.POST.getlist("acknowledge")
-            found[code] = Confirmation(
-                "acknowledge",
-                "I have read this, and launch all the same",
-                code,
-                code if is_ticked else "",
-            )
-    return found
-
-
-def _fingerprint(form: LaunchForm, preview: LaunchPreview) -> str:
-    """Return a short digest of what would be launched and what is warned of."""
-    warned = [(each.code, each.count) for each in preview.warnings]
-    eligible = preview.targets.eligible
-    text = json.dumps([form.body, eligible, warned], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-class Launch(Action):
-    name = "launch"
-    label = "Launch"
-    icon = "rocket_launch"
-    tone = "primary"
-    is_of_list = True
-    is_dialog = False
-    form_class = LaunchForm
-    template = "console/launch.html"
-    asks_why = False
-
-    def heading(self, obj: Any) -> str:
-        return "Launch a deployment"
-
-    def carry_out(
-        self, request: HttpRequest, asked: DeploymentRequest, obj: Any
-    ) -> Deployment:
-        """Do what was previewed."""
-        deployment, _ = launch.create_deployment(
-            actor=acting_person(request), request=asked
-        )
-        return deployment
-
-    def done_by(self, form: LaunchForm, eligible: int) -> str:
-        """Return what stands on the button that does it."""
-        return _blast(form, eligible)
-
-    def start_values(self, request: HttpRequest, obj: Any) -> dict[str, Any]:
-        """Return what stands in the form at first: what a link to it names."""
-        values: dict[str, Any] = {
-            name: request.GET[name]
-            for name in ("firmwareId", "strategy", "target", "targetDevices")
-            if name in request.GET
-        }
-        if groups := request.GET.getlist("targetGroups"):
-            values["targetGroups"] = groups
-        return values
-
-    def asked(self, form: LaunchForm, obj: Any) -> DeploymentRequest:
-        """Return what a valid form asks for."""
-        assert form.given is not None
-        return to_request(form.given)
-
-    def serve(self, admin: ConsoleAdmin, request: HttpRequest, obj: Any) -> Any:
-        if request.method not in (*READING, "POST"):
-            return HttpResponseNotAllowed([*READING, "POST"])
-        user = acting_person(request)
-        if not user.may(self.role):
-            raise PermissionDenied
-        if request.method != "POST":
-            chosen = self.start_values(request, obj)
-            empty = LaunchForm(initial=chosen, asks_why=self.asks_why)
-            return self.show(admin, request, obj, empty)
-        form = LaunchForm(request.POST, asks_why=self.asks_why)
-        is_launch = "launch" in request.POST
-        if not form.is_valid() or form.given is None:
-            return self.show(admin, request, obj, form)
-        try:
-            asked = self.asked(form, obj)
-            preview = launch_preview(
-                launch.preview_deployment(request=asked, now=timezone.now())
-            )
-            eligible = preview.targets.eligible
-            fingerprint = _fingerprint(form, preview)
-            confirmations = _confirmations(request, preview)
-            problem = ""
-            if is_launch:
-                problem = self._problem(request, fingerprint, eligible)
-                undone = [x for x in confirmations.values() if not x.is_done]
-                if not problem and not undone:
-                    codes = frozenset(code for code in confirmations if code)
-                    asked = replace(asked, acknowledge=codes)
-                    deployment = self.carry_out(request, asked, obj)
-                    return go_to(request, admin.page_url(deployment))
-                problem = problem or NOT_CONFIRMED
-        except HotSwapError as error:
-            form.refuse(error)
-            return self.show(admin, request, obj, form)
-        return self.show(
-            admin,
-            request,
-            obj,
-            form,
-            preview=preview,
-            warnings=[
-                (each, confirmations.get(each.code)) for each in preview.warnings
-            ],
-            number=next(
-                (x for x in confirmations.values() if x.field == "typed"), None
-            ),
-            insists=problem == NOT_CONFIRMED,
-            stages=_with_percents(preview.stages, eligible),
-            problem=problem,
-            fingerprint=fingerprint,
-            blast=self.done_by(form, eligible),
-            left_out=preview.targets.matched - eligible,
-            over_in=age(preview.expected.finishes_at) if preview.expected else "",
-        )
-
-    @staticmethod
-    def _problem(request: HttpRequest, fingerprint: str, eligible: int) -> str:
-        """Say why the launch button is not obeyed; empty if it may be."""
-        if request.POST.get("eligible", str(eligible)) != str(eligible):
-            return (
-                f"The number of devices has changed to {eligible} since the preview: "
-                "look at the new one."
-            )
-        if request.POST.get("fingerprint") != fingerprint:
-            return (
-                "The form, or a warning, has changed since its preview: look at the "
-                "new one."
-            )
-        return ""
-
-
-class CopyAsNew(Launch):
-    """The same form, filled in with what was launched before, and with a reason."""
-
-    name = "copy"
-    label = "Copy as new"
-    icon = "content_copy"
-    tone = "plain"
-    is_of_list = False
-    asks_why = True
-
-    def heading(self, obj: Any) -> str:
-        return f"Launch {obj} again"
-
-    def start_values(self, request: HttpRequest, obj: Deployment) -> dict[str, Any]:
-        body = launch_body(obj)
-        values: dict[str, Any] = {}
-        for name, value in body.items():
-            if isinstance(value, dict):
-                values |= {f"{name}_{inner}": part for inner, part in value.items()}
-            else:
-                values[name] = value
-        values["target"] = next(
-            kind
-            for kind, field in (*NAMED_FIELDS, ("all", "targetAll"))
-            if field in body
-        )
-        values["targetDevices"] = "\n".join(body.get("targetDevices", []))
-        if tag := values.get("greenFleet_tag"):
-            values["greenFleet_tag"] = ":".join(*tag.items())
-        if "increments" in body:
-            values["increments"] = ", ".join(str(step) for step in body["increments"])
-        if "regions" in obj.parameters:
-            values["regionOrder"] = ", ".join(obj.parameters["regions"])
-        return values
-
-    def asked(self, form: LaunchForm, obj: Deployment) -> DeploymentRequest:
-        return replace(
-            super().asked(form, obj),
-            copied_from=obj.pk,
-            reason=form.cleaned_data["reason"],
-        )
-
-
-class EditWaiting(CopyAsNew):
-    """The same form for a deployment that waits for its time, to save it."""
-
-    name = "edit"
-    label = "Edit"
-    icon = "edit"
-    asks_why = False
-
-    def applies(self, obj: Deployment) -> bool:
-        return obj.is_waiting
-
-    def heading(self, obj: Any) -> str:
-        return f"Edit {obj}"
-
-    def start_values(self, request: HttpRequest, obj: Deployment) -> dict[str, Any]:
-        values = super().start_values(request, obj) | {"name": obj.name}
-        if obj.scheduled_at is not None:
-            at = obj.scheduled_at.astimezone(UTC).replace(tzinfo=None)
-            precision = "seconds" if at.second else "minutes"
-            values["scheduledAt"] = at.isoformat(timespec=precision)
-        return values
-
-    def asked(self, form: LaunchForm, obj: Deployment) -> DeploymentRequest:
-        assert form.given is not None
-        return to_request(form.given)
-
-    def show(
-        self,
-        admin: ConsoleAdmin,
-        request: HttpRequest,
-        obj: Any,
-        form: ConsoleForm,
-        **more: Any,
-    ) -> HttpResponse:
-        # Of what was read when the form was opened, however often it is previewed.
-        version = request.POST.get("version") or etag_of(obj)
-        return super().show(admin, request, obj, form, version=version, **more)
-
-    def carry_out(
-        self, request: HttpRequest, asked: DeploymentRequest, obj: Deployment
-    ) -> Deployment:
-        acknowledged = frozenset(obj.acknowledged)
-        deployment, _ = editing.edit_deployment(
-            actor=acting_person(request),
-            deployment_id=obj.pk,
-            # What was acknowledged ahead, by the API, and does not apply now stays so.
-            request=replace(asked, acknowledge=asked.acknowledge | acknowledged),
-            expected=frozenset({request.POST.get("version", "")}),
-        )
-        return deployment
-
-    def done_by(self, form: LaunchForm, eligible: int) -> str:
-        noun = "device" if eligible == 1 else "devices"
-        return f"Save, for {eligible} {noun} at present"
-
-
-def _blast(form: LaunchForm, eligible: int) -> str:
-    strategy = Strategy(form.cleaned_data["strategy"]).label.lower()
-    noun = "device" if eligible == 1 else "devices"
-    verb = "Schedule" if form.cleaned_data.get("scheduledAt") else "Launch"
-    return f"{verb} {strategy} on {eligible} {noun}"
-
-
-def _with_percents(
-    stages: tuple[PreviewedStage, ...], eligible: int
-) -> list[dict[str, Any]]:
-    return [
-        {
-            "stage": stage,
-            "percent": f"{100 * stage.exposed_devices / eligible:.4f}",
-            "wait": span_in_words(stage.wait_seconds),
-        }
-        for stage in stages
-    ]

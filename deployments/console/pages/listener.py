@@ -1,0 +1,164 @@
+"""The lists and pages of webhooks, mail recipients and gateways."""
+
+from typing import Any
+
+from django.contrib import admin
+from django.http import HttpRequest
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from unfold.decorators import display
+
+from deployments.console.actions.delivery import Resend
+from deployments.console.actions.listener import (
+    AddGateway,
+    AddMailRecipient,
+    AddWebhook,
+    DeleteListener,
+    DisableListener,
+    EditGateway,
+    EditListener,
+    EditWebhook,
+    EnableListener,
+    RotateSecret,
+    SendTest,
+)
+from deployments.console.badges import status_badge
+from deployments.console.listeners import (
+    DELIVERY_BADGES,
+    events_in_words,
+    listener_badge,
+    next_attempt,
+)
+from deployments.console.pages.delivery import DeliveryAdmin
+from deployments.models import Delivery, Gateway, Listener, Webhook
+from hotswap.common.console.pages.base import AdminsOnly
+from hotswap.common.console.requests import acting_person
+from hotswap.common.console.text import age
+
+SHOWN_DELIVERIES = 50
+
+
+class ListenerAdmin(AdminsOnly):
+    page_template = "console/listener.html"
+    ordering = ("-created_at",)
+
+    def complete(self, rows: list[Any]) -> None:
+        last: dict[Any, Delivery] = {}
+        if rows:
+            field = rows[0].delivery_field
+            last = {
+                getattr(each, f"{field}_id"): each
+                for each in Delivery.objects.filter(**{f"{field}__in": rows})
+                .order_by(field, "-created_at")
+                .distinct(field)
+            }
+        for row in rows:
+            row.last_delivery = last.get(row.pk)
+
+    @display(description="Events")
+    def told_of(self, listener: Listener) -> str:
+        return events_in_words(listener)
+
+    @display(description="Status")
+    def state(self, listener: Listener) -> SafeString:
+        return listener_badge(listener)
+
+    @display(description="Last delivery")
+    def last(self, listener: Any) -> str | SafeString:
+        found = listener.last_delivery
+        if found is None:
+            return "–"
+        looks = status_badge(DELIVERY_BADGES, found.status)
+        return format_html("{} {}", looks, age(found.created_at))
+
+    def page_context(self, request: HttpRequest, obj: Any) -> dict[str, Any]:
+        user = acting_person(request)
+        deliveries = admin.site._registry[Delivery]
+        assert isinstance(deliveries, DeliveryAdmin)
+        rows = (
+            Delivery.objects.of(obj)
+            .select_related("notification", "webhook", "recipient", "gateway")
+            .order_by("-created_at")[: SHOWN_DELIVERIES + 1]
+        )
+        shown = list(rows)
+        return {
+            "status": listener_badge(obj),
+            "events": events_in_words(obj),
+            "made": age(obj.created_at),
+            "former_until": age(getattr(obj, "previous_secret_until", None)),
+            "has_more": len(shown) > SHOWN_DELIVERIES,
+            "deliveries": [
+                {
+                    "item": each,
+                    "url": deliveries.page_url(each),
+                    "badge": status_badge(DELIVERY_BADGES, each.status),
+                    "age": age(each.created_at),
+                    "next": next_attempt(each),
+                    "resend": Resend().button(deliveries, user, each),
+                }
+                for each in shown[:SHOWN_DELIVERIES]
+            ],
+        }
+
+
+class WebhookAdmin(ListenerAdmin):
+    audit_kind = "webhook"
+    list_name = "Webhooks"
+    console_actions = (
+        AddWebhook,
+        SendTest,
+        EditWebhook,
+        EnableListener,
+        DisableListener,
+        RotateSecret,
+        DeleteListener,
+    )
+    list_display = ("address", "description", "told_of", "state", "last")
+    empty_words = (
+        "There is no webhook.",
+        "Add one, and its endpoint is told by signed requests of what happens.",
+    )
+
+    @display(description="URL", ordering="url")
+    def address(self, webhook: Webhook) -> str:
+        return webhook.url
+
+
+class MailRecipientAdmin(ListenerAdmin):
+    audit_kind = "mail-recipient"
+    list_name = "Mail recipients"
+    console_actions = (
+        AddMailRecipient,
+        SendTest,
+        EditListener,
+        EnableListener,
+        DisableListener,
+        DeleteListener,
+    )
+    list_display = ("address", "description", "told_of", "state", "last")
+    empty_words = (
+        "Nobody is told by mail.",
+        "Add an address, and mails say what becomes of deployments.",
+    )
+
+
+class GatewayAdmin(ListenerAdmin):
+    audit_kind = "gateway"
+    list_name = "Gateways"
+    console_actions = (
+        AddGateway,
+        SendTest,
+        EditGateway,
+        EnableListener,
+        DisableListener,
+        DeleteListener,
+    )
+    list_display = ("where", "description", "told_of", "state", "last")
+    empty_words = (
+        "Nobody is told by SMS or chat.",
+        "Add the URL of a service, and short messages say what happens.",
+    )
+
+    @display(description="Gateway")
+    def where(self, gateway: Gateway) -> str:
+        return f"{gateway.scheme}://…"
