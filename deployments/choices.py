@@ -22,20 +22,6 @@ class LiveFleet(models.TextChoices):
     GREEN = "green"
 
 
-class OnBlueFailure(models.TextChoices):
-    """What goes back when the blue half fails after the switch."""
-
-    KEEP_GREEN = "keep-green"
-    BOTH = "both"
-
-
-class RollbackScope(models.TextChoices):
-    """What goes back when a region of a regional deployment fails."""
-
-    DEPLOYMENT = "deployment"
-    REGION = "region"
-
-
 class DeploymentStatus(models.TextChoices):
     SCHEDULED = "Scheduled"
     PREPARING = "Preparing"

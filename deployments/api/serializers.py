@@ -1,5 +1,6 @@
 """What comes in and goes out about deployments."""
 
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -16,10 +17,8 @@ from deployments.choices import (
     AcknowledgedWarning,
     BusyDevices,
     OfflineDevices,
-    OnBlueFailure,
     OnLateBreach,
     OnWarning,
-    RollbackScope,
     Strategy,
 )
 from deployments.criteria import HealthCriteria, RollbackThresholds
@@ -28,6 +27,7 @@ from deployments.services.launch import (
     DeploymentRequest,
 )
 from deployments.services.targeting import Selection
+from deployments.strategies.fields import Field, Kind
 from deployments.strategies.registry import STRATEGIES, make_plan
 from deployments.strategies.types import Fleet, ParameterError
 from deployments.windows import DAYS, DEVICE_ZONE
@@ -150,6 +150,46 @@ class GreenFleetInput(CamelSerializer):
         return attrs
 
 
+def _input_of(field: Field, **options: Any) -> serializers.Field:
+    """Return what the API takes for a declared field of a strategy."""
+    match field.kind:
+        case Kind.INTEGER:
+            return StrictIntegerField(
+                min_value=field.minimum, max_value=field.maximum, **options
+            )
+        case Kind.INTEGERS:
+            each = StrictIntegerField(min_value=field.minimum, max_value=field.maximum)
+            return BoundedListField(child=each, max_length=100, **options)
+        case Kind.DURATION:
+            return DurationField(**options)
+        case Kind.BOOLEAN:
+            return StrictBooleanField(**options)
+        case Kind.CHOICE:
+            return StrictChoiceField(choices=field.choices, **options)
+        case Kind.FLEET:
+            return GreenFleetInput(**options)
+
+
+GATE_ALIASES = {each.gate_alias for each in STRATEGIES.values()} - {""}
+
+
+def strategy_inputs() -> Iterator[tuple[str, serializers.Field]]:
+    """Yield a new field for each that a strategy declares, by its name."""
+
+    def options(name: str) -> dict[str, Any]:
+        is_renamed = camelize(name) != name
+        return {"required": False} | ({"source": name} if is_renamed else {})
+
+    for strategy in STRATEGIES.values():
+        for field in strategy.fields:
+            yield field.name, _input_of(field, **options(field.name))
+    for alias in GATE_ALIASES:
+        yield (
+            alias,
+            StrictFloatField(min_value=0, max_value=100, **options(alias)),
+        )
+
+
 class DeploymentInput(CamelSerializer):
     """A launch. Fields of another strategy are refused."""
 
@@ -172,28 +212,6 @@ class DeploymentInput(CamelSerializer):
         child=RegionField(), min_length=1, max_length=100, required=False
     )
     target_all = StrictBooleanField(required=False)
-    initial_percentage = StrictIntegerField(min_value=1, max_value=100, required=False)
-    increments = BoundedListField(
-        child=StrictIntegerField(min_value=1, max_value=100),
-        max_length=100,
-        required=False,
-    )
-    wait_duration = DurationField(required=False)
-    pause_duration = DurationField(required=False)
-    health_check_threshold = StrictFloatField(
-        min_value=0, max_value=100, required=False
-    )
-    verification_duration = DurationField(required=False)
-    rollback_scope = StrictChoiceField(choices=RollbackScope.choices, required=False)
-    green_fleet = GreenFleetInput(required=False)
-    switch_hold = DurationField(required=False)
-    hold_until_acknowledged = StrictBooleanField(required=False)
-    on_blue_failure = StrictChoiceField(choices=OnBlueFailure.choices, required=False)
-    batch_size = StrictIntegerField(min_value=1, max_value=100_000, required=False)
-    batch_wait_duration = DurationField(required=False)
-    max_concurrent_batches = StrictIntegerField(
-        min_value=1, max_value=100, required=False
-    )
     health_threshold = StrictFloatField(min_value=0, max_value=100, required=False)
     scheduled_at = ZonedDateTimeField(required=False)
     health_criteria = HealthCriteriaInput(required=False)
@@ -219,6 +237,12 @@ class DeploymentInput(CamelSerializer):
         "applies the launch is refused (409)",
     )
 
+    def get_fields(self) -> dict[str, Any]:
+        """Add what the strategies declare."""
+        return super().get_fields() | {
+            camelize(name): field for name, field in strategy_inputs()
+        }
+
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         self._check_selectors(attrs)
         self._choose_threshold(attrs)
@@ -239,25 +263,24 @@ class DeploymentInput(CamelSerializer):
     @staticmethod
     def _choose_threshold(attrs: dict[str, Any]) -> None:
         """Take the gate by its name in the strategy, else the usual one."""
-        strategy = attrs["strategy"]
-        own = attrs.pop("health_check_threshold", None)
-        if own is not None:
-            if strategy != Strategy.REGIONAL:
+        strategy = STRATEGIES[attrs["strategy"]]
+        for alias in GATE_ALIASES & attrs.keys():
+            given = attrs.pop(alias)
+            if alias != strategy.gate_alias:
                 raise serializers.ValidationError(
                     {
-                        "healthCheckThreshold": [
-                            f"is not a field of the strategy {strategy}"
+                        camelize(alias): [
+                            f"is not a field of the strategy {strategy.name}"
                         ]
                     },
                     code="foreign",
                 )
-            if attrs.setdefault("health_threshold", own) != own:
+            if attrs.setdefault("health_threshold", given) != given:
                 raise serializers.ValidationError(
-                    {"healthCheckThreshold": ["healthThreshold says something else"]},
+                    {camelize(alias): ["healthThreshold says something else"]},
                     code="conflict",
                 )
-        usual = STRATEGIES[strategy].health_threshold_percent
-        attrs.setdefault("health_threshold", usual)
+        attrs.setdefault("health_threshold", strategy.health_threshold_percent)
 
     @staticmethod
     def _check_spread(attrs: dict[str, Any]) -> None:
@@ -309,7 +332,7 @@ class DeploymentInput(CamelSerializer):
         if "increments" in own and parameters["increments"] is own["increments"]:
             first = parameters["initial_percentage"]
             parameters["increments"] = [s for s in own["increments"] if s > first]
-        if strategy == Strategy.REGIONAL:
+        if STRATEGIES[strategy].orders_regions:
             parameters["regions"] = list(attrs.get("regions") or settings.REGIONS)
         try:
             make_plan(strategy, ONE_DEVICE, parameters)

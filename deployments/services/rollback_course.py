@@ -13,8 +13,6 @@ from deployments.choices import (
     UNFINISHED,
     DeploymentStatus,
     LiveFleet,
-    OnBlueFailure,
-    RollbackScope,
     TargetStatus,
 )
 from deployments.models import Deployment, Rollback, Target
@@ -46,8 +44,9 @@ from deployments.services.transitions import (
     note_wait,
     switch_fleet,
 )
-from deployments.strategies.blue_green import BLUE_STAGE, GREEN_STAGE
+from deployments.strategies.blue_green import BLUE_STAGE, BOTH, GREEN_STAGE
 from deployments.strategies.decide import breach
+from deployments.strategies.regional import FAILED_REGION
 from deployments.strategies.returning import (
     EVERYTHING,
     BeginStep,
@@ -104,9 +103,9 @@ def course_of(deployment: Deployment, breached: int | None) -> Course:
                 stage_number=BLUE_STAGE,
                 exposed_at__isnull=False,
             ).exists(),
-            keeps_green=parameters.get("on_blue_failure") != OnBlueFailure.BOTH,
+            keeps_green=parameters.get("on_blue_failure") != BOTH,
         )
-    if breached and parameters.get("rollback_scope") == RollbackScope.REGION:
+    if breached and parameters.get("rollback_scope") == FAILED_REGION:
         return ((breached,),)
     return EVERYTHING
 

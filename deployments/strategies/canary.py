@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from itertools import pairwise
 
+from deployments.strategies.fields import Field, Kind, Parameters, StrategyDeclaration
 from deployments.strategies.types import (
     Fleet,
     ParameterError,
@@ -68,3 +69,56 @@ def plan_canary(fleet: Fleet, parameters: CanaryParameters) -> Plan:
         reached = boundary
         stages.append(Stage(len(stages) + 1, f"{percent} %", boundary, parameters.wait))
     return Plan(nothing_after_the_last(stages))
+
+
+def _plan(fleet: Fleet, parameters: Parameters) -> Plan:
+    return plan_canary(
+        fleet,
+        CanaryParameters(
+            parameters["initial_percentage"],
+            tuple(parameters["increments"]),
+            timedelta(seconds=parameters["wait_duration"]),
+        ),
+    )
+
+
+CANARY = StrategyDeclaration(
+    name="Canary",
+    fields=(
+        Field(
+            "initial_percentage",
+            Kind.INTEGER,
+            10,
+            "First stage, %",
+            "the first stage, percent of all",
+            minimum=1,
+            maximum=100,
+        ),
+        Field(
+            "increments",
+            Kind.INTEGERS,
+            [30, 50, 100],
+            "Then, % of all",
+            "then, rising; where they end below 100 a last stage of 100 % is added, "
+            "and a warning `stage_added` says so",
+            "Rising, separated by commas; 100 is added at the end",
+            minimum=1,
+            maximum=100,
+        ),
+        Field(
+            "wait_duration",
+            Kind.DURATION,
+            3600.0,
+            "Wait between stages",
+            "between stages",
+        ),
+    ),
+    plan=_plan,
+    summary="A few first; each step opens when the one before has proven itself.",
+    picture=(
+        (2, 28, 25, 6, 1),
+        (32, 21, 25, 13, 1),
+        (62, 13, 25, 21, 1),
+        (92, 2, 25, 32, 1),
+    ),
+)

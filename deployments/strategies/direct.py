@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 
+from deployments.strategies.fields import Parameters, StrategyDeclaration
 from deployments.strategies.types import Fleet, Plan, Stage
 
 
@@ -13,3 +14,16 @@ def plan_direct(fleet: Fleet) -> Plan:
     """
     fleet.check()
     return Plan((Stage(1, "all devices", fleet.device_count, timedelta(0)),))
+
+
+def _plan(fleet: Fleet, _: Parameters) -> Plan:
+    return plan_direct(fleet)
+
+
+DIRECT = StrategyDeclaration(
+    name="Direct",
+    fields=(),
+    plan=_plan,
+    summary="All at once. For one device, or a lab.",
+    picture=((2, 2, 115, 32, 1),),
+)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import timedelta
 
+from deployments.strategies.fields import Field, Kind, Parameters, StrategyDeclaration
 from deployments.strategies.types import Fleet, ParameterError, Plan, Stage
 
 MAX_BATCHES = 1000
@@ -51,3 +52,55 @@ def plan_rolling(fleet: Fleet, parameters: RollingParameters) -> Plan:
         ),
         in_flight=parameters.max_concurrent_batches,
     )
+
+
+def _plan(fleet: Fleet, parameters: Parameters) -> Plan:
+    return plan_rolling(
+        fleet,
+        RollingParameters(
+            parameters["batch_size"],
+            timedelta(seconds=parameters["batch_wait_duration"]),
+            parameters["max_concurrent_batches"],
+        ),
+    )
+
+
+ROLLING = StrategyDeclaration(
+    name="Rolling",
+    fields=(
+        Field(
+            "batch_size",
+            Kind.INTEGER,
+            100,
+            "Devices in a batch",
+            "devices",
+            minimum=1,
+            maximum=100_000,
+        ),
+        Field(
+            "batch_wait_duration",
+            Kind.DURATION,
+            900.0,
+            "Verify each batch for",
+            "of each batch",
+        ),
+        Field(
+            "max_concurrent_batches",
+            Kind.INTEGER,
+            3,
+            "Batches at once",
+            minimum=1,
+            maximum=100,
+        ),
+    ),
+    plan=_plan,
+    summary="Batches of one size, a few of them at once.",
+    picture=(
+        (2, 2, 50, 8, 1),
+        (2, 14, 50, 8, 1),
+        (2, 26, 50, 8, 1),
+        (58, 2, 50, 8, 0.5),
+        (58, 14, 50, 8, 0.5),
+    ),
+    in_flight=lambda parameters: int(parameters["max_concurrent_batches"]),
+)

@@ -5,7 +5,7 @@ console and the API cannot differ.
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC
+from datetime import UTC, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -16,18 +16,19 @@ from deployments.api.serializers import DeploymentInput
 from deployments.choices import (
     BusyDevices,
     OfflineDevices,
-    OnBlueFailure,
     OnLateBreach,
     OnWarning,
-    RollbackScope,
     Strategy,
 )
+from deployments.strategies.fields import Field, Kind, StrategyDeclaration
 from deployments.strategies.registry import STRATEGIES
 from deployments.windows import DAYS
 from devices.models import DeviceGroup
 from firmware.models import Firmware
 from firmware.selectors import FirmwareIncidents, firmware_incidents
 from hotswap.common.console.forms import ConsoleForm
+from hotswap.common.durations import format_duration
+from hotswap.common.wire import camelize
 
 MAX_FIRMWARE = 500
 
@@ -48,30 +49,6 @@ NAMED = {
 
 
 NAMED_FIELDS = tuple((kind, field) for kind, (field, _) in NAMED.items())
-
-
-STRATEGY_ORDER = (
-    Strategy.CANARY,
-    Strategy.REGIONAL,
-    Strategy.ROLLING,
-    Strategy.BLUE_GREEN,
-    Strategy.DIRECT,
-)
-
-
-OWN_FIELDS: dict[str, tuple[str, ...]] = {
-    Strategy.CANARY: ("initialPercentage", "increments", "waitDuration"),
-    Strategy.REGIONAL: ("regionOrder", "pauseDuration", "rollbackScope"),
-    Strategy.ROLLING: ("batchSize", "batchWaitDuration", "maxConcurrentBatches"),
-    Strategy.BLUE_GREEN: (
-        "verificationDuration",
-        "greenFleet_group",
-        "greenFleet_tag",
-        "switchHold",
-        "holdUntilAcknowledged",
-        "onBlueFailure",
-    ),
-}
 
 
 NESTED = ("healthCriteria", "rollbackThresholds", "maintenanceWindow", "greenFleet")
@@ -117,6 +94,67 @@ def _words(text: str) -> list[str]:
     return text.replace(",", " ").split()
 
 
+def form_fields(field: Field) -> dict[str, forms.Field]:
+    """Return what the form has for a declared field of a strategy, by its name.
+
+    The form only gathers: ranges are checked as the API checks them.
+    """
+    name = camelize(field.name)
+    options: dict[str, Any] = {
+        "label": field.label,
+        "required": False,
+        "help_text": field.hint,
+    }
+    match field.kind:
+        case Kind.INTEGER:
+            return {name: forms.IntegerField(**options)}
+        case Kind.INTEGERS:
+            return {name: forms.CharField(**options)}
+        case Kind.DURATION:
+            options["help_text"] = field.hint or DURATION_HELP
+            return {name: DurationText(**options)}
+        case Kind.BOOLEAN:
+            return {name: forms.BooleanField(**options)}
+        case Kind.CHOICE:
+            return {name: forms.ChoiceField(choices=field.choices, **options)}
+        case Kind.FLEET:
+            return {
+                f"{name}_group": forms.ChoiceField(
+                    label=f"{field.label}: devices of the group",
+                    required=False,
+                    help_text="Neither group nor tag: a half is drawn",
+                ),
+                f"{name}_tag": forms.CharField(
+                    label=f"{field.label}: devices with the tag",
+                    required=False,
+                    help_text="As in rack:b",
+                ),
+            }
+
+
+def start_value(field: Field) -> Any:
+    """Return what stands in the form for the default of a declared field."""
+    match field.kind:
+        case Kind.DURATION if field.default:
+            usual = format_duration(timedelta(seconds=field.default))
+            return _demo("PT10S", usual)
+        case Kind.DURATION:
+            return "PT0S"
+        case Kind.INTEGERS:
+            return ", ".join(str(each) for each in field.default)
+        case _:
+            return field.default
+
+
+def own_fields(strategy: StrategyDeclaration) -> tuple[str, ...]:
+    """Return the names of the fields that the form shows for a strategy."""
+    order = ("regionOrder",) if strategy.orders_regions else ()
+    return (*order, *(name for each in strategy.fields for name in form_fields(each)))
+
+
+OWN_FIELDS = {name: own_fields(each) for name, each in STRATEGIES.items()}
+
+
 class LaunchForm(ConsoleForm):
     """Names are those of the API; `a-b` is the field `b` inside of `a`."""
 
@@ -144,64 +182,15 @@ class LaunchForm(ConsoleForm):
         choices=lambda: [(each, each) for each in settings.REGIONS],
     )
     strategy = forms.ChoiceField(
-        choices=[(each.value, each.label) for each in STRATEGY_ORDER],
+        choices=[(name, Strategy(name).label) for name in STRATEGIES],
         widget=forms.RadioSelect,
         initial=Strategy.CANARY.value,
     )
-    initialPercentage = forms.IntegerField(label="First stage, %", required=False)
-    increments = forms.CharField(
-        label="Then, % of all",
-        required=False,
-        help_text="Rising, separated by commas; 100 is added at the end",
-    )
-    waitDuration = DurationText(label="Wait between stages", help_text=DURATION_HELP)
     regionOrder = forms.CharField(
         label="Order of the regions",
         required=False,
         help_text="Separated by commas; regions that are left out come last",
     )
-    pauseDuration = DurationText(label="Pause between regions", help_text=DURATION_HELP)
-    verificationDuration = DurationText(
-        label="Verify each half for", help_text=DURATION_HELP
-    )
-    rollbackScope = forms.ChoiceField(
-        label="If a region fails, goes back",
-        required=False,
-        choices=[
-            (RollbackScope.DEPLOYMENT.value, "everything"),
-            (RollbackScope.REGION.value, "that region alone"),
-        ],
-    )
-    greenFleet_group = forms.ChoiceField(
-        label="Green half: devices of the group",
-        required=False,
-        help_text="Neither group nor tag: a half is drawn",
-    )
-    greenFleet_tag = forms.CharField(
-        label="Green half: devices with the tag",
-        required=False,
-        help_text="As in rack:b",
-    )
-    switchHold = DurationText(
-        label="Hold a fleet to drain for",
-        help_text="Before each half is updated and before the switch; 0: not at all",
-    )
-    holdUntilAcknowledged = forms.BooleanField(
-        label="Hold until somebody acknowledges", required=False
-    )
-    onBlueFailure = forms.ChoiceField(
-        label="If blue fails after the switch",
-        required=False,
-        choices=[
-            (OnBlueFailure.KEEP_GREEN.value, "blue goes back, green serves on"),
-            (OnBlueFailure.BOTH.value, "blue goes back, serves, then green goes back"),
-        ],
-    )
-    batchSize = forms.IntegerField(label="Devices in a batch", required=False)
-    batchWaitDuration = DurationText(
-        label="Verify each batch for", help_text=DURATION_HELP
-    )
-    maxConcurrentBatches = forms.IntegerField(label="Batches at once", required=False)
     healthThreshold = forms.FloatField(
         label="Gate: devices proven, %",
         required=False,
@@ -339,20 +328,14 @@ class LaunchForm(ConsoleForm):
             ("", "–"),
             *groups,
         ]
-        canary = STRATEGIES[Strategy.CANARY].defaults
-        rolling = STRATEGIES[Strategy.ROLLING].defaults
         self.initial = {
             "firmwareId": _newest_sound(firmware, incidents),
-            "initialPercentage": canary["initial_percentage"],
-            "increments": ", ".join(str(step) for step in canary["increments"]),
-            "waitDuration": _demo("PT10S", "PT1H"),
             "regionOrder": ", ".join(settings.REGIONS),
-            "pauseDuration": _demo("PT10S", "PT30M"),
-            "verificationDuration": _demo("PT10S", "PT2H"),
-            "switchHold": "PT0S",
-            "batchSize": rolling["batch_size"],
-            "batchWaitDuration": _demo("PT10S", "PT15M"),
-            "maxConcurrentBatches": rolling["max_concurrent_batches"],
+            **{
+                camelize(field.name): start_value(field)
+                for strategy in STRATEGIES.values()
+                for field in strategy.fields
+            },
             "rollbackThresholds_memoryDuration": _demo("PT10S", "PT5M"),
             "rollbackThresholds_cpuDuration": _demo("PT10S", "PT5M"),
             "rollbackThresholds_offlineAfter": _demo("PT30S", "PT2M"),
@@ -376,7 +359,13 @@ class LaunchForm(ConsoleForm):
         return [
             (name, [self[field] for field in fields])
             for name, fields in OWN_FIELDS.items()
+            if fields
         ]
+
+    @property
+    def strategy_cards(self) -> list[tuple[Any, StrategyDeclaration]]:
+        """The button of each strategy, with how it is shown."""
+        return [(radio, STRATEGIES[radio.data["value"]]) for radio in self["strategy"]]
 
     @property
     def gate_fields(self) -> list[Any]:
@@ -509,3 +498,11 @@ class LaunchForm(ConsoleForm):
             rest = [name for name in settings.REGIONS if name not in order]
             body["regions"] = [*order, *rest]
         return body
+
+
+LaunchForm.base_fields |= {
+    name: made
+    for strategy in STRATEGIES.values()
+    for field in strategy.fields
+    for name, made in form_fields(field).items()
+}
