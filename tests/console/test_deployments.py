@@ -1,5 +1,7 @@
 """The live page and the launch form."""
 
+import html
+import re
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from deployments.rules.codes import next_step
 from deployments.services import operate
 from devices.models import Device
 from devices.services import registry
+from health.models import DeviceState
 from hotswap.common.models import AuditEvent
 from tests.console.conftest import ConsoleClient, Scene
 from tests.deployments.world import World, statuses
@@ -550,6 +553,64 @@ def test_the_form_says_what_the_api_says_and_keeps_the_input(
         assert said in text, changes
         assert "keep me" in text
         assert "preview" not in answer.context
+
+
+@pytest.mark.parametrize(
+    ("typed", "seconds"), [("90 s", 90.0), ("10 minutes", 600.0), ("1h", 3600.0)]
+)
+def test_durations_are_typed_as_people_write_them(
+    operator_client: ConsoleClient, free: Scene, typed: str, seconds: float
+) -> None:
+    launch_after(operator_client, form_for(free, name="typed", waitDuration=typed))
+
+    launched = Deployment.objects.get(name="typed")
+    assert launched.parameters["wait_duration"] == seconds
+
+
+def test_a_duration_that_nobody_understands_is_refused_with_an_example(
+    operator_client: ConsoleClient, free: Scene
+) -> None:
+    shown = preview(operator_client, form_for(free, waitDuration="a while"))
+
+    text = html.unescape(shown.content.decode())
+    assert "'a while' is no duration. As in 90 s, 30 min or 1 h 30 min." in text
+    assert 'value="a while"' in text
+
+
+def test_the_launch_form_shows_durations_in_words(
+    operator_client: ConsoleClient, scene: Scene, settings: Any
+) -> None:
+    settings.DEMO_CLOCK = ""
+
+    page = operator_client.get(LAUNCH).content.decode()
+
+    assert re.search(r'name="waitDuration" value="1 h"', page)
+    assert re.search(r'name="offlineDeadline" value="1 d"', page)
+    assert "PT1H" not in page
+
+
+def test_a_preview_shows_waits_in_full_and_leads_to_itself(
+    operator_client: ConsoleClient, free: Scene
+) -> None:
+    before = operator_client.get(LAUNCH).content.decode()
+    page = preview(operator_client, form_for(free, waitDuration="90")).content.decode()
+
+    assert "then a wait of 1 min 30 s" in page
+    assert f'formaction="{LAUNCH}#hs-result"' in before
+    assert before.count('id="hs-result"') == page.count('id="hs-result"') == 1
+
+
+def test_a_preview_counts_the_devices_that_are_not_online(
+    operator_client: ConsoleClient, free: Scene
+) -> None:
+    DeviceState.objects.filter(device=free.device).delete()
+
+    shown = preview(operator_client, form_for(free))
+
+    radius = shown.context["preview"].blast_radius
+    absent = shown.context["preview"].targets.eligible - radius.online
+    assert shown.context["absent"] == absent > 0
+    assert f"<dt>Offline or never seen</dt><dd>{absent}" in shown.content.decode()
 
 
 def test_a_time_makes_it_scheduled(operator_client: ConsoleClient, free: Scene) -> None:

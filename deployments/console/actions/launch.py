@@ -11,7 +11,7 @@ Rules:
 import hashlib
 import json
 from dataclasses import dataclass, replace
-from datetime import UTC
+from datetime import UTC, timedelta
 from typing import Any
 
 from django.core.exceptions import PermissionDenied
@@ -30,7 +30,8 @@ from hotswap.common.console.actions.base import Action
 from hotswap.common.console.forms import ConsoleForm
 from hotswap.common.console.pages.base import ConsoleAdmin
 from hotswap.common.console.requests import READING, acting_person, go_to
-from hotswap.common.console.text import age, span_in_words
+from hotswap.common.console.text import age
+from hotswap.common.durations import duration_in_words
 from hotswap.common.errors import HotSwapError
 from hotswap.common.etags import etag_of
 
@@ -213,6 +214,7 @@ class Launch(Action):
             problem=problem,
             fingerprint=fingerprint,
             blast=self.done_by(form, eligible),
+            absent=eligible - preview.blast_radius.online,
             left_out=preview.targets.matched - eligible,
             over_in=age(preview.expected.finishes_at) if preview.expected else "",
         )
@@ -346,7 +348,7 @@ def _with_percents(
         {
             "stage": stage,
             "percent": f"{100 * stage.exposed_devices / eligible:.4f}",
-            "wait": span_in_words(stage.wait_seconds),
+            "wait": duration_in_words(timedelta(seconds=stage.wait_seconds)),
         }
         for stage in stages
     ]

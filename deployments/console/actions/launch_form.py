@@ -27,7 +27,12 @@ from devices.models import DeviceGroup
 from firmware.models import Firmware
 from firmware.selectors import FirmwareIncidents, firmware_incidents
 from hotswap.common.console.forms import ConsoleForm
-from hotswap.common.durations import format_duration
+from hotswap.common.durations import (
+    duration_in_words,
+    duration_of_words,
+    format_duration,
+    parse_duration,
+)
 from hotswap.common.wire import camelize
 
 MAX_FIRMWARE = 500
@@ -54,19 +59,31 @@ NAMED_FIELDS = tuple((kind, field) for kind, (field, _) in NAMED.items())
 NESTED = ("healthCriteria", "rollbackThresholds", "maintenanceWindow", "greenFleet")
 
 
-DURATION_HELP = "Seconds, or an ISO 8601 duration such as PT30M"
+DURATION_HELP = "As in 90 s, 30 min or 1 h 30 min"
 
 
 class DurationText(forms.CharField):
-    """Seconds or ISO 8601; always ISO 8601 afterwards."""
+    """A duration as people write it, or in ISO 8601; always ISO 8601 afterwards."""
 
     def __init__(self, **kwargs: Any) -> None:
         kwargs.setdefault("required", False)
         super().__init__(**kwargs)
 
+    def prepare_value(self, value: Any) -> Any:
+        """Show ISO 8601 in words, and what was typed as it was typed."""
+        try:
+            return duration_in_words(parse_duration(value))
+        except ValueError:
+            return value
+
     def clean(self, value: Any) -> str:
-        text: str = super().clean(value).strip().upper()
-        return f"PT{text}S" if text.isascii() and text.isdigit() else text
+        text: str = super().clean(value).strip()
+        found = duration_of_words(text)
+        if found is not None:
+            return format_duration(found)
+        if text and not text.upper().startswith("P"):
+            raise forms.ValidationError(f"{text!r} is no duration. {DURATION_HELP}.")
+        return text.upper()
 
 
 def _demo(quick: str, usual: str) -> str:
