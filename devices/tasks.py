@@ -3,7 +3,7 @@
 from celery import shared_task
 from django.utils import timezone
 
-from devices.api.lines import LineReader
+from devices.import_lines import LineReader
 from devices.services import alarms, erasure, imports
 
 

@@ -7,70 +7,22 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from deployments.listener_inputs import (
+    GatewayChangesInput,
+    GatewayInput,
+    ListenerChangesInput,
+    MailRecipientInput,
+    WebhookChangesInput,
+    WebhookInput,
+)
 from deployments.models import Delivery, Gateway, Listener, MailRecipient, Webhook
-from deployments.rules.events import NEEDS_A_PERSON, NOTIFIED, NOTIFIED_CHOICES
 from deployments.services import listeners
 from hotswap.common.api.base import ApiView, ListView, acting_person
 from hotswap.common.api.etags import expected_etags
 from hotswap.common.api.idempotency import idempotent, idempotent_without
-from hotswap.common.api.serializers import (
-    SHOWN_ONCE,
-    BoundedListField,
-    CamelSerializer,
-    EmptyInput,
-    StrictBooleanField,
-    StrictCharField,
-    StrictChoiceField,
-)
+from hotswap.common.api.serializers import SHOWN_ONCE, CamelSerializer, EmptyInput
 from hotswap.common.etags import etag_of
 from hotswap.common.roles import Role
-
-
-def _events_field(help_text: str = "empty: all", **options: Any) -> BoundedListField:
-    return BoundedListField(
-        child=StrictChoiceField(choices=NOTIFIED_CHOICES),
-        required=False,
-        max_length=len(NOTIFIED),
-        help_text=help_text,
-        **options,
-    )
-
-
-def _events_for_people() -> BoundedListField:
-    """What a person is told, who has not said what: what needs one."""
-    names = ", ".join(NEEDS_A_PERSON)
-    return _events_field(
-        f"empty: all; left out: {names}", default=lambda: list(NEEDS_A_PERSON)
-    )
-
-
-def _description_field(**options: Any) -> StrictCharField:
-    return StrictCharField(max_length=200, required=False, allow_blank=True, **options)
-
-
-class StrictEmailField(serializers.EmailField):
-    """JSON strings only."""
-
-    def to_internal_value(self, data: Any) -> str:
-        if not isinstance(data, str):
-            self.fail("invalid")
-        return super().to_internal_value(data)
-
-
-class WebhookInput(CamelSerializer):
-    url = StrictCharField(max_length=2000)
-    events = _events_field(default=list)
-    description = _description_field(default="")
-
-
-class ListenerChangesInput(CamelSerializer):
-    events = _events_field()
-    description = _description_field()
-    enabled = StrictBooleanField(required=False)
-
-
-class WebhookChangesInput(ListenerChangesInput):
-    url = StrictCharField(max_length=2000, required=False)
 
 
 class ListenerOutput(CamelSerializer):
@@ -93,26 +45,8 @@ class CreatedWebhookOutput(WebhookOutput):
     secret = serializers.CharField(allow_null=True, help_text=SHOWN_ONCE)
 
 
-class MailRecipientInput(CamelSerializer):
-    address = StrictEmailField(max_length=254)
-    events = _events_for_people()
-    description = _description_field(default="")
-
-
 class MailRecipientOutput(ListenerOutput):
     address = serializers.CharField()
-
-
-class GatewayInput(CamelSerializer):
-    url = StrictCharField(
-        max_length=2000, help_text="an apprise URL; it is not shown again"
-    )
-    events = _events_for_people()
-    description = _description_field(default="")
-
-
-class GatewayChangesInput(ListenerChangesInput):
-    url = StrictCharField(max_length=2000, required=False)
 
 
 class GatewayOutput(ListenerOutput):
@@ -132,9 +66,6 @@ class DeliveryOutput(CamelSerializer):
     delivered_at = serializers.DateTimeField(allow_null=True)
     response_status = serializers.IntegerField(allow_null=True)
     error = serializers.CharField()
-
-
-# --- Any of them -------------------------------------------------------------------
 
 
 class ListenersView(ListView):
@@ -226,9 +157,6 @@ class ResendView(ApiView):
         return Response(DeliveryOutput(delivery).data)
 
 
-# --- Webhooks ----------------------------------------------------------------------
-
-
 class WebhooksView(ListenersView):
     """The endpoints that are told of events, newest first."""
 
@@ -281,9 +209,6 @@ class RotateSecretView(ApiView):
         )
 
 
-# --- Mail --------------------------------------------------------------------------
-
-
 class MailRecipientsView(ListenersView):
     """The mail addresses that are told of events, newest first."""
 
@@ -313,9 +238,6 @@ class MailRecipientsView(ListenersView):
 class MailRecipientView(ListenerView):
     kind = MailRecipient
     shown_class = MailRecipientOutput
-
-
-# --- Gateways ----------------------------------------------------------------------
 
 
 class GatewaysView(ListenersView):

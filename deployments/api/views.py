@@ -16,8 +16,6 @@ from deployments.api.copying import (
     CopyInput,
     DeploymentDetailOutput,
     EditedDeploymentOutput,
-    copied_body,
-    launch_body,
 )
 from deployments.api.outputs import (
     CreatedDeploymentOutput,
@@ -37,8 +35,10 @@ from deployments.api.outputs import (
     deployment_output,
     predicted_output,
 )
-from deployments.api.references import id_in
-from deployments.api.serializers import (
+from deployments.choices import DeploymentStatus, Level, Strategy, TargetStatus
+from deployments.copying import copied_body, launch_body
+from deployments.exceptions import DeploymentNotFoundError
+from deployments.inputs import (
     DeploymentInput,
     HoldAcknowledgementInput,
     ReasonInput,
@@ -46,8 +46,6 @@ from deployments.api.serializers import (
     StageApprovalInput,
     to_request,
 )
-from deployments.choices import DeploymentStatus, Level, Strategy, TargetStatus
-from deployments.exceptions import DeploymentNotFoundError
 from deployments.models import Deployment, Event, Quarantine, Target
 from deployments.reads.devices import target_detail, target_rows
 from deployments.reads.fleets import deployment_fleets
@@ -56,6 +54,7 @@ from deployments.reads.metrics import deployment_metrics
 from deployments.reads.preview import launch_preview, launch_reach
 from deployments.reads.rollback_report import deployment_rollbacks
 from deployments.reads.status import deployment_status
+from deployments.references import id_in
 from deployments.services import editing, launch, operate, quarantine
 from devices.exceptions import DeviceNotFoundError
 from devices.models import Device

@@ -11,13 +11,9 @@ from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from devices.api.serializers import (
-    DeviceIdField,
-    RegionField,
-    SaidVersionField,
-    TagsField,
-)
 from devices.choices import EnrolmentStatus, TokenStatus
+from devices.enrolment_inputs import EnrolmentTokenInput
+from devices.inputs import DeviceIdField, RegionField, SaidVersionField, TagsField
 from devices.models import EnrolmentRequest, EnrolmentToken
 from devices.services import enrolment
 from devices.services.enrolment import Applicant, Enrolled
@@ -27,44 +23,15 @@ from hotswap.common.api.serializers import (
     SHOWN_ONCE,
     CamelSerializer,
     EmptyInput,
-    StrictBooleanField,
     StrictCharField,
     StrictChoiceField,
-    StrictIntegerField,
     StrictRegexField,
 )
 from hotswap.common.api.throttling import guard_login
 from hotswap.common.roles import Role
 
-MAX_USES = 1_000_000
 # Printable ASCII: what a shell script can make, store and send again unchanged.
 MADE_BY_DEVICE = r"^[!-~]{32,256}\Z"
-
-
-class MomentField(serializers.DateTimeField):
-    """RFC 3339 with its offset; a number or a date alone is refused."""
-
-    def to_internal_value(self, value: Any) -> Any:
-        if not isinstance(value, str):
-            self.fail("invalid", format="2027-01-31T12:00:00Z")
-        return super().to_internal_value(value)
-
-
-class EnrolmentTokenInput(CamelSerializer):
-    name = StrictCharField(max_length=128)
-    model = StrictCharField(max_length=64, required=False, allow_null=True)
-    region = RegionField(required=False, allow_null=True)
-    tags = TagsField(required=False)
-    needs_approval = StrictBooleanField(default=True)
-    max_uses = StrictIntegerField(
-        min_value=1, max_value=MAX_USES, required=False, allow_null=True
-    )
-    expires_at = MomentField(required=False, allow_null=True)
-
-    def validate_expiresAt(self, value: Any) -> Any:  # noqa: N802
-        if value is not None and value <= timezone.now():
-            raise serializers.ValidationError("must be in the future", code="past")
-        return value
 
 
 class EnrolmentTokenOutput(CamelSerializer):

@@ -4,12 +4,10 @@ import hashlib
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import IO, Any
+from typing import Any
 
 from django.conf import settings
 from django.http import HttpResponse, UnreadablePostError
-from django.utils import timezone
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import serializers
@@ -17,12 +15,6 @@ from rest_framework.exceptions import ParseError, UnsupportedMediaType, Validati
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from devices.api.spreadsheets import (
-    CHARACTER_SETS,
-    MAX_LINE_BYTES,
-    read_spreadsheet,
-    refuse_workbook,
-)
 from devices.api.views import ACKNOWLEDGE
 from devices.choices import (
     ACTIONS,
@@ -32,10 +24,12 @@ from devices.choices import (
     LineAction,
     LineOutcome,
 )
-from devices.exceptions import ImportNotFoundError, TooManyLinesError
+from devices.exceptions import ImportNotFoundError
+from devices.import_files import PIECE_BYTES, ReceivedFile, keys_file, take_file_in
 from devices.models import DeviceImport, DeviceImportLine
 from devices.services import imports
 from devices.services.imports import ImportOptions
+from devices.spreadsheets import CHARACTER_SETS
 from hotswap.common.api.base import ApiView, ListView, acting_person
 from hotswap.common.api.filters import PAGE_PARAMETERS
 from hotswap.common.api.idempotency import idempotent
@@ -45,12 +39,8 @@ from hotswap.common.api.pagination import (
     KeysetPagination,
 )
 from hotswap.common.api.parsers import drain
-from hotswap.common.api.serializers import (
-    CamelSerializer,
-    StrictChoiceField,
-)
+from hotswap.common.api.serializers import CamelSerializer, StrictChoiceField
 from hotswap.common.errors import TooLargeError
-from hotswap.common.models import User
 from hotswap.common.patience import body_failure
 from hotswap.common.roles import Role
 
@@ -58,30 +48,15 @@ FORMATS = {
     "text/csv": ImportFormat.CSV,
     "application/x-ndjson": ImportFormat.NDJSON,
 }
+
+
 # What else browsers and tools say of a CSV file; it is read as one.
 ALIASES = dict.fromkeys(
     ("application/csv", "application/vnd.ms-excel", "text/plain"), ImportFormat.CSV
 )
-REQUIRED_COLUMNS = {
-    ImportMode.CREATE: ("deviceId", "model"),
-    ImportMode.UPSERT: ("deviceId",),
-}
-PIECE_BYTES = 256 * 1024
+
+
 FROM_TO = ("from", "to")
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-
-
-# --- Receiving ---------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class ReceivedFile:
-    """A whole body on disk; `charset` is what its sender says, if that is anything."""
-
-    file: IO[bytes]
-    format: ImportFormat
-    digest: str
-    charset: str | None = None
 
 
 def _format_of(request: Request) -> tuple[ImportFormat, str | None]:
@@ -146,70 +121,6 @@ def received_file(request: Request) -> Iterator[ReceivedFile]:
             raise ParseError("the body ended before it was complete", code="incomplete")
         file.seek(0)
         yield ReceivedFile(file, file_format, digest.hexdigest(), charset)
-
-
-def lines_of(file: IO[bytes]) -> Iterator[tuple[int, bytes | None]]:
-    """Give number and bytes of each line of NDJSON that is not empty, without its end.
-
-    None stands for the bytes of a line that is too long.
-    """
-    number = 0
-    while True:
-        raw: bytes | None = file.readline(MAX_LINE_BYTES + 2)
-        if not raw:
-            return
-        number += 1
-        if number == 1:
-            raw = raw.removeprefix(BYTE_ORDER_MARK)
-        if not raw.endswith(b"\n") and len(raw) > MAX_LINE_BYTES:
-            rest = raw
-            while rest and not rest.endswith(b"\n"):
-                rest = file.readline(PIECE_BYTES)
-            raw = None
-        else:
-            raw = raw.rstrip(b"\r\n")
-            if not raw.strip():
-                continue
-        yield number, raw
-
-
-def _at_most(
-    limit: int, lines: Iterator[tuple[int, bytes | None]]
-) -> Iterator[tuple[int, bytes | None]]:
-    for count, line in enumerate(lines, 1):
-        if count > limit:
-            raise TooManyLinesError(f"a file may have {limit} devices at most")
-        yield line
-
-
-def take_file_in(
-    *, actor: User, received: ReceivedFile, options: ImportOptions | None = None
-) -> DeviceImport:
-    """Read the header of a file and hand its lines over.
-
-    Raises:
-        InvalidInputError: the header is wrong, or there is no line.
-        NotCsvError: a workbook, or another character set.
-        TooManyLinesError: 413.
-    """
-    options = options or ImportOptions()
-    refuse_workbook(received.file)
-    if received.format is ImportFormat.CSV:
-        required = REQUIRED_COLUMNS[options.mode]
-        sheet = read_spreadsheet(received.file, received.charset, required)
-        columns, lines = sheet.columns, sheet.records
-    else:
-        columns, lines = [], lines_of(received.file)
-    return imports.begin_import(
-        actor=actor,
-        file_format=received.format,
-        columns=columns,
-        lines=_at_most(settings.IMPORT_MAX_LINES, lines),
-        options=options,
-    )
-
-
-# --- Serializers -------------------------------------------------------------------
 
 
 class LineChangeOutput(CamelSerializer):
@@ -283,9 +194,6 @@ class ImportResultsOutput(ImportOutput):
     next = serializers.URLField(allow_null=True)
     previous = serializers.URLField(allow_null=True)
     results = ImportLineOutput(many=True)
-
-
-# --- Views -------------------------------------------------------------------------
 
 
 def _options(request: Request) -> ImportOptions:
@@ -435,17 +343,3 @@ class ImportKeysView(ApiView):
         """Erase the keys, because they have arrived."""
         imports.erase_keys(actor=acting_person(request), import_id=import_id)
         return Response(status=204)
-
-
-def keys_file(actor: User, import_id: Any) -> HttpResponse:
-    """Give the keys of an import as a file to keep."""
-    keys = imports.fetch_keys(actor=actor, import_id=import_id, now=timezone.now())
-    name = f"device-keys-{import_id}.csv"
-    return HttpResponse(
-        keys,
-        content_type="text/csv; charset=utf-8",
-        headers={
-            "Cache-Control": "no-store",
-            "Content-Disposition": f'attachment; filename="{name}"',
-        },
-    )

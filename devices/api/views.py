@@ -18,34 +18,36 @@ from devices.api.authentication import DevicePrincipal
 from devices.api.certificates import presented_certificate, required_certificate
 from devices.api.filters import DeviceFilter, DeviceListFilter
 from devices.api.serializers import (
-    AcknowledgementInput,
     ApiKeyOutput,
     AudienceChangeOutput,
-    CertificateInput,
     CertificateOutput,
     ChangedDeviceOutput,
     ChangedGroupOutput,
-    DeviceChangesInput,
     DeviceDetailOutput,
-    DeviceInput,
     DeviceOutput,
-    DeviceReplacementInput,
-    DeviceTokenInput,
     DeviceTokenOutput,
     FirmwareRunOutput,
-    GroupInput,
     GroupOutput,
     ListedDeviceOutput,
-    MembersInput,
-    NewGroupInput,
     RegisteredDeviceOutput,
-    RevocationInput,
-    RotationInput,
-    RulePreviewInput,
     RulePreviewOutput,
 )
 from devices.exceptions import DeviceNotFoundError, GroupNotFoundError
 from devices.files import devices_file, export_response
+from devices.inputs import (
+    AcknowledgementInput,
+    CertificateInput,
+    DeviceChangesInput,
+    DeviceInput,
+    DeviceReplacementInput,
+    DeviceTokenInput,
+    GroupInput,
+    MembersInput,
+    NewGroupInput,
+    RevocationInput,
+    RotationInput,
+    RulePreviewInput,
+)
 from devices.models import Device, DeviceCertificate, DeviceGroup, FirmwareRun
 from devices.permissions import calling_device
 from devices.services import (

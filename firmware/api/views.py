@@ -17,27 +17,29 @@ from rest_framework.response import Response
 
 from firmware.api.filters import SORTS, FirmwareFilter
 from firmware.api.serializers import (
-    CommentInput,
-    DeprecationInput,
     DeprecationOutput,
-    DeviceModelChangesInput,
-    DeviceModelInput,
     DeviceModelOutput,
-    FirmwareInput,
     FirmwareOutput,
     FirmwareUseOutput,
     HistoryOutput,
-    NotesInput,
-    ReinstatementInput,
-    RejectInput,
     SigningKeyOutput,
     UploadOutput,
 )
-from firmware.api.uploads import FILE_FIELD, receive_upload
+from firmware.inputs import (
+    CommentInput,
+    DeprecationInput,
+    DeviceModelChangesInput,
+    DeviceModelInput,
+    FirmwareInput,
+    NotesInput,
+    ReinstatementInput,
+    RejectInput,
+)
 from firmware.models import DeviceModel, Firmware, SigningKey
 from firmware.selectors import firmware_history, firmware_use, name_actors
 from firmware.services import registry
 from firmware.services.registry import UploadOutcome
+from firmware.uploads import FILE_FIELD, receive_upload
 from hotswap.common.api.base import ApiView, ListView, acting_person
 from hotswap.common.api.etags import expected_etags, knows
 from hotswap.common.api.idempotency import idempotent

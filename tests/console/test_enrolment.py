@@ -7,8 +7,8 @@ import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.utils import timezone
 
-from devices.api.lines import LineReader
 from devices.choices import EnrolmentStatus
+from devices.import_lines import LineReader
 from devices.models import Device, DeviceImport, EnrolmentRequest, EnrolmentToken
 from devices.services import imports
 from devices.services.enrolment import Applicant, Enrolled, enrol_device

@@ -13,7 +13,7 @@ from deployments.models import Deployment, Target
 from deployments.services.operate import pause_deployment
 from deployments.services.targeting import Selection
 from deployments.services.tick import tick
-from devices.api.lines import LineReader
+from devices.import_lines import LineReader
 from devices.models import Device, DeviceGroup
 from devices.rules import Rule
 from devices.services.groups import (

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from deployments.api.copying import copied_body, launch_body
-from deployments.api.serializers import DeploymentInput, to_request
+from deployments.copying import copied_body, launch_body
 from deployments.criteria import HealthCriteria, RollbackThresholds
+from deployments.inputs import DeploymentInput, to_request
 from deployments.models import Deployment
 from deployments.services.launch import DeploymentRequest
 from deployments.services.targeting import Selection

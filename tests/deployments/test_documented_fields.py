@@ -9,12 +9,12 @@ from typing import Any
 from django.conf import settings
 from rest_framework import serializers
 
-from deployments.api.references import FirmwareReferenceField
-from deployments.api.serializers import DeploymentInput
 from deployments.criteria import HealthCriteria, RollbackThresholds
+from deployments.inputs import DeploymentInput
+from deployments.references import FirmwareReferenceField
 from deployments.services.launch import DeploymentRequest
 from deployments.strategies.registry import STRATEGIES
-from devices.api.serializers import RegionField, TagsField
+from devices.inputs import RegionField, TagsField
 from hotswap.common.api.serializers import (
     CamelSerializer,
     DurationField,

@@ -19,9 +19,8 @@ from django.conf import settings as django_settings
 from django.db import connection
 from django.utils import timezone
 
-from devices.api.lines import LineReader
-from devices.api.spreadsheets import MAX_LINE_BYTES, read_spreadsheet
 from devices.choices import ImportStatus
+from devices.import_lines import LineReader
 from devices.models import (
     Device,
     DeviceImport,
@@ -30,6 +29,7 @@ from devices.models import (
     DeviceKey,
 )
 from devices.services import imports
+from devices.spreadsheets import MAX_LINE_BYTES, read_spreadsheet
 from hotswap.common.models import AuditEvent
 from tests.api import Caller, pointers, problem_of
 from tests.callers import PersonCaller
@@ -693,7 +693,7 @@ KILLED_WORKER = """
 import sys
 import django
 django.setup()
-from devices.api.lines import LineReader
+from devices.import_lines import LineReader
 from devices.services import imports
 
 class Stuck(LineReader):

@@ -10,15 +10,15 @@ from django.utils import timezone
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from devices.api.lines import LineReader
-from devices.api.spreadsheets import read_spreadsheet
 from devices.cells import csv_lines, guarded, unguarded
 from devices.choices import ImportFormat, ImportMode
 from devices.exceptions import ImportNotApplicableError
+from devices.import_lines import LineReader
 from devices.models import Device, DeviceImport, DeviceImportLine, DeviceKey
 from devices.services import exporting, imports
 from devices.services.erasure import erase_device
 from devices.services.registry import apply_stated
+from devices.spreadsheets import read_spreadsheet
 from firmware.models import DeviceModel
 from hotswap.common.models import AuditEvent
 from tests.api import Caller, problem_of

@@ -7,7 +7,6 @@ from django import forms
 from django.conf import settings
 from django.http import HttpRequest
 
-from deployments.api.serializers import RollbackInput
 from deployments.choices import (
     CANCELLABLE,
     HOLDABLE,
@@ -22,6 +21,7 @@ from deployments.choices import (
     TargetStatus,
 )
 from deployments.console.live import status_counts
+from deployments.inputs import RollbackInput
 from deployments.models import Deployment, Target
 from deployments.services import operate, sweeps
 from deployments.services.fleets import current_hold

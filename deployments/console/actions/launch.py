@@ -18,10 +18,10 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.utils import timezone
 
-from deployments.api.copying import launch_body
-from deployments.api.serializers import to_request
 from deployments.choices import AcknowledgedWarning, Strategy
 from deployments.console.actions.launch_form import NAMED_FIELDS, LaunchForm
+from deployments.copying import launch_body
+from deployments.inputs import to_request
 from deployments.models import Deployment
 from deployments.reads.preview import LaunchPreview, PreviewedStage, launch_preview
 from deployments.services import editing, launch

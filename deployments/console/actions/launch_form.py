@@ -12,7 +12,6 @@ from uuid import UUID
 from django import forms
 from django.conf import settings
 
-from deployments.api.serializers import DeploymentInput
 from deployments.choices import (
     BusyDevices,
     OfflineDevices,
@@ -20,6 +19,7 @@ from deployments.choices import (
     OnWarning,
     Strategy,
 )
+from deployments.inputs import DeploymentInput
 from deployments.strategies.fields import Field, Kind, StrategyDeclaration
 from deployments.strategies.registry import STRATEGIES
 from deployments.windows import DAYS

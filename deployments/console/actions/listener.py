@@ -5,14 +5,14 @@ from typing import Any, ClassVar
 
 from django import forms
 from django.http import HttpRequest
+from rest_framework.serializers import BaseSerializer
 
-from deployments.api.notifications import GatewayInput, MailRecipientInput, WebhookInput
 from deployments.choices import DeliveryStatus
 from deployments.exceptions import GatewayRefusedError, WebhookRefusedError
+from deployments.listener_inputs import GatewayInput, MailRecipientInput, WebhookInput
 from deployments.models import Delivery, Listener, Webhook
 from deployments.rules.events import NEEDS_A_PERSON, NOTIFIED_CHOICES
 from deployments.services import listeners
-from hotswap.common.api.serializers import CamelSerializer
 from hotswap.common.console.actions.base import Action
 from hotswap.common.console.forms import ConsoleForm, EmptyForm
 from hotswap.common.console.pages.base import ConsoleAdmin
@@ -169,7 +169,7 @@ class AddListener(ListenerAction):
     icon = "add"
     tone = "primary"
     is_of_list = True
-    input_class: type[CamelSerializer]
+    input_class: type[BaseSerializer[Any]]
     create: ClassVar[Callable[..., Listener]]
 
     def make_form(self, request: HttpRequest, obj: Any) -> ConsoleForm:

@@ -7,9 +7,9 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from rest_framework.exceptions import ValidationError
 
-from devices.api.serializers import DeviceChangesInput, DeviceInput
 from devices.console.audiences import TICK, KnowingForm
 from devices.console.fields import JsonField, region_choices
+from devices.inputs import DeviceChangesInput, DeviceInput
 from devices.models import Device
 from devices.services import certificates, credentials, erasure, registry
 from devices.services.certificates import MAX_PEM_CHARACTERS

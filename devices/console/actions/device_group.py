@@ -8,9 +8,9 @@ from django.contrib import messages
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponseNotAllowed
 
-from devices.api.serializers import GroupInput, MembersInput
 from devices.choices import GroupType
 from devices.console.audiences import TICK, KnowingForm
+from devices.inputs import GroupInput, MembersInput
 from devices.models import DeviceGroup
 from devices.rules import Rule
 from devices.selectors import rule_of

@@ -7,12 +7,12 @@ from django import forms
 from django.conf import settings
 from django.http import HttpRequest
 
-from devices.api.imports import ReceivedFile, keys_file, take_file_in
-from devices.api.spreadsheets import SAVE_AS
 from devices.choices import ImportFormat, ImportMode
+from devices.import_files import ReceivedFile, keys_file, take_file_in
 from devices.models import DeviceImport
 from devices.services import imports
 from devices.services.imports import ImportOptions
+from devices.spreadsheets import SAVE_AS
 from hotswap.common.console.actions.base import Action
 from hotswap.common.console.forms import ConsoleForm, EmptyForm
 from hotswap.common.console.pages.base import ConsoleAdmin

@@ -7,9 +7,9 @@ from django import forms
 from django.http import HttpRequest
 from django.utils import timezone
 
-from devices.api.enrolments import EnrolmentTokenInput
 from devices.choices import OPEN_ENROLMENTS
 from devices.console.fields import JsonField, region_choices
+from devices.enrolment_inputs import EnrolmentTokenInput
 from devices.models import EnrolmentToken
 from devices.services import enrolment
 from firmware.models import DeviceModel

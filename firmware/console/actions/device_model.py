@@ -5,7 +5,7 @@ from typing import Any
 from django import forms
 from django.http import HttpRequest
 
-from firmware.api.serializers import DeviceModelChangesInput, DeviceModelInput
+from firmware.inputs import DeviceModelChangesInput, DeviceModelInput
 from firmware.models import DeviceModel
 from firmware.services import registry
 from firmware.versions import VersionScheme

@@ -13,13 +13,13 @@ from django.views.decorators.csrf import csrf_protect
 from rest_framework.exceptions import APIException, ValidationError
 from rest_framework.request import Request
 
-from firmware.api.serializers import FirmwareInput
-from firmware.api.uploads import FILE_FIELD, receive_upload
+from firmware.inputs import FirmwareInput
 from firmware.model_field import offer_models
 from firmware.models import DeviceModel, Firmware
 from firmware.services import registry
 from firmware.services.registry import UploadOutcome
 from firmware.storage import StagedImage
+from firmware.uploads import FILE_FIELD, receive_upload
 from firmware.versions import VersionScheme
 from hotswap.common.console.actions.base import Action
 from hotswap.common.console.forms import ConsoleForm, error_lines

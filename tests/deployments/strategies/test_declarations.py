@@ -9,7 +9,6 @@ import pytest
 import yaml
 from django.conf import settings
 
-from deployments.api.serializers import DeploymentInput
 from deployments.choices import Strategy
 from deployments.console.actions.launch_form import (
     OWN_FIELDS,
@@ -17,6 +16,7 @@ from deployments.console.actions.launch_form import (
     form_fields,
     start_value,
 )
+from deployments.inputs import DeploymentInput
 from deployments.strategies.fields import Field, Kind
 from deployments.strategies.registry import STRATEGIES
 from hotswap.common.durations import format_duration

@@ -6,8 +6,12 @@ from typing import Any
 from rest_framework.exceptions import ParseError, ValidationError
 from rest_framework.fields import empty
 
-from devices.api.serializers import DeviceInput
-from devices.api.spreadsheets import (
+from devices.cells import read_pairs, unguarded
+from devices.choices import ImportFormat, ImportMode
+from devices.inputs import DeviceInput
+from devices.services.imports import ReadLine
+from devices.services.registry import StatedDevice
+from devices.spreadsheets import (
     ENABLED,
     IGNORED_COLUMNS,
     MAX_LINE_BYTES,
@@ -16,10 +20,6 @@ from devices.api.spreadsheets import (
     TAGS,
     cells_of,
 )
-from devices.cells import read_pairs, unguarded
-from devices.choices import ImportFormat, ImportMode
-from devices.services.imports import ReadLine
-from devices.services.registry import StatedDevice
 from hotswap.common.api.errors import flat_errors, summary_of
 from hotswap.common.api.parsers import parse_json
 from hotswap.common.api.serializers import StrictBooleanField, StrictCharField

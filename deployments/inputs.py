@@ -1,4 +1,4 @@
-"""What comes in and goes out about deployments."""
+"""What people send of deployments, checked alike for API and console."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -8,11 +8,6 @@ from django.conf import settings
 from django.utils import timezone
 from rest_framework import serializers
 
-from deployments.api.references import (
-    FirmwareReferenceField,
-    firmware_id_of,
-    group_ids_of,
-)
 from deployments.choices import (
     AcknowledgedWarning,
     BusyDevices,
@@ -22,6 +17,11 @@ from deployments.choices import (
     Strategy,
 )
 from deployments.criteria import HealthCriteria, RollbackThresholds
+from deployments.references import (
+    FirmwareReferenceField,
+    firmware_id_of,
+    group_ids_of,
+)
 from deployments.services.launch import (
     OFFLINE_DEADLINE,
     DeploymentRequest,
@@ -31,7 +31,7 @@ from deployments.strategies.fields import Field, Kind
 from deployments.strategies.registry import STRATEGIES, make_plan
 from deployments.strategies.types import Fleet, ParameterError
 from deployments.windows import DAYS, DEVICE_ZONE
-from devices.api.serializers import MAX_IDS_A_REQUEST, RegionField, TagsField
+from devices.inputs import MAX_IDS_A_REQUEST, RegionField, TagsField
 from devices.timezones import unknown_zone, zone_named
 from hotswap.common.api.serializers import (
     BoundedListField,
