@@ -534,7 +534,7 @@ def test_the_form_says_what_the_api_says_and_keeps_the_input(
         ({"target": "devices", "targetDevices": ""}, "Name at least one"),
         ({"target": "devices", "targetDevices": "nobody"}, "1 unknown_device"),
         ({"target": "groups"}, "Choose at least one"),
-        ({"waitDuration": "soon"}, "ISO 8601 duration"),
+        ({"waitDuration": "soon"}, "is no duration"),
         ({"increments": "50, 20"}, "higher than the one before"),
         ({"increments": "many"}, "valid integer"),
         ({"healthThreshold": "101"}, "less than or equal to 100"),
