@@ -3,13 +3,14 @@
 import json
 import re
 from collections.abc import Mapping
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 from uuid import UUID
 
 import typer
 
+from deployments.strategies.canary import CANARY
+from deployments.strategies.registry import STRATEGIES
 from hotswap.cli.client import Api, RefusedError, UsageError
 from hotswap.cli.login import open_api
 from hotswap.cli.options import Json, Limit, Server, TokenFile, Yes
@@ -26,24 +27,27 @@ FAILED_COLUMNS = ("deviceId", "status", "stage", "errorCode", "message")
 ROLLBACK_COLUMNS = ("level", "deviceId", "outcome", "devices", "restored", "failed")
 
 
-class Strategy(StrEnum):
-    """As they are typed; the API has names of its own."""
-
-    CANARY = "canary"
-    REGIONAL = "regional"
-    ROLLING = "rolling"
-    BLUE_GREEN = "blue-green"
-    DIRECT = "direct"
-
-
-NAMES_IN_THE_API = {
-    Strategy.CANARY: "Canary",
-    Strategy.REGIONAL: "Regional",
-    Strategy.ROLLING: "Rolling",
-    Strategy.BLUE_GREEN: "BlueGreen",
-    Strategy.DIRECT: "Direct",
+# As they are typed; the API writes them together, as in BlueGreen.
+STRATEGY_NAMES = {
+    re.sub(r"(?<!^)(?=[A-Z])", "-", name).lower(): name for name in STRATEGIES
 }
 
+
+def _strategy(text: str) -> str:
+    """Return the name of a strategy as the API has it."""
+    try:
+        return STRATEGY_NAMES[text.lower()]
+    except KeyError:
+        known = ", ".join(STRATEGY_NAMES)
+        raise typer.BadParameter(f"{text!r} is not one of {known}") from None
+
+
+StrategyName = Annotated[
+    str | None,
+    typer.Option(
+        parser=_strategy, metavar="|".join(STRATEGY_NAMES), show_default=False
+    ),
+]
 Reference = Annotated[
     str, typer.Argument(metavar="DEPLOYMENT", help="Its id, or its name if unique.")
 ]
@@ -80,9 +84,7 @@ def launch(
         ),
     ] = None,
     *,
-    strategy: Annotated[
-        Strategy | None, typer.Option(case_sensitive=False, show_default=False)
-    ] = None,
+    strategy: StrategyName = None,
     device: Annotated[
         list[str] | None, typer.Option(help="A device; may be repeated.")
     ] = None,
@@ -174,7 +176,7 @@ def launch(
         wire: value
         for wire, value in {
             "firmwareId": firmware,
-            "strategy": None if strategy is None else NAMES_IN_THE_API[strategy],
+            "strategy": strategy,
             "name": name,
             "initialPercentage": initial_percentage,
             "increments": _percents(increments),
@@ -204,7 +206,7 @@ def launch(
         for selector in ("targetDevices", "targetGroups", "regions", "targetAll"):
             body.pop(selector, None)
         body |= targets
-    body.setdefault("strategy", NAMES_IN_THE_API[Strategy.CANARY])
+    body.setdefault("strategy", CANARY.name)
     if "firmwareId" not in body:
         raise UsageError("name the firmware: its id, or MODEL:VERSION")
     api = open_api(server, token_file)
@@ -232,9 +234,7 @@ def launch(
 def list_deployments(
     *,
     status: Annotated[str | None, typer.Option(show_default=False)] = None,
-    strategy: Annotated[
-        Strategy | None, typer.Option(case_sensitive=False, show_default=False)
-    ] = None,
+    strategy: StrategyName = None,
     firmware: Annotated[
         str | None, typer.Option(help="An id, or MODEL:VERSION.", show_default=False)
     ] = None,
@@ -254,7 +254,7 @@ def list_deployments(
         "/deployments",
         limit=limit,
         status=status,
-        strategy=None if strategy is None else NAMES_IN_THE_API[strategy],
+        strategy=strategy,
         firmware=firmware,
         deviceId=device,
         search=search,

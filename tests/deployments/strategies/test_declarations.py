@@ -19,6 +19,7 @@ from deployments.console.actions.launch_form import (
 from deployments.inputs import DeploymentInput
 from deployments.strategies.fields import Field, Kind
 from deployments.strategies.registry import STRATEGIES
+from hotswap.cli.deployments import STRATEGY_NAMES
 from hotswap.common.durations import format_duration
 from hotswap.common.wire import camelize
 
@@ -48,6 +49,11 @@ def test_no_two_strategies_declare_a_field_of_one_name() -> None:
     names = [field.name for each in STRATEGIES.values() for field in each.fields]
 
     assert len(set(names)) == len(names)
+
+
+def test_the_command_line_takes_every_strategy() -> None:
+    assert set(STRATEGY_NAMES.values()) == set(STRATEGIES)
+    assert STRATEGY_NAMES["blue-green"] == "BlueGreen"
 
 
 @pytest.mark.parametrize(("strategy", "field"), DECLARED)
