@@ -17,8 +17,6 @@ from hotswap.common.api.serializers import CamelSerializer
 from hotswap.common.roles import Role
 
 PERSON_SCHEME = "personToken"
-DEVICE_SCHEME = "deviceToken"
-CERTIFICATE_SCHEME = "deviceCertificate"
 IDEMPOTENCY_KEY = OpenApiParameter(
     "Idempotency-Key",
     location=OpenApiParameter.HEADER,
@@ -60,28 +58,16 @@ class ProblemOutput(CamelSerializer):
     errors = ProblemErrorOutput(many=True)  # type: ignore[assignment]
 
 
-class PersonTokenScheme(OpenApiAuthenticationExtension):
-    target_class = "hotswap.common.api.authentication.PersonAuthentication"
-    name = PERSON_SCHEME
+class BearerScheme(OpenApiAuthenticationExtension):
+    """A token in the Authorization header."""
 
     def get_security_definition(self, auto_schema: AutoSchema) -> dict[str, Any]:
         return {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
 
 
-class DeviceTokenScheme(PersonTokenScheme):
-    target_class = "devices.api.authentication.DeviceAuthentication"
-    name = DEVICE_SCHEME
-
-
-class DeviceCertificateScheme(OpenApiAuthenticationExtension):
-    target_class = "devices.api.authentication.CertificateAuthentication"
-    name = CERTIFICATE_SCHEME
-
-    def get_security_definition(self, auto_schema: AutoSchema) -> dict[str, Any]:
-        return {
-            "type": "mutualTLS",
-            "description": "Where certificates are optional; checked by the proxy.",
-        }
+class PersonTokenScheme(BearerScheme):
+    target_class = "hotswap.common.api.authentication.PersonAuthentication"
+    name = PERSON_SCHEME
 
 
 class DurationExtension(OpenApiSerializerFieldExtension):
@@ -118,13 +104,14 @@ class HotSwapSchema(AutoSchema):
         return f"{described}\n\nNeeds the role {named}.".strip()
 
     def get_auth(self) -> list[dict[str, Any]]:
+        """Name the schemes of people, or of devices, as the roles are."""
         roles = set(self._roles())
-        wanted = set()
-        if Role.DEVICE in roles:
-            wanted = {DEVICE_SCHEME, CERTIFICATE_SCHEME}
-        if roles - {Role.DEVICE, Role.ANYONE}:
-            wanted.add(PERSON_SCHEME)
-        return [scheme for scheme in super().get_auth() if set(scheme) & wanted]
+        is_of_people = bool(roles - {Role.DEVICE, Role.ANYONE})
+        return [
+            scheme
+            for scheme in super().get_auth()
+            if (is_of_people if PERSON_SCHEME in scheme else Role.DEVICE in roles)
+        ]
 
     def get_override_parameters(self) -> list[Any]:
         method = getattr(self.view, self.method.lower())
