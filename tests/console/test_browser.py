@@ -92,7 +92,7 @@ def test_the_main_pages_load_nothing_foreign_and_block_nothing(
     page.fill("#hs-dialog [name=reason]", "end of the test")
     with page.expect_navigation():
         page.click("#hs-dialog [type=submit]")
-    page.locator(".hs-pill", has_text="Cancelled").first.wait_for()
+    page.locator(".hs-badge", has_text="Cancelled").first.wait_for()
 
     for place in (
         "",

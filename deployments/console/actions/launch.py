@@ -133,7 +133,7 @@ class Launch(Action):
     def heading(self, obj: Any) -> str:
         return "Launch a deployment"
 
-    def carry_out(
+    def execute_request(
         self, request: HttpRequest, asked: DeploymentRequest, obj: Any
     ) -> Deployment:
         """Do what was previewed."""
@@ -142,7 +142,7 @@ class Launch(Action):
         )
         return deployment
 
-    def done_by(self, form: LaunchForm, eligible: int) -> str:
+    def button_label(self, form: LaunchForm, eligible: int) -> str:
         """Return what stands on the button that does it."""
         return _blast(form, eligible)
 
@@ -157,7 +157,7 @@ class Launch(Action):
             values["targetGroups"] = groups
         return values
 
-    def asked(self, form: LaunchForm, obj: Any) -> DeploymentRequest:
+    def request_of(self, form: LaunchForm, obj: Any) -> DeploymentRequest:
         """Return what a valid form asks for."""
         assert form.given is not None
         return to_request(form.given)
@@ -177,7 +177,7 @@ class Launch(Action):
         if not form.is_valid() or form.given is None:
             return self.show(admin, request, obj, form)
         try:
-            asked = self.asked(form, obj)
+            asked = self.request_of(form, obj)
             preview = launch_preview(
                 launch.preview_deployment(request=asked, now=timezone.now())
             )
@@ -191,7 +191,7 @@ class Launch(Action):
                 if not problem and not undone:
                     codes = frozenset(code for code in confirmations if code)
                     asked = replace(asked, acknowledge=codes)
-                    deployment = self.carry_out(request, asked, obj)
+                    deployment = self.execute_request(request, asked, obj)
                     return go_to(request, admin.page_url(deployment))
                 problem = problem or NOT_CONFIRMED
         except HotSwapError as error:
@@ -213,7 +213,7 @@ class Launch(Action):
             stages=_with_percents(preview.stages, eligible),
             problem=problem,
             fingerprint=fingerprint,
-            blast=self.done_by(form, eligible),
+            blast=self.button_label(form, eligible),
             absent=eligible - preview.blast_radius.online,
             left_out=preview.targets.matched - eligible,
             over_in=age(preview.expected.finishes_at) if preview.expected else "",
@@ -270,9 +270,9 @@ class CopyAsNew(Launch):
             values["regionOrder"] = ", ".join(obj.parameters["regions"])
         return values
 
-    def asked(self, form: LaunchForm, obj: Deployment) -> DeploymentRequest:
+    def request_of(self, form: LaunchForm, obj: Deployment) -> DeploymentRequest:
         return replace(
-            super().asked(form, obj),
+            super().request_of(form, obj),
             copied_from=obj.pk,
             reason=form.cleaned_data["reason"],
         )
@@ -300,7 +300,7 @@ class EditWaiting(CopyAsNew):
             values["scheduledAt"] = at.isoformat(timespec=precision)
         return values
 
-    def asked(self, form: LaunchForm, obj: Deployment) -> DeploymentRequest:
+    def request_of(self, form: LaunchForm, obj: Deployment) -> DeploymentRequest:
         assert form.given is not None
         return to_request(form.given)
 
@@ -316,7 +316,7 @@ class EditWaiting(CopyAsNew):
         version = request.POST.get("version") or etag_of(obj)
         return super().show(admin, request, obj, form, version=version, **more)
 
-    def carry_out(
+    def execute_request(
         self, request: HttpRequest, asked: DeploymentRequest, obj: Deployment
     ) -> Deployment:
         acknowledged = frozenset(obj.acknowledged)
@@ -329,7 +329,7 @@ class EditWaiting(CopyAsNew):
         )
         return deployment
 
-    def done_by(self, form: LaunchForm, eligible: int) -> str:
+    def button_label(self, form: LaunchForm, eligible: int) -> str:
         noun = "device" if eligible == 1 else "devices"
         return f"Save, for {eligible} {noun} at present"
 
@@ -337,8 +337,8 @@ class EditWaiting(CopyAsNew):
 def _blast(form: LaunchForm, eligible: int) -> str:
     strategy = Strategy(form.cleaned_data["strategy"]).label.lower()
     noun = "device" if eligible == 1 else "devices"
-    verb = "Schedule" if form.cleaned_data.get("scheduledAt") else "Launch"
-    return f"{verb} {strategy} on {eligible} {noun}"
+    action = "Schedule" if form.cleaned_data.get("scheduledAt") else "Launch"
+    return f"{action} {strategy} on {eligible} {noun}"
 
 
 def _with_percents(

@@ -13,8 +13,8 @@ NOT_STARTED, MOVING, DONE, WAITS, FAILED = "grey", "blue", "green", "amber", "re
 def badge(word: str, tone: str, icon: str, title: str = "") -> SafeString:
     """Show a status: colour, icon and word together."""
     return format_html(
-        '<span class="hs-pill hs-{}" title="{}"><span class="material-symbols-outlined"'
-        ' aria-hidden="true">{}</span>{}</span>',
+        '<span class="hs-badge hs-{}" title="{}">'
+        '<span class="material-symbols-outlined" aria-hidden="true">{}</span>{}</span>',
         tone,
         title,
         icon,

@@ -20,6 +20,8 @@ from hotswap.common.console.roles import role_name
 from hotswap.common.console.text import age
 from hotswap.common.models import AuditEvent, User
 
+SHOWN_ACTIONS = 20
+
 
 class UserAdmin(ConsoleAdmin):
     audit_kind = "person"
@@ -59,5 +61,7 @@ class UserAdmin(ConsoleAdmin):
         return {
             "status": self.state(obj),
             "role": role_name(obj),
-            "acts": AuditEvent.objects.filter(actor=obj.pseudonym).order_by("-id")[:20],
+            "audited": AuditEvent.objects.filter(actor=obj.pseudonym).order_by("-id")[
+                :SHOWN_ACTIONS
+            ],
         }
