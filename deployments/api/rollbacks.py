@@ -10,7 +10,7 @@ from deployments.choices import RollbackTrigger
 from deployments.models import Rollback
 from deployments.scopes import DescribedScope, Scope
 from hotswap.common.api.base import ListView
-from hotswap.common.api.filters import ZonedTimeFilter
+from hotswap.common.api.filters import ChoiceFilter, ZonedTimeFilter
 from hotswap.common.api.outputs import output_of
 from hotswap.common.api.serializers import CamelSerializer, StrictChoiceField
 from hotswap.common.roles import Role
@@ -20,9 +20,7 @@ from hotswap.common.wire import to_wire
 class RollbackFilter(django_filters.FilterSet):
     deployment = django_filters.UUIDFilter("deployment_id")
     firmware = django_filters.UUIDFilter("deployment__firmware_id")
-    trigger = django_filters.ChoiceFilter(
-        "facts__trigger", choices=RollbackTrigger.choices
-    )
+    trigger = ChoiceFilter("facts__trigger", choices=RollbackTrigger.choices)
     to = ZonedTimeFilter("started_at", "lt")
 
 

@@ -60,7 +60,12 @@ from devices.exceptions import DeviceNotFoundError
 from devices.models import Device
 from hotswap.common.api.base import ApiView, ListView, acting_person
 from hotswap.common.api.etags import expected_etags
-from hotswap.common.api.filters import AnyNameFilter, AnyOfFilter, ZonedTimeFilter
+from hotswap.common.api.filters import (
+    AnyNameFilter,
+    AnyOfFilter,
+    ChoiceFilter,
+    ZonedTimeFilter,
+)
 from hotswap.common.api.idempotency import idempotent
 from hotswap.common.errors import NotFoundError
 from hotswap.common.etags import etag_of
@@ -95,8 +100,8 @@ class StageFilter(django_filters.NumberFilter):
 
 
 class DeploymentFilter(django_filters.FilterSet):
-    status = django_filters.ChoiceFilter(choices=DeploymentStatus.choices)
-    strategy = django_filters.ChoiceFilter(choices=Strategy.choices)
+    status = ChoiceFilter(choices=DeploymentStatus.choices)
+    strategy = ChoiceFilter(choices=Strategy.choices)
     firmwareId = django_filters.UUIDFilter("firmware_id")
     firmware = django_filters.CharFilter(method="of_firmware")
     deviceId = django_filters.CharFilter(method="of_device")
@@ -231,15 +236,15 @@ class DeploymentRollbacksView(ApiView):
 
 
 class TargetFilter(django_filters.FilterSet):
-    status = django_filters.ChoiceFilter(choices=TargetStatus.choices)
+    status = ChoiceFilter(choices=TargetStatus.choices)
     stage = StageFilter("stage_number", min_value=1, max_value=MAX_STAGE)
     errorCode = django_filters.CharFilter("error_code")
     search = django_filters.CharFilter("device__device_id", "icontains")
 
 
 class DeviceDeploymentFilter(django_filters.FilterSet):
-    status = django_filters.ChoiceFilter(choices=TargetStatus.choices)
-    deploymentStatus = django_filters.ChoiceFilter(
+    status = ChoiceFilter(choices=TargetStatus.choices)
+    deploymentStatus = ChoiceFilter(
         "deployment__status", choices=DeploymentStatus.choices
     )
 
@@ -307,7 +312,7 @@ class EventFilter(django_filters.FilterSet):
     event = AnyNameFilter()
     stage = StageFilter("stage_number", min_value=1, max_value=MAX_STAGE)
     deviceId = django_filters.CharFilter("device__device_id")
-    order = django_filters.ChoiceFilter(
+    order = ChoiceFilter(
         choices=(("desc", "newest first"), ("asc", "oldest first")), method="in_order"
     )
     to = ZonedTimeFilter("at", "lt")

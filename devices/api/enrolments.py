@@ -18,6 +18,7 @@ from devices.models import EnrolmentRequest, EnrolmentToken
 from devices.services import enrolment
 from devices.services.enrolment import Applicant, Enrolled
 from hotswap.common.api.base import ApiView, ListView, acting_person
+from hotswap.common.api.filters import ChoiceFilter
 from hotswap.common.api.idempotency import idempotent, idempotent_without
 from hotswap.common.api.serializers import (
     SHOWN_ONCE,
@@ -173,7 +174,7 @@ class RevokeEnrolmentTokenView(ApiView):
 
 
 class EnrolmentFilter(django_filters.FilterSet):
-    status = django_filters.ChoiceFilter(choices=EnrolmentStatus.choices)
+    status = ChoiceFilter(choices=EnrolmentStatus.choices)
     deviceId = django_filters.CharFilter("device_id")
 
 

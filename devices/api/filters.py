@@ -15,7 +15,7 @@ from devices.models import Device, DeviceGroup
 from devices.querysets import DeviceQuerySet
 from devices.selectors import group_condition
 from firmware.api.filters import ModelFilter, VersionFilter
-from hotswap.common.api.filters import RepeatableFilter, TruthFilter
+from hotswap.common.api.filters import ChoiceFilter, RepeatableFilter, TruthFilter
 
 # What an index answers at any depth. There is none on what heartbeats change, such as
 # the last contact: it would double the cost of every heartbeat.
@@ -53,10 +53,8 @@ class RegionFilter(django_filters.CharFilter):
 class DeviceFilter(django_filters.FilterSet):
     model = ModelFilter()
     region = RegionFilter()
-    status = django_filters.ChoiceFilter(
-        choices=DeviceStatus.choices, method="filter_status"
-    )
-    health = django_filters.ChoiceFilter(
+    status = ChoiceFilter(choices=DeviceStatus.choices, method="filter_status")
+    health = ChoiceFilter(
         choices=DeviceHealth.choices,
         method="filter_health",
         help_text="unknown: offline, or has never reported",
@@ -114,10 +112,10 @@ class DeviceFilter(django_filters.FilterSet):
 class DeviceListFilter(DeviceFilter):
     """The filters, and how the list is shown."""
 
-    sort = django_filters.ChoiceFilter(
+    sort = ChoiceFilter(
         choices=[(name, name) for name in SORTS], method="leave_to_the_pages"
     )
-    include = django_filters.ChoiceFilter(
+    include = ChoiceFilter(
         choices=[("groups", "groups")],
         method="leave_to_the_pages",
         help_text="name the groups of each device, too",

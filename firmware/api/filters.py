@@ -10,7 +10,7 @@ from rest_framework import serializers
 from firmware.choices import FirmwareStatus
 from firmware.models import DeviceModel, Firmware
 from firmware.versions import VersionScheme, check_version
-from hotswap.common.api.filters import TruthFilter
+from hotswap.common.api.filters import ChoiceFilter, TruthFilter
 
 
 class VersionFormField(forms.CharField):
@@ -58,12 +58,12 @@ SORTS = {
 
 class FirmwareFilter(django_filters.FilterSet):
     model = ModelFilter()
-    status = django_filters.ChoiceFilter(choices=FirmwareStatus.choices)
+    status = ChoiceFilter(choices=FirmwareStatus.choices)
     version = VersionFilter()
     checksum = django_filters.CharFilter("sha256")
     damaged = TruthFilter("damaged_at__isnull", method="filter_damaged")
     search = django_filters.CharFilter(method="filter_search")
-    sort = django_filters.ChoiceFilter(
+    sort = ChoiceFilter(
         choices=[(name, name) for name in SORTS], method="leave_to_the_pages"
     )
 

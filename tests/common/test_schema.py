@@ -203,3 +203,25 @@ def test_the_page_of_the_description_loads_nothing_from_elsewhere(
 
     assert "swagger-ui" in page
     assert "https://" not in page
+
+
+@pytest.mark.django_db
+def test_a_filter_that_has_choices_names_them(
+    document: Any, admin: PersonCaller
+) -> None:
+    chosen = [
+        (path, each["name"], each["schema"])
+        for path, methods in document["paths"].items()
+        for each in methods.get("get", {}).get("parameters", ())
+        if "{" not in path
+        and each["in"] == "query"
+        and "enum" in {**each["schema"], **each["schema"].get("items", {})}
+    ]
+
+    assert len(chosen) > 8
+    for path, name, schema in chosen:
+        response = admin.get(f"{path.removeprefix('/api/v1')}?{name}=nonsense")
+        detail = problem_of(response, 400)["detail"]
+        for choice in schema.get("enum") or schema["items"]["enum"]:
+            assert choice in detail, (path, name, detail)
+        assert "'nonsense'" in detail

@@ -8,7 +8,7 @@ import django_filters
 from django import forms
 from django.db.models import Q
 from django.utils.dateparse import parse_datetime
-from django_filters.fields import IsoDateTimeField
+from django_filters import fields
 from django_filters.rest_framework import DjangoFilterBackend
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema_field
@@ -22,9 +22,28 @@ PAGE_PARAMETERS = ("pageSize", "cursor", "count")
 MAX_REPEATS = 20
 
 
+class ChoiceField(fields.ChoiceField):
+    """One of the choices; a value that is none of them is told which there are."""
+
+    def validate(self, value: Any) -> None:
+        known = [str(choice) for choice, _ in self.choices if choice]
+        if value and str(value) not in known:
+            raise forms.ValidationError(
+                f"must be one of {', '.join(known)}, not {str(value)!r}",
+                code="invalid_choice",
+            )
+        super().validate(value)
+
+
+class ChoiceFilter(django_filters.ChoiceFilter):
+    """Rows whose field has the value of one of the choices."""
+
+    field_class = ChoiceField
+
+
 # Their values are never empty; django-filter takes an empty one for no filter at all.
 TYPED = (
-    django_filters.ChoiceFilter,
+    ChoiceFilter,
     django_filters.IsoDateTimeFilter,
     django_filters.NumberFilter,
     django_filters.UUIDFilter,
@@ -55,7 +74,7 @@ class StrictFilterBackend(DjangoFilterBackend):
 
 
 @extend_schema_field(OpenApiTypes.BOOL)
-class TruthFilter(django_filters.ChoiceFilter):
+class TruthFilter(ChoiceFilter):
     """`true` or `false`; django-filter's own takes anything else for no filter."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -66,7 +85,7 @@ class TruthFilter(django_filters.ChoiceFilter):
         return qs.filter(**{self.field_name: value == "true"}) if value else qs
 
 
-class ZonedTimeField(IsoDateTimeField):
+class ZonedTimeField(fields.IsoDateTimeField):
     """A time that says its zone; one without is refused rather than guessed."""
 
     def to_python(self, value: Any) -> Any:
