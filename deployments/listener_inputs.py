@@ -4,6 +4,8 @@ from typing import Any
 
 from rest_framework import serializers
 
+from deployments.notifications.channels.registry import CHANNELS
+from deployments.notifications.channels.types import Channel
 from deployments.rules.events import NEEDS_A_PERSON, NOTIFIED, NOTIFIED_CHOICES
 from hotswap.common.api.serializers import (
     BoundedListField,
@@ -45,35 +47,45 @@ class StrictEmailField(serializers.EmailField):
         return super().to_internal_value(data)
 
 
-class WebhookInput(CamelSerializer):
-    url = StrictCharField(max_length=2000)
-    events = _events_field(default=list)
-    description = _description_field(default="")
-
-
 class ListenerChangesInput(CamelSerializer):
     events = _events_field()
     description = _description_field()
     enabled = StrictBooleanField(required=False)
 
 
-class WebhookChangesInput(ListenerChangesInput):
-    url = StrictCharField(max_length=2000, required=False)
+def _endpoint_field(channel: Channel, **options: Any) -> serializers.Field:
+    endpoint = channel.endpoint
+    field = StrictEmailField if endpoint.is_mail_address else StrictCharField
+    return field(max_length=endpoint.maximum_length, **options)
 
 
-class MailRecipientInput(CamelSerializer):
-    address = StrictEmailField(max_length=254)
-    events = _events_for_people()
-    description = _description_field(default="")
-
-
-class GatewayInput(CamelSerializer):
-    url = StrictCharField(
-        max_length=2000, help_text="an apprise URL; it is not shown again"
+def _input_of(channel: Channel) -> type[CamelSerializer]:
+    is_for_people = channel.is_for_people
+    return type(
+        f"{channel.model.__name__}Input",
+        (CamelSerializer,),
+        {
+            channel.endpoint.name: _endpoint_field(
+                channel, help_text=channel.endpoint.input_help
+            ),
+            "events": (
+                _events_for_people() if is_for_people else _events_field(default=list)
+            ),
+            "description": _description_field(default=""),
+        },
     )
-    events = _events_for_people()
-    description = _description_field(default="")
 
 
-class GatewayChangesInput(ListenerChangesInput):
-    url = StrictCharField(max_length=2000, required=False)
+def _changes_of(channel: Channel) -> type[CamelSerializer]:
+    if not channel.endpoint.is_changeable:
+        return ListenerChangesInput
+    return type(
+        f"{channel.model.__name__}ChangesInput",
+        (ListenerChangesInput,),
+        {channel.endpoint.name: _endpoint_field(channel, required=False)},
+    )
+
+
+# What is sent to add a listener of a channel, and to change one.
+ADDITIONS = {channel.model: _input_of(channel) for channel in CHANNELS}
+CHANGES = {channel.model: _changes_of(channel) for channel in CHANNELS}

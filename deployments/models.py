@@ -10,6 +10,8 @@ Rules:
 
 import uuid
 from datetime import timedelta
+from functools import reduce
+from operator import or_
 from typing import ClassVar
 
 import pgtrigger
@@ -596,6 +598,11 @@ class Listener(BaseModel):
     class Meta:
         abstract = True
 
+    @property
+    def shown_endpoint(self) -> str:
+        """Where it is, without secrets."""
+        raise NotImplementedError
+
 
 class Webhook(Listener):
     """An endpoint that is told by signed requests."""
@@ -612,6 +619,10 @@ class Webhook(Listener):
     def __str__(self) -> str:
         return self.url
 
+    @property
+    def shown_endpoint(self) -> str:
+        return self.url
+
 
 class MailRecipient(Listener):
     """A mail address."""
@@ -622,6 +633,10 @@ class MailRecipient(Listener):
     address = models.EmailField(unique=True)
 
     def __str__(self) -> str:
+        return self.address
+
+    @property
+    def shown_endpoint(self) -> str:
         return self.address
 
 
@@ -637,7 +652,11 @@ class Gateway(Listener):
 
     def __str__(self) -> str:
         named = f" ({self.description})" if self.description else ""
-        return f"{self.scheme}://…{named}"
+        return f"{self.shown_endpoint}{named}"
+
+    @property
+    def shown_endpoint(self) -> str:
+        return f"{self.scheme}://…"
 
     @property
     def url(self) -> str:
@@ -646,8 +665,29 @@ class Gateway(Listener):
 
     @url.setter
     def url(self, url: str) -> None:
-        self.scheme = url.partition("://")[0].lower()
+        self.scheme = scheme_of(url)
         self.sealed_url = seal(url.encode(), purpose=GATEWAY_PURPOSE)
+
+
+def scheme_of(url: str) -> str:
+    """Return what stands before `://`, in small letters."""
+    return url.partition("://")[0].lower()
+
+
+# Of each a delivery has a key: to exactly one of them it goes.
+LISTENERS: tuple[type[Listener], ...] = (Webhook, MailRecipient, Gateway)
+LISTENER_FIELDS = tuple(each.delivery_field for each in LISTENERS)
+
+
+def _to_exactly_one() -> models.Q:
+    """Return the condition that a delivery names one listener."""
+    return reduce(
+        or_,
+        (
+            models.Q(**{f"{name}__isnull": name != named for name in LISTENER_FIELDS})
+            for named in LISTENER_FIELDS
+        ),
+    )
 
 
 class Notification(models.Model):
@@ -700,15 +740,7 @@ class Delivery(models.Model):
         verbose_name_plural = "deliveries"
         constraints = [
             models.CheckConstraint(
-                condition=models.Q(
-                    webhook__isnull=False, recipient__isnull=True, gateway__isnull=True
-                )
-                | models.Q(
-                    webhook__isnull=True, recipient__isnull=False, gateway__isnull=True
-                )
-                | models.Q(
-                    webhook__isnull=True, recipient__isnull=True, gateway__isnull=False
-                ),
+                condition=_to_exactly_one(),
                 name="delivery_to_one",
             )
         ]
@@ -726,6 +758,5 @@ class Delivery(models.Model):
     @property
     def listener(self) -> Listener:
         """Whom it is for."""
-        found = self.webhook or self.recipient or self.gateway
-        assert found is not None
-        return found
+        listeners = (getattr(self, name) for name in LISTENER_FIELDS)
+        return next(each for each in listeners if each is not None)

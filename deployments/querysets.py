@@ -53,6 +53,12 @@ class DeliveryQuerySet(models.QuerySet["Delivery"]):
         """Those to one listener."""
         return self.filter(**{listener.delivery_field: listener.pk})
 
+    def with_listener(self) -> Self:
+        """With what is delivered, and to whom."""
+        keys = self.model._meta.get_fields()
+        names = (each.name for each in keys if isinstance(each, models.ForeignKey))
+        return self.select_related(*names)
+
     def due(self, now: datetime) -> Self:
         """Those whose next attempt has come, or whose lease has run out."""
         return self.filter(status=DeliveryStatus.PENDING, next_attempt_at__lte=now)

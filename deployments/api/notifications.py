@@ -1,4 +1,4 @@
-"""Webhooks, mail recipients, gateways, and what was delivered to them."""
+"""Listeners of each channel, and what was delivered to them."""
 
 from typing import Any, ClassVar
 
@@ -7,15 +7,10 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from deployments.listener_inputs import (
-    GatewayChangesInput,
-    GatewayInput,
-    ListenerChangesInput,
-    MailRecipientInput,
-    WebhookChangesInput,
-    WebhookInput,
-)
-from deployments.models import Delivery, Gateway, Listener, MailRecipient, Webhook
+from deployments.listener_inputs import ADDITIONS, CHANGES
+from deployments.models import Delivery, Listener, Webhook
+from deployments.notifications.channels.registry import CHANNELS, OF_MODEL
+from deployments.notifications.channels.types import Channel
 from deployments.services import listeners
 from hotswap.common.api.base import ApiView, ListView, acting_person
 from hotswap.common.api.etags import expected_etags
@@ -34,23 +29,28 @@ class ListenerOutput(CamelSerializer):
     created_at = serializers.DateTimeField()
 
 
-class WebhookOutput(ListenerOutput):
-    url = serializers.CharField()
-    previous_secret_until = serializers.DateTimeField(
-        allow_null=True, help_text="until then the former secret signs too"
-    )
+def _output_of(channel: Channel) -> type[ListenerOutput]:
+    endpoint = channel.endpoint
+    fields: dict[str, Any] = {
+        endpoint.shown or endpoint.name: serializers.CharField(
+            help_text=endpoint.shown_help
+        )
+    }
+    if channel.has_secret:
+        fields["previous_secret_until"] = serializers.DateTimeField(
+            allow_null=True, help_text="until then the former secret signs too"
+        )
+    return type(f"{channel.model.__name__}Output", (ListenerOutput,), fields)
 
 
-class CreatedWebhookOutput(WebhookOutput):
-    secret = serializers.CharField(allow_null=True, help_text=SHOWN_ONCE)
+OUTPUTS = {channel.model: _output_of(channel) for channel in CHANNELS}
 
 
-class MailRecipientOutput(ListenerOutput):
-    address = serializers.CharField()
-
-
-class GatewayOutput(ListenerOutput):
-    scheme = serializers.CharField(help_text="all that is shown of the URL")
+CREATED_WEBHOOK = type(
+    "CreatedWebhookOutput",
+    (OUTPUTS[Webhook],),
+    {"secret": serializers.CharField(allow_null=True, help_text=SHOWN_ONCE)},
+)
 
 
 class DeliveryOutput(CamelSerializer):
@@ -73,19 +73,26 @@ class ListenersView(ListView):
 
     roles = {"GET": Role.ADMIN, "POST": Role.ADMIN}
     ordering = "-created_at"
+    kind: ClassVar[type[Listener]]
+
+    def created(self, listener: Listener, **more: str) -> Response:
+        route = OF_MODEL[self.kind].route
+        headers = {"Location": f"/api/v1/{route}/{listener.pk}"}
+        if more:
+            headers["Cache-Control"] = "no-store"
+        shown = self.output_class(listener).data
+        return Response({**shown, **more}, status=201, headers=headers)
 
 
 class ListenerView(ApiView):
     """One of them: read, changed, removed."""
 
     roles = {"GET": Role.ADMIN, "PATCH": Role.ADMIN, "DELETE": Role.ADMIN}
-    kind: ClassVar[type[Listener]] = Webhook
-    changes_class: ClassVar[type[CamelSerializer]] = ListenerChangesInput
-    shown_class: ClassVar[type[ListenerOutput]]
+    kind: ClassVar[type[Listener]]
 
     def answer(self, listener: Listener) -> Response:
         return Response(
-            self.shown_class(listener).data, headers={"ETag": etag_of(listener)}
+            OUTPUTS[self.kind](listener).data, headers={"ETag": etag_of(listener)}
         )
 
     def get(self, request: Request, listener_id: Any) -> Response:
@@ -97,7 +104,7 @@ class ListenerView(ApiView):
             actor=acting_person(request),
             kind=self.kind,
             listener_id=listener_id,
-            changes=self.validated(self.changes_class, request.data),
+            changes=self.validated(CHANGES[self.kind], request.data),
             expected=expected_etags(request),
         )
         return self.answer(listener)
@@ -157,45 +164,10 @@ class ResendView(ApiView):
         return Response(DeliveryOutput(delivery).data)
 
 
-class WebhooksView(ListenersView):
-    """The endpoints that are told of events, newest first."""
-
-    queryset = Webhook.objects.all()
-    output_class = WebhookOutput
-
-    @extend_schema(request=WebhookInput, responses={201: CreatedWebhookOutput})
-    @idempotent_without("secret")
-    def post(self, request: Request) -> Response:
-        """Add an endpoint; the answer alone holds its secret."""
-        given = self.validated(WebhookInput, request.data)
-        webhook, secret = listeners.create_webhook(
-            actor=acting_person(request), **given
-        )
-        return Response(
-            {**WebhookOutput(webhook).data, "secret": secret},
-            status=201,
-            headers={
-                "Cache-Control": "no-store",
-                "Location": f"/api/v1/webhooks/{webhook.pk}",
-            },
-        )
-
-
-@extend_schema_view(
-    get=extend_schema(responses=WebhookOutput),
-    patch=extend_schema(request=WebhookChangesInput, responses=WebhookOutput),
-    delete=extend_schema(responses={204: None}),
-)
-class WebhookView(ListenerView):
-    kind = Webhook
-    changes_class = WebhookChangesInput
-    shown_class = WebhookOutput
-
-
 class RotateSecretView(ApiView):
     roles = {"POST": Role.ADMIN}
 
-    @extend_schema(request=EmptyInput, responses=CreatedWebhookOutput)
+    @extend_schema(request=EmptyInput, responses=CREATED_WEBHOOK)
     @idempotent_without("secret")
     def post(self, request: Request, listener_id: Any) -> Response:
         """Make a new secret; the former signs too for a day."""
@@ -204,67 +176,52 @@ class RotateSecretView(ApiView):
             actor=acting_person(request), webhook_id=listener_id
         )
         return Response(
-            {**WebhookOutput(webhook).data, "secret": secret},
+            {**OUTPUTS[Webhook](webhook).data, "secret": secret},
             headers={"Cache-Control": "no-store", "ETag": etag_of(webhook)},
         )
 
 
-class MailRecipientsView(ListenersView):
-    """The mail addresses that are told of events, newest first."""
+def list_view(channel: Channel) -> type[ListenersView]:
+    """Return the view of all listeners of a channel."""
+    kind = channel.model
+    addition = ADDITIONS[kind]
 
-    queryset = MailRecipient.objects.all()
-    output_class = MailRecipientOutput
-
-    @extend_schema(request=MailRecipientInput, responses={201: MailRecipientOutput})
-    @idempotent
-    def post(self, request: Request) -> Response:
-        """Add a mail address."""
-        given = self.validated(MailRecipientInput, request.data)
-        recipient = listeners.create_mail_recipient(
+    @extend_schema(request=addition, responses={201: CREATED_WEBHOOK})
+    @idempotent_without("secret")
+    def add_with_secret(self: ListenersView, request: Request) -> Response:
+        given = self.validated(addition, request.data)
+        listener, secret = listeners.create_webhook(
             actor=acting_person(request), **given
         )
-        return Response(
-            MailRecipientOutput(recipient).data,
-            status=201,
-            headers={"Location": f"/api/v1/mail-recipients/{recipient.pk}"},
-        )
+        return self.created(listener, secret=secret)
 
-
-@extend_schema_view(
-    get=extend_schema(responses=MailRecipientOutput),
-    patch=extend_schema(request=ListenerChangesInput, responses=MailRecipientOutput),
-    delete=extend_schema(responses={204: None}),
-)
-class MailRecipientView(ListenerView):
-    kind = MailRecipient
-    shown_class = MailRecipientOutput
-
-
-class GatewaysView(ListenersView):
-    """The services that pass on short messages, newest first."""
-
-    queryset = Gateway.objects.all()
-    output_class = GatewayOutput
-
-    @extend_schema(request=GatewayInput, responses={201: GatewayOutput})
+    @extend_schema(request=addition, responses={201: OUTPUTS[kind]})
     @idempotent
-    def post(self, request: Request) -> Response:
-        """Add a service by its apprise URL, of which only the scheme is shown."""
-        given = self.validated(GatewayInput, request.data)
-        gateway = listeners.create_gateway(actor=acting_person(request), **given)
-        return Response(
-            GatewayOutput(gateway).data,
-            status=201,
-            headers={"Location": f"/api/v1/gateways/{gateway.pk}"},
+    def add(self: ListenersView, request: Request) -> Response:
+        given = self.validated(addition, request.data)
+        return self.created(
+            listeners.create_listener(actor=acting_person(request), kind=kind, **given)
         )
 
+    post = add_with_secret if channel.has_secret else add
+    post.__doc__ = channel.about_adding
+    members = {
+        "__doc__": channel.about,
+        "kind": kind,
+        "queryset": kind._default_manager.all(),
+        "output_class": OUTPUTS[kind],
+        "post": post,
+    }
+    return type(f"{kind.__name__}sView", (ListenersView,), members)
 
-@extend_schema_view(
-    get=extend_schema(responses=GatewayOutput),
-    patch=extend_schema(request=GatewayChangesInput, responses=GatewayOutput),
-    delete=extend_schema(responses={204: None}),
-)
-class GatewayView(ListenerView):
-    kind = Gateway
-    changes_class = GatewayChangesInput
-    shown_class = GatewayOutput
+
+def single_view(channel: Channel) -> type[ListenerView]:
+    """Return the view of one listener of a channel."""
+    kind = channel.model
+    name = f"{kind.__name__}View"
+    described = extend_schema_view(
+        get=extend_schema(responses=OUTPUTS[kind]),
+        patch=extend_schema(request=CHANGES[kind], responses=OUTPUTS[kind]),
+        delete=extend_schema(responses={204: None}),
+    )
+    return described(type(name, (ListenerView,), {"kind": kind}))

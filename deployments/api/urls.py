@@ -3,37 +3,43 @@
 from django.urls import URLPattern, path
 
 from deployments.api import notifications, rollbacks, views
-from deployments.models import Gateway, Listener, MailRecipient, Webhook
+from deployments.notifications.channels.registry import CHANNELS
+from deployments.notifications.channels.types import Channel
 from deployments.protocols.native import views as native
 
 ONE = "deployments/<uuid:deployment_id>"
 
 
-def _listener_routes(
-    place: str,
-    name: str,
-    list_view: type[notifications.ListenersView],
-    kind: type[Listener],
-) -> list[URLPattern]:
-    """Return what every kind of listener has."""
+def _routes_of(channel: Channel) -> list[URLPattern]:
+    """Return the routes of the listeners of a channel."""
+    place, kind = channel.route, channel.model
     one = f"{place}/<uuid:listener_id>"
+    secret = [
+        path(
+            f"{one}/rotate-secret",
+            notifications.RotateSecretView.as_view(),
+            name=f"{kind.kind}-rotate-secret",
+        )
+    ]
     return [
-        path(place, list_view.as_view(), name=place),
+        path(place, notifications.list_view(channel).as_view(), name=place),
+        path(one, notifications.single_view(channel).as_view(), name=kind.kind),
         path(
             f"{one}/test",
             notifications.SendTestView.as_view(kind=kind),
-            name=f"{name}-test",
+            name=f"{kind.kind}-test",
         ),
         path(
             f"{one}/deliveries",
             notifications.DeliveriesView.as_view(kind=kind),
-            name=f"{name}-deliveries",
+            name=f"{kind.kind}-deliveries",
         ),
         path(
             f"{one}/deliveries/<uuid:delivery_id>/resend",
             notifications.ResendView.as_view(kind=kind),
-            name=f"{name}-resend",
+            name=f"{kind.kind}-resend",
         ),
+        *(secret if channel.has_secret else []),
     ]
 
 
@@ -87,31 +93,7 @@ urlpatterns = [
         views.ApproveStageView.as_view(),
         name="deployment-approve-stage",
     ),
-    *_listener_routes("webhooks", "webhook", notifications.WebhooksView, Webhook),
-    path(
-        "webhooks/<uuid:listener_id>",
-        notifications.WebhookView.as_view(),
-        name="webhook",
-    ),
-    path(
-        "webhooks/<uuid:listener_id>/rotate-secret",
-        notifications.RotateSecretView.as_view(),
-        name="webhook-rotate-secret",
-    ),
-    *_listener_routes(
-        "mail-recipients", "mail", notifications.MailRecipientsView, MailRecipient
-    ),
-    path(
-        "mail-recipients/<uuid:listener_id>",
-        notifications.MailRecipientView.as_view(),
-        name="mail-recipient",
-    ),
-    *_listener_routes("gateways", "gateway", notifications.GatewaysView, Gateway),
-    path(
-        "gateways/<uuid:listener_id>",
-        notifications.GatewayView.as_view(),
-        name="gateway",
-    ),
+    *(route for channel in CHANNELS for route in _routes_of(channel)),
     path(
         "devices/<str:device_id>/deployments",
         views.DeviceDeploymentsView.as_view(),

@@ -1,12 +1,10 @@
 """Out of the outbox: sending what is due."""
 
-import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from uuid import UUID
 
 from django.conf import settings
@@ -21,15 +19,12 @@ from deployments.models import (
     Notification,
     Webhook,
 )
-from deployments.notifications.gateways import send_message
-from deployments.notifications.sending import Outcome, post, send_mail
-from deployments.notifications.signing import signed_headers
-from deployments.notifications.words import short_of, subject_of, text_of
+from deployments.notifications.channels.registry import CHANNELS, OF_MODEL
+from deployments.notifications.channels.types import Channel
+from deployments.notifications.sending import Outcome
 from hotswap.common import audit
-from hotswap.common.keyring import unseal
 from hotswap.common.models import Clock
 
-SECRET_PURPOSE = "webhook-secret"  # noqa: S105
 # Longer than any attempt, so that only what was lost is sent again.
 LEASE = timedelta(seconds=60)
 # At most one sender works; another takes over when it has been still for so long.
@@ -37,19 +32,20 @@ TURN = "notifications"
 TURN_LENGTH = timedelta(seconds=10)
 NO_TURN = datetime(1970, 1, 1, tzinfo=UTC)
 TURN_SECONDS = 20.0
-# One for each listener that can be slow, and for the mail.
-# Of one mail: more events than these wait for the next.
-EVENTS_A_MAIL = 20
-LANES = settings.MAX_WEBHOOKS + settings.MAX_GATEWAYS + 1
+# Of one message: more events than these wait for the next.
+EVENTS_A_MESSAGE = 20
+# One for each listener that can be slow, and one for all others.
+OWN_LANES = tuple(each.key for each in CHANNELS if each.has_lane)
+LANES = 1 + sum(getattr(settings, each.maximum) for each in CHANNELS if each.has_lane)
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Leased deliveries that are sent as one; several only in a mail.
+    """Leased deliveries that are sent as one message.
 
     Attributes:
         attempts: the number of this attempt, by delivery.
-        lane: the webhook or gateway, or None for all mail.
+        lane: the listener, or None for all whose channel has one lane in common.
     """
 
     attempts: dict[UUID, int]
@@ -98,13 +94,12 @@ def _take_turn(now: datetime) -> bool:
 def _claim(*, now: datetime, busy: set[UUID | None]) -> list[Job]:
     """Lease the oldest due delivery of each lane that is free."""
     named = [pk for pk in busy if pk]
-    due = (
-        Delivery.objects.due(now).exclude(webhook__in=named).exclude(gateway__in=named)
-    )
+    due = Delivery.objects.due(now)
+    for key in OWN_LANES:
+        due = due.exclude(**{f"{key}__in": named})
     if None in busy:
-        due = due.filter(recipient__isnull=True)
-    lane = ("webhook_id", "gateway_id")
-    first = due.order_by(*lane, "created_at", "pk").distinct(*lane)
+        due = due.exclude(**{f"{key}__isnull": True for key in OWN_LANES})
+    first = due.order_by(*OWN_LANES, "created_at", "pk").distinct(*OWN_LANES)
     with transaction.atomic():
         rows = list(
             Delivery.objects.filter(pk__in=[row.pk for row in first])
@@ -113,7 +108,7 @@ def _claim(*, now: datetime, busy: set[UUID | None]) -> list[Job]:
             .select_for_update(
                 of=("self", "notification"), skip_locked=True, no_key=True
             )
-            .select_related("notification", "webhook", "recipient", "gateway")
+            .with_listener()
             .order_by("created_at")[: LANES - len(busy)]
         )
         batches = [[row, *_joined(row, now)] for row in rows]
@@ -127,83 +122,38 @@ def _claim(*, now: datetime, busy: set[UUID | None]) -> list[Job]:
     return [
         Job(
             {each.pk: each.attempts + 1 for each in batch},
-            batch[0].webhook_id or batch[0].gateway_id,
-            _attempt(batch, now),
+            next(filter(None, (getattr(batch[0], key) for key in OWN_LANES)), None),
+            _channel(batch[0]).make_attempt(batch, now),
         )
         for batch in batches
     ]
 
 
+def _channel(row: Delivery) -> Channel:
+    return OF_MODEL[type(row.listener)]
+
+
 def _joined(row: Delivery, now: datetime) -> list[Delivery]:
-    """Lock what else is to be mailed to the same address about the same deployment.
+    """Lock what else is to be sent with it: to the same, about the same deployment.
 
     It need not be due yet; one that is being tried again waits for its time.
     """
     deployment = row.notification.payload["data"].get("deployment")
-    if row.recipient_id is None or deployment is None:
+    if deployment is None or not _channel(row).gathering:
         return []
     is_fresh = Q(attempts=F("attempts_before_resend"))
     return list(
-        Delivery.objects.filter(
+        Delivery.objects.of(row.listener)
+        .filter(
             is_fresh | Q(next_attempt_at__lte=now),
-            recipient=row.recipient_id,
             status=DeliveryStatus.PENDING,
             notification__payload__data__deployment__id=deployment["id"],
         )
         .exclude(pk=row.pk)
         .select_for_update(of=("self", "notification"), skip_locked=True, no_key=True)
         .select_related("notification")
-        .order_by("created_at", "pk")[: EVENTS_A_MAIL - 1]
+        .order_by("created_at", "pk")[: EVENTS_A_MESSAGE - 1]
     )
-
-
-def _attempt(batch: Sequence[Delivery], now: datetime) -> Callable[[], Outcome]:
-    row = batch[0]
-    payload = row.notification.payload
-    if row.gateway is not None:
-        return partial(
-            send_message,
-            url=row.gateway.url,
-            title=subject_of(payload),
-            text=short_of(payload),
-            allowed=settings.WEBHOOK_ALLOWED_NETWORKS,
-        )
-    if row.webhook is None:
-        assert row.recipient is not None
-        payloads = [each.notification.payload for each in batch]
-        return partial(
-            send_mail,
-            sender=settings.MAIL_FROM,
-            address=row.recipient.address,
-            subject=subject_of(*payloads),
-            text=text_of(*payloads),
-            message_id=str(row.pk),
-        )
-    body = json.dumps(payload, ensure_ascii=False, separators=(",", ":")).encode()
-    return partial(
-        post,
-        url=row.webhook.url,
-        headers={
-            "content-type": "application/json",
-            "user-agent": "HotSwap",
-            **signed_headers(
-                secrets=_secrets(row.webhook, now),
-                message_id=str(row.notification_id),
-                timestamp=int(now.timestamp()),
-                body=body,
-            ),
-        },
-        body=body,
-        allowed=settings.WEBHOOK_ALLOWED_NETWORKS,
-    )
-
-
-def _secrets(webhook: Webhook, now: datetime) -> list[str]:
-    sealed = [webhook.sealed_secret]
-    until = webhook.previous_secret_until
-    if webhook.previous_sealed_secret is not None and until is not None and now < until:
-        sealed.append(webhook.previous_sealed_secret)
-    return [unseal(bytes(each), purpose=SECRET_PURPOSE).decode() for each in sealed]
 
 
 def _note(job: Job, outcome: Outcome, *, now: datetime) -> None:

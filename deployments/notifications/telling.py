@@ -2,8 +2,8 @@
 
 Rules:
 - Where nobody listens, nothing is written.
-- What a mail tells of a deployment waits half a minute for more of it, so that events
-  that come together are one mail (`outbox`).
+- What is told of a deployment waits for more of it where the channel says so, as mail
+  does: events that come together are one message (`outbox`).
 - What happens to single devices is gathered: those of one deployment that meet with
   the same within seconds share a notification, which names the first hundred and
   counts all of them.
@@ -21,14 +21,12 @@ from django.utils import timezone
 from deployments.models import (
     Delivery,
     Deployment,
-    Gateway,
     Listener,
-    MailRecipient,
     Notification,
     Stage,
     Target,
-    Webhook,
 )
+from deployments.notifications.channels.registry import CHANNELS, OF_MODEL
 from deployments.rules.events import NOTIFIED, EventName
 from deployments.services.progress import JUDGED_FAILED
 from firmware.models import Firmware
@@ -41,10 +39,7 @@ GATHERING = timedelta(seconds=5)
 NAMED_DEVICES = 100
 # Of the devices that failed, and of the reasons why, in an event of their deployment.
 NAMED_FAILURES = 10
-# How long a mail about a deployment waits for more of its events.
-MAIL_GATHERING = timedelta(seconds=30)
 NOTES_LENGTH = 2000
-LISTENERS: tuple[type[Listener], ...] = (Webhook, MailRecipient, Gateway)
 
 
 def tell(
@@ -245,18 +240,16 @@ def _words(
     return f"{who} left {image} after the deployment was completed; nobody ordered that"
 
 
-def _listeners(event: str) -> list[dict[str, Any]]:
-    """Return the receiving ends that want an event, as fields of a delivery."""
+def _listeners(event: str) -> list[Listener]:
+    """Return those who want an event."""
     wanted = Q(events=[]) | Q(events__contains=[event])
     return [
-        _receiver(each)
-        for kind in LISTENERS
-        for each in kind._default_manager.filter(wanted, enabled=True).only("pk")
+        each
+        for channel in CHANNELS
+        for each in channel.model._default_manager.filter(wanted, enabled=True).only(
+            "pk"
+        )
     ]
-
-
-def _receiver(listener: Listener) -> dict[str, Any]:
-    return {f"{listener.delivery_field}_id": listener.pk}
 
 
 def _described(deployment: Deployment) -> dict[str, Any]:
@@ -322,35 +315,37 @@ def tell_test(listener: Listener, *, now: datetime) -> Delivery:
     """Write down a notification that tells one listener nothing but that it works."""
     data = {"message": f"A test of this {listener.kind}: nothing happened."}
     event = f"{listener.kind}.test"
-    (delivery,) = _put(event, data, [_receiver(listener)], now=now, due=now)
+    (delivery,) = _put(event, data, [listener], now=now, due=now)
     return delivery
 
 
 def _put(
     event: str,
     data: dict[str, Any],
-    listeners: Sequence[dict[str, Any]],
+    listeners: Sequence[Listener],
     *,
     now: datetime,
     due: datetime,
 ) -> list[Delivery]:
-    mail_due = due
-    if "deployment" in data:
-        mail_due = max(due, now + MAIL_GATHERING)
     at = now.astimezone(UTC).isoformat().replace("+00:00", "Z")
     notification = Notification.objects.create(
         type=event, at=now, payload={"type": event, "timestamp": at, "data": data}
     )
-    deliveries = Delivery.objects.bulk_create(
-        Delivery(
+    rows = []
+    for listener in listeners:
+        channel = OF_MODEL[type(listener)]
+        waits_for_more = "deployment" in data and channel.gathering
+        row = Delivery(
             notification=notification,
             # The order of the events; the moment of several may be the same.
             created_at=timezone.now(),
-            next_attempt_at=mail_due if "recipient_id" in listener else due,
-            **listener,
+            next_attempt_at=max(due, now + channel.gathering)
+            if waits_for_more
+            else due,
         )
-        for listener in listeners
-    )
+        setattr(row, channel.key, listener.pk)
+        rows.append(row)
+    deliveries = Delivery.objects.bulk_create(rows)
     transaction.on_commit(wake_a_worker, robust=True)
     return deliveries
 

@@ -1,55 +1,30 @@
-"""Who is told of events: webhooks, mail addresses and gateways."""
+"""Listeners: who is notified of events, by which channel."""
 
 from collections.abc import Sequence
 from typing import Any, TypeVar
 from uuid import UUID
 
 from django.conf import settings
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from deployments.choices import DeliveryStatus
-from deployments.exceptions import (
-    AppriseNotInstalledError,
-    DeliveryNotFoundError,
-    GatewayDisabledError,
-    GatewayNotFoundError,
-    GatewayRefusedError,
-    RecipientDisabledError,
-    RecipientKnownError,
-    RecipientNotFoundError,
-    TooManyListenersError,
-    WebhookDisabledError,
-    WebhookNotFoundError,
-    WebhookRefusedError,
-)
-from deployments.models import Delivery, Gateway, Listener, MailRecipient, Webhook
-from deployments.notifications.addresses import TargetRefusedError, resolve
-from deployments.notifications.gateways import AppriseMissingError, check_url
-from deployments.notifications.outbox import SECRET_PURPOSE, disable
+from deployments.exceptions import DeliveryNotFoundError, TooManyListenersError
+from deployments.models import Delivery, Listener, Webhook
+from deployments.notifications.channels.registry import OF_MODEL
+from deployments.notifications.channels.types import Channel
+from deployments.notifications.channels.webhook import SECRET_PURPOSE
+from deployments.notifications.outbox import disable
 from deployments.notifications.signing import new_secret
 from deployments.notifications.telling import tell_test, wake_a_worker
 from hotswap.common import audit
-from hotswap.common.errors import ConflictError, FieldError, NotFoundError
+from hotswap.common.errors import NotFoundError
 from hotswap.common.etags import check_match
 from hotswap.common.keyring import seal
 from hotswap.common.models import User
 
-MISSING: dict[type[Listener], type[NotFoundError]] = {
-    Webhook: WebhookNotFoundError,
-    MailRecipient: RecipientNotFoundError,
-    Gateway: GatewayNotFoundError,
-}
-DISABLED: dict[type[Listener], type[ConflictError]] = {
-    Webhook: WebhookDisabledError,
-    MailRecipient: RecipientDisabledError,
-    Gateway: GatewayDisabledError,
-}
 Kind = TypeVar("Kind", bound=Listener)
 BY_A_PERSON = "disabled by a person"
-
-
-# --- Any of them -------------------------------------------------------------------
 
 
 def get_listener(kind: type[Kind], listener_id: UUID) -> Kind:
@@ -76,13 +51,15 @@ def _locked(kind: type[Kind], listener_id: UUID) -> Kind:
 
 
 def _missing(kind: type[Listener]) -> NotFoundError:
-    return MISSING[kind](f"there is no such {kind._meta.verbose_name}")
+    channel = OF_MODEL[kind]
+    return channel.missing(f"there is no such {channel.name}")
 
 
 def _refuse_disabled(listener: Listener) -> None:
     if not listener.enabled:
-        raise DISABLED[type(listener)](
-            f"the {listener._meta.verbose_name} is disabled: {listener.disabled_reason}"
+        channel = OF_MODEL[type(listener)]
+        raise channel.disabled(
+            f"the {channel.name} is disabled: {listener.disabled_reason}"
         )
 
 
@@ -96,6 +73,73 @@ def _record(
         object_id=listener.pk,
         details=details or {},
     )
+
+
+def create_listener(
+    *,
+    actor: User,
+    kind: type[Kind],
+    events: Sequence[str] = (),
+    description: str = "",
+    **endpoint: str,
+) -> Kind:
+    """Add somebody who is notified from now on.
+
+    Args:
+        endpoint: the field of the channel that says where, as `url` or `address`.
+
+    Raises:
+        HotSwapError of the channel's check: the endpoint may not be used.
+        ConflictError of the kind: it is there already (409).
+        TooManyListenersError: there are as many as may be (409).
+    """
+    listener = kind(events=sorted(set(events)), description=description)
+    _create(actor, listener, **endpoint)
+    return listener
+
+
+def create_webhook(
+    *, actor: User, url: str, events: Sequence[str] = (), description: str = ""
+) -> tuple[Webhook, str]:
+    """Add a webhook as `create_listener` does; return it with its secret.
+
+    The secret is not shown again.
+    """
+    secret = new_secret()
+    webhook = Webhook(
+        events=sorted(set(events)),
+        description=description,
+        sealed_secret=seal(secret.encode(), purpose=SECRET_PURPOSE),
+    )
+    _create(actor, webhook, url=url)
+    return webhook, secret
+
+
+def _create(actor: User, listener: Listener, **endpoint: str) -> None:
+    kind = type(listener)
+    channel = OF_MODEL[kind]
+    where = endpoint[channel.endpoint.name]
+    recorded = channel.check(where)
+    setattr(listener, channel.endpoint.name, where)
+    with transaction.atomic():
+        most = getattr(settings, channel.maximum)
+        if kind._default_manager.count() >= most:
+            raise TooManyListenersError(f"there are {most} {channel.plural} already")
+        _insert(channel, listener)
+        _record(listener, "created", actor, recorded | {"events": listener.events})
+
+
+def _insert(channel: Channel, listener: Listener) -> None:
+    """Write a listener, unless its endpoint is there already and must not be twice."""
+    if channel.duplicate is None:
+        listener.save(force_insert=True)
+        return
+    try:
+        with transaction.atomic():
+            listener.save(force_insert=True)
+    except IntegrityError:
+        said = f"this {channel.endpoint.name} is told already"
+        raise channel.duplicate(said) from None
 
 
 def change_listener(
@@ -112,19 +156,17 @@ def change_listener(
     sent again when it is enabled.
 
     Args:
-        changes: any of `events`, `description`, `enabled`, and `url` of a webhook or
-            gateway.
+        changes: any of `events`, `description`, `enabled`, and the endpoint, where the
+            channel lets it be changed.
 
     Raises:
         NotFoundError of the kind, PreconditionFailedError.
-        WebhookRefusedError, GatewayRefusedError: nothing may be sent to the new URL
-            (400).
-        AppriseNotInstalledError: there is nothing to check the URL with (409).
+        HotSwapError of the channel's check: the new endpoint may not be used.
     """
     fields = dict(changes)
-    if "url" in fields:
-        check = _check_gateway if kind is Gateway else _check_url
-        check(fields["url"])
+    channel = OF_MODEL[kind]
+    if channel.endpoint.name in fields:
+        channel.check(fields[channel.endpoint.name])
     if "events" in fields:
         fields["events"] = sorted(set(fields["events"]))
     now = timezone.now()
@@ -212,47 +254,6 @@ def resend(
     return delivery
 
 
-# --- Webhooks ----------------------------------------------------------------------
-
-
-def _check_url(url: str) -> str:
-    """Return the host that a URL names, once all it leads to is found permitted."""
-    try:
-        return resolve(url, allowed=settings.WEBHOOK_ALLOWED_NETWORKS).host
-    except TargetRefusedError as error:
-        said = str(error)
-        raise WebhookRefusedError(
-            f"url: {said}", errors=[FieldError("/url", "webhook_refused", said)]
-        ) from None
-
-
-def create_webhook(
-    *, actor: User, url: str, events: Sequence[str] = (), description: str = ""
-) -> tuple[Webhook, str]:
-    """Add an endpoint; return it with its secret, which is not shown again.
-
-    Raises:
-        WebhookRefusedError: nothing may be sent to this URL (400).
-        TooManyListenersError: there are as many as may be (409).
-    """
-    host = _check_url(url)
-    secret = new_secret()
-    with transaction.atomic():
-        if Webhook.objects.count() >= settings.MAX_WEBHOOKS:
-            raise TooManyListenersError(
-                f"there are {settings.MAX_WEBHOOKS} webhooks already"
-            )
-        webhook = Webhook.objects.create(
-            url=url,
-            events=sorted(set(events)),
-            description=description,
-            sealed_secret=seal(secret.encode(), purpose=SECRET_PURPOSE),
-        )
-        # The path of a URL is often a secret in itself.
-        _record(webhook, "created", actor, {"host": host, "events": webhook.events})
-    return webhook, secret
-
-
 def rotate_secret(*, actor: User, webhook_id: UUID) -> tuple[Webhook, str]:
     """Give an endpoint a new secret; the former signs too for an overlap.
 
@@ -273,77 +274,3 @@ def rotate_secret(*, actor: User, webhook_id: UUID) -> tuple[Webhook, str]:
         webhook.save()
         _record(webhook, "secret-rotated", actor)
     return webhook, secret
-
-
-# --- Mail --------------------------------------------------------------------------
-
-
-def create_mail_recipient(
-    *, actor: User, address: str, events: Sequence[str] = (), description: str = ""
-) -> MailRecipient:
-    """Add a mail address.
-
-    Raises:
-        RecipientKnownError: it is there already (409).
-        TooManyListenersError: there are as many as may be (409).
-    """
-    with transaction.atomic():
-        if MailRecipient.objects.count() >= settings.MAX_MAIL_RECIPIENTS:
-            raise TooManyListenersError(
-                f"there are {settings.MAX_MAIL_RECIPIENTS} mail recipients already"
-            )
-        recipient, is_new = MailRecipient.objects.get_or_create(
-            address=address,
-            defaults={"events": sorted(set(events)), "description": description},
-        )
-        if not is_new:
-            raise RecipientKnownError("this address is told already")
-        # The trail cannot forget, so it does not learn the address.
-        _record(recipient, "created", actor, {"events": recipient.events})
-    return recipient
-
-
-# --- Gateways ----------------------------------------------------------------------
-
-
-def _check_gateway(url: str) -> None:
-    try:
-        check_url(url, allowed=settings.WEBHOOK_ALLOWED_NETWORKS)
-    except TargetRefusedError as error:
-        said = str(error)
-        raise GatewayRefusedError(
-            f"url: {said}", errors=[FieldError("/url", "gateway_refused", said)]
-        ) from None
-    except AppriseMissingError as error:
-        raise AppriseNotInstalledError(str(error)) from None
-
-
-def create_gateway(
-    *, actor: User, url: str, events: Sequence[str] = (), description: str = ""
-) -> Gateway:
-    """Add a service that passes on short messages.
-
-    Args:
-        url: an apprise URL; nothing but its scheme is ever shown again.
-
-    Raises:
-        GatewayRefusedError: nothing may be sent to this URL (400).
-        AppriseNotInstalledError: the optional library is missing (409).
-        TooManyListenersError: there are as many as may be (409).
-    """
-    _check_gateway(url)
-    with transaction.atomic():
-        if Gateway.objects.count() >= settings.MAX_GATEWAYS:
-            raise TooManyListenersError(
-                f"there are {settings.MAX_GATEWAYS} gateways already"
-            )
-        gateway = Gateway(events=sorted(set(events)), description=description)
-        gateway.url = url
-        gateway.save()
-        _record(
-            gateway,
-            "created",
-            actor,
-            {"scheme": gateway.scheme, "events": gateway.events},
-        )
-    return gateway

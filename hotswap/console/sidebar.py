@@ -6,6 +6,7 @@ from django.http import HttpRequest
 from django.urls import reverse
 
 from deployments.models import Deployment, Quarantine
+from deployments.notifications.channels.registry import CHANNELS
 from firmware.choices import FirmwareStatus
 from firmware.models import Firmware
 from firmware.services.rings import images_held_back
@@ -117,13 +118,14 @@ def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
             {
                 "title": "Notifications",
                 "items": [
-                    entry("Webhooks", "deployments_webhook_changelist", "webhook"),
-                    entry(
-                        "Mail recipients",
-                        "deployments_mailrecipient_changelist",
-                        "mail",
+                    *(
+                        entry(
+                            channel.plural.capitalize(),
+                            f"deployments_{channel.model._meta.model_name}_changelist",
+                            channel.icon,
+                        )
+                        for channel in CHANNELS
                     ),
-                    entry("Gateways", "deployments_gateway_changelist", "sms"),
                     entry("Deliveries", "deployments_delivery_changelist", "outbox"),
                 ],
             }

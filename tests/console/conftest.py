@@ -18,7 +18,7 @@ from deployments.models import (
     Webhook,
 )
 from deployments.services.listeners import (
-    create_mail_recipient,
+    create_listener,
     create_webhook,
     send_test,
 )
@@ -153,8 +153,8 @@ def scene(db: None) -> Scene:
             quarantined_at=world.now,
         ),
         webhook=webhook,
-        mail_recipient=create_mail_recipient(
-            actor=world.admin, address="ops@example.com"
+        mail_recipient=create_listener(
+            kind=MailRecipient, actor=world.admin, address="ops@example.com"
         ),
         gateway=_gateway(),
         delivery=send_test(actor=world.admin, kind=Webhook, listener_id=webhook.pk),

@@ -13,11 +13,18 @@ from deployments.exceptions import (
     FleetIsLiveError,
     WrongStatusError,
 )
-from deployments.models import Deployment, Hold, Notification, Target, Update
+from deployments.models import (
+    Deployment,
+    Hold,
+    MailRecipient,
+    Notification,
+    Target,
+    Update,
+)
 from deployments.reads.rollback_report import deployment_rollback
 from deployments.reads.status import deployment_status
 from deployments.scopes import DescribedScope
-from deployments.services.listeners import create_mail_recipient
+from deployments.services.listeners import create_listener
 from deployments.services.operate import (
     acknowledge_hold,
     pause_deployment,
@@ -413,7 +420,7 @@ def test_there_is_nothing_to_acknowledge_without_a_hold(world: World) -> None:
 
 
 def test_switches_and_holds_name_the_devices(world: World) -> None:
-    create_mail_recipient(actor=world.admin, address="ops@example.com")
+    create_listener(kind=MailRecipient, actor=world.admin, address="ops@example.com")
     deployment = launch(world, switch_hold=30.0)
     step(world, deployment, 40)
     update(world, deployment)

@@ -14,14 +14,13 @@ from typing import Any
 import pytest
 from django.core import mail
 
-from deployments.models import Delivery, Gateway, Notification
+from deployments.models import Delivery, Gateway, MailRecipient, Notification
 from deployments.notifications import outbox
+from deployments.notifications.channels.mail import MAIL_GATHERING
 from deployments.notifications.gateway_process import HOSTED, SERVICES
-from deployments.notifications.telling import MAIL_GATHERING
 from deployments.notifications.words import SHORT_LENGTH, short_of
 from deployments.services.listeners import (
-    create_gateway,
-    create_mail_recipient,
+    create_listener,
     resend,
     send_test,
 )
@@ -66,7 +65,9 @@ def place(receiver: Receiver) -> str:
 
 
 def gate(world: World, receiver: Receiver, *events: str) -> Gateway:
-    return create_gateway(actor=world.admin, url=place(receiver), events=events)
+    return create_listener(
+        kind=Gateway, actor=world.admin, url=place(receiver), events=events
+    )
 
 
 def messages(receiver: Receiver) -> list[str]:
@@ -162,8 +163,11 @@ def test_a_refused_attempt_is_repeated_and_can_be_resent(
 
 
 def test_a_service_that_cannot_be_reached_is_tried_again(world: World) -> None:
-    create_gateway(
-        actor=world.admin, url="json://127.0.0.1:1/gate", events=["stage.opened"]
+    create_listener(
+        kind=Gateway,
+        actor=world.admin,
+        url="json://127.0.0.1:1/gate",
+        events=["stage.opened"],
     )
     launch(world)
 
@@ -212,7 +216,7 @@ def test_a_gateway_that_hangs_delays_no_other(
     gate(world, slow)
     gate(world, other)
     hook(world, receiver.url)
-    create_mail_recipient(actor=world.admin, address="ops@example.com")
+    create_listener(kind=MailRecipient, actor=world.admin, address="ops@example.com")
     launch(world)
     world.now += MAIL_GATHERING
     # It answers once all others have heard everything.
@@ -273,7 +277,7 @@ def test_certificates_are_checked(
     secure = Receiver()
     server = serving(secure, tls=authority.server_context(*authority.issue("server")))
     url = place(secure).replace("json://", "jsons://")
-    create_gateway(actor=world.admin, url=url, events=["stage.opened"])
+    create_listener(kind=Gateway, actor=world.admin, url=url, events=["stage.opened"])
     launch(world)
 
     send(world)

@@ -10,9 +10,9 @@ from django.core import mail
 
 from deployments.models import Delivery, MailRecipient, Webhook
 from deployments.notifications import outbox
-from deployments.notifications.telling import MAIL_GATHERING
+from deployments.notifications.channels.mail import MAIL_GATHERING
 from deployments.services.listeners import (
-    create_mail_recipient,
+    create_listener,
     resend,
     rotate_secret,
     send_test,
@@ -208,7 +208,9 @@ def test_a_test_goes_to_one_alone(
     admin: PersonCaller, world: World, receiver: Receiver
 ) -> None:
     hook(world, receiver.url)
-    recipient = create_mail_recipient(actor=world.admin, address="ops@example.com")
+    recipient = create_listener(
+        kind=MailRecipient, actor=world.admin, address="ops@example.com"
+    )
 
     admin.post(f"/mail-recipients/{recipient.pk}/test")
     now_sent(world)
@@ -221,7 +223,9 @@ def test_a_disabled_one_is_not_tested(
     admin: PersonCaller, world: World, receiver: Receiver
 ) -> None:
     webhook, _ = hook(world, receiver.url)
-    recipient = create_mail_recipient(actor=world.admin, address="ops@example.com")
+    recipient = create_listener(
+        kind=MailRecipient, actor=world.admin, address="ops@example.com"
+    )
     admin.patch(f"/webhooks/{webhook.pk}", {"enabled": False})
     admin.patch(f"/mail-recipients/{recipient.pk}", {"enabled": False})
 
@@ -235,8 +239,11 @@ def test_a_disabled_one_is_not_tested(
 def test_a_mail_recipient_is_changed_and_told_again(
     admin: PersonCaller, world: World
 ) -> None:
-    recipient = create_mail_recipient(
-        actor=world.admin, address="ops@example.com", events=["stage.opened"]
+    recipient = create_listener(
+        kind=MailRecipient,
+        actor=world.admin,
+        address="ops@example.com",
+        events=["stage.opened"],
     )
     path = f"/mail-recipients/{recipient.pk}"
     launch(world)
@@ -257,7 +264,9 @@ def test_a_mail_recipient_is_changed_and_told_again(
 def test_a_disabled_mail_recipient_gets_no_mail(
     admin: PersonCaller, world: World
 ) -> None:
-    recipient = create_mail_recipient(actor=world.admin, address="ops@example.com")
+    recipient = create_listener(
+        kind=MailRecipient, actor=world.admin, address="ops@example.com"
+    )
     admin.patch(f"/mail-recipients/{recipient.pk}", {"enabled": False})
 
     launch(world)

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from django.core import mail
 
-from deployments.models import Delivery, Deployment, Notification, Target
+from deployments.models import Delivery, Deployment, MailRecipient, Notification, Target
 from deployments.notifications import outbox
-from deployments.notifications.telling import MAIL_GATHERING
+from deployments.notifications.channels.mail import MAIL_GATHERING
 from deployments.notifications.words import SHORT_LENGTH, short_of
 from deployments.rules.events import NEEDS_A_PERSON
-from deployments.services.listeners import create_mail_recipient
+from deployments.services.listeners import create_listener
 from deployments.services.operate import pause_deployment, resume_deployment
 from devices.services.erasure import erase_device
 from firmware.services import registry
@@ -29,7 +29,9 @@ def surroundings(settings: Any) -> None:
 
 
 def mail_to(world: World, *events: str, address: str = "ops@example.com") -> Any:
-    return create_mail_recipient(actor=world.admin, address=address, events=events)
+    return create_listener(
+        kind=MailRecipient, actor=world.admin, address=address, events=events
+    )
 
 
 def send_gathered(world: World) -> None:

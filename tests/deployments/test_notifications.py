@@ -16,8 +16,8 @@ from deployments.notifications.addresses import (
     is_public,
     resolve,
 )
-from deployments.notifications.telling import MAIL_GATHERING
-from deployments.services.listeners import create_mail_recipient, resend
+from deployments.notifications.channels.mail import MAIL_GATHERING
+from deployments.services.listeners import create_listener, resend
 from deployments.services.operate import pause_deployment
 from devices.services.erasure import erase_device
 from hotswap.common.models import AuditEvent
@@ -92,8 +92,11 @@ def test_nobody_to_tell_writes_nothing(world: World) -> None:
 
 
 def test_mail_goes_to_those_who_want_it(world: World) -> None:
-    create_mail_recipient(
-        actor=world.admin, address="ops@example.com", events=["stage.opened"]
+    create_listener(
+        kind=MailRecipient,
+        actor=world.admin,
+        address="ops@example.com",
+        events=["stage.opened"],
     )
     deployment = launch(world)
 

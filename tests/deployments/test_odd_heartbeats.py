@@ -3,9 +3,9 @@
 from datetime import timedelta
 from typing import Any
 
-from deployments.models import Deployment, Notification, Quarantine
+from deployments.models import Deployment, MailRecipient, Notification, Quarantine
 from deployments.reads.devices import target_rows
-from deployments.services.listeners import create_mail_recipient
+from deployments.services.listeners import create_listener
 from deployments.services.operate import cancel_deployment, resume_deployment
 from health.models import DeviceState
 from health.services.heartbeats import HeartbeatAnswer, take_in_heartbeat
@@ -354,7 +354,7 @@ def take_turns(
 
 
 def test_two_boards_under_one_identity_raise_one_alarm(world: World) -> None:
-    create_mail_recipient(actor=world.admin, address="ops@example.com")
+    create_listener(kind=MailRecipient, actor=world.admin, address="ops@example.com")
     old, new = world.image("2.4.0"), world.image("2.5.0")
     (device,) = world.fleet(1, old)
     deployment = world.launch(new)

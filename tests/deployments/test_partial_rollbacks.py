@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 
 from deployments.exceptions import NothingToRollBackError, UnknownScopeError
-from deployments.models import Deployment, Notification, Rollback
+from deployments.models import Deployment, MailRecipient, Notification, Rollback
 from deployments.reads.rollback_report import deployment_rollbacks
 from deployments.reads.status import deployment_status
-from deployments.services.listeners import create_mail_recipient
+from deployments.services.listeners import create_listener
 from deployments.services.operate import (
     cancel_deployment,
     resume_deployment,
@@ -202,7 +202,7 @@ def test_what_had_failed_by_itself_stays_a_failure(world: World) -> None:
 
 
 def test_it_is_kept_logged_told_and_audited(world: World) -> None:
-    create_mail_recipient(actor=world.admin, address="ops@example.com")
+    create_listener(kind=MailRecipient, actor=world.admin, address="ops@example.com")
     deployment = direct(world)
 
     roll_back(world, deployment, device_ids=["d-001", "d-000"])

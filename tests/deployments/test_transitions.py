@@ -9,8 +9,8 @@ import pytest
 from django.conf import settings
 
 from deployments.choices import DEPLOYMENT_MOVES, DeploymentStatus
-from deployments.models import Deployment, Notification
-from deployments.services.listeners import create_mail_recipient
+from deployments.models import Deployment, MailRecipient, Notification
+from deployments.services.listeners import create_listener
 from deployments.services.operate import (
     cancel_deployment,
     pause_deployment,
@@ -87,7 +87,8 @@ def test_nothing_else_writes_a_status() -> None:
 def test_cancelling_a_scheduled_deployment_is_notified(
     world: World, scheduled: Deployment
 ) -> None:
-    create_mail_recipient(
+    create_listener(
+        kind=MailRecipient,
         actor=world.admin,
         address="ops@example.com",
         events=["deployment.cancelled"],

@@ -1,16 +1,14 @@
-"""What Admins do to webhooks, mail recipients and gateways."""
+"""What Admins do to the listeners of each channel."""
 
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 from django import forms
 from django.http import HttpRequest
-from rest_framework.serializers import BaseSerializer
 
 from deployments.choices import DeliveryStatus
-from deployments.exceptions import GatewayRefusedError, WebhookRefusedError
-from deployments.listener_inputs import GatewayInput, MailRecipientInput, WebhookInput
+from deployments.listener_inputs import ADDITIONS
 from deployments.models import Delivery, Listener, Webhook
+from deployments.notifications.channels.types import Channel, Endpoint
 from deployments.rules.events import NEEDS_A_PERSON, NOTIFIED_CHOICES
 from deployments.services import listeners
 from hotswap.common.console.actions.base import Action
@@ -21,6 +19,9 @@ from hotswap.common.errors import HotSwapError
 from hotswap.common.models import User
 from hotswap.common.roles import Role
 from hotswap.common.words import counted
+
+# The field of what nobody should see again, nor a browser keep.
+_UNSEEN = {"autocomplete": "off", "spellcheck": "false"}
 
 
 class ListenerForm(ConsoleForm):
@@ -35,86 +36,64 @@ class ListenerForm(ConsoleForm):
     description = forms.CharField(max_length=200, required=False)
 
 
-class UrlForm(ListenerForm):
-    """With a URL, beside which stands why nothing may be sent there."""
+class EndpointForm(ListenerForm):
+    """With the field that says where, beside which stands why it is refused."""
 
-    field_order = ("url",)
+    endpoint: ClassVar[Endpoint]
 
     def refuse(self, error: HotSwapError) -> None:
-        if isinstance(error, WebhookRefusedError | GatewayRefusedError):
-            self.add_error("url", error.errors[0].detail)
+        found = [x for x in error.errors if x.pointer == f"/{self.endpoint.name}"]
+        if found:
+            self.add_error(self.endpoint.name, found[0].detail)
         else:
             super().refuse(error)
 
 
-class WebhookForm(UrlForm):
-    url = forms.CharField(
-        label="URL",
-        max_length=2000,
-        help_text="Public and over https://, unless its network is allowed by name.",
-    )
+def _endpoint_form(endpoint: Endpoint, field: forms.Field) -> type[EndpointForm]:
+    members = {
+        "endpoint": endpoint,
+        "field_order": (endpoint.name,),
+        endpoint.name: field,
+    }
+    return type("EndpointForm", (EndpointForm,), members)
 
 
-class GatewayForm(UrlForm):
-    url = forms.CharField(
-        label="Apprise URL",
-        max_length=2000,
+def addition_form(channel: Channel) -> type[ListenerForm]:
+    """Return the form that adds a listener of a channel."""
+    endpoint = channel.endpoint
+    field = forms.CharField(
+        label=endpoint.label,
+        max_length=endpoint.maximum_length,
+        help_text=endpoint.hint,
         widget=forms.TextInput(
-            attrs={
-                "autocomplete": "off",
-                "spellcheck": "false",
-                "placeholder": "twilio://account:token@from/to",
-            }
+            attrs=_UNSEEN | {"placeholder": endpoint.placeholder}
+            if endpoint.is_secret
+            else {}
         ),
-        help_text="It holds secrets: only what stands before :// is shown again.",
     )
+    return _endpoint_form(endpoint, field)
 
 
-class GatewayChangesForm(GatewayForm):
-    url = forms.CharField(
-        label="New apprise URL",
-        max_length=2000,
+def changes_form(channel: Channel) -> type[ListenerForm]:
+    """Return the form that changes one; a secret endpoint stays if left empty."""
+    endpoint = channel.endpoint
+    if not endpoint.is_changeable:
+        return ListenerForm
+    if not endpoint.is_secret:
+        return addition_form(channel)
+    field = forms.CharField(
+        label=f"New {endpoint.label[:1].lower()}{endpoint.label[1:]}",
+        max_length=endpoint.maximum_length,
         required=False,
-        widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
         help_text="Empty: it stays as it is.",
+        widget=forms.TextInput(attrs=_UNSEEN),
     )
-
-
-class MailRecipientForm(ListenerForm):
-    address = forms.CharField(label="Mail address", max_length=254)
-    field_order = ("address",)
+    return _endpoint_form(endpoint, field)
 
 
 class ListenerAction(Action):
     role = Role.ADMIN
     form_class: ClassVar[type[ConsoleForm]] = EmptyForm
-
-
-class AddWebhook(ListenerAction):
-    name = "add"
-    label = "Add webhook"
-    icon = "add"
-    tone = "primary"
-    is_of_list = True
-    is_dialog = False
-    form_class = WebhookForm
-    template = "console/shown_once.html"
-
-    def serve(self, admin: ConsoleAdmin, request: HttpRequest, obj: Any) -> Any:
-        user = acting_person(request)
-        if request.method != "POST" or not user.may(self.role):
-            return super().serve(admin, request, obj)
-        form = WebhookForm(request.POST)
-        if form.is_valid() and form.check_with(WebhookInput, form.cleaned_data):
-            try:
-                webhook, secret = listeners.create_webhook(
-                    actor=user, **form.cleaned_data
-                )
-            except HotSwapError as error:
-                form.refuse(error)
-            else:
-                return _secret_shown(self, admin, request, webhook, secret)
-        return self.show(admin, request, obj, form)
 
 
 class RotateSecret(ListenerAction):
@@ -165,71 +144,93 @@ def _secret_shown(
 class AddListener(ListenerAction):
     """Adds one whose form has nothing to show once."""
 
+    channel: ClassVar[Channel]
     name = "add"
     icon = "add"
     tone = "primary"
     is_of_list = True
-    input_class: type[BaseSerializer[Any]]
-    create: ClassVar[Callable[..., Listener]]
 
     def make_form(self, request: HttpRequest, obj: Any) -> ConsoleForm:
         form = super().make_form(request, obj)
-        form.initial["events"] = list(NEEDS_A_PERSON)
+        if self.channel.is_for_people:
+            form.initial["events"] = list(NEEDS_A_PERSON)
         if form.is_bound and form.is_valid():
-            form.check_with(self.input_class, form.cleaned_data)
+            form.check_with(ADDITIONS[self.channel.model], form.cleaned_data)
         return form
 
     def execute(self, user: User, obj: Any, given: dict[str, Any]) -> str:
-        added = type(self).create(actor=user, **given)
+        added = listeners.create_listener(actor=user, kind=self.channel.model, **given)
         return f"{added} is told from now on."
 
 
-class AddMailRecipient(AddListener):
-    label = "Add mail recipient"
-    form_class = MailRecipientForm
-    input_class = MailRecipientInput
-    create = staticmethod(listeners.create_mail_recipient)
+class AddWithSecret(AddListener):
+    """Adds one and shows its secret, on a page of its own."""
+
+    is_dialog = False
+    template = "console/shown_once.html"
+
+    def serve(self, admin: ConsoleAdmin, request: HttpRequest, obj: Any) -> Any:
+        user = acting_person(request)
+        if request.method != "POST" or not user.may(self.role):
+            return super().serve(admin, request, obj)
+        form = self.make_form(request, obj)
+        if form.is_valid():
+            try:
+                webhook, secret = listeners.create_webhook(
+                    actor=user, **form.cleaned_data
+                )
+            except HotSwapError as error:
+                form.refuse(error)
+            else:
+                return _secret_shown(self, admin, request, webhook, secret)
+        return self.show(admin, request, obj, form)
+
+
+def add_action(channel: Channel) -> type[Action]:
+    """Return what adds a listener of a channel."""
+    base = AddWithSecret if channel.has_secret else AddListener
+    members = {
+        "channel": channel,
+        "label": f"Add {channel.name}",
+        "form_class": addition_form(channel),
+    }
+    return type(f"Add{channel.model.__name__}", (base,), members)
 
 
 class EditListener(ListenerAction):
+    """Changes one; where its endpoint is secret, the form does not show it."""
+
+    channel: ClassVar[Channel]
     name = "edit"
     label = "Edit"
     icon = "edit"
-    form_class = ListenerForm
-    start_fields: ClassVar[tuple[str, ...]] = ("events", "description")
 
     def make_form(self, request: HttpRequest, obj: Listener) -> ConsoleForm:
+        endpoint = self.channel.endpoint
+        shown = () if endpoint.is_secret else (endpoint.name,)
         return self.form_class(
             request.POST if request.method == "POST" else None,
-            initial={name: getattr(obj, name) for name in self.start_fields},
+            initial={
+                name: getattr(obj, name) for name in (*shown, "events", "description")
+            },
         )
 
     def execute(self, user: User, obj: Listener, given: dict[str, Any]) -> str:
+        endpoint = self.channel.endpoint
+        kept = () if given.get(endpoint.name) else (endpoint.name,)
         changed = listeners.change_listener(
-            actor=user, kind=type(obj), listener_id=obj.pk, changes=given
+            actor=user,
+            kind=type(obj),
+            listener_id=obj.pk,
+            changes={name: given[name] for name in given if name not in kept},
         )
         return f"{changed} is changed."
 
 
-class EditWebhook(EditListener):
-    form_class = WebhookForm
-    start_fields = ("url", "events", "description")
-
-
-class AddGateway(AddListener):
-    label = "Add gateway"
-    form_class = GatewayForm
-    input_class = GatewayInput
-    create = staticmethod(listeners.create_gateway)
-
-
-class EditGateway(EditListener):
-    form_class = GatewayChangesForm
-
-    def execute(self, user: User, obj: Listener, given: dict[str, Any]) -> str:
-        kept = () if given["url"] else ("url",)
-        changes = {name: given[name] for name in given if name not in kept}
-        return super().execute(user, obj, changes)
+def edit_action(channel: Channel) -> type[Action]:
+    """Return what changes a listener of a channel."""
+    members = {"channel": channel, "form_class": changes_form(channel)}
+    return type(f"Edit{channel.model.__name__}", (EditListener,), members)
 
 
 class EnableListener(ListenerAction):

@@ -35,9 +35,7 @@ class DeliveryAdmin(AdminsOnly):
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Delivery]:
-        return Delivery.objects.select_related(
-            "notification", "webhook", "recipient", "gateway"
-        )
+        return Delivery.objects.with_listener()
 
     @display(description="Event")
     def what(self, delivery: Delivery) -> str:

@@ -1,4 +1,4 @@
-"""The lists and pages of webhooks, mail recipients and gateways."""
+"""The lists and pages of the listeners of each channel."""
 
 from typing import Any
 
@@ -10,17 +10,13 @@ from unfold.decorators import display
 
 from deployments.console.actions.delivery import Resend
 from deployments.console.actions.listener import (
-    AddGateway,
-    AddMailRecipient,
-    AddWebhook,
     DeleteListener,
     DisableListener,
-    EditGateway,
-    EditListener,
-    EditWebhook,
     EnableListener,
     RotateSecret,
     SendTest,
+    add_action,
+    edit_action,
 )
 from deployments.console.badges import status_badge
 from deployments.console.listeners import (
@@ -30,7 +26,8 @@ from deployments.console.listeners import (
     next_attempt,
 )
 from deployments.console.pages.delivery import DeliveryAdmin
-from deployments.models import Delivery, Gateway, Listener, Webhook
+from deployments.models import Delivery, Listener
+from deployments.notifications.channels.types import Channel
 from hotswap.common.console.pages.base import AdminsOnly
 from hotswap.common.console.requests import acting_person
 from hotswap.common.console.text import age
@@ -77,7 +74,7 @@ class ListenerAdmin(AdminsOnly):
         assert isinstance(deliveries, DeliveryAdmin)
         rows = (
             Delivery.objects.of(obj)
-            .select_related("notification", "webhook", "recipient", "gateway")
+            .with_listener()
             .order_by("-created_at")[: SHOWN_DELIVERIES + 1]
         )
         shown = list(rows)
@@ -101,64 +98,31 @@ class ListenerAdmin(AdminsOnly):
         }
 
 
-class WebhookAdmin(ListenerAdmin):
-    audit_kind = "webhook"
-    list_name = "Webhooks"
-    console_actions = (
-        AddWebhook,
-        SendTest,
-        EditWebhook,
-        EnableListener,
-        DisableListener,
-        RotateSecret,
-        DeleteListener,
-    )
-    list_display = ("address", "description", "told_of", "state", "last")
-    empty_words = (
-        "There is no webhook.",
-        "Add one, and its endpoint is told by signed requests of what happens.",
-    )
+def listener_admin(channel: Channel) -> type[ListenerAdmin]:
+    """Return the list and the page of the listeners of a channel."""
+    endpoint = channel.endpoint
 
-    @display(description="URL", ordering="url")
-    def address(self, webhook: Webhook) -> str:
-        return webhook.url
-
-
-class MailRecipientAdmin(ListenerAdmin):
-    audit_kind = "mail-recipient"
-    list_name = "Mail recipients"
-    console_actions = (
-        AddMailRecipient,
-        SendTest,
-        EditListener,
-        EnableListener,
-        DisableListener,
-        DeleteListener,
+    @display(
+        description=endpoint.column or endpoint.label,
+        ordering=None if endpoint.is_secret else endpoint.name,
     )
-    list_display = ("address", "description", "told_of", "state", "last")
-    empty_words = (
-        "Nobody is told by mail.",
-        "Add an address, and mails say what becomes of deployments.",
-    )
+    def where(self: ListenerAdmin, listener: Listener) -> str:
+        return listener.shown_endpoint
 
-
-class GatewayAdmin(ListenerAdmin):
-    audit_kind = "gateway"
-    list_name = "Gateways"
-    console_actions = (
-        AddGateway,
-        SendTest,
-        EditGateway,
-        EnableListener,
-        DisableListener,
-        DeleteListener,
-    )
-    list_display = ("where", "description", "told_of", "state", "last")
-    empty_words = (
-        "Nobody is told by SMS or chat.",
-        "Add the URL of a service, and short messages say what happens.",
-    )
-
-    @display(description="Gateway")
-    def where(self, gateway: Gateway) -> str:
-        return f"{gateway.scheme}://…"
+    members = {
+        "audit_kind": channel.model.kind,
+        "list_name": channel.plural.capitalize(),
+        "console_actions": (
+            add_action(channel),
+            SendTest,
+            edit_action(channel),
+            EnableListener,
+            DisableListener,
+            *((RotateSecret,) if channel.has_secret else ()),
+            DeleteListener,
+        ),
+        "where": where,
+        "list_display": ("where", "description", "told_of", "state", "last"),
+        "empty_words": channel.empty_words,
+    }
+    return type(f"{channel.model.__name__}Admin", (ListenerAdmin,), members)
