@@ -110,6 +110,7 @@ def listener_admin(channel: Channel) -> type[ListenerAdmin]:
         return listener.shown_endpoint
 
     members = {
+        "__module__": __name__,
         "audit_kind": channel.model.kind,
         "list_name": channel.plural.capitalize(),
         "console_actions": (
