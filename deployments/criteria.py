@@ -4,7 +4,7 @@ Stored as plain JSON (seconds, percents, ratios); everything is settable per
 deployment, down to seconds.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields, replace
 from datetime import timedelta
 from typing import Any, Self
 
@@ -17,7 +17,7 @@ class _Stored:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Self:
         """Read the stored form; what is missing gets its default."""
-        known = {field.name: field for field in fields(cls)}  # type: ignore[arg-type]
+        known = {each.name: each for each in fields(cls)}  # type: ignore[arg-type]
         return cls(
             **{
                 name: timedelta(seconds=value)
@@ -31,9 +31,9 @@ class _Stored:
     def to_json(self) -> dict[str, Any]:
         """Write the stored form."""
         stored = {}
-        for field in fields(self):  # type: ignore[arg-type]
-            value = getattr(self, field.name)
-            stored[field.name] = (
+        for each in fields(self):  # type: ignore[arg-type]
+            value = getattr(self, each.name)
+            stored[each.name] = (
                 value.total_seconds() if isinstance(value, timedelta) else value
             )
         return stored
@@ -58,33 +58,40 @@ class HealthCriteria(_Stored):
 class RollbackThresholds(_Stored):
     """When a device, or the whole deployment, goes back.
 
-    Usage and rates of success are percents, `error_rate` is a ratio of 0-1.
+    Attributes:
+        limits: what is judged at each heartbeat. In the stored form, and to the API,
+            its parts stand among the other fields.
+        success_rate, minimum_exposure: percents.
     """
 
     offline_after: timedelta = timedelta(minutes=2)
-    cpu_usage: float = 95
-    cpu_duration: timedelta = timedelta(minutes=5)
-    memory_usage: float = 90
-    memory_duration: timedelta = timedelta(minutes=5)
-    error_rate: float = 0.10
-    error_duration: timedelta = timedelta(0)
+    limits: Limits = field(default_factory=Limits)
     success_rate: float = 95
     minimum_sample: int = 1
     minimum_exposure: float = 90
 
-    @property
-    def longest_duration(self) -> timedelta:
-        """For how long a limit may be exceeded at most before it is a breach."""
-        return max(self.cpu_duration, self.memory_duration, self.error_duration)
+    @classmethod
+    def of(cls, **given: Any) -> Self:
+        """Return the defaults with what is given, limits by their own names.
 
-    @property
-    def limits(self) -> Limits:
-        """The part that is judged at each heartbeat."""
-        return Limits(
-            cpu_percent=self.cpu_usage,
-            cpu_duration=self.cpu_duration,
-            memory_percent=self.memory_usage,
-            memory_duration=self.memory_duration,
-            error_ratio=self.error_rate,
-            error_duration=self.error_duration,
+        Args:
+            given: as in `cpu_usage=80, success_rate=90`.
+        """
+        own = {each.name for each in fields(cls)}
+        return cls(
+            **{name: value for name, value in given.items() if name in own},
+            limits=Limits.of(
+                **{name: value for name, value in given.items() if name not in own}
+            ),
         )
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Self:
+        """Read the stored form; what is missing gets its default."""
+        return replace(super().from_json(data), limits=Limits.from_json(data))
+
+    def to_json(self) -> dict[str, Any]:
+        """Write the stored form."""
+        stored = super().to_json()
+        del stored["limits"]
+        return stored | self.limits.to_json()

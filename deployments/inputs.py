@@ -33,6 +33,7 @@ from deployments.strategies.types import Fleet, ParameterError
 from deployments.windows import DAYS, DEVICE_ZONE
 from devices.inputs import MAX_IDS_A_REQUEST, RegionField, TagsField
 from devices.timezones import unknown_zone, zone_named
+from health.triggers import TRIGGERS
 from hotswap.common.api.serializers import (
     BoundedListField,
     CamelSerializer,
@@ -76,15 +77,20 @@ class HealthCriteriaInput(CamelSerializer):
 
 class RollbackThresholdsInput(CamelSerializer):
     offline_after = DurationField(required=False, minimum=SECOND)
-    cpu_usage = StrictFloatField(min_value=0, max_value=100, required=False)
-    cpu_duration = DurationField(required=False)
-    memory_usage = StrictFloatField(min_value=0, max_value=100, required=False)
-    memory_duration = DurationField(required=False)
-    error_rate = StrictFloatField(min_value=0, max_value=1, required=False)
-    error_duration = DurationField(required=False)
     success_rate = StrictFloatField(min_value=0, max_value=100, required=False)
     minimum_sample = StrictIntegerField(min_value=1, max_value=100_000, required=False)
     minimum_exposure = StrictFloatField(min_value=0, max_value=100, required=False)
+
+    def get_fields(self) -> dict[str, Any]:
+        limits: dict[str, Any] = {}
+        for each in TRIGGERS:
+            limits[each.field] = StrictFloatField(
+                source=each.limit, min_value=0, max_value=each.maximum, required=False
+            )
+            limits[camelize(each.duration)] = DurationField(
+                source=each.duration, required=False
+            )
+        return {**super().get_fields(), **limits}
 
 
 class StrategyField(StrictChoiceField):
@@ -364,7 +370,9 @@ def to_request(given: dict[str, Any]) -> DeploymentRequest:
             everyone=bool(given.get("target_all", False)),
         ),
         health_criteria=HealthCriteria(**given.get("health_criteria", {})),
-        rollback_thresholds=RollbackThresholds(**given.get("rollback_thresholds", {})),
+        rollback_thresholds=RollbackThresholds.of(
+            **given.get("rollback_thresholds", {})
+        ),
         acknowledge=frozenset(given.get("acknowledge", ())),
         **fields,
     )

@@ -222,7 +222,7 @@ class Deployment(BaseModel):
 
         Long enough for any limit that it exceeds from its first boot to run out.
         """
-        return self.proof_patience + self.thresholds.longest_duration
+        return self.proof_patience + self.thresholds.limits.longest_duration
 
     @property
     def late_heartbeat_interval(self) -> timedelta:

@@ -16,10 +16,6 @@ FIRST_SAMPLES = 10
 MEDIUM_SAMPLES = 5
 SLOW_WEIGHT = 0.01
 SMALLEST_SPREAD = 1e-6
-# By how much healthy devices usually scatter: percent, percent, and a ratio of 0-1.
-PRIOR_CPU = 10.0
-PRIOR_MEMORY = 7.5
-PRIOR_ERRORS = 0.025
 
 LOW, MEDIUM, HIGH = "low", "medium", "high"
 CONFIDENCES = (LOW, MEDIUM, HIGH)

@@ -10,15 +10,6 @@ class Verdict(models.TextChoices):
     UNKNOWN = "unknown"
 
 
-class Trigger(models.TextChoices):
-    """What can breach a limit (FR-FW-005, Rollback Triggers)."""
-
-    OFFLINE = "offline"
-    CPU = "cpu"
-    MEMORY = "memory"
-    ERROR_RATE = "error_rate"
-
-
 class HealthEvent(models.TextChoices):
     """What happens to a device by itself; the words never change."""
 

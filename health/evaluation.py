@@ -3,64 +3,113 @@
 Rules:
 - A breach is as long as the time between the heartbeat that began it and the last
   one: silence between heartbeats proves nothing.
-- What a device was already suffering from before its update is not held against the
-  update; the trigger is left out and named in `exempt`.
-- No data is unknown, never healthy: a heartbeat that does not say a measure neither
-  begins nor ends a breach of it.
+- What a device exceeded before its update is not held against the update; the trigger
+  is left out and named in `exempt`.
+- No data is unknown, never healthy: a heartbeat that does not say a measure that it
+  has to say neither begins nor ends a breach of it.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Any, Self
 
-CPU = "cpu"
-MEMORY = "memory"
-ERROR_RATE = "error_rate"
+from health.triggers import REQUIRED, TRIGGERS, Trigger
+
+# Since when each limit has been exceeded without a break, by the trigger's name.
+Timers = Mapping[str, datetime]
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """What a measure may not exceed, in its own unit, and for how long."""
+
+    value: float
+    duration: timedelta
+
+
+def _defaults() -> dict[str, Limit]:
+    return {
+        each.name: Limit(each.default_limit, each.default_duration) for each in TRIGGERS
+    }
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a watched device may not exceed, and for how long.
+    """The limits of a watched device by the names of the triggers, and the exemptions.
 
-    `cpu_percent` and `memory_percent` are 0-100, `error_ratio` is 0-1.
+    Unless given they are the defaults of the specification.
     """
 
-    cpu_percent: float
-    cpu_duration: timedelta
-    memory_percent: float
-    memory_duration: timedelta
-    error_ratio: float
-    error_duration: timedelta
+    by_name: Mapping[str, Limit] = field(default_factory=_defaults)
     exempt: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, **given: Any) -> Self:
+        """Return the defaults with what is given under the names of the thresholds.
+
+        Args:
+            given: as in `cpu_usage=80, cpu_duration=timedelta(minutes=1)`.
+        """
+        limits = cls(
+            {
+                each.name: Limit(
+                    given.pop(each.limit, each.default_limit),
+                    given.pop(each.duration, each.default_duration),
+                )
+                for each in TRIGGERS
+            }
+        )
+        if given:
+            raise TypeError(f"no limits are called {', '.join(given)}")
+        return limits
+
+    @property
+    def longest_duration(self) -> timedelta:
+        """For how long a limit may be exceeded at most before it is a breach."""
+        return max(limit.duration for limit in self.by_name.values())
+
+    def to_json(self) -> dict[str, Any]:
+        """Write the stored form: flat, durations in seconds, without exemptions."""
+        stored: dict[str, Any] = {}
+        for each in TRIGGERS:
+            limit = self.by_name[each.name]
+            stored[each.limit] = limit.value
+            stored[each.duration] = limit.duration.total_seconds()
+        return stored
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> Self:
+        """Read the stored form; what is missing gets its default."""
+        given: dict[str, Any] = {}
+        for each in TRIGGERS:
+            if each.limit in stored:
+                given[each.limit] = stored[each.limit]
+            if each.duration in stored:
+                given[each.duration] = timedelta(seconds=stored[each.duration])
+        return cls.of(**given)
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """The measured part of one heartbeat; None where the device said nothing."""
+    """The measured part of one heartbeat, by the names of the triggers.
+
+    Values are None where the device said nothing.
+    """
 
     at: datetime
-    cpu_percent: float | None
-    memory_percent: float | None
-    error_ratio: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Suffering:
-    """Since when each limit has been exceeded without a break."""
-
-    cpu_since: datetime | None = None
-    memory_since: datetime | None = None
-    error_since: datetime | None = None
+    values: Mapping[str, float | None]
 
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
     """The answer to one heartbeat.
 
-    `breach` names the trigger whose limit was exceeded for its whole window. `detail`
-    says for people which limit is exceeded, also while its window still runs.
+    `breach` names the trigger whose limit was exceeded for its whole duration.
+    `detail` says for people which limit is exceeded, also while its time still runs.
     """
 
-    suffering: Suffering
+    timers: Timers
     is_healthy: bool
     breach: str | None
     detail: str
@@ -69,82 +118,49 @@ class Judgement:
 def exceeded(sample: Sample, limits: Limits) -> frozenset[str]:
     """Name the limits that a sample exceeds, exempt or not."""
     found = set()
-    if sample.cpu_percent is not None and sample.cpu_percent > limits.cpu_percent:
-        found.add(CPU)
-    if (
-        sample.memory_percent is not None
-        and sample.memory_percent > limits.memory_percent
-    ):
-        found.add(MEMORY)
-    if sample.error_ratio is not None and sample.error_ratio > limits.error_ratio:
-        found.add(ERROR_RATE)
+    for each in TRIGGERS:
+        value = sample.values[each.name]
+        if value is not None and value > limits.by_name[each.name].value:
+            found.add(each.name)
     return frozenset(found)
 
 
 def unmeasured(sample: Sample) -> frozenset[str]:
-    """Name the triggers of CPU and memory that a sample says nothing about."""
-    found = set()
-    if sample.cpu_percent is None:
-        found.add(CPU)
-    if sample.memory_percent is None:
-        found.add(MEMORY)
-    return frozenset(found)
+    """Name the triggers that a sample should say something about and does not."""
+    return frozenset(each.name for each in REQUIRED if sample.values[each.name] is None)
 
 
-def judge(sample: Sample, limits: Limits, before: Suffering) -> Judgement:
+def judge(sample: Sample, limits: Limits, before: Timers) -> Judgement:
     """Compare a heartbeat with its limits, given what went before.
 
     Source: FR-FW-005, Rollback Triggers.
     """
     over = exceeded(sample, limits) - limits.exempt
-    unknown = unmeasured(sample)
-
-    def since(trigger: str, started: datetime | None) -> datetime | None:
-        if trigger in unknown:
-            return started
-        return (started or sample.at) if trigger in over else None
-
-    suffering = Suffering(
-        cpu_since=since(CPU, before.cpu_since),
-        memory_since=since(MEMORY, before.memory_since),
-        error_since=since(ERROR_RATE, before.error_since),
-    )
+    timers = {name: before.get(name) or sample.at for name in over}
+    for name in unmeasured(sample) & before.keys():
+        timers[name] = before[name]
     breach, detail = None, ""
-    # The error rate comes first: it says most about the program itself.
-    for trigger, started, window, said in (
-        (
-            ERROR_RATE,
-            suffering.error_since,
-            limits.error_duration,
-            (
-                f"error rate {(sample.error_ratio or 0) * 100:.1f} % "
-                f"is over {limits.error_ratio * 100:g} %"
-            ),
-        ),
-        (
-            MEMORY,
-            suffering.memory_since,
-            limits.memory_duration,
-            (
-                f"memory {sample.memory_percent or 0:.1f} % "
-                f"is over {limits.memory_percent:g} %"
-            ),
-        ),
-        (
-            CPU,
-            suffering.cpu_since,
-            limits.cpu_duration,
-            f"CPU {sample.cpu_percent or 0:.1f} % is over {limits.cpu_percent:g} %",
-        ),
-    ):
-        if started is None or trigger not in over:
+    for trigger in reversed(TRIGGERS):
+        if trigger.name not in over:
             continue
-        if sample.at - started >= window:
-            breach = trigger
-            detail = said
+        window = limits.by_name[trigger.name].duration
+        lasted = sample.at - timers[trigger.name]
+        said = _excess(trigger, sample, limits)
+        if lasted >= window:
+            breach, detail = trigger.name, said
             if window:
-                detail += f" for {(sample.at - started).total_seconds():.0f} s"
+                detail += f" for {lasted.total_seconds():.0f} s"
             break
         if not detail:
             detail = f"{said}, a breach after {window.total_seconds():.0f} s of it"
-    return Judgement(suffering, not over, breach, detail)
+    return Judgement(timers, not over, breach, detail)
+
+
+def _excess(trigger: Trigger, sample: Sample, limits: Limits) -> str:
+    """Say by how much a measure is over its limit."""
+    value = sample.values[trigger.name] or 0
+    limit = limits.by_name[trigger.name].value
+    return (
+        f"{trigger.label} {value * trigger.to_percent:.1f} % "
+        f"is over {limit * trigger.to_percent:g} %"
+    )

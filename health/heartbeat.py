@@ -5,8 +5,9 @@ Rules:
   silence a device.
 - A heartbeat is refused only if nothing tells what sent it: it names neither a boot,
   nor a version, nor the checksum of an image.
-- Unknown is not healthy: one that does not say CPU, memory and image, or says an error
-  rate that cannot be read, is a sign of life and no proof.
+- Unknown is not healthy: one that does not say its image and every measure that it
+  must (`health.triggers`), or says one that cannot be read, is a sign of life and no
+  proof.
 """
 
 import re
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from health.choices import SecureBoot
+from health.triggers import APPLICATION_METRICS, FIELDS, REQUIRED, TRIGGERS
 from hotswap.common.lenient import Ignored, LenientReader, clean_text
 
 MAX_APPLICATION_METRICS = 64
@@ -24,16 +26,15 @@ MAX_VERSION_LENGTH = 64
 MAX_BOOT_ID_LENGTH = 64
 MAX_UPTIME_SECONDS = 2**53
 MAX_SEQUENCE = 2**53
-# So far beyond its bounds a measure is an error of rounding: percent, and ratio.
+# So far beyond its bounds a measure is an error of rounding: percent.
 PERCENT_SLACK = 1.0
-RATIO_SLACK = 0.01
 MAX_NUMBER = sys.float_info.max
 # Beyond it, floating point does not tell integers apart.
 MAX_EXACT = 2**53
-ERROR_RATE = "errorRate"
 CHECKSUM = re.compile(r"^[0-9a-f]{64}\Z")
-FIELDS = (
-    *("cpuUsage", "memoryUsage", "uptime", "bootId", "sequence"),
+KNOWN_FIELDS = (
+    *(trigger.field for trigger in FIELDS),
+    *("uptime", "bootId", "sequence"),
     *("firmwareVersion", "firmwareChecksum", "applicationMetrics", "secureBoot"),
     "otherSlotChecksum",
 )
@@ -50,11 +51,11 @@ class Heartbeat:
     What it did not say, or not readably, is None or empty.
 
     Attributes:
-        is_error_rate_unreadable: it did say an error rate.
+        measures: the values of the rollback triggers that it did say, by their names.
+        unreadable: those that it need not say, and did say unreadably.
     """
 
-    cpu_usage: float | None
-    memory_usage: float | None
+    measures: Mapping[str, float]
     uptime: int | None
     boot_id: str
     firmware_version: str
@@ -62,7 +63,7 @@ class Heartbeat:
     application_metrics: dict[str, float]
     secure_boot: str
     sequence: int | None = None
-    is_error_rate_unreadable: bool = False
+    unreadable: frozenset[str] = frozenset()
     # Said by the first heartbeat of a boot and at each change, else None.
     other_slot_checksum: str | None = None
 
@@ -72,10 +73,9 @@ class Heartbeat:
         lacks = [
             name
             for name, is_missing in (
-                ("CPU", self.cpu_usage is None),
-                ("memory", self.memory_usage is None),
+                *((each.label, each.name not in self.measures) for each in REQUIRED),
                 ("image", not self.firmware_checksum),
-                ("error rate", self.is_error_rate_unreadable),
+                *((each.label, each.name in self.unreadable) for each in TRIGGERS),
             )
             if is_missing
         ]
@@ -97,10 +97,15 @@ def read_heartbeat(body: Any) -> tuple[Heartbeat, list[Ignored]]:
     if not isinstance(body, Mapping):
         raise UnusableHeartbeatError("a heartbeat is a JSON object")
     reader = LenientReader(body)
-    metrics, is_rate_unreadable = _metrics(reader)
+    metrics = _metrics(reader)
+    said = {
+        each.name: reader.number(
+            each.field, 0, each.maximum, slack=PERCENT_SLACK / each.to_percent
+        )
+        for each in FIELDS
+    }
     beat = Heartbeat(
-        cpu_usage=reader.number("cpuUsage", 0, 100, slack=PERCENT_SLACK),
-        memory_usage=reader.number("memoryUsage", 0, 100, slack=PERCENT_SLACK),
+        measures=known_measures(said, metrics),
         uptime=reader.integer("uptime", 0, MAX_UPTIME_SECONDS),
         boot_id=read_boot_id(reader),
         firmware_version=reader.text("firmwareVersion", MAX_VERSION_LENGTH),
@@ -108,10 +113,10 @@ def read_heartbeat(body: Any) -> tuple[Heartbeat, list[Ignored]]:
         application_metrics=metrics,
         secure_boot=_secure_boot(reader),
         sequence=reader.integer("sequence", 0, MAX_SEQUENCE),
-        is_error_rate_unreadable=is_rate_unreadable,
+        unreadable=_unreadable(body, said, metrics),
         other_slot_checksum=_other_slot(reader),
     )
-    reader.leave_out_unknown(FIELDS)
+    reader.leave_out_unknown(KNOWN_FIELDS)
     if not (beat.boot_id or beat.firmware_version or beat.firmware_checksum):
         raise UnusableHeartbeatError(
             "it says neither bootId nor firmwareVersion nor firmwareChecksum"
@@ -163,31 +168,72 @@ def _as_said(said: Any, value: float) -> float:
     return said if is_exact else value
 
 
-def _metrics(reader: LenientReader) -> tuple[dict[str, float], bool]:
-    """Read the application's metrics, and tell whether its error rate is unreadable.
+def known_measures(
+    said: Mapping[str, float | None], metrics: Mapping[str, float]
+) -> dict[str, float]:
+    """Return the values of the rollback triggers that a heartbeat says, by their names.
 
-    The error rate, which is judged, comes first; then the others by their names.
+    Args:
+        said: those of its own fields, by the names of the triggers.
+        metrics: its application metrics, as they were read.
+    """
+    known = {name: value for name, value in said.items() if value is not None}
+    for field, trigger in APPLICATION_METRICS.items():
+        if field in metrics:
+            known[trigger.name] = metrics[field]
+    return known
+
+
+def _unreadable(
+    body: Mapping[str, Any],
+    said: Mapping[str, float | None],
+    metrics: Mapping[str, float],
+) -> frozenset[str]:
+    """Name the optional measures that a heartbeat says and that cannot be read."""
+    given = body.get("applicationMetrics")
+    of_application = given if isinstance(given, Mapping) else {}
+    found = {
+        each.name
+        for each in FIELDS
+        if each.is_optional
+        and body.get(each.field) is not None
+        and said[each.name] is None
+    }
+    found |= {
+        each.name
+        for field, each in APPLICATION_METRICS.items()
+        if of_application.get(field) is not None and field not in metrics
+    }
+    return frozenset(found)
+
+
+def _metrics(reader: LenientReader) -> dict[str, float]:
+    """Read the application's metrics.
+
+    Those that are judged come first; then the others by their names.
     """
     given = reader.given.get("applicationMetrics", {})
     if not isinstance(given, Mapping):
         code = "null" if given is None else "invalid"
         reader.leave_out("applicationMetrics", code)
-        return {}, False
+        return {}
     inner = LenientReader(given, "/applicationMetrics", reader.ignored)
     metrics: dict[str, float] = {}
-    for name in sorted(given, key=lambda name: (name != ERROR_RATE, name)):
+    for name in sorted(given, key=lambda name: (name not in APPLICATION_METRICS, name)):
         key = clean_text(name)
         if not 1 <= len(key) <= MAX_METRIC_NAME_LENGTH:
             inner.leave_out(name, "too_long" if key else "invalid")
         elif len(metrics) == MAX_APPLICATION_METRICS:
             inner.leave_out(name, "too_many")
         else:
+            trigger = APPLICATION_METRICS.get(name)
             value = (
-                inner.number(name, 0, 1, slack=RATIO_SLACK)
-                if name == ERROR_RATE
-                else inner.number(name, -MAX_NUMBER, MAX_NUMBER)
+                inner.number(name, -MAX_NUMBER, MAX_NUMBER)
+                if trigger is None
+                else inner.number(
+                    name, 0, trigger.maximum, slack=PERCENT_SLACK / trigger.to_percent
+                )
             )
             if value is not None:
                 metrics[key] = _as_said(given[name], value)
-    is_said = given.get(ERROR_RATE) is not None
-    return metrics, is_said and ERROR_RATE not in metrics
+    return metrics

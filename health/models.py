@@ -9,12 +9,16 @@ Rules:
   counted against them live on the row.
 """
 
+from collections.abc import Mapping
+from datetime import datetime
+
 from django.contrib.postgres.indexes import BrinIndex
 from django.db import models
 
 from devices.models import Device
-from health.baseline import PRIOR_CPU, PRIOR_ERRORS, PRIOR_MEMORY, Usual
-from health.choices import HealthEvent, SecureBoot, Trigger, Verdict
+from health.baseline import Usual
+from health.choices import HealthEvent, SecureBoot, Verdict
+from health.triggers import BREACHES, TRIGGERS, Trigger
 
 # What the agent reports where it cannot tell what runs.
 UNKNOWN_CHECKSUM = "0" * 64
@@ -116,7 +120,7 @@ class DeviceState(models.Model):
     cpu_since = models.DateTimeField(null=True)
     memory_since = models.DateTimeField(null=True)
     error_since = models.DateTimeField(null=True)
-    breach = models.CharField(max_length=10, choices=Trigger.choices, blank=True)
+    breach = models.CharField(max_length=10, choices=BREACHES, blank=True)
     breach_detail = models.CharField(max_length=200, blank=True)
     breach_at = models.DateTimeField(null=True)
     anomaly = models.CharField(
@@ -178,35 +182,39 @@ class DeviceState(models.Model):
             self.firmware_checksum not in ("", UNKNOWN_CHECKSUM)
         )
 
-    @property
-    def usual_cpu(self) -> Usual:
-        """What is usual for its CPU, in percent."""
-        return Usual(
-            self.baseline_samples,
-            self.baseline_cpu_mean,
-            self.baseline_cpu_variance,
-            PRIOR_CPU,
-        )
+    # What is measured, for pages of apps that do not know this one.
+    triggers = TRIGGERS
 
     @property
-    def usual_memory(self) -> Usual:
-        """What is usual for its memory, in percent."""
+    def timers(self) -> dict[str, datetime]:
+        """Since when each limit has been exceeded, by the names of the triggers."""
+        found = ((each.name, getattr(self, each.timer)) for each in TRIGGERS)
+        return {name: since for name, since in found if since is not None}
+
+    @timers.setter
+    def timers(self, timers: Mapping[str, datetime]) -> None:
+        for each in TRIGGERS:
+            setattr(self, each.timer, timers.get(each.name))
+
+    def measured(self, trigger: Trigger) -> float | None:
+        """Return the latest value of a measure, None where it is not known."""
+        value: float | None = getattr(self, trigger.column)
+        return value
+
+    def usual(self, trigger: Trigger) -> Usual:
+        """Return what is usual for the device, in the unit of the measure."""
         return Usual(
-            self.baseline_samples,
-            self.baseline_memory_mean,
-            self.baseline_memory_variance,
-            PRIOR_MEMORY,
+            getattr(self, trigger.baseline_samples),
+            getattr(self, trigger.mean),
+            getattr(self, trigger.variance),
+            trigger.prior_spread,
         )
 
-    @property
-    def usual_errors(self) -> Usual:
-        """What is usual for its error rate, a ratio of 0-1."""
-        return Usual(
-            self.baseline_error_samples,
-            self.baseline_error_mean,
-            self.baseline_error_variance,
-            PRIOR_ERRORS,
-        )
+    def learn(self, trigger: Trigger, usual: Usual) -> None:
+        """Put what is usual for the device into its columns."""
+        setattr(self, trigger.baseline_samples, usual.samples)
+        setattr(self, trigger.mean, usual.mean)
+        setattr(self, trigger.variance, usual.variance)
 
 
 class DeviceEvent(models.Model):

@@ -10,24 +10,14 @@ Rules:
   has wider spreads, and whoever shows the anomaly says how sure it is.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from health.baseline import Usual
+from health.baseline import Usual, spread_sql
+from health.triggers import Trigger
 from hotswap.common.words import counted
 
 SPREADS = 4.0
-CPU_FLOOR = 20.0
-MEMORY_FLOOR = 15.0
-ERROR_FLOOR = 0.05
-
-
-# Of CPU, memory and error rate: name, floor, only above, and what makes percent of it.
-JUDGED = (
-    ("CPU", CPU_FLOOR, False, 1),
-    ("memory", MEMORY_FLOOR, False, 1),
-    ("error rate", ERROR_FLOOR, True, 100),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,38 +41,46 @@ class VerdictCounts:
         return 100 * (self.healthy + 0.5 * self.degraded) / self.total
 
 
-def is_anomalous(
-    value: float, usual: Usual, floor: float, *, only_above: bool = False
-) -> bool:
-    """Tell whether a value is far from what is usual.
-
-    Args:
-        floor: the least distance that matters, in the unit of the value.
-    """
+def is_anomalous(trigger: Trigger, value: float, usual: Usual) -> bool:
+    """Tell whether a value of a measure is far from what is usual."""
     if not usual.is_known:
         return False
     distance = value - usual.mean
-    if only_above and distance < 0:
+    if trigger.is_anomalous_only_above and distance < 0:
         return False
-    return abs(distance) >= max(floor, SPREADS * usual.spread)
+    return abs(distance) >= max(trigger.anomaly_floor, SPREADS * usual.spread)
 
 
-def describe_anomalies(values: Sequence[tuple[float | None, Usual]]) -> str:
+# The same in SQL, over the columns of a state.
+def anomaly_sql(trigger: Trigger) -> str:
+    """Return the condition that the latest value of a measure is far from usual."""
+    distance = f"({trigger.column} - {trigger.mean})"
+    if not trigger.is_anomalous_only_above:
+        distance = f"abs{distance}"
+    samples = trigger.baseline_samples
+    spread = spread_sql(samples, trigger.variance, trigger.prior_spread)
+    return (
+        f"({samples} > 0 AND {distance} >= "
+        f"GREATEST({trigger.anomaly_floor}, {SPREADS} * {spread}))"
+    )
+
+
+def describe_anomalies(
+    values: Iterable[tuple[Trigger, float | None, Usual]],
+) -> str:
     """Say which values are far from what is usual, and how sure that is.
 
     Args:
-        values: CPU, memory and error rate, None where nothing was said, each with what
-            is usual for it.
+        values: of each measure its value, None where nothing was said, and what is
+            usual for it.
 
     Returns:
         A sentence for people; "" where there is nothing to say.
     """
     return "; ".join(
-        f"{name} {scale * value:.1f} %, usually {scale * usual.mean:.1f} % "
+        f"{trigger.label} {trigger.to_percent * value:.1f} %, "
+        f"usually {trigger.to_percent * usual.mean:.1f} % "
         f"({usual.confidence} confidence, {counted(usual.samples, 'report')})"
-        for (name, floor, only_above, scale), (value, usual) in zip(
-            JUDGED, values, strict=True
-        )
-        if value is not None
-        and is_anomalous(value, usual, floor, only_above=only_above)
+        for trigger, value, usual in values
+        if value is not None and is_anomalous(trigger, value, usual)
     )

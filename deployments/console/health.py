@@ -12,8 +12,8 @@ from deployments.reads.metrics import (
     deployment_health,
     running_versions,
 )
+from health.triggers import TRIGGERS, Trigger
 from hotswap.common.console.text import age
-from hotswap.common.wire import camelize
 from hotswap.common.words import counted
 
 SHOWN_ANOMALIES = 50
@@ -22,13 +22,7 @@ SHOWN_VERSIONS = 3
 MANY_DEVICES = 1000
 POLL_SECONDS, POLL_SECONDS_OF_MANY = 4, 10
 
-MEASURE_BADGES = {
-    "cpu_usage": ("CPU", "%", 1),
-    "memory_usage": ("Memory", "%", 1),
-    "error_rate": ("Error rate", "%", 100),
-}
-# By the words of the API.
-NAMES = {camelize(name): name for name in MEASURE_BADGES}
+BY_FIELD = {each.field: each for each in TRIGGERS}
 
 
 def poll_seconds(deployment: Deployment) -> int:
@@ -59,7 +53,7 @@ def health_context(
         "versions": versions[:SHOWN_VERSIONS],
         "other_versions": sum(number for _, number in versions[SHOWN_VERSIONS:]),
         "measures": [
-            _measure(name, getattr(metrics.measures, name)) for name in MEASURE_BADGES
+            _measure(each, metrics.measures.by_name[each.limit]) for each in TRIGGERS
         ],
         "anomalies": [
             {
@@ -73,31 +67,30 @@ def health_context(
     }
 
 
-def _shown(name: str, value: float | None, sign: str = "") -> str:
-    _, unit, scale = MEASURE_BADGES[name]
-    return "–" if value is None else f"{value * scale:{sign}.1f} {unit}"
+def _shown(trigger: Trigger, value: float | None, sign: str = "") -> str:
+    return "–" if value is None else f"{value * trigger.to_percent:{sign}.1f} %"
 
 
 def _distance(found: Distance) -> str:
-    name = NAMES[found.measure]
+    trigger = BY_FIELD[found.measure]
     return (
-        f"{MEASURE_BADGES[name][0]} {_shown(name, found.value)}, "
-        f"{found.direction} its usual {_shown(name, found.usual)} "
+        f"{trigger.title} {_shown(trigger, found.value)}, "
+        f"{found.direction} its usual {_shown(trigger, found.usual)} "
         f"({found.confidence} confidence, "
         f"{counted(found.baseline_samples, 'report')})"
     )
 
 
-def _measure(name: str, values: MeasureSummary) -> dict[str, Any]:
+def _measure(trigger: Trigger, values: MeasureSummary) -> dict[str, Any]:
     usual = values.baseline
     return {
-        "name": MEASURE_BADGES[name][0],
+        "name": trigger.title,
         "devices": values.devices,
-        "mean": _shown(name, values.mean),
-        "median": _shown(name, values.p50),
-        "high": _shown(name, values.p95),
-        "highest": _shown(name, values.max),
-        "usual": _shown(name, usual.mean),
+        "mean": _shown(trigger, values.mean),
+        "median": _shown(trigger, values.p50),
+        "high": _shown(trigger, values.p95),
+        "highest": _shown(trigger, values.max),
+        "usual": _shown(trigger, usual.mean),
         "usual_devices": usual.devices,
-        "change": _shown(name, usual.mean_change, "+"),
+        "change": _shown(trigger, usual.mean_change, "+"),
     }

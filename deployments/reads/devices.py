@@ -16,6 +16,7 @@ from deployments.models import Deployment, Target, Update
 from deployments.reads.waiting import Surroundings, target_waiting
 from deployments.rules.codes import COPY, RETRY, RETRY_LATER, next_step
 from health.models import DeviceState
+from health.triggers import MEASURES, TRIGGERS
 from hotswap.common.wire import Wire
 
 T = TargetStatus
@@ -48,9 +49,7 @@ class KnownBaseline:
     """
 
     status: Annotated[str, Wire(help_text="known")]
-    cpu_usage: float | None
-    memory_usage: float | None
-    error_rate: float | None
+    measures: Annotated[dict[str, float | None], Wire(is_flat=True, keys=MEASURES)]
     at: datetime
     exempt: tuple[str, ...]
 
@@ -185,9 +184,7 @@ def _baseline_of(order: Update) -> KnownBaseline | UnknownBaseline:
         return UnknownBaseline("unknown", exempt)
     return KnownBaseline(
         status="known",
-        cpu_usage=kept["cpuUsage"],
-        memory_usage=kept["memoryUsage"],
-        error_rate=kept["errorRate"],
+        measures={each.limit: kept.get(each.field) for each in TRIGGERS},
         at=datetime.fromisoformat(kept["at"]),
         exempt=exempt,
     )

@@ -15,88 +15,16 @@ from django.db import connection
 from django.db.models import Count
 
 from deployments.models import Deployment, Target
-from health.baseline import (
-    PRIOR_CPU,
-    PRIOR_ERRORS,
-    PRIOR_MEMORY,
-    Usual,
-    spread_sql,
-)
-from health.score import (
-    CPU_FLOOR,
-    ERROR_FLOOR,
-    MEMORY_FLOOR,
-    SPREADS,
-    VerdictCounts,
-    is_anomalous,
-)
-from hotswap.common.wire import FLAT, Wire, camelize
+from health.baseline import Usual
+from health.score import VerdictCounts, anomaly_sql, is_anomalous
+from health.triggers import MEASURES, TRIGGERS
+from hotswap.common.wire import FLAT, Wire
 
 MAX_DEVICES = 1000
 # Over which the throughput of late is counted.
 RECENT = timedelta(minutes=5)
 # Longer than any update may take: what a device says beyond is not believed.
 MAX_SECONDS = 10**9
-
-
-@dataclass(frozen=True, slots=True)
-class Measure:
-    """How a measure is called here and in the state, and how it is judged.
-
-    `column` is the latest value, `baseline` the prefix of its baseline, `samples` the
-    column that counts the reports of that.
-    """
-
-    name: str
-    column: str
-    baseline: str
-    samples: str
-    prior_spread: float
-    floor: float
-    only_above: bool
-    digits: int
-
-    @property
-    def mean(self) -> str:
-        return f"{self.baseline}_mean"
-
-    @property
-    def variance(self) -> str:
-        return f"{self.baseline}_variance"
-
-
-MEASURES = (
-    Measure(
-        "cpu_usage",
-        "cpu_percent",
-        "baseline_cpu",
-        "baseline_samples",
-        PRIOR_CPU,
-        CPU_FLOOR,
-        only_above=False,
-        digits=2,
-    ),
-    Measure(
-        "memory_usage",
-        "memory_percent",
-        "baseline_memory",
-        "baseline_samples",
-        PRIOR_MEMORY,
-        MEMORY_FLOOR,
-        only_above=False,
-        digits=2,
-    ),
-    Measure(
-        "error_rate",
-        "error_ratio",
-        "baseline_error",
-        "baseline_error_samples",
-        PRIOR_ERRORS,
-        ERROR_FLOOR,
-        only_above=True,
-        digits=4,
-    ),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,14 +63,7 @@ class MeasureSummary:
 class Measures:
     """Percent 0-100, error rate as a ratio 0-1."""
 
-    cpu_usage: MeasureSummary
-    memory_usage: MeasureSummary
-    error_rate: MeasureSummary
-
-    def of(self, measure: str) -> MeasureSummary:
-        """Return the summary of a measure by its name."""
-        summary: MeasureSummary = getattr(self, measure)
-        return summary
+    by_name: Annotated[dict[str, MeasureSummary], Wire(is_flat=True, keys=MEASURES)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,10 +197,11 @@ def deployment_health(deployment: Deployment, now: datetime) -> DeploymentHealth
     """Return the health of the exposed devices, now and against their baselines."""
     heard, by = "FILTER (WHERE is_heard)", "WITHIN GROUP (ORDER BY"
     columns: list[str] = []
-    for each in MEASURES:
+    for each in TRIGGERS:
         column = each.column
         known = (
-            f"FILTER (WHERE is_heard AND {each.samples} > 0 AND {column} IS NOT NULL)"
+            f"FILTER (WHERE is_heard AND {each.baseline_samples} > 0"
+            f" AND {column} IS NOT NULL)"
         )
         columns += [
             f"count({column}) {heard}",
@@ -306,11 +228,11 @@ def deployment_health(deployment: Deployment, now: datetime) -> DeploymentHealth
         healthy, degraded, unhealthy, unknown, *rest = cursor.fetchone()
     verdicts = VerdictCounts(healthy, degraded, unhealthy, unknown)
     measures = {}
-    for number, each in enumerate(MEASURES):
+    for number, each in enumerate(TRIGGERS):
         digits = each.digits
         count, mean, spread, learned, usual, change = rest[6 * number : 6 * number + 6]
         lowest, median, high, highest = spread or (None,) * 4
-        measures[each.name] = MeasureSummary(
+        measures[each.limit] = MeasureSummary(
             devices=count,
             mean=_round(mean, digits),
             min=_round(lowest, digits),
@@ -327,7 +249,7 @@ def deployment_health(deployment: Deployment, now: datetime) -> DeploymentHealth
         exposed=verdicts.total,
         verdicts=Verdicts(healthy, degraded, unhealthy, unknown),
         health_score=_round(verdicts.score_percent, 2),
-        measures=Measures(**measures),
+        measures=Measures(measures),
         anomalies=_anomalies(deployment, now),
     )
 
@@ -395,18 +317,10 @@ def throughput(deployment: Deployment, now: datetime) -> Throughput | None:
 
 def _anomalies(deployment: Deployment, now: datetime) -> Anomalies:
     """Find the exposed devices that are far from what is usual for them."""
-    rules = []
-    for each in MEASURES:
-        distance = f"({each.column} - {each.mean})"
-        spread = spread_sql(each.samples, each.variance, each.prior_spread)
-        rules.append(
-            f"({each.samples} > 0 AND "
-            f"{distance if each.only_above else f'abs({distance})'} >= GREATEST("
-            f"{each.floor}, {SPREADS} * {spread}))"
-        )
+    rules = [anomaly_sql(each) for each in TRIGGERS]
     shown = ", ".join(
-        f"{each.column}, {each.samples}, {each.mean}, {each.variance}"
-        for each in MEASURES
+        f"{each.column}, {each.baseline_samples}, {each.mean}, {each.variance}"
+        for each in TRIGGERS
     )
     with connection.cursor() as cursor:
         cursor.execute(
@@ -425,16 +339,14 @@ def _anomalies(deployment: Deployment, now: datetime) -> Anomalies:
     devices = []
     for row in rows:
         found = []
-        for number, each in enumerate(MEASURES):
+        for number, each in enumerate(TRIGGERS):
             value, samples, mean, variance = row[3 + 4 * number : 7 + 4 * number]
             usual = Usual(samples, mean, variance, each.prior_spread)
-            if value is None or not is_anomalous(
-                value, usual, each.floor, only_above=each.only_above
-            ):
+            if value is None or not is_anomalous(each, value, usual):
                 continue
             found.append(
                 Distance(
-                    measure=camelize(each.name),
+                    measure=each.field,
                     value=round(value, each.digits),
                     usual=round(usual.mean, each.digits),
                     spread=round(usual.spread, each.digits),

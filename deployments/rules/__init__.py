@@ -4,5 +4,5 @@
 - `events`: what is logged of a deployment, and who is notified.
 - `eligibility`: which devices may be given an order.
 - `evidence`: what a device has to show for a proof, for a return, for a retry.
-- `triggers`: which measured limits send a device back.
+- `triggers`: which measured limits send a device back; the table is `health.triggers`.
 """

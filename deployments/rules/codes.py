@@ -105,7 +105,7 @@ _TABLE = (
         "Deploy a corrected image of the same security version or a higher one: the "
         "device would refuse its former image.",
     ),
-    # Breaches. The limits behind them are those of `triggers`.
+    # Breaches. The limits behind them are those of `health.triggers`.
     OutcomeCode(
         "offline",
         L | S,

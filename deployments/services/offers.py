@@ -80,6 +80,7 @@ from health.evaluation import Sample, exceeded
 from health.models import DeviceState
 from health.services.heartbeats import note_poll
 from health.services.watching import Watch, fresh_sample, watch
+from health.triggers import TRIGGERS
 from hotswap.common import locks
 from hotswap.common.rows import Columns, prepared_cursor
 
@@ -854,9 +855,7 @@ def _baseline_json(sample: Sample | None) -> dict[str, Any]:
     if sample is None:
         return {}
     return {
-        "cpuUsage": sample.cpu_percent,
-        "memoryUsage": sample.memory_percent,
-        "errorRate": sample.error_ratio,
+        **{each.field: sample.values[each.name] for each in TRIGGERS},
         "at": sample.at.isoformat(),
     }
 

@@ -14,12 +14,14 @@ NOT_REPORTED = "not reported"
 def baseline_rows(state: Any) -> list[dict[str, str]]:
     """Return what is usual for a device, and how far its latest values are from it."""
     return [
-        _against_usual(name, value, usual, scale, digits)
-        for name, value, usual, scale, digits in (
-            ("CPU", state.cpu_percent, state.usual_cpu, 1, 1),
-            ("Memory", state.memory_percent, state.usual_memory, 1, 1),
-            ("Error rate", state.error_ratio, state.usual_errors, 100, 2),
+        _against_usual(
+            each.title,
+            state.measured(each),
+            state.usual(each),
+            each.to_percent,
+            each.percent_digits,
         )
+        for each in state.triggers
     ]
 
 
@@ -73,9 +75,10 @@ def health_rows(state: Any, now: Any) -> list[tuple[str, Any]]:
                 age(state.last_heartbeat_at, now),
             ),
         ),
-        ("CPU", _percent(state.cpu_percent)),
-        ("Memory", _percent(state.memory_percent)),
-        ("Error rate", _percent(state.error_ratio, scale=100)),
+        *(
+            (each.title, _percent(state.measured(each), scale=each.to_percent))
+            for each in state.triggers
+        ),
         (
             "Up for",
             NOT_REPORTED

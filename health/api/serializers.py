@@ -17,6 +17,7 @@ from health.heartbeat import (
     MAX_VERSION_LENGTH,
 )
 from health.services.heartbeats import HeartbeatAnswer
+from health.triggers import FIELDS, TRIGGERS
 from hotswap.common.api.serializers import (
     CamelSerializer,
     StrictCharField,
@@ -44,8 +45,6 @@ class HeartbeatInput(CamelSerializer):
 
     takes_unknown = True
 
-    cpu_usage = StrictFloatField(min_value=0, max_value=100, required=False)
-    memory_usage = StrictFloatField(min_value=0, max_value=100, required=False)
     uptime = StrictIntegerField(
         min_value=0, max_value=MAX_UPTIME_SECONDS, required=False
     )
@@ -65,6 +64,15 @@ class HeartbeatInput(CamelSerializer):
         "go back to by itself, empty for none: with the first heartbeat of a boot and "
         "at each change",
     )
+
+    def get_fields(self) -> dict[str, Any]:
+        measures = {
+            each.field: StrictFloatField(
+                min_value=0, max_value=each.maximum, required=False
+            )
+            for each in FIELDS
+        }
+        return {**measures, **super().get_fields()}
 
 
 class IgnoredOutput(CamelSerializer):
@@ -122,9 +130,12 @@ class BaselineOutput(CamelSerializer):
         choices=CONFIDENCES,
         help_text="medium from five healthy reports on, high from ten on",
     )
-    cpu_usage = UsualOutput()
-    memory_usage = UsualOutput()
-    error_rate = UsualOutput(allow_null=True)
+
+    def get_fields(self) -> dict[str, Any]:
+        measures = {
+            each.field: UsualOutput(allow_null=each.is_optional) for each in TRIGGERS
+        }
+        return {**super().get_fields(), **measures}
 
 
 class RefusedOutput(CamelSerializer):
@@ -144,8 +155,6 @@ class HealthOutput(CamelSerializer):
     status = StrictChoiceField(choices=["Healthy", "Degraded", "Unhealthy", "Unknown"])
     reason = serializers.CharField()
     firmware_version = serializers.CharField()
-    cpu_usage = serializers.FloatField(allow_null=True)
-    memory_usage = serializers.FloatField(allow_null=True)
     uptime = serializers.IntegerField(allow_null=True)
     last_heartbeat = serializers.DateTimeField(allow_null=True)
     application_metrics = NumbersField()
@@ -155,6 +164,12 @@ class HealthOutput(CamelSerializer):
     duplicate_identity_at = serializers.DateTimeField(
         allow_null=True, help_text="when two boards were last heard under its identity"
     )
+
+    def get_fields(self) -> dict[str, Any]:
+        measures = {
+            each.field: serializers.FloatField(allow_null=True) for each in FIELDS
+        }
+        return {**super().get_fields(), **measures}
 
 
 class DeviceEventOutput(CamelSerializer):
@@ -174,13 +189,14 @@ class HealthPointOutput(CamelSerializer):
 
     at = serializers.DateTimeField()
     readings = serializers.IntegerField()
-    cpu_usage = MeanAndMaxOutput(allow_null=True)
-    memory_usage = MeanAndMaxOutput(allow_null=True)
-    error_rate = MeanAndMaxOutput(allow_null=True)
     application_metrics = serializers.DictField(
         child=MeanAndMaxOutput(), help_text="the `metric` that was asked for"
     )
     boots = serializers.IntegerField()
+
+    def get_fields(self) -> dict[str, Any]:
+        measures = {each.field: MeanAndMaxOutput(allow_null=True) for each in TRIGGERS}
+        return {**super().get_fields(), **measures}
 
 
 class HealthMarkerOutput(CamelSerializer):

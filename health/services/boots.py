@@ -13,6 +13,7 @@ from health.boots import Boot, Boots, HeldBack, Place, Placement, place
 from health.heartbeat import Heartbeat
 from health.models import DeviceState, Reading
 from health.services.watching import ONLINE_UNTIL
+from health.triggers import TRIGGERS
 from hotswap.common import audit
 from hotswap.common.rows import prepared_cursor
 
@@ -94,9 +95,7 @@ def hold_back(
                 Reading(
                     device_id=state.device_id,
                     at=placement.said_at,
-                    cpu_percent=beat.cpu_usage,
-                    memory_percent=beat.memory_usage,
-                    error_ratio=beat.application_metrics.get("errorRate"),
+                    **{each.column: beat.measures.get(each.name) for each in TRIGGERS},
                     uptime_seconds=beat.uptime,
                     firmware_version=beat.firmware_version,
                     is_first_of_boot=False,

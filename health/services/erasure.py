@@ -7,13 +7,12 @@ from django.forms.models import model_to_dict
 from devices.models import Device
 from devices.services.erasure import Sections
 from health.models import DeviceEvent, DeviceState, Reading
+from health.triggers import TRIGGERS
 from hotswap.common.wire import camelize
 
 READING_FIELDS = (
     "at",
-    "cpu_percent",
-    "memory_percent",
-    "error_ratio",
+    *(each.column for each in TRIGGERS),
     "uptime_seconds",
     "firmware_version",
     "is_first_of_boot",

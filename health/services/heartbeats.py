@@ -16,14 +16,9 @@ from devices.services.registry import record_running_firmware
 from health.baseline import Usual
 from health.boots import Place, Placement
 from health.choices import Verdict
-from health.evaluation import Limits, Sample, Suffering, judge
+from health.evaluation import Limits, Sample, judge
 from health.exceptions import HeartbeatRefusedError
-from health.heartbeat import (
-    ERROR_RATE,
-    Heartbeat,
-    UnusableHeartbeatError,
-    read_heartbeat,
-)
+from health.heartbeat import Heartbeat, UnusableHeartbeatError, read_heartbeat
 from health.metrics import FIELDS_IGNORED
 from health.models import DeviceState
 from health.score import describe_anomalies
@@ -39,6 +34,7 @@ from health.services.watching import (
     poll_changes,
     poll_interval,
 )
+from health.triggers import FIELDS, REQUIRED, TRIGGERS
 from hotswap.common.lenient import Ignored
 from hotswap.common.rows import prepared_cursor
 
@@ -46,14 +42,7 @@ REFUSED = "its heartbeats are refused"
 MAX_ANOMALY = 200
 
 # Judges a device that nobody watches: the defaults of the specification.
-DEFAULT_LIMITS = Limits(
-    cpu_percent=95,
-    cpu_duration=timedelta(minutes=5),
-    memory_percent=90,
-    memory_duration=timedelta(minutes=5),
-    error_ratio=0.10,
-    error_duration=timedelta(0),
-)
+DEFAULT_LIMITS = Limits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,15 +115,18 @@ def record_heartbeat(
 # What a heartbeat of the same boot and image may change.
 _CHANGED = (
     *("last_seen_at", "online_until", "last_heartbeat_at", "interval_seconds"),
-    *("uptime_seconds", "cpu_percent", "memory_percent", "error_ratio"),
-    *("application_metrics", "secure_boot", "cpu_since", "memory_since"),
-    *("error_since", "healthy_since", "healthy_at", "healthy_count"),
+    *("uptime_seconds", "application_metrics", "secure_boot"),
+    *(each.column for each in TRIGGERS),
+    *(each.timer for each in TRIGGERS),
+    *("healthy_since", "healthy_at", "healthy_count"),
     *("verdict", "verdict_reason"),
     *("breach", "breach_detail", "breach_at", "anomaly"),
-    *("baseline_since", "baseline_samples"),
-    *("baseline_cpu_mean", "baseline_cpu_variance", "baseline_memory_mean"),
-    *("baseline_memory_variance", "baseline_error_samples", "baseline_error_mean"),
-    *("baseline_error_variance", "boot_started_at", "heartbeat_sequence"),
+    "baseline_since",
+    # Some measures share the column that counts their reports.
+    *dict.fromkeys(each.baseline_samples for each in TRIGGERS),
+    *(each.mean for each in TRIGGERS),
+    *(each.variance for each in TRIGGERS),
+    *("boot_started_at", "heartbeat_sequence"),
 )
 # What the first one of a boot or image, or after a refused one, changes beside that.
 _ANEW = (
@@ -147,6 +139,7 @@ _ANEW = (
 
 
 def _store_statement(names: tuple[str, ...], condition: str) -> str:
+    measures = [each.column for each in TRIGGERS]
     return f"""
         WITH changed AS (
             UPDATE health_devicestate
@@ -155,12 +148,12 @@ def _store_statement(names: tuple[str, ...], condition: str) -> str:
             RETURNING device_id
         ), kept AS (
             INSERT INTO health_reading (
-                device_id, at, cpu_percent, memory_percent, error_ratio,
+                device_id, at, {", ".join(measures)},
                 uptime_seconds, firmware_version, is_first_of_boot, application_metrics
             )
-            SELECT device_id, %(last_heartbeat_at)s, %(cpu_percent)s,
-                   %(memory_percent)s, %(error_ratio)s, %(uptime_seconds)s,
-                   %(running)s, %(is_first_of_boot)s,
+            SELECT device_id, %(last_heartbeat_at)s,
+                   {", ".join(f"%({column})s" for column in measures)},
+                   %(uptime_seconds)s, %(running)s, %(is_first_of_boot)s,
                    NULLIF(%(application_metrics)s::jsonb, '{{}}')
             FROM changed
             ON CONFLICT DO NOTHING
@@ -327,26 +320,19 @@ def _apply(
         ):
             state.left_image_at = now
         _forget_health(state)
-    error_ratio = beat.application_metrics.get(ERROR_RATE)
     state.firmware_version = version
     state.firmware_checksum = checksum
     state.last_seen_at = now
     state.last_heartbeat_at = now
     state.uptime_seconds = beat.uptime
-    state.cpu_percent = beat.cpu_usage
-    state.memory_percent = beat.memory_usage
-    state.error_ratio = error_ratio
+    values = {each.name: beat.measures.get(each.name) for each in TRIGGERS}
+    for each in TRIGGERS:
+        setattr(state, each.column, values[each.name])
     state.application_metrics = beat.application_metrics
     state.secure_boot = beat.secure_boot
     limits = limits_from_json(state.limits) if state.limits else DEFAULT_LIMITS
-    judgement = judge(
-        Sample(now, beat.cpu_usage, beat.memory_usage, error_ratio),
-        limits,
-        Suffering(state.cpu_since, state.memory_since, state.error_since),
-    )
-    state.cpu_since = judgement.suffering.cpu_since
-    state.memory_since = judgement.suffering.memory_since
-    state.error_since = judgement.suffering.error_since
+    judgement = judge(Sample(now, values), limits, state.timers)
+    state.timers = dict(judgement.timers)
     if not judgement.is_healthy:
         state.healthy_since, state.healthy_at, state.healthy_count = None, None, 0
         state.verdict = Verdict.UNHEALTHY if judgement.breach else Verdict.DEGRADED
@@ -375,11 +361,7 @@ def _apply(
     if is_watched_image and not state.anomaly:
         # A hint for people, which sends nothing back.
         state.anomaly = describe_anomalies(
-            (
-                (state.cpu_percent, state.usual_cpu),
-                (state.memory_percent, state.usual_memory),
-                (state.error_ratio, state.usual_errors),
-            )
+            (each, values[each.name], state.usual(each)) for each in TRIGGERS
         )[:MAX_ANOMALY]
 
 
@@ -406,20 +388,15 @@ def _learn(state: DeviceState, now: datetime) -> None:
 
     It lies on the row that the heartbeat writes anyway, and no index covers it.
     """
-    assert state.cpu_percent is not None
-    assert state.memory_percent is not None
-    cpu = state.usual_cpu.learn(state.cpu_percent)
-    memory = state.usual_memory.learn(state.memory_percent)
     state.baseline_since = state.baseline_since or now
-    state.baseline_samples = cpu.samples
-    state.baseline_cpu_mean, state.baseline_cpu_variance = cpu.mean, cpu.variance
-    state.baseline_memory_mean = memory.mean
-    state.baseline_memory_variance = memory.variance
-    if state.error_ratio is not None:
-        errors = state.usual_errors.learn(state.error_ratio)
-        state.baseline_error_samples = errors.samples
-        state.baseline_error_mean = errors.mean
-        state.baseline_error_variance = errors.variance
+    # All are learned before one is written: some share their number of reports.
+    learned = [
+        (each, state.usual(each).learn(value))
+        for each in TRIGGERS
+        if (value := state.measured(each)) is not None
+    ]
+    for trigger, usual in learned:
+        state.learn(trigger, usual)
 
 
 def baseline_of(state: DeviceState) -> dict[str, Any] | None:
@@ -427,14 +404,14 @@ def baseline_of(state: DeviceState) -> dict[str, Any] | None:
 
     Source: FR-FW-002, Device health baseline established.
     """
-    if not state.usual_cpu.is_known:
+    # What every healthy report says is known best.
+    best = state.usual(REQUIRED[0])
+    if not best.is_known:
         return None
     return {
         "since": state.baseline_since,
-        "confidence": state.usual_cpu.confidence,
-        "cpuUsage": _usual(state.usual_cpu),
-        "memoryUsage": _usual(state.usual_memory),
-        "errorRate": _usual(state.usual_errors),
+        "confidence": best.confidence,
+        **{each.field: _usual(state.usual(each)) for each in TRIGGERS},
     }
 
 
@@ -520,8 +497,7 @@ def latest_health(device: Device, now: datetime) -> dict[str, Any]:
             if refused
             else "it has never reported",
             "firmwareVersion": device.firmware_version,
-            "cpuUsage": None,
-            "memoryUsage": None,
+            **{each.field: None for each in FIELDS},
             "uptime": None,
             "lastHeartbeat": None,
             "applicationMetrics": {},
@@ -537,8 +513,7 @@ def latest_health(device: Device, now: datetime) -> dict[str, Any]:
         "status": verdict.capitalize(),
         "reason": reason,
         "firmwareVersion": state.firmware_version,
-        "cpuUsage": state.cpu_percent,
-        "memoryUsage": state.memory_percent,
+        **{each.field: state.measured(each) for each in FIELDS},
         "uptime": state.uptime_seconds,
         "lastHeartbeat": state.last_heartbeat_at,
         "applicationMetrics": state.application_metrics,

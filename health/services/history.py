@@ -8,6 +8,7 @@ Rules:
 """
 
 import itertools
+import json
 import logging
 import math
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from devices.models import Device
 from health.exceptions import InvalidRangeError
 from health.models import DeviceState
 from health.services.watching import online_for
+from health.triggers import APPLICATION_METRICS, TRIGGERS
 from hotswap.common import locks
 from hotswap.common.errors import FieldError
 
@@ -44,13 +46,15 @@ PATIENCE = "SET LOCAL lock_timeout = '2s'"
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """The readings of one bucket. Percent 0-100, error ratios 0-1."""
+    """The readings of one bucket.
+
+    `measures` are mean and maximum by the names of the triggers, of what was reported:
+    percent 0-100, ratios 0-1.
+    """
 
     at: datetime
     readings: int
-    cpu: tuple[float, float] | None
-    memory: tuple[float, float] | None
-    errors: tuple[float, float] | None
+    measures: dict[str, tuple[float, float]]
     first_at: datetime
     last_at: datetime
     boots: int
@@ -109,24 +113,22 @@ def device_history(
     if span > MAX_SPAN:
         raise _wrong(f"`from` may be {MAX_SPAN.days} days before `to` at most")
     bucket = timedelta(seconds=max(1, math.ceil(span.total_seconds() / MAX_POINTS)))
+    measures = ", ".join(f"avg({each.column}), max({each.column})" for each in TRIGGERS)
     with connection.cursor() as cursor:
         cursor.execute(
-            """
+            f"""
             SELECT date_bin(make_interval(secs => %(seconds)s), at, %(since)s) AS bin,
-                   count(*),
-                   avg(cpu_percent), max(cpu_percent),
-                   avg(memory_percent), max(memory_percent),
-                   avg(error_ratio), max(error_ratio),
-                   min(at), max(at),
+                   count(*), min(at), max(at),
                    count(*) FILTER (WHERE is_first_of_boot),
                    -- Exact: the sum of large floats would leave their range.
                    avg((application_metrics ->> %(metric)s)::numeric),
-                   max((application_metrics ->> %(metric)s)::numeric)
+                   max((application_metrics ->> %(metric)s)::numeric),
+                   {measures}
             FROM health_reading
             WHERE device_id = %(device)s AND at >= %(since)s AND at < %(until)s
             GROUP BY bin
             ORDER BY bin
-            """,
+            """,  # noqa: S608
             {
                 "seconds": bucket.total_seconds(),
                 "since": since,
@@ -139,13 +141,17 @@ def device_history(
             Point(
                 at=row[0],
                 readings=row[1],
-                cpu=None if row[2] is None else (row[2], row[3]),
-                memory=None if row[4] is None else (row[4], row[5]),
-                errors=None if row[6] is None else (row[6], row[7]),
-                first_at=row[8],
-                last_at=row[9],
-                boots=row[10],
-                metric=None if row[11] is None else (float(row[11]), float(row[12])),
+                first_at=row[2],
+                last_at=row[3],
+                boots=row[4],
+                metric=None if row[5] is None else (float(row[5]), float(row[6])),
+                measures={
+                    each.name: (mean, most)
+                    for each, mean, most in zip(
+                        TRIGGERS, row[7::2], row[8::2], strict=True
+                    )
+                    if mean is not None
+                },
             )
             for row in cursor.fetchall()
         ]
@@ -189,9 +195,10 @@ def history_as_json(device: Device, history: History) -> dict[str, Any]:
             {
                 "at": point.at,
                 "readings": point.readings,
-                "cpuUsage": _pair(point.cpu, 2),
-                "memoryUsage": _pair(point.memory, 2),
-                "errorRate": _pair(point.errors, 4),
+                **{
+                    each.field: _pair(point.measures.get(each.name), each.digits)
+                    for each in TRIGGERS
+                },
                 "applicationMetrics": (
                     {history.metric: {"mean": point.metric[0], "max": point.metric[1]}}
                     if point.metric
@@ -346,14 +353,19 @@ def chart_of(device: Device, wanted: str, metric: str = "") -> dict[str, Any]:
     )
     shown = history_as_json(device, history)
     state = DeviceState.objects.filter(device_id=device.pk).first()
-    # The error rate is on the first chart already.
-    offered = {metric, *(state.application_metrics if state else ())} - {"errorRate"}
+    # What is judged is on the first chart already.
+    reported = {metric, *(state.application_metrics if state else ())}
+    offered = reported - APPLICATION_METRICS.keys()
     return {
         "spans": [(key, name, key == chosen) for key, (name, _) in SPANS.items()],
         "span": chosen,
         "has_points": bool(history.points),
         "bucket_seconds": shown["bucketSeconds"],
         "data": DjangoJSONEncoder().encode(shown),
+        "measures": json.dumps(
+            [(each.title, each.field, each.to_percent) for each in TRIGGERS]
+        ),
+        "measure_names": ", ".join(each.label for each in TRIGGERS),
         "metric": metric,
         "metrics": sorted(offered - {""}),
         "has_metric": any(point.metric for point in history.points),

@@ -5,7 +5,7 @@ arrive, and a sweep judges silence.
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -18,10 +18,11 @@ from django.utils import timezone
 
 from devices.exceptions import DeviceNotFoundError
 from devices.models import Device
-from health.choices import Trigger, Verdict
+from health.choices import Verdict
 from health.evaluation import Limits, Sample
 from health.models import DeviceState
 from health.services.transitions import announce_changes
+from health.triggers import OFFLINE, REQUIRED, TRIGGERS
 from hotswap.common.rows import Columns, prepared_cursor
 from hotswap.common.services import touch_clock
 
@@ -129,27 +130,12 @@ class Watch:
 
 def limits_to_json(limits: Limits) -> dict[str, Any]:
     """Write limits as plain JSON (seconds)."""
-    return {
-        key: value.total_seconds()
-        if isinstance(value, timedelta)
-        else sorted(value)
-        if isinstance(value, frozenset)
-        else value
-        for key, value in asdict(limits).items()
-    }
+    return limits.to_json() | {"exempt": sorted(limits.exempt)}
 
 
 def limits_from_json(data: dict[str, Any]) -> Limits:
     """Read what `limits_to_json` wrote."""
-    return Limits(
-        cpu_percent=data["cpu_percent"],
-        cpu_duration=timedelta(seconds=data["cpu_duration"]),
-        memory_percent=data["memory_percent"],
-        memory_duration=timedelta(seconds=data["memory_duration"]),
-        error_ratio=data["error_ratio"],
-        error_duration=timedelta(seconds=data["error_duration"]),
-        exempt=frozenset(data["exempt"]),
-    )
+    return replace(Limits.from_json(data), exempt=frozenset(data["exempt"]))
 
 
 def ensure_state(device_id: UUID, now: datetime) -> DeviceState:
@@ -190,6 +176,20 @@ def locked_state(device_id: UUID, now: datetime) -> DeviceState:
     return ensure_state(device_id, now) if row is None else STATE.take(iter(row))
 
 
+BEGIN_WATCH = f"""
+    UPDATE health_devicestate
+    SET watch_id = %s, watch_checksum = %s, watch_until = NULL,
+        watch_interval_seconds = %s, limits = %s, offline_after_seconds = %s,
+        silence_counts_from = NULL,
+        healthy_since = NULL, healthy_at = NULL, healthy_count = 0,
+        {", ".join(f"{each.timer} = NULL" for each in TRIGGERS)},
+        breach = '', breach_detail = '', breach_at = NULL,
+        left_image_at = NULL, anomaly = '', announced_anomaly_at = NULL,
+        attentive_until = NULL
+    WHERE device_id = %s
+"""  # noqa: S608
+
+
 def watch(*, state: DeviceState, watch: Watch) -> None:
     """Begin to watch a device, or begin anew with a clean slate.
 
@@ -198,18 +198,7 @@ def watch(*, state: DeviceState, watch: Watch) -> None:
     """
     with prepared_cursor() as cursor:
         cursor.execute(
-            """
-            UPDATE health_devicestate
-            SET watch_id = %s, watch_checksum = %s, watch_until = NULL,
-                watch_interval_seconds = %s, limits = %s, offline_after_seconds = %s,
-                silence_counts_from = NULL,
-                healthy_since = NULL, healthy_at = NULL, healthy_count = 0,
-                cpu_since = NULL, memory_since = NULL, error_since = NULL,
-                breach = '', breach_detail = '', breach_at = NULL,
-                left_image_at = NULL, anomaly = '', announced_anomaly_at = NULL,
-                attentive_until = NULL
-            WHERE device_id = %s
-            """,
+            BEGIN_WATCH,
             [
                 watch.watch_id,
                 watch.image_checksum,
@@ -229,15 +218,12 @@ def fresh_sample(state: DeviceState, now: datetime) -> Sample | None:
     if (
         state.last_heartbeat_at is None
         or now - state.last_heartbeat_at > FRESH_BASELINE
-        or state.cpu_percent is None
-        or state.memory_percent is None
+        or any(state.measured(each) is None for each in REQUIRED)
     ):
         return None
     return Sample(
         state.last_heartbeat_at,
-        state.cpu_percent,
-        state.memory_percent,
-        state.error_ratio,
+        {each.name: state.measured(each) for each in TRIGGERS},
     )
 
 
@@ -245,9 +231,7 @@ def clean_slate(state: DeviceState) -> None:
     state.healthy_since = None
     state.healthy_at = None
     state.healthy_count = 0
-    state.cpu_since = None
-    state.memory_since = None
-    state.error_since = None
+    state.timers = {}
     state.breach = ""
     state.breach_detail = ""
     state.breach_at = None
@@ -384,7 +368,7 @@ def sweep(*, now: datetime) -> int:
                   + make_interval(secs => offline_after_seconds) < %(now)s
             """,
             {
-                "offline": Trigger.OFFLINE.value,
+                "offline": OFFLINE,
                 "unknown": Verdict.UNKNOWN.value,
                 "now": now,
                 "restarted": restarted_at,

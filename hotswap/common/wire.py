@@ -4,7 +4,7 @@ Rules:
 - A field goes out under its name in camelCase, and always: what is not known is null.
 - `Wire` in its annotation says what a type does not: another name, a sentence for the
   description of the API, that it is left out where it is None, or that the fields of an
-  inner dataclass stand among those of the outer one.
+  inner dataclass, or the entries of a dictionary, stand among those of the outer one.
 - Times and ids are left as they are; whoever renders the JSON writes them.
 """
 
@@ -24,12 +24,17 @@ def camelize(name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Wire:
-    """How a field goes on the wire, as the metadata of `Annotated`."""
+    """How a field goes on the wire, as the metadata of `Annotated`.
+
+    Attributes:
+        keys: of a flat dictionary, all of which it has; they go out in camelCase.
+    """
 
     name: str = ""
     is_flat: bool = False
     is_optional: bool = False
     help_text: str = ""
+    keys: tuple[str, ...] = ()
 
 
 # What goes out as it is, and is most of what there is.
@@ -82,6 +87,8 @@ def to_wire(read: Any) -> dict[str, Any]:
         if kind in PLAIN:
             if value is not None or not is_optional:
                 shown[name] = value
+        elif is_flat and kind is dict:
+            shown |= {camelize(key): _to_wire(each) for key, each in value.items()}
         elif is_flat:
             shown.update(to_wire(value))
         elif kind is tuple:

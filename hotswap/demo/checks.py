@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from health.triggers import BY_NAME
+
 Evidence = Mapping[str, Any]
 OPENED, PASSED = "stage.opened", "stage.passed"
-MEASURED_TRIGGERS = ("error_rate", "memory", "cpu")
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +137,7 @@ def _bad_by_itself(evidence: Evidence) -> _Seen:
     breaches = [
         e
         for e in logs
-        if e["event"] == "device.failed"
-        and e["message"].split(":")[0] in MEASURED_TRIGGERS
+        if e["event"] == "device.failed" and e["message"].split(":")[0] in BY_NAME
     ]
     differences = []
     if len(begun) != 1:

@@ -90,7 +90,7 @@ document.addEventListener("DOMContentLoaded", () => {
   const canvas = document.querySelector("[data-hs-history]");
   if (canvas) {
     const history = JSON.parse(canvas.dataset.hsHistory);
-    drawHistory(canvas, history, MEASURES, true);
+    drawHistory(canvas, history, measuresOf(canvas), true);
     const other = document.querySelector("[data-hs-metric]");
     if (other) {
       const name = other.dataset.hsMetric;
@@ -99,12 +99,15 @@ document.addEventListener("DOMContentLoaded", () => {
   }
 });
 
-// Label, where a point has it, its factor to percent, colour and dash of the line.
-const MEASURES = [
-  ["CPU", (point) => point.cpuUsage, 1, "#3b82f6", []],
-  ["Memory", (point) => point.memoryUsage, 1, "#22a559", [6, 3]],
-  ["Error rate", (point) => point.errorRate, 100, "#dc2626", [2, 2]],
-];
+// Colour and dash of the lines, one after the other.
+const LINES = [["#3b82f6", []], ["#22a559", [6, 3]], ["#dc2626", [2, 2]], ["#d97706", [8, 2, 2, 2]], ["#0891b2", [1, 3]]];
+
+// Label, where a point has it, its factor to percent, colour and dash of each line.
+function measuresOf(canvas) {
+  return JSON.parse(canvas.dataset.hsMeasures).map(([label, field, scale], number) => [
+    label, (point) => point[field], scale, ...LINES[number % LINES.length],
+  ]);
+}
 
 // The health of a device: one line a measure, broken where it was silent, and an
 // upright line where it began to run another version. What is not percent has an axis

@@ -21,7 +21,7 @@ from tests.deployments.world import World, events
 
 SETTINGS: dict[str, Any] = {
     "health_criteria": HealthCriteria(timedelta(seconds=90), 3, timedelta(hours=2)),
-    "rollback_thresholds": RollbackThresholds(
+    "rollback_thresholds": RollbackThresholds.of(
         offline_after=timedelta(minutes=3), cpu_usage=80, minimum_sample=2
     ),
     "health_threshold": 97.5,
@@ -129,8 +129,11 @@ def test_an_operator_copies_a_deployment_and_says_why(
     copy = Deployment.objects.get(pk=body["id"])
     assert copy.target_count == 3
     assert copy.max_attempts == 2
-    assert copy.thresholds.cpu_usage == 50
-    assert copy.thresholds.memory_duration == first.thresholds.memory_duration
+    assert copy.thresholds.limits.by_name["cpu"].value == 50
+    assert (
+        copy.thresholds.limits.by_name["memory"]
+        == first.thresholds.limits.by_name["memory"]
+    )
     created = copy.events.get(event="deployment.created")
     assert created.message.endswith("as a copy of the first: the lab once more")
     assert events(copy)[:2] == ["deployment.created", "deployment.started"]

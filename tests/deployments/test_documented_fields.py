@@ -15,6 +15,7 @@ from deployments.references import FirmwareReferenceField
 from deployments.services.launch import DeploymentRequest
 from deployments.strategies.registry import STRATEGIES
 from devices.inputs import RegionField, TagsField
+from health.triggers import TRIGGERS
 from hotswap.common.api.serializers import (
     CamelSerializer,
     DurationField,
@@ -77,6 +78,14 @@ def default_of_each() -> dict[str, str]:
         **of_strategies,
         **defaults_of(HealthCriteria, "healthCriteria."),
         **defaults_of(RollbackThresholds, "rollbackThresholds."),
+        **{
+            f"rollbackThresholds.{name}": shown(value)
+            for each in TRIGGERS
+            for name, value in (
+                (each.field, each.default_limit),
+                (camelize(each.duration), each.default_duration),
+            )
+        },
         **OF_WORDS,
     }
 

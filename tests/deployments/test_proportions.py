@@ -14,6 +14,7 @@ import pytest
 from deployments.criteria import HealthCriteria, RollbackThresholds
 from deployments.models import Deployment, Event, Quarantine
 from deployments.services.operate import rollback_deployment
+from health.triggers import OFFLINE
 from tests.deployments.obedient import SILENCE, Fault, ObedientDevice, ObedientFleet
 from tests.deployments.world import World, statuses
 
@@ -52,7 +53,7 @@ SHORTENED = Profile(
         confirmation_duration=timedelta(seconds=10),
         watch_duration=timedelta(minutes=8),
     ),
-    RollbackThresholds(
+    RollbackThresholds.of(
         offline_after=timedelta(seconds=30),
         cpu_duration=timedelta(seconds=20),
         memory_duration=timedelta(seconds=20),
@@ -65,7 +66,7 @@ FAULTS: dict[str, Fault] = {
     "cpu": {"cpu_usage": 99.0},
     "memory": {"memory_usage": 96.0},
     "error_rate": {"application_metrics": {"errorRate": 0.2}},
-    "offline": SILENCE,
+    OFFLINE: SILENCE,
 }
 # What a fault of the first canary brings about: the code of its device, and how the
 # deployment reads once that is judged. A device that is silent cannot come home; the
@@ -80,11 +81,10 @@ TABLE: dict[tuple[str, str], tuple[str, str]] = {
 
 def window_of(trigger: str, profile: Profile) -> timedelta:
     """Return how long a fault lasts before it is a breach."""
+    limits = profile.thresholds.limits.by_name
     return {
-        "cpu": profile.thresholds.cpu_duration,
-        "memory": profile.thresholds.memory_duration,
-        "error_rate": profile.thresholds.error_duration,
-        "offline": profile.thresholds.offline_after,
+        **{name: limit.duration for name, limit in limits.items()},
+        OFFLINE: profile.thresholds.offline_after,
         MANUAL: timedelta(0),
     }[trigger]
 

@@ -22,7 +22,7 @@ from tests.deployments.world import (
 )
 
 BAD = {"application_metrics": {"errorRate": 0.5}}
-TOLERANT = RollbackThresholds(
+TOLERANT = RollbackThresholds.of(
     offline_after=timedelta(seconds=60),
     cpu_duration=timedelta(seconds=20),
     memory_duration=timedelta(seconds=20),
@@ -273,9 +273,7 @@ def test_the_heartbeat_before_an_order_is_its_baseline(world: World) -> None:
     assert before.baseline is None
     assert after.baseline == KnownBaseline(
         status="known",
-        cpu_usage=99.0,
-        memory_usage=40.0,
-        error_rate=0.0,
+        measures={"cpu_usage": 99.0, "memory_usage": 40.0, "error_rate": 0.0},
         at=said_at,
         exempt=("cpu",),
     )

@@ -103,7 +103,7 @@ def test_a_claim_has_so_long_to_be_proved(
     patience = CRITERIA.confirmation_duration + THRESHOLDS.offline_after
     assert shown == "proof: 1 of 2 healthy heartbeats over the confirmation window"
     # While it shows the image, a limit may run out before it is given up.
-    assert until == world.now + patience + THRESHOLDS.longest_duration
+    assert until == world.now + patience + THRESHOLDS.limits.longest_duration
     assert contradicted == "proof: it claims the update and runs 1.0.0"
     assert sooner == world.now + patience
 

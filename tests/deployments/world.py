@@ -34,11 +34,12 @@ from firmware.services.registry import (
     register_firmware,
 )
 from firmware.storage import ImageReceiver
-from health.services.heartbeats import Heartbeat, HeartbeatAnswer, record_heartbeat
+from health.services.heartbeats import HeartbeatAnswer, record_heartbeat
 from health.services.watching import sweep
 from hotswap.common.models import User
 from hotswap.common.roles import Role
 from hotswap.common.services import create_person
+from tests.health.factories import HeartbeatFactory
 
 MODEL = "sensor-v1"
 START = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
@@ -47,7 +48,7 @@ CRITERIA = HealthCriteria(
     heartbeats_required=2,
     watch_duration=timedelta(hours=1),
 )
-THRESHOLDS = RollbackThresholds(
+THRESHOLDS = RollbackThresholds.of(
     offline_after=timedelta(seconds=60),
     cpu_duration=timedelta(seconds=20),
     memory_duration=timedelta(seconds=20),
@@ -213,17 +214,14 @@ class ScriptedDevice:
     def beat(self, **changes: Any) -> HeartbeatAnswer:
         """Send a heartbeat, a healthy one unless told otherwise."""
         fields: dict[str, Any] = {
-            "cpu_usage": 5.0,
-            "memory_usage": 20.0,
-            "uptime": 100,
             "boot_id": self.boot_id,
             "firmware_version": self.runs.version,
             "firmware_checksum": self.runs.sha256,
-            "application_metrics": {"errorRate": 0.0},
-            "secure_boot": "unknown",
         } | changes
         return record_heartbeat(
-            device=self.device, beat=Heartbeat(**fields), now=self.world.now
+            device=self.device,
+            beat=HeartbeatFactory.create(**fields),
+            now=self.world.now,
         )
 
     def poll(self) -> dict[str, Any] | None:

@@ -12,11 +12,12 @@ from devices.choices import DeviceHealth
 from devices.models import Device
 from health.choices import Verdict
 from health.models import DeviceState
-from health.services.heartbeats import Heartbeat, latest_health, record_heartbeat
+from health.services.heartbeats import latest_health, record_heartbeat
 from hotswap.common.models import AuditEvent
 from tests.api import pointers, problem_of
 from tests.callers import PersonCaller
 from tests.devices.factories import DeviceFactory, GroupFactory
+from tests.health.factories import HeartbeatFactory
 
 
 def ids(caller: PersonCaller, query: str) -> list[str]:
@@ -90,17 +91,9 @@ def test_what_else_a_list_may_include_is_refused(viewer: PersonCaller) -> None:
 
 
 def beat(device: Device, **changes: Any) -> None:
-    fields: dict[str, Any] = {
-        "cpu_usage": 5.0,
-        "memory_usage": 20.0,
-        "uptime": 100,
-        "boot_id": "boot-1",
-        "firmware_version": "1.0.0",
-        "firmware_checksum": "a" * 64,
-        "application_metrics": {},
-        "secure_boot": "unknown",
-    } | changes
-    record_heartbeat(device=device, beat=Heartbeat(**fields), now=timezone.now())
+    fields: dict[str, Any] = {"application_metrics": {}} | changes
+    beat = HeartbeatFactory.create(**fields)
+    record_heartbeat(device=device, beat=beat, now=timezone.now())
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import math
 import statistics
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from health.baseline import FIRST_SAMPLES, Usual
 from health.score import is_anomalous
+from health.triggers import TRIGGERS
 
 VALUES = [3.0, 9.5, 4.25, 7.0, 5.5, 6.0, 2.0, 8.0, 4.0, 5.0]
 
@@ -89,7 +91,8 @@ def test_what_is_closer_than_the_floor_is_never_an_anomaly(
     usual = learned(values)
 
     if abs(value - usual.mean) < floor:
-        assert not is_anomalous(value, usual, floor)
+        trigger = replace(TRIGGERS[0], anomaly_floor=floor)
+        assert not is_anomalous(trigger, value, usual)
 
 
 @pytest.mark.parametrize(

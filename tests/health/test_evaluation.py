@@ -1,26 +1,21 @@
 """Judging heartbeats: pure."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from health.evaluation import Limits, Sample, Suffering, exceeded, judge
+from health.evaluation import Limits, Sample, Timers, exceeded, judge
 
 START = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
-LIMITS = Limits(
-    cpu_percent=95,
-    cpu_duration=timedelta(minutes=5),
-    memory_percent=90,
-    memory_duration=timedelta(minutes=5),
-    error_ratio=0.10,
-    error_duration=timedelta(0),
-)
+LIMITS = Limits()
 
 
 def sample(
     seconds: float = 0, cpu: float = 5, memory: float = 20, errors: float | None = 0
 ) -> Sample:
-    return Sample(START + timedelta(seconds=seconds), cpu, memory, errors)
+    values = {"cpu": cpu, "memory": memory, "error_rate": errors}
+    return Sample(START + timedelta(seconds=seconds), values)
 
 
 @pytest.mark.parametrize(
@@ -77,30 +72,29 @@ STORIES = {
 def test_a_breach_is_a_limit_exceeded_for_its_whole_window(name: str) -> None:
     samples, breach = STORIES[name]
 
-    suffering = Suffering()
+    timers: Timers = {}
     for measured in samples:
-        judgement = judge(measured, LIMITS, suffering)
-        suffering = judgement.suffering
+        judgement = judge(measured, LIMITS, timers)
+        timers = judgement.timers
 
     assert judgement.breach == breach
     assert bool(judgement.detail) == (not judgement.is_healthy)
 
 
 def test_a_device_over_a_limit_is_not_healthy_before_its_window_ends() -> None:
-    judgement = judge(sample(cpu=99), LIMITS, Suffering())
+    judgement = judge(sample(cpu=99), LIMITS, {})
 
     assert not judgement.is_healthy
     assert judgement.breach is None
-    assert judgement.suffering.cpu_since == START
+    assert judgement.timers == {"cpu": START}
 
 
 def test_an_exempt_trigger_is_not_judged() -> None:
-    limits = Limits(
-        95, timedelta(0), 90, timedelta(0), 0.1, timedelta(0), frozenset({"cpu"})
-    )
+    at_once = Limits.of(cpu_duration=timedelta(0), memory_duration=timedelta(0))
+    limits = replace(at_once, exempt=frozenset({"cpu"}))
 
-    hot = judge(sample(cpu=99), limits, Suffering())
-    full = judge(sample(cpu=99, memory=99), limits, Suffering())
+    hot = judge(sample(cpu=99), limits, {})
+    full = judge(sample(cpu=99, memory=99), limits, {})
 
     assert hot.is_healthy
     assert hot.breach is None
@@ -108,9 +102,9 @@ def test_an_exempt_trigger_is_not_judged() -> None:
 
 
 def test_the_detail_names_the_measure_the_limit_and_the_length() -> None:
-    judgement = judge(sample(360, cpu=99), LIMITS, Suffering(cpu_since=START))
+    judgement = judge(sample(360, cpu=99), LIMITS, {"cpu": START})
 
     assert judgement.detail == "CPU 99.0 % is over 95 % for 360 s"
-    assert judge(sample(errors=0.256), LIMITS, Suffering()).detail == (
+    assert judge(sample(errors=0.256), LIMITS, {}).detail == (
         "error rate 25.6 % is over 10 %"
     )

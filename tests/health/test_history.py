@@ -116,8 +116,8 @@ def test_a_bucket_has_mean_and_highest(device: Device) -> None:
         (at(0), 3),
         (at(18), 1),
     ]
-    assert found.points[0].cpu == (30.0, 60.0)
-    assert found.points[0].errors == (0.25, 0.25)
+    assert found.points[0].measures["cpu"] == (30.0, 60.0)
+    assert found.points[0].measures["error_rate"] == (0.25, 0.25)
     assert [point.boots for point in found.points] == [1, 0]
 
 

@@ -3,7 +3,8 @@
 import pytest
 
 from health.baseline import Usual
-from health.score import CPU_FLOOR, ERROR_FLOOR, VerdictCounts, is_anomalous
+from health.score import VerdictCounts, is_anomalous
+from health.triggers import BY_NAME
 
 
 @pytest.mark.parametrize(
@@ -36,11 +37,11 @@ def test_the_score_is_a_mean_over_devices(
 def test_an_anomaly_is_four_spreads_and_the_floor_away(
     value: float, usual: Usual, found: bool
 ) -> None:
-    assert is_anomalous(value, usual, CPU_FLOOR) == found
+    assert is_anomalous(BY_NAME["cpu"], value, usual) == found
 
 
 def test_fewer_errors_than_usual_are_no_anomaly() -> None:
     usual = Usual(10, 0.5, 0.0)
 
-    assert not is_anomalous(0.1, usual, ERROR_FLOOR, only_above=True)
-    assert is_anomalous(0.9, usual, ERROR_FLOOR, only_above=True)
+    assert not is_anomalous(BY_NAME["error_rate"], 0.1, usual)
+    assert is_anomalous(BY_NAME["error_rate"], 0.9, usual)

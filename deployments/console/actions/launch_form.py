@@ -26,6 +26,7 @@ from deployments.windows import DAYS
 from devices.models import DeviceGroup
 from firmware.models import Firmware
 from firmware.selectors import FirmwareIncidents, firmware_incidents
+from health.triggers import TRIGGERS, Trigger
 from hotswap.common.console.forms import ConsoleForm
 from hotswap.common.durations import (
     duration_in_words,
@@ -89,6 +90,28 @@ class DurationText(forms.CharField):
 def _demo(quick: str, usual: str) -> str:
     """Return a start value: short on a demo stack, whose waits are all shortened."""
     return quick if settings.DEMO_CLOCK else usual
+
+
+def _limit_field(trigger: Trigger) -> str:
+    return f"rollbackThresholds_{trigger.field}"
+
+
+def _duration_field(trigger: Trigger) -> str:
+    return f"rollbackThresholds_{camelize(trigger.duration)}"
+
+
+def _limit_fields() -> dict[str, forms.Field]:
+    """Return the fields of the limits, those that say most about a program first."""
+    found: dict[str, forms.Field] = {}
+    for each in reversed(TRIGGERS):
+        unit = "%" if each.to_percent == 1 else f"0–{each.maximum}"
+        found[_limit_field(each)] = forms.FloatField(
+            label=f"{each.title} of a device, {unit}",
+            required=False,
+            initial=each.default_limit,
+        )
+        found[_duration_field(each)] = DurationText(label="… for")
+    return found
 
 
 def _newest_sound(
@@ -233,17 +256,6 @@ class LaunchForm(ConsoleForm):
     rollbackThresholds_successRate = forms.FloatField(
         label="Roll back below, %", required=False, initial=95
     )
-    rollbackThresholds_errorRate = forms.FloatField(
-        label="Error rate of a device, 0–1", required=False, initial=0.1
-    )
-    rollbackThresholds_memoryUsage = forms.FloatField(
-        label="Memory of a device, %", required=False, initial=90
-    )
-    rollbackThresholds_memoryDuration = DurationText(label="… for")
-    rollbackThresholds_cpuUsage = forms.FloatField(
-        label="CPU of a device, %", required=False, initial=95
-    )
-    rollbackThresholds_cpuDuration = DurationText(label="… for")
     rollbackThresholds_offlineAfter = DurationText(label="Offline after")
     healthCriteria_confirmationDuration = DurationText(
         label="Proof: healthy for", help_text=DURATION_HELP
@@ -316,6 +328,7 @@ class LaunchForm(ConsoleForm):
 
     def __init__(self, *args: Any, asks_why: bool = False, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.fields.update(_limit_fields())
         if not asks_why:
             del self.fields["reason"]
         firmware = list(
@@ -353,8 +366,13 @@ class LaunchForm(ConsoleForm):
                 for strategy in STRATEGIES.values()
                 for field in strategy.fields
             },
-            "rollbackThresholds_memoryDuration": _demo("PT10S", "PT5M"),
-            "rollbackThresholds_cpuDuration": _demo("PT10S", "PT5M"),
+            **{
+                _duration_field(each): _demo(
+                    "PT10S" if each.default_duration else "PT0S",
+                    format_duration(each.default_duration),
+                )
+                for each in TRIGGERS
+            },
             "rollbackThresholds_offlineAfter": _demo("PT30S", "PT2M"),
             "healthCriteria_confirmationDuration": _demo("PT5S", "PT1M"),
             "healthCriteria_watchDuration": _demo("PT1M", "PT1H"),
@@ -398,12 +416,8 @@ class LaunchForm(ConsoleForm):
 
     @property
     def threshold_fields(self) -> list[Any]:
-        shown = "rollbackThresholds_successRate"
-        return [
-            self[name]
-            for name in self.fields
-            if name.startswith("rollbackThresholds") and name != shown
-        ]
+        names = (*_limit_fields(), "rollbackThresholds_offlineAfter")
+        return [self[name] for name in names]
 
     @property
     def time_fields(self) -> list[Any]:

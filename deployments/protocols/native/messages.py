@@ -27,9 +27,11 @@ from health.heartbeat import (
     MAX_VERSION_LENGTH,
     PERCENT_SLACK,
     Heartbeat,
+    known_measures,
     read_boot_id,
     read_checksum,
 )
+from health.triggers import APPLICATION_METRICS, FIELDS
 from hotswap.common.api.serializers import (
     CamelSerializer,
     StrictCharField,
@@ -49,9 +51,13 @@ ERROR_CODE = re.compile(r"^[a-z0-9_]{1,32}\Z")
 # What the fast path reads.
 MAX_METRICS = 64
 MAX_EXACT = 2**53
-NUMBERS = frozenset({"cpuUsage", "memoryUsage", "uptime"})
+MEASURES = {each.field: each for each in FIELDS}
+NUMBERS = frozenset(
+    {"uptime", *(each.field for each in FIELDS if not each.is_optional)}
+)
 TEXTS = frozenset({"bootId", "firmwareVersion", "firmwareChecksum"})
-OTHERS = frozenset({"applicationMetrics", "secureBoot", "otherSlotChecksum"})
+OTHERS = MEASURES.keys() | {"applicationMetrics", "secureBoot", "otherSlotChecksum"}
+NUMERIC = NUMBERS | MEASURES.keys()
 REPORTED = frozenset({"sequence", "status"})
 # By the device's own clock, so whatever it is goes on record and decides nothing.
 MAY_BE_REPORTED = REPORTED | {"progressPercentage", "occurredAt"} | TEXTS
@@ -198,9 +204,12 @@ def read_plain_heartbeat(given: dict[str, Any] | None) -> Heartbeat | None:
     secure_boot = given.get("secureBoot", SecureBoot.UNKNOWN.value)
     other_slot = given.get("otherSlotChecksum")
     if (
-        not all(_is_number(given[key]) for key in NUMBERS)
+        not all(_is_number(given[key]) for key in given.keys() & NUMERIC)
         or not _are_right(given)
-        or not (0 <= given["cpuUsage"] <= 100 and 0 <= given["memoryUsage"] <= 100)
+        or not all(
+            0 <= given[key] <= MEASURES[key].maximum
+            for key in given.keys() & MEASURES.keys()
+        )
         or not isinstance(given["uptime"], int)
         or not 0 <= given["uptime"] <= MAX_EXACT
         or not isinstance(secure_boot, str)
@@ -210,12 +219,17 @@ def read_plain_heartbeat(given: dict[str, Any] | None) -> Heartbeat | None:
         or len(metrics) > MAX_METRICS
         or not all(_is_plain(key) for key in metrics)
         or not all(_is_number(value) for value in metrics.values())
-        or not 0 <= metrics.get("errorRate", 0) <= 1
+        or not all(
+            0 <= metrics.get(key, 0) <= each.maximum
+            for key, each in APPLICATION_METRICS.items()
+        )
     ):
         return None
+    said = {
+        each.name: float(given[key]) for key, each in MEASURES.items() if key in given
+    }
     return Heartbeat(
-        cpu_usage=float(given["cpuUsage"]),
-        memory_usage=float(given["memoryUsage"]),
+        measures=known_measures(said, metrics),
         uptime=given["uptime"],
         boot_id=given["bootId"],
         firmware_version=given["firmwareVersion"],

@@ -25,6 +25,7 @@ from deployments.rules.evidence import (
     SHOWS_FORMER,
     WHY_UNREADABLE,
 )
+from deployments.rules.triggers import IS_BREACHING
 from deployments.services.log import INTO_LOG
 from deployments.services.sweeps.statements import row
 
@@ -274,12 +275,6 @@ CLOCK = """GREATEST(u.claimed_at, %(awake)s,
 # It shows the ordered image, from a boot that may count.
 SHOWS_ORDERED = f"""COALESCE(s.last_heartbeat_at >= u.claimed_at
     AND {RUNS_ORDERED} AND {HAS_REBOOTED}, false)"""
-# A limit is exceeded, and its time runs: the last heartbeat is recent.
-IS_BREACHING = """(
-    COALESCE(s.cpu_since, s.memory_since, s.error_since) IS NOT NULL
-    AND s.last_heartbeat_at + make_interval(secs => s.offline_after_seconds)
-        > %(now)s
-)"""
 
 
 def fail_unproved(deployment: Deployment, now: datetime, awake_since: datetime) -> int:

@@ -11,7 +11,7 @@ from drf_spectacular.openapi import AutoSchema
 from rest_framework import serializers
 
 from hotswap.common.api.serializers import CamelSerializer
-from hotswap.common.wire import to_wire, wire_fields
+from hotswap.common.wire import camelize, to_wire, wire_fields
 
 Field = serializers.Field[Any, Any, Any, Any]
 FIELDS: dict[Any, type[Field]] = {
@@ -68,6 +68,10 @@ def output_of(read: type) -> type[ReadOutput]:
 def _fields(read: type) -> dict[str, Field]:
     found: dict[str, Field] = {}
     for field in wire_fields(read):
+        if field.wire.keys:
+            (_, kind) = get_args(field.annotation)
+            found |= {camelize(key): _field(kind) for key in field.wire.keys}
+            continue
         if field.wire.is_flat:
             found |= _fields(field.annotation)
             continue
