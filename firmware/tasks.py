@@ -3,13 +3,13 @@
 from celery import shared_task
 from django.utils import timezone
 
-from firmware.services import copies, registry, rings
+from firmware.services import cleanup, copies, rings
 
 
 @shared_task
 def tidy_store() -> None:
     """Remove what interrupted uploads left behind."""
-    registry.tidy_store()
+    cleanup.tidy_store()
 
 
 @shared_task

@@ -71,11 +71,7 @@ from firmware import signing
 from firmware.choices import ABSENT
 from firmware.models import DeviceModel, Firmware
 from firmware.services.keys import image_signature
-from firmware.services.registry import (
-    absent_firmware,
-    manifest_for,
-    sign_slot_return,
-)
+from firmware.services.manifests import absent_firmware, manifest_for, sign_slot_return
 from health.evaluation import Sample, exceeded
 from health.models import DeviceState
 from health.services.heartbeats import note_poll

@@ -36,7 +36,7 @@ from devices.models import Device, EnrolmentRequest, EnrolmentToken
 from devices.services.credentials import replace_unused_keys
 from devices.services.registry import register_device
 from firmware.models import DeviceModel
-from firmware.services.registry import device_model_named
+from firmware.services.device_models import device_model_named
 from hotswap.common import audit
 from hotswap.common.errors import FieldError
 from hotswap.common.keyring import peppered_digest

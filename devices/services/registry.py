@@ -26,7 +26,7 @@ from devices.services.credentials import create_key, create_keys, end_keys
 from devices.services.version_keys import SHARE_ORDER, share_version_orders
 from firmware.exceptions import UnknownModelError
 from firmware.models import DeviceModel
-from firmware.services.registry import device_model_named
+from firmware.services.device_models import device_model_named
 from hotswap.common import audit
 from hotswap.common.copying import copy_rows
 from hotswap.common.errors import HotSwapError, InvalidInputError

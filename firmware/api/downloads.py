@@ -16,7 +16,7 @@ from django.http.response import HttpResponseBase
 from firmware.api.pace import CountedPieces, downloads
 from firmware.exceptions import DownloadEndedError, ImageUnavailableError
 from firmware.models import Firmware
-from firmware.services.registry import download_link, stored_bytes
+from firmware.services.delivery import download_link, stored_bytes
 
 RANGE = re.compile(r"bytes=(\d*)-(\d*)", re.ASCII | re.IGNORECASE)
 MAX_DIGITS = 18

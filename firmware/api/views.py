@@ -37,8 +37,21 @@ from firmware.inputs import (
 )
 from firmware.models import DeviceModel, Firmware, SigningKey
 from firmware.selectors import firmware_history, firmware_use, name_actors
-from firmware.services import registry
-from firmware.services.registry import UploadOutcome
+from firmware.services.approval import (
+    approve_firmware,
+    change_release_notes,
+    delete_firmware,
+    deprecate_firmware,
+    reinstate_firmware,
+    reject_firmware,
+)
+from firmware.services.device_models import (
+    change_device_model,
+    create_device_model,
+    found_device_model,
+)
+from firmware.services.uploads import UploadOutcome, register_firmware
+from firmware.services.verification import verify_firmware
 from firmware.uploads import FILE_FIELD, receive_upload
 from hotswap.common.api.base import ApiView, ListView, acting_person
 from hotswap.common.api.etags import expected_etags, knows
@@ -126,7 +139,7 @@ class DeviceModelsView(ListView):
     @idempotent
     def post(self, request: Request) -> Response:
         given = self.validated(DeviceModelInput, request.data)
-        model = registry.create_device_model(actor=acting_person(request), **given)
+        model = create_device_model(actor=acting_person(request), **given)
         return model_response(model, 201)
 
 
@@ -137,13 +150,13 @@ class DeviceModelView(ApiView):
 
     @extend_schema(responses=DeviceModelOutput)
     def get(self, request: Request, model_id: UUID) -> Response:
-        return model_response(registry.found_device_model(model_id))
+        return model_response(found_device_model(model_id))
 
     @extend_schema(request=DeviceModelChangesInput, responses=DeviceModelOutput)
     def patch(self, request: Request, model_id: UUID) -> Response:
         given = self.validated(DeviceModelChangesInput, request.data)
         return model_response(
-            registry.change_device_model(
+            change_device_model(
                 actor=acting_person(request),
                 model_id=model_id,
                 changes=given,
@@ -188,7 +201,7 @@ class FirmwareListView(ListView):
                 raise ValidationError({FILE_FIELD: ["is missing"]}, code="required")
             if staged.size == 0:
                 raise ValidationError({FILE_FIELD: ["is empty"]}, code="empty")
-            firmware, outcome = registry.register_firmware(
+            firmware, outcome = register_firmware(
                 actor=acting_person(request),
                 model_name=given.pop("model"),
                 staged=staged,
@@ -215,15 +228,13 @@ class FirmwareView(ApiView):
 
     @extend_schema(request=NotesInput, responses=FirmwareOutput)
     def patch(self, request: Request, firmware_id: Any) -> Response:
-        return act(
-            self, request, firmware_id, NotesInput, registry.change_release_notes
-        )
+        return act(self, request, firmware_id, NotesInput, change_release_notes)
 
     @extend_schema(responses={204: None})
     def delete(self, request: Request, firmware_id: Any) -> Response:
         """Delete a Draft or rejected firmware, with its image."""
         self.validated(EmptyInput, request.data)
-        registry.delete_firmware(
+        delete_firmware(
             actor=acting_person(request),
             firmware_id=firmware_id,
             expected=expected_etags(request),
@@ -238,7 +249,7 @@ class ApproveView(ApiView):
     @idempotent
     def post(self, request: Request, firmware_id: Any) -> Response:
         """Approve a Draft."""
-        return act(self, request, firmware_id, CommentInput, registry.approve_firmware)
+        return act(self, request, firmware_id, CommentInput, approve_firmware)
 
 
 class RejectView(ApiView):
@@ -248,7 +259,7 @@ class RejectView(ApiView):
     @idempotent
     def post(self, request: Request, firmware_id: Any) -> Response:
         """Reject a Draft for good."""
-        return act(self, request, firmware_id, RejectInput, registry.reject_firmware)
+        return act(self, request, firmware_id, RejectInput, reject_firmware)
 
 
 class DeprecateView(ApiView):
@@ -263,7 +274,7 @@ class DeprecateView(ApiView):
         are cancelled too, also those of a version that was deprecated before.
         """
         given = self.validated(DeprecationInput, request.data)
-        firmware, cancelled = registry.deprecate_firmware(
+        firmware, cancelled = deprecate_firmware(
             actor=acting_person(request),
             firmware_id=firmware_id,
             expected=expected_etags(request),
@@ -281,9 +292,7 @@ class ReinstateView(ApiView):
     @idempotent
     def post(self, request: Request, firmware_id: Any) -> Response:
         """Open a deprecated version to new deployments again."""
-        return act(
-            self, request, firmware_id, ReinstatementInput, registry.reinstate_firmware
-        )
+        return act(self, request, firmware_id, ReinstatementInput, reinstate_firmware)
 
 
 class VerifyView(ApiView):
@@ -296,9 +305,7 @@ class VerifyView(ApiView):
         The answer is 200 either way: `damagedAt` says whether it is whole.
         """
         return firmware_response(
-            registry.verify_firmware(
-                actor=acting_person(request), firmware_id=firmware_id
-            )
+            verify_firmware(actor=acting_person(request), firmware_id=firmware_id)
         )
 
 

@@ -51,6 +51,7 @@ from firmware.models import (
     StorageKey,
     WrappedKey,
 )
+from firmware.services.delivery import stored_bytes
 from firmware.services.keys import (
     SIGNING,
     STORAGE,
@@ -64,7 +65,6 @@ from firmware.services.keys import (
     lock_rings,
     opened,
 )
-from firmware.services.registry import stored_bytes
 from hotswap.common import audit
 from hotswap.common.models import User
 from hotswap.common.words import counted

@@ -14,7 +14,7 @@ from django.db import connection
 from django.utils import timezone
 
 from deployments.models import Deployment
-from firmware.services.registry import manifest_for
+from firmware.services.manifests import manifest_for
 from health.services.watching import limits_to_json
 
 OFFER = """

@@ -1,7 +1,7 @@
 """The queue of approvals, and what the page of a firmware tells about its use."""
 
 from firmware.models import Firmware
-from firmware.services import registry
+from firmware.services.approval import reject_firmware
 from tests.common.factories import PersonFactory
 from tests.console.conftest import ConsoleClient
 from tests.firmware.factories import FirmwareFactory
@@ -42,9 +42,7 @@ def test_decisions_stay_visible_with_person_and_comment(
 ) -> None:
     firmware = FirmwareFactory.create(version="3.1.0")
     person = PersonFactory.create(admin=True)
-    registry.reject_firmware(
-        actor=person, firmware_id=firmware.pk, comment="it leaks memory"
-    )
+    reject_firmware(actor=person, firmware_id=firmware.pk, comment="it leaks memory")
 
     waiting = admin_client.get(QUEUE).content.decode()
     decided = admin_client.get(f"{QUEUE}?decided=yes").content.decode()

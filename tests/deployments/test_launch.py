@@ -24,7 +24,8 @@ from deployments.services.targeting import Selection
 from devices.models import Device
 from devices.rules import Rule
 from devices.services.groups import add_members, create_group
-from firmware.services.registry import deprecate_firmware, note_damage
+from firmware.services.approval import deprecate_firmware
+from firmware.services.damage import note_damage
 from tests.deployments.world import World, statuses
 
 

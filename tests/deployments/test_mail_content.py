@@ -16,7 +16,11 @@ from deployments.rules.events import NEEDS_A_PERSON
 from deployments.services.listeners import create_listener
 from deployments.services.operate import pause_deployment, resume_deployment
 from devices.services.erasure import erase_device
-from firmware.services import registry
+from firmware.services.approval import (
+    approve_firmware,
+    deprecate_firmware,
+    reject_firmware,
+)
 from tests.callers import PersonCaller
 from tests.deployments.receivers import Receiver, hook, launch, send
 from tests.deployments.world import World
@@ -78,9 +82,9 @@ def test_decisions_on_firmware_are_told(world: World, receiver: Receiver) -> Non
     actor = world.admin
     good, bad = (world.image(f"{n}.0.0", approved=False) for n in (1, 2))
 
-    registry.approve_firmware(actor=actor, firmware_id=good.pk, comment="tested")
-    registry.reject_firmware(actor=actor, firmware_id=bad.pk, comment="it leaks")
-    registry.deprecate_firmware(actor=actor, firmware_id=good.pk, reason="old")
+    approve_firmware(actor=actor, firmware_id=good.pk, comment="tested")
+    reject_firmware(actor=actor, firmware_id=bad.pk, comment="it leaks")
+    deprecate_firmware(actor=actor, firmware_id=good.pk, reason="old")
     send_now(world)
 
     assert receiver.types == [

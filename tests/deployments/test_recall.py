@@ -9,7 +9,7 @@ from django.db import connection, transaction
 
 from deployments.models import Deployment
 from firmware.models import Firmware
-from firmware.services.registry import note_damage
+from firmware.services.damage import note_damage
 from hotswap.common.models import AuditEvent
 from tests.api import Caller, pointers, problem_of
 from tests.deployments.world import World, statuses

@@ -15,7 +15,7 @@ from django.db import connection
 
 from deployments.models import Deployment, Update
 from firmware.models import Firmware, Manifest
-from firmware.services.registry import manifest_for
+from firmware.services.manifests import manifest_for
 from tests.deployments.agents import (
     AgentDevice,
     direct,

@@ -9,7 +9,7 @@ from deployments.models import Deployment, Event
 from deployments.services.launch import DeploymentRequest, preview_deployment
 from deployments.services.targeting import Selection
 from firmware.models import DeviceModel
-from firmware.services.registry import change_device_model
+from firmware.services.device_models import change_device_model
 from tests.deployments.world import MODEL, World, statuses
 
 

@@ -15,7 +15,7 @@ from devices.services import erasure
 from devices.services.registry import register_device
 from firmware.choices import ABSENT
 from firmware.models import DeviceModel, Firmware, Manifest
-from firmware.services.registry import manifest_for
+from firmware.services.manifests import manifest_for
 from health.models import DeviceState
 from tests.deployments.world import MODEL, ScriptedDevice, World, events
 

@@ -19,7 +19,7 @@ from deployments.services.operate import (
 )
 from deployments.services.transitions import BLANK, CARRIED, ENDED_EVENTS
 from firmware.models import Firmware
-from firmware.services.registry import deprecate_firmware
+from firmware.services.approval import deprecate_firmware
 from hotswap.common.models import AuditEvent
 from tests.deployments.world import World, events
 

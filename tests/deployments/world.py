@@ -27,12 +27,10 @@ from deployments.services.tick import tick
 from devices.models import Device
 from devices.services.registry import register_device
 from firmware.models import DeviceModel, Firmware
+from firmware.services.approval import approve_firmware
+from firmware.services.device_models import create_device_model
 from firmware.services.keys import current_storage_key, ensure_firmware_keys
-from firmware.services.registry import (
-    approve_firmware,
-    create_device_model,
-    register_firmware,
-)
+from firmware.services.uploads import register_firmware
 from firmware.storage import ImageReceiver
 from health.services.heartbeats import HeartbeatAnswer, record_heartbeat
 from health.services.watching import sweep

@@ -13,7 +13,7 @@ from devices.models import Device
 from devices.services import registry
 from devices.services.version_keys import refresh_version_keys
 from firmware.models import DeviceModel
-from firmware.services.registry import change_device_model
+from firmware.services.device_models import change_device_model
 from firmware.versions import VersionScheme, version_key
 from tests.api import pointers, problem_of
 from tests.callers import PersonCaller

@@ -8,8 +8,14 @@ from typing import Any
 import factory
 
 from firmware.models import DeviceModel, Firmware
-from firmware.services import registry
+from firmware.services.approval import (
+    approve_firmware,
+    deprecate_firmware,
+    reject_firmware,
+)
+from firmware.services.device_models import create_device_model
 from firmware.services.keys import current_storage_key
+from firmware.services.uploads import register_firmware
 from firmware.storage import ImageReceiver, StagedImage
 from tests.common.factories import PersonFactory
 
@@ -24,7 +30,7 @@ class DeviceModelFactory(factory.Factory[DeviceModel]):
     @classmethod
     def _create(cls, model_class: Any, *args: Any, **kwargs: Any) -> DeviceModel:
         known = DeviceModel.objects.filter(name=kwargs["name"]).first()
-        return known or registry.create_device_model(**kwargs)
+        return known or create_device_model(**kwargs)
 
 
 @contextlib.contextmanager
@@ -65,13 +71,13 @@ class FirmwareFactory(factory.Factory[Firmware]):
             return firmware
         other = PersonFactory.create(admin=True)
         if verbs["approved"] or verbs["deprecated"]:
-            firmware = registry.approve_firmware(actor=other, firmware_id=firmware.pk)
+            firmware = approve_firmware(actor=other, firmware_id=firmware.pk)
         if verbs["rejected"]:
-            firmware = registry.reject_firmware(
+            firmware = reject_firmware(
                 actor=other, firmware_id=firmware.pk, comment="not good"
             )
         if verbs["deprecated"]:
-            firmware, _ = registry.deprecate_firmware(
+            firmware, _ = deprecate_firmware(
                 actor=other, firmware_id=firmware.pk, reason="replaced"
             )
         return firmware
@@ -80,5 +86,5 @@ class FirmwareFactory(factory.Factory[Firmware]):
     def _create(cls, model_class: Any, *args: Any, **kwargs: Any) -> Firmware:
         DeviceModelFactory.create(name=kwargs["model_name"])
         with staged_image(kwargs.pop("content")) as staged:
-            firmware, _ = registry.register_firmware(staged=staged, **kwargs)
+            firmware, _ = register_firmware(staged=staged, **kwargs)
         return firmware

@@ -17,7 +17,10 @@ from firmware import places, storage
 from firmware.exceptions import ImageChangedError, StoreUnavailableError
 from firmware.models import Firmware, ImageCopy
 from firmware.reachability import reachability
-from firmware.services import copies, registry
+from firmware.services import copies
+from firmware.services.approval import approve_firmware
+from firmware.services.cleanup import tidy_store
+from firmware.services.delivery import download_link, stored_bytes
 from hotswap.common import locks
 from hotswap.common.models import AuditEvent
 from tests.api import problem_of
@@ -93,7 +96,7 @@ def soon() -> datetime:
 
 
 def read(firmware: Firmware, region: str = "") -> bytes:
-    return b"".join(registry.stored_bytes(firmware, 0, firmware.size, region=region))
+    return b"".join(stored_bytes(firmware, 0, firmware.size, region=region))
 
 
 def later_kill(server: S3Server) -> None:
@@ -104,7 +107,7 @@ def later_kill(server: S3Server) -> None:
 
 def fetch(firmware: Firmware, region: str) -> tuple[str, bytes]:
     """Follow the link for a region; give its host and port, and the bytes."""
-    link = registry.download_link(firmware, region=region)
+    link = download_link(firmware, region=region)
     assert link is not None
     answer = httpx.get(link)
     assert answer.status_code == 200
@@ -291,14 +294,14 @@ def test_with_no_bucket_up_a_download_is_refused_for_now(pair: Pair) -> None:
     later_kill(pair.eu)
 
     with pytest.raises(StoreUnavailableError):
-        registry.download_link(firmware, region="EU")
+        download_link(firmware, region="EU")
 
 
 def test_a_bucket_is_used_again_when_it_is_back(pair: Pair) -> None:
     firmware = FirmwareFactory.create(content=b"served")
     later_kill(pair.main)
     with pytest.raises(StoreUnavailableError):
-        registry.download_link(firmware, region="APAC")
+        download_link(firmware, region="APAC")
 
     pair.main.start()
 
@@ -330,7 +333,7 @@ def test_an_only_bucket_killed_in_the_middle_of_a_read_is_no_damage(
     received: list[bytes] = []
 
     with pytest.raises(StoreUnavailableError):
-        received.extend(registry.stored_bytes(firmware, 0, firmware.size))
+        received.extend(stored_bytes(firmware, 0, firmware.size))
 
     assert content.startswith(b"".join(received))
     firmware.refresh_from_db()
@@ -353,7 +356,7 @@ def test_approval_sets_a_damaged_copy_aside_and_it_is_made_again(pair: Pair) -> 
     copies.complete_copies()
     damage(pair.eu, firmware)
 
-    approved = registry.approve_firmware(
+    approved = approve_firmware(
         actor=PersonFactory.create(admin=True), firmware_id=firmware.pk
     )
     held = copies.holders(firmware.storage_name, region="EU")
@@ -374,7 +377,7 @@ def test_approval_refuses_an_image_that_is_damaged_everywhere(pair: Pair) -> Non
     damage(pair.eu, firmware)
 
     with pytest.raises(ImageChangedError):
-        registry.approve_firmware(
+        approve_firmware(
             actor=PersonFactory.create(admin=True), firmware_id=firmware.pk
         )
 
@@ -402,7 +405,7 @@ def test_a_copy_that_has_vanished_is_noticed_by_tidying_and_made_again(
     copies.complete_copies()
     (pair.eu.folder / "images" / firmware.storage_name).unlink()
 
-    registry.tidy_store()
+    tidy_store()
     held = copies.holders(firmware.storage_name)
     healed = copies.complete_copies(now=soon())
 
@@ -424,7 +427,7 @@ def test_tidying_goes_on_past_a_bucket_that_is_down(pair: Pair) -> None:
     (pair.eu.folder / "images" / "orphan.bin").write_bytes(b"x")
     later_kill(pair.main)
 
-    removed = registry.tidy_store(now=soon())
+    removed = tidy_store(now=soon())
 
     assert removed == 1
     assert pair.files()[1] == set()
@@ -436,7 +439,7 @@ def test_the_rows_of_images_that_are_gone_are_dropped(pair: Pair) -> None:
         storage_name="gone.bin", place=places.MAIN, stored_at=timezone.now()
     )
 
-    registry.tidy_store(now=soon())
+    tidy_store(now=soon())
 
     assert [row.storage_name for row in ImageCopy.objects.all()] == [kept.storage_name]
 

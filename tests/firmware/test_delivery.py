@@ -19,7 +19,10 @@ from firmware.exceptions import ImageChangedError
 from firmware.frames import DamagedImageError
 from firmware.models import Firmware
 from firmware.reachability import reachability
-from firmware.services import registry
+from firmware.services.approval import approve_firmware
+from firmware.services.cleanup import tidy_store
+from firmware.services.damage import note_damage
+from firmware.services.delivery import download_link, stored_bytes
 from firmware.services.keys import current_storage_key
 from tests.api import Caller, problem_of
 from tests.callers import PersonCaller
@@ -185,8 +188,8 @@ def test_a_server_that_was_killed_leaves_parts_that_are_dropped_later(
 ) -> None:
     s3_client().create_multipart_upload(Bucket=bucket.name, Key="left.bin")
 
-    soon = registry.tidy_store()
-    later = registry.tidy_store(now=timezone.now() + timedelta(hours=2))
+    soon = tidy_store()
+    later = tidy_store(now=timezone.now() + timedelta(hours=2))
 
     assert (soon, later) == (0, 1)
     assert storage.abort_unfinished("main", before=timezone.now()) == 0
@@ -216,7 +219,7 @@ def test_approval_refuses_an_image_that_was_changed_in_the_bucket(
             stored.unlink()
 
     with pytest.raises(ImageChangedError):
-        registry.approve_firmware(
+        approve_firmware(
             actor=PersonFactory.create(admin=True), firmware_id=firmware.pk
         )
 
@@ -301,7 +304,7 @@ def test_who_may_not_download_gets_no_link(ordered: tuple[Caller, Firmware]) -> 
 def test_an_image_known_to_be_damaged_gets_no_link(
     ordered: tuple[Caller, Firmware],
 ) -> None:
-    registry.note_damage(ordered[1], "flipped")
+    note_damage(ordered[1], "flipped")
 
     problem_of(ask(ordered), 503, "image_damaged")
 
@@ -343,10 +346,8 @@ def test_what_was_stored_before_a_change_of_the_setting_stays_readable(
     framed = FirmwareFactory.create(content=CONTENT)
     settings.S3_ENCRYPTION = "AES256"
 
-    read = [
-        b"".join(registry.stored_bytes(each, 0, each.size)) for each in (plain, framed)
-    ]
-    links = [registry.download_link(each, region="EU") for each in (plain, framed)]
+    read = [b"".join(stored_bytes(each, 0, each.size)) for each in (plain, framed)]
+    links = [download_link(each, region="EU") for each in (plain, framed)]
 
     assert read == [CONTENT, CONTENT]
     assert links[0] is not None

@@ -23,7 +23,7 @@ from firmware.links import edge_link
 from firmware.models import Firmware
 from firmware.places import check_settings, download_bases, place_names
 from firmware.reachability import FAILED_SECONDS, SEEN_SECONDS, Reachability
-from firmware.services import registry
+from firmware.services.delivery import download_link
 from tests.firmware.factories import FirmwareFactory
 from tests.live import PROJECT_DIR, clean_environment
 from tests.s3 import S3Server, use_bucket
@@ -97,7 +97,7 @@ def edges(bucket: Path, settings: Any) -> Iterator[tuple[Edge, Edge]]:
 
 
 def link_for(firmware: Firmware, region: str) -> str:
-    link = registry.download_link(firmware, region=region)
+    link = download_link(firmware, region=region)
     assert link is not None
     return link
 

@@ -9,7 +9,7 @@ import pytest
 from firmware import storage
 from firmware.exceptions import ImageUnavailableError, StoreUnavailableError
 from firmware.models import Firmware
-from firmware.services import registry
+from firmware.services.delivery import stored_bytes
 from tests.api import problem_of
 from tests.callers import PersonCaller
 from tests.deployments.world import World
@@ -23,7 +23,7 @@ def other_folder(settings: Any, tmp_path: Path) -> str:
 
 
 def read(firmware: Firmware) -> bytes:
-    return b"".join(registry.stored_bytes(firmware, 0, firmware.size))
+    return b"".join(stored_bytes(firmware, 0, firmware.size))
 
 
 def test_image_in_the_folder_of_another_host_is_not_damaged(

@@ -20,8 +20,9 @@ from firmware.exceptions import (
     UnknownKeyError,
 )
 from firmware.models import Firmware, ImageSignature, SigningKey
-from firmware.services import registry, rings
+from firmware.services import rings
 from firmware.services.keys import image_signature, signing_key_for
+from firmware.services.manifests import manifest_for
 from firmware.storage import image_store
 from hotswap.common.models import AuditEvent
 from tests.api import Caller
@@ -97,10 +98,10 @@ def test_a_rotation_without_overlap_retires_at_once(anonymous: Caller) -> None:
 
 def test_a_new_manifest_is_signed_by_the_active_key() -> None:
     firmware = FirmwareFactory.create()
-    old = registry.manifest_for(firmware, above=0)
+    old = manifest_for(firmware, above=0)
 
     new_key = rings.rotate_signing_key(actor=None)
-    new = registry.manifest_for(firmware, above=0)
+    new = manifest_for(firmware, above=0)
 
     assert old.key != new.key == new_key
     assert new.sequence > old.sequence

@@ -16,8 +16,10 @@ from firmware.exceptions import (
     UnknownKeyError,
 )
 from firmware.models import Firmware, StorageKey, WrappedKey
-from firmware.services import registry, rings
+from firmware.services import rings
+from firmware.services.delivery import stored_bytes
 from firmware.services.keys import active_storage_key, file_key
+from firmware.services.uploads import register_firmware
 from firmware.storage import image_store
 from hotswap.common.models import AuditEvent
 from tests.conftest import S3Server
@@ -33,7 +35,7 @@ pytestmark = pytest.mark.django_db
 def read(firmware: Firmware) -> bytes:
     # As a process reads it that has not read it before.
     file_key.cache_clear()
-    return b"".join(registry.stored_bytes(firmware, 0, firmware.size))
+    return b"".join(stored_bytes(firmware, 0, firmware.size))
 
 
 def wrapping_keys() -> set[str]:
@@ -132,7 +134,7 @@ def test_an_upload_that_began_before_a_rotation_is_wrapped_by_the_new_key() -> N
         new = rings.rotate_storage_key(actor=None)
         rings.rewrap_images()
         rings.delete_storage_key(actor=None, key_id=former.key_id)
-        firmware, _ = registry.register_firmware(
+        firmware, _ = register_firmware(
             actor=None, model_name="sensor-v1", version="1.0.0", staged=staged
         )
 

@@ -8,7 +8,8 @@ from django.db import connection
 
 from firmware.exceptions import TooManyVersionsError
 from firmware.models import Firmware
-from firmware.services import registry
+from firmware.services.damage import note_damage
+from firmware.services.uploads import register_firmware
 from tests.api import pointers, problem_of
 from tests.callers import PersonCaller
 from tests.firmware.factories import DeviceModelFactory, FirmwareFactory, staged_image
@@ -74,7 +75,7 @@ def test_an_unknown_order_is_refused(viewer: PersonCaller) -> None:
 def test_firmware_is_found_by_text_digest_and_damage(viewer: PersonCaller) -> None:
     one = FirmwareFactory.create(version="1.0.0-rc.1", release_notes="Fixes the valve")
     two = FirmwareFactory.create(version="1.1.0", model_name="pump-v2")
-    registry.note_damage(two, "gone")
+    note_damage(two, "gone")
 
     assert versions(viewer, "search=VALVE") == ["1.0.0-rc.1"]
     assert versions(viewer, "search=rc.") == ["1.0.0-rc.1"]
@@ -91,7 +92,7 @@ def test_the_history_names_who_decided_what_and_why(
 ) -> None:
     firmware = FirmwareFactory.create(request_comment="please look at the valve")
     admin.post(f"/firmware/{firmware.pk}/approve", {"comment": "the valve is fine"})
-    registry.note_damage(firmware, "frame 0 does not verify")
+    note_damage(firmware, "frame 0 does not verify")
 
     rows = viewer.get(f"/firmware/{firmware.pk}/history").json()["results"]
 
@@ -146,7 +147,7 @@ def test_the_last_place_of_a_model_goes_to_one_of_two_at_once(settings: Any) -> 
         with staged_image(b"%d" % number) as staged:
             begin.wait(30)
             try:
-                registry.register_firmware(
+                register_firmware(
                     actor=None,
                     model_name="sensor-v1",
                     version=f"2.0.{number}",

@@ -27,7 +27,10 @@ from firmware.exceptions import (
 )
 from firmware.frames import FRAME_BYTES
 from firmware.models import Firmware, Manifest, SigningKey
-from firmware.services import registry
+from firmware.services.approval import approve_firmware
+from firmware.services.cleanup import tidy_store
+from firmware.services.delivery import stored_bytes
+from firmware.services.manifests import manifest_for
 from firmware.services.rings import create_signing_key
 from firmware.storage import image_store, incoming_folder
 from hotswap.common.models import AuditEvent
@@ -68,7 +71,7 @@ DAMAGES = [flip_a_byte, cut_short, erase_header, rename_key, Path.unlink]
 
 
 def read(firmware: Firmware) -> bytes:
-    return b"".join(registry.stored_bytes(firmware, 0, firmware.size))
+    return b"".join(stored_bytes(firmware, 0, firmware.size))
 
 
 # --- Signatures ------------------------------------------------------------------
@@ -135,10 +138,10 @@ def test_the_published_keys_hold_nothing_private(anonymous: Caller, db: None) ->
 def test_a_manifest_serves_until_a_device_has_seen_a_higher_one(db: None) -> None:
     firmware, other = FirmwareFactory.create(), FirmwareFactory.create()
 
-    first = registry.manifest_for(firmware, above=0)
-    again = registry.manifest_for(firmware, above=first.sequence - 1)
-    higher = registry.manifest_for(other, above=0)
-    back = registry.manifest_for(firmware, above=higher.sequence)
+    first = manifest_for(firmware, above=0)
+    again = manifest_for(firmware, above=first.sequence - 1)
+    higher = manifest_for(other, above=0)
+    back = manifest_for(firmware, above=higher.sequence)
 
     assert first == again
     assert first.sequence < higher.sequence < back.sequence
@@ -246,7 +249,7 @@ def test_four_eyes_are_asked_for_before_the_image_is_read(
     stored_file(firmware).unlink()
 
     with pytest.raises(OwnUploadError):
-        registry.approve_firmware(actor=admin.person, firmware_id=firmware.pk)
+        approve_firmware(actor=admin.person, firmware_id=firmware.pk)
 
 
 # --- Damage ----------------------------------------------------------------------
@@ -277,7 +280,7 @@ def test_a_damaged_image_is_not_approved(db: None, damage: Damage) -> None:
     damage(stored_file(firmware))
 
     with pytest.raises(ImageChangedError):
-        registry.approve_firmware(
+        approve_firmware(
             actor=PersonFactory.create(admin=True), firmware_id=firmware.pk
         )
 
@@ -302,7 +305,7 @@ def test_what_lies_before_the_damage_is_still_read(db: None) -> None:
     firmware = FirmwareFactory.create(content=content)
     flip_a_byte(stored_file(firmware))
 
-    first = b"".join(registry.stored_bytes(firmware, 0, FRAME_BYTES))
+    first = b"".join(stored_bytes(firmware, 0, FRAME_BYTES))
 
     assert first == content[:FRAME_BYTES]
 
@@ -482,7 +485,7 @@ def test_what_interrupted_uploads_left_goes_after_an_hour(
     fresh = incoming_folder() / "fresh.part"
     fresh.touch()
 
-    removed = registry.tidy_store()
+    removed = tidy_store()
 
     assert removed == 2
     assert not stale_part.exists()
@@ -495,6 +498,6 @@ def test_a_rejection_is_final_for_the_services_too(db: None) -> None:
     firmware = FirmwareFactory.create(rejected=True)
 
     with pytest.raises(WrongStatusError):
-        registry.approve_firmware(
+        approve_firmware(
             actor=PersonFactory.create(admin=True), firmware_id=firmware.pk
         )

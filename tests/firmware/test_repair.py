@@ -8,8 +8,10 @@ import pytest
 
 from firmware.exceptions import ImageChangedError, ImageUnavailableError
 from firmware.models import Firmware
-from firmware.services import registry
-from firmware.services.registry import UploadOutcome
+from firmware.services.approval import approve_firmware
+from firmware.services.delivery import stored_bytes
+from firmware.services.uploads import UploadOutcome, register_firmware
+from firmware.services.verification import verify_firmware
 from firmware.storage import image_store
 from hotswap.common.models import AuditEvent
 from tests.api import problem_of
@@ -39,7 +41,7 @@ def damaged(**fields: object) -> tuple[Firmware, bytes]:
 
 
 def read(firmware: Firmware) -> bytes:
-    return b"".join(registry.stored_bytes(firmware, 0, firmware.size))
+    return b"".join(stored_bytes(firmware, 0, firmware.size))
 
 
 def test_the_same_bytes_uploaded_again_repair_the_stored_image(
@@ -85,7 +87,7 @@ def test_the_second_of_two_repairs_finds_nothing_to_do(db: None) -> None:
     outcomes = []
     for _ in range(2):
         with staged_image(CONTENT) as staged:
-            _, outcome = registry.register_firmware(
+            _, outcome = register_firmware(
                 actor=None, model_name="sensor-v1", version="1.0.0", staged=staged
             )
         outcomes.append(outcome)
@@ -103,9 +105,9 @@ def test_a_draft_noted_as_damaged_is_not_approved_until_it_is_repaired(
     approver = PersonFactory.create(admin=True)
 
     with pytest.raises(ImageChangedError):
-        registry.approve_firmware(actor=approver, firmware_id=firmware.pk)
-    registry.verify_firmware(actor=approver, firmware_id=firmware.pk)
-    approved = registry.approve_firmware(actor=approver, firmware_id=firmware.pk)
+        approve_firmware(actor=approver, firmware_id=firmware.pk)
+    verify_firmware(actor=approver, firmware_id=firmware.pk)
+    approved = approve_firmware(actor=approver, firmware_id=firmware.pk)
 
     assert approved.status == "Approved"
 

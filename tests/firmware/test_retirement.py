@@ -11,7 +11,8 @@ from django.utils import timezone
 from devices.models import FirmwareRun
 from devices.services.registry import record_running_firmware
 from firmware.models import Firmware, ImageSignature, WrappedKey
-from firmware.services import registry, rings
+from firmware.services import rings
+from firmware.services.damage import note_damage
 from firmware.storage import image_store
 from hotswap.common.models import AuditEvent
 from tests.api import Caller, pointers, problem_of
@@ -77,7 +78,7 @@ def test_under_four_eyes_the_uploader_may_not_reinstate(
 
 def test_a_damaged_image_is_not_reinstated(admin: PersonCaller) -> None:
     firmware = FirmwareFactory.create(deprecated=True)
-    registry.note_damage(firmware, "a bit fell over")
+    note_damage(firmware, "a bit fell over")
 
     problem_of(reinstate(admin, firmware), 409, "image_changed")
 

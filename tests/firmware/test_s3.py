@@ -10,7 +10,8 @@ from django.core.files.storage import FileSystemStorage
 from firmware.exceptions import ImageUnavailableError, StoreUnavailableError
 from firmware.frames import FRAME_BYTES
 from firmware.models import Firmware
-from firmware.services import registry
+from firmware.services.cleanup import tidy_store
+from firmware.services.delivery import stored_bytes
 from firmware.storage import image_store, incoming_folder
 from hotswap.common.models import AuditEvent
 from tests.api import problem_of
@@ -50,7 +51,7 @@ def test_an_upload_goes_to_the_bucket_encrypted_and_leaves_nothing_here(
     assert stored.name == firmware.storage_name
     assert b"secret" not in stored.read_bytes()
     assert list(incoming_folder().iterdir()) == []
-    assert b"".join(registry.stored_bytes(firmware, 0, firmware.size)) == content
+    assert b"".join(stored_bytes(firmware, 0, firmware.size)) == content
 
 
 def test_any_range_is_read_from_the_bucket(bucket: Path) -> None:
@@ -64,7 +65,7 @@ def test_any_range_is_read_from_the_bucket(bucket: Path) -> None:
         (0, LARGE),
     ]
 
-    read = [b"".join(registry.stored_bytes(firmware, *range_)) for range_ in ranges]
+    read = [b"".join(stored_bytes(firmware, *range_)) for range_ in ranges]
 
     assert read == [content[start:end] for start, end in ranges]
 
@@ -77,7 +78,7 @@ def test_a_damaged_object_is_noticed_and_noted(bucket: Path) -> None:
     stored.write_bytes(data)
 
     with pytest.raises(ImageUnavailableError):
-        list(registry.stored_bytes(firmware, 0, firmware.size))
+        list(stored_bytes(firmware, 0, firmware.size))
 
     firmware.refresh_from_db()
     assert firmware.damaged_at is not None
@@ -91,7 +92,7 @@ def test_an_object_cut_short_is_noticed(bucket: Path, kept: int) -> None:
     stored.write_bytes(stored.read_bytes()[:kept])
 
     with pytest.raises(ImageUnavailableError):
-        list(registry.stored_bytes(firmware, 0, firmware.size))
+        list(stored_bytes(firmware, 0, firmware.size))
 
 
 def test_an_object_that_is_gone_is_noticed(bucket: Path) -> None:
@@ -99,7 +100,7 @@ def test_an_object_that_is_gone_is_noticed(bucket: Path) -> None:
     (bucket / firmware.storage_name).unlink()
 
     with pytest.raises(ImageUnavailableError, match="gone"):
-        list(registry.stored_bytes(firmware, 0, firmware.size))
+        list(stored_bytes(firmware, 0, firmware.size))
 
 
 def test_a_refused_upload_leaves_nothing_in_the_bucket(
@@ -151,7 +152,7 @@ def test_a_store_that_is_away_is_not_taken_for_damage(
     settings.S3_ENDPOINT = "http://127.0.0.1:9"
 
     with pytest.raises(StoreUnavailableError):
-        list(registry.stored_bytes(firmware, 0, firmware.size))
+        list(stored_bytes(firmware, 0, firmware.size))
 
     firmware.refresh_from_db()
     assert firmware.damaged_at is None
@@ -162,7 +163,7 @@ def test_orphans_in_the_bucket_are_listed_with_their_age(bucket: Path) -> None:
     orphan = bucket / "orphan.hsf"
     orphan.write_bytes(b"x")
 
-    assert registry.tidy_store() == 0
+    assert tidy_store() == 0
 
     assert orphan.exists()
     assert (bucket / firmware.storage_name).exists()

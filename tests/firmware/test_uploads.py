@@ -10,7 +10,7 @@ from django.conf import settings as django_settings
 
 from firmware.frames import FRAME_BYTES
 from firmware.models import DeviceModel, Firmware
-from firmware.services.registry import stored_bytes
+from firmware.services.delivery import stored_bytes
 from hotswap.common.models import AuditEvent
 from tests.api import Caller, pointers, problem_of
 from tests.callers import PersonCaller

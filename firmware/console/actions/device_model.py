@@ -7,7 +7,7 @@ from django.http import HttpRequest
 
 from firmware.inputs import DeviceModelChangesInput, DeviceModelInput
 from firmware.models import DeviceModel
-from firmware.services import registry
+from firmware.services.device_models import change_device_model, create_device_model
 from firmware.versions import VersionScheme
 from hotswap.common.console.actions.base import Action
 from hotswap.common.console.forms import ConsoleForm
@@ -71,7 +71,7 @@ class CreateDeviceModel(Action):
     form_class = DeviceModelForm
 
     def execute(self, user: User, obj: Any, given: dict[str, Any]) -> str:
-        model = registry.create_device_model(
+        model = create_device_model(
             actor=user,
             name=given["name"],
             description=given["description"],
@@ -105,7 +105,7 @@ class ChangeDeviceModel(Action):
         )
 
     def execute(self, user: User, obj: DeviceModel, given: dict[str, Any]) -> str:
-        model = registry.change_device_model(
+        model = change_device_model(
             actor=user,
             model_id=obj.pk,
             changes={

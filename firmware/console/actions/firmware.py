@@ -9,7 +9,14 @@ from firmware.choices import DELETABLE, FirmwareStatus
 from firmware.console.sentences import fleet_of_model, use_in_words
 from firmware.models import Firmware
 from firmware.selectors import firmware_use
-from firmware.services import registry
+from firmware.services.approval import (
+    approve_firmware,
+    delete_firmware,
+    deprecate_firmware,
+    reinstate_firmware,
+    reject_firmware,
+)
+from firmware.services.verification import verify_firmware
 from hotswap.common.console.actions.base import Action
 from hotswap.common.console.forms import CommentForm, EmptyForm, ReasonForm
 from hotswap.common.console.pages.base import ConsoleAdmin
@@ -47,9 +54,7 @@ class ApproveFirmware(Action):
         )
 
     def execute(self, user: User, obj: Firmware, given: dict[str, Any]) -> str:
-        registry.approve_firmware(
-            actor=user, firmware_id=obj.pk, comment=given["comment"]
-        )
+        approve_firmware(actor=user, firmware_id=obj.pk, comment=given["comment"])
         return f"{obj} is approved: it can be deployed."
 
 
@@ -70,9 +75,7 @@ class RejectFirmware(Action):
         )
 
     def execute(self, user: User, obj: Firmware, given: dict[str, Any]) -> str:
-        registry.reject_firmware(
-            actor=user, firmware_id=obj.pk, comment=given["reason"]
-        )
+        reject_firmware(actor=user, firmware_id=obj.pk, comment=given["reason"])
         return f"{obj} is rejected."
 
 
@@ -107,7 +110,7 @@ class DeprecateFirmware(Action):
         )
 
     def execute(self, user: User, obj: Firmware, given: dict[str, Any]) -> str:
-        _, cancelled = registry.deprecate_firmware(
+        _, cancelled = deprecate_firmware(
             actor=user,
             firmware_id=obj.pk,
             reason=given["reason"],
@@ -150,9 +153,7 @@ class ReinstateFirmware(Action):
         )
 
     def execute(self, user: User, obj: Firmware, given: dict[str, Any]) -> str:
-        registry.reinstate_firmware(
-            actor=user, firmware_id=obj.pk, reason=given["reason"]
-        )
+        reinstate_firmware(actor=user, firmware_id=obj.pk, reason=given["reason"])
         return f"{obj} is approved again: it can be deployed."
 
 
@@ -177,7 +178,7 @@ class DeleteFirmware(Action):
         )
 
     def execute(self, user: User, obj: Firmware, given: dict[str, Any]) -> str:
-        registry.delete_firmware(actor=user, firmware_id=obj.pk)
+        delete_firmware(actor=user, firmware_id=obj.pk)
         return f"{obj} is deleted."
 
     def next_url(self, admin: ConsoleAdmin, obj: Any) -> str:
@@ -200,7 +201,7 @@ class CheckFirmware(Action):
         )
 
     def execute(self, user: User, obj: Firmware, given: dict[str, Any]) -> str:
-        checked = registry.verify_firmware(actor=user, firmware_id=obj.pk)
+        checked = verify_firmware(actor=user, firmware_id=obj.pk)
         if checked.damaged_at is None:
             return f"The stored image of {obj} is whole."
         return f"The stored image of {obj} is damaged: {checked.damage}"

@@ -16,8 +16,7 @@ from rest_framework.request import Request
 from firmware.inputs import FirmwareInput
 from firmware.model_field import offer_models
 from firmware.models import DeviceModel, Firmware
-from firmware.services import registry
-from firmware.services.registry import UploadOutcome
+from firmware.services.uploads import UploadOutcome, register_firmware
 from firmware.storage import StagedImage
 from firmware.uploads import FILE_FIELD, receive_upload
 from firmware.versions import VersionScheme
@@ -192,6 +191,6 @@ class UploadFirmware(Action):
         if staged.size == 0:
             raise ValidationError({FILE_FIELD: ["is empty"]}, code="empty")
         given = dict(serializer.validated_data)
-        return registry.register_firmware(
+        return register_firmware(
             actor=user, model_name=given.pop("model"), staged=staged, **given
         )

@@ -13,7 +13,7 @@ from deployments.rules.eligibility import RULES, Candidate, refusal
 from deployments.services.targeting import Selection, judged_devices
 from devices.models import Device
 from firmware.models import DeviceModel, Firmware
-from firmware.services.registry import create_device_model
+from firmware.services.device_models import create_device_model
 from health.models import DeviceState
 from tests.deployments.world import World, events
 
