@@ -22,11 +22,7 @@ from deployments.references import (
     firmware_id_of,
     group_ids_of,
 )
-from deployments.services.launch import (
-    OFFLINE_DEADLINE,
-    DeploymentRequest,
-)
-from deployments.services.targeting import Selection
+from deployments.services.requests import OFFLINE_DEADLINE, DeploymentRequest, Selection
 from deployments.strategies.fields import Field, Kind
 from deployments.strategies.registry import STRATEGIES, make_plan
 from deployments.strategies.types import Fleet, ParameterError

@@ -18,7 +18,7 @@ from deployments.reads.metrics import DeploymentMetrics
 from deployments.reads.preview import LaunchPreview, Targets, Warned, launch_reach
 from deployments.reads.rollback_report import RollbackReport
 from deployments.reads.status import LiveStatus
-from deployments.services.launch import predict
+from deployments.services.preview import predict
 from deployments.services.targeting import Audience
 from hotswap.common.api.outputs import output_of
 from hotswap.common.api.serializers import (

@@ -56,6 +56,7 @@ from deployments.reads.rollback_report import deployment_rollbacks
 from deployments.reads.status import deployment_status
 from deployments.references import id_in
 from deployments.services import editing, launch, operate, quarantine
+from deployments.services.preview import preview_deployment
 from devices.exceptions import DeviceNotFoundError
 from devices.models import Device
 from hotswap.common.api.base import ApiView, ListView, acting_person
@@ -157,9 +158,7 @@ class PreviewView(ApiView):
     def post(self, request: Request) -> Response:
         """Say what a launch would do, without doing it."""
         given = self.validated(DeploymentInput, request.data)
-        preview = launch.preview_deployment(
-            request=to_request(given), now=timezone.now()
-        )
+        preview = preview_deployment(request=to_request(given), now=timezone.now())
         return Response(to_wire(launch_preview(preview)))
 
 

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from deployments.services.launch import LaunchWarning, Preview
-from deployments.services.targeting import Audience
+from deployments.services.preview import Preview
+from deployments.services.targeting import Audience, LaunchWarning
 from deployments.strategies.types import Plan
 
 

@@ -11,7 +11,8 @@ from uuid import UUID
 from django.db.models import Count, Q
 
 from deployments.models import Deployment
-from deployments.services.targeting import Selection, matched_devices
+from deployments.services.requests import Selection
+from deployments.services.targeting import matched_devices
 from devices.models import Device, DeviceGroup
 from devices.selectors import group_condition
 from devices.services.audiences import AudienceChange

@@ -11,7 +11,6 @@ from deployments.exceptions import DeploymentNotFoundError, WrongStatusError
 from deployments.models import Deployment
 from deployments.rules.events import EventName
 from deployments.services.launch import (
-    DeploymentRequest,
     accepted_audience,
     deployable,
     judged_for,
@@ -21,6 +20,7 @@ from deployments.services.launch import (
 from deployments.services.launch_warnings import check_acknowledged
 from deployments.services.log import log
 from deployments.services.refusals import check_green_group, check_groups
+from deployments.services.requests import DeploymentRequest
 from deployments.services.targeting import Audience
 from devices.services.groups import hold_groups
 from hotswap.common import audit

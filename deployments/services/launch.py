@@ -1,8 +1,8 @@
 """Creating and launching deployments (FR-FW-003)."""
 
 import logging
-from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from dataclasses import replace
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -18,7 +18,6 @@ from deployments.choices import (
     OfflineDevices,
     Strategy,
 )
-from deployments.criteria import HealthCriteria, RollbackThresholds
 from deployments.exceptions import (
     AudienceMovedError,
     DeploymentNotFoundError,
@@ -37,18 +36,15 @@ from deployments.services.launch_warnings import (
     launch_warnings,
 )
 from deployments.services.log import log
-from deployments.services.progress import usual_device_time
 from deployments.services.refusals import (
     check_green_group,
     check_groups,
     refuse_faulty_list,
     refuse_rejected,
-    unknown_devices,
 )
+from deployments.services.requests import DeploymentRequest, Selection
 from deployments.services.targeting import (
     Audience,
-    LaunchWarning,
-    Selection,
     count_green,
     count_regions,
     find_audience,
@@ -58,10 +54,8 @@ from deployments.services.targeting import (
 )
 from deployments.services.transitions import finish, start
 from deployments.strategies.blue_green import GREEN_STAGE
-from deployments.strategies.forecast import forecast
 from deployments.strategies.registry import make_plan
 from deployments.strategies.types import EmptyFleetError, Fleet, ParameterError, Plan
-from devices.models import Device
 from devices.services.groups import hold_groups
 from firmware.choices import FirmwareStatus
 from firmware.models import Firmware
@@ -71,109 +65,6 @@ from hotswap.common.models import User
 
 logger = logging.getLogger(__name__)
 WRITE_TRIES = 5
-OFFLINE_DEADLINE = timedelta(hours=24)
-
-
-@dataclass(frozen=True, slots=True)
-class DeploymentRequest:
-    """All that a launch asks for; durations and percents are already checked.
-
-    `acknowledge` holds the codes of the warnings that whoever launches has read.
-    One that copies another deployment names it in `copied_from`, with the `reason`.
-    """
-
-    firmware_id: UUID
-    strategy: str
-    selection: Selection
-    parameters: dict[str, Any]
-    name: str = ""
-    health_criteria: HealthCriteria = field(default_factory=HealthCriteria)
-    rollback_thresholds: RollbackThresholds = field(default_factory=RollbackThresholds)
-    health_threshold: float = 99.0
-    on_warning: str = "proceed"
-    on_late_breach: str = "deployment"
-    offline_devices: str | None = None
-    busy_devices: str = "wait"
-    offline_deadline: timedelta = OFFLINE_DEADLINE
-    device_timeout: timedelta = timedelta(minutes=30)
-    max_attempts: int = 3
-    require_approval_per_stage: bool = False
-    maintenance_window: dict[str, Any] | None = None
-    max_devices_per_minute: int | None = None
-    start_spread: timedelta = timedelta(0)
-    scheduled_at: datetime | None = None
-    acknowledge: frozenset[str] = frozenset()
-    copied_from: UUID | None = None
-    reason: str = ""
-
-    @property
-    def green_fleet(self) -> dict[str, Any] | None:
-        """How the green half of a blue-green deployment is named; None if drawn."""
-        found: dict[str, Any] | None = self.parameters.get("green_fleet")
-        return found
-
-    @property
-    def groups(self) -> tuple[UUID, ...]:
-        """All device groups that it names."""
-        green = (self.green_fleet or {}).get("group")
-        return (*self.selection.group_ids, *((UUID(green),) if green else ()))
-
-    @property
-    def offline_policy(self) -> str:
-        """A list means these very devices, now; a group means whoever is in it."""
-        if self.offline_devices is not None:
-            return self.offline_devices
-        is_list = bool(self.selection.device_ids)
-        return OfflineDevices.REJECT if is_list else OfflineDevices.WAIT
-
-    def exclusions_with(self, policy: str) -> frozenset[str]:
-        """Return the codes of exclusions for which the launch asks for this policy."""
-        policies = {"offline": self.offline_policy, "busy": self.busy_devices}
-        return frozenset(code for code, asked in policies.items() if asked == policy)
-
-
-@dataclass(frozen=True, slots=True)
-class Forecast:
-    """When a launch would be over if nothing goes wrong.
-
-    `measured_updates` tells from how many proved updates of the model the time that a
-    device takes was taken; 0 where it is the specification's.
-    """
-
-    starts_at: datetime
-    finishes_at: datetime
-    device_time: timedelta
-    measured_updates: int
-
-
-@dataclass(frozen=True, slots=True)
-class BlastRadius:
-    """How many devices a bad image could reach: at once, and before it is done.
-
-    `fleet` counts all devices of the model, `online` those that take part and are
-    heard now.
-    """
-
-    devices: int
-    first_stage: int
-    online: int
-    fleet: int
-
-    @property
-    def percent_of_fleet(self) -> float:
-        return 100 * self.devices / self.fleet if self.fleet else 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Preview:
-    """What a launch would do; nothing is written."""
-
-    firmware: Firmware
-    audience: Audience
-    plan: Plan | None
-    blast_radius: BlastRadius
-    forecast: Forecast | None = None
-    warnings: tuple[LaunchWarning, ...] = ()
 
 
 def deployable(firmware_id: UUID, *, lock: bool = False) -> Firmware:
@@ -208,7 +99,13 @@ def deployable(firmware_id: UUID, *, lock: bool = False) -> Firmware:
     return firmware
 
 
-def _plan(request: DeploymentRequest, fleet: Fleet) -> Plan | None:
+def plan_for(request: DeploymentRequest, fleet: Fleet) -> Plan | None:
+    """Cut the devices into stages; None if there are none.
+
+    Raises:
+        FleetEmptyError: one of the two halves has no device.
+        InvalidInputError: the parameters do not fit so many devices.
+    """
     if fleet.device_count == 0:
         return None
     try:
@@ -226,7 +123,8 @@ def _region_order(request: DeploymentRequest) -> tuple[str, ...]:
     return tuple(request.parameters.get("regions", ()))
 
 
-def _fleet(request: DeploymentRequest, audience: Audience, judged: Any) -> Fleet:
+def fleet_of(request: DeploymentRequest, audience: Audience, judged: Any) -> Fleet:
+    """Count the devices that take part, as far as the strategy tells them apart."""
     if request.green_fleet is not None:
         return count_green(judged)
     order = _region_order(request)
@@ -234,6 +132,7 @@ def _fleet(request: DeploymentRequest, audience: Audience, judged: Any) -> Fleet
 
 
 def judged_for(request: DeploymentRequest, firmware: Firmware, now: datetime) -> Any:
+    """Return the devices that are meant, each annotated with its `exclusion`."""
     return judged_devices(
         request.selection,
         firmware,
@@ -254,31 +153,6 @@ def accepted_audience(request: DeploymentRequest, judged: Any) -> Audience:
     return audience.shortened()
 
 
-def preview_deployment(*, request: DeploymentRequest, now: datetime) -> Preview:
-    """Say what a launch would do, without doing it."""
-    firmware = deployable(request.firmware_id)
-    check_groups(request.selection)
-    check_green_group(request.green_fleet)
-    judged = judged_for(request, firmware, now)
-    if unknown_devices(request.selection):
-        accepted_audience(request, judged)
-    audience = find_audience(judged)
-    plan = _plan(request, _fleet(request, audience, judged))
-    return Preview(
-        firmware,
-        audience,
-        plan,
-        BlastRadius(
-            devices=audience.eligible,
-            first_stage=plan.stages[0].boundary if plan else 0,
-            online=judged.filter(exclusion="", state__online_until__gt=now).count(),
-            fleet=Device.objects.filter(model=firmware.model_id).count(),
-        ),
-        _forecast(request, firmware, plan, now) if plan else None,
-        launch_warnings(request, judged, firmware, audience.eligible, now),
-    )
-
-
 def with_warnings(
     audience: Audience,
     request: DeploymentRequest,
@@ -289,26 +163,6 @@ def with_warnings(
     """Add the warnings of a preview, before anything is written."""
     found = launch_warnings(request, judged, firmware, audience.eligible, now)
     return replace(audience, warnings=found)
-
-
-def _forecast(
-    request: DeploymentRequest, firmware: Firmware, plan: Plan, now: datetime
-) -> Forecast:
-    """Say when it would be over, by what updates of this model took lately."""
-    device_time, measured = usual_device_time(firmware.model_id)
-    starts_at = max(now, request.scheduled_at or now)
-    return Forecast(
-        starts_at=starts_at,
-        finishes_at=starts_at
-        + forecast(
-            plan,
-            device_time=device_time,
-            spread=request.start_spread,
-            devices_per_minute=request.max_devices_per_minute,
-        ),
-        device_time=device_time,
-        measured_updates=measured,
-    )
 
 
 def settings_of(request: DeploymentRequest, firmware: Firmware) -> dict[str, Any]:
@@ -465,7 +319,7 @@ def _freeze(
             f"{audience.eligible} devices are more than the "
             f"{settings.MAX_DEVICES_PER_DEPLOYMENT} of one deployment"
         )
-    fleet = _fleet(request, audience, judged)
+    fleet = fleet_of(request, audience, judged)
     # Asked before the targets are written, which make their devices busy.
     audience = with_warnings(audience, request, judged, deployment.firmware, now)
     check_acknowledged(audience.warnings, request.acknowledge, asked=asked)
@@ -500,7 +354,7 @@ def _write(
     plan is then made anew for what is found.
     """
     for _ in range(WRITE_TRIES):
-        plan = _plan(request, fleet)
+        plan = plan_for(request, fleet)
         if plan is None:
             break
         with transaction.atomic():
@@ -530,37 +384,6 @@ def request_of(deployment: Deployment) -> DeploymentRequest:
         maintenance_window=deployment.maintenance_window,
         acknowledge=frozenset(deployment.acknowledged),
     )
-
-
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """What a deployment that waits for its time would become if it started now."""
-
-    device_count: int
-    plan: Plan | None
-
-    @property
-    def sizes(self) -> list[int]:
-        """How many devices each stage would have."""
-        stages = self.plan.stages if self.plan else ()
-        earlier = (0, *(stage.boundary for stage in stages))
-        return [
-            stage.boundary - before
-            for stage, before in zip(stages, earlier, strict=False)
-        ]
-
-
-def predict(deployment: Deployment, now: datetime) -> Prediction:
-    """Count the devices of a waiting deployment, and plan for them."""
-    request = request_of(deployment)
-    judged = judged_for(request, deployment.firmware, now)
-    fleet = _fleet(request, find_audience(judged), judged)
-    try:
-        plan = _plan(request, fleet)
-    except InvalidInputError:
-        # As at its start, which would fail: so many devices do not fit the strategy.
-        plan = None
-    return Prediction(fleet.device_count, plan)
 
 
 def launch_scheduled(deployment: Deployment, now: datetime) -> None:

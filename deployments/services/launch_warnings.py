@@ -11,7 +11,7 @@ Rules:
 
 from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django.db.models import Count, Exists, OuterRef, Q
 from django.db.models.fields.json import KeyTextTransform
@@ -24,9 +24,9 @@ from deployments.choices import (
 )
 from deployments.exceptions import AcknowledgementRequiredError
 from deployments.rules.codes import UNKNOWN_TIMEZONE
+from deployments.services.requests import DeploymentRequest, Selection
 from deployments.services.targeting import (
     LaunchWarning,
-    Selection,
     judged_devices,
     selection_condition,
 )
@@ -39,9 +39,6 @@ from firmware.versions import VersionScheme
 from health.models import UNKNOWN_CHECKSUM, DeviceState
 from hotswap.common.errors import FieldError
 from hotswap.common.words import counted
-
-if TYPE_CHECKING:
-    from deployments.services.launch import DeploymentRequest
 
 NO_TIMEZONE_CODE = "no_timezone"
 # Of a Direct launch: so many at once are meant only on purpose.
@@ -56,7 +53,7 @@ LOGGED_AT_START = frozenset({UNKNOWN_TIMEZONE, NO_TIMEZONE_CODE})
 
 
 def launch_warnings(
-    request: "DeploymentRequest",
+    request: DeploymentRequest,
     judged: Any,
     firmware: Firmware,
     device_count: int,
@@ -189,7 +186,7 @@ def _irrevocable_warnings(judged: Any, firmware: Firmware) -> Iterator[LaunchWar
 
 
 def _reach_warnings(
-    request: "DeploymentRequest", firmware: Firmware, device_count: int, now: datetime
+    request: DeploymentRequest, firmware: Firmware, device_count: int, now: datetime
 ) -> Iterator[LaunchWarning]:
     """Tell of a launch that leaves no device out, and of one without stages to many."""
     if device_count > 1 and _is_whole_fleet(request.selection, firmware, now):
@@ -243,9 +240,7 @@ def _plan_warnings(
         )
 
 
-def _zone_warnings(
-    judged: Any, request: "DeploymentRequest"
-) -> Iterator[LaunchWarning]:
+def _zone_warnings(judged: Any, request: DeploymentRequest) -> Iterator[LaunchWarning]:
     """Tell of devices whose own time is not known, where the window goes by it."""
     window = request.maintenance_window
     if window is None or window["timezone"] != DEVICE_ZONE:

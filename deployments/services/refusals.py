@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from deployments.exceptions import IneligibleDevicesError
-from deployments.services.targeting import Audience, Selection, find_audience
+from deployments.services.requests import Selection
+from deployments.services.targeting import Audience, find_audience
 from devices.models import Device, DeviceGroup
 from hotswap.common.errors import FieldError
 from hotswap.common.words import counted

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
-from uuid import UUID
 
 from django.conf import settings
 from django.db import connection
@@ -28,39 +27,13 @@ from deployments.choices import AcknowledgedWarning
 from deployments.models import Deployment, Stage, Target
 from deployments.rules.codes import message_of
 from deployments.rules.eligibility import Launch, exclusions, open_updates
+from deployments.services.requests import Selection
 from deployments.strategies.types import Fleet, Plan
 from devices.models import Device, DeviceGroup
 from devices.selectors import group_condition
 from firmware.models import Firmware
 
 SHOWN_EXCLUSIONS = 100
-
-
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """Who is meant. Exactly one way of naming devices is used."""
-
-    device_ids: tuple[str, ...] = ()
-    group_ids: tuple[UUID, ...] = ()
-    regions: tuple[str, ...] = ()
-    everyone: bool = False
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "device_ids": list(self.device_ids),
-            "group_ids": [str(group_id) for group_id in self.group_ids],
-            "regions": list(self.regions),
-            "everyone": self.everyone,
-        }
-
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> "Selection":
-        return cls(
-            tuple(data["device_ids"]),
-            tuple(UUID(text) for text in data["group_ids"]),
-            tuple(data["regions"]),
-            data["everyone"],
-        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from deployments.services.targeting import Selection
+from deployments.services.requests import Selection
 from devices.models import Device, DeviceGroup
 from hotswap.common.models import AuditEvent
 from tests.console.conftest import ConsoleClient, Scene

@@ -9,7 +9,7 @@ from django.utils import timezone
 from deployments.choices import DeploymentStatus
 from deployments.models import Deployment, Event, Quarantine
 from deployments.services.operate import cancel_deployment, rollback_deployment
-from deployments.services.targeting import Selection
+from deployments.services.requests import Selection
 from devices.models import Device
 from devices.services.groups import add_members, create_group
 from devices.services.registry import change_device, register_device

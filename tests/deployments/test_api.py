@@ -11,7 +11,7 @@ from deployments.models import Deployment, Event, Report, Target, Update
 from deployments.reads.status import deployment_status
 from deployments.rules.events import EventName
 from deployments.services.log import log
-from deployments.services.targeting import Selection
+from deployments.services.requests import Selection
 from devices.services.groups import add_members, create_group
 from firmware.models import Firmware
 from tests.api import Caller, pointers, problem_of

@@ -11,7 +11,7 @@ from django.test.utils import CaptureQueriesContext
 
 from deployments.models import Deployment, Target
 from deployments.services.operate import pause_deployment
-from deployments.services.targeting import Selection
+from deployments.services.requests import Selection
 from deployments.services.tick import tick
 from devices.import_lines import LineReader
 from devices.models import Device, DeviceGroup

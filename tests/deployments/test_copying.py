@@ -9,8 +9,7 @@ from deployments.copying import copied_body, launch_body
 from deployments.criteria import HealthCriteria, RollbackThresholds
 from deployments.inputs import DeploymentInput, to_request
 from deployments.models import Deployment
-from deployments.services.launch import DeploymentRequest
-from deployments.services.targeting import Selection
+from deployments.services.requests import DeploymentRequest, Selection
 from deployments.strategies.registry import STRATEGIES
 from devices.services.groups import add_members, create_group
 from firmware.models import Firmware

@@ -12,7 +12,7 @@ from rest_framework import serializers
 from deployments.criteria import HealthCriteria, RollbackThresholds
 from deployments.inputs import DeploymentInput
 from deployments.references import FirmwareReferenceField
-from deployments.services.launch import DeploymentRequest
+from deployments.services.requests import DeploymentRequest
 from deployments.strategies.registry import STRATEGIES
 from devices.inputs import RegionField, TagsField
 from health.triggers import TRIGGERS

@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from deployments.models import Deployment, Event
 from deployments.services.operate import cancel_deployment, pause_deployment
-from deployments.services.targeting import Selection
+from deployments.services.requests import Selection
 from devices.models import Device
 from firmware.models import Firmware
 from hotswap.common.models import AuditEvent

@@ -12,7 +12,7 @@ from deployments.exceptions import UpdateClosedError
 from deployments.models import Deployment, Event, Report, Target, Update
 from deployments.services.hooks import is_update_available
 from deployments.services.operate import rollback_deployment
-from deployments.services.targeting import Selection
+from deployments.services.requests import Selection
 from devices.exceptions import DeviceNotFoundError
 from devices.models import (
     Device,

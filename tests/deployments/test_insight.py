@@ -12,7 +12,7 @@ from deployments.reads.metrics import deployment_metrics
 from deployments.reads.rollback_report import deployment_rollbacks
 from deployments.rules.codes import OTHERWISE, next_step
 from deployments.services.operate import rollback_deployment
-from deployments.services.targeting import Selection
+from deployments.services.requests import Selection
 from devices.services.erasure import erase_device
 from firmware.models import Firmware
 from hotswap.common.wire import to_wire

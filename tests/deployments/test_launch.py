@@ -15,12 +15,9 @@ from deployments.exceptions import (
     TooManyDevicesError,
 )
 from deployments.models import Deployment, Target
-from deployments.services.launch import (
-    DeploymentRequest,
-    create_deployment,
-    preview_deployment,
-)
-from deployments.services.targeting import Selection
+from deployments.services.launch import create_deployment
+from deployments.services.preview import preview_deployment
+from deployments.services.requests import DeploymentRequest, Selection
 from devices.models import Device
 from devices.rules import Rule
 from devices.services.groups import add_members, create_group

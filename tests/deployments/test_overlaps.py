@@ -7,7 +7,7 @@ from deployments.services.operate import (
     resume_deployment,
     rollback_deployment,
 )
-from deployments.services.targeting import Selection
+from deployments.services.requests import Selection
 from devices.models import Device
 from tests.deployments.world import THRESHOLDS, World, statuses
 

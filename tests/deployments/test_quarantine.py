@@ -12,7 +12,7 @@ from deployments.exceptions import (
 from deployments.models import Deployment, Quarantine
 from deployments.services.operate import retry_failed
 from deployments.services.quarantine import release_quarantine
-from deployments.services.targeting import Selection
+from deployments.services.requests import Selection
 from firmware.models import Firmware
 from hotswap.common.models import AuditEvent
 from tests.api import problem_of

@@ -6,8 +6,8 @@ import pytest
 
 from deployments.exceptions import IneligibleDevicesError
 from deployments.models import Deployment, Event
-from deployments.services.launch import DeploymentRequest, preview_deployment
-from deployments.services.targeting import Selection
+from deployments.services.preview import preview_deployment
+from deployments.services.requests import DeploymentRequest, Selection
 from firmware.models import DeviceModel
 from firmware.services.device_models import change_device_model
 from tests.deployments.world import MODEL, World, statuses

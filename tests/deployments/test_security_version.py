@@ -3,9 +3,9 @@
 import pytest
 
 from deployments.models import Update
-from deployments.services.launch import DeploymentRequest, preview_deployment
 from deployments.services.operate import rollback_deployment
-from deployments.services.targeting import Selection
+from deployments.services.preview import preview_deployment
+from deployments.services.requests import DeploymentRequest, Selection
 from devices.models import Device
 from firmware.models import Firmware
 from tests.api import Caller

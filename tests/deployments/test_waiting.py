@@ -11,7 +11,7 @@ from deployments.reads.devices import target_rows
 from deployments.reads.status import deployment_status
 from deployments.reads.waiting import Waiting, deployment_waiting
 from deployments.services.operate import pause_deployment, rollback_deployment
-from deployments.services.targeting import Selection
+from deployments.services.requests import Selection
 from firmware.models import Firmware
 from tests.deployments.world import CRITERIA, THRESHOLDS, ScriptedDevice, World
 

@@ -14,15 +14,11 @@ from deployments.choices import AcknowledgedWarning, ReportStatus
 from deployments.criteria import HealthCriteria, RollbackThresholds
 from deployments.models import Deployment, Event, Target, Update
 from deployments.protocols.native.instruction import instruction_of
-from deployments.services.launch import (
-    DeploymentRequest,
-    Preview,
-    create_deployment,
-    preview_deployment,
-)
+from deployments.services.launch import create_deployment
 from deployments.services.offers import poll
+from deployments.services.preview import Preview, preview_deployment
 from deployments.services.reports import DeviceReport, apply_report
-from deployments.services.targeting import Selection
+from deployments.services.requests import DeploymentRequest, Selection
 from deployments.services.tick import tick
 from devices.models import Device
 from devices.services.registry import register_device

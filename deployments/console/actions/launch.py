@@ -25,7 +25,8 @@ from deployments.inputs import to_request
 from deployments.models import Deployment
 from deployments.reads.preview import LaunchPreview, PreviewedStage, launch_preview
 from deployments.services import editing, launch
-from deployments.services.launch import DeploymentRequest
+from deployments.services.preview import preview_deployment
+from deployments.services.requests import DeploymentRequest
 from hotswap.common.console.actions.base import Action
 from hotswap.common.console.forms import ConsoleForm
 from hotswap.common.console.pages.base import ConsoleAdmin
@@ -179,7 +180,7 @@ class Launch(Action):
         try:
             asked = self.request_of(form, obj)
             preview = launch_preview(
-                launch.preview_deployment(request=asked, now=timezone.now())
+                preview_deployment(request=asked, now=timezone.now())
             )
             eligible = preview.targets.eligible
             fingerprint = _fingerprint(form, preview)

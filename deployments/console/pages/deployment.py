@@ -36,7 +36,7 @@ from deployments.console.live import HTMX_STOP_POLLING, live_context, segments_o
 from deployments.console.report import devices_file, report_context
 from deployments.models import Deployment, Stage, Target
 from deployments.reads.status import current_stage
-from deployments.services.launch import predict
+from deployments.services.preview import predict
 from deployments.services.progress import SETTLED
 from hotswap.common.console.pages.base import ConsoleAdmin
 from hotswap.common.console.requests import READING, acting_person

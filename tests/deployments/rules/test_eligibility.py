@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from deployments.models import Quarantine
 from deployments.rules.codes import NEUTRAL_CODES, message_of
 from deployments.rules.eligibility import RULES, Candidate, refusal
-from deployments.services.targeting import Selection, judged_devices
+from deployments.services.requests import Selection
+from deployments.services.targeting import judged_devices
 from devices.models import Device
 from firmware.models import DeviceModel, Firmware
 from firmware.services.device_models import create_device_model
