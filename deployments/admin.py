@@ -1,4 +1,4 @@
-"""Registers the models of deployments with their pages in the console."""
+"""Registers the models of deployments with their pages in the console, and panels."""
 
 from django.contrib import admin
 
@@ -7,6 +7,7 @@ from deployments.console.pages.deployment import DeploymentAdmin
 from deployments.console.pages.listener import listener_admin
 from deployments.console.pages.quarantine import QuarantineAdmin
 from deployments.console.pages.rollback import RollbackAdmin
+from deployments.console.panels import register_panels
 from deployments.models import Delivery, Deployment, Quarantine, Rollback
 from deployments.notifications.channels.registry import CHANNELS
 
@@ -16,3 +17,4 @@ admin.site.register(Deployment, DeploymentAdmin)
 for channel in CHANNELS:
     admin.site.register(channel.model, listener_admin(channel))
 admin.site.register(Delivery, DeliveryAdmin)
+register_panels()

@@ -40,11 +40,13 @@ class FirmwareUse:
 
     Attributes:
         device_count: devices whose last report names the firmware's SHA-256.
+        model_device_count: all devices of its model.
         deployments: all that wait or are at work, oldest first.
         proved_count, failed_count: install orders that ended in proof, or failed.
     """
 
     device_count: int
+    model_device_count: int
     deployments: tuple[DeploymentUse, ...]
     proved_count: int
     failed_count: int

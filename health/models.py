@@ -182,9 +182,6 @@ class DeviceState(models.Model):
             self.firmware_checksum not in ("", UNKNOWN_CHECKSUM)
         )
 
-    # What is measured, for pages of apps that do not know this one.
-    triggers = TRIGGERS
-
     @property
     def timers(self) -> dict[str, datetime]:
         """Since when each limit has been exceeded, by the names of the triggers."""

@@ -241,10 +241,10 @@ def firmware_use(*, firmware: Firmware) -> FirmwareUse:
         failed=Count("pk", filter=Q(status=UpdateStatus.FAILED)),
     )
     active = Deployment.objects.active().filter(firmware=firmware)
+    of_model = Device.objects.filter(model=firmware.model_id)
     return FirmwareUse(
-        device_count=Device.objects.filter(
-            model=firmware.model_id, firmware_checksum=firmware.sha256
-        ).count(),
+        device_count=of_model.filter(firmware_checksum=firmware.sha256).count(),
+        model_device_count=of_model.count(),
         deployments=tuple(
             DeploymentUse(
                 id=each.pk,

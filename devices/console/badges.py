@@ -41,22 +41,6 @@ STATUS_BADGES = {
 }
 
 
-VERDICT_BADGES = {
-    "healthy": (DONE, "check"),
-    "degraded": (WAITS, "warning"),
-    "unhealthy": (FAILED, "error"),
-    "unknown": (NOT_STARTED, "help"),
-}
-
-
-ORDER_BADGES = {
-    "success": (DONE, "check"),
-    "failed": (FAILED, "error"),
-    "cancelled": (NOT_STARTED, "block"),
-    "superseded": (NOT_STARTED, "block"),
-}
-
-
 KEY_BADGES = {
     KeyStatus.VALID: (DONE, "key"),
     KeyStatus.EXPIRING: (WAITS, "schedule"),

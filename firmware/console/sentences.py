@@ -5,15 +5,12 @@ from firmware.selectors import FirmwareUse
 from hotswap.common.words import counted
 
 
-def fleet_of_model(firmware: Firmware) -> str:
-    count = firmware.model.device_set.count()
-    running = firmware.model.device_set.filter(
-        firmware_checksum=firmware.sha256
-    ).count()
+def fleet_of_model(firmware: Firmware, use: FirmwareUse) -> str:
+    """Say how many devices of its model there are, and how many run a firmware."""
     return (
-        f"{counted(count, 'device is', 'devices are')}"
+        f"{counted(use.model_device_count, 'device is', 'devices are')}"
         f" of the model {firmware.model.name}; "
-        f"{running:,} of them run this image now."
+        f"{use.device_count:,} of them run this image now."
     )
 
 

@@ -8,7 +8,6 @@ Rules:
 """
 
 import itertools
-import json
 import logging
 import math
 from dataclasses import dataclass
@@ -16,16 +15,13 @@ from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
 from django.conf import settings
-from django.core.serializers.json import DjangoJSONEncoder
 from django.db import OperationalError, connection, transaction
-from django.utils import timezone
 from psycopg import sql
 
 from devices.models import Device
 from health.exceptions import InvalidRangeError
-from health.models import DeviceState
 from health.services.watching import online_for
-from health.triggers import APPLICATION_METRICS, TRIGGERS
+from health.triggers import TRIGGERS
 from hotswap.common import locks
 from hotswap.common.errors import FieldError
 
@@ -326,47 +322,3 @@ def _create(cursor: Any, day: date) -> None:
 
 def _drop(cursor: Any, day: date) -> None:
     cursor.execute(sql.SQL("DROP TABLE {}").format(_name(day)))
-
-
-# --- The console ------------------------------------------------------------------
-
-SPANS = {
-    "1h": ("1 hour", timedelta(hours=1)),
-    "24h": ("24 hours", timedelta(hours=24)),
-    "7d": ("7 days", timedelta(days=7)),
-    "30d": ("30 days", timedelta(days=30)),
-}
-
-
-def chart_of(device: Device, wanted: str, metric: str = "") -> dict[str, Any]:
-    """Return what the console draws of a device's history.
-
-    Args:
-        wanted: a key of `SPANS`; anything else counts as 24 hours.
-        metric: an application metric to draw as well. Those of the latest heartbeat
-            are offered, and the one that is drawn.
-    """
-    chosen = wanted if wanted in SPANS else "24h"
-    now = timezone.now()
-    history = device_history(
-        device=device, now=now, since=now - SPANS[chosen][1], metric=metric
-    )
-    shown = history_as_json(device, history)
-    state = DeviceState.objects.filter(device_id=device.pk).first()
-    # What is judged is on the first chart already.
-    reported = {metric, *(state.application_metrics if state else ())}
-    offered = reported - APPLICATION_METRICS.keys()
-    return {
-        "spans": [(key, name, key == chosen) for key, (name, _) in SPANS.items()],
-        "span": chosen,
-        "has_points": bool(history.points),
-        "bucket_seconds": shown["bucketSeconds"],
-        "data": DjangoJSONEncoder().encode(shown),
-        "measures": json.dumps(
-            [(each.title, each.field, each.to_percent) for each in TRIGGERS]
-        ),
-        "measure_names": ", ".join(each.label for each in TRIGGERS),
-        "metric": metric,
-        "metrics": sorted(offered - {""}),
-        "has_metric": any(point.metric for point in history.points),
-    }

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from django.conf import settings
 from django.contrib.auth.backends import ModelBackend
 from django.contrib.auth.models import AnonymousUser
 from django.db.models import Model
@@ -9,18 +10,6 @@ from django.db.models import Model
 from hotswap.common.models import User
 from hotswap.common.roles import Role, includes
 
-# What an Operator may do beyond looking; an Admin may do everything.
-OPERATOR_PERMISSIONS = frozenset(
-    {
-        "devices.add_device",
-        "devices.change_device",
-        "devices.add_devicegroup",
-        "devices.change_devicegroup",
-        "devices.delete_devicegroup",
-        "deployments.add_deployment",
-        "deployments.change_deployment",
-    }
-)
 # Looked at by Admins only.
 ADMIN_ONLY_APPS = frozenset({"auth", "django_celery_beat", "common"})
 
@@ -46,7 +35,7 @@ class RoleBackend(ModelBackend):
             return False
         if action.startswith("view_"):
             return includes(role, Role.VIEWER)
-        return includes(role, Role.OPERATOR) and perm in OPERATOR_PERMISSIONS
+        return includes(role, Role.OPERATOR) and perm in settings.OPERATOR_PERMISSIONS
 
     def has_module_perms(self, user_obj: Any, app_label: str) -> bool:
         if not isinstance(user_obj, User) or not user_obj.is_active:

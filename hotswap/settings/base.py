@@ -101,6 +101,18 @@ TEMPLATES = [
 ]
 
 AUTHENTICATION_BACKENDS = ["hotswap.common.auth_backends.RoleBackend"]
+# What an Operator may do in the console beyond looking; an Admin may do everything.
+OPERATOR_PERMISSIONS = frozenset(
+    {
+        "devices.add_device",
+        "devices.change_device",
+        "devices.add_devicegroup",
+        "devices.change_devicegroup",
+        "devices.delete_devicegroup",
+        "deployments.add_deployment",
+        "deployments.change_deployment",
+    }
+)
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}
     for name in (
@@ -435,7 +447,6 @@ KEY_ROTATED_HOOK = "deployments.services.hooks.note_new_key"
 DUPLICATE_IDENTITY_HOOK = "deployments.services.hooks.note_duplicate_identity"
 DEVICES_CHANGED_HOOK = "deployments.services.fleet_news.note_devices_changed"
 GROUP_AUDIENCES_HOOK = "deployments.services.audiences.changed_by_group"
-DEVICE_HISTORY_HOOK = "health.services.history.chart_of"
 DEVICE_AUDIENCES_HOOK = "deployments.services.audiences.changed_by_devices"
 
 # --- Background work: ticks that find what is due; running one twice changes nothing --

@@ -1,16 +1,11 @@
 """The list of devices, and the page of one.
 
-What other apps keep beside a device (its latest state, its orders, its log lines) is
-reached through the reverse relations, and its history through a hook, so that nothing
-here imports those apps.
+Other apps show their parts on it as panels (`hotswap.common.console.panels`).
 """
 
-import itertools
 import json
-from datetime import timedelta
 from typing import Any, cast
 
-from django.conf import settings
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
@@ -18,7 +13,6 @@ from django.http import HttpRequest, HttpResponseNotAllowed, HttpResponseRedirec
 from django.urls import URLPattern, path
 from django.utils import timezone
 from django.utils.html import format_html
-from django.utils.module_loading import import_string
 from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import RadioFilter
 from unfold.decorators import display
@@ -39,7 +33,6 @@ from devices.console.actions.device import (
 )
 from devices.console.badges import (
     LEVEL_TONES,
-    ORDER_BADGES,
     RUN_BADGES,
     certificate_look,
     device_badge,
@@ -47,28 +40,23 @@ from devices.console.badges import (
     key_badge,
 )
 from devices.console.fields import region_choices
-from devices.console.health import baseline_rows, health_rows
-from devices.console.launching import launch_button
 from devices.files import devices_file, export_response
 from devices.models import Device
 from devices.querysets import DeviceQuerySet
 from devices.selectors import groups_of, revocation_reason
 from firmware.models import DeviceModel
 from hotswap.common.console.actions.base import Button
-from hotswap.common.console.badges import DONE, MOVING, NOT_STARTED, badge
+from hotswap.common.console.badges import DONE, NOT_STARTED, badge
 from hotswap.common.console.pages.base import ConsoleAdmin
+from hotswap.common.console.panels import newest_lines
 from hotswap.common.console.requests import READING, acting_person
 from hotswap.common.console.text import age, span_in_words
-from hotswap.common.models import User
 from hotswap.common.roles import Role
 
 SHOWN_MODELS = 50
 
 
 SHOWN_GROUPS = 100
-SHOWN_ORDERS = 10
-
-
 SHOWN_EVENTS = 30
 
 
@@ -76,10 +64,6 @@ SHOWN_KEYS = 6
 
 
 SHOWN_RUNS = 12
-
-
-# So long the page of a device says that another board was heard in its name.
-SHOWN_DUPLICATE = timedelta(days=7)
 
 
 class DeviceStatusFilter(RadioFilter):
@@ -204,13 +188,6 @@ class DeviceAdmin(ConsoleAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Device]:
         return Device.objects.select_related("model", "state").with_key_expiry()
 
-    def buttons(self, user: User, obj: Device | None) -> list[Button]:
-        found = super().buttons(user, obj)
-        if obj is not None and obj.revoked_at is None and obj.enabled:
-            chosen = {"target": "devices", "targetDevices": obj.device_id}
-            found.insert(0, launch_button(user, **chosen))
-        return found
-
     @display(description="Firmware", ordering="version_key")
     def version(self, device: Device) -> str:
         return device.firmware_version or "–"
@@ -288,49 +265,13 @@ class DeviceAdmin(ConsoleAdmin):
     def page_context(self, request: HttpRequest, obj: Any) -> dict[str, Any]:
         now = timezone.now()
         state = getattr(obj, "state", None)
-        orders = list(
-            obj.updates.select_related("firmware__model", "deployment").order_by(
-                "-offered_at"
-            )[:SHOWN_ORDERS]
-        )
-        # Of its deployments, and of its own.
-        events = sorted(
-            itertools.chain(
-                obj.event_set.order_by("-id")[:SHOWN_EVENTS],
-                obj.health_events.order_by("-id")[:SHOWN_EVENTS],
-            ),
-            key=lambda event: event.at,
-            reverse=True,
-        )
         return {
             "status": device_badge(obj),
-            "state": state,
+            "never_seen": obj.status_at(now) == DeviceStatus.NEVER_SEEN,
             "seen": age(state.last_seen_at, now) if state else "",
-            "health": health_rows(state, now) if state else [],
-            "history": import_string(settings.DEVICE_HISTORY_HOOK)(
-                obj, request.GET.get("history", ""), request.GET.get("metric", "")
-            ),
-            "baseline": baseline_rows(state) if state else [],
-            "heard": age(state.last_heartbeat_at, now) if state else "",
-            "orders": [
-                {
-                    "order": order,
-                    "badge": badge(
-                        order.status, *ORDER_BADGES.get(order.status, (MOVING, "sync"))
-                    ),
-                    "offered": age(order.offered_at, now),
-                }
-                for order in orders
-            ],
-            "deployments": [
-                {"target": target, "changed": age(target.updated_at, now)}
-                for target in obj.target_set.select_related(
-                    "deployment__firmware__model"
-                ).order_by("-pk")[:SHOWN_ORDERS]
-            ],
             "events": [
                 {"event": event, "tone": LEVEL_TONES[event.level]}
-                for event in events[:SHOWN_EVENTS]
+                for event in newest_lines(obj, SHOWN_EVENTS)
             ],
             "groups": groups_of(obj)[:SHOWN_GROUPS],
             "revoked_for": revocation_reason(obj) if obj.revoked_at else "",
@@ -357,14 +298,6 @@ class DeviceAdmin(ConsoleAdmin):
             "export_url": self.url("export", obj.pk),
             "may_export": acting_person(request).may(Role.ADMIN),
             "alarm_since": age(obj.alarm_at, now),
-            "refused": age(state.refused_at, now)
-            if state and state.refused_count
-            else "",
-            "duplicate": age(state.duplicate_at, now)
-            if state
-            and state.duplicate_at
-            and now - state.duplicate_at < SHOWN_DUPLICATE
-            else "",
             "tags": json.dumps(obj.tags, indent=2) if obj.tags else "",
             "metadata": json.dumps(obj.metadata, indent=2) if obj.metadata else "",
         }

@@ -16,13 +16,10 @@ from devices.console.actions.device_group import (
     RenameGroup,
 )
 from devices.console.badges import device_badge, group_badge
-from devices.console.launching import launch_button
 from devices.models import DeviceGroup
 from devices.selectors import count_members, devices_of, rule_of
-from hotswap.common.console.actions.base import Button
 from hotswap.common.console.pages.base import ConsoleAdmin
 from hotswap.common.console.text import age
-from hotswap.common.models import User
 
 SHOWN_MEMBERS = 100
 
@@ -47,13 +44,6 @@ class DeviceGroupAdmin(ConsoleAdmin):
     list_display = ("name", "kind", "meaning", "size", "since")
     search_fields = ("name", "description")
     ordering = ("name",)
-
-    def buttons(self, user: User, obj: DeviceGroup | None) -> list[Button]:
-        found = super().buttons(user, obj)
-        if obj is not None:
-            chosen = {"target": "groups", "targetGroups": str(obj.pk)}
-            found.insert(0, launch_button(user, **chosen))
-        return found
 
     def complete(self, rows: list[Any]) -> None:
         counts = count_members(rows)

@@ -45,7 +45,7 @@ class ApproveFirmware(Action):
 
     def notes(self, obj: Firmware) -> tuple[str, ...]:
         return (
-            fleet_of_model(obj),
+            fleet_of_model(obj, firmware_use(obj)),
             (
                 "Approving lets deployments install it; nothing is installed by this. "
                 "The stored image is read and compared first, and the approval is "
@@ -70,7 +70,7 @@ class RejectFirmware(Action):
 
     def notes(self, obj: Firmware) -> tuple[str, ...]:
         return (
-            fleet_of_model(obj),
+            fleet_of_model(obj, firmware_use(obj)),
             "Rejecting is final: a corrected image needs a new version.",
         )
 
@@ -170,7 +170,7 @@ class DeleteFirmware(Action):
 
     def notes(self, obj: Firmware) -> tuple[str, ...]:
         return (
-            fleet_of_model(obj),
+            fleet_of_model(obj, firmware_use(obj)),
             (
                 "The image is removed with all that is known of it but the audit "
                 "trail, and the version is free again."

@@ -21,20 +21,15 @@ from firmware.console.actions.firmware import (
 )
 from firmware.console.actions.upload import UploadFirmware
 from firmware.console.badges import firmware_badge, incidents_badge
-from firmware.console.sentences import fleet_of_model
 from firmware.models import Firmware
 from firmware.selectors import (
     firmware_history,
     firmware_incidents,
-    firmware_use,
     name_actors,
 )
-from hotswap.common.console.actions.base import Button, link_button
 from hotswap.common.console.badges import FAILED, badge
 from hotswap.common.console.pages.base import ConsoleAdmin
 from hotswap.common.console.text import age, in_bytes
-from hotswap.common.models import User
-from hotswap.common.roles import Role
 
 WHAT_TO_DO_ABOUT_DAMAGE = (
     "It is offered to no device any more. Upload the same image again under the same "
@@ -102,16 +97,6 @@ class FirmwareAdmin(ConsoleAdmin):
             *self.list_select_related
         ).prefetch_related("later_signatures__key")
 
-    def buttons(self, user: User, obj: Firmware | None) -> list[Button]:
-        found = super().buttons(user, obj)
-        if obj is not None and Firmware.objects.deployable().filter(pk=obj.pk).exists():
-            launch = reverse("admin:deployments_deployment_launch")
-            url = f"{launch}?firmwareId={obj.pk}"
-            found.insert(
-                0, link_button(user, "Launch", "rocket_launch", url, Role.OPERATOR)
-            )
-        return found
-
     def complete(self, rows: list[Any]) -> None:
         incidents = firmware_incidents([row.pk for row in rows])
         for row in rows:
@@ -158,14 +143,7 @@ class FirmwareAdmin(ConsoleAdmin):
 
     def page_context(self, request: HttpRequest, obj: Firmware) -> dict[str, Any]:
         key, signature = obj.best_signature()
-        use = firmware_use(obj)
         return {
-            "use": use,
-            "incidents": firmware_incidents([obj.pk]).get(obj.pk),
-            "deployment_pages": [
-                (each, reverse("admin:deployments_deployment_change", args=[each.id]))
-                for each in use.deployments
-            ],
             "history": name_actors(
                 list(firmware_history(obj.pk).order_by("-id")[:SHOWN_HISTORY])
             ),
@@ -175,7 +153,6 @@ class FirmwareAdmin(ConsoleAdmin):
                 "admin:firmware_signingkey_change", args=[key.pk]
             ),
             "status": firmware_badge(obj),
-            "of_model": fleet_of_model(obj),
             "size": f"{in_bytes(obj.size)} ({obj.size:,} bytes)",
             "what_to_do": WHAT_TO_DO_ABOUT_DAMAGE,
             "uploaded": age(obj.created_at),

@@ -15,6 +15,7 @@ from django.views.generic import RedirectView
 from unfold.admin import ModelAdmin
 
 from hotswap.common.console.actions.base import Action, Button
+from hotswap.common.console.panels import added_buttons, shown_panels
 from hotswap.common.console.requests import READING, acting_person
 from hotswap.common.models import User
 from hotswap.common.roles import Role
@@ -148,8 +149,12 @@ class ConsoleAdmin(ModelAdmin):
         return obj
 
     def buttons(self, user: User, obj: Any) -> list[Button]:
-        """Return the actions of an object, or of the list, in their order."""
-        return [
+        """Return the actions of an object, or of the list, in their order.
+
+        What other apps add to the page of an object comes first.
+        """
+        added = [] if obj is None else added_buttons(user, obj)
+        return added + [
             action.button(self, user, obj)
             for action in (action_class() for action_class in self.console_actions)
             if action.is_of_list == (obj is None) and action.applies(obj)
@@ -198,6 +203,7 @@ class ConsoleAdmin(ModelAdmin):
                 "back_url": self.list_url(),
                 "back_name": self.title,
                 "buttons": self.buttons(user, obj),
+                "panels": shown_panels(request, obj),
                 **self.page_context(request, obj),
             },
         )

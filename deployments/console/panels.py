@@ -1,0 +1,131 @@
+"""What deployments show on the pages of firmware, devices and groups."""
+
+from collections.abc import Iterable
+from typing import Any
+from urllib.parse import urlencode
+
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils import timezone
+
+from deployments.models import Event, Target, Update
+from devices.models import Device, DeviceGroup
+from firmware.console.sentences import fleet_of_model
+from firmware.models import Firmware
+from firmware.selectors import firmware_incidents, firmware_use
+from hotswap.common.console.actions.base import Button, link_button
+from hotswap.common.console.badges import DONE, FAILED, MOVING, NOT_STARTED, badge
+from hotswap.common.console.panels import (
+    Panel,
+    register_button,
+    register_log,
+    register_panel,
+)
+from hotswap.common.console.text import age
+from hotswap.common.models import User
+from hotswap.common.roles import Role
+
+SHOWN_ORDERS = 10
+ORDER_BADGES = {
+    "success": (DONE, "check"),
+    "failed": (FAILED, "error"),
+    "cancelled": (NOT_STARTED, "block"),
+    "superseded": (NOT_STARTED, "block"),
+}
+
+
+def _launch_button(user: User, **chosen: str) -> Button:
+    """Lead to a launch in which something is chosen already."""
+    url = f"{reverse('admin:deployments_deployment_launch')}?{urlencode(chosen)}"
+    return link_button(user, "Launch", "rocket_launch", url, Role.OPERATOR)
+
+
+def launch_of_firmware(user: User, firmware: Firmware) -> Button | None:
+    """Return the way to a launch of a firmware, if it can be deployed."""
+    if not Firmware.objects.deployable().filter(pk=firmware.pk).exists():
+        return None
+    return _launch_button(user, firmwareId=str(firmware.pk))
+
+
+def launch_to_device(user: User, device: Device) -> Button | None:
+    """Return the way to a launch to a device, if that takes updates."""
+    if device.revoked_at is not None or not device.enabled:
+        return None
+    return _launch_button(user, target="devices", targetDevices=device.device_id)
+
+
+def launch_to_group(user: User, group: DeviceGroup) -> Button:
+    """Return the way to a launch to a group."""
+    return _launch_button(user, target="groups", targetGroups=str(group.pk))
+
+
+def incidents_context(
+    request: HttpRequest, firmware: Firmware
+) -> dict[str, Any] | None:
+    """Return what has gone wrong with a firmware before."""
+    incidents = firmware_incidents([firmware.pk]).get(firmware.pk)
+    return None if incidents is None else {"incidents": incidents}
+
+
+def use_context(request: HttpRequest, firmware: Firmware) -> dict[str, Any]:
+    """Return how the installs of a firmware end, and what deploys it now."""
+    use = firmware_use(firmware)
+    return {
+        "use": use,
+        "fleet": fleet_of_model(firmware, use),
+        "deployment_pages": [
+            (each, reverse("admin:deployments_deployment_change", args=[each.id]))
+            for each in use.deployments
+        ],
+    }
+
+
+def updates_context(request: HttpRequest, device: Device) -> dict[str, Any]:
+    """Return the last deployments of a device, and its last orders."""
+    now = timezone.now()
+    orders = (
+        Update.objects.filter(device=device)
+        .select_related("firmware__model", "deployment")
+        .order_by("-offered_at")[:SHOWN_ORDERS]
+    )
+    targets = (
+        Target.objects.filter(device=device)
+        .select_related("deployment__firmware__model")
+        .order_by("-pk")[:SHOWN_ORDERS]
+    )
+    return {
+        "orders": [
+            {
+                "order": order,
+                "badge": badge(
+                    order.status, *ORDER_BADGES.get(order.status, (MOVING, "sync"))
+                ),
+                "offered": age(order.offered_at, now),
+            }
+            for order in orders
+        ],
+        "deployments": [
+            {"target": target, "changed": age(target.updated_at, now)}
+            for target in targets
+        ],
+    }
+
+
+def newest_events(device: Device, limit: int) -> Iterable[Event]:
+    """Return the newest lines about a device in the logs of its deployments."""
+    return Event.objects.filter(device=device).order_by("-id")[:limit]
+
+
+def register_panels() -> None:
+    """Show on the pages of other apps what deployments have to say there."""
+    register_button(Firmware, launch_of_firmware)
+    register_button(Device, launch_to_device)
+    register_button(DeviceGroup, launch_to_group)
+    register_panel(
+        Firmware, Panel("banners", "console/firmware_incidents.html", incidents_context)
+    )
+    register_panel(Firmware, Panel("image", "console/firmware_use.html", use_context))
+    register_panel(
+        Device, Panel("updates", "console/device_deployments.html", updates_context)
+    )
+    register_log(Device, newest_events)

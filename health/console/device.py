@@ -1,0 +1,184 @@
+"""What the page of a device shows of its health: latest, baseline, history."""
+
+import json
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.core.serializers.json import DjangoJSONEncoder
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.utils import timezone
+from django.utils.html import format_html
+
+from devices.models import Device
+from health.baseline import Usual
+from health.console.badges import VERDICT_BADGES
+from health.models import DeviceEvent, DeviceState
+from health.services.heartbeats import current_verdict
+from health.services.history import device_history, history_as_json
+from health.triggers import APPLICATION_METRICS, TRIGGERS
+from hotswap.common.console.badges import badge
+from hotswap.common.console.text import age, span_in_words
+
+NOT_REPORTED = "not reported"
+# So long the page of a device says that another board was heard in its name.
+SHOWN_DUPLICATE = timedelta(days=7)
+SPANS = {
+    "1h": ("1 hour", timedelta(hours=1)),
+    "24h": ("24 hours", timedelta(hours=24)),
+    "7d": ("7 days", timedelta(days=7)),
+    "30d": ("30 days", timedelta(days=30)),
+}
+
+
+def baseline_rows(state: DeviceState) -> list[dict[str, str]]:
+    """Return what is usual for a device, and how far its latest values are from it."""
+    return [
+        _against_usual(
+            each.title,
+            state.measured(each),
+            state.usual(each),
+            each.to_percent,
+            each.percent_digits,
+        )
+        for each in TRIGGERS
+    ]
+
+
+def _against_usual(
+    name: str, value: float | None, usual: Usual, scale: int, digits: int
+) -> dict[str, str]:
+    """Put a value beside what is usual; both times `scale` are percent."""
+    row = {"name": name, "latest": NOT_REPORTED, "reports": "0"}
+    if value is not None:
+        row["latest"] = f"{scale * value:.{digits}f} %"
+    if not usual.is_known:
+        return {**row, "unknown": "not known: no healthy report yet"}
+    distance = "–"
+    if value is not None:
+        spreads = usual.distance(value)
+        distance = (
+            f"{scale * (value - usual.mean):+.{digits}f} points; it never varied"
+            if spreads is None
+            else f"{spreads:+.1f} spreads"
+        )
+    return {
+        **row,
+        "reports": f"{usual.samples:,}"
+        + ("" if usual.is_certain else f", {usual.confidence} confidence"),
+        "mean": f"{scale * usual.mean:.{digits}f} %",
+        "spread": f"± {scale * usual.spread:.{digits}f} %",
+        "distance": distance,
+    }
+
+
+def _percent(value: float | None, *, scale: int = 1) -> str:
+    return NOT_REPORTED if value is None else f"{scale * value:.1f} %"
+
+
+def health_rows(state: DeviceState, now: datetime) -> list[tuple[str, Any]]:
+    """Return what a device last said of its health, line by line."""
+    if state.last_heartbeat_at is None:
+        return [("Verdict", badge("unknown", *VERDICT_BADGES["unknown"]))]
+    verdict, reason = current_verdict(state, now)
+    return [
+        (
+            "Verdict",
+            format_html(
+                '{} <span class="hs-hint">{} heartbeat {}</span>',
+                badge(verdict, *VERDICT_BADGES[verdict]),
+                f"{reason};" if reason else "",
+                age(state.last_heartbeat_at, now),
+            ),
+        ),
+        *(
+            (each.title, _percent(state.measured(each), scale=each.to_percent))
+            for each in TRIGGERS
+        ),
+        (
+            "Up for",
+            NOT_REPORTED
+            if state.uptime_seconds is None
+            else span_in_words(state.uptime_seconds),
+        ),
+        ("Boot id", state.boot_id or NOT_REPORTED),
+        ("Secure boot", state.secure_boot),
+    ]
+
+
+def chart_of(device: Device, wanted: str, metric: str = "") -> dict[str, Any]:
+    """Return what the console draws of a device's history.
+
+    Args:
+        wanted: a key of `SPANS`; anything else counts as 24 hours.
+        metric: an application metric to draw as well. Those of the latest heartbeat
+            are offered, and the one that is drawn.
+    """
+    chosen = wanted if wanted in SPANS else "24h"
+    now = timezone.now()
+    history = device_history(
+        device=device, now=now, since=now - SPANS[chosen][1], metric=metric
+    )
+    shown = history_as_json(device, history)
+    state = DeviceState.objects.filter(device_id=device.pk).first()
+    # What is judged is on the first chart already.
+    reported = {metric, *(state.application_metrics if state else ())}
+    offered = reported - APPLICATION_METRICS.keys()
+    return {
+        "spans": [(key, name, key == chosen) for key, (name, _) in SPANS.items()],
+        "span": chosen,
+        "has_points": bool(history.points),
+        "bucket_seconds": shown["bucketSeconds"],
+        "data": DjangoJSONEncoder().encode(shown),
+        "measures": json.dumps(
+            [(each.title, each.field, each.to_percent) for each in TRIGGERS]
+        ),
+        "measure_names": ", ".join(each.label for each in TRIGGERS),
+        "metric": metric,
+        "metrics": sorted(offered - {""}),
+        "has_metric": any(point.metric for point in history.points),
+    }
+
+
+def _state(device: Device) -> DeviceState | None:
+    state: DeviceState | None = getattr(device, "state", None)
+    return state
+
+
+def warnings_context(request: HttpRequest, device: Device) -> dict[str, Any] | None:
+    """Return what is wrong with what is heard of a device."""
+    now, state = timezone.now(), _state(device)
+    if state is None:
+        return None
+    is_duplicate = (
+        state.duplicate_at is not None and now - state.duplicate_at < SHOWN_DUPLICATE
+    )
+    return {
+        "state": state,
+        "refused": age(state.refused_at, now) if state.refused_count else "",
+        "duplicate": age(state.duplicate_at, now) if is_duplicate else "",
+    }
+
+
+def latest_context(request: HttpRequest, device: Device) -> dict[str, Any]:
+    """Return what a device last said of its health."""
+    state = _state(device)
+    return {"health": health_rows(state, timezone.now()) if state else []}
+
+
+def history_context(request: HttpRequest, device: Device) -> dict[str, Any]:
+    """Return the history of a device, and what is usual for it."""
+    now, state = timezone.now(), _state(device)
+    return {
+        "state": state,
+        "history": chart_of(
+            device, request.GET.get("history", ""), request.GET.get("metric", "")
+        ),
+        "baseline": baseline_rows(state) if state else [],
+        "heard": age(state.last_heartbeat_at, now) if state else "",
+    }
+
+
+def newest_events(device: Device, limit: int) -> QuerySet[DeviceEvent]:
+    """Return the newest lines of a device's own log."""
+    return DeviceEvent.objects.filter(device=device).order_by("-id")[:limit]
