@@ -16,7 +16,6 @@ from enum import IntEnum
 from pathlib import Path
 from typing import IO, Any
 
-from devices.agent.agent import Agent, Device, Ending
 from devices.agent.application import Application, ProcessApplication
 from devices.agent.backoff import Backoff
 from devices.agent.clock import StoppableClock, StopRequested, stop_on_signals
@@ -38,6 +37,8 @@ from devices.agent.installer import (
     SlotInstaller,
 )
 from devices.agent.logs import LOG_FORMATS, set_up_logging
+from devices.agent.loop import Agent, Ending
+from devices.agent.ports import Device, Ports
 from devices.agent.provisioning import provision
 from devices.agent.rotation import KeyRotation
 from devices.agent.secure_boot import read_secure_boot
@@ -158,17 +159,19 @@ def _run(
     while True:
         agent = Agent(
             device=device,
-            transport=transport,
-            installer=installer,
-            staging=staging,
-            store=FileStateStore(config.data_dir / "state.json"),
-            application=application,
-            keys=trusted,
-            clock=clock,
-            health_check=HealthCheck(runner),
-            when_idle=rotation.rotate_if_due if config.rotates_key else _nothing,
-            on_tick=notifier.alive,
-            uptime_seconds=_kernel_uptime if config.boot_id == "kernel" else None,
+            ports=Ports(
+                transport=transport,
+                installer=installer,
+                staging=staging,
+                store=FileStateStore(config.data_dir / "state.json"),
+                application=application,
+                keys=trusted,
+                clock=clock,
+                health_check=HealthCheck(runner),
+                when_idle=rotation.rotate_if_due if config.rotates_key else _nothing,
+                on_tick=notifier.alive,
+                uptime_seconds=_kernel_uptime if config.boot_id == "kernel" else None,
+            ),
         )
         runner.while_waiting = agent.keep_alive
         try:

@@ -17,11 +17,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from devices.agent.agent import Agent, Device
 from devices.agent.application import Application
 from devices.agent.backoff import Backoff
 from devices.agent.clock import StopRequested, SystemClock
 from devices.agent.limits import Limits
+from devices.agent.loop import Agent
+from devices.agent.ports import Device, Ports
 from devices.agent.provisioning import provision
 from devices.agent.states import AgentState, Phase
 from devices.agent.transport import HttpTransport
@@ -191,13 +192,15 @@ class SimulatedDevice:
                 self_test_seconds=self._fleet.self_test_seconds,
                 limits=self._fleet.limits,
             ),
-            transport=self._transport,
-            installer=self._installer,
-            staging=self._staging,
-            store=self._store,
-            application=self._application(),
-            keys=self._keys,
-            clock=self._clock,
+            ports=Ports(
+                transport=self._transport,
+                installer=self._installer,
+                staging=self._staging,
+                store=self._store,
+                application=self._application(),
+                keys=self._keys,
+                clock=self._clock,
+            ),
         )
         agent.run()
 
