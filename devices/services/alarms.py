@@ -82,7 +82,7 @@ def _tell_batch(now: datetime) -> int:
                     AND expires_at <= %(soon)s
                 ORDER BY expires_at
                 LIMIT %(batch)s
-                FOR UPDATE SKIP LOCKED
+                FOR NO KEY UPDATE SKIP LOCKED
             ), told AS (
                 UPDATE {keys} AS key SET expiry_told_at = %(now)s
                 FROM due WHERE key.id = due.id
