@@ -24,7 +24,7 @@ T = TargetStatus
 
 @dataclass(frozen=True, slots=True)
 class TargetRow:
-    """One device of a deployment: how it stands, and what it waits for."""
+    """One device of a deployment: its status, and what it waits for."""
 
     device_id: str
     status: str
@@ -42,7 +42,7 @@ class TargetRow:
 
 @dataclass(frozen=True, slots=True)
 class KnownBaseline:
-    """What a device measured last before its first order.
+    """The baseline check of a device: its last heartbeat before its first order.
 
     `exempt` names the triggers that its former image exceeded: they are not held
     against the new one.
@@ -56,7 +56,7 @@ class KnownBaseline:
 
 @dataclass(frozen=True, slots=True)
 class UnknownBaseline:
-    """No heartbeat was recent enough: judged by the absolute limits alone."""
+    """No baseline check, as no heartbeat was recent: absolute limits alone count."""
 
     status: Annotated[str, Wire(help_text="unknown")]
     exempt: tuple[str, ...]
@@ -64,7 +64,9 @@ class UnknownBaseline:
 
 @dataclass(frozen=True, slots=True)
 class TargetDetail(TargetRow):
-    """One device of a deployment, with its baseline; null before its first order."""
+    """One device of a deployment with its baseline, which is null before its first
+    order.
+    """
 
     baseline: KnownBaseline | UnknownBaseline | None
 

@@ -22,7 +22,7 @@ T = TargetStatus
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """When a deployment is over; `basis` is `forecast` or `measured`."""
+    """The expected end of a deployment; `basis` is `forecast` or `measured`."""
 
     at: datetime
     basis: str

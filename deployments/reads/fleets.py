@@ -14,7 +14,7 @@ from hotswap.common.wire import Wire, camelize
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """A wait until a fleet has drained, before something is done to it."""
+    """A hold: the deployment waits until a half of the fleet has drained."""
 
     fleet: str
     phase: str
@@ -25,7 +25,7 @@ class Hold:
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """One half, with the counts of its devices by status."""
+    """One half of the fleet, with the counts of its devices by status."""
 
     name: str
     is_live: bool

@@ -47,7 +47,7 @@ class ReportedDeployment:
 
 @dataclass(frozen=True, slots=True)
 class ReportedFirmware:
-    """Its image."""
+    """The firmware of the deployment."""
 
     id: UUID
     version: str
@@ -57,7 +57,7 @@ class ReportedFirmware:
 
 @dataclass(frozen=True, slots=True)
 class ReportedPlan:
-    """Its plan in numbers."""
+    """The plan of the deployment in numbers."""
 
     strategy: str
     matched: int
@@ -68,7 +68,7 @@ class ReportedPlan:
 
 @dataclass(frozen=True, slots=True)
 class GateResult:
-    """What a stage had to reach, and what it has: percent of its exposed devices."""
+    """The gate of a stage: required and reached percent of its exposed devices."""
 
     threshold: float
     actual: float | None
@@ -112,7 +112,7 @@ class FailedDevice:
 
 @dataclass(frozen=True, slots=True)
 class FailedDevices:
-    """All of them in number, and the first 1000 by name."""
+    """The number of affected devices, and the first 1000 by name."""
 
     total: int
     devices: tuple[FailedDevice, ...]
@@ -120,7 +120,7 @@ class FailedDevices:
 
 @dataclass(frozen=True, slots=True)
 class TimelineEvent:
-    """What happened to the deployment as a whole."""
+    """An event of the deployment as a whole."""
 
     at: datetime
     level: str
@@ -131,7 +131,7 @@ class TimelineEvent:
 
 @dataclass(frozen=True, slots=True)
 class HealthReport:
-    """All that is to be said about a deployment, under way or over."""
+    """The health report of a deployment, running or finished."""
 
     deployment: ReportedDeployment
     firmware: ReportedFirmware

@@ -39,7 +39,7 @@ class Verdicts:
 
 @dataclass(frozen=True, slots=True)
 class MeasureBaseline:
-    """What was usual before the update, and how far the devices are from it."""
+    """The mean of the devices' baselines, and their mean distance from it."""
 
     devices: int
     mean: float | None
@@ -48,7 +48,7 @@ class MeasureBaseline:
 
 @dataclass(frozen=True, slots=True)
 class MeasureSummary:
-    """A measure over the devices that are heard now."""
+    """Statistics of a measure over the devices that are online."""
 
     devices: int
     mean: float | None
@@ -68,7 +68,7 @@ class Measures:
 
 @dataclass(frozen=True, slots=True)
 class Distance:
-    """How far a device is from what is usual for it."""
+    """The distance of a device's value from its own baseline."""
 
     measure: str
     value: float
@@ -81,7 +81,7 @@ class Distance:
 
 @dataclass(frozen=True, slots=True)
 class Anomaly:
-    """A device that is far from what is usual for it, with its latest heartbeat."""
+    """A device whose latest heartbeat is anomalous against its own baseline."""
 
     device_id: str
     stage: int
@@ -91,7 +91,7 @@ class Anomaly:
 
 @dataclass(frozen=True, slots=True)
 class Anomalies:
-    """All anomalies in number, and the first 1000 by name."""
+    """The number of anomalous devices, and the first 1000 by name."""
 
     total: int
     devices: tuple[Anomaly, ...]
@@ -99,7 +99,7 @@ class Anomalies:
 
 @dataclass(frozen=True, slots=True)
 class DeploymentHealth:
-    """The health of the exposed devices, now and against their baselines."""
+    """The health of the exposed devices: verdicts, measures, anomalies."""
 
     exposed: int
     verdicts: Verdicts
@@ -110,7 +110,7 @@ class DeploymentHealth:
 
 @dataclass(frozen=True, slots=True)
 class Duration:
-    """How long a step of the proved installs took."""
+    """Duration of a step over the proved installs, in seconds."""
 
     count: int
     mean_seconds: float | None
@@ -120,7 +120,7 @@ class Duration:
 
 @dataclass(frozen=True, slots=True)
 class UpdateDurations:
-    """`device_update` from offer to proof; the others as the devices say."""
+    """`deviceUpdate` is measured from offer to proof; the others are as reported."""
 
     device_update: Duration
     download: Duration
@@ -129,7 +129,7 @@ class UpdateDurations:
 
 @dataclass(frozen=True, slots=True)
 class ThroughputSpan:
-    """How many devices were ordered, proved and failed in a time."""
+    """Numbers of devices ordered, proved and failed in a span of time."""
 
     start: Annotated[datetime, Wire(name="from")]
     end: Annotated[datetime, Wire(name="to")]
@@ -141,7 +141,7 @@ class ThroughputSpan:
 
 @dataclass(frozen=True, slots=True)
 class Throughput:
-    """The last five minutes, and the whole time of the deployment."""
+    """Throughput over the last five minutes, and since the start of the deployment."""
 
     recent: ThroughputSpan
     overall: ThroughputSpan
@@ -149,7 +149,7 @@ class Throughput:
 
 @dataclass(frozen=True, slots=True)
 class DeploymentMetrics:
-    """The health of a deployment, and how fast it is."""
+    """Metrics of a deployment: health, durations and throughput."""
 
     id: UUID
     status: str

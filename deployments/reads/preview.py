@@ -28,7 +28,7 @@ class ExcludedDevice:
 
 @dataclass(frozen=True, slots=True)
 class Targets:
-    """How many devices were meant, how many take part, and who is left out.
+    """Numbers of devices selected and eligible, and the exclusions with their reasons.
 
     Of a list of devices all that are left out are named; else the first hundred.
     """
@@ -51,7 +51,7 @@ class PreviewedStage:
 
 @dataclass(frozen=True, slots=True)
 class BlastRadius:
-    """How many devices a bad image could reach, `fleet` being all of the model."""
+    """Numbers of devices that a bad image could reach; `fleet` is all of the model."""
 
     devices: int
     first_stage: int
@@ -62,7 +62,7 @@ class BlastRadius:
 
 @dataclass(frozen=True, slots=True)
 class ExpectedEnd:
-    """When it would be over if nothing goes wrong."""
+    """The forecast of the end, if nothing goes wrong."""
 
     starts_at: datetime
     finishes_at: datetime
@@ -72,7 +72,7 @@ class ExpectedEnd:
 
 @dataclass(frozen=True, slots=True)
 class Warned:
-    """What is easily overlooked; some must be named in `acknowledge`."""
+    """A warning; some must be acknowledged by their code in `acknowledge`."""
 
     code: str
     detail: str
@@ -82,7 +82,7 @@ class Warned:
 
 @dataclass(frozen=True, slots=True)
 class LaunchPreview:
-    """What a launch would do."""
+    """The dry run of a launch."""
 
     firmware: FirmwareName
     targets: Targets
@@ -94,7 +94,7 @@ class LaunchPreview:
 
 @dataclass(frozen=True, slots=True)
 class LaunchReach:
-    """Whom a launch, or an edit, reaches."""
+    """The targets and the warnings of a launch or an edit."""
 
     targets: Targets
     warnings: tuple[Warned, ...]

@@ -59,7 +59,7 @@ class CountsThen:
 
 @dataclass(frozen=True, slots=True)
 class ReasonCount:
-    """How many devices had failed with a code."""
+    """The number of devices that had failed with a code."""
 
     error_code: str
     devices: int
@@ -99,7 +99,7 @@ class Moment:
 
 @dataclass(frozen=True, slots=True)
 class DeviceOutcome:
-    """What became of a device in a rollback."""
+    """The outcome of a device in a rollback."""
 
     device_id: str
     outcome: str
@@ -114,7 +114,7 @@ class DeviceOutcome:
 
 @dataclass(frozen=True, slots=True)
 class DeviceOutcomes:
-    """All devices in number, and the first 1000 by name, what is wrong first."""
+    """The number of devices, and the first 1000 by name, problems first."""
 
     total: int
     devices: tuple[DeviceOutcome, ...]
@@ -152,7 +152,7 @@ class RollbackAccount:
 
 @dataclass(frozen=True, slots=True)
 class DeviceReturn:
-    """The way back of one device that went back alone, or could not."""
+    """The rollback of a single device, or that it was not possible."""
 
     level: Annotated[str, Wire(help_text="device")]
     device_id: str

@@ -23,7 +23,7 @@ from deployments.notifications.telling import (
 )
 from deployments.rules.events import EventName
 from deployments.rules.evidence import is_repeated
-from deployments.services.offers import what_is_wanted
+from deployments.services.offers import find_pending_work
 from deployments.services.operate import cancel_deployment
 from deployments.services.quarantine import count_failure
 from devices.models import Device
@@ -63,10 +63,10 @@ def is_update_available(*, device: Device, now: datetime) -> tuple[bool, bool]:
 
     The second is what makes a device report every 30 seconds.
     """
-    wanted = what_is_wanted(device.pk, now)
-    if not wanted.has_order:
-        is_available = wanted.target_id is not None
-        return is_available, is_available or wanted.is_planned
+    work = find_pending_work(device.pk, now)
+    if not work.has_order:
+        is_available = work.target_id is not None
+        return is_available, is_available or work.is_planned
     order = (
         Update.objects.select_related("firmware")
         .only(

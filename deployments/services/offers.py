@@ -1,24 +1,22 @@
-"""Giving orders: what a device gets when it polls (FR-FW-004).
+"""Offering orders: what a device gets when it polls (FR-FW-004).
 
 Rules:
 - A poll repeats the open order until its claim, then answers nothing.
-- An order exists from the moment it is offered; a device that never polls has none.
+- An order is written when it is offered; a device that never polls has none.
 - Of a blue-green deployment one half has open orders at a time, never both.
-- Going back comes before going forward; of several deployments the older wins.
-- A deployment may give so many orders a minute and no more, may spread the start of
-  each stage, and a device may have a window of its own: what comes too early is
-  postponed, with the time and the reason. Where nobody knows what time it is at the
-  device, there is no order.
-- What a device runs is looked at again at the offer: it may have changed since the
-  plan was frozen.
+- A rollback comes before an install; of several deployments the oldest wins.
+- The rate limit of a deployment, the start jitter of its stages and a maintenance
+  window in the device's own time postpone an order; time and reason are written down.
+  Without a known time zone of the device there is no order.
+- Eligibility is checked again at the offer: what the device runs may have changed since
+  the plan was written.
 - A device that does not report secure boot, where its model requires it, gets no
-  install; its way back stays open.
-- An image that lies damaged in the store is not offered, nor is an order for it
-  repeated, until it is repaired.
-- A device may go back to an image that the server never had, if it keeps it in its
-  other slot and says that it can: it gets leave to boot it, and no address.
+  install; its rollback stays possible.
+- A damaged image is not offered, nor is an order for it repeated, until it is repaired.
+- A device may return to an image that the server never had, if it keeps it in its other
+  slot and reports so: the order permits it to boot that slot, and names no address.
 - Manifest and image are signed by one key: the active one, or a retiring one for a
-  device that has pinned that alone. An order under a revoked key gets a manifest anew.
+  device that has pinned that alone. An order under a revoked key gets a new manifest.
 """
 
 import json
@@ -81,15 +79,16 @@ from hotswap.common import locks
 from hotswap.common.rows import Columns, prepared_cursor
 
 MAX_SKIPS = 20
-# So soon a device is looked at again whose tag was wrong: a person may correct it.
+# After which a device with a wrong time zone is looked at again: a person may correct
+# its tag.
 LOOK_AGAIN = timedelta(minutes=1)
 MINUTE = timedelta(minutes=1)
-NOT_KEPT_SAID = "its former image is neither on the server nor in its other slot"
+FORMER_IMAGE_LOST = "its former image is neither on the server nor in its other slot"
 
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """What a device downloads: an image with its signature."""
+    """The image that a device downloads, with its signature."""
 
     firmware_id: UUID
     size: int
@@ -100,7 +99,7 @@ class Image:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What a device is to run next, whatever protocol it speaks.
+    """The instruction of a device to change its image, in no protocol's own words.
 
     Attributes:
         image: None where there is nothing to fetch: the device boots its other slot.
@@ -127,7 +126,7 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class PollAnswer:
-    """The order, if there is one, and when to ask again."""
+    """The answer of a poll: the open order, if any, and the poll interval."""
 
     order: Order | None
     interval: timedelta
@@ -139,17 +138,18 @@ def poll(
     now: datetime,
     trusted: frozenset[str] | None = None,
 ) -> PollAnswer:
-    """Answer a device that asks for work.
+    """Answer the poll of a device, and note the contact.
 
     Args:
-        trusted: names of the signing keys that the device has pinned; None where it
-            does not say.
+        trusted: names of the signing keys that the device has pinned; None if unknown.
+
+    Source: FR-FW-004, steps 1 to 3.
     """
-    wanted = what_is_wanted(device.pk, now)
-    note_poll(device_id=device.pk, told=wanted.poll_interval, now=now)
+    work = find_pending_work(device.pk, now)
+    note_poll(device_id=device.pk, told=work.poll_interval, now=now)
     return answer_poll(
         device_id=device.pk,
-        wanted=wanted,
+        work=work,
         now=now,
         trusted=trusted,
     )
@@ -158,20 +158,20 @@ def poll(
 def answer_poll(
     *,
     device_id: UUID,
-    wanted: "Wanted",
+    work: "PendingWork",
     now: datetime,
     trusted: frozenset[str] | None,
 ) -> PollAnswer:
-    """Answer a device whose contact is noted, and of which it is known what is wanted.
+    """Answer a poll whose contact is noted already, and whose pending work is known.
 
     See `poll` for the rest.
     """
     update = None
-    if wanted.has_order:
+    if work.has_order:
         update = _open_update(device_id)
     else:
-        update = _offer(device_id, wanted, now, trusted)
-    interval = wanted.poll_interval
+        update = _offer(device_id, work, now, trusted)
+    interval = work.poll_interval
     if update is None or not is_repeated(update):
         return PollAnswer(None, interval)
     _renew_manifest(update, trusted, now)
@@ -221,16 +221,16 @@ def _renew_manifest(
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """What deployments want of a device now.
+class PendingWork:
+    """Pending work of a device: its open order, or the target to order next.
 
     Attributes:
         has_order: it has an open order.
         is_planned: a running deployment still has plans for it.
         target_id: the target that it may be given an order for, the first one.
-        paced_id: the deployment of that, if it gives so many orders a minute only.
-        halved_id: the deployment of that, if it orders one half of its devices at a
-            time only.
+        paced_id: the deployment of that target, if it has a rate limit.
+        halved_id: the deployment of that target, if it is blue-green and orders one
+            half at a time.
     """
 
     has_order: bool
@@ -248,7 +248,7 @@ class Wanted:
         )
 
 
-WANTED = f"""
+PENDING_WORK = f"""
     SELECT EXISTS (
         SELECT FROM deployments_update u
         WHERE u.device_id = %(device)s AND u.closed_at IS NULL
@@ -284,41 +284,41 @@ WANTED = f"""
     ) AS first ON true
 """  # noqa: S608
 
-# Over `wanted`.
+# Over `work`.
 POLL_SECONDS = """CASE
-    WHEN wanted.has_order OR wanted.is_planned OR wanted.target_id IS NOT NULL
+    WHEN work.has_order OR work.is_planned OR work.target_id IS NOT NULL
     THEN %(deploying_seconds)s ELSE %(idle_seconds)s END"""
 
 
-def what_is_wanted(device_id: UUID, now: datetime) -> Wanted:
-    """Look up what deployments want of a device now, by one statement."""
+def find_pending_work(device_id: UUID, now: datetime) -> PendingWork:
+    """Find the pending work of a device, by one statement."""
     with prepared_cursor() as cursor:
-        cursor.execute(WANTED, {"device": device_id, "now": now})
-        return Wanted(*cursor.fetchone())
+        cursor.execute(PENDING_WORK, {"device": device_id, "now": now})
+        return PendingWork(*cursor.fetchone())
 
 
 def _offer(
-    device_id: UUID, wanted: Wanted, now: datetime, trusted: frozenset[str] | None
+    device_id: UUID, work: PendingWork, now: datetime, trusted: frozenset[str] | None
 ) -> Update | None:
     """Write the next order of a device, if there is one to give."""
     for _ in range(MAX_SKIPS):
-        if wanted.target_id is None:
+        if work.target_id is None:
             return None
         try:
             with transaction.atomic():
-                if wanted.paced_id is not None:
-                    _take_turn(wanted.paced_id)
-                if wanted.halved_id is not None and not take_half(
-                    wanted.halved_id, wanted.target_id
+                if work.paced_id is not None:
+                    _lock_pace(work.paced_id)
+                if work.halved_id is not None and not take_half(
+                    work.halved_id, work.target_id
                 ):
                     return None
-                update = _offer_target(wanted.target_id, now, trusted)
+                update = _offer_target(work.target_id, now, trusted)
         except IntegrityError:
             # Another poll of the same device was first: its order is the answer.
             return _open_update(device_id)
         if update is not None:
             return update
-        wanted = what_is_wanted(device_id, now)
+        work = find_pending_work(device_id, now)
     return None
 
 
@@ -330,9 +330,9 @@ MODEL = Columns(DeviceModel, "m")
 STATE = Columns(
     DeviceState, "s", without=("application_metrics", "past_boots", "held_back")
 )
-# All that an offer goes by, with the target and the state of its device locked. Two of
-# the facts only say that a closer look is needed; the closer look decides.
-FACTS = f"""
+# Everything that an offer depends on, with the target and the state of its device
+# locked. Two of the columns only say that a closer check is needed, which decides.
+OFFER_CONTEXT = f"""
     SELECT {DEVICE.sql}, {TARGET.sql}, {DEPLOYMENT.sql}, {FIRMWARE.sql}, {MODEL.sql},
         {STATE.sql},
         EXISTS (
@@ -373,8 +373,8 @@ FACTS = f"""
 
 
 @dataclass(frozen=True, slots=True)
-class _Facts:
-    """What an offer goes by.
+class OfferContext:
+    """The rows that an offer depends on, read by one statement.
 
     Attributes:
         target: locked, with its deployment and its device.
@@ -424,9 +424,9 @@ class _Facts:
         return fresh_sample(self.state, now)
 
 
-def _read_facts(target_id: int) -> _Facts | None:
+def _read_context(target_id: int) -> OfferContext | None:
     with prepared_cursor() as cursor:
-        cursor.execute(FACTS, {"target": target_id})
+        cursor.execute(OFFER_CONTEXT, {"target": target_id})
         row = cursor.fetchone()
     if row is None:
         return None
@@ -439,42 +439,42 @@ def _read_facts(target_id: int) -> _Facts | None:
     firmware.model = MODEL.take(values)
     if target.status == TargetStatus.PENDING:
         target.deployment.firmware = firmware
-    return _Facts(target, firmware, STATE.take(values), *values)
+    return OfferContext(target, firmware, STATE.take(values), *values)
 
 
 def _offer_target(
     target_id: int, now: datetime, trusted: frozenset[str] | None
 ) -> Update | None:
     """Write an order for one target, or find that it needs none."""
-    facts = _read_facts(target_id)
-    if facts is None:
+    context = _read_context(target_id)
+    if context is None:
         return None
-    target, firmware = facts.target, facts.firmware
+    target, firmware = context.target, context.firmware
     deployment, device = target.deployment, target.device
     if not is_admitted(device):
         return None
     if target.status not in (TargetStatus.PENDING, TargetStatus.ROLLING_BACK):
         return None
-    if facts.may_have_moved_on and _has_moved_on(target):
-        _set_aside(target, "moved_on", now)
+    if context.may_have_moved_on and _has_moved_on(target):
+        _skip_target(target, "moved_on", now)
         return None
     if target.status == TargetStatus.ROLLING_BACK:
         if must_refuse(device, firmware):
             _end_return(target, ROLLBACK_FORBIDDEN, message_of(ROLLBACK_FORBIDDEN), now)
             return None
-        if firmware.status == ABSENT and _has_lost_former(facts):
-            _end_return(target, NO_PREVIOUS_IMAGE, NOT_KEPT_SAID, now)
+        if firmware.status == ABSENT and _has_lost_former(context):
+            _end_return(target, NO_PREVIOUS_IMAGE, FORMER_IMAGE_LOST, now)
             return None
-        return _write_order(device, facts, OrderKind.ROLLBACK, now, trusted)
+        return _write_order(device, context, OrderKind.ROLLBACK, now, trusted)
     # Read again under the lock: a pause or a cancel may have come in between.
     if (
         deployment.status != DeploymentStatus.RUNNING
         or deployment.cancel_requested_at is not None
     ):
         return None
-    code = refusal(facts.candidate)
+    code = refusal(context.candidate)
     if code:
-        _set_aside(target, code, now)
+        _skip_target(target, code, now)
         return None
     postponed = _postponed(target, device, now)
     if postponed is not None:
@@ -483,11 +483,13 @@ def _offer_target(
         target.message = postponed.reason
         target.save(update_fields=["next_attempt_at", "error_code", "message"])
         return None
-    if facts.is_unexposed:
+    if context.is_unexposed:
         target.from_version = device.firmware_version
         target.from_checksum = device.firmware_checksum
-        target.from_firmware_id = facts.running_id or _kept_image(device, facts.state)
-    return _write_order(device, facts, OrderKind.INSTALL, now, trusted)
+        target.from_firmware_id = context.running_id or _kept_image(
+            device, context.state
+        )
+    return _write_order(device, context, OrderKind.INSTALL, now, trusted)
 
 
 def _kept_image(device: Device, state: DeviceState) -> UUID | None:
@@ -501,14 +503,16 @@ def _kept_image(device: Device, state: DeviceState) -> UUID | None:
     )
 
 
-def _has_lost_former(facts: _Facts) -> bool:
+def _has_lost_former(context: OfferContext) -> bool:
     """Tell whether the device, on the new image, says that it kept another one.
 
     Before it shows the new image its last word on its slots may be older than the
     change of them; then it is the device that decides.
     """
-    runs_new = facts.state.firmware_checksum == facts.target.deployment.firmware.sha256
-    return runs_new and facts.state.other_slot_checksum != facts.firmware.sha256
+    runs_new = (
+        context.state.firmware_checksum == context.target.deployment.firmware.sha256
+    )
+    return runs_new and context.state.other_slot_checksum != context.firmware.sha256
 
 
 def _has_moved_on(target: Target) -> bool:
@@ -516,8 +520,8 @@ def _has_moved_on(target: Target) -> bool:
     return Target.objects.filter(moved_on, pk=target.pk).exists()
 
 
-def _take_turn(paced_id: UUID) -> None:
-    """Let one poll at a time count the orders of a deployment that is paced.
+def _lock_pace(paced_id: UUID) -> None:
+    """Let one poll at a time count the orders of a deployment with a rate limit.
 
     The deployment's row is the tick's to lock, so this is a lock beside it; it is
     taken before that of the target, and ends with the transaction.
@@ -617,7 +621,7 @@ class _Postponed:
 
 
 def _postponed(target: Target, device: Device, now: datetime) -> _Postponed | None:
-    """Tell what an order must wait for; None if it may be given."""
+    """Return until when an order must wait; None if it may be offered now."""
     deployment = target.deployment
     window = deployment.window
     if window is not None and window.zone == DEVICE_ZONE:
@@ -630,7 +634,7 @@ def _postponed(target: Target, device: Device, now: datetime) -> _Postponed | No
         if opening is not None:
             return _Postponed(opening, "outside of its maintenance window")
     if deployment.start_spread and target.exposed_at is None:
-        turn = _turn_of(target)
+        turn = _start_of(target)
         if turn > now:
             return _Postponed(
                 turn, "the start of its stage is spread, and its turn comes later"
@@ -650,8 +654,8 @@ def _postponed(target: Target, device: Device, now: datetime) -> _Postponed | No
     return None
 
 
-def _turn_of(target: Target) -> datetime:
-    """Return when a device may have its first order, where the start is spread.
+def _start_of(target: Target) -> datetime:
+    """Return when a device may have its first order, by the start jitter of its stage.
 
     Counted from the opening of its stage, or from when the deployment went on: what
     waits together must not start together.
@@ -668,7 +672,7 @@ def _turn_of(target: Target) -> datetime:
     )
 
 
-def _set_aside(target: Target, code: str, now: datetime) -> None:
+def _skip_target(target: Target, code: str, now: datetime) -> None:
     """End a target without another order: skipped, or failed if an attempt failed."""
     message = message_of(code)
     has_failed = target.status == TargetStatus.PENDING and target.exposed_at is not None
@@ -741,17 +745,17 @@ WRITE_ORDER = f"""
 
 def _write_order(
     device: Device,
-    facts: _Facts,
+    context: OfferContext,
     kind: OrderKind,
     now: datetime,
     trusted: frozenset[str] | None,
 ) -> Update:
-    target, firmware, last = facts.target, facts.firmware, facts.last_manifest
+    target, firmware, last = context.target, context.firmware, context.last_manifest
     deployment = target.deployment
     thresholds = deployment.thresholds
     # The same image again may come under the same manifest; anything else must be
     # newer than all that the device has seen.
-    repeats = facts.last_firmware_id == firmware.pk
+    repeats = context.last_firmware_id == firmware.pk
     above = 0 if last is None else last - 1 if repeats else last
     is_install = kind is OrderKind.INSTALL
     if is_install:
@@ -774,23 +778,23 @@ def _write_order(
         # Nothing has to change where it runs the image already, so no reboot can be
         # asked for as proof: what it runs after its claim is the proof.
         reboot_required=firmware.reboot_required
-        and facts.state.firmware_checksum != firmware.sha256,
-        boot_id_before=facts.state.boot_id,
-        boot_count_before=facts.state.boot_count or None,
+        and context.state.firmware_checksum != firmware.sha256,
+        boot_id_before=context.state.boot_id,
+        boot_count_before=context.state.boot_count or None,
         offered_at=now,
         deadline=now + deployment.device_timeout,
         traceparent=_traceparent(deployment),
     )
-    is_first = is_install and facts.is_unexposed
+    is_first = is_install and context.is_unexposed
     if is_first:
-        before = facts.sample_before(now)
+        before = context.sample_before(now)
         update.baseline = _baseline_json(before)
         # A trigger that the former image exceeded is not held against the new one.
         update.exempt = sorted(exceeded(before, thresholds.limits)) if before else []
     else:
         update.baseline, update.exempt = _first_baseline(target)
     watch(
-        state=facts.state,
+        state=context.state,
         watch=Watch(
             watch_id=update.pk,
             image_checksum=firmware.sha256,

@@ -30,7 +30,12 @@ from deployments.protocols.native.messages import (
     read_plain_report,
 )
 from deployments.rules.evidence import IS_REPEATED
-from deployments.services.offers import POLL_SECONDS, WANTED, Wanted, answer_poll
+from deployments.services.offers import (
+    PENDING_WORK,
+    POLL_SECONDS,
+    PendingWork,
+    answer_poll,
+)
 from deployments.services.reports import apply_report
 from devices.admission import IS_CALLER
 from devices.models import Device
@@ -65,15 +70,15 @@ POLL = f"""
     WITH caller AS (
         SELECT d.id FROM devices_device d
         WHERE {IS_CALLER}
-    ), wanted AS ({WANTED}), noted AS (
+    ), work AS ({PENDING_WORK}), noted AS (
         UPDATE health_devicestate s
         {poll_changes(f"({POLL_SECONDS})")}
-        FROM caller, wanted
+        FROM caller, work
         WHERE s.device_id = caller.id AND {IS_NEW_POLL}
     )
-    SELECT set_config('synchronous_commit', 'off', true), wanted.*
+    SELECT set_config('synchronous_commit', 'off', true), work.*
     FROM caller JOIN health_devicestate s ON s.device_id = caller.id
-    CROSS JOIN wanted
+    CROSS JOIN work
 """  # noqa: S608
 # Not what is written anew by every heartbeat.
 STATE = Columns(DeviceState, "s", without=("application_metrics",))
@@ -177,8 +182,8 @@ def _poll(
         row = cursor.fetchone()
     if row is None:
         return None
-    wanted = Wanted(*row[1:])
-    answer = answer_poll(device_id=device, wanted=wanted, now=now, trusted=trusted)
+    work = PendingWork(*row[1:])
+    answer = answer_poll(device_id=device, work=work, now=now, trusted=trusted)
     headers = {"Poll-Interval": str(int(answer.interval.total_seconds()))}
     if answer.order is not None:
         return _json(instruction_of(answer.order), headers)
