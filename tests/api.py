@@ -1,4 +1,7 @@
-"""Callers of the API: people of each role, devices, and nobody."""
+"""Callers of the API: people of each role, devices, and nobody.
+
+Each JSON answer is held to the description of the API.
+"""
 
 import json
 from dataclasses import dataclass, field
@@ -6,6 +9,8 @@ from typing import Any
 
 from django.http import HttpResponse
 from django.test import Client
+
+from tests.description import check_answer
 
 API = "/api/v1"
 PROBLEM = "application/problem+json"
@@ -40,9 +45,11 @@ class Caller:
         address = (
             path if path.startswith(("/api", "/health", "/metrics")) else API + path
         )
-        return self.client.generic(
+        response = self.client.generic(
             method, address, raw, content_type=content_type, headers=given
         )
+        check_answer(method, address, response)
+        return response
 
     def get(self, path: str, **options: Any) -> Any:
         return self.request("GET", path, **options)

@@ -132,7 +132,7 @@ class LineChangeOutput(CamelSerializer):
 
     def get_fields(self) -> dict[str, Any]:
         # `from` is a word of the language.
-        values = {name: serializers.JSONField(allow_null=True) for name in FROM_TO}
+        values = {name: serializers.JSONField() for name in FROM_TO}
         return super().get_fields() | values
 
 
@@ -191,6 +191,9 @@ class ImportOutput(CamelSerializer):
 
 
 class ImportResultsOutput(ImportOutput):
+    count = serializers.IntegerField(
+        required=False, help_text="Results in all, with `?count=true`."
+    )
     next = serializers.URLField(allow_null=True)
     previous = serializers.URLField(allow_null=True)
     results = ImportLineOutput(many=True)
