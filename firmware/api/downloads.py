@@ -13,10 +13,11 @@ from itertools import chain
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 
-from firmware.api.pace import CountedPieces, downloads
+from firmware.api.pace import downloads
 from firmware.exceptions import DownloadEndedError, ImageUnavailableError
 from firmware.models import Firmware
 from firmware.services.delivery import download_link, stored_bytes
+from hotswap.common.streams import CountedPieces
 
 RANGE = re.compile(r"bytes=(\d*)-(\d*)", re.ASCII | re.IGNORECASE)
 MAX_DIGITS = 18
@@ -79,6 +80,12 @@ def while_admitted(
         yield piece
 
 
+class ImageResponse(StreamingHttpResponse):
+    """An image, which is counted as a download."""
+
+    is_counted = True
+
+
 def image_response(
     request: HttpRequest,
     firmware: Firmware,
@@ -128,7 +135,7 @@ def image_response(
     pieces: Iterator[bytes] = iter(stored_bytes(firmware, start, end, region=region))
     counted = CountedPieces(pieces, downloads.begin(device))
     first = next(counted, b"")
-    response = StreamingHttpResponse(
+    response = ImageResponse(
         while_admitted(chain((first,), counted), is_admitted),
         status=206 if isinstance(wanted, tuple) else 200,
         content_type="application/octet-stream",

@@ -6,9 +6,8 @@ Rules:
   cannot be broken off, so that a client that stops would keep its thread. A watchdog
   ends such a read from the other side: it closes the reading half of the connection,
   upon which the read returns, and the answer still reaches the client.
-- A few reads at a time wait for their clients, so that threads are left for requests
-  without a body: three in sixteen for those whom nobody knows yet, as many for
-  uploads, six for all others. One more is refused.
+- A few reads at a time wait for their clients (`SHARES`), so that threads are left for
+  requests without a body. One more is refused.
 - Behind a proxy nothing is closed, as its connections are those of all its clients: the
   proxy has to take a body in before it passes it on.
 
@@ -42,6 +41,17 @@ LOOK_EVERY_SECONDS = 1.0
 # A read that has waited for so long does not return at once.
 STUCK_SECONDS = 0.5
 OPEN_FILES = "/proc/self/fd"
+# How many of sixteen threads may wait for clients at a time. Each kind has its own, so
+# that none can take those of another; one thread never waits for a client.
+SHARES = {
+    # Bodies of those whom nobody knows yet; of uploads; all others.
+    "strangers": 2,
+    "uploads": 2,
+    "others": 3,
+    # Images, and other long answers that are streamed.
+    "downloads": 6,
+    "streams": 2,
+}
 # Within `struct tcp_info` of Linux: 8 single bytes, then numbers of 4, then of 8.
 LAST_SENT_AT, LAST_RECEIVED_AT, BYTES_RECEIVED_AT = 44, 52, 128
 TCP_INFO_BYTES = 136
@@ -363,7 +373,12 @@ def traffic(connection: socket.socket) -> tuple[float, float, int]:
     return sent_ms / 1000, received_ms / 1000, received
 
 
+def share_of_threads(kind: str) -> int:
+    """Return how many threads of this process may wait for clients for a reason."""
+    return max(1, settings.WEB_THREADS * SHARES[kind] // 16)
+
+
 watchdog = Watchdog()
-strangers = Places(max(1, settings.WEB_THREADS * 3 // 16))
-uploads = Places(max(1, settings.WEB_THREADS * 3 // 16))
-others = Places(max(1, settings.WEB_THREADS * 6 // 16))
+strangers = Places(share_of_threads("strangers"))
+uploads = Places(share_of_threads("uploads"))
+others = Places(share_of_threads("others"))

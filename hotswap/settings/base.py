@@ -71,6 +71,7 @@ MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "hotswap.console.security.ContentSecurityMiddleware",
     "deployments.protocols.native.fast_path.FastPathMiddleware",
+    "hotswap.common.streams.StreamMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "hotswap.common.api.middleware.ProblemMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",

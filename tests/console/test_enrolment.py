@@ -265,7 +265,7 @@ def test_the_list_of_devices_is_exported_as_it_is_filtered(
     wrong = viewer_client.get(f"{place}export/?colour=red")
 
     assert f'href="{place}export/?region=EU"' in page
-    lines = b"".join(file.streaming_content).decode("utf-8-sig").splitlines()
+    lines = file.content.decode("utf-8-sig").splitlines()
     assert [line.split(",")[0] for line in lines] == ["deviceId", "d-1"]
     assert wrong.status_code == 400
     assert viewer_client.post(f"{place}export/").status_code == 405

@@ -439,7 +439,7 @@ def test_an_admin_erases_over_the_api(rich: World, admin: PersonCaller) -> None:
 def exported(caller: PersonCaller, name: str) -> Any:
     answer = caller.get(f"/devices/{name}/export")
     assert answer.status_code == 200
-    return json.loads(b"".join(answer.streaming_content))
+    return json.loads(answer.content)
 
 
 def test_an_export_holds_all_about_the_device_and_no_secret(

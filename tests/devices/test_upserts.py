@@ -54,7 +54,7 @@ def fleet(db: None) -> dict[str, Device]:
 def exported(caller: Caller, query: str = "") -> bytes:
     answer = caller.get(f"/devices/export{query}")
     assert answer.status_code == 200
-    return b"".join(answer.streaming_content)
+    return bytes(answer.content)
 
 
 def rows_of(raw: bytes) -> list[dict[str, str]]:

@@ -94,7 +94,8 @@ def problem_response(
     )
 
 
-def _try_again(why: str) -> HttpResponse:
+def try_again(why: str) -> HttpResponse:
+    """Answer a person 503: nothing is wrong with what was asked."""
     return HttpResponse(
         f"{why} Try again.",
         status=HTTPStatus.SERVICE_UNAVAILABLE,
@@ -167,10 +168,10 @@ class ProblemMiddleware:
             return bad_request(request, error)
         if isinstance(error, OperationalError):
             logger.error("The database refused", exc_info=error)
-            return _try_again("The database is away or busy; nothing was changed.")
+            return try_again("The database is away or busy; nothing was changed.")
         if isinstance(error, UnreadablePostError):
             if isinstance(body_failure(request), TooManyBodiesError):
-                return _try_again("Too many bodies are being waited for.")
+                return try_again("Too many bodies are being waited for.")
             return HttpResponse(
                 "The form came too slowly, or not to its end.",
                 status=HTTPStatus.REQUEST_TIMEOUT,
