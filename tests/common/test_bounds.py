@@ -10,6 +10,7 @@ from rest_framework.exceptions import ParseError
 
 import hotswap.urls  # noqa: F401 - loads the serializers of all views
 from hotswap.common.api.parsers import (
+    MAX_CONTAINERS,
     MAX_KEYS,
     SMALL_BODY_BYTES,
     parse_json,
@@ -51,6 +52,38 @@ def test_a_thousand_keys_are_taken(parse: Any) -> None:
     document = {str(number): 1 for number in range(MAX_KEYS)}
 
     assert parse(json.dumps(document).encode()) == document
+
+
+@pytest.mark.parametrize("parse", [parse_json, parse_json_leniently])
+@pytest.mark.parametrize("piece", [b"[]", b"{}", b'{"a": []}'])
+def test_a_document_has_ten_thousand_lists_and_objects_at_most(
+    parse: Any, piece: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And more are refused before any of them is made."""
+    monkeypatch.setattr("json.loads", pytest.fail)
+
+    with pytest.raises(ParseError) as refused:
+        parse(b"[" + b",".join([piece] * MAX_CONTAINERS) + b"]")
+
+    assert refused.value.get_codes() == "too_many_lists"
+
+
+@pytest.mark.parametrize("parse", [parse_json, parse_json_leniently])
+def test_brackets_within_a_text_are_no_lists(parse: Any) -> None:
+    document = ["[{" * MAX_CONTAINERS, '"[', "\\", '\\"{']
+
+    assert parse(json.dumps(document).encode()) == document
+
+
+def test_a_text_that_does_not_end_costs_next_to_nothing() -> None:
+    began_at = time.thread_time()
+
+    for end in (b"", b"\\"):
+        with pytest.raises(ParseError):
+            parse_json(b"[" * MAX_CONTAINERS + b'["' + b'\\"' * 900_000 + end)
+
+    # Its escaped quotation marks as beginnings of texts took many minutes.
+    assert time.thread_time() - began_at < 30
 
 
 def test_keys_of_a_stranger_cost_next_to_nothing(anonymous: Caller) -> None:

@@ -15,7 +15,14 @@ from hotswap.common.errors import TooLargeError
 MAX_DEPTH = 32
 # Of all objects of a document together. What anybody may send is checked key by key.
 MAX_KEYS = 1000
+# Lists and objects together: an empty one is three bytes to send, and much work.
+MAX_CONTAINERS = 10_000
+# Without its texts: what begins with so many of them, none of which has ended.
+DEEP = re.compile(rb"(?:[^\[\]{}]*[\[{]){%d}" % (MAX_DEPTH + 1))
+# One that does not end is one to the end, so that no other is looked for in it.
+TEXT = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)', re.DOTALL)
 SMALL_BODY_BYTES = 64 * 1024
+WALKED = (str, list, dict)
 UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
@@ -32,6 +39,10 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _too_many_keys() -> ParseError:
     return ParseError(f"more than {MAX_KEYS:,} keys", code="too_many_keys")
+
+
+def _too_deep() -> ParseError:
+    return ParseError(f"nested more than {MAX_DEPTH} levels deep", code="too_deep")
 
 
 def _refuse_constant(name: str) -> Any:
@@ -68,17 +79,14 @@ def _texts(value: Any) -> Iterator[str]:
             yield item
         elif isinstance(item, dict | list):
             if depth > MAX_DEPTH:
-                raise ParseError(
-                    f"nested more than {MAX_DEPTH} levels deep", code="too_deep"
-                )
+                raise _too_deep()
             if isinstance(item, dict):
                 keys += len(item)
                 if keys > MAX_KEYS:
                     raise _too_many_keys()
                 waiting += [(key, depth) for key in item]
-                waiting += [(part, depth + 1) for part in item.values()]
-            else:
-                waiting += [(part, depth + 1) for part in item]
+            parts = item.values() if isinstance(item, dict) else item
+            waiting += [(part, depth + 1) for part in parts if isinstance(part, WALKED)]
 
 
 def _no_number(_: str) -> None:
@@ -110,7 +118,7 @@ def parse_json_leniently(body: bytes) -> Any:
 
     Raises:
         ParseError: not UTF-8 JSON, nested more than 32 levels, or with more than 1,000
-            keys.
+            keys or 10,000 lists and objects.
     """
     value = _load(body, parse_constant=_no_number, parse_float=_finite_or_null)
     for _ in _texts(value):
@@ -124,7 +132,7 @@ def parse_json(body: bytes) -> Any:
     Raises:
         ParseError: not UTF-8 JSON, a key twice, NaN or infinity, NUL or a lone
             surrogate in a text, nested more than 32 levels, or with more than 1,000
-            keys.
+            keys or 10,000 lists and objects.
     """
     value = _load(
         body,
@@ -137,15 +145,31 @@ def parse_json(body: bytes) -> Any:
     return value
 
 
+def _check_containers(body: bytes) -> None:
+    """Refuse more lists and objects than a document may have, before any is made."""
+    if _count_containers(body) <= MAX_CONTAINERS:
+        return
+    bare = TEXT.sub(b"", body)
+    if DEEP.match(bare):
+        raise _too_deep()
+    if _count_containers(bare) > MAX_CONTAINERS:
+        raise ParseError(
+            f"more than {MAX_CONTAINERS:,} lists and objects", code="too_many_lists"
+        )
+
+
+def _count_containers(body: bytes) -> int:
+    return body.count(b"[") + body.count(b"{")
+
+
 def _load(body: bytes, **hooks: Any) -> Any:
+    _check_containers(body)
     try:
         return json.loads(body.decode("utf-8"), **hooks)
     except UnicodeDecodeError:
         raise ParseError("the body is not UTF-8", code="malformed") from None
     except RecursionError:
-        raise ParseError(
-            f"nested more than {MAX_DEPTH} levels deep", code="too_deep"
-        ) from None
+        raise _too_deep() from None
     except ValueError as error:
         raise ParseError(f"malformed JSON: {error}", code="malformed") from None
 
