@@ -11,6 +11,7 @@ import contextlib
 import http.client
 import json
 import os
+import resource
 import secrets
 import socket
 import sys
@@ -33,6 +34,11 @@ READY_SECONDS = 300.0
 PORT_SECONDS = 2.0
 DEFAULT_PORT = 8000
 MAX_WEB_WORKERS = 4
+# Of each web process. One that says nothing is closed after 30 s, and is cheap; beyond
+# this number nobody else would be let in until then.
+CONNECTIONS = 4096
+# Of each program: the connections, and all else. Shells often allow 1,024.
+OPEN_FILES = 16_384
 
 
 class Stack:
@@ -82,6 +88,7 @@ class Stack:
         """
         self.folder.create()
         self.folder.lock()
+        allow_open_files()
         try:
             if not self._has_port():
                 raise StackError(
@@ -268,6 +275,7 @@ class Stack:
                 *("--workers", processes, "--respawn-failed-workers"),
                 *("--blocking-threads", threads),
                 *("--workers-kill-timeout", "5", "--log-level", "warning"),
+                *("--backlog", str(CONNECTIONS), "--backpressure", str(CONNECTIONS)),
                 # Little is to lie between a download and its receiver.
                 *("--http1-buffer-size", "65536"),
                 environment=environment,
@@ -284,6 +292,16 @@ class Stack:
                 answer = json.loads(line)
                 if isinstance(answer, dict) and answer.get("admin_created"):
                     self._made_password = self._generated_password
+
+
+def allow_open_files() -> None:
+    """Let the programs have as many files open as they need, as far as one may."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    limits = [OPEN_FILES] if hard == resource.RLIM_INFINITY else [OPEN_FILES, hard]
+    # Some systems allow less than they say.
+    with contextlib.suppress(ValueError, OSError):
+        if resource.RLIM_INFINITY != soft < min(limits):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (min(limits), hard))
 
 
 def accepts_connections(port: int) -> bool:
