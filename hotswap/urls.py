@@ -1,10 +1,16 @@
 """All addresses. The API is composed here from the apps."""
 
+import threading
+from typing import Any, ClassVar
+
 from django.contrib import admin
+from django.http import HttpResponse
 from django.urls import URLPattern, URLResolver, include, path
 from django.views.generic import RedirectView
+from drf_spectacular.utils import extend_schema
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 from rest_framework.authentication import SessionAuthentication
+from rest_framework.request import Request
 
 from devices.api.authentication import DeviceAuthentication
 from hotswap import operations
@@ -17,9 +23,30 @@ READERS = [PersonAuthentication, DeviceAuthentication, SessionAuthentication]
 
 
 class SchemaView(SpectacularAPIView):
+    """The description of the API, made once in each process: it costs seconds."""
+
     authentication_classes = READERS
     permission_classes = [RolePermission]
     roles = {"GET": Role.VIEWER}
+    # Content and headers by the form that is asked for.
+    made: ClassVar[dict[str, tuple[bytes, dict[str, str]]]] = {}
+    making: ClassVar[threading.Lock] = threading.Lock()
+
+    @extend_schema(exclude=True)
+    def get(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponse:
+        renderer = request.accepted_renderer
+        with self.making:
+            found = self.made.get(renderer.format)
+            if found is None:
+                response = super().get(request, *args, **kwargs)
+                response.accepted_renderer = renderer
+                response.accepted_media_type = request.accepted_media_type
+                response.renderer_context = self.get_renderer_context()
+                response.render()
+                found = response.content, dict(response.headers)
+                self.made[renderer.format] = found
+        content, headers = found
+        return HttpResponse(content, headers=headers)
 
 
 class DocsView(SpectacularSwaggerSplitView):

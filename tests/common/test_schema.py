@@ -7,6 +7,7 @@ import pytest
 import yaml
 from django.core.management import call_command
 
+from hotswap.urls import SchemaView
 from tests.api import pointers, problem_of
 from tests.callers import PersonCaller
 from tests.common.test_roles import ROWS
@@ -168,6 +169,20 @@ def test_the_server_gives_the_same_description(
 
     assert response.status_code == 200
     assert yaml.safe_load(response.content) == document
+
+
+def test_the_server_makes_the_description_once(
+    viewer: PersonCaller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(SchemaView, "made", {})
+    first = viewer.get("/schema")
+    monkeypatch.setattr(SchemaView.generator_class, "get_schema", pytest.fail)
+
+    second = viewer.get("/schema")
+
+    assert first.status_code == second.status_code == 200
+    assert second.content == first.content
+    assert second["Content-Type"] == first["Content-Type"]
 
 
 def test_the_page_of_the_description_loads_nothing_from_elsewhere(
