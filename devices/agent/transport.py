@@ -12,6 +12,7 @@ Rules:
   from its `Date`, and a certificate that is out of its time may be the clock's fault.
 - An answer is made by whoever sits at the other end: one that cannot be read is worth
   what no answer is worth, an `UnavailableError`, whatever Python makes of it.
+- An answer that trickles ends with the time-out, whatever part of it trickles.
 - A text of an answer that is sent again (a token, a key, a validator) is kept only if
   it can be.
 - Nothing is retried here: the caller owns the waiting.
@@ -35,6 +36,7 @@ from email.message import Message
 from email.utils import parsedate_to_datetime
 from typing import IO, Any, Protocol
 
+from devices.agent.answers import TimedResponse
 from devices.agent.credentials import Credentials, FixedKey, NoKeyError
 from devices.agent.protocol import (
     EnrolmentAnswer,
@@ -524,6 +526,7 @@ class _HttpConnection(http.client.HTTPConnection):
     """Connect with one timeout, then read with another."""
 
     connect_timeout_seconds = 10.0
+    response_class = TimedResponse
 
     def connect(self) -> None:
         read_timeout, self.timeout = self.timeout, self.connect_timeout_seconds
@@ -535,6 +538,7 @@ class _HttpsConnection(http.client.HTTPSConnection):
     """Connect with one timeout, then read with another."""
 
     connect_timeout_seconds = 10.0
+    response_class = TimedResponse
 
     def connect(self) -> None:
         read_timeout, self.timeout = self.timeout, self.connect_timeout_seconds

@@ -1,5 +1,6 @@
 """No answer of any host ends the agent, stops the application or wedges the device."""
 
+import gzip
 import json
 import socket
 import threading
@@ -68,6 +69,11 @@ UNREADABLE_IMAGES = {
     ),
     "redirect to half an address": raw("302 Found", {"Location": "http://[::1/image"}),
     "redirect to another scheme": raw("302 Found", {"Location": "gopher://a/image"}),
+    "redirect to a file": raw("302 Found", {"Location": "file:///etc/passwd"}),
+    "redirect to itself": raw("302 Found", {"Location": "/image"}),
+    "redirect to a long address": raw("302 Found", {"Location": "/" + "a" * 60_000}),
+    "header of a long line": raw("200 OK", {"X": "a" * 70_000}, "xx"),
+    "interim answer of another kind": raw("103 Early Hints", {"Link": "</a>"}),
     "more headers than are read": raw(
         "200 OK", {f"X-{each}": "x" for each in range(200)}
     ),
@@ -87,13 +93,28 @@ UNREADABLE_LOGINS = {
     "token beyond ASCII": answer('{"access": "\\u20ac", "expiresIn": 9}'),
     "nested deeply": answer(NESTED),
     "numbers of many digits": answer(f'{{"expiresIn": {DIGITS}}}'),
+    "compressed": raw(
+        "200 OK", {"Content-Encoding": "gzip"}, gzip.compress(bytes(10_000_000))
+    ),
+    "longer than any answer": answer('{"access": "' + "a" * 2_000_000 + '"}'),
+}
+CHUNKED = raw("200 OK", {"Transfer-Encoding": "chunked"})
+# How an answer begins, and what follows again and again.
+ENDLESS = {
+    "status line": (b"HTTP/1.1 200 ", b"O"),
+    "header": (b"HTTP/1.1 200 OK\r\nX: ", b"a"),
+    "interim answers": (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    "headers of an interim answer": (b"HTTP/1.1 100 Continue\r\n", b"X: y\r\n"),
+    "size of a chunk": (CHUNKED, b"0"),
+    "extension of a chunk": (CHUNKED + b"2;", b"a"),
+    "trailers": (CHUNKED + b"2\r\nxx\r\n0\r\n", b"X: y\r\n"),
 }
 
 
 class RawServer:
-    """Answers every request with the same bytes; `drips` goes on with more for ever."""
+    """Answers every request with the same bytes, then goes on with `drips` for ever."""
 
-    def __init__(self, content: bytes, *, drips: bool = False) -> None:
+    def __init__(self, content: bytes, *, drips: bytes = b"") -> None:
         self._content = content
         self._drips = drips
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -120,13 +141,13 @@ class RawServer:
             connection.recv(65536)
             connection.sendall(self._content)
             while self._drips and not self._is_over.wait(0.01):
-                connection.sendall(b" ")
+                connection.sendall(self._drips)
         except OSError:
             return
 
 
 @contextmanager
-def answering(content: bytes, *, drips: bool = False) -> Iterator[HttpTransport]:
+def answering(content: bytes, *, drips: bytes = b"") -> Iterator[HttpTransport]:
     """Give the transport of a device to whose every call this is the answer."""
     server = RawServer(content, drips=drips)
     try:
@@ -202,13 +223,25 @@ def test_key_that_no_file_or_header_takes_is_none(key: str) -> None:
     ],
 )
 def test_answer_that_never_ends_is_left(head: bytes) -> None:
-    with answering(head, drips=True) as transport, pytest.raises(UnavailableError):
+    with answering(head, drips=b" ") as transport, pytest.raises(UnavailableError):
         transport.poll()
+
+
+@pytest.mark.parametrize("part", ENDLESS)
+def test_answer_of_which_a_part_never_ends_is_left(part: str) -> None:
+    begins, goes_on = ENDLESS[part]
+
+    with (
+        answering(begins, drips=goes_on) as transport,
+        pytest.raises(UnavailableError),
+        transport.download("/image", first=0, last=4, etag="") as body,
+    ):
+        list(body.blocks)
 
 
 def test_refusal_that_never_ends_still_says_its_status() -> None:
     with (
-        answering(raw("503 Busy", {"Retry-After": "7"}), drips=True) as transport,
+        answering(raw("503 Busy", {"Retry-After": "7"}), drips=b" ") as transport,
         pytest.raises(UnavailableError) as raised,
     ):
         transport.poll()
