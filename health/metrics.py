@@ -1,6 +1,10 @@
-"""The counters of this app, by process."""
+"""The counters of this app, by process, and its gauges."""
+
+from typing import Final
 
 from prometheus_client import Counter
+
+from hotswap.common.metrics import Gauge
 
 HEARTBEATS_REFUSED = Counter(
     "hotswap_heartbeats_refused", "Heartbeats of which nothing could be used"
@@ -10,3 +14,27 @@ FIELDS_IGNORED = Counter(
     "Fields that were left out of heartbeats",
     ["code"],
 )
+
+_COUNT_DEVICES = """
+    SELECT d.region, count(*) FILTER (WHERE s.online_until > now()),
+           count(*) FILTER (WHERE s.online_until <= now())
+    FROM health_devicestate s JOIN devices_device d ON d.id = s.device_id
+    WHERE d.revoked_at IS NULL AND d.erased_at IS NULL
+    GROUP BY 1
+"""
+DEVICES_ONLINE = Gauge(
+    "hotswap_devices_online",
+    "devices.online",
+    "Devices that are heard",
+    {"region": ()},
+    _COUNT_DEVICES,
+)
+DEVICES_OFFLINE = Gauge(
+    "hotswap_devices_offline",
+    "devices.offline",
+    "Devices that were heard once and are silent now",
+    {"region": ()},
+    _COUNT_DEVICES,
+    column=1,
+)
+GAUGES: Final = (DEVICES_ONLINE, DEVICES_OFFLINE)

@@ -14,6 +14,7 @@ from uuid import UUID
 from django.db import connection
 from django.db.models import Count
 
+from deployments.metrics import said_duration
 from deployments.models import Deployment, Target
 from health.baseline import Usual
 from health.score import VerdictCounts, anomaly_sql, is_anomalous
@@ -23,8 +24,6 @@ from hotswap.common.wire import FLAT, Wire
 MAX_DEVICES = 1000
 # Over which the throughput of late is counted.
 RECENT = timedelta(minutes=5)
-# Longer than any update may take: what a device says beyond is not believed.
-MAX_SECONDS = 10**9
 
 
 @dataclass(frozen=True, slots=True)
@@ -365,15 +364,9 @@ def update_durations(deployment: Deployment) -> UpdateDurations:
     `device_update` is measured here, from the offer to the proof; the others are what
     the devices say.
     """
-    said = {
-        name: f"(durations->>'{name}')::numeric" for name in ("download", "install")
-    }
     columns = {
         "device_update": "extract(epoch FROM closed_at - offered_at)",
-        **{
-            name: f"CASE WHEN {value} BETWEEN 0 AND {MAX_SECONDS} THEN {value} END"
-            for name, value in said.items()
-        },
+        **{name: said_duration(name) for name in ("download", "install")},
     }
     chosen = ", ".join(
         f"count({value}), avg({value})::float8, "

@@ -27,6 +27,7 @@ from deployments.exceptions import (
     TooManyDeploymentsError,
     TooManyDevicesError,
 )
+from deployments.metrics import DEPLOYMENTS_CREATED
 from deployments.models import Deployment
 from deployments.rules.events import EventName
 from deployments.services.launch_warnings import (
@@ -59,7 +60,7 @@ from deployments.strategies.types import EmptyFleetError, Fleet, ParameterError,
 from devices.services.groups import hold_groups
 from firmware.choices import FirmwareStatus
 from firmware.models import Firmware
-from hotswap.common import audit, locks
+from hotswap.common import audit, locks, metrics
 from hotswap.common.errors import FieldError, HotSwapError, InvalidInputError
 from hotswap.common.models import User
 
@@ -247,6 +248,7 @@ def create_deployment(
             + (f" as a copy of {original}: {request.reason}" if original else ""),
             now=now,
         )
+        metrics.write([DEPLOYMENTS_CREATED.entry(strategy=deployment.strategy)])
         audit.record(
             actor=actor,
             verb="deployment.created",

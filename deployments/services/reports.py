@@ -25,6 +25,7 @@ from deployments.choices import (
     UpdateStatus,
 )
 from deployments.exceptions import UpdateClosedError, UpdateNotFoundError
+from deployments.metrics import FIRMWARE_DOWNLOADS, labelled
 from deployments.models import Deployment, Update
 from deployments.rules.codes import SEQUENCE_REPLACED, message_of, reported_code
 from deployments.rules.events import EventName
@@ -45,6 +46,11 @@ ANNOUNCED = {
         "it says that it is done; the proof is awaited",
     ),
 }
+# By then it has fetched the image.
+FETCHED = (
+    *(UpdateStatus.VERIFYING, UpdateStatus.INSTALLING, UpdateStatus.REBOOTING),
+    UpdateStatus.CONFIRMING,
+)
 UPDATE = Columns(Update, "u")
 # The order, with what a claim needs to know beside it.
 READ_ORDER = f"""
@@ -76,6 +82,17 @@ BOOT_COUNT = """
             + CASE WHEN %(boot_id)s::text IN ('', b.boot_id) THEN 0 ELSE 1 END, 0)
     FROM health_devicestate b WHERE b.device_id = %(device)s
 """
+# The first report that says so: an agent that was restarted says it again.
+# Nothing is fetched for a boot of the other slot.
+IS_FETCHED = f"""%(is_fetched)s AND NOT EXISTS (
+        SELECT FROM deployments_report r
+        WHERE r.update_id = %(update)s AND r.was_applied
+          AND r.status IN ({", ".join(f"'{each}'" for each in FETCHED)})
+    ) AND NOT EXISTS (
+        SELECT FROM deployments_update u
+        JOIN firmware_firmware f ON f.id = u.firmware_id
+        WHERE u.id = %(update)s AND f.status = 'Absent'
+    )"""  # noqa: S608
 # All that a report moves, by one statement, if the order is still the one that was
 # read. An open order alone moves its target.
 MOVE = f"""
@@ -103,6 +120,10 @@ MOVE = f"""
         SELECT deployment_id, %(now)s, 'INFO', %(event)s, device_id, stage_number,
                %(said)s
         FROM moved WHERE %(is_told)s
+    ), fetched AS (
+        {labelled("moved", where=IS_FETCHED)}
+    ), downloads AS (
+        {FIRMWARE_DOWNLOADS.counting("fetched")}
     ), heard AS (
         {HEAR} AND EXISTS (SELECT FROM changed)
         RETURNING 1
@@ -323,6 +344,7 @@ def _moves(update: Update, report: DeviceReport, now: datetime) -> dict[str, Any
         "target_status": target_status,
         "progress": report.progress_percent if target_status in WORKING else None,
         "is_told": bool(event),
+        "is_fetched": update.status not in FETCHED and status in FETCHED,
         "event": event,
         "said": said,
     }

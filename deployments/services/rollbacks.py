@@ -10,6 +10,7 @@ from typing import Any
 from django.db.models import Count, F, Q, QuerySet
 
 from deployments.choices import RollbackTrigger, TargetStatus
+from deployments.metrics import ROLLBACKS_TRIGGERED
 from deployments.models import Deployment, Rollback, Target
 from deployments.rules.codes import NO_RETURN_CODES
 from deployments.rules.evidence import has_begun, has_moved_on, is_locked
@@ -22,6 +23,7 @@ from deployments.services.progress import (
     total_of,
 )
 from deployments.strategies.returning import Course
+from hotswap.common import metrics
 from hotswap.common.wire import camelize
 
 KEPT_REASONS = 10
@@ -76,6 +78,10 @@ def keep_rollback(
     latest = failed.order_by("-stage_number", "rank").values_list(
         "device_id", "error_code"
     )
+    trigger = RollbackTrigger.OPERATOR if stage_number is None else RollbackTrigger.GATE
+    metrics.write(
+        [ROLLBACKS_TRIGGERED.entry(strategy=deployment.strategy, trigger=trigger.value)]
+    )
     return Rollback.objects.create(
         deployment=deployment,
         scope=scope.to_json(),
@@ -85,11 +91,7 @@ def keep_rollback(
         stage_number=stage_number,
         reason=reason,
         facts={
-            "trigger": (
-                RollbackTrigger.OPERATOR
-                if stage_number is None
-                else RollbackTrigger.GATE
-            ).value,
+            "trigger": trigger.value,
             "threshold": gate.rollback_threshold_percent,
             "minimumSample": gate.minimum_sample,
             "deployment": _numbers(total_of(counts)),

@@ -23,6 +23,7 @@ from deployments.choices import (
     StageStatus,
     UpdateStatus,
 )
+from deployments.metrics import DEPLOYMENT_DURATION, ENDED, at_zero
 from deployments.models import Deployment, Rollback, Stage, Update
 from deployments.rules.events import EventName
 from deployments.scopes import Scope
@@ -32,7 +33,7 @@ from deployments.services.log import log
 from deployments.services.parts import told_of
 from deployments.services.rollbacks import keep_rollback
 from deployments.strategies.returning import Course
-from hotswap.common import audit
+from hotswap.common import audit, metrics
 from hotswap.common.models import User
 from hotswap.common.words import counted
 
@@ -113,6 +114,7 @@ def start(
     # Along the table of moves, in one transaction: nobody sees it preparing.
     _enter(deployment, D.PREPARING, now)
     _enter(deployment, D.RUNNING, now)
+    metrics.write(at_zero(deployment))
     log(
         deployment,
         EventName.STARTED,
@@ -394,6 +396,16 @@ def finish(
     _enter(deployment, status, now, **carried, **failed)
     event = ENDED_EVENTS[status]
     log(deployment, event, message, now=now)
+    counted_ends = [ENDED[status].entry(strategy=deployment.strategy)]
+    if deployment.started_at is not None:
+        counted_ends.append(
+            DEPLOYMENT_DURATION.entry(
+                (now - deployment.started_at).total_seconds(),
+                strategy=deployment.strategy,
+                outcome=status.value,
+            )
+        )
+    metrics.write(counted_ends)
     _record(deployment, event.removeprefix("deployment.").replace("_", "-"), message)
 
 

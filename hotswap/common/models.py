@@ -1,4 +1,4 @@
-"""Accounts, refresh tokens, the audit trail and remembered answers.
+"""Accounts, refresh tokens, the audit trail, remembered answers, what is counted.
 
 Rules:
 - A person acts under a pseudonym in every record, so that erasing the person keeps
@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import ClassVar
 
 from django.contrib.auth.models import AbstractUser, UserManager
+from django.contrib.postgres.fields import ArrayField
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import models
 from django.utils import timezone
@@ -149,3 +150,21 @@ class Clock(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class MetricCount(models.Model):
+    """A part of the value of a counter, or of one bucket of a histogram.
+
+    The value is the sum of all such rows (`hotswap.common.metrics`).
+    """
+
+    metric = models.CharField(max_length=64)
+    labels = ArrayField(
+        models.CharField(max_length=128), default=list, help_text="in their order"
+    )
+    bucket = models.SmallIntegerField(default=-1, help_text="-1: of a counter")
+    count = models.BigIntegerField()
+    total = models.FloatField(default=0, help_text="the durations in seconds")
+
+    def __str__(self) -> str:
+        return f"{self.count} of {self.metric}"

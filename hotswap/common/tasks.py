@@ -3,10 +3,16 @@
 from celery import shared_task
 from django.utils import timezone
 
-from hotswap.common import services
+from hotswap.common import metrics, services
 
 
 @shared_task
 def tidy() -> None:
     """Drop what has lived long enough."""
     services.tidy(now=timezone.now())
+
+
+@shared_task
+def fold_metrics() -> None:
+    """Sum up what was counted."""
+    metrics.fold()

@@ -528,6 +528,11 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": 3600.0,
         "options": {"expires": 600},
     },
+    "common-fold-metrics": {
+        "task": "hotswap.common.tasks.fold_metrics",
+        "schedule": 60.0,
+        "options": {"expires": 30},
+    },
     "common-tidy": {
         "task": "hotswap.common.tasks.tidy",
         "schedule": 3600.0,

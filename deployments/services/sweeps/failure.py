@@ -6,6 +6,13 @@ from typing import Any
 
 from django.conf import settings
 
+from deployments.metrics import (
+    DEVICE_RETURNS,
+    DEVICES_FAILED,
+    VERIFICATION_CODES,
+    VERIFICATIONS_FAILED,
+    labelled,
+)
 from deployments.models import Deployment
 from deployments.notifications.telling import NAMED_DEVICES, tell_devices
 from deployments.rules.codes import (
@@ -31,6 +38,9 @@ from deployments.services.sweeps.statements import row
 
 RETRY_BASE_SECONDS = 10
 RETRY_MAX_SECONDS = 600
+# Over what failed: for good, and not tried again.
+IS_FAILED_INSTALL = "kind = 'install' AND next_status <> 'pending'"
+IS_FAILED_RETURN = "kind = 'rollback' AND next_status = 'failed'"
 
 
 def fail(
@@ -178,6 +188,18 @@ def fail(
                        ELSE '' END
             FROM moved
             RETURNING 1
+        ), failed AS (
+            SELECT *, CASE kind WHEN 'install' THEN code ELSE 'failed' END AS outcome
+            FROM ({labelled("moved")}) AS each
+        ), unverified AS (
+            SELECT region, model, code AS outcome FROM failed
+            WHERE code = ANY(%(verification)s)
+        ), failures AS (
+            {DEVICES_FAILED.counting("failed", where=IS_FAILED_INSTALL)}
+        ), returns AS (
+            {DEVICE_RETURNS.counting("failed", where=IS_FAILED_RETURN)}
+        ), verifications AS (
+            {VERIFICATIONS_FAILED.counting("unverified")}
         )
         SELECT (SELECT count(*) FROM logged), (SELECT count(*) FROM shut),
                (SELECT json_agg(first) FROM (
@@ -208,6 +230,7 @@ def fail(
             "firmware": deployment.firmware_id,
             "faults": sorted(IMAGE_FAULTS),
             "quarantine": settings.QUARANTINE_AFTER,
+            "verification": list(VERIFICATION_CODES),
             "named": NAMED_DEVICES,
             "has_ended": has_ended,
             **(values or {}),

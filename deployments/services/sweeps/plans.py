@@ -7,6 +7,7 @@ from typing import Any
 from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from deployments.choices import TargetStatus
+from deployments.metrics import DEVICES_FAILED, labelled
 from deployments.models import Deployment, Quarantine, Target, Update
 from deployments.rules.codes import FETCH_ERRORS, UNKNOWN_TIMEZONE, message_of
 from deployments.rules.evidence import HAS_BEGUN, IS_LOCKED, SHOWS_FORMER
@@ -256,6 +257,10 @@ def _end_retries(
                    stage_number, %(said)s::text || CASE status
                        WHEN 'rolling_back' THEN '; it is ordered back' ELSE '' END
             FROM moved WHERE status <> 'cancelled'
+        ), failed AS (
+            {labelled("moved", where="each.status <> 'cancelled'")}
+        ), failures AS (
+            {DEVICES_FAILED.counting("failed")}
         )
         SELECT count(*) FROM moved
         """,

@@ -2,10 +2,21 @@
 
 from datetime import datetime
 
+from deployments.metrics import (
+    DEVICE_RETURNS,
+    DEVICE_UPDATE_DURATION,
+    DEVICES_UPDATED,
+    DOWNLOAD_DURATION,
+    INSTALL_DURATION,
+    labelled,
+    said_duration,
+)
 from deployments.models import Deployment
 from deployments.rules.evidence import IS_PROVED, WRONG_LABEL
 from deployments.services.log import INTO_LOG
 from deployments.services.sweeps.statements import run
+
+SINCE_OFFER = "extract(epoch FROM %(now)s::timestamptz - offered_at)"
 
 
 def prove(deployment: Deployment, now: datetime) -> int:
@@ -45,7 +56,7 @@ def prove(deployment: Deployment, now: datetime) -> int:
             UPDATE deployments_update u
             SET status = 'success', closed_at = %(now)s, message = proved.wrong_label
             FROM proved WHERE u.id = proved.id
-            RETURNING u.target_id, u.device_id, u.kind,
+            RETURNING u.target_id, u.device_id, u.kind, u.offered_at, u.durations,
                       proved.version, proved.sha256, proved.security_version,
                       proved.wrong_label
         ), moved AS (
@@ -58,7 +69,8 @@ def prove(deployment: Deployment, now: datetime) -> int:
                                            ELSE t.message END
             FROM closed WHERE t.id = closed.target_id
             RETURNING t.deployment_id, t.device_id, t.stage_number,
-                      closed.kind, closed.version, closed.wrong_label
+                      closed.kind, closed.version, closed.wrong_label,
+                      closed.offered_at, closed.durations
         ), raised AS (
             UPDATE devices_device d SET security_version = closed.security_version
             FROM closed
@@ -86,6 +98,21 @@ def prove(deployment: Deployment, now: datetime) -> int:
             SELECT deployment_id, %(now)s, 'WARNING', 'device.version_label_differs',
                    device_id, stage_number, wrong_label
             FROM moved WHERE wrong_label <> ''
+        ), installed AS (
+            {labelled("moved", where="each.kind = 'install'")}
+        ), returned AS (
+            SELECT *, 'returned' AS outcome
+            FROM ({labelled("moved", where="each.kind <> 'install'")}) AS back
+        ), updates AS (
+            {DEVICES_UPDATED.counting("installed")}
+        ), returns AS (
+            {DEVICE_RETURNS.counting("returned")}
+        ), update_durations AS (
+            {DEVICE_UPDATE_DURATION.counting("installed", seconds=SINCE_OFFER)}
+        ), downloads AS (
+            {DOWNLOAD_DURATION.counting("installed", seconds=said_duration("download"))}
+        ), installs AS (
+            {INSTALL_DURATION.counting("installed", seconds=said_duration("install"))}
         )
         SELECT count(*) FROM moved
         """,

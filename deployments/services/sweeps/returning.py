@@ -2,6 +2,7 @@
 
 from datetime import datetime, timedelta
 
+from deployments.metrics import DEVICE_RETURNS, labelled
 from deployments.models import Deployment
 from deployments.rules.codes import (
     NO_PREVIOUS_IMAGE,
@@ -132,7 +133,12 @@ def send_back(
               -- should it be seen on the new image all the same, it is a stray.
               AND NOT (t.status = 'failed'
                        AND (judged.has_moved_on OR NOT judged.may_run))
-            RETURNING t.status
+            RETURNING t.status, t.deployment_id, t.device_id
+        ), failed AS (
+            SELECT *, 'failed' AS outcome
+            FROM ({labelled("moved", where="each.status = 'failed'")}) AS stuck
+        ), returns AS (
+            {DEVICE_RETURNS.counting("failed")}
         )
         SELECT count(*) FROM moved WHERE status = 'rolling_back'
         """,
@@ -224,6 +230,10 @@ def give_up_returns(
                    device_id, stage_number, message
             FROM moved
             RETURNING 1
+        ), failed AS (
+            SELECT *, 'failed' AS outcome FROM ({labelled("moved")}) AS each
+        ), returns AS (
+            {DEVICE_RETURNS.counting("failed")}
         )
         SELECT count(*) FROM logged
         """,

@@ -1,0 +1,37 @@
+"""The gauges of devices and their keys."""
+
+from typing import Final
+
+from django.conf import settings
+
+from hotswap.common.metrics import Gauge
+
+VERSIONS_ACTIVE = Gauge(
+    "hotswap_firmware_versions_active",
+    "firmware.versions.active",
+    "Versions that devices run, by what they say",
+    {"model": ()},
+    """
+    SELECT m.name, count(*) FROM (
+        SELECT DISTINCT model_id, firmware_version FROM devices_device
+        WHERE revoked_at IS NULL AND erased_at IS NULL AND firmware_version <> ''
+    ) AS running
+    JOIN firmware_devicemodel m ON m.id = running.model_id
+    GROUP BY 1
+    """,
+)
+KEYS_EXPIRING = Gauge(
+    "hotswap_device_keys_expiring",
+    "",
+    "Current keys of devices that have expired or soon will, by which of both",
+    {"state": ("soon", "expired")},
+    f"""
+    SELECT CASE WHEN k.expires_at <= now() THEN 'expired' ELSE 'soon' END, count(*)
+    FROM devices_devicekey k JOIN devices_device d ON d.id = k.device_id
+    WHERE k.superseded_at IS NULL AND d.revoked_at IS NULL AND d.erased_at IS NULL
+      AND k.expires_at <= now() + interval
+          '{int(settings.DEVICE_KEY_WARNING.total_seconds())} seconds'
+    GROUP BY 1
+    """,  # noqa: S608
+)
+GAUGES: Final = (VERSIONS_ACTIVE, KEYS_EXPIRING)
