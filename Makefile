@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo demo-check serve agent test check coverage test-faults test-defaults bench lint format browser proxy lock clean
+.PHONY: help demo demo-check serve agent test check coverage test-faults test-defaults bench lint format browser proxy prometheus lock clean
 
 help:
 	@echo "make demo        HotSwap with a fleet that takes a good and then a bad update"
@@ -44,7 +44,7 @@ agent: $(VENV)/.ready
 TEST_PROCESSES ?= 3
 SHARED := --numprocesses $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
-test: lint browser proxy
+test: lint browser proxy prometheus
 	$(BIN)/python -m pytest $(SHARED) $(ARGS)
 
 # The nearest tests first; the time ends what would take longer, and says so. Another
@@ -59,7 +59,7 @@ check: lint
 		$(ARGS) $$tests
 
 # The same tests take half as long again while what they run is counted.
-coverage: browser proxy
+coverage: browser proxy prometheus
 	$(BIN)/python -m coverage erase
 	$(BIN)/python -m coverage run -m pytest $(SHARED) $(ARGS)
 	@$(BIN)/python -m coverage combine --quiet
@@ -96,6 +96,9 @@ browser: $(VENV)/.ready-dev
 
 proxy: $(VENV)/.ready-dev
 	@$(BIN)/python tests/nginx.py
+
+prometheus: $(VENV)/.ready-dev
+	@$(BIN)/python tests/prometheus.py
 
 # The locks name packages, versions and hashes, and no address to fetch them from.
 lock:

@@ -67,6 +67,8 @@ CONNECT_SECONDS = 3
 # the parts of a large image together may take its time.
 READ_SECONDS = 10
 WRITE_SECONDS = 30
+# Whoever asks only whether it is there does not wait for longer.
+PROBE_SECONDS = 3
 FRAMES_SUFFIX = ".hsf"
 PLAIN_SUFFIX = ".bin"
 
@@ -410,6 +412,20 @@ def abort_unfinished(place: str, *, before: datetime) -> int:
             Bucket=store.bucket_name, Key=upload["Key"], UploadId=upload["UploadId"]
         )
     return len(old)
+
+
+def answers(place: str) -> bool:
+    """Ask a place whether it is there; a folder must be writable, a bucket answer."""
+    if place == places.FOLDER:
+        folder = Path(settings.FIRMWARE_DIR)
+        there = folder if folder.exists() else folder.parent
+        return os.access(there, os.R_OK | os.W_OK | os.X_OK)
+    store = _s3(place, PROBE_SECONDS)
+    try:
+        store.connection.meta.client.head_bucket(Bucket=store.bucket_name)
+    except STORE_ERRORS:
+        return False
+    return True
 
 
 def _sync_folder(folder: Path) -> None:

@@ -7,6 +7,7 @@ from celery import Celery
 from celery.signals import worker_ready
 
 from hotswap.common.garbage import spare_what_is_loaded
+from hotswap.monitoring import tasks as _counted_tasks  # noqa: F401
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "hotswap.settings.local")
 

@@ -17,6 +17,7 @@ from hotswap import operations
 from hotswap.common.api.authentication import PersonAuthentication
 from hotswap.common.api.permissions import RolePermission
 from hotswap.common.roles import Role
+from hotswap.console.system import system_view
 
 # A person who is logged in to the console may open the description in the browser.
 READERS = [PersonAuthentication, DeviceAuthentication, SessionAuthentication]
@@ -60,9 +61,11 @@ handler500 = "hotswap.common.api.middleware.answer_server_error"
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", RedirectView.as_view(pattern_name="admin:index")),
+    path("admin/system/", admin.site.admin_view(system_view), name="system"),
     path("admin/", admin.site.urls),
     path("health", operations.liveness, name="liveness"),
     path("health/ready", operations.readiness, name="readiness"),
+    path("health/status", operations.StatusView.as_view(), name="status"),
     path("metrics", operations.MetricsView.as_view(), name="metrics"),
     path("api/v1/", include("hotswap.common.api.urls")),
     path("api/v1/", include("firmware.api.urls")),

@@ -72,6 +72,10 @@ def make_application() -> "WSGIApplication":
     """Load everything and return the application."""
     import django
 
+    from hotswap.monitoring.processes import share_between_siblings
+
+    # Before anything loads prometheus_client.
+    share_between_siblings()
     django.setup(set_prefix=False)
     from django.conf import settings
     from django.urls import get_resolver

@@ -21,6 +21,7 @@ PROJECT_DIR = Path(__file__).resolve().parent.parent
 # On a machine with much else to do a first start takes a minute and more.
 READY_SECONDS = 300
 ADMIN_USERNAME = "admin"
+METRICS_TOKEN = "only-for-the-scrapes-of-tests"
 ADMIN_PASSWORD = "correct-horse-battery-staple"
 # Of the surroundings, only what does not steer HotSwap.
 FOREIGN_PREFIXES = ("HOTSWAP_", "DJANGO_", "OTEL_", "PYTEST_")
@@ -80,6 +81,7 @@ class LiveStack:
             "HOTSWAP_WEB_WORKERS": "1",
             "HOTSWAP_ADMIN_USERNAME": ADMIN_USERNAME,
             "HOTSWAP_ADMIN_PASSWORD": ADMIN_PASSWORD,
+            "HOTSWAP_METRICS_TOKEN": METRICS_TOKEN,
             **QUICK,
             **self.environment,
         }

@@ -194,7 +194,7 @@ def fold() -> int:
             ), found AS (
                 SELECT each.id FROM common_metriccount each
                 JOIN several USING (metric, labels, bucket)
-                FOR UPDATE OF each SKIP LOCKED
+                FOR NO KEY UPDATE OF each SKIP LOCKED
             ), gone AS (
                 DELETE FROM common_metriccount each USING found
                 WHERE each.id = found.id

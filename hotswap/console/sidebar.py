@@ -56,7 +56,15 @@ def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
     )
     groups: list[dict[str, Any]] = [
         {
-            "items": [entry("Index", "index", "home")],
+            "items": [
+                entry("Index", "index", "home"),
+                {
+                    "title": "System",
+                    "icon": "monitor_heart",
+                    "link": reverse("system"),
+                    "active": request.path == reverse("system"),
+                },
+            ],
         },
         {
             "title": "Rollouts",

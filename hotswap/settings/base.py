@@ -58,7 +58,6 @@ INSTALLED_APPS = [
     "drf_spectacular",
     "drf_spectacular_sidecar",
     "django_celery_beat",
-    "django_prometheus",
     "storages",
     "hotswap.common",
     "firmware",
@@ -68,6 +67,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "hotswap.monitoring.requests.RequestMetricsMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "hotswap.console.security.ContentSecurityMiddleware",
     "deployments.protocols.native.fast_path.FastPathMiddleware",
@@ -552,6 +552,25 @@ FILE_UPLOAD_HANDLERS = ["hotswap.common.form_bodies.NoFiles"]
 # The console backend until a server is named; a dead one is given up after 10 s.
 globals().update(env.email_url("HOTSWAP_EMAIL_URL", default="consolemail://"))
 EMAIL_TIMEOUT = 10
+
+# --- Metrics (docs/operate/observability.md) -----------------------------------------
+METRICS_TOKEN = env.str("HOTSWAP_METRICS_TOKEN", default="")
+_metrics_token_file = env.str("HOTSWAP_METRICS_TOKEN_FILE", default="")
+if _metrics_token_file and not METRICS_TOKEN:
+    try:
+        METRICS_TOKEN = Path(_metrics_token_file).read_text().strip()
+    except OSError as error:
+        raise ImproperlyConfigured(
+            f"HOTSWAP_METRICS_TOKEN_FILE cannot be read: {error.strerror}"
+        ) from None
+if METRICS_TOKEN and not (len(METRICS_TOKEN) >= 16 and METRICS_TOKEN.isascii()):
+    raise ImproperlyConfigured(
+        "HOTSWAP_METRICS_TOKEN must be 16 ASCII characters at least"
+    )
+# Where worker and beat show theirs, as `0.0.0.0:9464`; nowhere if it is empty.
+METRICS_LISTEN = env.str("HOTSWAP_METRICS_LISTEN", default="")
+if METRICS_LISTEN and not METRICS_LISTEN.rpartition(":")[2].isdigit():
+    raise ImproperlyConfigured("HOTSWAP_METRICS_LISTEN must be host:port")
 
 OTEL_ENDPOINT = env.str("OTEL_EXPORTER_OTLP_ENDPOINT", default="")
 

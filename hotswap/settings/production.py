@@ -10,7 +10,8 @@ FOUR_EYES = True
 
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 SECURE_SSL_REDIRECT = True
-SECURE_REDIRECT_EXEMPT = [r"^health$", r"^health/ready$"]
+# Load balancers and Prometheus ask servers by their addresses, inside the network.
+SECURE_REDIRECT_EXEMPT = [r"^health$", r"^health/(ready|status)$", r"^metrics$"]
 SECURE_HSTS_SECONDS = 31_536_000
 SECURE_HSTS_INCLUDE_SUBDOMAINS = True
 SESSION_COOKIE_SECURE = True

@@ -15,6 +15,7 @@ import random
 import socket
 import stat
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -38,6 +39,7 @@ class StackFolder:
         self.logs = self.path / "logs"
         self.secrets = self.path / "keys"
         self.state_file = self.path / "stack.json"
+        self.targets_file = self.path / "prometheus-targets.json"
         self._lock_file: TextIO | None = None
 
     def create(self) -> None:
@@ -142,6 +144,20 @@ class StackFolder:
         with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
             json.dump(state, file, indent=2)
         draft.replace(self.state_file)
+
+    def write_targets(self, addresses: Mapping[str, str]) -> None:
+        """Write where Prometheus finds this stack, in the form of its `file_sd`.
+
+        Args:
+            addresses: host and port, by the name of the job.
+        """
+        targets = [
+            {"targets": [address], "labels": {"job": job}}
+            for job, address in addresses.items()
+        ]
+        draft = self.targets_file.with_suffix(".draft")
+        draft.write_text(json.dumps(targets, indent=2))
+        draft.replace(self.targets_file)
 
     def read_state(self) -> dict[str, Any]:
         """Return what `stack.json` says; empty where there is none."""

@@ -39,6 +39,7 @@ MAX_WEB_WORKERS = 4
 CONNECTIONS = 4096
 # Of each program: the connections, and all else. Shells often allow 1,024.
 OPEN_FILES = 16_384
+METRICS_LISTEN = "HOTSWAP_METRICS_LISTEN"
 
 
 class Stack:
@@ -243,6 +244,14 @@ class Stack:
         threads = environment.get("HOTSWAP_WEB_THREADS", "16")
         concurrency = environment.get("HOTSWAP_WORKER_THREADS", "4")
         celery = ("celery", "-A", "hotswap.celery:app")
+        listens = {
+            name: f"{HOST}:{self.folder.port(f'{name}-metrics')}"
+            for name in ("worker", "beat")
+        }
+        self.folder.write_targets(
+            {"hotswap-web": f"{HOST}:{self.port}"}
+            | {f"hotswap-{name}": address for name, address in listens.items()}
+        )
         programs += [
             child(
                 "prepare",
@@ -258,10 +267,12 @@ class Stack:
                 "worker",
                 *(*celery, "worker", "--pool", "threads", "--concurrency", concurrency),
                 *("--loglevel", "INFO", "--without-mingle", "--without-gossip"),
+                environment={**environment, METRICS_LISTEN: listens["worker"]},
             ),
             child(
                 "beat",
                 *(*celery, "beat", "--loglevel", "INFO", "--pidfile="),
+                environment={**environment, METRICS_LISTEN: listens["beat"]},
                 # Its wish to end gets lost when the signal comes in the middle of a
                 # statement; it holds nothing that a kill could lose.
                 stop_seconds=2.0,

@@ -6,7 +6,12 @@ from typing import Any
 
 import pytest
 from django.urls import URLPattern, URLResolver, get_resolver
+from django.utils import timezone
 
+from deployments.services.tick import TICK_CLOCK
+from health.services.watching import SWEEP_CLOCK
+from hotswap.common.models import Clock
+from hotswap.monitoring.caching import cached
 from tests.api import Caller, problem_of
 
 NOBODY = "00000000-0000-4000-8000-000000000000"
@@ -18,6 +23,7 @@ CALLERS = ("anonymous", "viewer", "operator", "admin", "device_caller")
 TABLE = """
     health                                         GET    200 200 200 200 200
     health/ready                                   GET    200 200 200 200 200
+    health/status                                  GET    401 200 200 200 403
     metrics                                        GET    401 200 200 200 403
     /auth/token                                    POST   400 400 400 400 400
     /auth/refresh                                  POST   400 400 400 400 400
@@ -156,6 +162,17 @@ PLACES = {
     "<recipient>": "<uuid:listener_id>",
     "<gateway>": "<uuid:listener_id>",
 }
+
+
+@pytest.fixture(autouse=True)
+def work_goes_on(db: None) -> Iterator[None]:
+    """Ticks and sweeps have just run: the server says that it serves the fleet."""
+    now = timezone.now()
+    for name in (TICK_CLOCK, SWEEP_CLOCK):
+        Clock.objects.create(name=name, last_run_at=now, restarted_at=now)
+    cached.forget()
+    yield
+    cached.forget()
 
 
 def read_row(line: str) -> list[str]:

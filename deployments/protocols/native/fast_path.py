@@ -61,6 +61,11 @@ ROUTE = re.compile(
     r"/api/v1/devices/([A-Za-z0-9._:-]{1,128})/"
     r"(?:(update)|(health)|updates/([0-9a-f-]{36})/reports)\Z"
 )
+# The patterns of the long way, under which requests are counted.
+DEVICE_ROUTE = "api/v1/devices/<str:device_id>"
+POLL_ROUTE = f"{DEVICE_ROUTE}/update"
+HEARTBEAT_ROUTE = f"{DEVICE_ROUTE}/health"
+REPORT_ROUTE = f"{DEVICE_ROUTE}/updates/<uuid:update_id>/reports"
 MAX_BODY_BYTES = 16 * 1024
 
 # The device, and whether any deployment wants something of it. A contact is noted at
@@ -113,17 +118,24 @@ class FastPathMiddleware:
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         answer = None
+        route = ""
         if settings.DEVICE_CERTIFICATES == "off":
             found = ROUTE.match(request.path_info)
             if found is not None:
                 name, update, health, order = found.groups()
                 if update and request.method == "GET":
+                    route = POLL_ROUTE
                     answer = _answer(request, name, _poll, "GET, HEAD")
                 elif health and request.method == "POST":
+                    route = HEARTBEAT_ROUTE
                     answer = _answer(request, name, _heartbeat, "GET, HEAD, POST")
                 elif order and request.method == "POST":
+                    route = REPORT_ROUTE
                     answer = _answer(request, name, _report, "POST", order)
-        return self.get_response(request) if answer is None else answer
+        if answer is None:
+            return self.get_response(request)
+        request.fast_route = route  # type: ignore[attr-defined]
+        return answer
 
 
 def _answer(

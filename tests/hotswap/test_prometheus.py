@@ -1,0 +1,226 @@
+"""The shipped configuration of Prometheus and Grafana fits what the server shows."""
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+from prometheus_client import REGISTRY
+
+# What processes count is known once these are loaded.
+from hotswap.monitoring import requests, tasks  # noqa: F401
+from hotswap.monitoring.catalogue import NAMES
+from hotswap.monitoring.exposition import HostCollector, StatusCollector
+from hotswap.stack.folder import free_port
+from tests.deployments.live import LiveAdmin
+from tests.live import METRICS_TOKEN, PROJECT_DIR, LiveStack
+from tests.prometheus import find_program
+from tests.waiting import wait_until
+
+SHIPPED = PROJECT_DIR / "deploy" / "observability"
+NAME = re.compile(r"\bhotswap(?::[a-z0-9_]+)+|\bhotswap_[a-z0-9_]+")
+SUFFIXES = re.compile(r"_(total|bucket|sum|count)$")
+RUNBOOKS = PROJECT_DIR / "docs" / "operate" / "runbooks.md"
+EXPRESSION = re.compile(r'"expr": "((?:[^"\\]|\\.)*)"')
+
+
+def program(name: str) -> str:
+    found = find_program(name)
+    assert found, f"no {name}: run `make prometheus`"
+    return found
+
+
+def promtool(*arguments: str | Path) -> None:
+    done = subprocess.run(
+        [program("promtool"), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.fixture
+def configuration(tmp_path: Path) -> Path:
+    """What is shipped, with the token that an operator adds."""
+    folder = tmp_path / "observability"
+    shutil.copytree(SHIPPED, folder)
+    (folder / "metrics-token").write_text(METRICS_TOKEN)
+    return folder
+
+
+def rules() -> Iterator[dict[str, Any]]:
+    for path in sorted((SHIPPED / "rules").glob("*.yml")):
+        for group in yaml.safe_load(path.read_text())["groups"]:
+            yield from group["rules"]
+
+
+def expressions() -> Iterator[str]:
+    for rule in rules():
+        yield rule["expr"]
+    for path in (SHIPPED / "dashboards").glob("*.json"):
+        for panel in json.loads(path.read_text())["panels"]:
+            for target in panel["targets"]:
+                yield target["expr"]
+
+
+def test_configuration_is_valid(configuration: Path) -> None:
+    promtool("check", "config", configuration / "prometheus.yml")
+
+
+def test_rules_are_valid() -> None:
+    promtool("check", "rules", *(SHIPPED / "rules").glob("*.yml"))
+
+
+def test_alerts_and_records_follow_from_series() -> None:
+    promtool("test", "rules", Path(__file__).with_name("alert_series.yml"))
+
+
+def test_every_metric_that_is_asked_for_is_shown(db: None) -> None:
+    collected = [
+        family.name
+        for collector in (StatusCollector(), HostCollector(), REGISTRY)
+        for family in collector.collect()
+    ]
+    shown = {SUFFIXES.sub("", name) for name in [*NAMES, *collected]}
+    records = {rule["record"] for rule in rules() if "record" in rule}
+
+    asked = {name for each in expressions() for name in NAME.findall(each)}
+
+    assert len(asked) > 30
+    missing = {
+        name
+        for name in asked - records
+        if name not in shown and SUFFIXES.sub("", name) not in shown
+    }
+    assert missing == set()
+
+
+def test_every_alert_has_a_runbook() -> None:
+    headings = re.findall(r"^## (.+)$", RUNBOOKS.read_text(), re.MULTILINE)
+    anchors = {
+        re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-") for each in headings
+    }
+
+    alerts = [rule for rule in rules() if "alert" in rule]
+
+    assert len(alerts) > 15
+    for alert in alerts:
+        page, _, anchor = alert["annotations"]["runbook_url"].partition("#")
+        assert page == "docs/operate/runbooks.md"
+        assert anchor in anchors, alert["alert"]
+    asked = {alert["annotations"]["runbook_url"].partition("#")[2] for alert in alerts}
+    assert asked == anchors
+
+
+def test_dashboards_have_names_of_their_own() -> None:
+    boards = [
+        json.loads(path.read_text()) for path in (SHIPPED / "dashboards").glob("*.json")
+    ]
+
+    assert {each["uid"] for each in boards} == {
+        *("hotswap-fleet", "hotswap-deployments", "hotswap-server")
+    }
+    for board in boards:
+        ids = [panel["id"] for panel in board["panels"]]
+        assert len(ids) == len(set(ids))
+
+
+@pytest.fixture
+def prometheus(
+    live_stack: LiveStack, configuration: Path, tmp_path: Path
+) -> Iterator[httpx.Client]:
+    """A real Prometheus on the shipped configuration, which scrapes the stack."""
+    shutil.rmtree(configuration / "targets")
+    (configuration / "targets").mkdir()
+    shutil.copy(
+        live_stack.data_dir / "prometheus-targets.json",
+        configuration / "targets" / "stack.json",
+    )
+    settings = configuration / "prometheus.yml"
+    settings.write_text(settings.read_text().replace("15s", "1s"))
+    port = free_port()
+    output = (tmp_path / "prometheus.log").open("w")
+    process = subprocess.Popen(
+        [
+            program("prometheus"),
+            f"--config.file={settings}",
+            f"--storage.tsdb.path={tmp_path / 'series'}",
+            f"--web.listen-address=127.0.0.1:{port}",
+        ],
+        stdout=output,
+        stderr=subprocess.STDOUT,
+    )
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
+            yield client
+    finally:
+        process.terminate()
+        process.wait(60)
+        output.close()
+
+
+def ask(client: httpx.Client, expression: str) -> dict[str, float]:
+    """Return the values by the `job` of each, "" where a sum has none."""
+    try:
+        answer = client.get("/api/v1/query", params={"query": expression})
+    except httpx.TransportError:
+        return {}
+    if answer.status_code != 200:
+        return {}
+    return {
+        each["metric"].get("job", ""): float(each["value"][1])
+        for each in answer.json()["data"]["result"]
+    }
+
+
+def test_real_prometheus_sees_a_real_stack(
+    live_stack: LiveStack, prometheus: httpx.Client
+) -> None:
+    admin = LiveAdmin(live_stack)
+    everyone = {"hotswap-web": 1.0, "hotswap-worker": 1.0, "hotswap-beat": 1.0}
+    wait_until(
+        lambda: ask(prometheus, "up") == everyone, what="three targets that are up"
+    )
+
+    deployments = admin.get("/deployments?count=true")["count"]
+    created = "sum(max without (instance, job) (hotswap_deployments_created_total))"
+
+    wait_until(
+        lambda: ask(prometheus, created) == {"": deployments},
+        what=f"{deployments} deployments",
+    )
+    wait_until(lambda: ask(prometheus, "hotswap:serving") == {"": 1.0}, what="serving")
+    wait_until(
+        lambda: (
+            ask(
+                prometheus,
+                'sum by (job) (hotswap_task_duration_seconds_count{task=~".*tick"})',
+            ).get("hotswap-worker", 0)
+            > 0
+        ),
+        what="ticks of the worker",
+    )
+    wait_until(
+        lambda: (
+            ask(
+                prometheus,
+                'sum by (job) (hotswap_http_requests_total{route=~".*/deployments"})',
+            ).get("hotswap-web", 0)
+            >= 1
+        ),
+        what="requests of the web server",
+    )
+    problems = prometheus.get("/api/v1/rules").json()["data"]["groups"]
+    assert {
+        rule["name"]: rule.get("lastError", "")
+        for group in problems
+        for rule in group["rules"]
+        if rule["health"] == "err"
+    } == {}
