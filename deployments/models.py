@@ -145,6 +145,15 @@ class Deployment(BaseModel):
     watching_until = models.DateTimeField(
         null=True, help_text="its devices are judged after its end until then"
     )
+    # Of the span of its creation, which all others of its trace are below.
+    traceparent = models.CharField(max_length=55, blank=True)
+    parent_span = models.CharField(
+        max_length=16, blank=True, help_text="the request that created it"
+    )
+    creation_time = models.DurationField(null=True, help_text="what creating it took")
+    traced_until = models.DateTimeField(
+        null=True, help_text="its creation or end that was exported last"
+    )
 
     objects = DeploymentQuerySet.as_manager()
 
@@ -161,6 +170,12 @@ class Deployment(BaseModel):
                 name="deployment_watched",
                 condition=models.Q(watching_until__isnull=False),
             ),
+            models.Index(
+                fields=["updated_at"],
+                name="deployment_untraced",
+                condition=models.Q(traced_until__isnull=True)
+                | models.Q(finished_at__gt=models.F("traced_until")),
+            ),
         ]
         triggers: ClassVar[list[pgtrigger.Trigger]] = [
             pgtrigger.FSM(
@@ -172,6 +187,16 @@ class Deployment(BaseModel):
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def trace_id(self) -> str:
+        """Of all that is done for it, 32 hexadecimal digits."""
+        return self.traceparent[3:35] or self.pk.hex
+
+    @property
+    def root_span_id(self) -> str:
+        """Of its creation, 16 hexadecimal digits."""
+        return self.traceparent[36:52] or self.pk.hex[:16]
 
     @property
     def is_waiting(self) -> bool:
@@ -251,6 +276,7 @@ class Stage(models.Model):
     opened_at = models.DateTimeField(null=True)
     settled_at = models.DateTimeField(null=True)
     passed_at = models.DateTimeField(null=True)
+    traced_at = models.DateTimeField(null=True, help_text="when it was exported")
     is_accepted = models.BooleanField(default=False)
     known_unreached = models.PositiveIntegerField(
         default=0,
@@ -270,6 +296,13 @@ class Stage(models.Model):
         constraints = [
             models.UniqueConstraint(
                 fields=["deployment", "number"], name="one_stage_a_number"
+            )
+        ]
+        indexes = [
+            models.Index(
+                fields=["passed_at"],
+                name="stage_untraced",
+                condition=models.Q(traced_at__isnull=True, passed_at__isnull=False),
             )
         ]
 
@@ -400,7 +433,9 @@ class Update(models.Model):
     error_code = models.CharField(max_length=32, blank=True)
     message = models.CharField(max_length=500, blank=True)
     durations = models.JSONField(default=dict)
+    # Of its own span; sampled or not.
     traceparent = models.CharField(max_length=64, blank=True)
+    traced_at = models.DateTimeField(null=True, help_text="when it was exported")
 
     class Meta:
         constraints = [
@@ -418,6 +453,15 @@ class Update(models.Model):
             ),
             models.Index(fields=["device", "-offered_at"], name="update_newest"),
             models.Index(fields=["deployment", "-offered_at"], name="update_pace"),
+            models.Index(
+                fields=["closed_at"],
+                name="update_untraced",
+                condition=models.Q(traced_at__isnull=True, closed_at__isnull=False)
+                & (
+                    models.Q(traceparent__endswith="-01")
+                    | ~models.Q(error_code="") & ~models.Q(traceparent="")
+                ),
+            ),
         ]
 
     def __str__(self) -> str:
@@ -512,6 +556,25 @@ class Event(models.Model):
         return f"{self.at:%H:%M:%S} {self.event}"
 
 
+class LogPosition(models.Model):
+    """How far the events of deployments have been written to the server's own log.
+
+    One row. Numbers of events are given before they are committed, so that a lower one
+    may appear after a higher one: up to `seen` they wait until no transaction is left
+    that was under way when it was the highest.
+    """
+
+    id = models.PositiveSmallIntegerField(primary_key=True, default=1)
+    written = models.BigIntegerField(help_text="all events up to this one are written")
+    seen = models.BigIntegerField(help_text="the highest number given by then")
+    horizon = models.BigIntegerField(
+        null=True, help_text="transactions below it may have written up to `seen`"
+    )
+
+    def __str__(self) -> str:
+        return f"events up to {self.written}"
+
+
 class Rollback(models.Model):
     """A rollback of a deployment or a part of it, with the numbers when it began.
 
@@ -534,6 +597,7 @@ class Rollback(models.Model):
     course = models.JSONField(default=list)
     begun = models.PositiveSmallIntegerField(default=0)
     finished_at = models.DateTimeField(null=True)
+    traced_at = models.DateTimeField(null=True, help_text="when it was exported")
 
     class Meta:
         ordering = ("-started_at",)
@@ -543,6 +607,11 @@ class Rollback(models.Model):
                 fields=["deployment"],
                 name="rollback_unfinished",
                 condition=models.Q(finished_at__isnull=True),
+            ),
+            models.Index(
+                fields=["finished_at"],
+                name="rollback_untraced",
+                condition=models.Q(traced_at__isnull=True, finished_at__isnull=False),
             ),
         ]
 

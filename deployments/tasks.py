@@ -3,10 +3,13 @@
 import time
 
 from celery import shared_task
+from django.conf import settings
 from django.utils import timezone
 
 from deployments.notifications import outbox
+from deployments.services.log_lines import write_new_events
 from deployments.services.tick import tick as move_deployments
+from deployments.services.traces import export_due
 from deployments.turns import Turn
 
 # Ticks side by side in one process would repeat each other's work. One that is at it
@@ -23,8 +26,16 @@ def tick() -> None:
         return
     try:
         move_deployments()
+        write_new_events()
     finally:
         _turn.give_back(started)
+
+
+@shared_task
+def export_traces() -> None:
+    """Export the traces of what is over, where a collector is configured."""
+    if settings.TRACES_EXPORTED:
+        export_due(timezone.now())
 
 
 @shared_task

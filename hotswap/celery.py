@@ -1,12 +1,22 @@
 """The Celery application; loaded by wsgi, manage and the tests."""
 
+import contextlib
 import os
 from typing import Any
 
 from celery import Celery
-from celery.signals import worker_ready
+from celery.signals import (
+    beat_init,
+    celeryd_init,
+    setup_logging,
+    worker_init,
+    worker_process_init,
+    worker_ready,
+)
+from django_structlog.celery.steps import DjangoStructLogInitStep
 
 from hotswap.common.garbage import spare_what_is_loaded
+from hotswap.common.logs import configure, line_of, log_everything
 from hotswap.monitoring import tasks as _counted_tasks  # noqa: F401
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "hotswap.settings.local")
@@ -14,6 +24,55 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "hotswap.settings.local")
 app = Celery("hotswap")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
+app.steps["worker"].add(DjangoStructLogInitStep)
+
+
+# Before the worker warns of anything.
+@celeryd_init.connect
+@setup_logging.connect
+def _set_up_logging(**_: Any) -> None:
+    """Keep the logs as they are set up for all processes, whatever Celery would do."""
+    from django.conf import settings
+
+    configure(settings.LOGGING)
+    log_everything()
+
+
+@celeryd_init.connect
+def _end_quietly(**_: Any) -> None:
+    """Let the worker say in lines of the log that it ends, as it says all else."""
+    from celery.apps import worker
+
+    worker.safe_say = _write_line  # type: ignore[attr-defined]
+
+
+def _write_line(message: str, *_: Any) -> None:
+    # Out of a handler of signals, where a lock of the log may be held.
+    with contextlib.suppress(OSError):
+        os.write(2, f"{line_of(message, 'celery.apps.worker')}\n".encode())
+
+
+@worker_init.connect
+def _trace_worker(sender: Any, **_: Any) -> None:
+    # Where tasks run in processes that are forked, each of them sets up its own.
+    if "prefork" not in str(sender.pool_cls):
+        _trace("hotswap-worker")
+
+
+@worker_process_init.connect
+def _trace_process(**_: Any) -> None:
+    _trace("hotswap-worker")
+
+
+@beat_init.connect
+def _trace_beat(**_: Any) -> None:
+    _trace("hotswap-beat")
+
+
+def _trace(service: str) -> None:
+    from hotswap.telemetry import set_up_telemetry
+
+    set_up_telemetry(service)
 
 
 @worker_ready.connect

@@ -89,6 +89,9 @@ class DeploymentOutput(CamelSerializer):
     started_at = serializers.DateTimeField(allow_null=True)
     finished_at = serializers.DateTimeField(allow_null=True)
     watching_until = serializers.DateTimeField(allow_null=True)
+    trace_id = serializers.CharField(
+        help_text="of the trace of all that is done for it, 32 hexadecimal digits"
+    )
 
     def get_live_fleet(self, deployment: Deployment) -> str | None:
         return deployment.live_fleet or None

@@ -1,8 +1,10 @@
 """Creating and launching deployments (FR-FW-003)."""
 
 import logging
+import time
+import uuid
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -36,7 +38,7 @@ from deployments.services.launch_warnings import (
     check_acknowledged,
     launch_warnings,
 )
-from deployments.services.log import log
+from deployments.services.log import context_of, log
 from deployments.services.refusals import (
     check_green_group,
     check_groups,
@@ -53,6 +55,7 @@ from deployments.services.targeting import (
     too_many,
     write_plan,
 )
+from deployments.services.traces import new_root
 from deployments.services.transitions import finish, start
 from deployments.strategies.blue_green import GREEN_STAGE
 from deployments.strategies.registry import make_plan
@@ -62,6 +65,7 @@ from firmware.choices import FirmwareStatus
 from firmware.models import Firmware
 from hotswap.common import audit, locks, metrics
 from hotswap.common.errors import FieldError, HotSwapError, InvalidInputError
+from hotswap.common.log_context import bind
 from hotswap.common.models import User
 
 logger = logging.getLogger(__name__)
@@ -217,6 +221,9 @@ def create_deployment(
     Source: FR-FW-003; Scalability.
     """
     now = now or timezone.now()
+    began_at = time.monotonic()
+    identity = uuid.uuid4()
+    root = new_root(identity)
     with transaction.atomic():
         original = _original(request)
         firmware = deployable(request.firmware_id, lock=True)
@@ -233,12 +240,16 @@ def create_deployment(
             )
         deployment = Deployment.objects.create(
             **settings_of(request, firmware),
+            id=identity,
+            traceparent=root.traceparent,
+            parent_span=root.parent_span,
             status=DeploymentStatus.SCHEDULED,
             copied_from=original,
             created_by=actor,
             created_at=now,
             updated_at=now,
         )
+        bind(**context_of(deployment))
         acknowledged = deployment.acknowledged
         log(
             deployment,
@@ -269,13 +280,13 @@ def create_deployment(
             check_acknowledged(audience.warnings, request.acknowledge)
         else:
             audience = _freeze(deployment, request, now)
+        deployment.creation_time = timedelta(seconds=time.monotonic() - began_at)
+        deployment.save(update_fields=["creation_time"])
     logger.info(
         "Deployment created successfully",
         extra={
-            "deploymentId": str(deployment.pk),
-            "firmwareVersion": firmware.version,
+            **context_of(deployment),
             "targetDeviceCount": audience.eligible,
-            "strategy": request.strategy,
             "userId": str(actor.pseudonym),
         },
     )

@@ -20,7 +20,6 @@ Rules:
 """
 
 import json
-import secrets
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -28,7 +27,6 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
-from opentelemetry import trace
 
 from deployments.choices import (
     UNFINISHED,
@@ -60,6 +58,7 @@ from deployments.rules.evidence import (
     must_refuse,
 )
 from deployments.services.log import INTO_LOG, log
+from deployments.services.traces import order_context
 from deployments.spread import share_of
 from deployments.strategies.blue_green import BLUE_STAGE, GREEN_STAGE
 from deployments.windows import DEVICE_ZONE
@@ -106,7 +105,7 @@ class Order:
         checksum: SHA-256 of the image, in lower hexadecimal digits.
         deadline: after it the order has failed.
         confirmation_duration: how long the device must stay healthy afterwards.
-        traceparent: W3C trace context of the deployment.
+        traceparent: W3C trace context that the device goes on with.
     """
 
     update_id: UUID
@@ -783,8 +782,8 @@ def _write_order(
         boot_count_before=context.state.boot_count or None,
         offered_at=now,
         deadline=now + deployment.device_timeout,
-        traceparent=_traceparent(deployment),
     )
+    update.traceparent = order_context(deployment, update.pk, device.pk)
     is_first = is_install and context.is_unexposed
     if is_first:
         before = context.sample_before(now)
@@ -873,17 +872,6 @@ def _first_baseline(target: Target) -> tuple[dict[str, Any], list[str]]:
         .first()
     )
     return first if first is not None else ({}, [])
-
-
-def _traceparent(deployment: Deployment) -> str:
-    """Return the W3C trace context that links the device's spans to the deployment."""
-    context = trace.get_current_span().get_span_context()
-    span = (
-        trace.format_span_id(context.span_id)
-        if context.is_valid
-        else secrets.token_hex(8)
-    )
-    return f"00-{deployment.pk.hex}-{span}-01"
 
 
 def _order_of(update: Update, image: Image | None) -> Order:

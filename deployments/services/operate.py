@@ -34,12 +34,13 @@ from deployments.models import Deployment
 from deployments.rules.events import EventName
 from deployments.services import sweeps, transitions
 from deployments.services.fleets import current_hold
-from deployments.services.log import log
+from deployments.services.log import context_of, log
 from deployments.services.parts import begin_partial_rollback, resolve_scope
 from deployments.services.progress import count_stages, progress_of
 from deployments.services.rollback_course import begin_rollback
 from deployments.strategies.decide import is_obstructed
 from hotswap.common import audit
+from hotswap.common.log_context import bind
 from hotswap.common.models import User
 from hotswap.common.words import counted
 
@@ -67,6 +68,7 @@ def _acting(
         )
         if deployment is None:
             raise DeploymentNotFoundError("there is no such deployment")
+        bind(**context_of(deployment))
         if deployment.status not in allowed:
             raise WrongStatusError(
                 f"a deployment that is {deployment.status} cannot be {verb}"

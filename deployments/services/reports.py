@@ -303,6 +303,7 @@ def _fail(update: Update, report: DeviceReport, now: datetime) -> None:
         "Device reported a failure",
         extra={
             "deploymentId": str(update.deployment_id),
+            "updateId": str(update.pk),
             "errorCode": report.error_code,
         },
     )

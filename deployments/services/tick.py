@@ -19,8 +19,12 @@ from deployments.choices import DeploymentStatus
 from deployments.models import Deployment
 from deployments.services.advance import advance_running, advance_watch
 from deployments.services.launch import launch_scheduled
+from deployments.services.log import context_of, noted_events
 from deployments.services.rollback_course import advance_rollback
+from deployments.services.traces import tick_span
+from hotswap.common.log_context import bound
 from hotswap.common.services import touch_clock
+from hotswap.common.tracing import emit
 
 logger = logging.getLogger(__name__)
 TICK_CLOCK = "deployments-tick"
@@ -80,19 +84,25 @@ def advance_deployment(
         )
         if deployment is None:
             return False
-        match deployment.status:
-            case DeploymentStatus.SCHEDULED:
-                if (
-                    deployment.scheduled_at is not None
-                    and deployment.scheduled_at <= now
-                ):
-                    launch_scheduled(deployment, now)
-            case DeploymentStatus.RUNNING | DeploymentStatus.PAUSED:
-                advance_running(deployment, now, awake_since)
-            case DeploymentStatus.ROLLING_BACK:
-                advance_rollback(deployment, now, awake_since)
-            case _ if deployment.watching_until is not None:
-                advance_watch(deployment, now, awake_since)
-            case _:
-                return False
+        began_at = timezone.now()
+        with bound(**context_of(deployment)), noted_events() as events:
+            is_looked_at = _advance(deployment, now, awake_since)
+    if events:
+        emit(tick_span(deployment, began_at, timezone.now(), events))
+    return is_looked_at
+
+
+def _advance(deployment: Deployment, now: datetime, awake_since: datetime) -> bool:
+    match deployment.status:
+        case DeploymentStatus.SCHEDULED:
+            if deployment.scheduled_at is not None and deployment.scheduled_at <= now:
+                launch_scheduled(deployment, now)
+        case DeploymentStatus.RUNNING | DeploymentStatus.PAUSED:
+            advance_running(deployment, now, awake_since)
+        case DeploymentStatus.ROLLING_BACK:
+            advance_rollback(deployment, now, awake_since)
+        case _ if deployment.watching_until is not None:
+            advance_watch(deployment, now, awake_since)
+        case _:
+            return False
     return True

@@ -334,7 +334,7 @@ def begin_rollback(
     _record(deployment, "rollback-started", reason)
     logger.warning(
         "Rollback started",
-        extra={"deploymentId": str(deployment.pk), "reason": reason},
+        extra={"deploymentId": str(deployment.pk), "stage": stage_number},
     )
     return rollback
 

@@ -36,12 +36,13 @@ from devices.agent.installer import (
     InstallError,
     SlotInstaller,
 )
-from devices.agent.logs import LOG_FORMATS, set_up_logging
+from devices.agent.logs import LOG_FORMATS, bind, set_up_logging
 from devices.agent.loop import Agent, Ending
 from devices.agent.ports import Device, Ports
 from devices.agent.provisioning import provision
 from devices.agent.rotation import KeyRotation
 from devices.agent.secure_boot import read_secure_boot
+from devices.agent.spans import SpanExporter
 from devices.agent.store import FileStateStore
 from devices.agent.system import SystemApplication
 from devices.agent.systemd import Notifier
@@ -89,19 +90,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _set_up_and_run(options: argparse.Namespace, clock: StoppableClock) -> ExitCode:
+    set_up_logging(options.log_format or "auto")
     try:
         config = load_config(options.config)
         set_up_logging(options.log_format or config.log_format)
+        bind(device_id=config.device_id)
         trusted = load_trusted_keys(config.trusted_keys)
         keys = _key_file(config)
         transport = _transport(config, keys, trusted)
     except (ConfigError, OSError, ValueError, InsecureAddressError) as error:
-        sys.stderr.write(f"hotswap-agent: {error}\n")
+        logger.critical("configuration refused", extra={"reason": str(error)})
         return ExitCode.BAD_CONFIGURATION
     lock = _lock(config.data_dir)
     if lock is None:
-        sys.stderr.write(
-            f"hotswap-agent: data_dir: {config.data_dir} is used by another agent\n"
+        logger.critical(
+            "data_dir is used by another agent", extra={"folder": str(config.data_dir)}
         )
         return ExitCode.ALREADY_RUNNING
     with lock:
@@ -164,6 +167,9 @@ def _run(
                 installer=installer,
                 staging=staging,
                 store=FileStateStore(config.data_dir / "state.json"),
+                spans=SpanExporter(config.otlp_endpoint, config.device_id)
+                if config.otlp_endpoint
+                else None,
                 application=application,
                 keys=trusted,
                 clock=clock,

@@ -7,7 +7,8 @@ Rules:
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
 
 from devices.agent import states
 from devices.agent.backoff import Backoff
@@ -18,9 +19,11 @@ from devices.agent.installer import (
     Installer,
     InstallLaterError,
 )
+from devices.agent.logs import bind
 from devices.agent.ports import Device, Ports
-from devices.agent.protocol import ErrorCode
+from devices.agent.protocol import ErrorCode, Order, trace_id_of
 from devices.agent.reporting import Reporter, report_backoff
+from devices.agent.spans import Step
 from devices.agent.states import AgentState, Failure
 from devices.agent.store import SavedState
 from devices.agent.supervision import Supervisor
@@ -116,7 +119,26 @@ class Boot:
     def note_duration(self, name: str, started_at: float) -> None:
         """Note how long a step took, for the next report."""
         seconds = self.ports.clock.monotonic() - started_at
-        self.saved.note(states.add_duration(self.state, name, seconds))
+        began_at = self.ports.clock.now() - timedelta(seconds=seconds)
+        state = states.add_duration(self.state, name, seconds)
+        self.saved.note(states.add_step(state, Step(name, began_at, seconds)))
+
+    def send_spans(self) -> None:
+        """Tell a collector what was done, and the server whether it has taken it."""
+        state = self.state
+        if self.ports.spans is None or state.spans_exported:
+            return
+        error = state.failure.code.value if state.failure else ""
+        if self.ports.spans.send(state.open_order(), state.steps, error=error):
+            self.saved.note(replace(state, spans_exported=True))
+
+    def name_order(self, order: Order | None) -> None:
+        """Let the lines of the log that follow say which order they are about."""
+        bind(
+            trace_id=trace_id_of(order.traceparent) if order else "",
+            update_id=order.update_id if order else "",
+            firmware_version=order.firmware.version if order else "",
+        )
 
     # Ends of an order
 
@@ -137,6 +159,7 @@ class Boot:
         self._later_since = None
         self._later_backoff.reset()
         self.save(states.close(self.state))
+        self.name_order(None)
         self.ports.staging.clear()
 
     def try_later(self, error: InstallLaterError, *, gives_up: bool = True) -> bool:

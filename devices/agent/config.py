@@ -11,12 +11,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, cast
+from urllib.parse import urlsplit
 
 from devices.agent.files import is_sha256
 from devices.agent.hooks import Hook, HookName
 from devices.agent.limits import MAX_REPORT_CEILING_SECONDS, Limits
 from devices.agent.logs import LOG_FORMATS, LogFormat
 from devices.agent.reader import ConfigError, Reader
+from devices.agent.transport import is_loopback
 
 KERNEL_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 BootIdSource = Literal["process", "kernel"]
@@ -102,7 +104,8 @@ class Config:
     secure_boot_command: tuple[str, ...] = ()
     rotates_key: bool = True
     enrolment: EnrolmentConfig | None = None
-    log_format: LogFormat = "plain"
+    log_format: LogFormat = "auto"
+    otlp_endpoint: str = ""
     application: ApplicationConfig = field(default_factory=ApplicationConfig)
     installer: InstallerConfig = field(default_factory=InstallerConfig)
     limits: Limits = field(default_factory=Limits)
@@ -167,7 +170,11 @@ def parse_config(content: Mapping[str, Any], *, folder: Path) -> Config:
             reader.table("enrolment"),
             folder,
         ),
-        log_format=cast("LogFormat", reader.choice("log_format", LOG_FORMATS, "plain")),
+        log_format=cast("LogFormat", reader.choice("log_format", LOG_FORMATS, "auto")),
+        otlp_endpoint=_otlp_endpoint(
+            reader.text("otlp_endpoint", default=""),
+            allows_http=reader.flag("allow_insecure_http"),
+        ),
         application=_parse_application(
             reader.table("application"), folder, has_slots=not has_hooks
         ),
@@ -194,6 +201,22 @@ def parse_config(content: Mapping[str, Any], *, folder: Path) -> Config:
     if config.boot_id == "kernel" and not config.reboot_command:
         raise ConfigError("reboot_command: expected with boot_id = 'kernel'")
     return config
+
+
+def _otlp_endpoint(address: str, *, allows_http: bool) -> str:
+    """Check the address of a collector, "" if there is none."""
+    if not address:
+        return ""
+    try:
+        parts = urlsplit(address)
+        host = parts.hostname
+    except ValueError:
+        host = None
+    if not host or parts.scheme not in ("http", "https") or not address.isascii():
+        raise ConfigError("otlp_endpoint: an address with http or https expected")
+    if parts.scheme == "http" and not (allows_http or is_loopback(host)):
+        raise ConfigError("otlp_endpoint: https expected, or allow_insecure_http")
+    return address
 
 
 def parse_limits(content: Mapping[str, Any], folder: Path = Path()) -> Limits:

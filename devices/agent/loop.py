@@ -212,6 +212,7 @@ class Agent:
 
     def _advance(self) -> None:
         """Do the work that the phase names."""
+        self.boot.name_order(self.state.order)
         try:
             match self.state.phase:
                 case Phase.DOWNLOADING:

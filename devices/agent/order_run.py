@@ -52,14 +52,8 @@ class OrderRun(Phases):
         """Take an order or refuse it, by what it is signed with."""
         if order.update_id == self.state.last_closed_update_id:
             return
-        logger.info(
-            "order received",
-            extra={
-                "update_id": order.update_id,
-                "action": order.action.value,
-                "version": order.firmware.version,
-            },
-        )
+        self.boot.name_order(order)
+        logger.info("order received", extra={"action": order.action.value})
         try:
             manifest = self._judge(order)
         except VerificationError as error:
@@ -274,13 +268,14 @@ class OrderRun(Phases):
             raise
         logger.info("slot switched", extra={"version": order.firmware.version})
         if is_reboot_due:
-            self.boot.save(states.reboot_requested(self.state))
+            self.boot.save(states.reboot_requested(self.state, self.ports.clock.now()))
             raise RebootRequested
         self.boot.save(states.switched(self.state))
 
     def report_failure(self) -> None:
         """Tell the server why the order has failed, and let go of it."""
         self.boot.has_failed = True
+        self.boot.send_spans()
         if not self.boot.reporter.deliver(Status.FAILED):
             logger.warning("failure not wanted: the order is closed")
         reach("failure.acknowledged")

@@ -10,6 +10,7 @@ from devices.agent.download import Staging
 from devices.agent.installer import ImageRecord, Installer
 from devices.agent.limits import Limits
 from devices.agent.secure_boot import SecureBoot
+from devices.agent.spans import SpanExporter
 from devices.agent.store import StateStore
 from devices.agent.transport import Transport
 from devices.agent.verify import TrustedKeys
@@ -39,6 +40,7 @@ class Ports:
     Attributes:
         health_check: the owner's last word on an image on trial: gives what is wrong
             with it, "" if nothing is.
+        spans: sends what is done of an order to a collector, if one is configured.
         when_idle: called before each poll, while there is no order.
         on_tick: called about every second, also during downloads and waits.
         uptime_seconds: of the device; None to count from the start of the agent.
@@ -54,5 +56,6 @@ class Ports:
     uptime_seconds: Callable[[], float] | None = None
     random: Random = field(default_factory=Random)
     health_check: Callable[[ImageRecord], str] = field(default=lambda _: "")
+    spans: SpanExporter | None = None
     when_idle: Callable[[], None] = field(default=lambda: None)
     on_tick: Callable[[], None] = field(default=lambda: None)

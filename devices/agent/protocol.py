@@ -20,6 +20,11 @@ UPDATE_ID = re.compile("[A-Za-z0-9_-]{1,64}")
 MAX_SECONDS = 1e9
 
 
+def trace_id_of(traceparent: str) -> str:
+    """Give the trace of a W3C context, "" of none."""
+    return traceparent[3:35]
+
+
 class ProtocolError(ValueError):
     """Something the server said does not follow the protocol."""
 
@@ -107,6 +112,7 @@ class Order:
     reboot_required: bool
     traceparent: str = ""
     source: Source = Source.DOWNLOAD
+    deployment_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +145,7 @@ class Report:
     error_code: ErrorCode | None = None
     message: str = ""
     durations_seconds: tuple[tuple[str, float], ...] = ()
+    spans_exported: bool = False
 
     def to_wire(self) -> dict[str, Any]:
         """Give the JSON object of this report, without empty keys."""
@@ -158,6 +165,8 @@ class Report:
             wire["message"] = self.message[:500]
         if self.durations_seconds:
             wire["durations"] = dict(self.durations_seconds)
+        if self.spans_exported:
+            wire["spansExported"] = True
         return wire
 
 
@@ -202,7 +211,14 @@ def parse_order(instruction: Mapping[str, Any]) -> Order:
         if isinstance(traceparent, str) and TRACEPARENT.fullmatch(traceparent)
         else "",
         source=Source(source),
+        deployment_id=_word(instruction.get("deploymentId")),
     )
+
+
+def _word(value: object) -> str:
+    """Give an id that decides nothing, "" unless it is of the usual characters."""
+    is_word = isinstance(value, str) and UPDATE_ID.fullmatch(value)
+    return str(value) if is_word else ""
 
 
 def _parse_offer(firmware: Mapping[str, Any], *, is_fetched: bool) -> FirmwareOffer:
@@ -244,6 +260,7 @@ def order_to_wire(order: Order) -> dict[str, Any]:
         "manifestSignature": order.manifest_signature,
         "rebootRequired": order.reboot_required,
         "traceparent": order.traceparent,
+        "deploymentId": order.deployment_id,
     }
 
 

@@ -199,6 +199,7 @@ class Reporter:
             error_code=failure.code if failure else None,
             message=failure.message if failure else "",
             durations_seconds=state.durations_seconds if is_final else (),
+            spans_exported=state.spans_exported and is_final,
         )
 
 

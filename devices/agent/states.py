@@ -11,9 +11,11 @@ Rules:
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 from enum import StrEnum
 
 from devices.agent.protocol import ErrorCode, Order, Report, Status
+from devices.agent.spans import Step
 from devices.agent.verify import Floor, Manifest
 
 
@@ -53,6 +55,7 @@ DROPPABLE = frozenset({Phase.DOWNLOADING, Phase.VERIFYING, Phase.ANNOUNCING})
 
 NO_FLOOR = Floor()
 MAX_QUEUED = 16
+MAX_STEPS = 32
 # As many as there are slots.
 MAX_CONFIRMED = 2
 
@@ -92,6 +95,9 @@ class AgentState:
     switch_boot_id: str = ""
     previous_sha256: str = ""
     durations_seconds: tuple[tuple[str, float], ...] = ()
+    steps: tuple[Step, ...] = ()
+    reboot_began_at: datetime | None = None
+    spans_exported: bool = False
     last_closed_update_id: str = ""
     confirmed_sha256s: tuple[str, ...] = ()
 
@@ -180,9 +186,22 @@ def reboot_is_due(state: AgentState, boot_id: str) -> bool:
     return state.open_order().reboot_required and state.switch_boot_id == boot_id
 
 
-def reboot_requested(state: AgentState) -> AgentState:
+def reboot_requested(state: AgentState, at: datetime) -> AgentState:
     """Count one request to reboot."""
-    return replace(state, reboot_requests=state.reboot_requests + 1)
+    return replace(
+        state,
+        reboot_requests=state.reboot_requests + 1,
+        reboot_began_at=state.reboot_began_at or at,
+    )
+
+
+def came_up(state: AgentState, at: datetime) -> AgentState:
+    """Note that the reboot that was asked for is over, if there was one."""
+    began_at = state.reboot_began_at
+    if began_at is None:
+        return state
+    step = Step("reboot", began_at, max(0.0, (at - began_at).total_seconds()))
+    return replace(add_step(state, step), reboot_began_at=None)
 
 
 def switch_again(state: AgentState, boot_id: str) -> AgentState:
@@ -280,6 +299,11 @@ def add_duration(state: AgentState, name: str, seconds: float) -> AgentState:
     durations = dict(state.durations_seconds)
     durations[name] = round(durations.get(name, 0.0) + seconds, 3)
     return replace(state, durations_seconds=tuple(durations.items()))
+
+
+def add_step(state: AgentState, step: Step) -> AgentState:
+    """Remember what was done of the order, and when."""
+    return replace(state, steps=(*state.steps, step)[-MAX_STEPS:])
 
 
 def _begin(state: AgentState, order: Order, phase: Phase) -> AgentState:

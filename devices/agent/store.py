@@ -7,6 +7,7 @@ Rules:
 
 import json
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,6 +20,7 @@ from devices.agent.protocol import (
     order_to_wire,
     parse_order,
 )
+from devices.agent.spans import Step
 from devices.agent.states import AgentState, Failure, Phase
 from devices.agent.verify import Floor, Manifest
 
@@ -104,6 +106,11 @@ def encode(state: AgentState) -> bytes:
     fields["format"] = FORMAT
     fields["order"] = order_to_wire(state.order) if state.order else None
     fields["durations_seconds"] = dict(state.durations_seconds)
+    fields["steps"] = [
+        [step.name, step.started_at.isoformat(), step.seconds] for step in state.steps
+    ]
+    began_at = state.reboot_began_at
+    fields["reboot_began_at"] = began_at.isoformat() if began_at else None
     return json.dumps(fields, indent=1, sort_keys=True).encode()
 
 
@@ -120,6 +127,7 @@ def decode(content: bytes) -> AgentState:
     manifest = fields.pop("manifest")
     failure = fields.pop("failure")
     queued = fields.pop("queued", [])
+    began_at = fields.pop("reboot_began_at", None)
     try:
         return AgentState(
             phase=Phase(fields.pop("phase")),
@@ -130,6 +138,11 @@ def decode(content: bytes) -> AgentState:
             if failure
             else None,
             durations_seconds=tuple(fields.pop("durations_seconds").items()),
+            steps=tuple(
+                Step(name, datetime.fromisoformat(at), seconds)
+                for name, at, seconds in fields.pop("steps", ())
+            ),
+            reboot_began_at=datetime.fromisoformat(began_at) if began_at else None,
             queued=tuple(_decode_report(each) for each in queued),
             confirmed_sha256s=tuple(fields.pop("confirmed_sha256s", ())),
             **fields,

@@ -514,7 +514,7 @@ class HttpTransport:
             raise InsecureAddressError(f"{address[:200]!r} is not an http(s) address.")
         if parts.scheme == "https":
             return
-        if not (self.allow_insecure_http or _is_loopback(parts.hostname)):
+        if not (self.allow_insecure_http or is_loopback(parts.hostname)):
             raise InsecureAddressError(
                 f"{address[:200]!r} is plain HTTP off this machine "
                 "(allow_insecure_http = true would allow it).",
@@ -797,7 +797,7 @@ def _origin(address: str) -> tuple[str, str, int]:
     return parts.scheme, (parts.hostname or "").lower(), port
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
     if host.lower() == "localhost":
         return True
     try:

@@ -65,7 +65,8 @@ class Trial(Phases):
         ):
             self._note_fallen_back(current)
             return
-        self.boot.save(states.boot_attempted(self.state))
+        state = states.came_up(self.state, self.ports.clock.now())
+        self.boot.save(states.boot_attempted(state))
         started_at = self.ports.clock.monotonic()
         problem = self._self_test() or self._confirm()
         if problem:
@@ -131,6 +132,7 @@ class Trial(Phases):
             )
             self.boot.fail(code, "The new image does not run.")
             return
+        self.boot.send_spans()
         if self.boot.reporter.deliver(Status.CONFIRMING):
             logger.info("update claimed")
         else:
@@ -156,7 +158,7 @@ class Trial(Phases):
             self._is_reboot_due_to_revert()
             and self.state.reboot_requests < self.device.limits.reboot_attempts
         ):
-            self.boot.save(states.reboot_requested(self.state))
+            self.boot.save(states.reboot_requested(self.state, self.ports.clock.now()))
             raise RebootRequested
         self.boot.save(states.fail(self.state))
         self.boot.supervisor.start()

@@ -14,6 +14,7 @@ from devices.api.certificates import presented_certificate, required_certificate
 from devices.models import Device, DeviceCertificate
 from devices.selectors import admitted_device
 from hotswap.common.api.authentication import REALM, BearerAuthentication
+from hotswap.common.log_context import bind
 from hotswap.common.roles import Role
 from hotswap.common.tokens import DeviceToken, RingToken, verified_subject
 
@@ -84,6 +85,7 @@ class DeviceAuthentication(BearerAuthentication):
             device = None
         if device is not None:
             found = DevicePrincipal(device, (fingerprint,) if fingerprint else ())
+            bind(device_id=device.device_id)
             if not fingerprint or found.is_admitted():
                 return found
         raise AuthenticationFailed(
@@ -102,6 +104,7 @@ class CertificateAuthentication(BaseAuthentication):
         found = presented_certificate(request)
         if found is None:
             return None
+        bind(device_id=found.device.device_id)
         return DevicePrincipal(found.device, (found.fingerprint,)), found
 
     def authenticate_header(self, request: Request) -> str:

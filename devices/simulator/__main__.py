@@ -142,7 +142,7 @@ def _snake(name: str) -> str:
 
 
 def _name_device(record: logging.LogRecord) -> bool:
-    record.device = record.threadName
+    record.device_id = record.threadName
     return True
 
 
@@ -151,7 +151,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         prog="python -m devices.simulator", description="Run a simulated fleet."
     )
     parser.add_argument("--config", type=Path, required=True, metavar="FILE")
-    parser.add_argument("--log-format", choices=LOG_FORMATS, default="plain")
+    parser.add_argument("--log-format", choices=LOG_FORMATS, default="auto")
     parser.add_argument(
         "--log-level", choices=("info", "warning", "error"), default="warning"
     )

@@ -1,6 +1,7 @@
 """How a request is made of what the server was sent."""
 
 import json
+import logging
 from collections.abc import Iterable
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,8 @@ from hotswap.common.patience import patient_input
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse
+
+logger = logging.getLogger(__name__)
 
 
 class PatientRequest(WSGIRequest):
@@ -53,12 +56,14 @@ class Handler(WSGIHandler):
 
 def _refuse(start_response: "StartResponse") -> Iterable[bytes]:
     status = HTTPStatus.BAD_REQUEST
+    trace_id = uuid4().hex
+    logger.warning("Request that cannot be read", extra={"traceId": trace_id})
     body = json.dumps(
         problem_document(
             status,
             "malformed",
             detail="the request cannot be read",
-            trace_id=uuid4().hex,
+            trace_id=trace_id,
         )
     ).encode()
     start_response(

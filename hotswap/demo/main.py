@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -50,7 +51,7 @@ from hotswap.demo.seed import (
 from hotswap.demo.story import PATIENCE_SECONDS, StoryStuckError, Storyteller
 from hotswap.stack.errors import StackError
 from hotswap.stack.folder import StackFolder
-from hotswap.stack.serve import STOP_SIGNALS, complain
+from hotswap.stack.serve import STOP_SIGNALS
 from hotswap.stack.stack import Stack
 
 LOCAL_SETTINGS = "hotswap.settings.local"
@@ -81,8 +82,10 @@ def run(*, check: bool, reset: bool, port: int, data_dir: Path) -> int:
         except EndRequestedError:
             return 1 if check else 0
         except (StackError, StoryStuckError, ApiError, httpx.HTTPError) as error:
-            complain(str(error))
-            complain(f"what the programs said: {demo.folder.logs}")
+            sys.stderr.write(
+                f"hotswap: {error}\n"
+                f"hotswap: what the programs said: {demo.folder.logs}\n"
+            )
             return 1
         finally:
             demo.end()

@@ -8,6 +8,7 @@ Rules:
 """
 
 import json
+import logging
 import sys
 from datetime import timedelta
 from ipaddress import ip_network
@@ -58,6 +59,7 @@ INSTALLED_APPS = [
     "drf_spectacular",
     "drf_spectacular_sidecar",
     "django_celery_beat",
+    "django_structlog",
     "storages",
     "hotswap.common",
     "firmware",
@@ -76,6 +78,7 @@ MIDDLEWARE = [
     "hotswap.common.api.middleware.ProblemMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "hotswap.operations.ProbeMiddleware",
+    "hotswap.common.api.log_middleware.RequestLogMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
@@ -518,6 +521,11 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": 10.0,
         "options": {"expires": 10},
     },
+    "deployments-traces": {
+        "task": "deployments.tasks.export_traces",
+        "schedule": 5.0,
+        "options": {"expires": 5},
+    },
     "deployments-notifications": {
         "task": "deployments.tasks.send_notifications",
         "schedule": 5.0,
@@ -572,13 +580,13 @@ METRICS_LISTEN = env.str("HOTSWAP_METRICS_LISTEN", default="")
 if METRICS_LISTEN and not METRICS_LISTEN.rpartition(":")[2].isdigit():
     raise ImproperlyConfigured("HOTSWAP_METRICS_LISTEN must be host:port")
 
-OTEL_ENDPOINT = env.str("OTEL_EXPORTER_OTLP_ENDPOINT", default="")
-
+# --- Logs and traces (docs/operate/observability.md) ---------------------------------
+LOGGING_CONFIG = "hotswap.common.logs.configure"
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {
-        "json": {"()": "hotswap.common.logs.JSONFormatter"},
+        "lines": {"()": "hotswap.common.logs.formatter"},
     },
     "filters": {
         "client_faults": {"()": "hotswap.common.logs.ClientFaultFilter"},
@@ -586,7 +594,7 @@ LOGGING = {
     "handlers": {
         "stderr": {
             "class": "logging.StreamHandler",
-            "formatter": "json",
+            "formatter": "lines",
             "filters": ["client_faults"],
         }
     },
@@ -597,9 +605,35 @@ LOGGING = {
     "loggers": {
         "django.server": {"level": "WARNING"},
         "httpx": {"level": "WARNING"},
+        # What fails is logged once, with the context of its task, by django-structlog.
+        "celery.app.trace": {"level": "CRITICAL"},
         # One line a tick says nothing; the ticks log what they change.
-        "celery.app.trace": {"level": "WARNING"},
         "celery.beat": {"level": "WARNING"},
         "celery.worker.strategy": {"level": "WARNING"},
     },
 }
+# Requests and tasks that went well are lines of DEBUG: audit trail and metrics tell of
+# them. Of people there is the pseudonym, of nobody the address.
+DJANGO_STRUCTLOG_CELERY_ENABLED = True
+DJANGO_STRUCTLOG_STATUS_DEFAULT_LOG_LEVEL = logging.DEBUG
+DJANGO_STRUCTLOG_CELERY_DEFAULT_LOG_LEVEL = logging.DEBUG
+DJANGO_STRUCTLOG_CELERY_TASK_RETRY_LOG_LEVEL = logging.DEBUG
+DJANGO_STRUCTLOG_IP_LOGGING_ENABLED = False
+
+# The rest of `OTEL_*` is read by OpenTelemetry itself.
+_COLLECTOR = env.str(
+    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+    default=env.str("OTEL_EXPORTER_OTLP_ENDPOINT", default=""),
+)
+_EXPORTER = env.str("OTEL_TRACES_EXPORTER", default="otlp" if _COLLECTOR else "none")
+if _EXPORTER not in ("otlp", "none"):
+    raise ImproperlyConfigured(
+        f"OTEL_TRACES_EXPORTER must be otlp or none, not {_EXPORTER!r}"
+    )
+TRACES_EXPORTED = _EXPORTER == "otlp" and not env.bool(
+    "OTEL_SDK_DISABLED", default=False
+)
+# Devices of a deployment whose updates are traced beside all that fail.
+TRACE_DEVICES = env.int("HOTSWAP_TRACE_DEVICES", default=100)
+# Percent of what devices ask all day, and of periodic tasks.
+TRACE_ROUTINE_PERCENT = env.float("HOTSWAP_TRACE_ROUTINE_PERCENT", default=1.0)

@@ -1,5 +1,10 @@
-"""`hotswap serve`: run the stack until somebody stops it."""
+"""`hotswap serve`: run the stack until somebody stops it.
 
+Standard output says to whoever started it where HotSwap answers; standard error is the
+log, in lines as those of all programs.
+"""
+
+import logging
 import signal
 import sys
 import threading
@@ -7,9 +12,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
 
+from hotswap.common.logs import formatter, log_everything
 from hotswap.stack.errors import StackError
 from hotswap.stack.stack import Stack
 
+logger = logging.getLogger(__name__)
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -18,9 +25,12 @@ def say(text: str) -> None:
     sys.stdout.flush()
 
 
-def complain(text: str) -> None:
-    sys.stderr.write(f"hotswap: {text}\n")
-    sys.stderr.flush()
+def set_up_logging() -> None:
+    """Write every record of this process to standard error, warnings included."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(formatter())
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    log_everything()
 
 
 def serve(
@@ -30,8 +40,9 @@ def serve(
 
     0 after SIGINT, SIGTERM or SIGHUP; 1 when it could not start or gave up.
     """
+    set_up_logging()
     stack = Stack(
-        data_dir=data_dir, port=port, environment=environment, on_event=complain
+        data_dir=data_dir, port=port, environment=environment, on_event=logger.warning
     )
     is_asked = False
     has_started = False
@@ -59,13 +70,13 @@ def serve(
         while not is_asked and not stack.wait(0.1):
             pass
     except StackError as error:
-        complain(str(error))
+        logger.critical("%s", error)
         return 1
     finally:
         if has_started:
             stack.stop()
     if stack.failure is not None:
-        complain(stack.failure)
+        logger.critical("%s", stack.failure)
         return 1
     return 0
 
@@ -77,7 +88,7 @@ def announce(stack: Stack) -> None:
     except StackError as error:
         # When a program has given up, the main thread tells why.
         if not stack.wait(0.5):
-            complain(str(error))
+            logger.critical("%s", error)
         return
     if stack.made_admin_password:
         say(

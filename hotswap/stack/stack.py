@@ -27,6 +27,8 @@ from hotswap.stack.redis import RedisServer
 from hotswap.stack.ticks import TickWatch, last_tick
 
 PROJECT_DIR = Path(__file__).resolve().parent.parent.parent
+# Lines of the web server itself, as those of all other programs.
+WEB_LOG_CONFIG = Path(__file__).with_name("granian-log.json")
 HOST = "127.0.0.1"
 # In which nothing further becomes ready: the slowest step of a first start, which makes
 # the tables, takes 10 s on two idle cores.
@@ -243,7 +245,8 @@ class Stack:
         )
         threads = environment.get("HOTSWAP_WEB_THREADS", "16")
         concurrency = environment.get("HOTSWAP_WORKER_THREADS", "4")
-        celery = ("celery", "-A", "hotswap.celery:app")
+        # Quiet: no banner between the lines of the log.
+        celery = ("celery", "--quiet", "-A", "hotswap.celery:app")
         listens = {
             name: f"{HOST}:{self.folder.port(f'{name}-metrics')}"
             for name in ("worker", "beat")
@@ -287,6 +290,7 @@ class Stack:
                 *("--blocking-threads", threads),
                 *("--workers-kill-timeout", "5", "--log-level", "warning"),
                 *("--backlog", str(CONNECTIONS), "--backpressure", str(CONNECTIONS)),
+                *("--log-config", str(WEB_LOG_CONFIG)),
                 # Little is to lie between a download and its receiver.
                 *("--http1-buffer-size", "65536"),
                 environment=environment,

@@ -1,5 +1,6 @@
 """The command line, apart from what its commands do."""
 
+import json
 import os
 import subprocess
 import sys
@@ -82,8 +83,10 @@ def test_serve_says_why_it_cannot_start(tmp_path):
     )
 
     assert done.returncode == 1
-    assert done.stderr.startswith("hotswap: cannot use ")
-    assert "Traceback" not in done.stderr
+    line = json.loads(done.stderr)
+    assert line["level"] == "CRITICAL"
+    assert line["message"].startswith("cannot use ")
+    assert "exception" not in line
 
 
 def test_asking_for_help_loads_neither_django_nor_the_stack():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from hotswap.wsgi import WithoutProcessEnvironment
+from hotswap.environ import WithoutProcessEnvironment
 
 
 @pytest.fixture

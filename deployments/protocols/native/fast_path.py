@@ -56,6 +56,7 @@ from hotswap.common.api.throttling import check_device_rate, mark_counted
 from hotswap.common.errors import HotSwapError
 from hotswap.common.rows import Columns, prepared_cursor
 from hotswap.common.tokens import DeviceToken, verified_subject
+from hotswap.common.tracing import routine_request
 
 ROUTE = re.compile(
     r"/api/v1/devices/([A-Za-z0-9._:-]{1,128})/"
@@ -157,7 +158,8 @@ def _answer(
         request.get_host()
         check_device_rate("device", subject)
         mark_counted(request)
-        answer = act(request, name, UUID(subject), timezone.now(), *more)
+        with routine_request(f"{request.method} {act.__name__[1:]}", meta):
+            answer = act(request, name, UUID(subject), timezone.now(), *more)
     except (DisallowedHost, Throttled, HotSwapError):
         return None
     except (OperationalError, NotSupportedError):

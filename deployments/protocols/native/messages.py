@@ -87,6 +87,10 @@ class ReportInput(RequiredInput):
     durations = serializers.DictField(
         child=StrictFloatField(min_value=0), required=False
     )
+    spans_exported = serializers.BooleanField(
+        required=False,
+        help_text="whether a collector has taken the spans of the device's own work",
+    )
 
 
 class ReportOutput(CamelSerializer):
@@ -133,6 +137,7 @@ def read_report(body: Any) -> tuple[DeviceReport, list[Ignored]]:
         # By the device's own clock: whatever it is goes on record.
         "occurredAt": reader.text("occurredAt", MAX_TIME_LENGTH),
         "durations": _durations(reader),
+        "spansExported": _spans_exported(reader),
     }
     reader.leave_out_unknown((*REQUIRED, *taken))
     report = DeviceReport(
@@ -167,6 +172,16 @@ def _message(reader: LenientReader) -> str:
     if len(text) > MAX_MESSAGE_LENGTH:
         reader.leave_out("message", "too_long")
     return text[:MAX_MESSAGE_LENGTH]
+
+
+def _spans_exported(reader: LenientReader) -> bool | None:
+    value = reader.given.get("spansExported")
+    if value is None or isinstance(value, bool):
+        if "spansExported" in reader.given and value is None:
+            reader.leave_out("spansExported", "null")
+        return value
+    reader.leave_out("spansExported", "invalid")
+    return None
 
 
 def _durations(reader: LenientReader) -> dict[str, float] | None:

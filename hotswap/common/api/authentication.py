@@ -8,6 +8,7 @@ from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 from rest_framework_simplejwt.exceptions import TokenError
 
+from hotswap.common.log_context import bind
 from hotswap.common.models import User
 from hotswap.common.tokens import (
     DeviceToken,
@@ -79,4 +80,5 @@ class PersonAuthentication(BearerAuthentication):
             raise AuthenticationFailed(
                 "the token has been revoked", code="token_revoked"
             )
+        bind(user_id=str(user.pseudonym))
         return user

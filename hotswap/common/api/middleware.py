@@ -23,17 +23,22 @@ PROBLEM_TYPE = "application/problem+json"
 PLAIN = "text/plain; charset=utf-8"
 NO_NUL = "NUL characters are not allowed"
 # What an error answer says beside its body.
-KEPT_HEADERS = ("Allow", "Content-Range", "Retry-After", "WWW-Authenticate")
+KEPT_HEADERS = (
+    *("Allow", "Content-Range", "Retry-After", "WWW-Authenticate"),
+    *("traceresponse", "Access-Control-Expose-Headers"),
+)
 
 
 def trace_id_of(request: HttpRequest) -> str:
     """Return the trace id of the request (32 hex digits), made up if it has none."""
-    context = trace.get_current_span().get_span_context()
-    if context.is_valid:
-        return trace.format_trace_id(context.trace_id)
     known: str | None = getattr(request, "hotswap_trace_id", None)
     if known is None:
-        known = uuid.uuid4().hex
+        context = trace.get_current_span().get_span_context()
+        is_traced = context.is_valid
+        known = (
+            trace.format_trace_id(context.trace_id) if is_traced else uuid.uuid4().hex
+        )
+        # For the lines of the log that are written of it later.
         request.hotswap_trace_id = known  # type: ignore[attr-defined]
     return known
 

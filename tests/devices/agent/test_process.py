@@ -315,7 +315,8 @@ def test_download_that_waits_says_for_what(device: DeviceProcess) -> None:
     report = order_and_wait(device, program("2.0.0"), "2.0.0")
 
     assert report["status"] == "confirming"
-    assert 'download interrupted reason="HTTP 503' in device.log()
+    assert '"download interrupted"' in device.log()
+    assert '"HTTP 503' in device.log()
 
 
 def test_no_credentials_follow_a_redirect_to_another_host(
@@ -733,13 +734,31 @@ def test_damaged_state_begins_anew_with_the_floor_of_the_slots(
     assert low_security["errorCode"] == "security_version_too_low"
 
 
-def test_logs_can_be_json(device: DeviceProcess) -> None:
-    device.start("--log-format", "json", "--once").wait(180)
+def test_each_line_of_the_log_is_json_with_the_keys_of_the_server(
+    device: DeviceProcess,
+) -> None:
+    device.start()
+    order_and_wait(device, program("2.0.0"), "2.0.0")
+    wait_until(lambda: "update claimed" in device.log(), what="the end of the order")
+    device.stop()
 
     lines = [json.loads(line) for line in device.log().splitlines()]
 
     assert lines[0]["message"] == "factory image installed"
-    assert {"at", "level", "message"} <= set(lines[0])
+    for line in lines:
+        assert list(line)[:4] == ["timestamp", "level", "message", "logger"]
+        assert line["level"] in {"INFO", "WARNING", "ERROR"}
+        assert line["deviceId"] == device.device_id
+    (claimed,) = (line for line in lines if line["message"] == "update claimed")
+    assert (claimed["firmwareVersion"], len(claimed["traceId"])) == ("2.0.0", 32)
+
+
+def test_logs_can_be_plain(device: DeviceProcess) -> None:
+    device.start("--log-format", "plain", "--once").wait(180)
+
+    first = device.log().splitlines()[0].split(" ", 1)[1]
+
+    assert first.startswith("info    factory image installed")
 
 
 def test_agent_loads_nothing_but_the_standard_library_and_cryptography() -> None:

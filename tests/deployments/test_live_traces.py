@@ -1,0 +1,160 @@
+"""What a collector is sent of a rollout with real agents on a real stack."""
+
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from tests.collector import Collector, Received, collecting
+from tests.deployments.agents import (
+    QUICK_CRITERIA,
+    AgentDevice,
+    StartAgent,
+    new_model,
+    program,
+    running_agents,
+)
+from tests.deployments.fleet import FINAL
+from tests.deployments.live import LiveAdmin
+from tests.deployments.test_spans import NAMES
+from tests.live import LiveStack, running_stack
+from tests.waiting import wait_until
+
+pytestmark = pytest.mark.stack
+SIMULATED = 3
+TOLERANCE = 1_000_000_000
+
+
+@pytest.fixture(scope="module")
+def collector() -> Iterator[Collector]:
+    with collecting() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def stack(
+    collector: Collector, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[LiveStack]:
+    """A stack of its own, which exports; its worker dies in the middle."""
+    environment = {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
+        "OTEL_BSP_SCHEDULE_DELAY": "500",
+    }
+    folder = tmp_path_factory.mktemp("traces") / "data"
+    with running_stack(folder, environment=environment) as running:
+        yield running
+
+
+@pytest.fixture
+def agents() -> Iterator[StartAgent]:
+    with running_agents() as start:
+        yield start
+
+
+def test_a_rollout_is_one_trace_as_in_the_specification(
+    stack: LiveStack, collector: Collector, agents: StartAgent, tmp_path: Path
+) -> None:
+    admin = LiveAdmin(stack)
+    model, factory = new_model(admin), program("1.0.0", 20_000)
+    old = admin.upload(model, "1.0.0", factory)
+    new = admin.upload(model, "2.0.0", program("2.0.0", 100_000))
+    real = [
+        AgentDevice(tmp_path / name, admin, model, factory) for name in ("one", "two")
+    ]
+    for device in real:
+        agents(device)
+    fleet = admin.register(model, SIMULATED, old)
+    for device in fleet:
+        device.beat()
+    names = [device.name for device in (*real, *fleet)]
+    wait_until(
+        lambda: all(admin.get(f"/devices/{name}")["lastSeenAt"] for name in names),
+        what="every device has been heard",
+    )
+    launched = admin.post(
+        "/deployments",
+        {
+            "firmwareId": new["id"],
+            "strategy": "Canary",
+            "targetDevices": names,
+            "initialPercentage": 40,
+            "increments": [100],
+            "waitDuration": "PT1S",
+            **QUICK_CRITERIA,
+        },
+    )
+    trace_id = launched["traceId"]
+
+    def is_over() -> bool:
+        for device in fleet:
+            device.step_or_leave()
+        status = admin.get(f"/deployments/{launched['id']}/status")["status"]
+        return status in FINAL
+
+    wait_until(is_over, seconds=300, what="the end of the rollout")
+    # What is not sent yet is sent by the next one.
+    stack.kill("worker")
+    wait_until(
+        lambda: any(
+            span.trace_id == trace_id for span in collector.named("deployment.complete")
+        ),
+        seconds=120,
+        what="the last span of the deployment",
+    )
+
+    spans = {
+        span.span_id: span for span in collector.spans if span.trace_id == trace_id
+    }
+    by_name: dict[str, list[Received]] = {}
+    for span in spans.values():
+        by_name.setdefault(span.name, []).append(span)
+    (create,) = by_name["deployment.create"]
+    request = spans[create.parent_id]
+    assert request.service == "hotswap-web"
+    assert request.attributes["http.route"] == "api/v1/deployments"
+    assert request.start <= create.start + TOLERANCE
+    assert create.end <= request.end + TOLERANCE
+    assert [span.parent_id for span in by_name["deployment.stage"]] == (
+        [create.span_id] * 2
+    )
+    assert by_name["deployment.tick"]
+    notified = {span.device: span for span in by_name["device.notify"]}
+    assert sorted(notified) == sorted(names)
+    for notify in notified.values():
+        assert notify.parent_id == create.span_id
+        below = sorted(
+            (
+                span
+                for span in spans.values()
+                if span.parent_id == notify.span_id and span.name in NAMES
+            ),
+            key=lambda span: NAMES.index(span.name),
+        )
+        assert [span.name for span in below] == NAMES
+        assert notify.start <= below[0].start
+        for before, after in pairwise(below):
+            assert before.end <= after.start + TOLERANCE
+        assert below[-1].end == notify.end
+    for span in spans.values():
+        if span.name.startswith(("deployment.", "device.", "firmware.", "health.")):
+            assert span.attributes["hotswap.deployment.id"] == launched["id"]
+            assert span.attributes["hotswap.firmware.version"] == "2.0.0"
+            assert not span.is_error
+    (complete,) = by_name["deployment.complete"]
+    assert set(complete.links) == {span.span_id for span in notified.values()}
+    # The reports of the agents went on with the trace.
+    reports = by_name.get("POST report", [])
+    assert {span.parent_id for span in reports} >= {
+        notified[device.name].span_id for device in real
+    }
+    services = {span.service for span in spans.values()}
+    assert services >= {"hotswap-web", "hotswap-worker"}
+
+
+def test_no_secret_is_in_any_span(stack: LiveStack, collector: Collector) -> None:
+    sent = b"".join(collector.bodies)
+
+    assert collector.bodies
+    assert stack.admin_password.encode() not in sent
+    assert LiveAdmin(stack).client.headers["Authorization"].encode() not in sent

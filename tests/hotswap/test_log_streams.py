@@ -1,0 +1,90 @@
+"""The logs of a real stack: every line is JSON, and no secret is in any of them."""
+
+import json
+import secrets
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.live import LiveStack
+from tests.waiting import wait_until
+
+pytestmark = pytest.mark.stack
+PROGRAMS = ("web", "worker", "beat")
+
+
+def lines_of(stack: LiveStack) -> list[dict[str, Any]]:
+    """Return the lines of all programs; each has to be one JSON object."""
+    return [
+        json.loads(line)
+        for name in PROGRAMS
+        for line in (stack.data_dir / "logs" / f"{name}.log").read_text().splitlines()
+    ]
+
+
+def test_every_line_is_json_and_leads_from_a_problem_to_its_cause(
+    live_stack: LiveStack,
+) -> None:
+    problem = httpx.get(f"{live_stack.url}/api/v1/devices?password=canary").json()
+    wait_until(
+        lambda: any(
+            line.get("traceId") == problem["traceId"] for line in lines_of(live_stack)
+        ),
+        what="the line of the refusal",
+    )
+
+    for line in lines_of(live_stack):
+        assert list(line)[:4] == ["timestamp", "level", "message", "logger"]
+        assert line["level"] in {"DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"}
+
+
+def test_what_the_supervisor_says_is_json(live_stack: LiveStack) -> None:
+    live_stack.kill("beat")
+    wait_until(lambda: live_stack.has_said("beat restarted"), what="beat is back")
+
+    said = [line for line in live_stack.said().splitlines() if line.startswith("{")]
+    messages = [json.loads(line)["message"] for line in said]
+    assert "beat ended (killed by SIGKILL)" in messages
+    assert "beat restarted" in messages
+
+
+def test_secrets_and_names_stay_out_of_the_logs(live_stack: LiveStack) -> None:
+    canary = f"canary{secrets.token_hex(8)}"
+    with httpx.Client(base_url=f"{live_stack.url}/api/v1", timeout=60) as client:
+        login = {"username": live_stack.admin_username, "password": canary}
+        answers = [client.post("/auth/token", json=login).text]
+        login["password"] = live_stack.admin_password
+        tokens = client.post("/auth/token", json=login).json()
+        bearer = {"Authorization": f"Bearer {tokens['access']}"}
+        wrong = {"Authorization": f"Bearer {canary}"}
+        answers += [
+            client.post("/auth/token", json={**login, "username": canary}).text,
+            client.post("/auth/refresh", json={"refresh": canary}).text,
+            client.get("/devices", headers=wrong).text,
+            client.get(f"/nothing?token={canary}", headers=bearer).text,
+            client.post(
+                "/auth/device-token", json={"deviceId": "d-1", "apiKey": canary}
+            ).text,
+            client.post(
+                "/webhooks",
+                json={"url": f"ftp://{canary}@example.org/"},
+                headers=bearer,
+            ).text,
+        ]
+    problem = json.loads(answers[-1])
+    wait_until(
+        lambda: problem["traceId"] in _logs(live_stack), what="the last of the lines"
+    )
+
+    text = _logs(live_stack) + live_stack.said()
+    for secret in (canary, tokens["access"], tokens["refresh"]):
+        assert secret not in text
+    assert live_stack.admin_password not in text
+    assert canary not in "".join(answers)
+
+
+def _logs(stack: LiveStack) -> str:
+    folder: Path = stack.data_dir / "logs"
+    return "".join(path.read_text() for path in folder.iterdir())
