@@ -91,7 +91,7 @@ def version_key(text: str, scheme: VersionScheme) -> str:
     semantic release (`~`) comes after all of its pre-releases; an identifier that is a
     number (`0`) before any other (`1`); a list that ends (`!`) before one that goes on.
     Versions of equal precedence get equal strings. The database makes the same keys:
-    `hotswap_version_key` of migration firmware.0010.
+    `hotswap_version_key` (`firmware/migrations/sql/version_key.sql`).
 
     Args:
         scheme: one of `TEXT_ORDERED`.
