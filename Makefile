@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo demo-check serve agent test check coverage test-faults test-defaults bench lint format browser proxy prometheus lock clean
+.PHONY: help demo demo-check serve agent test check coverage test-faults test-defaults fuzz bench lint format browser proxy prometheus lock clean
 
 help:
 	@echo "make demo        HotSwap with a fleet that takes a good and then a bad update"
@@ -19,6 +19,7 @@ help:
 	@echo "make coverage    the test suite, and how much of the code it runs"
 	@echo "make test-faults power cuts, kills and freezes at every step, chance from SEED"
 	@echo "make test-defaults  bad images on real agents at all defaults, 15 minutes"
+	@echo "make fuzz        requests drawn from the API's description and odd ones, from SEED"
 	@echo "make bench       speed beside its targets, on a database of a million devices"
 	@echo "make lint        style, types and imports"
 	@echo "make clean       remove the environment and caches (data folders stay)"
@@ -74,6 +75,10 @@ test-faults: $(VENV)/.ready-dev
 
 test-defaults: $(VENV)/.ready-dev
 	$(BIN)/python -m pytest -m defaults tests/deployments/test_defaults.py $(ARGS)
+
+# `make test` sends some 1,700 such requests. Others: SEED=7. More: REQUESTS=1000000.
+fuzz: $(VENV)/.ready-dev
+	SEED=$(SEED) REQUESTS=$(or $(REQUESTS),250000) $(BIN)/python -m pytest tests/fuzz $(ARGS)
 
 # Some benches alone, or a smaller database: ARGS="polls heartbeats --devices 200000".
 bench: $(VENV)/.ready-dev

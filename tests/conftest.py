@@ -21,6 +21,7 @@ import hotswap.celery  # noqa: F401
 from tests.browser import find_browser
 from tests.campaign import OUTCOME
 from tests.foundation import django_db_setup  # noqa: F401
+from tests.fuzz.findings import FINDINGS
 from tests.live import LiveStack, running_stack
 from tests.s3 import S3Server, serving_s3
 
@@ -65,11 +66,12 @@ def pytest_runtest_teardown(nextitem: pytest.Item | None) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say at the end what came of the campaigns, if any ran."""
-    if lines := OUTCOME.lines():
-        terminalreporter.section("campaigns")
-        for line in lines:
-            terminalreporter.write_line(line)
+    """Say at the end what came of the campaigns and the fuzzing, if any ran."""
+    for title, outcome in (("campaigns", OUTCOME), ("fuzzing", FINDINGS)):
+        if lines := outcome.lines():
+            terminalreporter.section(title)
+            for line in lines:
+                terminalreporter.write_line(line)
 
 
 def _log_handlers() -> list[logging.Handler]:

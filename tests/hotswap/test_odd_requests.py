@@ -1,8 +1,7 @@
 """Requests that Django refuses before any view, and what the log says of them."""
 
-import io
 import json
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from django.conf import settings
@@ -10,39 +9,13 @@ from django.http import HttpResponse
 from django.test import RequestFactory
 from django.utils.log import log_response
 
-from hotswap.common.handler import Handler
 from hotswap.common.logs import ClientFaultFilter, JSONFormatter
 from tests.api import PROBLEM, PROBLEM_KEYS, Caller
+from tests.wsgi import call
 
 # The handler looks after the connections of its thread.
 pytestmark = pytest.mark.django_db
 MANY = "&".join(f"a{number}=1" for number in range(1001))
-
-
-def call(path: str, *, query: str = "", body: bytes = b"", **variables: Any) -> Any:
-    """Send a request as a WSGI server does; return status, headers and body."""
-    told: list[Any] = []
-    answer = Handler()(
-        {
-            "REQUEST_METHOD": "POST" if body else "GET",
-            "PATH_INFO": path,
-            "QUERY_STRING": query,
-            "SERVER_NAME": "testserver",
-            "SERVER_PORT": "80",
-            "SERVER_PROTOCOL": "HTTP/1.1",
-            "REMOTE_ADDR": "127.0.0.1",
-            "CONTENT_LENGTH": str(len(body)),
-            "wsgi.url_scheme": "http",
-            "wsgi.input": io.BytesIO(body),
-            "wsgi.errors": io.StringIO(),
-            **variables,
-        },
-        cast(Any, lambda status, headers: told.extend((status, dict(headers)))),
-    )
-    content = b"".join(answer)
-    if hasattr(answer, "close"):
-        answer.close()
-    return int(told[0][:3]), told[1], content
 
 
 @pytest.mark.parametrize("charset", ["utf-8", "latin-1", "hex", "idna", "\xb3"])
