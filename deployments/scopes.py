@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 from uuid import UUID
 
+from hotswap.common.pluralize import counted
 from hotswap.common.wire import OPTIONAL, Wire
-from hotswap.common.words import counted
 
 
 @dataclass(frozen=True, slots=True)

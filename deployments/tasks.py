@@ -10,12 +10,12 @@ from deployments.notifications import outbox
 from deployments.services.log_lines import write_new_events
 from deployments.services.tick import tick as move_deployments
 from deployments.services.traces import export_due
-from deployments.turns import Turn
+from deployments.single_flight import SingleFlight
 
 # Ticks side by side in one process would repeat each other's work. One that is at it
 # for longer may be stuck at one deployment; the others are moved by the next.
 TICK_PATIENCE_SECONDS = 10.0
-_turn = Turn(TICK_PATIENCE_SECONDS)
+_turn = SingleFlight(TICK_PATIENCE_SECONDS)
 
 
 @shared_task

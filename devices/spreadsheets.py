@@ -23,7 +23,7 @@ from typing import IO, Any
 
 from devices.exceptions import EmptyImportError, NotCsvError
 from hotswap.common.errors import FieldError, InvalidInputError
-from hotswap.common.words import counted
+from hotswap.common.pluralize import counted
 
 MAX_LINE_BYTES = 128 * 1024
 TEXT_COLUMNS = ("deviceId", "model", "region", "firmwareVersion")

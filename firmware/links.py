@@ -27,9 +27,9 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from django.conf import settings
 
-from firmware import places
-from firmware.places import Bucket
+from firmware import storage_locations
 from firmware.reachability import reachability
+from firmware.storage_locations import Bucket
 
 logger = logging.getLogger(__name__)
 # A device waits for these: short, and asked once in some seconds only.
@@ -96,8 +96,8 @@ def link_to(
     """
     failure: Exception | None = None
     ways: list[_Way] = [
-        *(_Edge(base) for base in places.download_bases(region) if held_by),
-        *(_Store(places.bucket_named(place)) for place in held_by),
+        *(_Edge(base) for base in storage_locations.download_bases(region) if held_by),
+        *(_Store(storage_locations.bucket_named(place)) for place in held_by),
     ]
     for way in sorted(ways, key=lambda way: reachability.has_failed(way.address)):
         if reachability.was_seen(way.address):

@@ -16,7 +16,7 @@ from django.utils.module_loading import import_string
 
 from firmware.models import Firmware
 from hotswap.common.models import AuditEvent, User
-from hotswap.common.words import counted, times
+from hotswap.common.pluralize import counted, times
 
 HISTORY_KIND = "firmware"
 

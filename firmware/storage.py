@@ -39,8 +39,8 @@ from django.conf import settings
 from django.core.files.storage import FileSystemStorage, Storage
 from storages.backends.s3 import S3Storage
 
-from firmware import places
-from firmware.frames import (
+from firmware import storage_locations
+from firmware.encrypted_format import (
     HEADER,
     DamagedImageError,
     FrameKey,
@@ -49,8 +49,8 @@ from firmware.frames import (
     check_header,
     read_frames,
 )
-from firmware.places import Bucket
 from firmware.reachability import reachability
+from firmware.storage_locations import Bucket
 
 logger = logging.getLogger(__name__)
 
@@ -188,7 +188,7 @@ def folder_id() -> str:
 
 def new_name() -> str:
     """Return a name for a new image, which also says how it is stored."""
-    suffix = PLAIN_SUFFIX if places.encrypts_by_store() else FRAMES_SUFFIX
+    suffix = PLAIN_SUFFIX if storage_locations.encrypts_by_store() else FRAMES_SUFFIX
     return f"{secrets.token_hex(16)}{suffix}"
 
 
@@ -199,8 +199,8 @@ def is_plain(name: str) -> bool:
 
 def image_store(place: str = "") -> Storage:
     """Return the store behind a place; of the first place if none is named."""
-    place = place or places.place_names()[0]
-    if place == places.FOLDER:
+    place = place or storage_locations.location_names()[0]
+    if place == storage_locations.FOLDER:
         return FileSystemStorage(
             location=Path(settings.FIRMWARE_DIR) / "images",
             file_permissions_mode=0o600,
@@ -210,7 +210,7 @@ def image_store(place: str = "") -> Storage:
 
 
 def _s3(place: str, read_seconds: float = WRITE_SECONDS) -> S3Storage:
-    bucket = places.bucket_named(place)
+    bucket = storage_locations.bucket_named(place)
     return _open_bucket(bucket, settings.S3_CHECKSUMS, read_seconds)
 
 
@@ -251,7 +251,7 @@ def publish(staged: StagedImage, name: str) -> str:
         DamagedImageError: the staged file is not what was written.
     """
     refusals: list[Exception] = []
-    for place in _by_reachability(places.place_names()):
+    for place in _by_reachability(storage_locations.location_names()):
         try:
             _put(place, staged, name)
         except STORE_ERRORS as error:
@@ -263,7 +263,7 @@ def publish(staged: StagedImage, name: str) -> str:
 
 
 def _put(place: str, staged: StagedImage, name: str) -> None:
-    if place == places.FOLDER:
+    if place == storage_locations.FOLDER:
         store = cast(FileSystemStorage, image_store(place))
         target = Path(store.path(name))
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -292,7 +292,9 @@ def _upload(place: str, name: str, file: Any) -> None:
     extra = {"ContentType": "application/octet-stream"}
     if is_plain(name):
         extra["ServerSideEncryption"] = (
-            settings.S3_ENCRYPTION if places.encrypts_by_store() else "AES256"
+            settings.S3_ENCRYPTION
+            if storage_locations.encrypts_by_store()
+            else "AES256"
         )
         if settings.S3_KMS_KEY and extra["ServerSideEncryption"] == "aws:kms":
             extra["SSEKMSKeyId"] = settings.S3_KMS_KEY
@@ -392,7 +394,7 @@ def abort_unfinished(place: str, *, before: datetime) -> int:
     Raises:
         STORE_ERRORS: the bucket does not answer, or cannot list them.
     """
-    if place == places.FOLDER:
+    if place == storage_locations.FOLDER:
         return 0
     store = _s3(place)
     client = store.connection.meta.client
@@ -416,7 +418,7 @@ def abort_unfinished(place: str, *, before: datetime) -> int:
 
 def answers(place: str) -> bool:
     """Ask a place whether it is there; a folder must be writable, a bucket answer."""
-    if place == places.FOLDER:
+    if place == storage_locations.FOLDER:
         folder = Path(settings.FIRMWARE_DIR)
         there = folder if folder.exists() else folder.parent
         return os.access(there, os.R_OK | os.W_OK | os.X_OK)
@@ -437,9 +439,9 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _address(place: str) -> str:
-    if place == places.FOLDER:
+    if place == storage_locations.FOLDER:
         return place
-    return places.bucket_named(place).address
+    return storage_locations.bucket_named(place).address
 
 
 def _by_reachability(names: Iterable[str]) -> list[str]:
@@ -533,7 +535,7 @@ class _RangedObject:
 
 
 def _open(place: str, name: str) -> IO[bytes]:
-    if place == places.FOLDER:
+    if place == storage_locations.FOLDER:
         return open(cast(FileSystemStorage, image_store(place)).path(name), "rb")
     return cast(IO[bytes], _RangedObject(_s3(place, READ_SECONDS), name))
 
@@ -546,7 +548,7 @@ def read_header(name: str) -> bytes:
         STORE_ERRORS: a place that may have it does not answer.
     """
     failure: Exception | None = None
-    for place in _by_reachability(places.place_names()):
+    for place in _by_reachability(storage_locations.location_names()):
         try:
             with contextlib.closing(_open(place, name)) as file:
                 header = file.read(HEADER.size)

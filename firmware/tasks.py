@@ -3,7 +3,7 @@
 from celery import shared_task
 from django.utils import timezone
 
-from firmware.services import cleanup, copies, rings
+from firmware.services import cleanup, copies, key_rotation
 
 
 @shared_task
@@ -15,7 +15,7 @@ def tidy_store() -> None:
 @shared_task
 def tend_keys() -> None:
     """Retire, sign and wrap what the rotations of keys have left to do."""
-    rings.tend(now=timezone.now())
+    key_rotation.tend(now=timezone.now())
 
 
 @shared_task

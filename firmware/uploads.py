@@ -20,8 +20,8 @@ from firmware.exceptions import FirmwareTooLargeError, UploadStalledError
 from firmware.services.keys import current_storage_key
 from firmware.storage import ImageReceiver, StagedImage
 from hotswap.common.api.parsers import check_text
+from hotswap.common.body_timeouts import PIECE_BYTES, StalledBodyError, body_failure
 from hotswap.common.errors import TooLargeError
-from hotswap.common.patience import PIECE_BYTES, StalledBodyError, body_failure
 
 FILE_FIELD = "file"
 

@@ -22,7 +22,7 @@ CONFIDENCES = (LOW, MEDIUM, HIGH)
 
 
 @dataclass(frozen=True, slots=True)
-class Usual:
+class RunningStatistics:
     """Mean and variance of one measure, and of how many reports they are.
 
     `prior_spread` is what is assumed of the measure as long as it is hardly known, in
@@ -69,7 +69,7 @@ class Usual:
             return None
         return (value - self.mean) / self.spread
 
-    def learn(self, value: float) -> "Usual":
+    def learn(self, value: float) -> "RunningStatistics":
         """Take in one more report.
 
         Up to the tenth these are mean and population variance exactly.
@@ -87,7 +87,7 @@ class Usual:
 
 
 def spread_sql(samples: str, variance: str, prior_spread: float) -> str:
-    """Return `Usual.spread` in SQL, of columns that hold at least one report."""
+    """Return `RunningStatistics.spread` in SQL, of columns of one report or more."""
     return (
         f"sqrt({variance} * GREATEST(1, {FIRST_SAMPLES}.0 / GREATEST(1, {samples}))"
         f" + GREATEST(0, 1 - {samples} / {FIRST_SAMPLES}.0) * {prior_spread**2})"

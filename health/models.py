@@ -16,7 +16,7 @@ from django.contrib.postgres.indexes import BrinIndex
 from django.db import models
 
 from devices.models import Device
-from health.baseline import Usual
+from health.baseline import RunningStatistics
 from health.choices import HealthEvent, SecureBoot, Verdict
 from health.triggers import BREACHES, TRIGGERS, Trigger
 
@@ -198,16 +198,16 @@ class DeviceState(models.Model):
         value: float | None = getattr(self, trigger.column)
         return value
 
-    def usual(self, trigger: Trigger) -> Usual:
+    def usual(self, trigger: Trigger) -> RunningStatistics:
         """Return what is usual for the device, in the unit of the measure."""
-        return Usual(
+        return RunningStatistics(
             getattr(self, trigger.baseline_samples),
             getattr(self, trigger.mean),
             getattr(self, trigger.variance),
             trigger.prior_spread,
         )
 
-    def learn(self, trigger: Trigger, usual: Usual) -> None:
+    def learn(self, trigger: Trigger, usual: RunningStatistics) -> None:
         """Put what is usual for the device into its columns."""
         setattr(self, trigger.baseline_samples, usual.samples)
         setattr(self, trigger.mean, usual.mean)

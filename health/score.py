@@ -13,9 +13,9 @@ Rules:
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from health.baseline import Usual, spread_sql
+from health.baseline import RunningStatistics, spread_sql
 from health.triggers import Trigger
-from hotswap.common.words import counted
+from hotswap.common.pluralize import counted
 
 SPREADS = 4.0
 
@@ -41,7 +41,7 @@ class VerdictCounts:
         return 100 * (self.healthy + 0.5 * self.degraded) / self.total
 
 
-def is_anomalous(trigger: Trigger, value: float, usual: Usual) -> bool:
+def is_anomalous(trigger: Trigger, value: float, usual: RunningStatistics) -> bool:
     """Tell whether a value of a measure is far from what is usual."""
     if not usual.is_known:
         return False
@@ -66,7 +66,7 @@ def anomaly_sql(trigger: Trigger) -> str:
 
 
 def describe_anomalies(
-    values: Iterable[tuple[Trigger, float | None, Usual]],
+    values: Iterable[tuple[Trigger, float | None, RunningStatistics]],
 ) -> str:
     """Say which values are far from what is usual, and how sure that is.
 

@@ -15,7 +15,7 @@ from celery.signals import (
 )
 from django_structlog.celery.steps import DjangoStructLogInitStep
 
-from hotswap.common.garbage import spare_what_is_loaded
+from hotswap.common.gc_freeze import freeze_loaded_objects
 from hotswap.common.logs import configure, line_of, log_everything
 from hotswap.monitoring import tasks as _counted_tasks  # noqa: F401
 
@@ -77,4 +77,4 @@ def _trace(service: str) -> None:
 
 @worker_ready.connect
 def _on_ready(**_: Any) -> None:
-    spare_what_is_loaded()
+    freeze_loaded_objects()

@@ -9,7 +9,7 @@ Rules:
 import os
 from typing import TYPE_CHECKING
 
-from hotswap.common.garbage import spare_what_is_loaded
+from hotswap.common.gc_freeze import freeze_loaded_objects
 from hotswap.environ import WithoutProcessEnvironment
 from hotswap.sockets import WithLittleUnsent
 
@@ -56,7 +56,7 @@ def make_application() -> "WSGIApplication":
     served = Handler()
     limit_statements(settings.WEB_STATEMENT_SECONDS)
     get_resolver().url_patterns  # noqa: B018
-    spare_what_is_loaded()
+    freeze_loaded_objects()
     return WithLittleUnsent(WithoutProcessEnvironment(served))
 
 

@@ -14,7 +14,7 @@ from deployments.reads.metrics import (
 )
 from health.triggers import TRIGGERS, Trigger
 from hotswap.common.console.text import age
-from hotswap.common.words import counted
+from hotswap.common.pluralize import counted
 
 SHOWN_ANOMALIES = 50
 SHOWN_VERSIONS = 3

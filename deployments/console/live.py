@@ -37,7 +37,7 @@ from deployments.services.fleets import current_hold
 from deployments.strategies.holds import POINTS
 from hotswap.common.console.badges import DONE, FAILED, MOVING, NOT_STARTED, WAITS
 from hotswap.common.console.text import age, span_in_words
-from hotswap.common.words import counted
+from hotswap.common.pluralize import counted
 
 HTMX_STOP_POLLING = 286
 SHOWN_DEVICES = 50

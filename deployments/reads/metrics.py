@@ -16,7 +16,7 @@ from django.db.models import Count
 
 from deployments.metrics import said_duration
 from deployments.models import Deployment, Target
-from health.baseline import Usual
+from health.baseline import RunningStatistics
 from health.score import VerdictCounts, anomaly_sql, is_anomalous
 from health.triggers import MEASURES, TRIGGERS
 from hotswap.common.wire import FLAT, Wire
@@ -340,7 +340,7 @@ def _anomalies(deployment: Deployment, now: datetime) -> Anomalies:
         found = []
         for number, each in enumerate(TRIGGERS):
             value, samples, mean, variance = row[3 + 4 * number : 7 + 4 * number]
-            usual = Usual(samples, mean, variance, each.prior_spread)
+            usual = RunningStatistics(samples, mean, variance, each.prior_spread)
             if value is None or not is_anomalous(each, value, usual):
                 continue
             found.append(

@@ -19,7 +19,7 @@ from deployments.rules.events import EventName
 from deployments.services import late_watch, sweeps
 from deployments.services.fleets import begin_hold, end_holds
 from deployments.services.log import log
-from deployments.services.parts import continue_partial_rollbacks
+from deployments.services.partial_rollback import continue_partial_rollbacks
 from deployments.services.progress import (
     count_silence,
     count_stages,
@@ -54,7 +54,7 @@ from deployments.strategies.types import (
     Wait,
 )
 from deployments.windows import DEVICE_ZONE
-from hotswap.common.words import counted
+from hotswap.common.pluralize import counted
 
 # One tick may pass every gate that is due and open as many stages.
 STEPS_A_STAGE_IN_FLIGHT = 4

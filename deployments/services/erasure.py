@@ -15,7 +15,7 @@ from django.db import connection
 from django.db.models import Model, Q
 
 from deployments.models import Deployment, Event, Report, Rollback, Target, Update
-from deployments.notifications.telling import erase_name
+from deployments.notifications.enqueue import erase_name
 from deployments.services import sweeps
 from devices.models import Device
 from devices.services.erasure import Name, Sections

@@ -12,11 +12,11 @@ from typing import Any
 
 from django.db import connection
 
-from deployments.notifications.telling import NAMED_DEVICES, tell_fleet
+from deployments.notifications.enqueue import NAMED_DEVICES, enqueue_fleet
 from deployments.rules.events import EventName
 from deployments.services.log import INTO_LOG
 from health.services.transitions import Changes
-from hotswap.common.words import counted
+from hotswap.common.pluralize import counted
 
 LINES_A_DEPLOYMENT = 20
 NAMED_IN_LOG = 10
@@ -98,4 +98,4 @@ def note_devices_changed(*, changes: Sequence[Changes], now: datetime) -> None:
             said = f"{named[0]['id']} {one}: {named[0]['message']}"
         else:
             said = f"{counted(each.total, 'device')} {many}"
-        tell_fleet(event, said, devices=named, total=each.total, now=now)
+        enqueue_fleet(event, said, devices=named, total=each.total, now=now)

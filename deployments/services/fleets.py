@@ -14,7 +14,7 @@ from django.db.models import F
 
 from deployments.choices import LiveFleet
 from deployments.models import Deployment, Hold, Target
-from deployments.notifications.telling import NAMED_DEVICES
+from deployments.notifications.enqueue import NAMED_DEVICES
 from deployments.rules.events import EventName
 from deployments.services.log import log
 from deployments.strategies.blue_green import BLUE_STAGE, GREEN_STAGE

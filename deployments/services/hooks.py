@@ -15,11 +15,11 @@ from deployments.choices import (
 )
 from deployments.exceptions import WrongStatusError
 from deployments.models import Deployment, Event, Target, Update
-from deployments.notifications import telling
-from deployments.notifications.telling import (
-    tell_devices,
-    tell_of_duplicate,
-    tell_of_new_key,
+from deployments.notifications import enqueue
+from deployments.notifications.enqueue import (
+    enqueue_devices,
+    enqueue_duplicate,
+    enqueue_new_key,
 )
 from deployments.rules.events import EventName
 from deployments.rules.evidence import is_repeated
@@ -31,8 +31,8 @@ from firmware.models import Firmware
 from firmware.selectors import DeploymentUse, FirmwareUse
 from health.models import DeviceState
 from hotswap.common.models import User
+from hotswap.common.pluralize import counted
 from hotswap.common.rows import prepared_cursor
-from hotswap.common.words import counted
 
 HAS_ORDER = """
     SELECT EXISTS (SELECT FROM deployments_update
@@ -171,7 +171,7 @@ def _log_and_tell(
         stage_number=last.target.stage_number,
         message=message,
     )
-    tell_devices(
+    enqueue_devices(
         last.deployment,
         event,
         devices=[{"id": device.device_id, **facts}],
@@ -206,12 +206,12 @@ def note_duplicate_identity(*, device: Device, now: datetime) -> None:
         .first()
     )
     deployment = None if latest is None else latest.deployment
-    tell_of_duplicate(device.device_id, deployment, now=now)
+    enqueue_duplicate(device.device_id, deployment, now=now)
 
 
 def note_new_key(*, device: Device, actor: User | None, now: datetime) -> None:
     """Tell that a device was given a new key, by a person or itself (None)."""
-    tell_of_new_key(device.device_id, actor=actor, now=now)
+    enqueue_new_key(device.device_id, actor=actor, now=now)
 
 
 def _log_of_device(
@@ -282,13 +282,13 @@ def firmware_in_use(*, firmware: Firmware) -> str:
     return ""
 
 
-def tell_of_firmware(*, firmware: Firmware, verb: str, actor: User | None) -> None:
+def enqueue_firmware(*, firmware: Firmware, verb: str, actor: User | None) -> None:
     """Write down who is to be told that firmware was uploaded, or decided on.
 
     Args:
         verb: what was done, as in `approved`.
     """
-    telling.tell_of_firmware(
+    enqueue.enqueue_firmware(
         firmware, EventName(f"firmware.{verb}"), actor=actor, now=timezone.now()
     )
 

@@ -27,7 +27,7 @@ from deployments.services.progress import count_stages, gate_of, plan_of, progre
 from deployments.strategies.decide import decide
 from deployments.strategies.types import RollBack
 from health.services.watching import HEARTBEATS_EXPECTED, unwatch, watch_on
-from hotswap.common.words import counted
+from hotswap.common.pluralize import counted
 
 
 def begin(deployment: Deployment, now: datetime) -> None:

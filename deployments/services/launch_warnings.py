@@ -30,7 +30,7 @@ from deployments.services.targeting import (
     judged_devices,
     selection_condition,
 )
-from deployments.strategies.canary import share_of
+from deployments.strategies.canary import jitter_of
 from deployments.windows import DEFAULT_ZONE, DEVICE_ZONE
 from devices.timezones import ZONE_TAG, zone_names
 from firmware.models import Firmware
@@ -38,7 +38,7 @@ from firmware.selectors import firmware_incidents
 from firmware.versions import VersionScheme
 from health.models import UNKNOWN_CHECKSUM, DeviceState
 from hotswap.common.errors import FieldError
-from hotswap.common.words import counted
+from hotswap.common.pluralize import counted
 
 NO_TIMEZONE_CODE = "no_timezone"
 # Of a Direct launch: so many at once are meant only on purpose.
@@ -230,7 +230,7 @@ def _plan_warnings(
     if strategy != Strategy.CANARY:
         return
     last = [parameters["initial_percentage"], *parameters["increments"]][-1]
-    rest = device_count - share_of(device_count, last)
+    rest = device_count - jitter_of(device_count, last)
     if rest:
         yield LaunchWarning(
             "stage_added",

@@ -14,9 +14,9 @@ from deployments.models import Delivery, Listener, Webhook
 from deployments.notifications.channels.registry import OF_MODEL
 from deployments.notifications.channels.types import Channel
 from deployments.notifications.channels.webhook import SECRET_PURPOSE
+from deployments.notifications.enqueue import enqueue_test, wake_a_worker
 from deployments.notifications.outbox import disable
 from deployments.notifications.signing import new_secret
-from deployments.notifications.telling import tell_test, wake_a_worker
 from hotswap.common import audit
 from hotswap.common.errors import NotFoundError
 from hotswap.common.etags import check_match
@@ -218,7 +218,7 @@ def send_test(*, actor: User, kind: type[Listener], listener_id: UUID) -> Delive
     with transaction.atomic():
         listener = _locked(kind, listener_id)
         _refuse_disabled(listener)
-        delivery = tell_test(listener, now=timezone.now())
+        delivery = enqueue_test(listener, now=timezone.now())
         _record(listener, "tested", actor, {"delivery": str(delivery.pk)})
     return delivery
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from deployments.choices import Level
 from deployments.models import Deployment, Event
-from deployments.notifications.telling import tell
+from deployments.notifications.enqueue import enqueue
 from deployments.rules.events import EventName
 from devices.models import Device
 
@@ -69,7 +69,7 @@ def log(
         stage_number=stage_number,
         message=message,
     )
-    tell(
+    enqueue(
         deployment,
         event,
         message,

@@ -59,7 +59,7 @@ from deployments.rules.evidence import (
 )
 from deployments.services.log import INTO_LOG, log
 from deployments.services.traces import order_context
-from deployments.spread import share_of
+from deployments.start_jitter import jitter_of
 from deployments.strategies.blue_green import BLUE_STAGE, GREEN_STAGE
 from deployments.windows import DEVICE_ZONE
 from devices.admission import is_admitted
@@ -666,7 +666,7 @@ def _start_of(target: Target) -> datetime:
         .get()
     )
     began = max(at for at in (opened, deployment.resumed_at) if at is not None)
-    return began + share_of(
+    return began + jitter_of(
         deployment.start_spread, f"{deployment.pk} {target.device_id}"
     )
 

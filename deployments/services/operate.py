@@ -35,14 +35,14 @@ from deployments.rules.events import EventName
 from deployments.services import sweeps, transitions
 from deployments.services.fleets import current_hold
 from deployments.services.log import context_of, log
-from deployments.services.parts import begin_partial_rollback, resolve_scope
+from deployments.services.partial_rollback import begin_partial_rollback, resolve_scope
 from deployments.services.progress import count_stages, progress_of
 from deployments.services.rollback_course import begin_rollback
 from deployments.strategies.decide import is_obstructed
 from hotswap.common import audit
 from hotswap.common.log_context import bind
 from hotswap.common.models import User
-from hotswap.common.words import counted
+from hotswap.common.pluralize import counted
 
 
 @contextmanager

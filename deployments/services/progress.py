@@ -194,7 +194,7 @@ def gate_of(deployment: Deployment) -> types.Gate:
 
 
 @dataclass(frozen=True, slots=True)
-class Silence:
+class OfflineCounts:
     """Proved devices of a stage that are not heard: for good, and perhaps not."""
 
     silent: int = 0
@@ -206,7 +206,7 @@ def count_silence(
     stages: list[Stage],
     now: datetime,
     awake_since: datetime,
-) -> dict[int, Silence]:
+) -> dict[int, OfflineCounts]:
     """Count the proved devices that are not heard now, where a gate could open.
 
     What the server itself slept through is not held against a device: it has its whole
@@ -242,7 +242,7 @@ def count_silence(
         .order_by()
     )
     return {
-        row["stage_number"]: Silence(row["silent"], row["all"] - row["silent"])
+        row["stage_number"]: OfflineCounts(row["silent"], row["all"] - row["silent"])
         for row in rows
     }
 
@@ -250,13 +250,13 @@ def count_silence(
 def progress_of(
     stages: list[Stage],
     counts: dict[int, StageCounts],
-    silence: dict[int, Silence] | None = None,
+    silence: dict[int, OfflineCounts] | None = None,
 ) -> tuple[types.StageProgress, ...]:
     """Put the facts into the form that `decide` reads."""
     facts = []
     for stage in stages:
         count = counts.get(stage.number, StageCounts())
-        unheard = (silence or {}).get(stage.number, Silence())
+        unheard = (silence or {}).get(stage.number, OfflineCounts())
         facts.append(
             types.StageProgress(
                 number=stage.number,

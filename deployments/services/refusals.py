@@ -16,7 +16,7 @@ from deployments.services.requests import Selection
 from deployments.services.targeting import Audience, find_audience
 from devices.models import Device, DeviceGroup
 from hotswap.common.errors import FieldError
-from hotswap.common.words import counted
+from hotswap.common.pluralize import counted
 
 
 def check_groups(selection: Selection) -> None:

@@ -32,7 +32,7 @@ from deployments.rules.events import EventName
 from deployments.services import sweeps
 from deployments.services.log import INTO_LOG
 from devices.admission import IS_CALLER
-from health.services.watching import HEAR, heard
+from health.services.watching import RECORD_CONTACT, contact_values
 from hotswap.common.rows import Columns, prepared_cursor
 
 logger = logging.getLogger(__name__)
@@ -66,13 +66,13 @@ INTO_REPORTS = """
             (update_id, received_at, sequence, status, was_applied, body)
 """
 # Whoever waited here for the erasure of the device keeps none of its words.
-KEEP = f"""
+STORE_REPORT = f"""
     WITH kept AS (
         {INTO_REPORTS}
         SELECT %(update)s, %(now)s, %(sequence)s, %(word)s, %(applied)s, %(body)s
         FROM devices_device WHERE id = %(device)s AND erased_at IS NULL
     )
-    {HEAR}
+    {RECORD_CONTACT}
 """  # noqa: S608
 # How many boots of the device there are up to the one that reports: one more than were
 # heard, if it has sent no heartbeat yet.
@@ -95,7 +95,7 @@ IS_FETCHED = f"""%(is_fetched)s AND NOT EXISTS (
     )"""  # noqa: S608
 # All that a report moves, by one statement, if the order is still the one that was
 # read. An open order alone moves its target.
-MOVE = f"""
+APPLY_REPORT = f"""
     WITH changed AS (
         UPDATE deployments_update
         SET last_sequence = %(sequence)s, durations = %(durations)s,
@@ -125,7 +125,7 @@ MOVE = f"""
     ), downloads AS (
         {FIRMWARE_DOWNLOADS.counting("fetched")}
     ), heard AS (
-        {HEAR} AND EXISTS (SELECT FROM changed)
+        {RECORD_CONTACT} AND EXISTS (SELECT FROM changed)
         RETURNING 1
     ), floored AS (
         UPDATE devices_device d SET security_version = %(floor)s
@@ -239,8 +239,8 @@ def _keep(
     An erasure locks the order too, so one that follows finds what is stored here.
     """
     cursor.execute(
-        KEEP,
-        heard(device_id=update.device_id, watch_id=update.pk, now=now)
+        STORE_REPORT,
+        contact_values(device_id=update.device_id, watch_id=update.pk, now=now)
         | _kept(update, report)
         | {"applied": applied},
     )
@@ -264,7 +264,7 @@ def _take_in(cursor: Any, order: _Order, report: DeviceReport, now: datetime) ->
     """
     update = order.update
     claims = report.status == ReportStatus.CONFIRMING
-    said = heard(
+    said = contact_values(
         device_id=update.device_id,
         watch_id=update.pk,
         now=now,
@@ -272,7 +272,7 @@ def _take_in(cursor: Any, order: _Order, report: DeviceReport, now: datetime) ->
         claims=claims,
     )
     cursor.execute(
-        MOVE,
+        APPLY_REPORT,
         said
         | _kept(update, report)
         | _moves(update, report, now)

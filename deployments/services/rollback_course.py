@@ -22,7 +22,7 @@ from deployments.scopes import WHOLE, Scope
 from deployments.services import sweeps, transitions
 from deployments.services.fleets import begin_hold, end_holds
 from deployments.services.log import log
-from deployments.services.parts import ending_in_words, log_ordered, lost_in
+from deployments.services.partial_rollback import ending_in_words, log_ordered, lost_in
 from deployments.services.progress import (
     count_stages,
     gate_of,
@@ -47,7 +47,7 @@ from deployments.services.transitions import (
 from deployments.strategies.blue_green import BLUE_STAGE, BOTH, GREEN_STAGE
 from deployments.strategies.decide import breach
 from deployments.strategies.regional import FAILED_REGION
-from deployments.strategies.returning import (
+from deployments.strategies.rollback_decision import (
     EVERYTHING,
     BeginStep,
     Course,
@@ -59,7 +59,7 @@ from deployments.strategies.returning import (
     decide_return,
 )
 from deployments.strategies.types import BeginHold, Wait
-from hotswap.common.words import counted
+from hotswap.common.pluralize import counted
 
 
 def begin_rollback(
@@ -144,7 +144,7 @@ def advance_rollback(
         sweeps.prove(deployment, now)
         sweeps.fail_timed_out(deployment, now, awake_since)
         sweeps.fail_unproved(deployment, now, awake_since)
-        sweeps.recall_strays(deployment, now)
+        sweeps.return_late_installs(deployment, now)
         sweeps.give_up_returns(deployment, now, awake_since)
     else:
         # What stays on the new firmware is watched as before.

@@ -22,7 +22,7 @@ from deployments.services.progress import (
     gate_of,
     total_of,
 )
-from deployments.strategies.returning import Course
+from deployments.strategies.rollback_decision import Course
 from hotswap.common import metrics
 from hotswap.common.wire import camelize
 

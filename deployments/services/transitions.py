@@ -30,12 +30,12 @@ from deployments.scopes import Scope
 from deployments.services import late_watch
 from deployments.services.fleets import end_holds, members_told
 from deployments.services.log import log
-from deployments.services.parts import told_of
+from deployments.services.partial_rollback import told_of
 from deployments.services.rollbacks import keep_rollback
-from deployments.strategies.returning import Course
+from deployments.strategies.rollback_decision import Course
 from hotswap.common import audit, metrics
 from hotswap.common.models import User
-from hotswap.common.words import counted
+from hotswap.common.pluralize import counted
 
 logger = logging.getLogger(__name__)
 D = DeploymentStatus

@@ -41,7 +41,7 @@ class CanaryParameters:
         return steps if steps[-1] == 100 else (*steps, 100)
 
 
-def share_of(device_count: int, percent: int) -> int:
+def jitter_of(device_count: int, percent: int) -> int:
     """Return so many percent of the devices, rounded up."""
     return -(-device_count * percent // 100)
 
@@ -63,7 +63,7 @@ def plan_canary(fleet: Fleet, parameters: CanaryParameters) -> Plan:
     stages: list[Stage] = []
     reached = 0
     for percent in parameters.steps:
-        boundary = share_of(fleet.device_count, percent)
+        boundary = jitter_of(fleet.device_count, percent)
         if boundary == reached:
             continue
         reached = boundary

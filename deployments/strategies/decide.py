@@ -41,7 +41,7 @@ from deployments.strategies.types import (
     StartStage,
     Wait,
 )
-from hotswap.common.words import counted
+from hotswap.common.pluralize import counted
 
 # So many unreached devices of a stage, in percent of the exposed, are no accident;
 # a single one is, unless it is the whole stage.

@@ -40,8 +40,8 @@ from hotswap.common.api.pagination import (
 )
 from hotswap.common.api.parsers import drain
 from hotswap.common.api.serializers import CamelSerializer, StrictChoiceField
+from hotswap.common.body_timeouts import body_failure
 from hotswap.common.errors import TooLargeError
-from hotswap.common.patience import body_failure
 from hotswap.common.roles import Role
 
 FORMATS = {

@@ -8,10 +8,10 @@ from devices.exceptions import AudienceChangesError
 from hotswap.common.console.forms import ConsoleForm
 from hotswap.common.errors import HotSwapError
 
-TICK = "acknowledge"
+ACKNOWLEDGE = "acknowledge"
 
 
-class KnowingForm(ConsoleForm):
+class AcknowledgingForm(ConsoleForm):
     """Asks for a tick where deployments to come would reach other devices.
 
     The box appears when the service refuses for that reason, together with the
@@ -20,23 +20,23 @@ class KnowingForm(ConsoleForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        if self.is_bound and TICK in self.data:
+        if self.is_bound and ACKNOWLEDGE in self.data:
             self.ask()
 
     def ask(self) -> None:
         """Show the box."""
-        self.fields[TICK] = forms.BooleanField(
+        self.fields[ACKNOWLEDGE] = forms.BooleanField(
             label="Change whom these deployments reach", required=False
         )
 
     @property
     def is_ticked(self) -> bool:
-        return bool(self.cleaned_data.get(TICK))
+        return bool(self.cleaned_data.get(ACKNOWLEDGE))
 
     @property
     def said(self) -> dict[str, Any]:
         """What was filled in, without the box."""
-        return {name: x for name, x in self.cleaned_data.items() if name != TICK}
+        return {name: x for name, x in self.cleaned_data.items() if name != ACKNOWLEDGE}
 
     def refuse(self, error: HotSwapError) -> None:
         if not isinstance(error, AudienceChangesError):

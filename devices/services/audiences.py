@@ -16,7 +16,7 @@ from django.utils.module_loading import import_string
 from devices.exceptions import AudienceChangesError
 from devices.models import Device, DeviceGroup
 from hotswap.common.errors import FieldError
-from hotswap.common.words import counted
+from hotswap.common.pluralize import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,9 @@ def changed_by_devices(
     return tuple(found)
 
 
-def refuse_unawares(changes: tuple[AudienceChange, ...], *, acknowledged: bool) -> None:
+def require_acknowledgement(
+    changes: tuple[AudienceChange, ...], *, acknowledged: bool
+) -> None:
     """Refuse a change of audiences that the caller has not said to know of.
 
     Raises:

@@ -36,8 +36,8 @@ from devices.models import (
 )
 from devices.selectors import groups_of
 from hotswap.common import audit
+from hotswap.common.idempotency_answers import opened
 from hotswap.common.models import AuditEvent, RememberedAnswer, User
-from hotswap.common.remembered import opened
 
 logger = logging.getLogger(__name__)
 CHUNK = 500

@@ -25,7 +25,7 @@ from devices.services.audiences import (
     AudienceChange,
     changed_by_group,
     naming_group,
-    refuse_unawares,
+    require_acknowledgement,
 )
 from firmware.exceptions import UnknownModelError
 from firmware.models import DeviceModel
@@ -33,7 +33,7 @@ from hotswap.common import audit
 from hotswap.common.errors import FieldError, InvalidInputError
 from hotswap.common.etags import check_match
 from hotswap.common.models import User
-from hotswap.common.words import counted
+from hotswap.common.pluralize import counted
 
 SAMPLE_SIZE = 10
 
@@ -249,7 +249,7 @@ def change_group(
                 affected = changed_by_group(
                     group, group_condition([group]), rule_condition(rule)
                 )
-                refuse_unawares(affected, acknowledged=acknowledged)
+                require_acknowledgement(affected, acknowledged=acknowledged)
             _change_type(group, new_type)
             group.name = name
             group.description = description
@@ -352,7 +352,7 @@ def add_members(
         before = group_condition([group])
         after = before | Q(pk__in=[device.pk for device in devices])
         affected = changed_by_group(group, before, after)
-        refuse_unawares(affected, acknowledged=acknowledged)
+        require_acknowledgement(affected, acknowledged=acknowledged)
         GroupMembership.objects.bulk_create(
             [GroupMembership(group=group, device=device) for device in devices],
             ignore_conflicts=True,
@@ -381,7 +381,7 @@ def remove_members(
         before = group_condition([group])
         after = before & ~Q(pk__in=[device.pk for device in devices])
         affected = changed_by_group(group, before, after)
-        refuse_unawares(affected, acknowledged=acknowledged)
+        require_acknowledgement(affected, acknowledged=acknowledged)
         GroupMembership.objects.filter(group=group, device__in=devices).delete()
         _record(actor, group, "members-removed", {"count": len(device_ids)})
     return GroupChange(group, affected)

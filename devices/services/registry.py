@@ -435,7 +435,7 @@ def change_device(
             apply()
         else:
             affected = audiences.changed_by_device(device, apply)
-            audiences.refuse_unawares(affected, acknowledged=acknowledged)
+            audiences.require_acknowledgement(affected, acknowledged=acknowledged)
         audit.record(
             actor=actor,
             verb="device.changed",

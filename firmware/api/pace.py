@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from rest_framework.exceptions import APIException, Throttled
 
-from hotswap.common.patience import share_of_threads
+from hotswap.common.body_timeouts import share_of_threads
 from hotswap.common.slow_readers import SlowReaders, slow_readers
 from hotswap.common.streams import StreamPlaces
 

@@ -2,7 +2,7 @@
 
 from firmware.models import Firmware
 from firmware.selectors import FirmwareUse
-from hotswap.common.words import counted
+from hotswap.common.pluralize import counted
 
 
 def fleet_of_model(firmware: Firmware, use: FirmwareUse) -> str:

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
-from firmware import places, storage
+from firmware import storage, storage_locations
 from firmware.models import Firmware, WrappedKey
 from firmware.services import copies
 
@@ -30,7 +30,7 @@ def tidy_store(*, now: datetime | None = None) -> int:
         if part.stat().st_mtime < oldest.timestamp():
             part.unlink(missing_ok=True)
             removed += 1
-    for place in places.place_names():
+    for place in storage_locations.location_names():
         try:
             removed += _tidy_place(place, oldest)
         except storage.STORE_ERRORS:

@@ -19,9 +19,9 @@ from functools import partial
 from django.db import connection, transaction
 from django.utils import timezone
 
-from firmware import places, storage
+from firmware import storage, storage_locations
 from firmware.choices import ABSENT, FirmwareStatus
-from firmware.frames import DamagedImageError
+from firmware.encrypted_format import DamagedImageError
 from firmware.models import Firmware, ImageCopy
 from firmware.services.keys import file_key
 from firmware.storage import StagedImage
@@ -35,7 +35,7 @@ LONGEST_WAIT = timedelta(hours=1)
 # Of one run: more images than these wait for the next.
 COPIES_A_RUN = 20
 # No name of a bucket holds a colon.
-FOLDER_PREFIX = f"{places.FOLDER}:"
+FOLDER_PREFIX = f"{storage_locations.FOLDER}:"
 
 ADD_MISSING = """
     INSERT INTO firmware_imagecopy
@@ -60,7 +60,7 @@ def publish(staged: StagedImage, name: str) -> None:
     place = storage.publish(staged, name)
     ImageCopy.objects.create(
         storage_name=name,
-        place=_own_folder() if place == places.FOLDER else place,
+        place=_own_folder() if place == storage_locations.FOLDER else place,
         stored_at=timezone.now(),
     )
 
@@ -71,7 +71,7 @@ def _own_folder() -> str:
 
 def is_in_another_folder(name: str) -> bool:
     """Say whether an image lies in the folder of another host alone."""
-    if places.place_names() != [places.FOLDER]:
+    if storage_locations.location_names() != [storage_locations.FOLDER]:
         return False
     folders = ImageCopy.objects.filter(
         storage_name=name, place__startswith=FOLDER_PREFIX
@@ -101,8 +101,8 @@ def holders(name: str, *, region: str = "") -> list[str]:
 
     An image from before copies were counted may be at any of the places.
     """
-    order = places.place_names(region)
-    if order == [places.FOLDER]:
+    order = storage_locations.location_names(region)
+    if order == [storage_locations.FOLDER]:
         return order
     held = set(
         ImageCopy.objects.filter(
@@ -112,9 +112,9 @@ def holders(name: str, *, region: str = "") -> list[str]:
     return [place for place in order if place in held] or order
 
 
-def set_aside(firmware: Firmware, place: str, reason: str) -> None:
+def mark_replica_lost(firmware: Firmware, place: str, reason: str) -> None:
     """Stop counting on a copy; it is made again from another one."""
-    if place == places.FOLDER:
+    if place == storage_locations.FOLDER:
         return
     with transaction.atomic():
         lost = ImageCopy.objects.filter(
@@ -142,10 +142,12 @@ def check_copies(firmware: Firmware) -> None:
         try:
             _check(firmware, place)
         except DamagedImageError as error:
-            set_aside(firmware, place, str(error))
+            mark_replica_lost(firmware, place, str(error))
         except storage.STORE_ERRORS as error:
             # Read again before it counts, as soon as it answers.
-            set_aside(firmware, place, f"does not answer: {type(error).__name__}")
+            mark_replica_lost(
+                firmware, place, f"does not answer: {type(error).__name__}"
+            )
 
 
 def _check(firmware: Firmware, place: str) -> None:
@@ -171,7 +173,7 @@ def note_vanished(place: str, *, present: set[str], before: datetime) -> None:
     for firmware in Firmware.objects.filter(
         storage_name__in=lost.values("storage_name")
     ):
-        set_aside(firmware, place, "gone")
+        mark_replica_lost(firmware, place, "gone")
 
 
 def forget_strays(*, before: datetime) -> None:
@@ -187,8 +189,8 @@ def complete_copies(*, now: datetime | None = None, limit: int = COPIES_A_RUN) -
     Returns:
         How many copies were completed; none if another worker is at it.
     """
-    order = places.place_names()
-    if order == [places.FOLDER]:
+    order = storage_locations.location_names()
+    if order == [storage_locations.FOLDER]:
         return 0
     with _alone() as is_alone:
         return _complete_due(now or timezone.now(), order, limit) if is_alone else 0

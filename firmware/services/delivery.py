@@ -4,9 +4,9 @@ import logging
 from collections.abc import Iterator
 from functools import partial
 
-from firmware import links, places, storage
+from firmware import links, storage, storage_locations
+from firmware.encrypted_format import DamagedImageError, MissingImageError
 from firmware.exceptions import ImageUnavailableError, StoreUnavailableError
-from firmware.frames import DamagedImageError, MissingImageError
 from firmware.models import Firmware
 from firmware.services import copies
 from firmware.services.damage import note_damage
@@ -38,9 +38,9 @@ def stored_bytes(
     name = firmware.storage_name
     held = copies.holders(name, region=region)
 
-    def set_aside(place: str, damage: str) -> None:
+    def mark_replica_lost(place: str, damage: str) -> None:
         if len(held) > 1:
-            copies.set_aside(firmware, place, damage)
+            copies.mark_replica_lost(firmware, place, damage)
 
     try:
         pieces = storage.read_image(
@@ -50,7 +50,7 @@ def stored_bytes(
             start=start,
             end=end,
             at=held,
-            on_damage=set_aside,
+            on_damage=mark_replica_lost,
         )
         if storage.is_plain(name) and (start, end) == (0, firmware.size):
             pieces = storage.checked(pieces, firmware.sha256)
@@ -81,7 +81,7 @@ def download_link(firmware: Firmware, *, region: str) -> str | None:
     if not storage.is_plain(name):
         return None
     held = copies.holders(name, region=region)
-    if held == [places.FOLDER]:
+    if held == [storage_locations.FOLDER]:
         # A folder has no links; the image is from when there was a bucket.
         return None
     try:
@@ -89,7 +89,7 @@ def download_link(firmware: Firmware, *, region: str) -> str | None:
             name,
             held_by=held,
             region=region,
-            on_missing=lambda place: copies.set_aside(firmware, place, "gone"),
+            on_missing=lambda place: copies.mark_replica_lost(firmware, place, "gone"),
         )
     except links.NoPlaceHasItError as error:
         note_damage(firmware, "the stored file is gone")

@@ -28,7 +28,7 @@ from django.utils import timezone
 
 from firmware import signing, storage
 from firmware.choices import SOUND_KEYS, KeyStatus
-from firmware.frames import (
+from firmware.encrypted_format import (
     KEY_BYTES,
     DamagedImageError,
     FrameKey,

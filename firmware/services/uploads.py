@@ -32,7 +32,7 @@ from firmware.versions import (
 )
 from hotswap.common import audit
 from hotswap.common.models import User
-from hotswap.common.words import counted
+from hotswap.common.pluralize import counted
 
 logger = logging.getLogger(__name__)
 

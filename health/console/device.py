@@ -11,7 +11,7 @@ from django.utils import timezone
 from django.utils.html import format_html
 
 from devices.models import Device
-from health.baseline import Usual
+from health.baseline import RunningStatistics
 from health.console.badges import VERDICT_BADGES
 from health.models import DeviceEvent, DeviceState
 from health.services.heartbeats import current_verdict
@@ -46,7 +46,7 @@ def baseline_rows(state: DeviceState) -> list[dict[str, str]]:
 
 
 def _against_usual(
-    name: str, value: float | None, usual: Usual, scale: int, digits: int
+    name: str, value: float | None, usual: RunningStatistics, scale: int, digits: int
 ) -> dict[str, str]:
     """Put a value beside what is usual; both times `scale` are percent."""
     row = {"name": name, "latest": NOT_REPORTED, "reports": "0"}

@@ -13,7 +13,7 @@ from django.utils.module_loading import import_string
 
 from devices.models import Device
 from devices.services.registry import record_running_firmware
-from health.baseline import Usual
+from health.baseline import RunningStatistics
 from health.boots import Place, Placement
 from health.choices import Verdict
 from health.evaluation import Limits, Sample, judge
@@ -415,7 +415,7 @@ def baseline_of(state: DeviceState) -> dict[str, Any] | None:
     }
 
 
-def _usual(usual: Usual) -> dict[str, float] | None:
+def _usual(usual: RunningStatistics) -> dict[str, float] | None:
     if not usual.is_known:
         return None
     return {"mean": round(usual.mean, 4), "spread": round(usual.spread, 4)}

@@ -239,7 +239,7 @@ def clean_slate(state: DeviceState) -> None:
 
 # A device was heard with a report of its order; others make it a part of the statement
 # that takes the report in. That it was heard is noted at most every five seconds.
-HEAR = f"""
+RECORD_CONTACT = f"""
     UPDATE health_devicestate s
     SET last_seen_at = GREATEST(s.last_seen_at, %(now)s),
         online_until = GREATEST(s.online_until, {ONLINE_UNTIL}),
@@ -257,7 +257,7 @@ HEAR = f"""
 """  # noqa: S608
 
 
-def heard(
+def contact_values(
     *,
     device_id: UUID,
     watch_id: UUID,
@@ -265,7 +265,7 @@ def heard(
     reboots: bool = False,
     claims: bool = False,
 ) -> dict[str, Any]:
-    """Return the values of `HEAR`.
+    """Return the values of `RECORD_CONTACT`.
 
     Args:
         reboots: the device has said so; from now on silence counts.
@@ -286,7 +286,7 @@ def heard(
 def hear(**said: Any) -> None:
     """Note what a device has said of its order; see `heard`."""
     with prepared_cursor() as cursor:
-        cursor.execute(HEAR, heard(**said))
+        cursor.execute(RECORD_CONTACT, contact_values(**said))
 
 
 def watch_on(

@@ -16,7 +16,7 @@ from hotswap.cli.login import open_api
 from hotswap.cli.options import Json, Limit, Server, TokenFile, Yes
 from hotswap.cli.output import confirm, print_document, print_json, print_rows, say
 from hotswap.cli.watching import interrupted, watch_to_the_end
-from hotswap.common.words import counted
+from hotswap.common.pluralize import counted
 
 app = typer.Typer(help="Launch, watch and operate deployments.", no_args_is_help=True)
 COLUMNS = ("id", "name", "status", "strategy", "firmware", "targetCount", "createdAt")

@@ -12,7 +12,7 @@ from hotswap.cli.devices import COLUMNS as DEVICE_COLUMNS
 from hotswap.cli.login import open_api
 from hotswap.cli.options import Json, Limit, Server, TokenFile, Yes
 from hotswap.cli.output import confirm, print_document, print_rows, say
-from hotswap.common.words import counted
+from hotswap.common.pluralize import counted
 
 app = typer.Typer(help="Put devices into groups.", no_args_is_help=True)
 COLUMNS = ("id", "name", "type", "deviceCount", "description")

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from hotswap.common.words import counted
+from hotswap.common.pluralize import counted
 
 if TYPE_CHECKING:
     from firmware.models import SigningKey, StorageKey
@@ -70,7 +70,7 @@ def list_keys(*, as_json: AsJson = False) -> None:
 
         signing = [describe(key) for key in SigningKey.objects.order_by("created_at")]
         storage = [describe(key) for key in StorageKey.objects.order_by("created_at")]
-    tell(
+    print_result(
         as_json,
         {"signingKeys": signing, "storageKeys": storage},
         *("Signing keys", *map(line, signing)),
@@ -82,10 +82,10 @@ def list_keys(*, as_json: AsJson = False) -> None:
 def create_signing(*, person: Person = "", as_json: AsJson = False) -> None:
     """Publish the next signing key; it signs after `rotate-signing`."""
     with on_the_server(as_json):
-        from firmware.services import rings
+        from firmware.services import key_rotation
 
-        shown = describe(rings.create_signing_key(actor=acting(person)))
-    tell(
+        shown = describe(key_rotation.create_signing_key(actor=acting(person)))
+    print_result(
         as_json,
         shown,
         f"{shown['keyId']} is published as the next signing key.",
@@ -110,14 +110,14 @@ def rotate_signing(
 ) -> None:
     """Let the next key sign (a new one if there is none), and re-sign the images."""
     with on_the_server(as_json):
-        from firmware.services import rings
+        from firmware.services import key_rotation
 
         actor = acting(person)
         overlap = None if overlap_days is None else timedelta(days=overlap_days)
-        shown = describe(rings.rotate_signing_key(actor=actor, overlap=overlap))
+        shown = describe(key_rotation.rotate_signing_key(actor=actor, overlap=overlap))
         with progress("Signing images", as_json) as on_progress:
-            signed = rings.sign_missing(actor=actor, on_progress=on_progress)
-    tell(
+            signed = key_rotation.sign_missing(actor=actor, on_progress=on_progress)
+    print_result(
         as_json,
         {**shown, "imagesSigned": signed},
         f"{shown['keyId']} signs now; {counted(signed, 'image was', 'images were')}"
@@ -142,19 +142,19 @@ def re_sign(
 ) -> None:
     """Sign under the active key every image that it has not signed yet."""
     with on_the_server(as_json):
-        from firmware.services import rings
+        from firmware.services import key_rotation
 
         actor = acting(person)
         if after_revocation:
             confirm("Trust the images in the store, and sign them again?", yes)
         with progress("Signing images", as_json) as on_progress:
-            signed = rings.sign_missing(actor=actor, on_progress=on_progress)
-            held = rings.SignedAgain(0, {})
+            signed = key_rotation.sign_missing(actor=actor, on_progress=on_progress)
+            held = key_rotation.SignedAgain(0, {})
             if after_revocation:
-                held = rings.sign_held_back(actor=actor, on_progress=on_progress)
-        waiting = rings.images_held_back().count()
+                held = key_rotation.sign_held_back(actor=actor, on_progress=on_progress)
+        waiting = key_rotation.images_held_back().count()
     refused = {str(pk): why for pk, why in held.refused.items()}
-    tell(
+    print_result(
         as_json,
         {
             "imagesSigned": signed + held.signed,
@@ -175,7 +175,7 @@ def retire(
 ) -> None:
     """End the overlap of a signing key now, or withdraw the next one."""
     with on_the_server(as_json):
-        from firmware.services import rings
+        from firmware.services import key_rotation
 
         actor = acting(person)
         confirm(
@@ -183,8 +183,8 @@ def retire(
             "more.",
             yes,
         )
-        shown = describe(rings.retire_signing_key(actor=actor, key_id=key_id))
-    tell(as_json, shown, f"{key_id} is retired.")
+        shown = describe(key_rotation.retire_signing_key(actor=actor, key_id=key_id))
+    print_result(as_json, shown, f"{key_id} is retired.")
 
 
 @app.command()
@@ -208,10 +208,10 @@ def revoke(
     if not reason.strip():
         raise typer.BadParameter("must not be empty", param_hint="--reason")
     with on_the_server(as_json):
-        from firmware.services import rings
+        from firmware.services import key_rotation
 
         actor = acting(person)
-        count = rings.held_back_if_revoked(key_id=key_id)
+        count = key_rotation.held_back_if_revoked(key_id=key_id)
         fate = "compared and signed again" if re_sign else "held back"
         confirm(
             f"Revoke {key_id}? This cannot be undone. {counted(count, 'image')}"
@@ -219,15 +219,17 @@ def revoke(
             f"has signed are {fate}.",
             yes,
         )
-        done = rings.revoke_signing_key(actor=actor, key_id=key_id, reason=reason)
+        done = key_rotation.revoke_signing_key(
+            actor=actor, key_id=key_id, reason=reason
+        )
         shown = describe(done.key)
-        held = rings.SignedAgain(0, {})
+        held = key_rotation.SignedAgain(0, {})
         if re_sign:
             with progress("Signing images", as_json) as on_progress:
-                held = rings.sign_held_back(actor=actor, on_progress=on_progress)
-        waiting = rings.images_held_back().count()
+                held = key_rotation.sign_held_back(actor=actor, on_progress=on_progress)
+        waiting = key_rotation.images_held_back().count()
     refused = {str(pk): why for pk, why in held.refused.items()}
-    tell(
+    print_result(
         as_json,
         {
             **shown,
@@ -253,10 +255,10 @@ def revoke(
 def rotate_storage(*, person: Person = "", as_json: AsJson = False) -> None:
     """Make a new storage key and wrap the keys of all stored images under it."""
     with on_the_server(as_json):
-        from firmware.services import rings
+        from firmware.services import key_rotation
 
         actor = acting(person)
-        shown = describe(rings.rotate_storage_key(actor=actor))
+        shown = describe(key_rotation.rotate_storage_key(actor=actor))
         tell_of_wrapping(shown, actor, as_json)
 
 
@@ -275,7 +277,7 @@ def delete(
 ) -> None:
     """Delete a storage key that wraps nothing any more."""
     with on_the_server(as_json):
-        from firmware.services import rings
+        from firmware.services import key_rotation
 
         actor = acting(person)
         confirm(
@@ -283,8 +285,8 @@ def delete(
             "back; nothing else does.",
             yes,
         )
-        rings.delete_storage_key(actor=actor, key_id=key_id)
-    tell(as_json, {"keyId": key_id, "deleted": True}, f"{key_id} is deleted.")
+        key_rotation.delete_storage_key(actor=actor, key_id=key_id)
+    print_result(as_json, {"keyId": key_id, "deleted": True}, f"{key_id} is deleted.")
 
 
 @app.command()
@@ -297,7 +299,9 @@ def replace_tokens(
 
         confirm("Everybody has to log in again. Make a new token key?", yes)
         name = replace_token_keys(actor=acting(person))
-    tell(as_json, {"keyId": name}, f"{name} signs tokens from the next start on.")
+    print_result(
+        as_json, {"keyId": name}, f"{name} signs tokens from the next start on."
+    )
 
 
 # --- Parts -------------------------------------------------------------------------
@@ -410,11 +414,11 @@ def tell_of_wrapping(
     shown: dict[str, Any], actor: "User | None", as_json: bool
 ) -> None:
     """Wrap what is left, and say how it went."""
-    from firmware.services import rings
+    from firmware.services import key_rotation
 
     with progress("Wrapping keys", as_json) as on_progress:
-        done = rings.rewrap_images(actor=actor, on_progress=on_progress)
-    tell(
+        done = key_rotation.rewrap_images(actor=actor, on_progress=on_progress)
+    print_result(
         as_json,
         {
             **shown,
@@ -458,7 +462,7 @@ def confirm(question: str, yes: bool) -> None:
         raise typer.Exit(NOT_CONFIRMED)
 
 
-def tell(as_json: bool, value: dict[str, Any], *lines: str) -> None:
+def print_result(as_json: bool, value: dict[str, Any], *lines: str) -> None:
     """Print the JSON value, or the lines for people."""
     text = json.dumps(value, indent=2) if as_json else "\n".join(lines)
     sys.stdout.write(f"{text}\n")

@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from hotswap.cli.keys import AsJson, DataDir, on_the_server, tell
+from hotswap.cli.keys import AsJson, DataDir, on_the_server, print_result
 
 
 def set_password(
@@ -53,7 +53,7 @@ def set_password(
     shown = {"username": username}
     if given is None:
         shown["password"] = password
-    tell(
+    print_result(
         as_json,
         shown,
         f"The password of {username} is new; every login of theirs has ended.",

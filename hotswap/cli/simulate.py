@@ -40,7 +40,7 @@ from hotswap.cli.firmware import find_firmware
 from hotswap.cli.login import open_api
 from hotswap.cli.options import Json, Server, TokenFile
 from hotswap.cli.output import count_progress, print_document, say
-from hotswap.common.words import counted
+from hotswap.common.pluralize import counted
 
 SIMULATED = {"simulated": "yes"}
 REGISTRATIONS_AT_ONCE = 8

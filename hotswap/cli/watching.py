@@ -20,7 +20,7 @@ from rich.text import Text
 
 from hotswap.cli.client import Api, CliError, UnreachableError
 from hotswap.cli.output import print_json, say
-from hotswap.common.words import counted
+from hotswap.common.pluralize import counted
 
 # Of a deployment that is over; nothing changes any more by itself.
 EXIT_CODES = {"Completed": 0, "RolledBack": 10, "Failed": 11, "Cancelled": 12}

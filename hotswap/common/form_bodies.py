@@ -24,8 +24,8 @@ from django.core.files.uploadhandler import (
 from django.http import HttpRequest, HttpResponse
 
 from hotswap.common.api.middleware import is_of_api
+from hotswap.common.body_timeouts import content_length
 from hotswap.common.models import User
-from hotswap.common.patience import content_length
 from hotswap.common.roles import Role
 
 # Of a form beside its file.

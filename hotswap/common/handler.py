@@ -12,7 +12,7 @@ from django.core.handlers.wsgi import WSGIHandler, WSGIRequest
 from django.utils.http import parse_header_parameters
 
 from hotswap.common.api.middleware import PROBLEM_TYPE, problem_document
-from hotswap.common.patience import patient_input
+from hotswap.common.body_timeouts import timed_input
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse
@@ -30,7 +30,7 @@ class PatientRequest(WSGIRequest):
 
     def __init__(self, environ: dict[str, Any]) -> None:
         if environ.get("CONTENT_LENGTH", "0") != "0":
-            environ["wsgi.input"] = patient_input(environ)
+            environ["wsgi.input"] = timed_input(environ)
         super().__init__(environ)
 
     def _set_content_type_params(self, meta: dict[str, Any]) -> None:

@@ -15,7 +15,7 @@ import time
 
 from django.conf import settings
 
-from hotswap.common.patience import accepted_connections, tcp_info
+from hotswap.common.body_timeouts import accepted_connections, tcp_info
 
 PIECE_BYTES = 64 * 1024
 LOOK_EVERY_SECONDS = 5.0

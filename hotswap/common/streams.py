@@ -22,7 +22,7 @@ from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 
 from hotswap.common.api.middleware import is_of_api, problem_response, try_again
-from hotswap.common.patience import STUCK_SECONDS, share_of_threads
+from hotswap.common.body_timeouts import STUCK_SECONDS, share_of_threads
 from hotswap.common.slow_readers import SlowReaders, slow_readers
 
 WHOLE_BYTES = 512 * 1024

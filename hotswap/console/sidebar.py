@@ -9,7 +9,7 @@ from deployments.models import Deployment, Quarantine
 from deployments.notifications.channels.registry import CHANNELS
 from firmware.choices import FirmwareStatus
 from firmware.models import Firmware
-from firmware.services.rings import images_held_back
+from firmware.services.key_rotation import images_held_back
 from hotswap.common.roles import Role
 from hotswap.console.waiting import has_role, waiting_enrolments
 

@@ -28,8 +28,8 @@ from deployments.choices import DeliveryStatus
 from deployments.models import Delivery
 from deployments.services.tick import TICK_CLOCK
 from firmware.models import ImageCopy
-from firmware.places import place_names
 from firmware.storage import answers
+from firmware.storage_locations import location_names
 from health.services.watching import SWEEP_CLOCK
 from hotswap.common.keyring import token_keys
 from hotswap.common.services import clock_age
@@ -219,7 +219,7 @@ def _age_of_message(message: Any) -> timedelta | None:
 
 def _store() -> Part:
     started = time.perf_counter()
-    names = place_names()
+    names = location_names()
     lost = [name for name in names if not answers(name)]
     if len(lost) == len(names):
         return Part("store", State.DOWN, "No place of it answers.", is_vital=True)

@@ -431,7 +431,7 @@ PUBLIC_URL = env.str("HOTSWAP_PUBLIC_URL", default="")
 UPDATE_AVAILABLE_HOOK = "deployments.services.hooks.is_update_available"
 FIRMWARE_USE_HOOK = "deployments.services.hooks.firmware_use"
 FIRMWARE_INCIDENTS_HOOK = "deployments.incidents.firmware_incidents"
-FIRMWARE_TOLD_HOOK = "deployments.services.hooks.tell_of_firmware"
+FIRMWARE_TOLD_HOOK = "deployments.services.hooks.enqueue_firmware"
 FIRMWARE_IN_USE_HOOK = "deployments.services.hooks.firmware_in_use"
 FIRMWARE_RECALLED_HOOK = "deployments.services.hooks.cancel_deployments_of"
 # In the order of the locks: orders and targets, then health.

@@ -10,7 +10,7 @@ import pytest
 from django.http import HttpResponse, StreamingHttpResponse
 from django.test import Client, RequestFactory
 
-from hotswap.common import patience
+from hotswap.common import body_timeouts
 from hotswap.common.streams import (
     WHOLE_BYTES,
     CountedPieces,
@@ -156,4 +156,4 @@ def test_an_answer_ends_with_its_pieces_or_without_its_receiver(
 
 
 def test_a_thread_is_left_whatever_clients_do() -> None:
-    assert sum(patience.SHARES.values()) < 16
+    assert sum(body_timeouts.SHARES.values()) < 16

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from firmware.models import Firmware, SigningKey, StorageKey
-from firmware.services import rings
+from firmware.services import key_rotation
 from firmware.storage import image_store
 from hotswap.common.models import AuditEvent
 from tests.console.conftest import ConsoleClient
@@ -72,7 +72,7 @@ def test_the_active_key_says_why_it_cannot_be_taken_out_of_use(
 
 def test_a_retiring_key_is_retired(admin_client: ConsoleClient) -> None:
     former = active()
-    rings.rotate_signing_key(actor=None)
+    key_rotation.rotate_signing_key(actor=None)
 
     admin_client.post(f"{SIGNING}{former.pk}/retire/", {"x": "y"})
 
@@ -84,7 +84,7 @@ def test_a_revocation_wants_the_id_of_the_key_and_a_reason(
     admin_client: ConsoleClient,
 ) -> None:
     former = active()
-    rings.rotate_signing_key(actor=None)
+    key_rotation.rotate_signing_key(actor=None)
     url = f"{SIGNING}{former.pk}/revoke/"
 
     for given in (
@@ -109,7 +109,7 @@ def test_images_held_back_are_shown_and_signed_again(
     damaged = FirmwareFactory.create()
     Path(image_store().path(damaged.storage_name)).unlink()
     former = active()
-    rings.rotate_signing_key(actor=None)
+    key_rotation.rotate_signing_key(actor=None)
     admin_client.post(
         f"{SIGNING}{former.pk}/revoke/", {"key_id": former.key_id, "reason": "leaked"}
     )
@@ -128,7 +128,7 @@ def test_images_held_back_are_shown_and_signed_again(
 def test_a_revocation_can_sign_at_once(admin_client: ConsoleClient) -> None:
     firmware = FirmwareFactory.create(approved=True)
     former = active()
-    rings.create_signing_key(actor=None)
+    key_rotation.create_signing_key(actor=None)
 
     admin_client.post(
         f"{SIGNING}{former.pk}/revoke/",
@@ -147,7 +147,7 @@ def test_a_storage_key_is_rotated_and_the_former_deleted(
 
     admin_client.post(f"{STORAGE}rotate/", {"x": "y"})
     refused = admin_client.post(f"{STORAGE}{former.pk}/remove/", {"x": "y"})
-    rings.rewrap_images()
+    key_rotation.rewrap_images()
     deleted = admin_client.post(f"{STORAGE}{former.pk}/remove/", {"x": "y"})
 
     assert b"Retiring" in refused.content

@@ -10,7 +10,7 @@ from django.conf import settings
 
 from deployments.choices import DeploymentStatus, Strategy
 from deployments.models import MailRecipient, Notification
-from deployments.notifications.words import subject_of, text_of
+from deployments.notifications.texts import subject_of, text_of
 from deployments.rules.events import NOTIFIED, EventName
 from deployments.services.listeners import create_listener
 from deployments.services.operate import (

@@ -18,7 +18,7 @@ from deployments.models import Delivery, Gateway, MailRecipient, Notification
 from deployments.notifications import outbox
 from deployments.notifications.channels.mail import MAIL_GATHERING
 from deployments.notifications.gateway_process import HOSTED, SERVICES
-from deployments.notifications.words import SHORT_LENGTH, short_of
+from deployments.notifications.texts import SHORT_LENGTH, short_of
 from deployments.services.listeners import (
     create_listener,
     resend,

@@ -20,7 +20,7 @@ from devices.agent.verify import (
 )
 from firmware.choices import KeyStatus
 from firmware.models import Firmware, SigningKey
-from firmware.services import rings
+from firmware.services import key_rotation
 from tests.api import Caller, problem_of
 from tests.deployments.world import ScriptedDevice, World
 from tests.devices.factories import device_token
@@ -87,7 +87,7 @@ def verdict(instruction: dict[str, Any], *pins: SigningKey) -> str:
 def test_after_a_rotation_every_agent_of_the_overlap_accepts_its_order(
     setting: Setting,
 ) -> None:
-    old, new = setting.old, rings.rotate_signing_key(actor=None)
+    old, new = setting.old, key_rotation.rotate_signing_key(actor=None)
     setting.launch()
 
     verdicts = {
@@ -107,7 +107,7 @@ def test_after_a_rotation_every_agent_of_the_overlap_accepts_its_order(
 def test_an_agent_that_does_not_say_what_it_pins_is_served_by_the_active_key(
     setting: Setting,
 ) -> None:
-    old, new = setting.old, rings.rotate_signing_key(actor=None)
+    old, new = setting.old, key_rotation.rotate_signing_key(actor=None)
     setting.launch()
 
     order = setting.poll().json()
@@ -122,7 +122,7 @@ def test_after_the_overlap_an_agent_of_the_old_key_says_that_it_knows_no_key(
     setting: Setting,
 ) -> None:
     old = setting.old
-    new = rings.rotate_signing_key(actor=None, overlap=timedelta(0))
+    new = key_rotation.rotate_signing_key(actor=None, overlap=timedelta(0))
     setting.launch()
 
     order = setting.poll(old).json()
@@ -136,7 +136,7 @@ def test_manifests_go_on_rising_from_key_to_key(setting: Setting) -> None:
     setting.launch()
     setting.poll(old)
     first = Update.objects.get().manifest_id
-    new = rings.rotate_signing_key(actor=None)
+    new = key_rotation.rotate_signing_key(actor=None)
 
     setting.poll(new)
     second = Update.objects.get().manifest_id
@@ -152,9 +152,9 @@ def test_an_open_order_of_a_revoked_key_comes_again_under_the_active_one(
     old = setting.old
     setting.launch()
     before = setting.poll().json()
-    new = rings.rotate_signing_key(actor=None)
-    rings.sign_missing()
-    rings.revoke_signing_key(actor=None, key_id=old.key_id, reason="leaked")
+    new = key_rotation.rotate_signing_key(actor=None)
+    key_rotation.sign_missing()
+    key_rotation.revoke_signing_key(actor=None, key_id=old.key_id, reason="leaked")
 
     after = setting.poll(old).json()
 
@@ -170,8 +170,8 @@ def test_an_image_held_back_is_offered_only_after_it_was_signed_again(
 ) -> None:
     setting.launch()
     order = setting.poll().json()
-    rings.create_signing_key(actor=None)
-    done = rings.revoke_signing_key(
+    key_rotation.create_signing_key(actor=None)
+    done = key_rotation.revoke_signing_key(
         actor=None, key_id=setting.old.key_id, reason="leaked"
     )
     device = Caller(token=device_token(setting.device.device))
@@ -179,7 +179,7 @@ def test_an_image_held_back_is_offered_only_after_it_was_signed_again(
 
     held = setting.poll()
     refused = device.get(download)
-    rings.sign_held_back(actor=None)
+    key_rotation.sign_held_back(actor=None)
     free = setting.poll()
 
     assert held.status_code == 204
@@ -190,8 +190,10 @@ def test_an_image_held_back_is_offered_only_after_it_was_signed_again(
 
 def test_an_image_held_back_waits_and_says_why(setting: Setting, viewer: Any) -> None:
     deployment = setting.world.launch(setting.firmware)
-    rings.create_signing_key(actor=None)
-    rings.revoke_signing_key(actor=None, key_id=setting.old.key_id, reason="leaked")
+    key_rotation.create_signing_key(actor=None)
+    key_rotation.revoke_signing_key(
+        actor=None, key_id=setting.old.key_id, reason="leaked"
+    )
 
     polled = setting.poll()
     shown = viewer.get(f"/deployments/{deployment.pk}/devices/{setting.device.name}")
@@ -202,8 +204,10 @@ def test_an_image_held_back_waits_and_says_why(setting: Setting, viewer: Any) ->
 
 
 def test_an_image_held_back_is_not_launched(setting: Setting) -> None:
-    rings.create_signing_key(actor=None)
-    rings.revoke_signing_key(actor=None, key_id=setting.old.key_id, reason="leaked")
+    key_rotation.create_signing_key(actor=None)
+    key_rotation.revoke_signing_key(
+        actor=None, key_id=setting.old.key_id, reason="leaked"
+    )
 
     with pytest.raises(FirmwareNotDeployableError) as refused:
         setting.launch()
@@ -241,12 +245,14 @@ def test_heartbeats_announce_an_open_order_only_if_a_poll_repeats_it(
     body = heartbeat_body(setting) | ({} if fast else {"odd": True})
     address = f"/devices/{setting.device.name}/health"
     repeated = device.post(address, body).json()["updateAvailable"]
-    rings.create_signing_key(actor=None)
-    rings.revoke_signing_key(actor=None, key_id=setting.old.key_id, reason="leaked")
+    key_rotation.create_signing_key(actor=None)
+    key_rotation.revoke_signing_key(
+        actor=None, key_id=setting.old.key_id, reason="leaked"
+    )
 
     announced = device.post(address, body).json()["updateAvailable"]
     held = setting.poll()
-    rings.sign_held_back(actor=None)
+    key_rotation.sign_held_back(actor=None)
     freed = device.post(address, body).json()["updateAvailable"]
 
     assert repeated is True

@@ -11,7 +11,7 @@ from django.core import mail
 from deployments.models import Delivery, Deployment, MailRecipient, Notification, Target
 from deployments.notifications import outbox
 from deployments.notifications.channels.mail import MAIL_GATHERING
-from deployments.notifications.words import SHORT_LENGTH, short_of
+from deployments.notifications.texts import SHORT_LENGTH, short_of
 from deployments.rules.events import NEEDS_A_PERSON
 from deployments.services.listeners import create_listener
 from deployments.services.operate import pause_deployment, resume_deployment

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from deployments.models import Delivery, Deployment, Notification
-from deployments.notifications import telling
-from deployments.notifications.telling import GATHERING
+from deployments.notifications import enqueue
+from deployments.notifications.enqueue import GATHERING
 from devices.services.erasure import erase_device
 from firmware.models import Firmware
 from tests.deployments.receivers import Receiver, hook, send
@@ -78,7 +78,7 @@ def test_a_quarantined_device_is_told_with_its_name_and_failures(
 def test_devices_that_are_quarantined_together_share_a_notification(
     world: World, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(telling, "NAMED_DEVICES", 3)
+    monkeypatch.setattr(enqueue, "NAMED_DEVICES", 3)
     hook(world, receiver.url, "device.quarantined")
     _, devices = failing(world, 5)
 

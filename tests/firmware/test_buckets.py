@@ -13,7 +13,7 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from firmware import places, storage
+from firmware import storage, storage_locations
 from firmware.exceptions import ImageChangedError, StoreUnavailableError
 from firmware.models import Firmware, ImageCopy
 from firmware.reachability import reachability
@@ -436,7 +436,7 @@ def test_tidying_goes_on_past_a_bucket_that_is_down(pair: Pair) -> None:
 def test_the_rows_of_images_that_are_gone_are_dropped(pair: Pair) -> None:
     kept = FirmwareFactory.create()
     ImageCopy.objects.create(
-        storage_name="gone.bin", place=places.MAIN, stored_at=timezone.now()
+        storage_name="gone.bin", place=storage_locations.MAIN, stored_at=timezone.now()
     )
 
     tidy_store(now=soon())

@@ -15,8 +15,8 @@ from django.utils import timezone
 from devices.models import Device
 from devices.services.registry import revoke_device
 from firmware import storage
+from firmware.encrypted_format import DamagedImageError
 from firmware.exceptions import ImageChangedError
-from firmware.frames import DamagedImageError
 from firmware.models import Firmware
 from firmware.reachability import reachability
 from firmware.services.approval import approve_firmware

@@ -10,8 +10,8 @@ from django.utils import timezone
 
 from devices.models import Device
 from firmware.api.downloads import while_admitted
+from firmware.encrypted_format import FRAME_BYTES, HEADER
 from firmware.exceptions import DownloadEndedError
-from firmware.frames import FRAME_BYTES, HEADER
 from firmware.models import Firmware
 from firmware.storage import image_store
 from tests.api import Caller, problem_of

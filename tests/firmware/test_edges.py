@@ -21,9 +21,9 @@ from django.core.exceptions import ImproperlyConfigured
 
 from firmware.links import edge_link
 from firmware.models import Firmware
-from firmware.places import check_settings, download_bases, place_names
 from firmware.reachability import FAILED_SECONDS, SEEN_SECONDS, Reachability
 from firmware.services.delivery import download_link
+from firmware.storage_locations import check_settings, download_bases, location_names
 from tests.firmware.factories import FirmwareFactory
 from tests.live import PROJECT_DIR, clean_environment
 from tests.s3 import S3Server, use_bucket
@@ -263,9 +263,9 @@ def test_the_order_of_places_is_region_then_main_then_as_written(settings: Any) 
     )
     check_settings()
 
-    assert place_names() == ["main", "us", "eu", "spare"]
-    assert place_names("EU") == ["eu", "main", "us", "spare"]
-    assert place_names("APAC") == ["main", "us", "eu", "spare"]
+    assert location_names() == ["main", "us", "eu", "spare"]
+    assert location_names("EU") == ["eu", "main", "us", "spare"]
+    assert location_names("APAC") == ["main", "us", "eu", "spare"]
 
 
 def test_the_bases_of_a_region_come_before_those_of_all(settings: Any) -> None:

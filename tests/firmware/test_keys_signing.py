@@ -20,7 +20,7 @@ from firmware.exceptions import (
     UnknownKeyError,
 )
 from firmware.models import Firmware, ImageSignature, SigningKey
-from firmware.services import rings
+from firmware.services import key_rotation
 from firmware.services.keys import image_signature, signing_key_for
 from firmware.services.manifests import manifest_for
 from firmware.storage import image_store
@@ -55,9 +55,9 @@ def is_signed_by(key: SigningKey, firmware: Firmware) -> bool:
 def test_the_next_key_is_published_before_it_signs(anonymous: Caller) -> None:
     former = active()
 
-    following = rings.create_signing_key(actor=None)
+    following = key_rotation.create_signing_key(actor=None)
     before = FirmwareFactory.create()
-    rings.rotate_signing_key(actor=None)
+    key_rotation.rotate_signing_key(actor=None)
     after = FirmwareFactory.create()
 
     statuses = {key: shown["status"] for key, shown in published(anonymous).items()}
@@ -67,16 +67,16 @@ def test_the_next_key_is_published_before_it_signs(anonymous: Caller) -> None:
 
 
 def test_only_one_next_key_is_published() -> None:
-    rings.create_signing_key(actor=None)
+    key_rotation.create_signing_key(actor=None)
 
     with pytest.raises(NextKeyExistsError):
-        rings.create_signing_key(actor=None)
+        key_rotation.create_signing_key(actor=None)
 
 
 def test_a_rotation_without_a_next_key_makes_one() -> None:
     former = active()
 
-    new = rings.rotate_signing_key(actor=None, overlap=timedelta(days=3))
+    new = key_rotation.rotate_signing_key(actor=None, overlap=timedelta(days=3))
 
     former.refresh_from_db()
     assert active() == new
@@ -89,7 +89,7 @@ def test_a_rotation_without_a_next_key_makes_one() -> None:
 def test_a_rotation_without_overlap_retires_at_once(anonymous: Caller) -> None:
     former = active()
 
-    new = rings.rotate_signing_key(actor=None, overlap=timedelta(0))
+    new = key_rotation.rotate_signing_key(actor=None, overlap=timedelta(0))
 
     former.refresh_from_db()
     assert former.status == KeyStatus.RETIRED
@@ -100,7 +100,7 @@ def test_a_new_manifest_is_signed_by_the_active_key() -> None:
     firmware = FirmwareFactory.create()
     old = manifest_for(firmware, above=0)
 
-    new_key = rings.rotate_signing_key(actor=None)
+    new_key = key_rotation.rotate_signing_key(actor=None)
     new = manifest_for(firmware, above=0)
 
     assert old.key != new.key == new_key
@@ -112,27 +112,27 @@ def test_a_new_manifest_is_signed_by_the_active_key() -> None:
 def test_an_image_is_signed_again_by_a_new_row_and_never_edited() -> None:
     firmware = FirmwareFactory.create()
     former, signature = active(), firmware.signature
-    new = rings.rotate_signing_key(actor=None)
+    new = key_rotation.rotate_signing_key(actor=None)
 
-    assert rings.sign_missing() == 1
+    assert key_rotation.sign_missing() == 1
 
     firmware.refresh_from_db()
     assert (firmware.signature, firmware.key) == (signature, former)
     assert is_signed_by(new, firmware)
     assert is_signed_by(former, firmware)
-    assert rings.sign_missing() == 0
+    assert key_rotation.sign_missing() == 0
 
 
 def test_a_rejected_image_is_not_signed_again() -> None:
     FirmwareFactory.create(rejected=True)
-    rings.rotate_signing_key(actor=None)
+    key_rotation.rotate_signing_key(actor=None)
 
-    assert rings.sign_missing() == 0
+    assert key_rotation.sign_missing() == 0
 
 
 def test_an_image_that_nobody_signed_yet_is_signed_when_it_is_wanted() -> None:
     firmware = FirmwareFactory.create()
-    new = rings.rotate_signing_key(actor=None)
+    new = key_rotation.rotate_signing_key(actor=None)
 
     assert is_signed_by(new, firmware)
 
@@ -142,7 +142,7 @@ def test_an_image_that_nobody_signed_yet_is_signed_when_it_is_wanted() -> None:
 
 def test_the_database_keeps_signatures_as_they_are() -> None:
     firmware = FirmwareFactory.create()
-    image_signature(firmware, rings.rotate_signing_key(actor=None))
+    image_signature(firmware, key_rotation.rotate_signing_key(actor=None))
     rows = ImageSignature.objects.all()
 
     for change in (lambda: rows.update(signature="AAAA"), rows.delete):
@@ -167,7 +167,7 @@ def test_the_key_that_signs_is_one_that_the_device_has_pinned(
     pins: tuple[str, ...] | None, signs: str
 ) -> None:
     old = active()
-    new = rings.rotate_signing_key(actor=None)
+    new = key_rotation.rotate_signing_key(actor=None)
     names = {"old": old.key_id, "new": new.key_id, "stranger": "f" * 16}
     trusted = None if pins is None else frozenset(names[pin] for pin in pins)
 
@@ -177,8 +177,8 @@ def test_the_key_that_signs_is_one_that_the_device_has_pinned(
 
 
 def test_the_key_that_signs_is_listed_first(anonymous: Caller) -> None:
-    rings.rotate_signing_key(actor=None)
-    rings.create_signing_key(actor=None)
+    key_rotation.rotate_signing_key(actor=None)
+    key_rotation.create_signing_key(actor=None)
 
     statuses = [key["status"] for key in anonymous.get("/signing-keys").json()]
 
@@ -189,7 +189,7 @@ def test_a_key_whose_time_is_over_signs_for_nobody_and_is_not_listed(
     anonymous: Caller,
 ) -> None:
     old = active()
-    rings.rotate_signing_key(actor=None, overlap=timedelta(days=1))
+    key_rotation.rotate_signing_key(actor=None, overlap=timedelta(days=1))
     later = timezone.now() + timedelta(days=1, seconds=1)
 
     key = signing_key_for(frozenset({old.key_id}), now=later)
@@ -201,11 +201,11 @@ def test_a_key_whose_time_is_over_signs_for_nobody_and_is_not_listed(
 
 def test_the_end_of_the_overlap_retires_the_key_and_erases_its_private_half() -> None:
     old = active()
-    rings.rotate_signing_key(actor=None, overlap=timedelta(days=1))
+    key_rotation.rotate_signing_key(actor=None, overlap=timedelta(days=1))
     now = timezone.now()
 
-    early = rings.retire_ended(now=now + timedelta(hours=23))
-    due = rings.retire_ended(now=now + timedelta(hours=25))
+    early = key_rotation.retire_ended(now=now + timedelta(hours=23))
+    due = key_rotation.retire_ended(now=now + timedelta(hours=25))
 
     old.refresh_from_db()
     assert (early, due) == (0, 1)
@@ -221,44 +221,48 @@ def test_the_end_of_the_overlap_retires_the_key_and_erases_its_private_half() ->
 
 def test_the_active_key_is_not_retired() -> None:
     with pytest.raises(LastKeyError):
-        rings.retire_signing_key(actor=None, key_id=active().key_id)
+        key_rotation.retire_signing_key(actor=None, key_id=active().key_id)
 
 
 def test_a_retiring_key_and_one_that_never_signed_can_be_retired() -> None:
     old = active()
-    rings.rotate_signing_key(actor=None)
-    following = rings.create_signing_key(actor=None)
+    key_rotation.rotate_signing_key(actor=None)
+    following = key_rotation.create_signing_key(actor=None)
 
     for key in (old, following):
-        rings.retire_signing_key(actor=None, key_id=key.key_id)
+        key_rotation.retire_signing_key(actor=None, key_id=key.key_id)
 
     assert set(SigningKey.objects.values_list("status", flat=True)) == {
         "Active",
         "Retired",
     }
     with pytest.raises(KeyStatusError):
-        rings.retire_signing_key(actor=None, key_id=old.key_id)
+        key_rotation.retire_signing_key(actor=None, key_id=old.key_id)
 
 
 def test_a_key_that_is_not_there_is_named() -> None:
-    for verb in (rings.retire_signing_key, rings.revoke_signing_key):
-        more = {"reason": "x"} if verb is rings.revoke_signing_key else {}
+    for verb in (key_rotation.retire_signing_key, key_rotation.revoke_signing_key):
+        more = {"reason": "x"} if verb is key_rotation.revoke_signing_key else {}
         with pytest.raises(UnknownKeyError, match="f00"):
             verb(actor=None, key_id="f00", **more)
 
 
 def test_the_last_key_is_not_revoked() -> None:
     with pytest.raises(LastKeyError, match="successor"):
-        rings.revoke_signing_key(actor=None, key_id=active().key_id, reason="leaked")
+        key_rotation.revoke_signing_key(
+            actor=None, key_id=active().key_id, reason="leaked"
+        )
 
     assert active().status == KeyStatus.ACTIVE
 
 
 def test_revoking_the_active_key_lets_the_next_one_sign(anonymous: Caller) -> None:
     old = active()
-    following = rings.create_signing_key(actor=None)
+    following = key_rotation.create_signing_key(actor=None)
 
-    done = rings.revoke_signing_key(actor=None, key_id=old.key_id, reason="leaked")
+    done = key_rotation.revoke_signing_key(
+        actor=None, key_id=old.key_id, reason="leaked"
+    )
 
     assert done.active == following == active()
     assert list(published(anonymous)) == [following.key_id]
@@ -268,10 +272,12 @@ def test_revoking_the_active_key_lets_the_next_one_sign(anonymous: Caller) -> No
 def test_an_image_that_another_key_has_signed_outlives_a_revocation() -> None:
     old = active()
     firmware = FirmwareFactory.create(approved=True)
-    rings.rotate_signing_key(actor=None)
-    rings.sign_missing()
+    key_rotation.rotate_signing_key(actor=None)
+    key_rotation.sign_missing()
 
-    done = rings.revoke_signing_key(actor=None, key_id=old.key_id, reason="leaked")
+    done = key_rotation.revoke_signing_key(
+        actor=None, key_id=old.key_id, reason="leaked"
+    )
 
     assert done.held_back == 0
     assert Firmware.objects.deployable().get() == firmware
@@ -280,10 +286,12 @@ def test_an_image_that_another_key_has_signed_outlives_a_revocation() -> None:
 def test_an_image_that_only_the_revoked_key_signed_is_held_back() -> None:
     old = active()
     firmware = FirmwareFactory.create(approved=True)
-    new = rings.rotate_signing_key(actor=None)
-    assert rings.held_back_if_revoked(key_id=old.key_id) == 1
+    new = key_rotation.rotate_signing_key(actor=None)
+    assert key_rotation.held_back_if_revoked(key_id=old.key_id) == 1
 
-    done = rings.revoke_signing_key(actor=None, key_id=old.key_id, reason="leaked")
+    done = key_rotation.revoke_signing_key(
+        actor=None, key_id=old.key_id, reason="leaked"
+    )
 
     firmware.refresh_from_db()
     assert done.held_back == 1
@@ -291,7 +299,7 @@ def test_an_image_that_only_the_revoked_key_signed_is_held_back() -> None:
     assert not Firmware.objects.deployable().exists()
     assert image_signature(firmware, new) is None
     # Without proof, nothing signs it by itself.
-    assert rings.sign_missing() == 0
+    assert key_rotation.sign_missing() == 0
 
 
 def test_an_image_held_back_is_signed_after_its_bytes_were_compared() -> None:
@@ -299,12 +307,12 @@ def test_an_image_held_back_is_signed_after_its_bytes_were_compared() -> None:
     old = active()
     firmware = FirmwareFactory.create(approved=True)
     damaged = FirmwareFactory.create(content=secrets.token_bytes(1000))
-    new = rings.rotate_signing_key(actor=person)
-    rings.revoke_signing_key(actor=person, key_id=old.key_id, reason="leaked")
+    new = key_rotation.rotate_signing_key(actor=person)
+    key_rotation.revoke_signing_key(actor=person, key_id=old.key_id, reason="leaked")
     path = Path(image_store().path(damaged.storage_name))
     path.write_bytes(path.read_bytes()[:-1])
 
-    done = rings.sign_held_back(actor=person)
+    done = key_rotation.sign_held_back(actor=person)
 
     firmware.refresh_from_db()
     assert done.signed == 1
@@ -320,7 +328,7 @@ def test_an_image_that_its_signature_does_not_fit_is_held_back() -> None:
     other = base64.b64encode(bytes(256)).decode()
     firmware.signature = other
     old = firmware.key
-    new = rings.rotate_signing_key(actor=None)
+    new = key_rotation.rotate_signing_key(actor=None)
 
     assert image_signature(firmware, new) is None
 
@@ -334,12 +342,12 @@ def test_every_act_is_in_the_audit_trail() -> None:
     person = PersonFactory.create(admin=True)
     old = active()
 
-    rings.create_signing_key(actor=person)
-    rings.rotate_signing_key(actor=person)
-    rings.revoke_signing_key(actor=person, key_id=old.key_id, reason="leaked")
-    rings.create_signing_key(actor=person)
+    key_rotation.create_signing_key(actor=person)
+    key_rotation.rotate_signing_key(actor=person)
+    key_rotation.revoke_signing_key(actor=person, key_id=old.key_id, reason="leaked")
+    key_rotation.create_signing_key(actor=person)
     withdrawn = SigningKey.objects.get(status=KeyStatus.NEXT)
-    rings.retire_signing_key(actor=person, key_id=withdrawn.key_id)
+    key_rotation.retire_signing_key(actor=person, key_id=withdrawn.key_id)
 
     verbs = AuditEvent.objects.filter(
         object_kind="signing-key", actor=person.pseudonym
@@ -356,11 +364,11 @@ def test_every_act_is_in_the_audit_trail() -> None:
 )
 def test_the_database_refuses_to_bring_a_key_back(before: str, after: str) -> None:
     old = active()
-    rings.rotate_signing_key(actor=None)
+    key_rotation.rotate_signing_key(actor=None)
     if before == "Retired":
-        rings.retire_signing_key(actor=None, key_id=old.key_id)
+        key_rotation.retire_signing_key(actor=None, key_id=old.key_id)
     if before == "Revoked":
-        rings.revoke_signing_key(actor=None, key_id=old.key_id, reason="leaked")
+        key_rotation.revoke_signing_key(actor=None, key_id=old.key_id, reason="leaked")
 
     with pytest.raises(DatabaseError, match="transition"), transaction.atomic():
         SigningKey.objects.filter(pk=old.pk).update(status=after)
@@ -375,7 +383,7 @@ def test_published_keys_may_be_kept_for_a_moment_and_asked_again(
     first = anonymous.get("/signing-keys")
     etag = first["ETag"]
     again = anonymous.get("/signing-keys", headers={"If-None-Match": etag})
-    rings.rotate_signing_key(actor=None)
+    key_rotation.rotate_signing_key(actor=None)
     changed = anonymous.get("/signing-keys", headers={"If-None-Match": etag})
 
     assert first["Cache-Control"] == "public, max-age=5, must-revalidate"
@@ -391,8 +399,8 @@ def test_the_api_shows_the_signature_of_the_most_current_key(
     old = active()
     firmware = FirmwareFactory.create()
     before = admin.get(f"/firmware/{firmware.pk}").json()
-    new = rings.rotate_signing_key(actor=None)
-    rings.sign_missing()
+    new = key_rotation.rotate_signing_key(actor=None)
+    key_rotation.sign_missing()
 
     after = admin.get(f"/firmware/{firmware.pk}").json()
     (listed,) = admin.get("/firmware").json()["results"]

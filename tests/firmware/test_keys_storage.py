@@ -16,7 +16,7 @@ from firmware.exceptions import (
     UnknownKeyError,
 )
 from firmware.models import Firmware, StorageKey, WrappedKey
-from firmware.services import rings
+from firmware.services import key_rotation
 from firmware.services.delivery import stored_bytes
 from firmware.services.keys import active_storage_key, file_key
 from firmware.services.uploads import register_firmware
@@ -49,8 +49,8 @@ def test_a_rotation_wraps_every_key_again_and_touches_no_file() -> None:
     files = [(path.read_bytes(), path.stat().st_mtime_ns) for path in paths]
     former = active_storage_key()
 
-    new = rings.rotate_storage_key(actor=None)
-    done = rings.rewrap_images()
+    new = key_rotation.rotate_storage_key(actor=None)
+    done = key_rotation.rewrap_images()
 
     assert done.wrapped == 2
     assert done.retired == (former.key_id,)
@@ -61,7 +61,7 @@ def test_a_rotation_wraps_every_key_again_and_touches_no_file() -> None:
 
 def test_images_stay_readable_between_rotation_and_wrapping() -> None:
     before = FirmwareFactory.create(content=b"before")
-    rings.rotate_storage_key(actor=None)
+    key_rotation.rotate_storage_key(actor=None)
     after = FirmwareFactory.create(content=b"after")
 
     assert read(before) == b"before"
@@ -73,7 +73,7 @@ def test_a_wrapping_cut_off_goes_on_where_it_stopped() -> None:
     for _ in range(5):
         FirmwareFactory.create()
     former = active_storage_key()
-    rings.rotate_storage_key(actor=None)
+    key_rotation.rotate_storage_key(actor=None)
 
     class CutOffError(Exception):
         pass
@@ -81,14 +81,14 @@ def test_a_wrapping_cut_off_goes_on_where_it_stopped() -> None:
     def cut_off(done: int) -> None:
         raise CutOffError
 
-    rings.BATCH, batch = 2, rings.BATCH
+    key_rotation.BATCH, batch = 2, key_rotation.BATCH
     try:
         with pytest.raises(CutOffError):
-            rings.rewrap_images(on_progress=cut_off)
+            key_rotation.rewrap_images(on_progress=cut_off)
         left = WrappedKey.objects.filter(storage_key=former).count()
-        done = rings.rewrap_images()
+        done = key_rotation.rewrap_images()
     finally:
-        rings.BATCH = batch
+        key_rotation.BATCH = batch
 
     assert left == 3
     assert done.wrapped == 3
@@ -99,13 +99,13 @@ def test_a_wrapping_cut_off_goes_on_where_it_stopped() -> None:
 def test_a_key_in_use_is_neither_retired_nor_deleted() -> None:
     FirmwareFactory.create()
     former = active_storage_key()
-    new = rings.rotate_storage_key(actor=None)
+    new = key_rotation.rotate_storage_key(actor=None)
 
     for key in (former, new):
         with pytest.raises(KeyInUseError):
-            rings.delete_storage_key(actor=None, key_id=key.key_id)
+            key_rotation.delete_storage_key(actor=None, key_id=key.key_id)
     with pytest.raises(UnknownKeyError):
-        rings.delete_storage_key(actor=None, key_id="f00")
+        key_rotation.delete_storage_key(actor=None, key_id="f00")
     with pytest.raises(DatabaseError), transaction.atomic():
         former.delete()
 
@@ -113,10 +113,10 @@ def test_a_key_in_use_is_neither_retired_nor_deleted() -> None:
 def test_a_retired_key_can_be_deleted_and_images_stay_readable() -> None:
     firmware = FirmwareFactory.create(content=b"kept")
     former = active_storage_key()
-    rings.rotate_storage_key(actor=None)
-    rings.rewrap_images()
+    key_rotation.rotate_storage_key(actor=None)
+    key_rotation.rewrap_images()
 
-    rings.delete_storage_key(actor=None, key_id=former.key_id)
+    key_rotation.delete_storage_key(actor=None, key_id=former.key_id)
 
     assert not StorageKey.objects.filter(pk=former.pk).exists()
     assert read(firmware) == b"kept"
@@ -131,9 +131,9 @@ def test_an_upload_that_began_before_a_rotation_is_wrapped_by_the_new_key() -> N
     DeviceModelFactory.create(name="sensor-v1")
     former = active_storage_key()
     with staged_image(b"slow upload") as staged:
-        new = rings.rotate_storage_key(actor=None)
-        rings.rewrap_images()
-        rings.delete_storage_key(actor=None, key_id=former.key_id)
+        new = key_rotation.rotate_storage_key(actor=None)
+        key_rotation.rewrap_images()
+        key_rotation.delete_storage_key(actor=None, key_id=former.key_id)
         firmware, _ = register_firmware(
             actor=None, model_name="sensor-v1", version="1.0.0", staged=staged
         )
@@ -147,8 +147,8 @@ def test_an_image_whose_key_lies_in_its_file_alone_is_taken_over() -> None:
     WrappedKey.objects.all().delete()
     assert read(firmware) == b"stored long ago"
 
-    new = rings.rotate_storage_key(actor=None)
-    done = rings.rewrap_images()
+    new = key_rotation.rotate_storage_key(actor=None)
+    done = key_rotation.rewrap_images()
 
     assert len(done.retired) == 1
     assert wrapping_keys() == {new.key_id}
@@ -161,9 +161,9 @@ def test_a_wrapped_key_that_was_altered_is_told_and_keeps_its_storage_key() -> N
         wrapped=secrets.token_bytes(60)
     )
     former = active_storage_key()
-    rings.rotate_storage_key(actor=None)
+    key_rotation.rotate_storage_key(actor=None)
 
-    done = rings.rewrap_images()
+    done = key_rotation.rewrap_images()
 
     assert (done.wrapped, done.unreadable, done.retired) == (1, (bad.storage_name,), ())
     former.refresh_from_db()
@@ -176,7 +176,7 @@ def test_a_wrapped_key_that_was_altered_is_told_and_keeps_its_storage_key() -> N
 def test_without_a_rotation_there_is_nothing_to_wrap() -> None:
     FirmwareFactory.create()
 
-    assert rings.rewrap_images() == rings.Rewrapping(0, (), ())
+    assert key_rotation.rewrap_images() == key_rotation.Rewrapping(0, (), ())
 
 
 @pytest.mark.django_db(transaction=True)
@@ -207,10 +207,10 @@ def test_readers_and_two_wrappings_at_once_do_not_disturb_each_other() -> None:
     try:
         for _ in range(3):
             former = active_storage_key()
-            rings.rotate_storage_key(actor=None)
-            for wrapper in [guarded(rings.rewrap_images) for _ in range(2)]:
+            key_rotation.rotate_storage_key(actor=None)
+            for wrapper in [guarded(key_rotation.rewrap_images) for _ in range(2)]:
                 wrapper.join(60)
-            rings.delete_storage_key(actor=None, key_id=former.key_id)
+            key_rotation.delete_storage_key(actor=None, key_id=former.key_id)
     finally:
         over.set()
         reader.join(60)
@@ -233,13 +233,13 @@ def test_a_rotation_leaves_the_objects_of_a_bucket_alone(
     firmware, old_one = FirmwareFactory.create(content=b"a"), FirmwareFactory.create()
     before = {path: path.read_bytes() for path in (rclone_s3.folder / name).iterdir()}
     WrappedKey.objects.filter(pk=old_one.storage_name).delete()
-    rings.rotate_storage_key(actor=None)
+    key_rotation.rotate_storage_key(actor=None)
     endpoint, settings.S3_ENDPOINT = settings.S3_ENDPOINT, "http://127.0.0.1:9"
 
     with pytest.raises(StoreUnavailableError):
-        rings.rewrap_images()
+        key_rotation.rewrap_images()
     settings.S3_ENDPOINT = endpoint
-    done = rings.rewrap_images()
+    done = key_rotation.rewrap_images()
 
     assert len(done.retired) == 1
     assert len(before) == 2

@@ -19,19 +19,19 @@ from django.db import DatabaseError, connection, transaction
 from django.utils import timezone
 
 from firmware.choices import FIRMWARE_MOVES, FirmwareStatus
+from firmware.encrypted_format import FRAME_BYTES
 from firmware.exceptions import (
     ImageChangedError,
     ImageUnavailableError,
     OwnUploadError,
     WrongStatusError,
 )
-from firmware.frames import FRAME_BYTES
 from firmware.models import Firmware, Manifest, SigningKey
 from firmware.services.approval import approve_firmware
 from firmware.services.cleanup import tidy_store
 from firmware.services.delivery import stored_bytes
+from firmware.services.key_rotation import create_signing_key
 from firmware.services.manifests import manifest_for
-from firmware.services.rings import create_signing_key
 from firmware.storage import image_store, incoming_folder
 from hotswap.common.models import AuditEvent
 from tests.api import Caller, pointers, problem_of

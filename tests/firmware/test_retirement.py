@@ -11,7 +11,7 @@ from django.utils import timezone
 from devices.models import FirmwareRun
 from devices.services.registry import record_running_firmware
 from firmware.models import Firmware, ImageSignature, WrappedKey
-from firmware.services import rings
+from firmware.services import key_rotation
 from firmware.services.damage import note_damage
 from firmware.storage import image_store
 from hotswap.common.models import AuditEvent
@@ -88,12 +88,14 @@ def test_an_image_of_a_revoked_key_is_not_reinstated_until_it_is_signed_again(
 ) -> None:
     firmware = FirmwareFactory.create(deprecated=True)
     key = firmware.key
-    rings.rotate_signing_key(actor=admin.person)
-    rings.revoke_signing_key(actor=admin.person, key_id=key.key_id, reason="leaked")
+    key_rotation.rotate_signing_key(actor=admin.person)
+    key_rotation.revoke_signing_key(
+        actor=admin.person, key_id=key.key_id, reason="leaked"
+    )
 
     problem_of(reinstate(admin, firmware), 409, "signature_revoked")
 
-    rings.sign_held_back(actor=admin.person)
+    key_rotation.sign_held_back(actor=admin.person)
     assert reinstate(admin, firmware).status_code == 200
 
 
@@ -147,8 +149,8 @@ def test_later_signatures_go_with_the_firmware(
     admin: PersonCaller, folder: Path
 ) -> None:
     firmware = FirmwareFactory.create()
-    rings.rotate_signing_key(actor=admin.person)
-    rings.sign_missing()
+    key_rotation.rotate_signing_key(actor=admin.person)
+    key_rotation.sign_missing()
     assert ImageSignature.objects.filter(firmware=firmware).exists()
 
     assert admin.delete(f"/firmware/{firmware.pk}").status_code == 204

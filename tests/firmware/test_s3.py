@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from django.core.files.storage import FileSystemStorage
 
+from firmware.encrypted_format import FRAME_BYTES
 from firmware.exceptions import ImageUnavailableError, StoreUnavailableError
-from firmware.frames import FRAME_BYTES
 from firmware.models import Firmware
 from firmware.services.cleanup import tidy_store
 from firmware.services.delivery import stored_bytes

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from django.conf import settings as django_settings
 
-from firmware.frames import FRAME_BYTES
+from firmware.encrypted_format import FRAME_BYTES
 from firmware.models import DeviceModel, Firmware
 from firmware.services.delivery import stored_bytes
 from hotswap.common.models import AuditEvent

@@ -8,15 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from health.baseline import FIRST_SAMPLES, Usual
+from health.baseline import FIRST_SAMPLES, RunningStatistics
 from health.score import is_anomalous
 from health.triggers import TRIGGERS
 
 VALUES = [3.0, 9.5, 4.25, 7.0, 5.5, 6.0, 2.0, 8.0, 4.0, 5.0]
 
 
-def learned(values: list[float]) -> Usual:
-    usual = Usual()
+def learned(values: list[float]) -> RunningStatistics:
+    usual = RunningStatistics()
     for value in values:
         usual = usual.learn(value)
     return usual
@@ -52,11 +52,11 @@ def test_the_spread_of_a_steady_noise_is_kept() -> None:
 
 @pytest.mark.parametrize(("value", "spreads"), [(10.0, 0.0), (14.0, 2.0), (7.0, -1.5)])
 def test_a_distance_is_told_in_spreads(value: float, spreads: float) -> None:
-    assert Usual(10, mean=10.0, variance=4.0).distance(value) == spreads
+    assert RunningStatistics(10, mean=10.0, variance=4.0).distance(value) == spreads
 
 
 def test_a_steady_measure_has_no_spread_to_measure_with() -> None:
-    usual = Usual()
+    usual = RunningStatistics()
     for _ in range(50):
         usual = usual.learn(0.1)
 
@@ -71,8 +71,8 @@ def test_a_steady_measure_has_no_spread_to_measure_with() -> None:
 def test_fewer_reports_never_make_for_a_narrower_spread(
     samples: int, variance: float, prior: float
 ) -> None:
-    fewer = Usual(samples, 0.0, variance, prior)
-    more = Usual(samples + 1, 0.0, variance, prior)
+    fewer = RunningStatistics(samples, 0.0, variance, prior)
+    more = RunningStatistics(samples + 1, 0.0, variance, prior)
 
     assert fewer.spread >= more.spread
     assert more.spread >= math.sqrt(variance)
@@ -100,4 +100,4 @@ def test_what_is_closer_than_the_floor_is_never_an_anomaly(
     [(1, "low"), (4, "low"), (5, "medium"), (9, "medium"), (10, "high"), (99, "high")],
 )
 def test_it_says_how_sure_it_is(samples: int, confidence: str) -> None:
-    assert Usual(samples).confidence == confidence
+    assert RunningStatistics(samples).confidence == confidence

@@ -2,7 +2,7 @@
 
 import pytest
 
-from health.baseline import Usual
+from health.baseline import RunningStatistics
 from health.score import VerdictCounts, is_anomalous
 from health.triggers import BY_NAME
 
@@ -26,22 +26,22 @@ def test_the_score_is_a_mean_over_devices(
 @pytest.mark.parametrize(
     ("value", "usual", "found"),
     [
-        (30.0, Usual(10, 10.0, 0.0), True),
-        (29.9, Usual(10, 10.0, 0.0), False),
-        (50.0, Usual(10, 10.0, 100.0), True),
-        (49.9, Usual(10, 10.0, 100.0), False),
-        (30.0, Usual(10, 50.0, 0.0), True),
-        (99.0, Usual(0, 10.0, 0.0), False),
+        (30.0, RunningStatistics(10, 10.0, 0.0), True),
+        (29.9, RunningStatistics(10, 10.0, 0.0), False),
+        (50.0, RunningStatistics(10, 10.0, 100.0), True),
+        (49.9, RunningStatistics(10, 10.0, 100.0), False),
+        (30.0, RunningStatistics(10, 50.0, 0.0), True),
+        (99.0, RunningStatistics(0, 10.0, 0.0), False),
     ],
 )
 def test_an_anomaly_is_four_spreads_and_the_floor_away(
-    value: float, usual: Usual, found: bool
+    value: float, usual: RunningStatistics, found: bool
 ) -> None:
     assert is_anomalous(BY_NAME["cpu"], value, usual) == found
 
 
 def test_fewer_errors_than_usual_are_no_anomaly() -> None:
-    usual = Usual(10, 0.5, 0.0)
+    usual = RunningStatistics(10, 0.5, 0.0)
 
     assert not is_anomalous(BY_NAME["error_rate"], 0.1, usual)
     assert is_anomalous(BY_NAME["error_rate"], 0.9, usual)

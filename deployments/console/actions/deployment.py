@@ -29,8 +29,8 @@ from deployments.strategies.holds import POINTS
 from hotswap.common.console.actions.base import Action
 from hotswap.common.console.forms import ConsoleForm, ReasonForm
 from hotswap.common.models import User
+from hotswap.common.pluralize import counted
 from hotswap.common.roles import Role
-from hotswap.common.words import counted
 
 TYPED_ABOVE = 100
 T = TargetStatus

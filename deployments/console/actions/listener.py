@@ -17,8 +17,8 @@ from hotswap.common.console.pages.base import ConsoleAdmin
 from hotswap.common.console.requests import acting_person
 from hotswap.common.errors import HotSwapError
 from hotswap.common.models import User
+from hotswap.common.pluralize import counted
 from hotswap.common.roles import Role
-from hotswap.common.words import counted
 
 # The field of what nobody should see again, nor a browser keep.
 _UNSEEN = {"autocomplete": "off", "spellcheck": "false"}

@@ -21,7 +21,7 @@ from deployments.notifications.gateways import (
     check_url,
     send_message,
 )
-from deployments.notifications.words import short_of, subject_of
+from deployments.notifications.texts import short_of, subject_of
 from hotswap.common.errors import FieldError
 
 

@@ -14,7 +14,7 @@ from deployments.exceptions import (
 from deployments.models import Delivery, MailRecipient
 from deployments.notifications.channels.types import Attempt, Channel, Endpoint
 from deployments.notifications.sending import send_mail
-from deployments.notifications.words import subject_of, text_of
+from deployments.notifications.texts import subject_of, text_of
 
 # How long a mail about a deployment waits for more of its events.
 MAIL_GATHERING = timedelta(seconds=30)

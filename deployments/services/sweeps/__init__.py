@@ -40,7 +40,7 @@ from deployments.services.sweeps.renewal import order_anew
 from deployments.services.sweeps.returning import (
     ROLLBACK_PATIENCE,
     give_up_returns,
-    recall_strays,
+    return_late_installs,
     send_back,
 )
 
@@ -59,10 +59,10 @@ __all__ = [
     "order_anew",
     "prove",
     "quarantined",
-    "recall_strays",
     "retriable",
     "retry",
     "retry_unreached",
+    "return_late_installs",
     "send_back",
     "skip_unseen",
     "stop_unstarted",
@@ -83,5 +83,5 @@ def sweep_devices(deployment: Deployment, now: datetime, awake_since: datetime) 
     prove(deployment, now)
     fail_timed_out(deployment, now, awake_since)
     fail_unproved(deployment, now, awake_since)
-    recall_strays(deployment, now)
+    return_late_installs(deployment, now)
     give_up_returns(deployment, now, awake_since)

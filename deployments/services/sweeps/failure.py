@@ -14,7 +14,7 @@ from deployments.metrics import (
     labelled,
 )
 from deployments.models import Deployment
-from deployments.notifications.telling import NAMED_DEVICES, tell_devices
+from deployments.notifications.enqueue import NAMED_DEVICES, enqueue_devices
 from deployments.rules.codes import (
     BREACHES,
     FINAL_CODES,
@@ -66,7 +66,7 @@ def fail(
     Args:
         which, code, message: SQL over `u` (the order), `t` (its target), `s` (the
             state of the device, perhaps missing) and `f` (the ordered firmware).
-        joins: as in `tell_devices`.
+        joins: as in `enqueue_devices`.
         late_event: what is notified of installs that fail after the deployment's end.
         spares_image: SQL like `which`: nothing speaks against the image of these
             installs, so that it stays where it is and does not count as a fault.
@@ -236,7 +236,7 @@ def fail(
             **(values or {}),
         },
     )
-    tell_devices(
+    enqueue_devices(
         deployment,
         EventName.QUARANTINED,
         devices=named or (),
@@ -244,7 +244,7 @@ def fail(
         now=now,
         joins=joins,
     )
-    tell_devices(
+    enqueue_devices(
         deployment,
         late_event,
         devices=late or (),

@@ -152,7 +152,7 @@ def send_back(
     )
 
 
-def recall_strays(deployment: Deployment, now: datetime) -> int:
+def return_late_installs(deployment: Deployment, now: datetime) -> int:
     """Order back the devices that failed and were then seen on the new image.
 
     A device may have passed the point of no return just as its order was closed. One

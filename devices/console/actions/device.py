@@ -7,7 +7,7 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from rest_framework.exceptions import ValidationError
 
-from devices.console.audiences import TICK, KnowingForm
+from devices.console.audiences import ACKNOWLEDGE, AcknowledgingForm
 from devices.console.fields import JsonField, region_choices
 from devices.inputs import DeviceChangesInput, DeviceInput
 from devices.models import Device
@@ -24,7 +24,7 @@ from hotswap.common.models import User
 from hotswap.common.roles import Role
 
 
-class DeviceForm(KnowingForm):
+class DeviceForm(AcknowledgingForm):
     region = forms.ChoiceField(choices=region_choices)
     tags = JsonField(required=False, help_text='Object of texts: {"site": "plant-7"}')
     metadata = JsonField(required=False, help_text="Any object of at most 16 KiB")
@@ -47,7 +47,7 @@ class EditDevice(Action):
         return DeviceForm(request.POST or None, initial=start)
 
     def execute(self, user: User, obj: Device, given: dict[str, Any]) -> str:
-        is_ticked = given.pop(TICK, False)
+        is_ticked = given.pop(ACKNOWLEDGE, False)
         registry.change_device(
             actor=user,
             device_id=obj.device_id,

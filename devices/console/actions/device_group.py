@@ -9,7 +9,7 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponseNotAllowed
 
 from devices.choices import GroupType
-from devices.console.audiences import TICK, KnowingForm
+from devices.console.audiences import ACKNOWLEDGE, AcknowledgingForm
 from devices.inputs import GroupInput, MembersInput
 from devices.models import DeviceGroup
 from devices.rules import Rule
@@ -22,10 +22,10 @@ from hotswap.common.console.pages.base import ConsoleAdmin
 from hotswap.common.console.requests import READING, acting_person, go_to
 from hotswap.common.errors import HotSwapError
 from hotswap.common.models import User
-from hotswap.common.words import counted
+from hotswap.common.pluralize import counted
 
 
-class GroupForm(KnowingForm):
+class GroupForm(AcknowledgingForm):
     name = forms.CharField(max_length=128)
     description = forms.CharField(max_length=500, required=False)
 
@@ -75,7 +75,7 @@ class RenameGroup(StaticAction):
         return f"The group is called {change.group}."
 
 
-class MembersForm(KnowingForm):
+class MembersForm(AcknowledgingForm):
     device_ids = forms.CharField(
         label="Device ids",
         widget=forms.Textarea(attrs={"rows": 8, "spellcheck": "false"}),
@@ -103,7 +103,7 @@ class AddMembers(StaticAction):
             actor=user,
             group_id=obj.pk,
             device_ids=given["device_ids"],
-            acknowledged=given.get(TICK, False),
+            acknowledged=given.get(ACKNOWLEDGE, False),
         )
         return (
             counted(len(given["device_ids"]), "device is", "devices are")
@@ -125,7 +125,7 @@ class RemoveMembers(StaticAction):
             actor=user,
             group_id=obj.pk,
             device_ids=given["device_ids"],
-            acknowledged=given.get(TICK, False),
+            acknowledged=given.get(ACKNOWLEDGE, False),
         )
         return (
             counted(len(given["device_ids"]), "device is", "devices are")
@@ -169,7 +169,7 @@ def _parts(text: str) -> list[str]:
 UNNAMED = "-"
 
 
-class RuleForm(KnowingForm):
+class RuleForm(AcknowledgingForm):
     """A rule field by field; what is allowed is said by the API's `GroupInput`."""
 
     name = forms.CharField(max_length=128)

@@ -20,8 +20,8 @@ from hotswap.common.console.requests import acting_person, go_to
 from hotswap.common.console.text import in_bytes
 from hotswap.common.errors import HotSwapError
 from hotswap.common.models import User
+from hotswap.common.pluralize import counted
 from hotswap.common.roles import Role
-from hotswap.common.words import counted
 
 SUFFIXES = {
     ".csv": ImportFormat.CSV,

@@ -21,8 +21,8 @@ from hotswap.common.console.actions.base import Action
 from hotswap.common.console.forms import CommentForm, EmptyForm, ReasonForm
 from hotswap.common.console.pages.base import ConsoleAdmin
 from hotswap.common.models import User
+from hotswap.common.pluralize import counted
 from hotswap.common.roles import Role
-from hotswap.common.words import counted
 
 
 class ApproveFirmware(Action):

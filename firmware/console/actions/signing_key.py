@@ -9,19 +9,19 @@ from django.http import HttpRequest
 
 from firmware.choices import KeyStatus
 from firmware.models import SigningKey
-from firmware.services import rings
+from firmware.services import key_rotation
 from hotswap.common.console.actions.base import Action
 from hotswap.common.console.forms import ConsoleForm, EmptyForm, ReasonForm
 from hotswap.common.models import User
+from hotswap.common.pluralize import counted
 from hotswap.common.roles import Role
-from hotswap.common.words import counted
 
 # Reading images takes a request's time; what is left waits for the next press.
 SIGNING_TIME = timedelta(seconds=15)
 
 
-def _signed_again(done: rings.SignedAgain) -> str:
-    left = rings.images_held_back().count()
+def _signed_again(done: key_rotation.SignedAgain) -> str:
+    left = key_rotation.images_held_back().count()
     said = (
         counted(done.signed, "image was", "images were") + " compared and signed again."
     )
@@ -53,7 +53,7 @@ class CreateSigningKey(Action):
         )
 
     def execute(self, user: User, obj: Any, given: dict[str, Any]) -> str:
-        key = rings.create_signing_key(actor=user)
+        key = key_rotation.create_signing_key(actor=user)
         return f"{key} is published: pin it on the devices, then rotate."
 
 
@@ -102,7 +102,7 @@ class RotateSigningKeys(Action):
         )
 
     def execute(self, user: User, obj: Any, given: dict[str, Any]) -> str:
-        key = rings.rotate_signing_key(
+        key = key_rotation.rotate_signing_key(
             actor=user, overlap=timedelta(days=given["overlap"])
         )
         return f"{key} signs now."
@@ -117,12 +117,16 @@ class SignHeldBack(Action):
     form_class = EmptyForm
 
     def blocked_reason(self, user: User, obj: Any) -> str:
-        return "" if rings.images_held_back().exists() else "no image is held back"
+        return (
+            "" if key_rotation.images_held_back().exists() else "no image is held back"
+        )
 
     def notes(self, obj: Any) -> tuple[str, ...]:
         return (
             (
-                counted(rings.images_held_back().count(), "image has", "images have")
+                counted(
+                    key_rotation.images_held_back().count(), "image has", "images have"
+                )
                 + " no signature that can be trusted: no device is offered any of that."
             ),
             (
@@ -133,7 +137,9 @@ class SignHeldBack(Action):
         )
 
     def execute(self, user: User, obj: Any, given: dict[str, Any]) -> str:
-        return _signed_again(rings.sign_held_back(actor=user, within=SIGNING_TIME))
+        return _signed_again(
+            key_rotation.sign_held_back(actor=user, within=SIGNING_TIME)
+        )
 
 
 class RetireSigningKey(Action):
@@ -161,7 +167,7 @@ class RetireSigningKey(Action):
         )
 
     def execute(self, user: User, obj: SigningKey, given: dict[str, Any]) -> str:
-        rings.retire_signing_key(actor=user, key_id=obj.key_id)
+        key_rotation.retire_signing_key(actor=user, key_id=obj.key_id)
         return f"{obj} is retired."
 
 
@@ -193,7 +199,7 @@ class RevokeSigningKey(Action):
         return "" if has_next else "it signs and has no successor: publish the next key"
 
     def notes(self, obj: SigningKey) -> tuple[str, ...]:
-        count = rings.held_back_if_revoked(key_id=obj.key_id)
+        count = key_rotation.held_back_if_revoked(key_id=obj.key_id)
         fate = (
             counted(count, "image", "images")
             + " that no other key has signed will be offered to no device until "
@@ -210,12 +216,12 @@ class RevokeSigningKey(Action):
         )
 
     def execute(self, user: User, obj: SigningKey, given: dict[str, Any]) -> str:
-        done = rings.revoke_signing_key(
+        done = key_rotation.revoke_signing_key(
             actor=user, key_id=obj.key_id, reason=given["reason"]
         )
         said = f"{obj} is revoked; {done.active} signs."
         if given["sign_again"]:
-            again = rings.sign_held_back(actor=user, within=SIGNING_TIME)
+            again = key_rotation.sign_held_back(actor=user, within=SIGNING_TIME)
             return f"{said} {_signed_again(again)}"
         return said
 

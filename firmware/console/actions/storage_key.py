@@ -4,7 +4,7 @@ from typing import Any
 
 from firmware.choices import KeyStatus
 from firmware.models import StorageKey
-from firmware.services import rings
+from firmware.services import key_rotation
 from hotswap.common.console.actions.base import Action
 from hotswap.common.console.forms import EmptyForm
 from hotswap.common.console.pages.base import ConsoleAdmin
@@ -37,7 +37,9 @@ class RotateStorageKeys(Action):
         )
 
     def execute(self, user: User, obj: Any, given: dict[str, Any]) -> str:
-        return f"{rings.rotate_storage_key(actor=user)} wraps what is stored now."
+        return (
+            f"{key_rotation.rotate_storage_key(actor=user)} wraps what is stored now."
+        )
 
 
 class DeleteStorageKey(Action):
@@ -55,7 +57,7 @@ class DeleteStorageKey(Action):
         return ("No image is wrapped by it any more. This cannot be undone.",)
 
     def execute(self, user: User, obj: StorageKey, given: dict[str, Any]) -> str:
-        rings.delete_storage_key(actor=user, key_id=obj.key_id)
+        key_rotation.delete_storage_key(actor=user, key_id=obj.key_id)
         return f"{obj} is deleted."
 
     def next_url(self, admin: ConsoleAdmin, obj: Any) -> str:

@@ -17,7 +17,7 @@ from firmware.console.actions.signing_key import (
 )
 from firmware.console.badges import key_badge
 from firmware.models import Firmware, ImageSignature, SigningKey
-from firmware.services import rings
+from firmware.services import key_rotation
 from hotswap.common.console.pages.base import ConsoleAdmin
 from hotswap.common.console.text import age
 
@@ -67,7 +67,7 @@ class SigningKeyAdmin(ConsoleAdmin):
             "made": age(obj.created_at),
             "not_after": age(obj.not_after),
             "is_over": obj.not_after is not None and obj.not_after <= timezone.now(),
-            "held_back": rings.images_held_back().count(),
+            "held_back": key_rotation.images_held_back().count(),
         }
 
 

@@ -6,8 +6,8 @@ from typing import Any
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError
 
-from firmware.places import check_settings
 from firmware.services.keys import ensure_firmware_keys
+from firmware.storage_locations import check_settings
 from hotswap.common import services
 
 

@@ -22,8 +22,8 @@ from rest_framework.settings import api_settings
 
 from hotswap.common.api.middleware import PROBLEM_TYPE, trace_id_of
 from hotswap.common.api.serializers import MAX_ERRORS
+from hotswap.common.body_timeouts import TooManyBodiesError, body_failure
 from hotswap.common.errors import HotSwapError
-from hotswap.common.patience import TooManyBodiesError, body_failure
 
 logger = logging.getLogger(__name__)
 

@@ -20,8 +20,8 @@ from rest_framework.response import Response
 
 from hotswap.common.api.parsers import parse_json
 from hotswap.common.errors import HotSwapError, ImpossibleError
+from hotswap.common.idempotency_answers import opened, sealed
 from hotswap.common.models import RememberedAnswer
-from hotswap.common.remembered import opened, sealed
 
 HEADER = "Idempotency-Key"
 MAX_KEY_LENGTH = 255

@@ -15,7 +15,7 @@ from django.http import HttpRequest, HttpResponse, JsonResponse, UnreadablePostE
 from django.views.defaults import bad_request, server_error
 from opentelemetry import trace
 
-from hotswap.common.patience import TooManyBodiesError, body_failure
+from hotswap.common.body_timeouts import TooManyBodiesError, body_failure
 
 logger = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from deployments.strategies.holds import RETURN_GREEN, SWITCH_BACK
-from deployments.strategies.returning import (
+from deployments.strategies.rollback_decision import (
     EVERYTHING,
     BeginStep,
     Course,

@@ -31,7 +31,7 @@ from deployments.rules.events import NOTIFIED, EventName
 from deployments.services.progress import JUDGED_FAILED
 from firmware.models import Firmware
 from hotswap.common.models import User
-from hotswap.common.words import counted
+from hotswap.common.pluralize import counted
 
 TASK = "deployments.tasks.send_notifications"
 # How long a notification about devices waits for more of them.
@@ -42,7 +42,7 @@ NAMED_FAILURES = 10
 NOTES_LENGTH = 2000
 
 
-def tell(
+def enqueue(
     deployment: Deployment,
     event: EventName,
     message: str,
@@ -107,7 +107,7 @@ def _failures(deployment: Deployment) -> dict[str, Any] | None:
     }
 
 
-def tell_of_firmware(
+def enqueue_firmware(
     firmware: Firmware, event: EventName, *, actor: User | None, now: datetime
 ) -> None:
     """Write down who is to be told that firmware waits, or was decided on.
@@ -141,7 +141,7 @@ def tell_of_firmware(
     _put(event, data, listeners, now=now, due=now)
 
 
-def tell_devices(
+def enqueue_devices(
     deployment: Deployment,
     event: EventName,
     *,
@@ -181,7 +181,7 @@ def tell_devices(
     waiting.save(update_fields=["payload"])
 
 
-def tell_fleet(
+def enqueue_fleet(
     event: EventName,
     message: str,
     *,
@@ -192,7 +192,7 @@ def tell_fleet(
     """Write down that something happened to devices, whatever deployment they are in.
 
     Args:
-        devices, total: as in `tell_devices`.
+        devices, total: as in `enqueue_devices`.
     """
     listeners = _listeners(event)
     if listeners:
@@ -270,7 +270,7 @@ def _described(deployment: Deployment) -> dict[str, Any]:
     return described
 
 
-def tell_of_duplicate(
+def enqueue_duplicate(
     device_name: str, deployment: Deployment | None, *, now: datetime
 ) -> None:
     """Write down that two boards have the identity of one device.
@@ -292,7 +292,7 @@ def tell_of_duplicate(
     _put(event, data, listeners, now=now, due=now)
 
 
-def tell_of_new_key(device_name: str, *, actor: User | None, now: datetime) -> None:
+def enqueue_new_key(device_name: str, *, actor: User | None, now: datetime) -> None:
     """Write down that there is a new key of a device.
 
     Args:
@@ -311,7 +311,7 @@ def tell_of_new_key(device_name: str, *, actor: User | None, now: datetime) -> N
     _put(event, data, listeners, now=now, due=now)
 
 
-def tell_test(listener: Listener, *, now: datetime) -> Delivery:
+def enqueue_test(listener: Listener, *, now: datetime) -> Delivery:
     """Write down a notification that tells one listener nothing but that it works."""
     data = {"message": f"A test of this {listener.kind}: nothing happened."}
     event = f"{listener.kind}.test"

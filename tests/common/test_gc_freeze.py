@@ -4,12 +4,12 @@ import gc
 import subprocess
 import sys
 
-from hotswap.common.garbage import spare_what_is_loaded
+from hotswap.common.gc_freeze import freeze_loaded_objects
 
 
 def test_what_is_loaded_is_spared_and_what_comes_is_not() -> None:
     try:
-        spare_what_is_loaded()
+        freeze_loaded_objects()
         spared = gc.get_freeze_count()
         late: list[object] = []
         late.append(late)

@@ -71,7 +71,7 @@ class Body(Protocol):
     def read(self, size: int, /) -> bytes: ...
 
 
-class Places:
+class ReadSlots:
     """So many reads may wait for their clients at a time."""
 
     def __init__(self, number: int) -> None:
@@ -105,7 +105,7 @@ class Places:
         raise TooManyBodiesError("too many bodies are being waited for")
 
 
-class PatientInput:
+class TimedInput:
     """A body of which 64 KiB must arrive within each span, and all within another.
 
     Args:
@@ -135,7 +135,7 @@ class PatientInput:
         size: int,
         piece_seconds: float,
         total_seconds: float,
-        places: Places,
+        places: ReadSlots,
     ) -> None:
         self.failure: OSError | None = None
         self.address = address
@@ -210,7 +210,7 @@ def content_length(variables: Mapping[str, Any]) -> int:
     return int(text[:18]) if text.isascii() and text.isdigit() else 0
 
 
-def patient_input(environ: dict[str, Any]) -> PatientInput:
+def timed_input(environ: dict[str, Any]) -> TimedInput:
     """Return the body of a request, to be read with the patience that its route has."""
     path = environ.get("PATH_INFO", "")
     if path in settings.UPLOAD_ADDRESSES:
@@ -221,7 +221,7 @@ def patient_input(environ: dict[str, Any]) -> PatientInput:
         is_stranger = path.startswith(settings.STRANGERS_ADDRESSES)
         places = strangers if is_stranger else others
         piece_seconds = total_seconds = settings.BODY_SECONDS
-    return PatientInput(
+    return TimedInput(
         environ["wsgi.input"],
         address="" if comes_from_proxy(environ) else environ.get("REMOTE_ADDR", ""),
         size=content_length(environ),
@@ -238,14 +238,14 @@ class Watchdog:
     """
 
     def __init__(self) -> None:
-        self._reading: dict[int, PatientInput] = {}
+        self._reading: dict[int, TimedInput] = {}
         self._is_resting = False
         self._wake = threading.Event()
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
         self._seen: dict[tuple[str, int], tuple[float, int]] = {}
 
-    def watch(self, body: PatientInput) -> None:
+    def watch(self, body: TimedInput) -> None:
         """Watch a read that is about to begin, unless its connection is a proxy's."""
         if not body.address:
             return
@@ -255,7 +255,7 @@ class Watchdog:
         if self._is_resting:
             self._wake.set()
 
-    def leave(self, body: PatientInput) -> None:
+    def leave(self, body: TimedInput) -> None:
         """Forget a read that has returned."""
         self._reading.pop(id(body), None)
 
@@ -379,6 +379,6 @@ def share_of_threads(kind: str) -> int:
 
 
 watchdog = Watchdog()
-strangers = Places(share_of_threads("strangers"))
-uploads = Places(share_of_threads("uploads"))
-others = Places(share_of_threads("others"))
+strangers = ReadSlots(share_of_threads("strangers"))
+uploads = ReadSlots(share_of_threads("uploads"))
+others = ReadSlots(share_of_threads("others"))

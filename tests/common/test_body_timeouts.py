@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from hotswap.common.patience import (
+from hotswap.common.body_timeouts import (
     PIECE_BYTES,
-    PatientInput,
-    Places,
+    ReadSlots,
     StalledBodyError,
+    TimedInput,
     TooManyBodiesError,
     accepted_connections,
-    patient_input,
+    timed_input,
 )
 
 LONG = 600.0
@@ -33,18 +33,18 @@ def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
 
 def patient(
     accepted: socket.socket, piece_seconds: float = LONG, total: float = LONG
-) -> PatientInput:
-    return PatientInput(
+) -> TimedInput:
+    return TimedInput(
         accepted.makefile("rb"),
         address="127.0.0.1",
         size=10 * PIECE_BYTES,
         piece_seconds=piece_seconds,
         total_seconds=total,
-        places=Places(4),
+        places=ReadSlots(4),
     )
 
 
-def read_all(body: PatientInput) -> bytes:
+def read_all(body: TimedInput) -> bytes:
     found = b""
     while piece := body.read(PIECE_BYTES):
         found += piece
@@ -125,13 +125,13 @@ def test_connections_that_this_process_opened_are_left_alone(
 
 
 def test_a_body_is_read_to_its_length_and_no_further() -> None:
-    body = PatientInput(
+    body = TimedInput(
         io.BytesIO(b"0123456789"),
         address="",
         size=6,
         piece_seconds=LONG,
         total_seconds=LONG,
-        places=Places(1),
+        places=ReadSlots(1),
     )
 
     assert [body.read(4), body.read(), body.read(4)] == [b"0123", b"45", b""]
@@ -141,7 +141,7 @@ def test_one_more_than_may_wait_is_refused_and_later_ones_are_not(
     ends: tuple[socket.socket, socket.socket],
 ) -> None:
     client, accepted = ends
-    places = Places(1)
+    places = ReadSlots(1)
     begun, found = threading.Event(), []
 
     class Announced:
@@ -149,8 +149,8 @@ def test_one_more_than_may_wait_is_refused_and_later_ones_are_not(
             begun.set()
             return accepted.makefile("rb").read(1)
 
-    def body(source: Any) -> PatientInput:
-        return PatientInput(
+    def body(source: Any) -> TimedInput:
+        return TimedInput(
             source,
             address="",
             size=1,
@@ -184,8 +184,8 @@ def test_connections_of_a_proxy_are_left_alone(settings: Any) -> None:
         "wsgi.input": io.BytesIO(b"12345"),
     }
 
-    direct = patient_input(environ)
-    proxied = patient_input(
+    direct = timed_input(environ)
+    proxied = timed_input(
         environ | {"HTTP_X_HOTSWAP_PROXY": f"{settings.PROXY_SECRET};192.0.2.7;NONE;"}
     )
 
@@ -194,6 +194,6 @@ def test_connections_of_a_proxy_are_left_alone(settings: Any) -> None:
 
 @pytest.mark.parametrize("length", ["", "-5", "five", "5, 6", "\xb2", "9" * 5000])
 def test_an_odd_length_breaks_nothing(length: str) -> None:
-    body = patient_input({"CONTENT_LENGTH": length, "wsgi.input": io.BytesIO(b"12345")})
+    body = timed_input({"CONTENT_LENGTH": length, "wsgi.input": io.BytesIO(b"12345")})
 
     assert body.read() in (b"", b"12345")

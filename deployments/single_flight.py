@@ -6,7 +6,7 @@ Pure: a clock that is passed in, and a lock.
 import threading
 
 
-class Turn:
+class SingleFlight:
     """Held by one thread at a time; who holds it for too long is overtaken."""
 
     def __init__(self, patience_seconds: float) -> None:

@@ -27,6 +27,13 @@ from django.utils import timezone
 
 from firmware import signing, storage
 from firmware.choices import SOUND_KEYS, FirmwareStatus, KeyStatus
+from firmware.encrypted_format import (
+    DamagedImageError,
+    key_in_header,
+    unwrap_key,
+    wrap_key,
+    wrapping_key_name,
+)
 from firmware.exceptions import (
     ImageChangedError,
     ImageUnavailableError,
@@ -36,13 +43,6 @@ from firmware.exceptions import (
     NextKeyExistsError,
     StoreUnavailableError,
     UnknownKeyError,
-)
-from firmware.frames import (
-    DamagedImageError,
-    key_in_header,
-    unwrap_key,
-    wrap_key,
-    wrapping_key_name,
 )
 from firmware.models import (
     Firmware,
@@ -67,7 +67,7 @@ from firmware.services.keys import (
 )
 from hotswap.common import audit
 from hotswap.common.models import User
-from hotswap.common.words import counted
+from hotswap.common.pluralize import counted
 
 logger = logging.getLogger(__name__)
 BATCH = 200

@@ -3,7 +3,7 @@
 import gc
 
 
-def spare_what_is_loaded() -> None:
+def freeze_loaded_objects() -> None:
     """Look for garbage in what comes from now on alone.
 
     All code is loaded by then and stays. To go through it, too, takes a tenth of a

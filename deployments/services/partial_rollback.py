@@ -28,7 +28,7 @@ from deployments.exceptions import (
     UnknownScopeError,
 )
 from deployments.models import Deployment, Rollback, Target
-from deployments.notifications.telling import NAMED_DEVICES
+from deployments.notifications.enqueue import NAMED_DEVICES
 from deployments.rules.events import EventName
 from deployments.scopes import Scope
 from deployments.services import sweeps
@@ -42,8 +42,8 @@ from deployments.services.rollbacks import (
 )
 from devices.models import Device
 from hotswap.common.errors import FieldError
+from hotswap.common.pluralize import counted
 from hotswap.common.wire import to_wire
-from hotswap.common.words import counted
 
 RETURNED = (
     TargetStatus.ROLLING_BACK,

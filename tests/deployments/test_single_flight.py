@@ -11,21 +11,21 @@ from django.utils import timezone
 from deployments import tasks
 from deployments.models import Deployment, Event
 from deployments.services import tick
-from deployments.turns import Turn
+from deployments.single_flight import SingleFlight
 from hotswap.common.models import Clock
 from tests.deployments.world import World
 from tests.waiting import is_waited_for, wait_until
 
 
 def test_a_turn_is_held_by_one_at_a_time() -> None:
-    turn = Turn(patience_seconds=10)
+    turn = SingleFlight(patience_seconds=10)
 
     assert turn.take(0.0)
     assert not turn.take(10.0)
 
 
 def test_a_turn_that_was_given_back_is_free() -> None:
-    turn = Turn(patience_seconds=10)
+    turn = SingleFlight(patience_seconds=10)
     turn.take(0.0)
 
     turn.give_back(0.0)
@@ -34,14 +34,14 @@ def test_a_turn_that_was_given_back_is_free() -> None:
 
 
 def test_who_holds_a_turn_for_too_long_is_overtaken() -> None:
-    turn = Turn(patience_seconds=10)
+    turn = SingleFlight(patience_seconds=10)
     turn.take(0.0)
 
     assert turn.take(10.5)
 
 
 def test_one_that_was_overtaken_does_not_end_the_turn_of_the_other() -> None:
-    turn = Turn(patience_seconds=10)
+    turn = SingleFlight(patience_seconds=10)
     turn.take(0.0)
     turn.take(10.5)
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from django.conf import settings
 
-from hotswap.common.words import counted
+from hotswap.common.pluralize import counted
 
 SUBJECT_LENGTH = 200
 # What is told in a short message, without the link: about two SMS with its title.

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from firmware.frames import (
+from firmware.encrypted_format import (
     FRAME_BYTES,
     HEADER,
     TAG_BYTES,

@@ -6,14 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deployments.services.operate import pause_deployment, resume_deployment
-from deployments.spread import share_of
+from deployments.start_jitter import jitter_of
 from tests.deployments.world import World
 
 HOUR = timedelta(hours=1)
 
 
 def test_shares_of_many_names_fill_the_spread_evenly() -> None:
-    shares = [share_of(HOUR, f"device {number}") for number in range(6000)]
+    shares = [jitter_of(HOUR, f"device {number}") for number in range(6000)]
 
     tenths = [0] * 10
     for share in shares:
@@ -29,8 +29,8 @@ def test_shares_of_many_names_fill_the_spread_evenly() -> None:
 def test_a_share_is_the_same_each_time_and_never_the_whole(
     name: str, spread: timedelta
 ) -> None:
-    assert timedelta(0) <= share_of(spread, name) < spread
-    assert share_of(spread, name) == share_of(spread, name)
+    assert timedelta(0) <= jitter_of(spread, name) < spread
+    assert jitter_of(spread, name) == jitter_of(spread, name)
 
 
 def test_devices_of_a_stage_start_within_the_spread_and_not_together(
@@ -55,7 +55,7 @@ def test_a_device_whose_turn_comes_later_says_so(world: World) -> None:
     old, new = world.image("1.0.0"), world.image("2.0.0")
     (device,) = world.fleet(1, old)
     deployment = world.launch(new, start_spread=HOUR)
-    turn = world.now + share_of(HOUR, f"{deployment.pk} {device.pk}")
+    turn = world.now + jitter_of(HOUR, f"{deployment.pk} {device.pk}")
 
     assert device.poll() is None
 
@@ -80,7 +80,7 @@ def test_the_spread_begins_anew_when_a_deployment_goes_on(world: World) -> None:
 
     assert device.poll() is None
 
-    turn = world.now + share_of(HOUR, f"{deployment.pk} {device.pk}")
+    turn = world.now + jitter_of(HOUR, f"{deployment.pk} {device.pk}")
     assert device.target(deployment).next_attempt_at == turn
 
 

@@ -1,4 +1,4 @@
-from hotswap.common.words import counted, times
+from hotswap.common.pluralize import counted, times
 
 
 def test_one_is_not_written_as_many() -> None:

@@ -7,7 +7,7 @@ import hashlib
 from datetime import timedelta
 
 
-def share_of(spread: timedelta, name: str) -> timedelta:
+def jitter_of(spread: timedelta, name: str) -> timedelta:
     """Return the part of a spread that a name has to wait for.
 
     Random over the names, and the same for one name however often it is asked for and

@@ -132,7 +132,7 @@ def _regions(given: Any, where: str) -> tuple[str, ...]:
     return tuple(given)
 
 
-def place_names(region: str = "") -> list[str]:
+def location_names(region: str = "") -> list[str]:
     """Return the names of all places in the order in which a region asks them."""
     known = buckets()
     if not known:

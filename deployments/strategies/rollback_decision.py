@@ -19,7 +19,7 @@ from datetime import datetime
 from deployments.strategies.blue_green import BLUE_STAGE, GREEN_STAGE
 from deployments.strategies.holds import RETURN_GREEN, SWITCH_BACK, hold_before
 from deployments.strategies.types import BeginHold, HoldFacts, HoldRule, Wait
-from hotswap.common.words import counted
+from hotswap.common.pluralize import counted
 
 Course = tuple[tuple[int, ...], ...]
 EVERYTHING: Course = ((),)
