@@ -46,7 +46,7 @@ def test_agent_goes_back_to_a_factory_image_that_the_server_never_had(
     assert device.running_image() == factory
     log = (device.folder / "agent.log").read_text()
     # That of the bad image was the only one.
-    assert log.count("downloading from_byte") == 1
+    assert log.count('"message": "downloading"') == 1
     assert log.count("image is already in a slot") == 1
     said = [
         each["message"]
