@@ -4,6 +4,7 @@ from typing import Final
 
 from django.conf import settings
 
+from devices.admission import IS_ADMITTED
 from hotswap.common.metrics import Gauge
 
 VERSIONS_ACTIVE = Gauge(
@@ -11,14 +12,14 @@ VERSIONS_ACTIVE = Gauge(
     "firmware.versions.active",
     "Versions that devices run, by what they say",
     {"model": ()},
-    """
+    f"""
     SELECT m.name, count(*) FROM (
-        SELECT DISTINCT model_id, firmware_version FROM devices_device
-        WHERE revoked_at IS NULL AND erased_at IS NULL AND firmware_version <> ''
+        SELECT DISTINCT d.model_id, d.firmware_version FROM devices_device d
+        WHERE {IS_ADMITTED} AND d.firmware_version <> ''
     ) AS running
     JOIN firmware_devicemodel m ON m.id = running.model_id
     GROUP BY 1
-    """,
+    """,  # noqa: S608
 )
 KEYS_EXPIRING = Gauge(
     "hotswap_device_keys_expiring",
@@ -28,7 +29,7 @@ KEYS_EXPIRING = Gauge(
     f"""
     SELECT CASE WHEN k.expires_at <= now() THEN 'expired' ELSE 'soon' END, count(*)
     FROM devices_devicekey k JOIN devices_device d ON d.id = k.device_id
-    WHERE k.superseded_at IS NULL AND d.revoked_at IS NULL AND d.erased_at IS NULL
+    WHERE k.superseded_at IS NULL AND {IS_ADMITTED}
       AND k.expires_at <= now() + interval
           '{int(settings.DEVICE_KEY_WARNING.total_seconds())} seconds'
     GROUP BY 1

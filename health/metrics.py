@@ -4,6 +4,7 @@ from typing import Final
 
 from prometheus_client import Counter
 
+from devices.admission import IS_ADMITTED
 from hotswap.common.metrics import Gauge
 
 HEARTBEATS_REFUSED = Counter(
@@ -15,13 +16,13 @@ FIELDS_IGNORED = Counter(
     ["code"],
 )
 
-_COUNT_DEVICES = """
+_COUNT_DEVICES = f"""
     SELECT d.region, count(*) FILTER (WHERE s.online_until > now()),
            count(*) FILTER (WHERE s.online_until <= now())
     FROM health_devicestate s JOIN devices_device d ON d.id = s.device_id
-    WHERE d.revoked_at IS NULL AND d.erased_at IS NULL
+    WHERE {IS_ADMITTED}
     GROUP BY 1
-"""
+"""  # noqa: S608
 DEVICES_ONLINE = Gauge(
     "hotswap_devices_online",
     "devices.online",

@@ -289,10 +289,10 @@ class Stack:
                 *("--workers", processes, "--respawn-failed-workers"),
                 *("--blocking-threads", threads),
                 *("--workers-kill-timeout", "5", "--log-level", "warning"),
-                *("--backlog", str(CONNECTIONS), "--backpressure", str(CONNECTIONS)),
                 *("--log-config", str(WEB_LOG_CONFIG)),
                 # Little is to lie between a download and its receiver.
                 *("--http1-buffer-size", "65536"),
+                *("--backlog", str(CONNECTIONS), "--backpressure", str(CONNECTIONS)),
                 environment=environment,
                 is_ready=lambda: accepts_connections(self.port),
             ),

@@ -8,6 +8,7 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
+from opentelemetry.sdk import environment_variables
 
 from hotswap.stack import Stack
 from tests.live import PROJECT_DIR
@@ -88,12 +89,14 @@ def compose() -> dict[str, Any]:
     return dict(yaml.safe_load(text))
 
 
-def settings_variables() -> set[str]:
-    """Return the names that the settings read."""
-    text = "".join(
-        path.read_text() for path in (PROJECT_DIR / "hotswap" / "settings").glob("*.py")
-    )
-    return set(re.findall(r"\"((?:HOTSWAP|OTEL)_[A-Z0-9_]+)\"", text))
+def read_variables() -> set[str]:
+    """Return the names that the settings, the logs and OpenTelemetry read."""
+    files = [*(PROJECT_DIR / "hotswap" / "settings").glob("*.py")]
+    files.append(PROJECT_DIR / "hotswap" / "common" / "logs.py")
+    files.append(PROJECT_DIR / "hotswap" / "telemetry.py")
+    text = "".join(path.read_text() for path in files)
+    own = re.findall(r"\"((?:HOTSWAP|OTEL)_[A-Z0-9_]+)\"", text)
+    return set(own) | set(vars(environment_variables))
 
 
 def test_the_file_keeps_to_the_compose_specification(compose):
@@ -116,11 +119,11 @@ def test_a_service_that_must_be_healthy_has_a_check(compose):
 
 
 @pytest.mark.parametrize("name", OWN)
-def test_the_variables_of_our_services_are_read_by_the_settings(compose, name):
+def test_the_variables_of_our_services_are_read(compose, name):
     given = set(compose["services"][name]["environment"])
     by_the_first_step = {"HOTSWAP_ADMIN_USERNAME", "HOTSWAP_ADMIN_PASSWORD"}
 
-    assert given - by_the_first_step <= settings_variables()
+    assert given - by_the_first_step <= read_variables()
 
 
 def test_no_secret_has_a_default(compose):
@@ -135,7 +138,9 @@ def test_containers_run_the_commands_of_the_stack(compose, name, tmp_path):
     stack = Stack(data_dir=tmp_path)
     stack.folder.create()
     programs = {program.name: program for program in stack._programs()}
-    in_stack = [*programs[name].command[1:]]
+    # The container works in the folder of the program.
+    here = f"{PROJECT_DIR}/"
+    in_stack = [word.removeprefix(here) for word in programs[name].command[1:]]
     in_container = compose["services"][name]["command"]
 
     assert in_container[0] == "python"
