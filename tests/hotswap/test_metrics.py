@@ -251,23 +251,23 @@ def test_processes_of_one_server_add_up() -> None:
             text=True,
         )
 
-    seen = []
-    folders = set()
-    first = sibling(3)
-    assert first.stdout is not None
-    for process in (first, sibling(4)):
+    def said(process: subprocess.Popen[str]) -> tuple[float, str]:
         assert process.stdout is not None
         value, folder = process.stdout.readline().split()
-        seen.append(float(value))
-        folders.add(folder)
-        process.communicate("")
+        return float(value), folder
+
+    first = sibling(3)
+    seen = [said(first)]
+    second = sibling(4)
+    seen.append(said(second))
+    first.communicate("")
+    second.communicate("")
     last = sibling(5)
-    assert last.stdout is not None
-    seen.append(float(last.stdout.readline().split()[0]))
+    seen.append(said(last))
     last.communicate("")
 
-    assert seen == [3, 7, 12]
-    assert len(folders) == 1
+    assert [value for value, _ in seen] == [3, 7, 12]
+    assert len({folder for _, folder in seen}) == 1
 
 
 def test_worker_shows_its_own_at_an_address(token: str) -> None:
