@@ -97,13 +97,13 @@ format: $(VENV)/.ready-dev
 	$(BIN)/ruff format .
 
 browser: $(VENV)/.ready-dev
-	@$(BIN)/python tests/browser.py
+	@$(BIN)/python -m tests.browser
 
 proxy: $(VENV)/.ready-dev
-	@$(BIN)/python tests/nginx.py
+	@$(BIN)/python -m tests.nginx
 
 prometheus: $(VENV)/.ready-dev
-	@$(BIN)/python tests/prometheus.py
+	@$(BIN)/python -m tests.prometheus
 
 # The locks name packages, versions and hashes, and no address to fetch them from.
 lock:
