@@ -79,6 +79,10 @@ class OperatingAction(Action):
     def blocked_reason(self, user: User, obj: Deployment) -> str:
         return "it is being cancelled" if obj.cancel_requested_at else ""
 
+
+class ConfirmedAction(OperatingAction):
+    """An action that asks for the number of devices where there are many."""
+
     def concerned(self, obj: Deployment) -> int:
         """Return how many devices the action touches."""
         return obj.target_count
@@ -96,9 +100,6 @@ class Pause(OperatingAction):
     icon = "pause"
     form_class = ReasonForm
     allowed = PAUSABLE
-
-    def make_form(self, request: HttpRequest, obj: Deployment) -> ConsoleForm:
-        return Action.make_form(self, request, obj)
 
     def notes(self, obj: Deployment) -> tuple[str, ...]:
         counts = status_counts(obj)
@@ -140,9 +141,6 @@ class Resume(OperatingAction):
             return "its next stage waits for an approval"
         return super().blocked_reason(user, obj)
 
-    def make_form(self, request: HttpRequest, obj: Deployment) -> ConsoleForm:
-        return Action.make_form(self, request, obj)
-
     def notes(self, obj: Deployment) -> tuple[str, ...]:
         said = [f"It was paused because: {obj.pause_detail}"]
         if PauseReason.HEALTH in obj.pause_reasons:
@@ -178,9 +176,6 @@ class ApproveStage(OperatingAction):
             return "launched by you: a second person approves"
         return super().blocked_reason(user, obj)
 
-    def make_form(self, request: HttpRequest, obj: Deployment) -> ConsoleForm:
-        return Action.make_form(self, request, obj)
-
     def notes(self, obj: Deployment) -> tuple[str, ...]:
         stage = obj.stages.filter(status=StageStatus.PENDING).first()
         if stage is None:
@@ -213,9 +208,6 @@ class AcknowledgeHold(OperatingAction):
     def applies(self, obj: Deployment) -> bool:
         return super().applies(obj) and current_hold(obj) is not None
 
-    def make_form(self, request: HttpRequest, obj: Deployment) -> ConsoleForm:
-        return Action.make_form(self, request, obj)
-
     def notes(self, obj: Deployment) -> tuple[str, ...]:
         hold = current_hold(obj)
         if hold is None:
@@ -246,9 +238,6 @@ class RetryFailed(OperatingAction):
     def concerned(self, obj: Deployment) -> int:
         return sweeps.retriable(obj).count()
 
-    def make_form(self, request: HttpRequest, obj: Deployment) -> ConsoleForm:
-        return Action.make_form(self, request, obj)
-
     def notes(self, obj: Deployment) -> tuple[str, ...]:
         again = (
             f"{counted(self.concerned(obj), 'device')} that failed, or went back "
@@ -269,7 +258,7 @@ class RetryFailed(OperatingAction):
         return f"What failed in {obj} is tried again."
 
 
-class Cancel(OperatingAction):
+class Cancel(ConfirmedAction):
     name = "cancel"
     label = "Cancel"
     icon = "block"
@@ -297,7 +286,7 @@ class Cancel(OperatingAction):
         return f"{obj} is being cancelled: devices that are installing will finish."
 
 
-class RollBack(OperatingAction):
+class RollBack(ConfirmedAction):
     name = "rollback"
     label = "Roll back"
     icon = "undo"
