@@ -17,6 +17,7 @@ from hotswap import operations
 from hotswap.common.api.authentication import PersonAuthentication
 from hotswap.common.api.permissions import RolePermission
 from hotswap.common.roles import Role
+from hotswap.console.index import overview_charts_view, overview_live_view
 from hotswap.console.system import system_view
 
 # A person who is logged in to the console may open the description in the browser.
@@ -62,6 +63,16 @@ handler500 = "hotswap.common.api.middleware.answer_server_error"
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", RedirectView.as_view(pattern_name="admin:index")),
     path("admin/system/", admin.site.admin_view(system_view), name="system"),
+    path(
+        "admin/overview/live/",
+        admin.site.admin_view(overview_live_view),
+        name="overview-live",
+    ),
+    path(
+        "admin/overview/charts/",
+        admin.site.admin_view(overview_charts_view),
+        name="overview-charts",
+    ),
     path("admin/", admin.site.urls),
     path("health", operations.liveness, name="liveness"),
     path("health/ready", operations.readiness, name="readiness"),

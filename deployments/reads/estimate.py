@@ -1,7 +1,9 @@
 """When a running deployment will be over."""
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from uuid import UUID
 
 from django.db.models import Avg, DurationField, ExpressionWrapper, F
 
@@ -22,10 +24,15 @@ T = TargetStatus
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """The expected end of a deployment; `basis` is `forecast` or `measured`."""
+    """The expected end of a deployment; `basis` is `forecast` or `measured`.
+
+    `stages` has the expected end of each stage that is not over, by its number; it is
+    empty where a pace stretches them.
+    """
 
     at: datetime
     basis: str
+    stages: Mapping[int, datetime]
 
 
 def estimate_completion(
@@ -33,6 +40,8 @@ def estimate_completion(
     stages: list[Stage],
     counts: dict[int, StageCounts],
     now: datetime,
+    device_times: Mapping[UUID, timedelta] | None = None,
+    usual_times: Mapping[UUID, timedelta] | None = None,
 ) -> Estimate | None:
     """Estimate the end of a running deployment.
 
@@ -41,6 +50,11 @@ def estimate_completion(
     coming stage takes one mean device time plus its wait; the part of it that has
     passed is taken off. Stages that run side by side share their time. Holds take
     theirs; one that waits for a person has no end to be estimated.
+
+    Args:
+        device_times, usual_times: how long devices of each deployment took, and those
+            of each model usually do, where many deployments are estimated at once; read
+            here otherwise.
     """
     if deployment.status != DeploymentStatus.RUNNING:
         return None
@@ -50,21 +64,57 @@ def estimate_completion(
     total = total_of(counts)
     mean: timedelta | None = None
     if total.succeeded:
-        mean = (
-            Target.objects.filter(deployment=deployment, status=T.SUCCESS)
-            .annotate(
-                took=ExpressionWrapper(
-                    F("settled_at") - F("exposed_at"), output_field=DurationField()
-                )
-            )
-            .aggregate(mean=Avg("took"))["mean"]
-        )
+        if device_times is None:
+            device_times = measured_device_times([deployment.pk])
+        mean = device_times.get(deployment.pk)
     basis = "forecast" if mean is None else "measured"
     if mean is None:
-        mean, _ = usual_device_time(deployment.firmware.model_id)
+        model = deployment.firmware.model_id
+        mean = (usual_times or {}).get(model) or usual_device_time(model)[0]
     mean += deployment.start_spread
+    ends = _stage_ends(deployment, stages, now, mean, held)
+    end = max(ends.values(), default=now + held)
+    if deployment.max_devices_per_minute:
+        pending = total.by_status[T.PENDING]
+        minutes = pending / deployment.max_devices_per_minute
+        end = max(end, now + timedelta(minutes=minutes) + mean)
+        # The pace is that of all stages together.
+        ends = {}
+    return Estimate(end, basis, ends)
+
+
+def measured_device_times(
+    deployment_ids: Collection[UUID],
+) -> dict[UUID, timedelta]:
+    """Return how long the proved devices of each deployment took from order to proof.
+
+    Those without a proved device are left out.
+    """
+    took = ExpressionWrapper(
+        F("settled_at") - F("exposed_at"), output_field=DurationField()
+    )
+    found = (
+        Target.objects.filter(
+            deployment__in=deployment_ids, status=T.SUCCESS, exposed_at__isnull=False
+        )
+        .order_by()
+        .values_list("deployment")
+        .annotate(mean=Avg(took))
+    )
+    return dict(found)
+
+
+def _stage_ends(
+    deployment: Deployment,
+    stages: list[Stage],
+    now: datetime,
+    mean: timedelta,
+    held: timedelta,
+) -> dict[int, datetime]:
+    """Return when each stage that is not over is expected to be, by its number."""
     in_flight = plan_of(deployment, stages).in_flight
     end = now + held
+    ends = {}
     for stage in stages:
         if stage.status in (StageStatus.PASSED, StageStatus.FAILED):
             continue
@@ -75,11 +125,8 @@ def estimate_completion(
             end = max(end, stage.settled_at + wait)
         else:
             end = max(end, stage.opened_at + mean, now) + wait
-    if deployment.max_devices_per_minute:
-        pending = total.by_status[T.PENDING]
-        minutes = pending / deployment.max_devices_per_minute
-        end = max(end, now + timedelta(minutes=minutes) + mean)
-    return Estimate(end, basis)
+        ends[stage.number] = end
+    return ends
 
 
 def _time_of_holds(deployment: Deployment, now: datetime) -> timedelta | None:

@@ -1,110 +1,324 @@
-"""The first page: what runs, and what waits for a person."""
+"""The overview: how the fleet fares, what is in progress, and what needs attention.
 
-from typing import Any
+It moves by itself: the page asks for its moving part again every two seconds while a
+deployment is at work, and every fifteen otherwise, and gets an answer without a body
+where nothing has changed.
+"""
 
-from django.http import HttpRequest
+import hashlib
+import json
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from django.db.models import Prefetch
+from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
+from django.template.loader import render_to_string
+from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils import timezone
 
-from deployments.choices import DeploymentStatus
-from deployments.console.badges import deployment_badge
-from deployments.models import Deployment
-from devices.choices import EnrolmentStatus
-from devices.models import Device, DeviceKey
-from firmware.choices import FirmwareStatus
-from firmware.models import DeviceModel, Firmware
+from deployments.choices import DeploymentStatus, TargetStatus
+from deployments.console.badges import deployment_badge, failed_of
+from deployments.console.live import segments_of
+from deployments.models import Deployment, Stage
+from deployments.reads.estimate import (
+    Estimate,
+    estimate_completion,
+    measured_device_times,
+)
+from deployments.reads.status import current_stage
+from deployments.reads.waiting import deployment_waiting
+from deployments.services.progress import (
+    StageCounts,
+    count_stages_of,
+    total_of,
+    usual_device_time,
+)
+from hotswap.common.api.etags import knows
+from hotswap.common.console.requests import READING, acting_person
+from hotswap.common.console.text import age, percent_in_words
+from hotswap.common.models import User
 from hotswap.common.roles import Role
-from hotswap.console.waiting import has_role, waiting_enrolments
+from hotswap.console.attention import concerns
+from hotswap.console.checklist import first_steps
+from hotswap.console.figures import (
+    DAY,
+    MONTH,
+    ROLLBACK_TARGET_PERCENT,
+    UPDATE_TARGET_PERCENT,
+    Outcome,
+    Outcomes,
+    Part,
+    fleet_figures,
+    outcomes,
+    updates_by_hour,
+    version_spread,
+)
+from hotswap.monitoring.status import cached_status
 
-SHOWN_ON_INDEX = 10
+SHOWN_DEPLOYMENTS: Final = 6
+MOVING_SECONDS: Final = 2
+RESTING_SECONDS: Final = 15
+MOVING: Final = (
+    DeploymentStatus.PREPARING,
+    DeploymentStatus.RUNNING,
+    DeploymentStatus.ROLLING_BACK,
+)
+# Spans of the charts: in the address, in words, and how long they are.
+SPANS: Final = (
+    ("1d", "24 hours", DAY),
+    ("7d", "7 days", 7 * DAY),
+    ("30d", "30 days", MONTH),
+)
+HOURS_OF_DAY: Final = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One of the large numbers.
+
+    Attributes:
+        tone: green where a target is met, amber where it is missed, grey where nothing
+            is known yet.
+    """
+
+    value: str
+    label: str
+    detail: str
+    tone: str
+    url: str
 
 
 def overview(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
-    """Fill the index: what runs, and what waits for a person."""
+    """Fill the first page."""
+    return context | {"title": "Overview", **moving_part(acting_person(request))}
+
+
+def overview_live_view(request: HttpRequest) -> HttpResponse:
+    """Render the moving part of the overview; 304 where nothing has changed."""
+    if request.method not in READING:
+        return HttpResponseNotAllowed(READING)
+    context = moving_part(acting_person(request))
+    counted_at = context.pop("counted_at")
+    content = render_to_string("console/overview.html", context, request)
+    etag = f'"{hashlib.sha256(content.encode()).hexdigest()[:32]}"'
+    headers = {"ETag": etag, "HS-Counted-At": counted_at}
+    if knows(request, etag):
+        return HttpResponse(status=304, headers=headers)
+    return HttpResponse(content, headers=headers)
+
+
+def overview_charts_view(request: HttpRequest) -> HttpResponse:
+    """Render the charts: versions over time of one model, and updates by the hour."""
+    if request.method not in READING:
+        return HttpResponseNotAllowed(READING)
+    names = [each.name for each in fleet_figures().models]
+    asked = request.GET.get("model", "")
+    model = asked if asked in names else (names[0] if names else "")
+    spans = {key: (words, span) for key, words, span in SPANS}
+    key = request.GET.get("span", "")
+    key = key if key in spans else "7d"
+    return TemplateResponse(
+        request,
+        "console/overview_charts.html",
+        {
+            "models": names,
+            "model": model,
+            "spans": [(each, words) for each, (words, _) in spans.items()],
+            "span": key,
+            **_charts(model, spans[key][1]),
+        },
+    )
+
+
+def _charts(model: str, span: timedelta) -> dict[str, Any]:
+    spread = version_spread(model, span)
+    hours = updates_by_hour(HOURS_OF_DAY)
+    times = [_milliseconds(each.timestamp()) for each in spread.times]
+    return {
+        "spread_counted_at": f"{spread.counted_at:%H:%M:%S} UTC",
+        "spread": json.dumps(
+            {
+                "kind": "area",
+                "unit": "devices",
+                "series": [
+                    {"label": version, "points": list(zip(times, counts, strict=True))}
+                    for version, counts in spread.counts.items()
+                ],
+            }
+        ),
+        "has_spread": bool(spread.counts),
+        "hours": json.dumps(
+            {
+                "kind": "bar",
+                "unit": "updates",
+                "series": [
+                    {
+                        "label": label,
+                        "tone": tone,
+                        "points": [
+                            [_milliseconds(hour.start.timestamp()), getattr(hour, name)]
+                            for hour in hours
+                        ],
+                    }
+                    for label, tone, name in (
+                        ("proved", "green", "proved"),
+                        ("failed", "red", "failed"),
+                    )
+                ],
+            }
+        ),
+        "has_hours": any(hour.proved or hour.failed for hour in hours),
+    }
+
+
+def _milliseconds(seconds: float) -> int:
+    return round(seconds * 1000)
+
+
+def moving_part(user: User) -> dict[str, Any]:
+    """Return all that moves on the overview; `counted_at` says as of when it is."""
+    now = timezone.now()
     active = list(
         Deployment.objects.active()
         .select_related("firmware__model")
+        .prefetch_related(Prefetch("stages", Stage.objects.order_by("number")))
         .order_by("-created_at")
     )
-    paused = sum(each.status == DeploymentStatus.PAUSED for each in active)
-    drafts = Firmware.objects.filter(status=FirmwareStatus.DRAFT)
-    deployments = reverse("admin:deployments_deployment_changelist")
-    firmware = reverse("admin:firmware_firmware_changelist")
-    enrolments = reverse("admin:devices_enrolmentrequest_changelist")
-    devices = reverse("admin:devices_device_changelist")
-    context |= {
-        "title": "HotSwap",
-        "cards": [
+    fleet, ended = fleet_figures(), outcomes()
+    counted_at = min(fleet.counted_at, ended.counted_at)
+    is_moving = any(each.status in MOVING for each in active)
+    return {
+        "refresh_seconds": MOVING_SECONDS if is_moving else RESTING_SECONDS,
+        "counted_at": f"{counted_at:%H:%M:%S} UTC",
+        "steps": first_steps(user),
+        "figures": _figures(fleet.total, ended),
+        "deployments": in_progress(active[:SHOWN_DEPLOYMENTS]),
+        "more_deployments": max(0, len(active) - SHOWN_DEPLOYMENTS),
+        "concerns": [
             {
-                "number": len(active),
-                "label": "deployments under way",
-                "tone": "blue",
-                "url": f"{deployments}?state=active",
-            },
-            {
-                "number": paused,
-                "label": "paused, waiting for a person",
-                "tone": "amber",
-                "url": f"{deployments}?state={DeploymentStatus.PAUSED.value}",
-            },
-            {
-                "number": drafts.count(),
-                "label": "firmware waiting for approval",
-                "tone": "amber",
-                "url": reverse("admin:firmware_approvalrequest_changelist"),
-            },
-            {
-                "number": waiting_enrolments(),
-                "label": "devices waiting to be let in",
-                "tone": "amber",
-                "url": f"{enrolments}?status={EnrolmentStatus.PENDING.value}",
-            },
-            {
-                "number": Firmware.objects.filter(damaged_at__isnull=False).count(),
-                "label": "firmware damaged in the store",
-                "tone": "red",
-                "url": f"{firmware}?damaged=yes",
-            },
-            {
-                "number": Device.objects.alarmed().count(),
-                "label": "devices whose retired key was used",
-                "tone": "red",
-                "url": f"{devices}?key=alarm",
-            },
-            {
-                "number": DeviceKey.objects.expiring(timezone.now()).count(),
-                "label": "device keys expired or soon to expire",
-                "tone": "amber",
-                "url": f"{devices}?key=expiring",
-            },
-        ],
-        "deployments": [
-            {
-                "object": each,
-                "badge": deployment_badge(each),
-                "url": reverse("admin:deployments_deployment_change", args=[each.pk]),
+                "concern": each,
+                "since": age(each.since, now) if each.since else "",
+                "url": each.url if user.may(each.role) else "",
             }
-            for each in active[:SHOWN_ON_INDEX]
+            for each in concerns(active, cached_status(), now)
         ],
-        "drafts": [
-            {
-                "object": each,
-                "url": reverse("admin:firmware_firmware_change", args=[each.pk]),
-            }
-            for each in drafts.select_related("model", "uploaded_by").order_by(
-                "created_at"
-            )[:SHOWN_ON_INDEX]
-        ],
+        "regions": [(each, *_shares(each)) for each in fleet.regions],
+        "models": [(each, *_shares(each)) for each in fleet.models],
         "launch_url": reverse("admin:deployments_deployment_launch")
-        if has_role(request, Role.OPERATOR)
-        else "",
-        "has_nothing": not Device.objects.exists(),
-        "models_url": ""
-        if DeviceModel.objects.exists()
-        else reverse("admin:firmware_devicemodel_changelist"),
-        "may_add_models": has_role(request, Role.ADMIN),
-        "register_url": reverse("admin:devices_device_register")
-        if has_role(request, Role.OPERATOR)
+        if user.may(Role.OPERATOR)
         else "",
     }
-    return context
+
+
+def _shares(part: Part) -> tuple[str, str]:
+    return percent_in_words(part.online_percent), percent_in_words(part.newest_percent)
+
+
+def _figures(fleet: Part, ended: Outcomes) -> list[Figure]:
+    devices = reverse("admin:devices_device_changelist")
+    deployments = reverse("admin:deployments_deployment_changelist")
+    away = fleet.devices - fleet.online
+    return [
+        Figure(f"{fleet.devices:,}", "devices", "", "grey", devices),
+        Figure(
+            percent_in_words(fleet.online_percent),
+            "online",
+            f"{fleet.online:,}; {away:,} are not, {fleet.never_seen:,} of them never "
+            "seen",
+            "grey",
+            f"{devices}?status=online",
+        ),
+        Figure(
+            percent_in_words(fleet.newest_percent),
+            "on the newest approved version",
+            f"{fleet.newest:,} of {fleet.updatable:,} of models that have one",
+            "grey",
+            reverse("admin:firmware_firmware_changelist"),
+        ),
+        _rate(
+            "updates proved, 24 hours",
+            ended.updates_of_day,
+            UPDATE_TARGET_PERCENT,
+            deployments,
+        ),
+        _rate(
+            "updates proved, 30 days",
+            ended.updates_of_month,
+            UPDATE_TARGET_PERCENT,
+            deployments,
+        ),
+        _rate(
+            "returns proved, 30 days",
+            ended.rollbacks_of_month,
+            ROLLBACK_TARGET_PERCENT,
+            reverse("admin:deployments_rollback_changelist"),
+        ),
+    ]
+
+
+def _rate(label: str, outcome: Outcome, target: float, url: str) -> Figure:
+    percent = outcome.percent
+    if percent is None:
+        detail = f"none has ended; target {target:g} %"
+        return Figure("–", label, detail, "grey", url)
+    return Figure(
+        percent_in_words(percent),
+        label,
+        f"{outcome.proved:,} of {outcome.ended:,} orders; target {target:g} %",
+        "green" if percent >= target else "amber",
+        url,
+    )
+
+
+def in_progress(deployments: list[Deployment]) -> list[dict[str, Any]]:
+    """Return how far deployments are, when they will end and why they wait."""
+    now = timezone.now()
+    ids = [each.pk for each in deployments]
+    counts = count_stages_of(ids)
+    device_times = measured_device_times(ids)
+    models = {
+        each.firmware.model_id for each in deployments if each.pk not in device_times
+    }
+    usual_times = {model: usual_device_time(model)[0] for model in models}
+    found = []
+    for each in deployments:
+        estimate = estimate_completion(
+            each,
+            list(each.stages.all()),
+            counts[each.pk],
+            now,
+            device_times,
+            usual_times,
+        )
+        found.append(_progress(each, counts[each.pk], estimate, now))
+    return found
+
+
+def _progress(
+    deployment: Deployment,
+    counts: dict[int, StageCounts],
+    estimate: Estimate | None,
+    now: datetime,
+) -> dict[str, Any]:
+    stages = list(deployment.stages.all())
+    total = total_of(counts)
+    updated = total.by_status[TargetStatus.SUCCESS]
+    stage = current_stage(stages)
+    waiting = deployment_waiting(deployment)
+    is_paused = deployment.status == DeploymentStatus.PAUSED
+    return {
+        "object": deployment,
+        "badge": deployment_badge(deployment, failed=failed_of(total.by_status)),
+        "url": reverse("admin:deployments_deployment_change", args=[deployment.pk]),
+        "segments": segments_of(total.by_status),
+        "updated": updated,
+        "total": total.total,
+        "percent": percent_in_words(100 * updated / total.total) if total.total else "",
+        "stage": f"stage {stage.number} of {len(stages)}: {stage.name}"
+        if stage
+        else "",
+        "eta": age(estimate.at, now) if estimate else "",
+        "waiting_for": "" if is_paused or waiting is None else waiting.reason,
+    }

@@ -13,6 +13,14 @@ def script(request: HttpRequest) -> str:
     return static("hotswap/console.js")
 
 
+def live_script(request: HttpRequest) -> str:
+    return static("hotswap/live.js")
+
+
+def charts_script(request: HttpRequest) -> str:
+    return static("hotswap/charts.js")
+
+
 def icon(request: HttpRequest) -> str:
     return static("hotswap/icon.svg")
 

@@ -13,7 +13,11 @@ UNFOLD: dict[str, Any] = {
     "ENVIRONMENT": "hotswap.console.theme.environment_label",
     "DASHBOARD_CALLBACK": "hotswap.console.index.overview",
     "STYLES": ["hotswap.console.theme.stylesheet"],
-    "SCRIPTS": ["hotswap.console.theme.script"],
+    "SCRIPTS": [
+        "hotswap.console.theme.script",
+        "hotswap.console.theme.live_script",
+        "hotswap.console.theme.charts_script",
+    ],
     "SITE_FAVICONS": [
         {
             "rel": "icon",

@@ -1,7 +1,7 @@
 """People who are logged in to the console, and something to look at."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +35,7 @@ from devices.services.imports import begin_import
 from firmware.models import DeviceModel, Firmware, SigningKey, StorageKey
 from hotswap.common.models import User
 from hotswap.common.roles import Role
+from hotswap.console import figures
 from tests.common.factories import PersonFactory
 from tests.deployments.world import World
 from tests.devices.factories import EnrolmentTokenFactory, GroupFactory, value_of
@@ -54,6 +55,13 @@ class ConsoleClient(Client):
             shown = ESCAPED.search(response.content)
             assert shown is None, response.content[shown.start() - 80 :][:400]
         return response
+
+
+@pytest.fixture(autouse=True)
+def _figures_are_read_anew() -> Iterator[None]:
+    figures.forget()
+    yield
+    figures.forget()
 
 
 @pytest.fixture

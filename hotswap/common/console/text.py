@@ -39,3 +39,12 @@ def in_bytes(size: int) -> str:
         if size >= length:
             return f"{size / length:.1f} {unit}"
     return f"{size} B"
+
+
+def percent_in_words(value: float | None) -> str:
+    """Write a percentage with two digits at most, rounded down; a dash for
+    none.
+
+    What is short of a target must not look as if it had met it: 99.996 is `99.99 %`.
+    """
+    return "–" if value is None else f"{int(value * 100 + 1e-9) / 100:g} %"
