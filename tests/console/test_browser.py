@@ -75,7 +75,7 @@ def test_the_main_pages_load_nothing_foreign_and_block_nothing(
     page.get_by_label("List of devices").check()
     page.fill("[name=targetDevices]", "console-device")
     page.get_by_label("Direct").check()
-    page.get_by_text("Start, waiting and attempts").click()
+    page.get_by_text("Waiting and attempts").click()
     page.select_option("[name=offlineDevices]", "wait")
     page.click("#hs-preview")
     page.get_by_role("button", name="Launch direct on 1 device").click()

@@ -41,8 +41,9 @@ def test_the_live_part_goes_on_while_it_runs(
     assert 'role="progressbar"' in text
     assert "<b>0 of 4</b><span>updated · 0 % settled</span>" in text
     assert "gate <b>99 %</b>" in text
-    assert "the device to poll" in text or "which is offline" in text
-    assert "deployment.started" in text
+    shown = page.content.decode()
+    assert "the device to poll" in shown or "which is offline" in shown
+    assert "deployment.started" in shown
 
 
 def test_the_live_part_marks_an_estimated_end_that_is_a_forecast(
@@ -121,7 +122,7 @@ def test_the_live_part_groups_failures_and_says_what_to_do(
     bad.beat(application_metrics={"errorRate": 0.5})
     scene.world.tick()
 
-    text = viewer_client.get(url_of(scene.deployment, "live")).content.decode()
+    text = viewer_client.get(url_of(scene.deployment, "change")).content.decode()
 
     assert "Why devices failed" in text
     assert f"Next: {next_step('error_rate')}" in text
@@ -203,7 +204,7 @@ def test_one_device_is_rolled_back_from_its_row(
     name = device.name
     url = url_of(scene.deployment, "rollback-part")
 
-    page = operator_client.get(url_of(scene.deployment, "live")).content.decode()
+    page = operator_client.get(url_of(scene.deployment, "change")).content.decode()
     dialog = operator_client.get(f"{url}?deviceIds={name}").content.decode()
     operator_client.post(url, {"deviceIds": name, "reason": "too warm"})
 
@@ -613,6 +614,109 @@ def test_a_preview_counts_the_devices_that_are_not_online(
     assert f"<dt>Offline or never seen</dt><dd>{absent}" in shown.content.decode()
 
 
+def live_preview(client: ConsoleClient, form: dict[str, Any]) -> Any:
+    return client.post(LAUNCH, form, headers={"HX-Request": "true"})
+
+
+def test_the_preview_follows_the_form_while_it_is_filled_in(
+    operator_client: ConsoleClient, free: Scene
+) -> None:
+    before = Deployment.objects.count()
+    page = operator_client.get(LAUNCH).content.decode()
+
+    piece = live_preview(operator_client, form_for(free)).content.decode()
+    launching = live_preview(operator_client, {**form_for(free), "launch": "1"})
+
+    assert f'hx-post="{LAUNCH}"' in page
+    assert "<html" not in piece
+    assert 'id="hs-launch-bar" hx-swap-oob="true"' in piece
+    assert "Launch canary on 4 devices" in piece
+    assert "4 devices</b>, 100.0 % of the model; the first stage reaches 1." in piece
+    assert launching.status_code == 200
+    assert Deployment.objects.count() == before
+
+
+def test_a_form_that_is_not_complete_says_what_is_missing(
+    operator_client: ConsoleClient, free: Scene
+) -> None:
+    form = form_for(free, firmwareId="", waitDuration="a while")
+
+    piece = html.unescape(live_preview(operator_client, form).content.decode())
+
+    assert "<b>Firmware:</b> This field is required." in piece
+    assert "<b>Wait between stages:</b> 'a while' is no duration." in piece
+    assert "preview first" in piece
+
+
+def test_what_was_confirmed_counts_for_the_same_preview_alone(
+    operator_client: ConsoleClient, free: Scene
+) -> None:
+    shown = live_preview(operator_client, form_for(free))
+    ticked = confirmed_after(shown)
+    assert ticked["acknowledge"] or "typed" in ticked
+
+    same = live_preview(operator_client, {**form_for(free), **ticked})
+    other = live_preview(operator_client, {**form_for(free, name="x"), **ticked})
+
+    assert same.context["to_confirm"] == 0
+    assert other.context["to_confirm"] == shown.context["to_confirm"] > 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "boxes"),
+    [
+        ({"strategy": "Direct"}, 1),
+        ({}, 3),
+        ({"strategy": "BlueGreen", "verificationDuration": "60"}, 2),
+        ({"strategy": "Rolling", "batchSize": "1", "maxConcurrentBatches": "2"}, 4),
+    ],
+)
+def test_the_stages_are_drawn_as_they_would_be(
+    operator_client: ConsoleClient, free: Scene, changes: Any, boxes: int
+) -> None:
+    shown = live_preview(operator_client, form_for(free, **changes))
+
+    drawing = shown.context["drawing"]
+    assert len(drawing.boxes) == boxes
+    assert shown.content.decode().count('class="hs-box"') == boxes
+    assert (drawing.switch is not None) is (changes.get("strategy") == "BlueGreen")
+
+
+def test_a_start_is_in_the_zone_of_whoever_launches(
+    operator_client: ConsoleClient, free: Scene
+) -> None:
+    year = timezone.now().year + 1
+    form = form_for(
+        free,
+        name="morning",
+        scheduledAt=f"{year}-07-01T22:00",
+        scheduledZone="Europe/Berlin",
+    )
+
+    shown = preview(operator_client, form).content.decode()
+    launch_after(operator_client, form)
+
+    assert f"01 July {year}, 22:00 Europe/Berlin, that is {year}-07-01 20:00" in shown
+    at = Deployment.objects.get(name="morning").scheduled_at
+    assert at is not None
+    assert f"{at:%Y-%m-%d %H:%M}" == f"{year}-07-01 20:00"
+
+
+@pytest.mark.parametrize(
+    ("at", "zone", "said"),
+    [
+        ("2035-03-25T02:30", "Europe/Berlin", "No clock of this zone shows that time"),
+        ("2035-03-25T02:30", "Mars/Base", "Mars/Base is not a time zone"),
+    ],
+)
+def test_a_start_that_no_clock_shows_is_refused(
+    operator_client: ConsoleClient, free: Scene, at: str, zone: str, said: str
+) -> None:
+    form = form_for(free, scheduledAt=at, scheduledZone=zone)
+
+    assert said in preview(operator_client, form).content.decode()
+
+
 def test_a_time_makes_it_scheduled(operator_client: ConsoleClient, free: Scene) -> None:
     later = timezone.now().replace(year=timezone.now().year + 1, day=1)
     form = form_for(free, name="later", scheduledAt=f"{later:%Y-%m-%dT%H:%M}")
@@ -716,7 +820,7 @@ def test_a_hold_is_shown_and_acknowledged(
 
     page = operator_client.get(url_of(deployment, "live")).content.decode()
     operator_client.post(url_of(deployment, "acknowledge-hold"), {"comment": "off"})
-    after = operator_client.get(url_of(deployment, "live")).content.decode()
+    after = operator_client.get(url_of(deployment, "change")).content.decode()
 
     assert "The green fleet is to drain before it is updated" in page
     assert url_of(deployment, "acknowledge-hold") in page

@@ -16,10 +16,12 @@ from typing import Any
 
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
+from django.template.response import TemplateResponse
 from django.utils import timezone
 
 from deployments.choices import AcknowledgedWarning, Strategy
 from deployments.console.actions.launch_form import NAMED_FIELDS, LaunchForm
+from deployments.console.drawings import Drawing, DrawnStage, draw_plan
 from deployments.copying import launch_body
 from deployments.inputs import to_request
 from deployments.models import Deployment
@@ -27,6 +29,7 @@ from deployments.reads.preview import LaunchPreview, PreviewedStage, launch_prev
 from deployments.services import editing, launch
 from deployments.services.preview import preview_deployment
 from deployments.services.requests import DeploymentRequest
+from deployments.windows import DEFAULT_ZONE
 from hotswap.common.console.actions.base import Action
 from hotswap.common.console.forms import ConsoleForm
 from hotswap.common.console.pages.base import ConsoleAdmin
@@ -174,7 +177,7 @@ class Launch(Action):
             empty = LaunchForm(initial=chosen, asks_why=self.asks_why)
             return self.show(admin, request, obj, empty)
         form = LaunchForm(request.POST, asks_why=self.asks_why)
-        is_launch = "launch" in request.POST
+        is_launch = "launch" in request.POST and not _is_live(request)
         if not form.is_valid() or form.given is None:
             return self.show(admin, request, obj, form)
         try:
@@ -185,6 +188,12 @@ class Launch(Action):
             eligible = preview.targets.eligible
             fingerprint = _fingerprint(form, preview)
             confirmations = _confirmations(request, preview)
+            if _is_live(request) and request.POST.get("fingerprint") != fingerprint:
+                # What was confirmed was something else.
+                confirmations = {
+                    code: replace(each, given="")
+                    for code, each in confirmations.items()
+                }
             problem = ""
             if is_launch:
                 problem = self._problem(request, fingerprint, eligible)
@@ -215,9 +224,41 @@ class Launch(Action):
             problem=problem,
             fingerprint=fingerprint,
             blast=self.button_label(form, eligible),
+            drawing=_drawing(form, preview.stages),
+            starts=_start_in_words(form),
+            to_confirm=sum(not each.is_done for each in confirmations.values()),
             absent=eligible - preview.blast_radius.online,
             left_out=preview.targets.matched - eligible,
             over_in=age(preview.expected.finishes_at) if preview.expected else "",
+        )
+
+    def show(
+        self,
+        admin: ConsoleAdmin,
+        request: HttpRequest,
+        obj: Any,
+        form: ConsoleForm,
+        **more: Any,
+    ) -> HttpResponse:
+        """Render the page, or the preview alone for one that is being filled in."""
+        if not _is_live(request):
+            return super().show(admin, request, obj, form, **more)
+        missing = [
+            (form[name].label if name in form.fields else "", errors)
+            for name, errors in form.errors.items()
+        ]
+        return TemplateResponse(
+            request,
+            "console/launch_preview.html",
+            {
+                **more,
+                "action": self,
+                "form": form,
+                "form_url": admin.action_url(self, obj),
+                "missing": missing,
+                "is_piece": True,
+            },
+            headers={"Cache-Control": "no-store", "Vary": "HX-Request"},
         )
 
     @staticmethod
@@ -333,6 +374,40 @@ class EditWaiting(CopyAsNew):
     def button_label(self, form: LaunchForm, eligible: int) -> str:
         noun = "device" if eligible == 1 else "devices"
         return f"Save, for {eligible} {noun} at present"
+
+
+def _is_live(request: HttpRequest) -> bool:
+    """Tell whether the page asks for its preview while the form is filled in."""
+    return request.method == "POST" and "HX-Request" in request.headers
+
+
+def _drawing(form: LaunchForm, stages: tuple[PreviewedStage, ...]) -> Drawing | None:
+    return draw_plan(
+        form.cleaned_data["strategy"],
+        [
+            DrawnStage(
+                each.number,
+                each.name,
+                each.size,
+                each.exposed_devices,
+                (("blue", each.size),),
+            )
+            for each in stages
+        ],
+        in_flight=form.cleaned_data.get("maxConcurrentBatches") or 1,
+    )
+
+
+def _start_in_words(form: LaunchForm) -> str:
+    """Spell the start out, in the zone of whoever launches and in UTC."""
+    at = form.start()
+    if at is None:
+        return "at once"
+    zone = form.cleaned_data.get("scheduledZone") or DEFAULT_ZONE
+    own = f"{at:%A, %d %B %Y, %H:%M} {zone}"
+    if zone == DEFAULT_ZONE:
+        return own
+    return f"{own}, that is {at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def _blast(form: LaunchForm, eligible: int) -> str:

@@ -5,7 +5,7 @@ console and the API cannot differ.
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
 from uuid import UUID
 
@@ -22,8 +22,9 @@ from deployments.choices import (
 from deployments.inputs import DeploymentInput
 from deployments.strategies.fields import Field, Kind, StrategyDeclaration
 from deployments.strategies.registry import STRATEGIES
-from deployments.windows import DAYS
+from deployments.windows import DAYS, DEFAULT_ZONE
 from devices.models import DeviceGroup
+from devices.timezones import zone_named
 from firmware.models import Firmware
 from firmware.selectors import FirmwareIncidents, firmware_incidents
 from health.triggers import TRIGGERS, Trigger
@@ -265,12 +266,16 @@ class LaunchForm(ConsoleForm):
     )
     healthCriteria_watchDuration = DurationText(label="Watched after for")
     scheduledAt = forms.DateTimeField(
-        label="Start at (UTC)",
+        label="Start at",
         required=False,
         widget=forms.DateTimeInput(
             format="%Y-%m-%dT%H:%M", attrs={"type": "datetime-local"}
         ),
-        help_text="Empty: at once",
+        help_text="Empty: at once. The time is in UTC",
+    )
+    # The browser puts its own here, and says so beside the time.
+    scheduledZone = forms.CharField(
+        required=False, max_length=64, widget=forms.HiddenInput, initial=DEFAULT_ZONE
     )
     offlineDevices = forms.ChoiceField(
         label="Offline devices",
@@ -422,7 +427,6 @@ class LaunchForm(ConsoleForm):
     @property
     def time_fields(self) -> list[Any]:
         names = (
-            "scheduledAt",
             "offlineDevices",
             "busyDevices",
             "offlineDeadline",
@@ -438,7 +442,46 @@ class LaunchForm(ConsoleForm):
     def window_fields(self) -> list[Any]:
         return [self[name] for name in self.fields if name.startswith("maintenance")]
 
+    @property
+    def folded_fields(self) -> list[tuple[str, list[Any]]]:
+        """What few launches change, by what it is about."""
+        return [
+            ("Gate: when the next stage opens", self.gate_fields),
+            ("Proof of a device", self.proof_fields),
+            ("Limits at which a device goes back", self.threshold_fields),
+            ("Waiting and attempts", self.time_fields),
+            ("Maintenance window", self.window_fields),
+        ]
+
     # What is sent
+
+    @property
+    def zone(self) -> tzinfo | None:
+        """The time zone of the start; None where what was sent is none."""
+        return zone_named(self.cleaned_data.get("scheduledZone") or DEFAULT_ZONE)
+
+    def clean_scheduledZone(self) -> str:  # noqa: N802 - named after its field
+        name: str = self.cleaned_data["scheduledZone"]
+        if self.zone is None:
+            raise forms.ValidationError(f"{name} is not a time zone")
+        return name
+
+    def start(self) -> datetime | None:
+        """Return when it is to start, in the zone of whoever launches."""
+        at: datetime | None = self.cleaned_data.get("scheduledAt")
+        return None if at is None else at.replace(tzinfo=self.zone)
+
+    def _check_start(self) -> None:
+        """Refuse a time that clocks leave out when they are put forward."""
+        at = self.start()
+        if at is None or self.zone is None:
+            return
+        if at.astimezone(UTC).astimezone(self.zone).replace(tzinfo=None) != at.replace(
+            tzinfo=None
+        ):
+            self.add_error(
+                "scheduledAt", "No clock of this zone shows that time on that day."
+            )
 
     def clean_regionOrder(self) -> str:  # noqa: N802 - named after its field
         text: str = self.cleaned_data["regionOrder"]
@@ -453,6 +496,7 @@ class LaunchForm(ConsoleForm):
         for name, (field, said) in NAMED.items():
             if cleaned.get("target") == name and not cleaned.get(field):
                 self.add_error(field, said)
+        self._check_start()
         if not self.errors:
             self.body = self._body(cleaned)
             self.given = self.check_with(DeploymentInput, self.body)
@@ -483,7 +527,7 @@ class LaunchForm(ConsoleForm):
         written_below = {
             *("target", "targetDevices", "targetGroups", "regions"),
             *("increments", "regionOrder"),
-            "reason",
+            *("reason", "scheduledZone"),
         }
         has_window = bool(cleaned.get("maintenanceWindow_days"))
         for name, value in cleaned.items():
@@ -500,7 +544,7 @@ class LaunchForm(ConsoleForm):
             elif inner:
                 body.setdefault(outer, {})[inner] = value
             elif name == "scheduledAt":
-                body[name] = value.replace(tzinfo=UTC).isoformat()
+                body[name] = value.replace(tzinfo=self.zone).isoformat()
             else:
                 body[name] = value
         if "increments" in own and cleaned.get("increments"):
