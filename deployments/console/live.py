@@ -1,16 +1,19 @@
 """What the live page of a deployment shows: numbers counted for each answer."""
 
+from collections.abc import Mapping
 from datetime import datetime
+from itertools import accumulate
 from typing import Any
 
+from django.conf import settings
 from django.db.models import Count
-from django.urls import reverse
 from django.utils import timezone
 
 from deployments.choices import (
     IN_FLIGHT,
     AcknowledgedWarning,
     DeploymentStatus,
+    LiveFleet,
     PauseReason,
     StageStatus,
     TargetStatus,
@@ -18,8 +21,6 @@ from deployments.choices import (
 from deployments.console.badges import (
     DEPLOYMENT_BADGES,
     GONE_WRONG,
-    LEVEL_BADGES,
-    RETURNING,
     TARGET_BADGES,
     deployment_badge,
     failed_of,
@@ -27,33 +28,23 @@ from deployments.console.badges import (
     stage_badge,
     status_badge,
 )
+from deployments.console.drawings import Drawing, DrawnStage, draw_plan, parts_of
 from deployments.console.health import poll_seconds
 from deployments.models import Deployment, Hold, Target
-from deployments.reads.devices import target_rows
 from deployments.reads.health_report import failure_reasons
 from deployments.reads.status import LiveStatus, StageProgress, deployment_status
 from deployments.rules.codes import UNCONFIRMED
 from deployments.services.fleets import current_hold
 from deployments.strategies.holds import POINTS
+from deployments.strategies.registry import STRATEGIES
 from hotswap.common.console.badges import DONE, FAILED, MOVING, NOT_STARTED, WAITS
 from hotswap.common.console.text import age, span_in_words
 from hotswap.common.pluralize import counted
 
 HTMX_STOP_POLLING = 286
-SHOWN_DEVICES = 50
-SHOWN_EVENTS = 50
+MOVING_SECONDS, WAITING_SECONDS, WATCHED_SECONDS = 2, 15, 10
 D, T = DeploymentStatus, TargetStatus
 
-# Whoever looks wants to see first what went wrong, then what moves.
-ORDER_OF_INTEREST = (
-    (T.FAILED,),
-    (T.ROLLING_BACK,),
-    (T.ROLLED_BACK,),
-    IN_FLIGHT,
-    (T.PENDING,),
-    (T.SKIPPED, T.CANCELLED),
-    (T.SUCCESS,),
-)
 # The colours of a bar from left to right; each with the statuses that it stands for.
 SEGMENTS = (
     ("green", "done", (T.SUCCESS,)),
@@ -77,7 +68,7 @@ def status_counts(deployment: Deployment) -> dict[str, int]:
 def live_context(deployment: Deployment) -> dict[str, Any]:
     """Return all that the live page shows."""
     now = timezone.now()
-    status = deployment_status(deployment, now)
+    status = deployment_status(deployment, now, may_share=True)
     progress = status.progress.by_status
     total = status.progress.total
     over = is_over(deployment)
@@ -90,10 +81,9 @@ def live_context(deployment: Deployment) -> dict[str, Any]:
         "live": status,
         "is_over": over,
         "watched_until": deployment.watching_until,
-        # A watch after the end is looked at more rarely.
-        "refresh_seconds": 10 if over else 2,
+        "refresh_seconds": refresh_seconds(deployment, progress, now),
         "now": now,
-        "counted_at": f"{now:%H:%M:%S} UTC",
+        "counted_at": f"{status.counted_at:%H:%M:%S} UTC",
         "updated": status.progress.success,
         "settled": settled,
         "percent": int(100 * settled / total) if total else 0,
@@ -114,6 +104,7 @@ def live_context(deployment: Deployment) -> dict[str, Any]:
         "next_check": _until(deployment.next_check_at, now)
         if deployment.status == D.RUNNING
         else "",
+        "next_check_at": deployment.next_check_at,
         "banner": _banner(deployment, progress, now, has_reasons=bool(reasons)),
         "eta": age(status.estimated_completion_at, now)
         if status.estimated_completion_at and not _waits_for_the_unseen(status)
@@ -125,19 +116,48 @@ def live_context(deployment: Deployment) -> dict[str, Any]:
         if deployment.scheduled_at and not deployment.started_at
         else "",
         "summary": _summary(deployment, status, settled),
-        "events": [
-            {
-                "event": event,
-                "look": LEVEL_BADGES[event.level],
-                "age": span_in_words((now - event.at).total_seconds()),
-            }
-            for event in deployment.events.select_related("device").order_by("-id")[
-                :SHOWN_EVENTS
-            ]
-        ],
-        "rows": _first_rows(deployment, now),
-        "shown_devices": SHOWN_DEVICES,
+        "drawing": _drawing(deployment, status),
+        "trace_id": deployment.trace_id,
+        "trace_url": settings.TRACE_URL.replace("{trace_id}", deployment.trace_id),
+        "by_status": progress,
     }
+
+
+def refresh_seconds(
+    deployment: Deployment, progress: Mapping[str, int], now: datetime
+) -> int:
+    """Return how often the page asks again: rarely while nothing can happen.
+
+    A watch after the end, too, is looked at more rarely.
+    """
+    if is_over(deployment):
+        return WATCHED_SECONDS
+    is_at_work = any(progress[each] for each in (*IN_FLIGHT, T.ROLLING_BACK))
+    is_far = (
+        deployment.next_check_at is not None
+        and (deployment.next_check_at - now).total_seconds() > WAITING_SECONDS
+    )
+    is_still = deployment.status in (D.PAUSED, D.SCHEDULED) or is_far
+    return WAITING_SECONDS if is_still and not is_at_work else MOVING_SECONDS
+
+
+def _drawing(deployment: Deployment, status: LiveStatus) -> Drawing | None:
+    boundaries = accumulate(stage.size for stage in status.stages)
+    return draw_plan(
+        deployment.strategy,
+        [
+            DrawnStage(
+                stage.number,
+                stage.name,
+                stage.size,
+                boundary,
+                parts_of(segments_of(stage.counts.by_status)),
+            )
+            for stage, boundary in zip(status.stages, boundaries, strict=True)
+        ],
+        in_flight=STRATEGIES[deployment.strategy].in_flight(deployment.parameters),
+        is_switched=deployment.live_fleet == LiveFleet.GREEN,
+    )
 
 
 def segments_of(progress: dict[str, int]) -> list[dict[str, Any]]:
@@ -183,6 +203,9 @@ def _stage(
         "threshold": f"{threshold:g}",
         "gate_tone": tone,
         "opened": age(stage.opened_at, now) if stage.opened_at else "",
+        "ends": age(stage.estimated_completion_at, now)
+        if stage.estimated_completion_at and not _waits_for_the_unseen(status)
+        else "",
     }
 
 
@@ -322,31 +345,3 @@ def _summary(deployment: Deployment, status: LiveStatus, settled: int) -> str:
         f"{counted(progress.total, 'device is', 'devices are')} "
         f"updated, {settled} settled, {progress.failed} failed."
     )
-
-
-def _first_rows(deployment: Deployment, now: datetime) -> list[dict[str, Any]]:
-    """Return the devices of most interest, filling up from the next kind."""
-    found: list[Target] = []
-    for statuses in ORDER_OF_INTEREST:
-        room = SHOWN_DEVICES - len(found)
-        if room <= 0:
-            break
-        found += (
-            Target.objects.select_related("device")
-            .filter(deployment=deployment, status__in=statuses)
-            .order_by("stage_number", "rank")[:room]
-        )
-    return [
-        {
-            "row": row,
-            "badge": status_badge(TARGET_BADGES, row.status),
-            "url": reverse("admin:devices_device_change", args=[target.device_id])
-            if target.device.erased_at is None
-            else "",
-            "next_step": row.next_step if target.status in GONE_WRONG else "",
-            "went_along": target.status in RETURNING and not row.error_code,
-            "can_go_back": target.status in (*IN_FLIGHT, T.SUCCESS)
-            and target.device.erased_at is None,
-        }
-        for target, row in zip(found, target_rows(deployment, found, now), strict=True)
-    ]

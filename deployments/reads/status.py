@@ -7,7 +7,7 @@ from uuid import UUID
 
 from deployments.choices import TargetStatus
 from deployments.models import Deployment, Stage
-from deployments.reads.estimate import estimate_completion
+from deployments.reads.estimate import Estimate, estimate_completion
 from deployments.reads.fleets import Hold, deployment_hold
 from deployments.reads.shared_counts import shared_counts
 from deployments.reads.waiting import deployment_waiting
@@ -65,6 +65,9 @@ class StageProgress:
     size: int
     opened_at: datetime | None
     passed_at: datetime | None
+    estimated_completion_at: Annotated[
+        datetime | None, Wire(help_text="null: it is over, or nobody can know")
+    ]
     warning: str
     exposed: Annotated[int, Wire(help_text="devices that were given an order")]
     success_rate: Annotated[
@@ -119,7 +122,9 @@ def current_stage(stages: list[Stage]) -> Stage | None:
     return opened[-1] if opened else None
 
 
-def stage_progress(stage: Stage, counts: StageCounts) -> StageProgress:
+def stage_progress(
+    stage: Stage, counts: StageCounts, estimate: Estimate | None
+) -> StageProgress:
     """Return a stage with the counts of its devices."""
     rate = counts.success_rate
     return StageProgress(
@@ -129,6 +134,7 @@ def stage_progress(stage: Stage, counts: StageCounts) -> StageProgress:
         size=stage.size,
         opened_at=stage.opened_at,
         passed_at=stage.passed_at,
+        estimated_completion_at=estimate.stages.get(stage.number) if estimate else None,
         warning=stage.warning,
         exposed=counts.exposed,
         success_rate=None if rate is None else round(rate, 2),
@@ -192,6 +198,7 @@ def deployment_status(
         watching_until=deployment.watching_until,
         counted_at=counted_at,
         stages=tuple(
-            stage_progress(each, counts.get(each.number, NO_DEVICES)) for each in stages
+            stage_progress(each, counts.get(each.number, NO_DEVICES), estimate)
+            for each in stages
         ),
     )

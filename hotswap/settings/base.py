@@ -430,6 +430,8 @@ PUBLIC_URL = env.str("HOTSWAP_PUBLIC_URL", default="")
 # What a lower app asks of a higher one, called in the same transaction.
 UPDATE_AVAILABLE_HOOK = "deployments.services.hooks.is_update_available"
 FIRMWARE_USE_HOOK = "deployments.services.hooks.firmware_use"
+FIRMWARE_FIGURES_HOOK = "deployments.services.hooks.firmware_figures"
+COMMON_IMAGES_HOOK = "deployments.services.hooks.common_images"
 FIRMWARE_INCIDENTS_HOOK = "deployments.incidents.firmware_incidents"
 FIRMWARE_TOLD_HOOK = "deployments.services.hooks.enqueue_firmware"
 FIRMWARE_IN_USE_HOOK = "deployments.services.hooks.firmware_in_use"
@@ -638,3 +640,5 @@ TRACES_EXPORTED = _EXPORTER == "otlp" and not env.bool(
 TRACE_DEVICES = env.int("HOTSWAP_TRACE_DEVICES", default=100)
 # Percent of what devices ask all day, and of periodic tasks.
 TRACE_ROUTINE_PERCENT = env.float("HOTSWAP_TRACE_ROUTINE_PERCENT", default=1.0)
+# Where traces are looked at, with {trace_id} in its place; empty: nowhere.
+TRACE_URL = env.str("HOTSWAP_TRACE_URL", default="")

@@ -690,10 +690,11 @@ def test_pages_of_deployments_outlive_an_erased_device(
     page = f"/admin/deployments/deployment/{scene.deployment.pk}"
 
     assert admin_client.get(f"{page}/change/").status_code == 200
-    live = admin_client.get(f"{page}/live/")
-    assert live.status_code == 200
-    assert f"~{scene.device.pk}" in live.content.decode()
-    assert f"/device/{scene.device.pk}/" not in live.content.decode()
+    assert admin_client.get(f"{page}/live/").status_code == 200
+    devices = admin_client.get(f"{page}/devices/")
+    assert devices.status_code == 200
+    assert f"~{scene.device.pk}" in devices.content.decode()
+    assert f"/device/{scene.device.pk}/" not in devices.content.decode()
     assert admin_client.get("/admin/").status_code == 200
 
 

@@ -1,9 +1,22 @@
 """The list of deployments, the live page of one, and its report."""
 
+import hashlib
+from datetime import datetime
 from typing import Any
+from urllib.parse import urlencode
+from uuid import UUID
 
+from django.contrib.admin.utils import unquote
+from django.core.exceptions import PermissionDenied
 from django.db.models import Count, Prefetch, QuerySet
-from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
+from django.http import (
+    Http404,
+    HttpRequest,
+    HttpResponse,
+    HttpResponseNotAllowed,
+    QueryDict,
+)
+from django.shortcuts import get_object_or_404
 from django.template.loader import render_to_string
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
@@ -31,16 +44,35 @@ from deployments.console.actions.deployment import (
 )
 from deployments.console.actions.launch import CopyAsNew, EditWaiting, Launch
 from deployments.console.badges import deployment_badge, failed_of, is_over
+from deployments.console.charts import adoption_chart, progress_charts
+from deployments.console.device_table import device_table
 from deployments.console.health import health_panel
-from deployments.console.live import HTMX_STOP_POLLING, live_context, segments_of
+from deployments.console.live import (
+    HTMX_STOP_POLLING,
+    live_context,
+    segments_of,
+    status_counts,
+)
+from deployments.console.log_table import log_table
 from deployments.console.report import devices_file, report_context
 from deployments.models import Deployment, Stage, Target
+from deployments.reads.changes import Version, current_version
 from deployments.reads.status import current_stage
+from deployments.references import id_in
 from deployments.services.preview import predict
 from deployments.services.progress import SETTLED
+from firmware.models import Firmware
+from hotswap.common.api.etags import knows
 from hotswap.common.console.pages.base import ConsoleAdmin
 from hotswap.common.console.requests import READING, acting_person
 from hotswap.common.console.text import age
+from hotswap.common.models import User
+
+
+def _etag_of(version: Version, user: User) -> str:
+    """Return the ETag of what a person sees: buttons depend on the role."""
+    seen = f"{version.whole} {user.pk} {user.role}"
+    return f'"{hashlib.sha256(seen.encode()).hexdigest()[:32]}"'
 
 
 class StateFilter(RadioFilter):
@@ -160,9 +192,29 @@ class DeploymentAdmin(ConsoleAdmin):
     def more_urls(self) -> list[URLPattern]:
         return [
             path(
+                "adoption/<uuid:firmware_id>/",
+                self.protected(self.adoption_view),
+                name=self.url_name("adoption"),
+            ),
+            path(
                 "<path:object_id>/live/",
                 self.protected(self.live_view),
                 name=self.url_name("live"),
+            ),
+            path(
+                "<path:object_id>/devices/",
+                self.protected(self.device_table_view),
+                name=self.url_name("device-table"),
+            ),
+            path(
+                "<path:object_id>/log/",
+                self.protected(self.log_view),
+                name=self.url_name("log"),
+            ),
+            path(
+                "<path:object_id>/charts/",
+                self.protected(self.charts_view),
+                name=self.url_name("charts"),
             ),
             path(
                 "<path:object_id>/health/",
@@ -210,11 +262,38 @@ class DeploymentAdmin(ConsoleAdmin):
         return devices_file(self.found(request, object_id))
 
     def page_context(self, request: HttpRequest, obj: Deployment) -> dict[str, Any]:
+        now = timezone.now()
+        version = self.version_of(obj.pk, now)
+        live = self.live_context(request, obj, version)
         return {
-            "live_url": self.url("live", obj.pk),
+            **live,
+            "foreseen": predict(obj, now) if obj.is_waiting else None,
             "health_url": self.url("health", obj.pk),
+            "charts_url": self.url("charts", obj.pk),
+            "devices_url": self.url("device-table", obj.pk),
+            "log_url": self.url("log", obj.pk),
+            **device_table(obj, live["by_status"], QueryDict(), now),
+            **log_table(obj, QueryDict(), now),
+        }
+
+    @staticmethod
+    def version_of(deployment_id: UUID | None, now: datetime) -> Version:
+        """Return what a deployment looks like, or answer 404."""
+        version = current_version(deployment_id, now) if deployment_id else None
+        if version is None:
+            raise Http404
+        return version
+
+    def live_context(
+        self, request: HttpRequest, obj: Deployment, version: Version
+    ) -> dict[str, Any]:
+        """Return what the moving part shows; its address says what is known then."""
+        known = urlencode({"devices": version.devices, "log": version.log})
+        return {
+            "item": obj,
+            "etag": _etag_of(version, acting_person(request)),
+            "live_url": f"{self.url('live', obj.pk)}?{known}",
             "report_url": self.url("report", obj.pk),
-            "foreseen": predict(obj, timezone.now()) if obj.is_waiting else None,
             "part_url": self.part_url(request, obj),
             **live_context(obj),
         }
@@ -243,22 +322,108 @@ class DeploymentAdmin(ConsoleAdmin):
         )
 
     def live_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """Render the moving part of the page; 286 tells htmx that it is over."""
+        """Render the moving part of the page, where it is not what is known.
+
+        286 tells htmx that it is over; what else has changed is named, and asks for
+        itself.
+        """
         if request.method not in READING:
             return HttpResponse(status=405, headers={"Allow": ", ".join(READING)})
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        version = self.version_of(id_in(unquote(object_id)), timezone.now())
+        user = acting_person(request)
+        etag = _etag_of(version, user)
+        headers = {"Cache-Control": "no-store", "ETag": etag}
+        if knows(request, etag):
+            return HttpResponse(status=304, headers=headers)
+        changed = [
+            event
+            for event, now_known, name in (
+                ("hs-devices", version.devices, "devices"),
+                ("hs-log", version.log, "log"),
+            )
+            if request.GET.get(name, now_known) != now_known
+        ]
+        if changed:
+            headers["HX-Trigger"] = ", ".join(changed)
         obj = self.found(request, object_id)
-        context = live_context(obj)
+        context = self.live_context(request, obj, version)
         return TemplateResponse(
             request,
             "console/deployment_live.html",
+            {**context, "buttons": self.buttons(user, obj)},
+            status=HTMX_STOP_POLLING if context["is_over"] else 200,
+            headers=headers,
+        )
+
+    def device_table_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Render a page of the devices."""
+        obj = self.looked_at(request, object_id)
+        if isinstance(obj, HttpResponse):
+            return obj
+        counts = dict.fromkeys(TargetStatus.values, 0) | status_counts(obj)
+        return TemplateResponse(
+            request,
+            "console/deployment_device_rows.html",
             {
                 "item": obj,
-                "buttons": self.buttons(acting_person(request), obj),
-                "health_url": self.url("health", obj.pk),
-                "report_url": self.url("report", obj.pk),
+                "is_piece": True,
+                "devices_url": self.url("device-table", obj.pk),
                 "part_url": self.part_url(request, obj),
-                **context,
+                **device_table(obj, counts, request.GET, timezone.now()),
             },
-            status=HTMX_STOP_POLLING if context["is_over"] else 200,
             headers={"Cache-Control": "no-store"},
         )
+
+    def log_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Render lines of the log."""
+        obj = self.looked_at(request, object_id)
+        if isinstance(obj, HttpResponse):
+            return obj
+        return TemplateResponse(
+            request,
+            "console/deployment_log_lines.html",
+            {
+                "item": obj,
+                "log_url": self.url("log", obj.pk),
+                **log_table(obj, request.GET, timezone.now()),
+            },
+            headers={"Cache-Control": "no-store"},
+        )
+
+    def charts_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Render how it went over time."""
+        obj = self.looked_at(request, object_id)
+        if isinstance(obj, HttpResponse):
+            return obj
+        return TemplateResponse(
+            request,
+            "console/deployment_charts.html",
+            {
+                "charts_url": self.url("charts", obj.pk),
+                "is_over": is_over(obj),
+                **progress_charts(obj, timezone.now()),
+            },
+            headers={"Cache-Control": "no-store"},
+        )
+
+    def adoption_view(self, request: HttpRequest, firmware_id: UUID) -> HttpResponse:
+        """Render how many devices ran a firmware over time, for its page."""
+        if request.method not in READING:
+            return HttpResponseNotAllowed(READING)
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        firmware = get_object_or_404(Firmware, pk=firmware_id)
+        return TemplateResponse(
+            request,
+            "console/firmware_adoption.html",
+            {"firmware": firmware, **adoption_chart(firmware, timezone.now())},
+            headers={"Cache-Control": "no-store"},
+        )
+
+    def looked_at(self, request: HttpRequest, object_id: str) -> Any:
+        """Return the deployment of a part that only shows, or the refusal."""
+        if request.method not in READING:
+            return HttpResponseNotAllowed(READING)
+        return self.found(request, object_id)

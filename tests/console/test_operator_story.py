@@ -1,0 +1,114 @@
+"""The first minutes of an operator, in a real browser against a running server."""
+
+import contextlib
+import re
+import threading
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.deployments.agents import new_model
+from tests.deployments.live import LiveAdmin, LiveDevice
+from tests.live import LiveStack
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+pytestmark = pytest.mark.browser
+
+
+@contextlib.contextmanager
+def living(devices: list[LiveDevice]) -> Iterator[None]:
+    """Let devices do their work beside the browser."""
+    is_over = threading.Event()
+
+    def live() -> None:
+        while not is_over.wait(0.2):
+            for device in devices:
+                device.step_or_leave()
+
+    thread = threading.Thread(target=live)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join()
+
+
+def test_an_operator_launches_and_sees_it_move(
+    live_stack: LiveStack, browser_page: "Page"
+) -> None:
+    page, site = browser_page, live_stack.url
+    admin = LiveAdmin(live_stack)
+    model = new_model(admin)
+    old = admin.upload(model, "1.0.0", b"old image" * 100)
+    new = admin.upload(model, "1.1.0", b"new image" * 100)
+    devices = admin.register(model, 2, old)
+    for device in devices:
+        device.beat()
+    page.goto(f"{site}/admin/login/?next=/admin/firmware/firmware/{new['id']}/change/")
+    page.fill("[name=username]", live_stack.admin_username)
+    page.fill("[name=password]", live_stack.admin_password)
+    page.click("[type=submit]")
+
+    # From the firmware to a launch that is filled in; the preview follows the form.
+    page.click("#action-launch")
+    page.get_by_role("button", name="Launch canary on 2 devices").wait_for()
+    page.fill("[name=initialPercentage]", "50")
+    page.fill("[name=increments]", "")
+    page.fill("[name=waitDuration]", "1 s")
+    page.locator("#hs-result").get_by_text("1. 50 %: 1 device").wait_for()
+    page.get_by_text("Proof of a device").click()
+    page.fill("[name=healthCriteria_confirmationDuration]", "a while")
+    page.locator("#hs-result").get_by_text("is no duration").wait_for()
+    page.fill("[name=healthCriteria_confirmationDuration]", "1 s")
+    page.fill("[name=healthCriteria_watchDuration]", "1 s")
+    page.get_by_role("button", name="Launch canary on 2 devices").wait_for()
+
+    # What is confirmed stays so while the same is previewed.
+    page.fill("#hs-result [name=typed]", "2")
+    page.click("#hs-launch")
+
+    # Its page moves by itself: nobody reloads it.
+    live = page.locator("#hs-live")
+    live.wait_for()
+    page.get_by_text("No device has been given the order yet.").wait_for()
+    with living(devices):
+        live.locator(".hs-badge", has_text="Completed").first.wait_for()
+    live.get_by_text("2 of 2").first.wait_for()
+
+    # Its devices by status and name, its log by text.
+    table = page.locator("#hs-device-table")
+    table.get_by_text(re.compile(r"^Updated")).click()
+    table.get_by_role("link", name=devices[0].name).wait_for()
+    table.get_by_placeholder("Device id contains").fill(devices[1].name)
+    table.get_by_role("link", name=devices[0].name).wait_for(state="detached")
+    table.get_by_role("link", name=devices[1].name).wait_for()
+    log = page.locator("#hs-log-card")
+    log.get_by_placeholder("Text, event or device").fill("deployment.completed")
+    log.get_by_text("device.updated").first.wait_for(state="detached")
+    log.get_by_text("deployment.completed").wait_for()
+
+    # The overview knows of it, and draws its charts.
+    page.goto(f"{site}/admin/")
+    page.locator("#hs-overview").get_by_role("link", name=model).wait_for()
+    page.locator("#hs-overview-charts canvas").first.wait_for()
+
+
+def test_a_page_says_when_the_server_has_ceased_to_answer(
+    live_stack: LiveStack, browser_page: "Page"
+) -> None:
+    page, site = browser_page, live_stack.url
+    page.goto(f"{site}/admin/")
+    page.fill("[name=username]", live_stack.admin_username)
+    page.fill("[name=password]", live_stack.admin_password)
+    page.click("[type=submit]")
+    page.locator("#hs-overview").wait_for()
+    place = "**/admin/overview/live/"
+
+    page.route(place, lambda route: route.abort())
+    page.get_by_text("these numbers are old").wait_for()
+    page.unroute(place)
+    page.get_by_text("these numbers are old").wait_for(state="hidden")
