@@ -1,5 +1,7 @@
 """Routes of deployments, and those of devices that need them."""
 
+import hashlib
+import json
 from dataclasses import replace
 from typing import Any, ClassVar
 from uuid import UUID
@@ -60,7 +62,7 @@ from deployments.services.preview import preview_deployment
 from devices.exceptions import DeviceNotFoundError
 from devices.models import Device
 from hotswap.common.api.base import ApiView, ListView, acting_person
-from hotswap.common.api.etags import expected_etags
+from hotswap.common.api.etags import expected_etags, knows
 from hotswap.common.api.filters import (
     AnyNameFilter,
     AnyOfFilter,
@@ -454,13 +456,24 @@ class FleetsView(ApiView):
 
     @extend_schema(responses=FleetsOutput)
     def get(self, request: Request, deployment_id: Any) -> Response:
-        """Show the halves of a blue-green deployment, with their devices."""
+        """Show the halves of a blue-green deployment, with their devices.
+
+        The `ETag` changes with anything but `countedAt`: with `If-None-Match` a load
+        balancer's agent asks often at little cost (304).
+        """
         deployment = find_deployment(deployment_id)
         if not deployment.live_fleet:
             raise NotFoundError(
                 "only a blue-green deployment has fleets", code="no_fleets"
             )
-        return Response(to_wire(deployment_fleets(deployment, timezone.now())))
+        found = to_wire(deployment_fleets(deployment, timezone.now()))
+        seen = {name: value for name, value in found.items() if name != "countedAt"}
+        text = json.dumps(seen, default=str, sort_keys=True)
+        etag = f'"{hashlib.sha256(text.encode()).hexdigest()[:32]}"'
+        headers = {"ETag": etag}
+        if knows(request, etag):
+            return Response(status=304, headers=headers)
+        return Response(found, headers=headers)
 
 
 class QuarantineFilter(django_filters.FilterSet):

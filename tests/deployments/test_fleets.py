@@ -735,3 +735,17 @@ def test_the_acknowledge_route_ends_a_hold(world: World, operator: Any) -> None:
     assert (second.status_code, second.json()["code"]) == (409, "wrong_status")
     world.tick(1)
     assert len(update(world, deployment)) == 3
+
+
+def test_fleets_that_are_known_are_not_sent_again(world: World, viewer: Any) -> None:
+    deployment = launch(world)
+    url = f"/api/v1/deployments/{deployment.pk}/fleets"
+
+    etag = viewer.get(url)["ETag"]
+    known = viewer.get(url, headers={"If-None-Match": etag})
+    update(world, deployment)
+    changed = viewer.get(url, headers={"If-None-Match": etag})
+
+    assert (known.status_code, known.content) == (304, b"")
+    assert changed.status_code == 200
+    assert changed["ETag"] != etag
