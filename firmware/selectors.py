@@ -15,6 +15,7 @@ from django.db.models import QuerySet
 from django.utils.module_loading import import_string
 
 from firmware.models import Firmware
+from firmware.signing import is_signed
 from hotswap.common.models import AuditEvent, User
 from hotswap.common.pluralize import counted, times
 
@@ -100,6 +101,99 @@ class FirmwareIncidents:
         if self.settled_count:
             said.append(f"{self.proved_count:,} of {self.settled_count:,} proved")
         return ", ".join(said)
+
+
+@dataclass(frozen=True, slots=True)
+class FirmwareFigures:
+    """How common a firmware is, and how its install orders have ended.
+
+    Attributes:
+        device_count: devices whose last report names the firmware's SHA-256.
+    """
+
+    device_count: int
+    proved_count: int
+    failed_count: int
+
+    @property
+    def settled_count(self) -> int:
+        return self.proved_count + self.failed_count
+
+    @property
+    def success_percent(self) -> float | None:
+        """Share of the install orders that ended in proof; None before the first."""
+        settled = self.settled_count
+        return 100 * self.proved_count / settled if settled else None
+
+
+@dataclass(frozen=True, slots=True)
+class CommonImage:
+    """What most devices of a model run.
+
+    Attributes:
+        firmware: None where that image was never uploaded here.
+        device_count: devices that run it, of `model_device_count`.
+    """
+
+    version: str
+    firmware: Firmware | None
+    device_count: int
+    model_device_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """The last time that the stored image was read as a whole and compared.
+
+    Attributes:
+        damage: what was found; "" if the image was whole.
+        verb: of the audit trail: what it was read for.
+    """
+
+    at: datetime
+    by: str
+    damage: str
+    verb: str
+
+
+# Each of these has read the stored bytes and compared them with their SHA-256.
+VERIFYING = ("firmware.verified", "firmware.approved")
+
+
+def firmware_figures(firmware_ids: Collection[UUID]) -> dict[UUID, FirmwareFigures]:
+    """Return how common each firmware is, by one statement for all."""
+    find = import_string(settings.FIRMWARE_FIGURES_HOOK)
+    found: dict[UUID, FirmwareFigures] = find(firmware_ids=firmware_ids)
+    return found
+
+
+def common_images(model_ids: Collection[UUID]) -> dict[UUID, CommonImage]:
+    """Return what most devices of each model run; models without any are left out."""
+    find = import_string(settings.COMMON_IMAGES_HOOK)
+    found: dict[UUID, CommonImage] = find(model_ids=model_ids)
+    return found
+
+
+def last_verification(firmware: Firmware) -> Verification | None:
+    """Return when the stored image was last read as a whole, and what was found."""
+    event = (
+        firmware_history(firmware.pk).filter(verb__in=VERIFYING).order_by("-id").first()
+    )
+    if event is None:
+        return None
+    (named,) = name_actors([event])
+    return Verification(
+        at=event.at,
+        by=named.actor_name or "a person since erased",
+        damage=event.details.get("damage", ""),
+        verb=event.verb,
+    )
+
+
+def signature_holds(firmware: Firmware) -> bool:
+    """Tell whether the key that is named has signed the SHA-256 of the firmware."""
+    key, signature = firmware.best_signature()
+    return is_signed(key.public_key, bytes.fromhex(firmware.sha256), signature)
 
 
 def firmware_incidents(

@@ -8,7 +8,11 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils import timezone
 
-from deployments.models import Event, Target, Update
+from deployments.choices import TargetStatus
+from deployments.console.badges import deployment_badge, failed_of
+from deployments.console.live import segments_of
+from deployments.models import Deployment, Event, Target, Update
+from deployments.services.progress import count_stages_of, total_of
 from devices.models import Device, DeviceGroup
 from firmware.console.sentences import fleet_of_model
 from firmware.models import Firmware
@@ -26,6 +30,7 @@ from hotswap.common.models import User
 from hotswap.common.roles import Role
 
 SHOWN_ORDERS = 10
+SHOWN_DEPLOYMENTS = 20
 ORDER_BADGES = {
     "success": (DONE, "check"),
     "failed": (FAILED, "error"),
@@ -80,6 +85,32 @@ def use_context(request: HttpRequest, firmware: Firmware) -> dict[str, Any]:
     }
 
 
+def deployments_context(request: HttpRequest, firmware: Firmware) -> dict[str, Any]:
+    """Return the deployments of a firmware, the newest first, and what they came to."""
+    found = list(
+        Deployment.objects.filter(firmware=firmware)
+        .select_related("created_by")
+        .order_by("-created_at")[: SHOWN_DEPLOYMENTS + 1]
+    )
+    counts = count_stages_of([each.pk for each in found])
+    now = timezone.now()
+    rows = []
+    for each in found[:SHOWN_DEPLOYMENTS]:
+        progress = total_of(counts[each.pk]).by_status
+        rows.append(
+            {
+                "deployment": each,
+                "url": reverse("admin:deployments_deployment_change", args=[each.pk]),
+                "badge": deployment_badge(each, failed=failed_of(progress)),
+                "segments": segments_of(progress),
+                "updated": progress[TargetStatus.SUCCESS],
+                "total": sum(progress.values()),
+                "created": age(each.created_at, now),
+            }
+        )
+    return {"rows": rows, "has_more": len(found) > SHOWN_DEPLOYMENTS}
+
+
 def updates_context(request: HttpRequest, device: Device) -> dict[str, Any]:
     """Return the last deployments of a device, and its last orders."""
     now = timezone.now()
@@ -123,6 +154,10 @@ def register_panels() -> None:
     register_button(DeviceGroup, launch_to_group)
     register_panel(
         Firmware, Panel("banners", "console/firmware_incidents.html", incidents_context)
+    )
+    register_panel(
+        Firmware,
+        Panel("use", "console/firmware_deployments.html", deployments_context),
     )
     register_panel(Firmware, Panel("image", "console/firmware_use.html", use_context))
     register_panel(

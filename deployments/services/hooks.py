@@ -1,9 +1,11 @@
 """What lower apps ask of this one; named by dotted path in the settings."""
 
+from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from django.db import connection
 from django.db.models import Count, Q
 from django.utils import timezone
 
@@ -28,7 +30,12 @@ from deployments.services.operate import cancel_deployment
 from deployments.services.quarantine import count_failure
 from devices.models import Device
 from firmware.models import Firmware
-from firmware.selectors import DeploymentUse, FirmwareUse
+from firmware.selectors import (
+    CommonImage,
+    DeploymentUse,
+    FirmwareFigures,
+    FirmwareUse,
+)
 from health.models import DeviceState
 from hotswap.common.models import User
 from hotswap.common.pluralize import counted
@@ -260,6 +267,66 @@ def firmware_use(*, firmware: Firmware) -> FirmwareUse:
         proved_count=ended["proved"],
         failed_count=ended["failed"],
     )
+
+
+FIGURES = """
+    SELECT f.id,
+           (SELECT count(*) FROM devices_device d
+            WHERE d.firmware_checksum = f.sha256 AND d.model_id = f.model_id
+              AND d.erased_at IS NULL),
+           u.proved, u.failed
+    FROM firmware_firmware f
+    CROSS JOIN LATERAL (
+        SELECT count(*) FILTER (WHERE status = %(proved)s) AS proved,
+               count(*) FILTER (WHERE status = %(failed)s) AS failed
+        FROM deployments_update
+        WHERE firmware_id = f.id AND kind = %(install)s
+    ) AS u
+    WHERE f.id = ANY(%(firmware)s)
+"""
+COMMON = """
+    SELECT DISTINCT ON (model_id) model_id, firmware_version, firmware_checksum, number,
+           sum(number) OVER (PARTITION BY model_id)
+    FROM (
+        SELECT model_id, firmware_version, firmware_checksum, count(*) AS number
+        FROM devices_device
+        WHERE model_id = ANY(%(models)s) AND erased_at IS NULL AND revoked_at IS NULL
+        GROUP BY 1, 2, 3
+    ) AS counted
+    ORDER BY model_id, firmware_checksum = '', number DESC, firmware_version
+"""
+
+
+def firmware_figures(*, firmware_ids: Collection[UUID]) -> dict[UUID, FirmwareFigures]:
+    """Count who runs each firmware, and how its install orders have ended."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            FIGURES,
+            {
+                "firmware": list(firmware_ids),
+                "proved": UpdateStatus.SUCCESS,
+                "failed": UpdateStatus.FAILED,
+                "install": OrderKind.INSTALL,
+            },
+        )
+        return {pk: FirmwareFigures(*numbers) for pk, *numbers in cursor.fetchall()}
+
+
+def common_images(*, model_ids: Collection[UUID]) -> dict[UUID, CommonImage]:
+    """Return what most devices of each model have reported to run."""
+    with connection.cursor() as cursor:
+        cursor.execute(COMMON, {"models": list(model_ids)})
+        rows = [row for row in cursor.fetchall() if row[2]]
+    images = {
+        (each.model_id, each.sha256): each
+        for each in Firmware.objects.select_related("model").filter(
+            model__in=[row[0] for row in rows], sha256__in=[row[2] for row in rows]
+        )
+    }
+    return {
+        model: CommonImage(version, images.get((model, sha256)), number, int(total))
+        for model, version, sha256, number, total in rows
+    }
 
 
 def firmware_in_use(*, firmware: Firmware) -> str:

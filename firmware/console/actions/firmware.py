@@ -6,9 +6,13 @@ from django import forms
 from django.conf import settings
 
 from firmware.choices import DELETABLE, FirmwareStatus
-from firmware.console.sentences import fleet_of_model, use_in_words
+from firmware.console.sentences import (
+    compared_with_fleet,
+    fleet_of_model,
+    use_in_words,
+)
 from firmware.models import Firmware
-from firmware.selectors import firmware_use
+from firmware.selectors import common_images, firmware_use, signature_holds
 from firmware.services.approval import (
     approve_firmware,
     delete_firmware,
@@ -44,14 +48,36 @@ class ApproveFirmware(Action):
         return ""
 
     def notes(self, obj: Firmware) -> tuple[str, ...]:
-        return (
+        common = common_images([obj.model_id]).get(obj.model_id)
+        newest = (
+            Firmware.objects.filter(model=obj.model_id, status=FirmwareStatus.APPROVED)
+            .order_by("-precedence")
+            .first()
+        )
+        uploader = obj.uploaded_by.username if obj.uploaded_by else "nobody known"
+        signed = (
+            f"Its signature by the key {obj.best_signature()[0].key_id} is valid."
+            if signature_holds(obj)
+            else "Its signature is NOT valid: reject it, and look for the cause."
+        )
+        said = [
+            f"Uploaded by {uploader}.",
+            *(
+                [f"To the approver: {obj.request_comment}"]
+                if obj.request_comment
+                else []
+            ),
+            f"Compared: {'; '.join(compared_with_fleet(obj, common, newest))}.",
+            f"Release notes: {obj.release_notes or 'none'}",
+            signed,
             fleet_of_model(obj, firmware_use(obj)),
             (
                 "Approving lets deployments install it; nothing is installed by this. "
                 "The stored image is read and compared first, and the approval is "
-                f"bound to SHA-256 {obj.sha256[:16]}…"
+                f"bound to SHA-256 {obj.sha256}."
             ),
-        )
+        ]
+        return tuple(said)
 
     def execute(self, user: User, obj: Firmware, given: dict[str, Any]) -> str:
         approve_firmware(actor=user, firmware_id=obj.pk, comment=given["comment"])

@@ -12,11 +12,12 @@ from unfold.decorators import display
 
 from firmware.choices import FirmwareStatus
 from firmware.console.badges import DECISIONS
+from firmware.console.sentences import compared_with_fleet
 from firmware.models import ApprovalRequest, Firmware
-from firmware.selectors import name_actors
+from firmware.selectors import common_images, name_actors
 from hotswap.common.console.badges import WAITS, badge
 from hotswap.common.console.pages.base import ConsoleAdmin
-from hotswap.common.console.text import age, in_bytes
+from hotswap.common.console.text import age
 from hotswap.common.models import AuditEvent
 
 
@@ -33,30 +34,6 @@ class DecidedFilter(RadioFilter):
         if self.value() == "yes":
             return queryset.exclude(status=FirmwareStatus.DRAFT)
         return queryset.filter(status=FirmwareStatus.DRAFT)
-
-
-def difference(firmware: Firmware, newest: Firmware | None) -> list[str]:
-    """Say in what a request differs from the newest approved version."""
-    if newest is None:
-        return [
-            (
-                f"first of its model, {in_bytes(firmware.size)}, "
-                f"security version {firmware.security_version}"
-            )
-        ]
-    more = firmware.size - newest.size
-    said = [
-        f"{newest.version} → {firmware.version}"
-        + (" (not newer)" if firmware.precedence <= newest.precedence else ""),
-        f"{'+' if more >= 0 else '−'}{in_bytes(abs(more))}",
-    ]
-    if firmware.security_version != newest.security_version:
-        said.append(
-            f"security version {newest.security_version} → {firmware.security_version}"
-        )
-    if firmware.release_notes != newest.release_notes:
-        said.append("other release notes" if firmware.release_notes else "no notes")
-    return said
 
 
 class ApprovalAdmin(ConsoleAdmin):
@@ -87,6 +64,7 @@ class ApprovalAdmin(ConsoleAdmin):
             .distinct("model_id")
         )
         newest = {each.model_id: each for each in approved}
+        common = common_images({row.model_id for row in rows})
         events = AuditEvent.objects.filter(
             object_kind="firmware",
             object_id__in=[str(row.pk) for row in rows],
@@ -95,6 +73,7 @@ class ApprovalAdmin(ConsoleAdmin):
         decisions = {each.object_id: each for each in name_actors(list(events))}
         for row in rows:
             row.newest = newest.get(row.model_id)
+            row.common = common.get(row.model_id)
             row.decided = decisions.get(str(row.pk))
 
     @display(description="Firmware")
@@ -117,11 +96,11 @@ class ApprovalAdmin(ConsoleAdmin):
     def said(self, row: ApprovalRequest) -> str:
         return row.request_comment or "–"
 
-    @display(description="Against the newest approved")
+    @display(description="Compared with what the fleet runs")
     def change(self, row: Any) -> str:
         if row.status != FirmwareStatus.DRAFT:
             return "–"
-        return "; ".join(difference(row, row.newest))
+        return "; ".join(compared_with_fleet(row, row.common, row.newest))
 
     @display(description="Decision")
     def decision(self, row: Any) -> SafeString:

@@ -23,13 +23,16 @@ from firmware.console.actions.upload import UploadFirmware
 from firmware.console.badges import firmware_badge, incidents_badge
 from firmware.models import Firmware
 from firmware.selectors import (
+    firmware_figures,
     firmware_history,
     firmware_incidents,
+    last_verification,
     name_actors,
+    signature_holds,
 )
-from hotswap.common.console.badges import FAILED, badge
+from hotswap.common.console.badges import DONE, FAILED, badge
 from hotswap.common.console.pages.base import ConsoleAdmin
-from hotswap.common.console.text import age, in_bytes
+from hotswap.common.console.text import age, in_bytes, percent_in_words
 
 WHAT_TO_DO_ABOUT_DAMAGE = (
     "It is offered to no device any more. Upload the same image again under the same "
@@ -85,7 +88,10 @@ class FirmwareAdmin(ConsoleAdmin):
         DeleteFirmware,
     )
     page_template = "console/firmware.html"
-    list_display = ("version", "model", "state", "bytes", "signed", "uploader", "since")
+    list_display = (
+        *("version", "model", "state", "running", "success", "approver"),
+        *("uploader", "bytes", "signed", "since"),
+    )
     list_select_related = ("model", "key", "uploaded_by", "approved_by")
     list_filter = (StatusFilter, DamagedFilter)
     search_fields = ("version", "model__name", "sha256")
@@ -98,9 +104,11 @@ class FirmwareAdmin(ConsoleAdmin):
         ).prefetch_related("later_signatures__key")
 
     def complete(self, rows: list[Any]) -> None:
-        incidents = firmware_incidents([row.pk for row in rows])
+        ids = [row.pk for row in rows]
+        incidents, figures = firmware_incidents(ids), firmware_figures(ids)
         for row in rows:
             row.incidents = incidents.get(row.pk)
+            row.figures = figures[row.pk]
 
     @display(description="Status")
     def state(self, firmware: Any) -> SafeString:
@@ -124,6 +132,25 @@ class FirmwareAdmin(ConsoleAdmin):
             "restore it or upload a new version",
         )
 
+    @display(description="Devices running it")
+    def running(self, firmware: Any) -> str:
+        return f"{firmware.figures.device_count:,}"
+
+    @display(description="Success rate")
+    def success(self, firmware: Any) -> SafeString:
+        figures = firmware.figures
+        if not figures.settled_count:
+            return format_html('<span class="hs-subtle">{}</span>', "–")
+        return format_html(
+            '{} <span class="hs-hint">of {}</span>',
+            percent_in_words(figures.success_percent),
+            f"{figures.settled_count:,}",
+        )
+
+    @display(description="Approved by")
+    def approver(self, firmware: Firmware) -> str:
+        return firmware.approved_by.username if firmware.approved_by else "–"
+
     @display(description="Size", ordering="size")
     def bytes(self, firmware: Firmware) -> str:
         return in_bytes(firmware.size)
@@ -143,7 +170,13 @@ class FirmwareAdmin(ConsoleAdmin):
 
     def page_context(self, request: HttpRequest, obj: Firmware) -> dict[str, Any]:
         key, signature = obj.best_signature()
+        verified = last_verification(obj)
         return {
+            "verified": verified,
+            "verified_at": age(verified.at) if verified else "",
+            "signature_badge": badge("Valid", DONE, "verified")
+            if signature_holds(obj)
+            else badge("Not valid", FAILED, "gpp_bad"),
             "history": name_actors(
                 list(firmware_history(obj.pk).order_by("-id")[:SHOWN_HISTORY])
             ),
