@@ -1,6 +1,6 @@
 """What the live page of a deployment shows: numbers counted for each answer."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from itertools import accumulate
 from typing import Any
@@ -107,7 +107,7 @@ def live_context(deployment: Deployment) -> dict[str, Any]:
         "next_check_at": deployment.next_check_at,
         "banner": _banner(deployment, progress, now, has_reasons=bool(reasons)),
         "eta": age(status.estimated_completion_at, now)
-        if status.estimated_completion_at and not _waits_for_the_unseen(status)
+        if status.estimated_completion_at and not _has_no_end(status)
         else "",
         "is_forecast": status.estimate_basis == "forecast",
         "started": age(deployment.started_at, now),
@@ -204,21 +204,30 @@ def _stage(
         "gate_tone": tone,
         "opened": age(stage.opened_at, now) if stage.opened_at else "",
         "ends": age(stage.estimated_completion_at, now)
-        if stage.estimated_completion_at and not _waits_for_the_unseen(status)
+        if stage.estimated_completion_at and not _has_no_end(status)
         else "",
     }
 
 
-def _waits_for_the_unseen(status: LiveStatus) -> bool:
+def waits_for_the_unseen(stages: Iterable[tuple[str, Mapping[str, int]]]) -> bool:
     """Tell whether an open stage has only devices left that have not polled.
 
     Nobody knows when they will, so there is no end to be named.
+
+    Args:
+        stages: the status of each, and its devices by status.
     """
     return any(
-        stage.status == StageStatus.OPEN
-        and stage.counts.pending
-        and not any(stage.counts.by_status[each] for each in IN_FLIGHT)
-        for stage in status.stages
+        status == StageStatus.OPEN
+        and counts[T.PENDING]
+        and not any(counts[each] for each in IN_FLIGHT)
+        for status, counts in stages
+    )
+
+
+def _has_no_end(status: LiveStatus) -> bool:
+    return waits_for_the_unseen(
+        (stage.status, stage.counts.by_status) for stage in status.stages
     )
 
 

@@ -20,7 +20,7 @@ from django.utils import timezone
 
 from deployments.choices import DeploymentStatus, TargetStatus
 from deployments.console.badges import deployment_badge, failed_of
-from deployments.console.live import segments_of
+from deployments.console.live import segments_of, waits_for_the_unseen
 from deployments.models import Deployment, Stage
 from deployments.reads.estimate import (
     Estimate,
@@ -308,6 +308,11 @@ def _progress(
     stage = current_stage(stages)
     waiting = deployment_waiting(deployment)
     is_paused = deployment.status == DeploymentStatus.PAUSED
+    has_no_end = waits_for_the_unseen(
+        (each.status, counts[each.number].by_status)
+        for each in stages
+        if each.number in counts
+    )
     return {
         "object": deployment,
         "badge": deployment_badge(deployment, failed=failed_of(total.by_status)),
@@ -319,6 +324,6 @@ def _progress(
         "stage": f"stage {stage.number} of {len(stages)}: {stage.name}"
         if stage
         else "",
-        "eta": age(estimate.at, now) if estimate else "",
+        "eta": age(estimate.at, now) if estimate and not has_no_end else "",
         "waiting_for": "" if is_paused or waiting is None else waiting.reason,
     }

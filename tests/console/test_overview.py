@@ -136,8 +136,12 @@ def test_a_share_is_never_rounded_up(value: float | None, words: str) -> None:
 def test_a_deployment_in_progress_says_how_far_it_is_and_why_it_waits(
     viewer_client: ConsoleClient, scene: Scene
 ) -> None:
+    (unseen,) = viewer_client.get("/admin/").context["deployments"]
+    for device in scene.world.devices.values():
+        device.poll()
     (row,) = viewer_client.get("/admin/").context["deployments"]
 
+    assert unseen["eta"] == ""
     assert (row["updated"], row["total"]) == (0, 4)
     assert row["stage"] == "stage 1 of 3: 10 %"
     assert row["eta"]
