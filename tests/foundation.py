@@ -18,7 +18,7 @@ from django.test import TransactionTestCase
 from firmware.models import SigningKey, StorageKey
 from firmware.services.keys import ensure_firmware_keys
 from hotswap.common.models import KeyFingerprint
-from hotswap.common.services import ensure_groups
+from hotswap.common.people import ensure_groups
 
 FOUNDATION = (Group, KeyFingerprint, SigningKey, StorageKey)
 

@@ -47,9 +47,9 @@ def set_password(
         given = password_file.read_text(encoding="utf-8").removesuffix("\n")
     password = given if given is not None else secrets.token_urlsafe(12)
     with on_the_server(as_json):
-        from hotswap.common import services
+        from hotswap.common import people
 
-        services.set_password(username=username, password=password, actor=None)
+        people.set_password(username=username, password=password, actor=None)
     shown = {"username": username}
     if given is None:
         shown["password"] = password

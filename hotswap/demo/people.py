@@ -105,8 +105,8 @@ def main() -> None:
     django.setup()
     from django.contrib.auth import get_user_model
 
+    from hotswap.common.people import create_person
     from hotswap.common.roles import Role
-    from hotswap.common.services import create_person
 
     users = get_user_model()._default_manager
     for fields in json.load(sys.stdin):

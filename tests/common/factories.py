@@ -6,8 +6,8 @@ from typing import Any
 import factory
 
 from hotswap.common.models import User
+from hotswap.common.people import create_person
 from hotswap.common.roles import Role
-from hotswap.common.services import create_person
 
 PASSWORD = "Correct-Horse-7"
 # Redis outlives the test, and counts failed logins by name.

@@ -21,7 +21,7 @@ from firmware.choices import FirmwareStatus
 from firmware.models import DeviceModel, Firmware
 from firmware.versions import VersionScheme
 from health.models import DeviceState
-from hotswap.common import services
+from hotswap.common import people
 from hotswap.common.console.pages.base import ConsoleAdmin
 from hotswap.common.errors import ForbiddenError
 from hotswap.common.models import AuditEvent, User
@@ -576,7 +576,7 @@ def test_two_admins_cannot_take_the_role_from_each_other_at_once() -> None:
     def demote(actor: User, other: User) -> bool:
         try:
             barrier.wait(60)
-            services.change_person(
+            people.change_person(
                 actor=actor, user_id=other.pk, role=Role.VIEWER, email=""
             )
         except ForbiddenError:

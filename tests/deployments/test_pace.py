@@ -15,8 +15,8 @@ from deployments.exceptions import (
 )
 from deployments.models import Deployment, Update
 from deployments.services import operate
+from hotswap.common.people import create_person
 from hotswap.common.roles import Role
-from hotswap.common.services import create_person
 from tests.deployments.world import World, events, statuses
 
 

@@ -31,8 +31,8 @@ from firmware.storage import ImageReceiver
 from health.services.heartbeats import HeartbeatAnswer, record_heartbeat
 from health.services.watching import sweep
 from hotswap.common.models import User
+from hotswap.common.people import create_person
 from hotswap.common.roles import Role
-from hotswap.common.services import create_person
 from tests.health.factories import HeartbeatFactory
 
 MODEL = "sensor-v1"

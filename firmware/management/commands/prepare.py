@@ -8,7 +8,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from firmware.services.keys import ensure_firmware_keys
 from firmware.storage_locations import check_settings
-from hotswap.common import services
+from hotswap.common import people, services
 
 
 class Command(BaseCommand):
@@ -21,10 +21,10 @@ class Command(BaseCommand):
             ensure_firmware_keys()
         except ImproperlyConfigured as error:
             raise CommandError(str(error)) from None
-        services.ensure_groups()
+        people.ensure_groups()
         password = os.environ.get("HOTSWAP_ADMIN_PASSWORD")
         if password:
-            services.ensure_first_admin(
+            people.ensure_first_admin(
                 username=os.environ.get("HOTSWAP_ADMIN_USERNAME", "admin"),
                 password=password,
             )

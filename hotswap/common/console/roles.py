@@ -1,9 +1,9 @@
 """Roles in words."""
 
-from hotswap.common import services
+from hotswap.common import people
 from hotswap.common.models import User
 
 
 def role_name(person: User) -> str:
-    role = services.held_role(person)
+    role = people.held_role(person)
     return role.value if role else "nobody"

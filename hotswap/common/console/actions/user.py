@@ -7,7 +7,7 @@ from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
 from django.http import HttpRequest
 
-from hotswap.common import services
+from hotswap.common import people
 from hotswap.common.console.actions.base import Action
 from hotswap.common.console.forms import ConsoleForm, EmptyForm
 from hotswap.common.console.roles import role_name
@@ -57,7 +57,7 @@ class CreatePerson(Action):
     form_class = PersonForm
 
     def execute(self, user: User, obj: Any, given: dict[str, Any]) -> str:
-        services.create_person(
+        people.create_person(
             username=given["username"],
             email=given["email"],
             password=given["password"],
@@ -90,7 +90,7 @@ class DisablePerson(Action):
         )
 
     def execute(self, user: User, obj: User, given: dict[str, Any]) -> str:
-        services.set_person_active(actor=user, user_id=obj.pk, is_active=False)
+        people.set_person_active(actor=user, user_id=obj.pk, is_active=False)
         return f"{obj.username} is disabled."
 
 
@@ -108,7 +108,7 @@ class EnablePerson(Action):
         return (f"{obj.username} may log in again as {role_name(obj)}.",)
 
     def execute(self, user: User, obj: User, given: dict[str, Any]) -> str:
-        services.set_person_active(actor=user, user_id=obj.pk, is_active=True)
+        people.set_person_active(actor=user, user_id=obj.pk, is_active=True)
         return f"{obj.username} is enabled."
 
 
@@ -130,7 +130,7 @@ class ChangePerson(Action):
         return ("Another role holds from the next click on, and for the API as well.",)
 
     def execute(self, user: User, obj: User, given: dict[str, Any]) -> str:
-        person = services.change_person(
+        person = people.change_person(
             actor=user,
             user_id=obj.pk,
             role=Role(given["role"]),
@@ -154,7 +154,7 @@ class SetPassword(Action):
         return (f"{obj.username} is logged out everywhere at once.",)
 
     def execute(self, user: User, obj: User, given: dict[str, Any]) -> str:
-        services.set_password(
+        people.set_password(
             username=obj.username, password=given["password"], actor=user
         )
         return f"{obj.username} logs in with the new password."

@@ -1,0 +1,184 @@
+"""What is done to people: create, change, disable, enable, set a password."""
+
+from typing import Any
+
+from django.contrib.auth.models import Group
+from django.contrib.auth.password_validation import validate_password
+from django.core.exceptions import ValidationError
+from django.db import transaction
+from django.utils import timezone
+
+from hotswap.common import audit
+from hotswap.common.errors import (
+    ConflictError,
+    ForbiddenError,
+    InvalidInputError,
+    NotFoundError,
+)
+from hotswap.common.models import RefreshToken, User
+from hotswap.common.roles import PEOPLE, Role
+
+
+class OwnAccountError(ConflictError):
+    code = "own_account"
+
+
+class WeakPasswordError(InvalidInputError):
+    code = "weak_password"
+
+
+def ensure_groups() -> None:
+    """Make the groups that give people their role."""
+    for role in PEOPLE:
+        Group.objects.get_or_create(name=role.value)
+
+
+def create_person(
+    *, username: str, password: str, role: Role, email: str = "", actor: User | None
+) -> User:
+    """Create a person with one role; everyone may enter the console."""
+    with transaction.atomic():
+        ensure_groups()
+        user = User.objects.create_user(username, email, password)
+        user.is_staff = True
+        user.save(update_fields=["is_staff"])
+        user.groups.set([Group.objects.get(name=role.value)])
+        audit.record(
+            actor=actor,
+            verb="person.created",
+            object_kind="person",
+            object_id=user.pseudonym,
+            details={"role": role.value},
+        )
+    return user
+
+
+def set_person_active(*, actor: User, user_id: int, is_active: bool) -> User:
+    """Let a person in again, or shut one out everywhere at once.
+
+    Raises:
+        NotFoundError: there is no such person.
+        OwnAccountError: nobody shuts out themselves, so that an Admin stays.
+        ForbiddenError: the actor is no Admin any more.
+    """
+    with transaction.atomic():
+        user = _person_of_another(actor, user_id, "disable or enable")
+        if user.is_active == is_active:
+            return user
+        user.is_active = is_active
+        user.save(update_fields=["is_active"])
+        if not is_active:
+            RefreshToken.objects.filter(user=user, revoked_at__isnull=True).update(
+                revoked_at=timezone.now()
+            )
+        audit.record(
+            actor=actor,
+            verb="person.enabled" if is_active else "person.disabled",
+            object_kind="person",
+            object_id=user.pseudonym,
+        )
+    return user
+
+
+def change_person(*, actor: User, user_id: int, role: Role, email: str) -> User:
+    """Give a person another role or email address; nothing happens if both are theirs.
+
+    The new role holds from the next request on.
+
+    Raises:
+        NotFoundError: there is no such person.
+        OwnAccountError: nobody changes their own role, so that an Admin stays.
+        ForbiddenError: the actor is no Admin any more.
+    """
+    with transaction.atomic():
+        user = _person_of_another(actor, user_id, "change")
+        former = held_role(user)
+        details: dict[str, Any] = {}
+        if former != role:
+            details["role"] = {"from": former and former.value, "to": role.value}
+            user.is_superuser = False
+            user.groups.set([Group.objects.get(name=role.value)])
+        if user.email != email:
+            # The trail keeps no address.
+            details["email"] = "changed" if email else "removed"
+            user.email = email
+        if details:
+            user.save(update_fields=["is_superuser", "email"])
+            audit.record(
+                actor=actor,
+                verb="person.changed",
+                object_kind="person",
+                object_id=user.pseudonym,
+                details=details,
+            )
+    return user
+
+
+def held_role(person: User) -> Role | None:
+    """Return the role that a person has, or had before being disabled."""
+    if person.is_superuser:
+        return Role.ADMIN
+    held = {group.name for group in person.groups.all()}
+    return next((role for role in PEOPLE if role.value in held), None)
+
+
+def _person_of_another(actor: User, user_id: int, verb: str) -> User:
+    """Lock a person and the Admin who acts on them, who must still be one.
+
+    Two who take the role from each other at once are one after the other: an Admin
+    stays.
+    """
+    people = User.objects.select_for_update(no_key=True).order_by("pk")
+    locked = {each.pk: each for each in people.filter(pk__in=(user_id, actor.pk))}
+    if user_id not in locked:
+        raise NotFoundError("there is no such person")
+    if user_id == actor.pk:
+        raise OwnAccountError(f"you cannot {verb} yourself")
+    if actor.pk not in locked or not locked[actor.pk].may(Role.ADMIN):
+        raise ForbiddenError("you are no Admin any more")
+    return locked[user_id]
+
+
+def set_password(*, username: str, password: str, actor: User | None) -> User:
+    """Give a person another password, and end every login of theirs.
+
+    Raises:
+        NotFoundError: nobody has this name.
+        OwnAccountError: it is the actor's own, whose change asks for the old one.
+        WeakPasswordError: the password is too weak.
+    """
+    with transaction.atomic():
+        user = (
+            User.objects.select_for_update(no_key=True)
+            .filter(username=username)
+            .first()
+        )
+        if user is None:
+            raise NotFoundError(f"there is no person {username!r}")
+        if actor is not None and actor.pk == user.pk:
+            raise OwnAccountError("change yours from the menu at your name")
+        try:
+            validate_password(password, user)
+        except ValidationError as error:
+            raise WeakPasswordError(" ".join(error.messages)) from error
+        user.set_password(password)
+        user.save(update_fields=["password"])
+        RefreshToken.objects.filter(user=user, revoked_at__isnull=True).update(
+            revoked_at=timezone.now()
+        )
+        audit.record(
+            actor=actor,
+            verb="person.password-set",
+            object_kind="person",
+            object_id=user.pseudonym,
+        )
+    return user
+
+
+def ensure_first_admin(*, username: str, password: str) -> bool:
+    """Create the first Admin where there is none yet; tell whether it did."""
+    ensure_groups()
+    if User.objects.filter(groups__name=Role.ADMIN.value).exists():
+        return False
+    create_person(username=username, password=password, role=Role.ADMIN, actor=None)
+    return True
