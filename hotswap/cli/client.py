@@ -360,6 +360,10 @@ class Api:
         answer: dict[str, Any] = self._send("POST", "/auth/token", json=body).json()
         return answer
 
+    def sign_out(self, refresh: str) -> None:
+        """End the login that a refresh token belongs to."""
+        self._send("POST", "/auth/logout", json={"refresh": refresh})
+
     def _get_token(self) -> str:
         if self._token is None:
             self._token = self._find_token()

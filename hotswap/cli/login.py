@@ -50,9 +50,17 @@ def login(
     say(f"{username} is logged in at {found.server} as {tokens['role']}.")
 
 
-def logout() -> None:
-    """Forget the login that was kept."""
+def logout(*, server: Server = None) -> None:
+    """End the login that was kept, here and on the server.
+
+    It is forgotten here also where the server does not answer; that is said then.
+    """
+    found = find_connection(server, None)
     kept = Login(config_dir())
+    api = Api(Connection(found.server, ca_file=found.ca_file), kept)
     with kept.locked():
+        login = kept.read(found.server)
         had_one = kept.remove()
+    if login is not None:
+        api.sign_out(str(login["refresh"]))
     say("Logged out." if had_one else "Nobody was logged in.")

@@ -37,7 +37,8 @@ def set_password(
 ) -> None:
     """Set the password of a person anew, by default that of the first Admin.
 
-    Every login of theirs ends. Run it on the machine of the server, as its user, with
+    Every login of theirs ends; a password that was made up must be changed after the
+    next one. Run it on the machine of the server, as its user, with
     the settings of the server.
     """
     if data_dir is not None:
@@ -49,7 +50,12 @@ def set_password(
     with on_the_server(as_json):
         from hotswap.common import people
 
-        people.set_password(username=username, password=password, actor=None)
+        people.set_password(
+            username=username,
+            password=password,
+            actor=None,
+            must_change=given is None,
+        )
     shown = {"username": username}
     if given is None:
         shown["password"] = password

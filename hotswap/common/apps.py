@@ -7,3 +7,8 @@ class CommonConfig(AppConfig):
     name = "hotswap.common"
     label = "common"
     verbose_name = "People and audit"
+
+    def ready(self) -> None:
+        from hotswap.common import login_audit
+
+        login_audit.connect()

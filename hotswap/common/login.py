@@ -7,6 +7,7 @@ from rest_framework.exceptions import Throttled
 from unfold.forms import AuthenticationForm
 
 from hotswap.common.api.throttling import guard_password
+from hotswap.common.console.forms import throttled_words
 
 
 class LoginForm(AuthenticationForm):
@@ -26,11 +27,7 @@ class LoginForm(AuthenticationForm):
         try:
             cleaned = guard_password(self.request, name, attempt)
         except Throttled as error:
-            seconds = getattr(error, "wait", None) or 60
-            raise ValidationError(
-                f"Too many failures or attempts: wait {seconds:.0f} s and try again.",
-                code="throttled",
-            ) from None
+            raise ValidationError(throttled_words(error), code="throttled") from None
         if cleaned is None:
             raise errors[0]
         return cleaned

@@ -13,6 +13,7 @@ from typing import ClassVar
 
 from django.contrib.auth.models import AbstractUser, UserManager
 from django.contrib.postgres.fields import ArrayField
+from django.contrib.sessions.base_session import AbstractBaseSession
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import models
 from django.utils import timezone
@@ -35,6 +36,9 @@ class User(AbstractUser):
     """A person. The groups Admin, Operator and Viewer give the role."""
 
     pseudonym = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+    must_change_password = models.BooleanField(
+        default=False, help_text="whoever set it knows the password too"
+    )
 
     objects: ClassVar[UserManager["User"]] = UserManager()  # type: ignore[assignment]
 
@@ -73,6 +77,34 @@ class RefreshToken(models.Model):
 
     def __str__(self) -> str:
         return f"refresh token of {self.user_id}"
+
+
+class ConsoleSession(AbstractBaseSession):
+    """A session of the console; its end is the earlier of two limits.
+
+    The key opens the console, so that lists and addresses name `public_id`.
+    """
+
+    public_id = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+    user = models.ForeignKey(User, on_delete=models.CASCADE, null=True)
+    created_at = models.DateTimeField(help_text="of the login")
+    last_seen_at = models.DateTimeField()
+    address = models.GenericIPAddressField(null=True)
+    user_agent = models.CharField(max_length=200, blank=True)
+
+    def __str__(self) -> str:
+        return f"session of {self.user_id}"
+
+
+class LoginCount(models.Model):
+    """Attempts to log in within one window of time, counted while Redis is away."""
+
+    key = models.CharField(max_length=160, primary_key=True)
+    count = models.IntegerField()
+    counted_at = models.DateTimeField(default=timezone.now, db_index=True)
+
+    def __str__(self) -> str:
+        return f"{self.count} of {self.key}"
 
 
 class AuditEvent(models.Model):

@@ -15,7 +15,7 @@ from hotswap.common.errors import (
     InvalidInputError,
     NotFoundError,
 )
-from hotswap.common.models import RefreshToken, User
+from hotswap.common.models import ConsoleSession, RefreshToken, User
 from hotswap.common.roles import PEOPLE, Role
 
 
@@ -25,6 +25,12 @@ class OwnAccountError(ConflictError):
 
 class WeakPasswordError(InvalidInputError):
     code = "weak_password"
+    pointer = "/newPassword"
+
+
+class WrongPasswordError(InvalidInputError):
+    code = "wrong_password"
+    pointer = "/currentPassword"
 
 
 def ensure_groups() -> None:
@@ -68,9 +74,7 @@ def set_person_active(*, actor: User, user_id: int, is_active: bool) -> User:
         user.is_active = is_active
         user.save(update_fields=["is_active"])
         if not is_active:
-            RefreshToken.objects.filter(user=user, revoked_at__isnull=True).update(
-                revoked_at=timezone.now()
-            )
+            end_logins(user)
         audit.record(
             actor=actor,
             verb="person.enabled" if is_active else "person.disabled",
@@ -139,8 +143,13 @@ def _person_of_another(actor: User, user_id: int, verb: str) -> User:
     return locked[user_id]
 
 
-def set_password(*, username: str, password: str, actor: User | None) -> User:
+def set_password(
+    *, username: str, password: str, actor: User | None, must_change: bool
+) -> User:
     """Give a person another password, and end every login of theirs.
+
+    Args:
+        must_change: whether the person has to choose another one after the login.
 
     Raises:
         NotFoundError: nobody has this name.
@@ -157,15 +166,7 @@ def set_password(*, username: str, password: str, actor: User | None) -> User:
             raise NotFoundError(f"there is no person {username!r}")
         if actor is not None and actor.pk == user.pk:
             raise OwnAccountError("change yours from the menu at your name")
-        try:
-            validate_password(password, user)
-        except ValidationError as error:
-            raise WeakPasswordError(" ".join(error.messages)) from error
-        user.set_password(password)
-        user.save(update_fields=["password"])
-        RefreshToken.objects.filter(user=user, revoked_at__isnull=True).update(
-            revoked_at=timezone.now()
-        )
+        _write_password(user, password, must_change=must_change)
         audit.record(
             actor=actor,
             verb="person.password-set",
@@ -173,6 +174,48 @@ def set_password(*, username: str, password: str, actor: User | None) -> User:
             object_id=user.pseudonym,
         )
     return user
+
+
+def change_own_password(*, user: User, current: str, new: str) -> User:
+    """Change the password of the person who asks, and end every login of theirs.
+
+    Raises:
+        WrongPasswordError: `current` is not their password.
+        WeakPasswordError: the new one is too weak, or the same.
+    """
+    with transaction.atomic():
+        locked = User.objects.select_for_update(no_key=True).get(pk=user.pk)
+        if not locked.check_password(current):
+            raise WrongPasswordError("this is not the present password")
+        if current == new:
+            raise WeakPasswordError("the new password is the present one")
+        _write_password(locked, new, must_change=False)
+        audit.record(
+            actor=locked,
+            verb="person.password-changed",
+            object_kind="person",
+            object_id=locked.pseudonym,
+        )
+    return locked
+
+
+def _write_password(user: User, password: str, *, must_change: bool) -> None:
+    try:
+        validate_password(password, user)
+    except ValidationError as error:
+        raise WeakPasswordError(" ".join(error.messages)) from error
+    user.set_password(password)
+    user.must_change_password = must_change
+    user.save(update_fields=["password", "must_change_password"])
+    end_logins(user)
+
+
+def end_logins(user: User) -> None:
+    """End the sessions and the refresh tokens of a person."""
+    ConsoleSession.objects.filter(user=user).delete()
+    RefreshToken.objects.filter(user=user, revoked_at__isnull=True).update(
+        revoked_at=timezone.now()
+    )
 
 
 def ensure_first_admin(*, username: str, password: str) -> bool:

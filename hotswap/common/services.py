@@ -12,13 +12,16 @@ from hotswap.common import audit, keyring
 from hotswap.common.errors import ConflictError
 from hotswap.common.models import (
     Clock,
+    ConsoleSession,
     KeyFingerprint,
+    LoginCount,
     RefreshToken,
     RememberedAnswer,
     User,
 )
 
 CLOCK_GAP = timedelta(seconds=30)
+LOGIN_COUNTS_KEPT = timedelta(hours=1)
 
 
 logger = logging.getLogger(__name__)
@@ -146,8 +149,14 @@ def clock_age(*, name: str) -> timedelta | None:
 
 
 def tidy(*, now: datetime) -> None:
-    """Drop what has lived long enough: remembered answers and dead refresh tokens."""
+    """Drop what has lived long enough.
+
+    That is remembered answers, refresh tokens and sessions that have ended, and old
+    counts of logins.
+    """
     RememberedAnswer.objects.filter(
         created_at__lt=now - settings.IDEMPOTENCY_KEY_LIFETIME
     ).delete()
     RefreshToken.objects.filter(expires_at__lt=now).delete()
+    ConsoleSession.objects.filter(expire_date__lt=now).delete()
+    LoginCount.objects.filter(counted_at__lt=now - LOGIN_COUNTS_KEPT).delete()

@@ -48,7 +48,6 @@ INSTALLED_APPS = [
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
-    "django.contrib.sessions",
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "django.contrib.humanize",
@@ -83,6 +82,8 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "hotswap.common.sessions.SessionActivityMiddleware",
+    "hotswap.common.account_gate.AccountGateMiddleware",
     "hotswap.common.form_bodies.FormBodyMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
@@ -118,14 +119,22 @@ OPERATOR_PERMISSIONS = frozenset(
         "deployments.change_deployment",
     }
 )
+PASSWORD_MIN_LENGTH = 12
 AUTH_PASSWORD_VALIDATORS = [
-    {"NAME": f"django.contrib.auth.password_validation.{name}"}
-    for name in (
-        "UserAttributeSimilarityValidator",
-        "MinimumLengthValidator",
-        "CommonPasswordValidator",
-        "NumericPasswordValidator",
+    {
+        "NAME": f"django.contrib.auth.password_validation.{name}",
+        "OPTIONS": options,
+    }
+    for name, options in (
+        ("UserAttributeSimilarityValidator", {}),
+        ("MinimumLengthValidator", {"min_length": PASSWORD_MIN_LENGTH}),
+        ("CommonPasswordValidator", {}),
+        ("NumericPasswordValidator", {}),
     )
+]
+PASSWORD_HASHERS = [
+    f"django.contrib.auth.hashers.{name}"
+    for name in ("Argon2PasswordHasher", "PBKDF2PasswordHasher")
 ]
 LOGIN_URL = "admin:login"
 LOGIN_REDIRECT_URL = "admin:index"
@@ -289,6 +298,17 @@ SPECTACULAR_SETTINGS = {
     "POSTPROCESSING_HOOKS": [],
 }
 
+# Sessions of the console end so long after the login, and after the last request.
+CONSOLE_SESSION_LIFETIME = timedelta(
+    minutes=env.int("HOTSWAP_SESSION_MINUTES", default=12 * 60)
+)
+CONSOLE_SESSION_IDLE = timedelta(
+    minutes=env.int("HOTSWAP_SESSION_IDLE_MINUTES", default=30)
+)
+if min(CONSOLE_SESSION_LIFETIME, CONSOLE_SESSION_IDLE) < timedelta(minutes=2):
+    raise ImproperlyConfigured(
+        "HOTSWAP_SESSION_MINUTES and HOTSWAP_SESSION_IDLE_MINUTES must be 2 at least"
+    )
 PERSON_TOKEN_LIFETIME = timedelta(minutes=15)
 REFRESH_TOKEN_LIFETIME = timedelta(days=7)
 DEVICE_TOKEN_LIFETIME = timedelta(minutes=60)
@@ -557,7 +577,9 @@ DEMO_CLOCK = env.str("HOTSWAP_DEMO_CLOCK", default="")
 
 X_FRAME_OPTIONS = "DENY"
 SECURE_CONTENT_TYPE_NOSNIFF = True
+SESSION_ENGINE = "hotswap.common.sessions"
 SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_AGE = int(CONSOLE_SESSION_LIFETIME.total_seconds())
 DATA_UPLOAD_MAX_MEMORY_SIZE = 2 * 1024 * 1024
 FILE_UPLOAD_HANDLERS = ["hotswap.common.form_bodies.NoFiles"]
 # The console backend until a server is named; a dead one is given up after 10 s.

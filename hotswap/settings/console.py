@@ -26,6 +26,7 @@ UNFOLD: dict[str, Any] = {
         }
     ],
     "LOGIN": {"form": "hotswap.common.login.LoginForm"},
+    "ACCOUNT": {"navigation": "hotswap.common.console.account.account_links"},
     "COMMAND": {"search_callback": "hotswap.console.search.find"},
     "SIDEBAR": {
         "show_search": True,

@@ -27,6 +27,11 @@ document.addEventListener("DOMContentLoaded", () => {
     }
   });
 
+  // What no person has asked for keeps no session alive.
+  document.body.addEventListener("htmx:configRequest", (event) => {
+    if (!event.detail.triggeringEvent) event.detail.headers["X-HotSwap-Background"] = "1";
+  });
+
   // What is scrolled inside of the part that is replaced stays where it is.
   let scrolled = [];
   document.body.addEventListener("htmx:beforeSwap", (event) => {

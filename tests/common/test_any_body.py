@@ -70,6 +70,8 @@ MODEL = {"description": "d", "requiresSecureBoot": True, "versionScheme": "date"
 EXAMPLES: dict[str, dict[str, Any]] = {
     "auth/token": {"username": "a", "password": "b"},
     "auth/refresh": {"refresh": "hsr_x"},
+    "auth/logout": {"refresh": "hsr_x"},
+    "auth/password": {"currentPassword": "a", "newPassword": "b"},
     "auth/device-token": {"deviceId": "d", "apiKey": "hsd_x"},
     "device-models": MODEL | {"name": "m"},
     "device-models/<uuid:model_id>": MODEL,

@@ -2,16 +2,20 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
 import pytest
 from django.test import Client, RequestFactory
+from django.utils import timezone
 from rest_framework.exceptions import Throttled
 
 from hotswap.common.api import throttling
 from hotswap.common.api.throttling import guard_password
 from hotswap.common.cache import ForgivingRedisCache
+from hotswap.common.models import LoginCount
+from hotswap.common.services import tidy
 from tests.api import Caller, problem_of
 from tests.common.factories import PASSWORD, PersonFactory
 from tests.waiting import wait_until
@@ -43,6 +47,7 @@ def wrong(account: str, address: str = "192.0.2.1") -> bool:
     return bool(judged)
 
 
+@pytest.mark.django_db
 @pytest.mark.parametrize("redis", ["there", "away"])
 def test_guesses_at_one_account_end_at_ten(
     request: pytest.FixtureRequest, redis: str
@@ -57,6 +62,7 @@ def test_guesses_at_one_account_end_at_ten(
     assert wrong("another")
 
 
+@pytest.mark.django_db
 @pytest.mark.parametrize("redis", ["there", "away"])
 def test_guesses_at_many_accounts_end_for_their_address(
     request: pytest.FixtureRequest, settings: Any, redis: str
@@ -69,6 +75,17 @@ def test_guesses_at_many_accounts_end_for_their_address(
 
     assert judged == [True] * 30 + [False] * 10
     assert wrong("name-0", "192.0.2.2")
+
+
+@pytest.mark.django_db
+def test_counts_of_guesses_in_the_database_are_of_all_processes_and_tidied_away(
+    without_redis: None,
+) -> None:
+    assert [wrong("somebody") for _ in range(12)] == [True] * 10 + [False] * 2
+    assert not wrong("somebody")
+    tidy(now=timezone.now() + timedelta(hours=2))
+
+    assert not LoginCount.objects.exists()
 
 
 def test_addresses_of_one_ipv6_network_count_together(settings: Any) -> None:

@@ -27,6 +27,8 @@ TABLE = """
     metrics                                        GET    401 200 200 200 403
     /auth/token                                    POST   400 400 400 400 400
     /auth/refresh                                  POST   400 400 400 400 400
+    /auth/logout                                   POST   400 400 400 400 400
+    /auth/password                                 POST   401 400 400 400 403
     /auth/device-token                             POST   400 400 400 400 400
     /audit-events                                  GET    401 403 403 200 403
     /device-models                                 GET    401 200 200 200 403

@@ -374,6 +374,10 @@ def test_a_login_is_kept_for_its_owner_alone(
     renewed = anyone("device", "list", "--limit", "1")
     new = json.loads(kept.read_text())
     out = anyone("logout")
+    ended = httpx.post(
+        f"{environment['HOTSWAP_SERVER']}/api/v1/auth/refresh",
+        json={"refresh": new["refresh"]},
+    )
 
     assert before.returncode == 4
     assert "hotswap login" in before.stderr
@@ -385,6 +389,7 @@ def test_a_login_is_kept_for_its_owner_alone(
     assert new["refresh"] != old["refresh"]
     assert out.returncode == 0
     assert not kept.exists()
+    assert ended.status_code == 401
 
 
 def test_a_token_comes_from_a_file_or_a_variable(

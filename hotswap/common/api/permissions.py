@@ -6,6 +6,8 @@ from rest_framework.exceptions import MethodNotAllowed
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
+from hotswap.common.account_gate import check_account
+from hotswap.common.models import User
 from hotswap.common.roles import Role, includes
 
 
@@ -17,11 +19,18 @@ class DenyAll(BasePermission):
 
 
 class RolePermission(BasePermission):
-    """Compare the caller's role with `view.roles[method]`."""
+    """Compare the caller's role with `view.roles[method]`.
+
+    A person whose account is held up (`hotswap.common.account_gate`) is refused by
+    every view but those that say `is_open_to_held_accounts`.
+    """
 
     message = "your role may not do this"
 
     def has_permission(self, request: Request, view: Any) -> bool:
+        is_open = getattr(view, "is_open_to_held_accounts", False)
+        if isinstance(request.user, User) and not is_open:
+            check_account(request.user)
         caller: Role | None = getattr(request.user, "role", None)
         method = "GET" if request.method == "HEAD" else request.method
         needed = view.roles.get(method)

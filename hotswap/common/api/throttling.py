@@ -1,7 +1,7 @@
 """Limits counted in Redis.
 
-While Redis is away, devices are let through; people and their logins are counted in
-each process, as a password costs 0.4 s of a core before it is known to be wrong.
+While Redis is away, devices are let through, the requests of people are counted in
+each process, and their logins in the database: a limit on guesses is never open.
 
 A fixed window of ten seconds allows any burst that docs/api.md promises. Each process
 counts by itself and tells Redis of ten requests at once, so that a device that keeps to
@@ -17,6 +17,7 @@ from typing import TypeVar
 
 from django.conf import settings
 from django.core.cache import cache
+from django.db import connection
 from django.http import HttpRequest
 from redis.exceptions import RedisError
 from rest_framework.exceptions import Throttled
@@ -36,13 +37,13 @@ HASHES_AT_ONCE = 2
 LOGINS_AT_ONCE = 6
 
 
-def _count(key: str, window_seconds: int, *, by: int = 1) -> int:
-    """Add to a counter that lives for its window; 0 when Redis is away."""
+def _count(key: str, window_seconds: int, *, by: int = 1) -> int | None:
+    """Add to a counter that lives for its window; None when Redis is away."""
     try:
         cache.add(key, 0, timeout=window_seconds * 2)
         return int(cache.incr(key, by))
     except (RedisError, ValueError, OSError):
-        return 0
+        return None
 
 
 def _read(key: str) -> int:
@@ -142,7 +143,10 @@ def check_person_rate(person: object, rate: str) -> None:
         number,
         lot=min(LOT, max(1, limit // LOT)),
         limit=limit,
-        count=lambda lot: _take(key, number, by=lot),
+        count=lambda lot: (
+            _count(f"{key}:{number}", PERSON_WINDOW_SECONDS, by=lot)
+            or _own_counts.add(key, number, lot)
+        ),
     ):
         raise Throttled(wait=remaining)
 
@@ -154,17 +158,18 @@ def _is_over(
     *,
     lot: int,
     limit: int,
-    count: Callable[[int], int],
+    count: Callable[[int], int | None],
 ) -> bool:
     """Count one request; tell whether its counter is over the limit of the window.
 
     Args:
         lot: number of requests of which Redis is told at once.
-        count: adds so many requests to the counter, and returns its sum.
+        count: adds so many requests to the counter, and returns its sum, None where
+            nothing counts.
     """
     if untold.is_over(key):
         return True
-    if untold.add(key, window, lot) and count(lot) > limit:
+    if untold.add(key, window, lot) and (count(lot) or 0) > limit:
         untold.note_over(key)
         return True
     return False
@@ -254,8 +259,26 @@ def guard_password(
 
 def _take(key: str, window: int, *, by: int = 1) -> int:
     """Add to a counter of this window; return how far it is."""
-    counted = _count(f"{key}:{window}", LOGIN_WINDOW_SECONDS, by=by)
-    return counted or _own_counts.add(key, window, by)
+    name = f"{key}:{window}"
+    counted = _count(name, LOGIN_WINDOW_SECONDS, by=by)
+    return _count_in_database(name, by) if counted is None else counted
+
+
+def _count_in_database(key: str, by: int) -> int:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            INSERT INTO common_logincount AS counted (key, count, counted_at)
+            VALUES (%(key)s, GREATEST(0, %(by)s), now())
+            ON CONFLICT (key) DO UPDATE
+            SET count = GREATEST(0, counted.count + %(by)s)
+            RETURNING count
+            """,
+            {"key": key, "by": by},
+        )
+        row = cursor.fetchone()
+    count: int = row[0]
+    return count
 
 
 def _origin(request: HttpRequest | Request) -> str:

@@ -11,11 +11,14 @@ from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from hotswap.common.api.base import ApiView, ListView
+from hotswap.common.api.base import ApiView, ListView, acting_person
 from hotswap.common.api.filters import ZonedTimeFilter
 from hotswap.common.api.serializers import CamelSerializer, StrictCharField
 from hotswap.common.api.throttling import guard_password
+from hotswap.common.login_audit import API, note_login
+from hotswap.common.logins import revoke_refresh_token
 from hotswap.common.models import AuditEvent, User
+from hotswap.common.people import change_own_password
 from hotswap.common.roles import Role
 from hotswap.common.tokens import TokenPair, issue_token_pair, rotate_refresh_token
 
@@ -27,6 +30,11 @@ class LoginInput(CamelSerializer):
 
 class RefreshInput(CamelSerializer):
     refresh = StrictCharField(max_length=256)
+
+
+class PasswordInput(CamelSerializer):
+    current_password = StrictCharField(max_length=1024, trim_whitespace=False)
+    new_password = StrictCharField(max_length=1024, trim_whitespace=False)
 
 
 class TokenPairOutput(CamelSerializer):
@@ -62,6 +70,7 @@ class LoginView(ApiView):
             raise AuthenticationFailed(
                 "the name or the password is wrong", code="login_failed"
             )
+        note_login(user, via=API)
         return _pair(issue_token_pair(user=user))
 
 
@@ -79,6 +88,47 @@ class RefreshView(ApiView):
                 "the refresh token is not valid", code="token_invalid"
             )
         return _pair(pair)
+
+
+class LogoutView(ApiView):
+    roles = {"POST": Role.ANYONE}
+    authentication_classes = []
+
+    @extend_schema(request=RefreshInput, responses={204: None})
+    def post(self, request: Request) -> Response:
+        """End the login that a refresh token belongs to.
+
+        The access token lives on until its end, 15 minutes at most. A refresh token
+        that is unknown or has ended is answered alike.
+        """
+        given = self.validated(RefreshInput, request.data)
+        revoke_refresh_token(refresh=given["refresh"], now=timezone.now())
+        return Response(status=204)
+
+
+class PasswordView(ApiView):
+    roles = {"POST": Role.VIEWER}
+    is_open_to_held_accounts = True
+
+    @extend_schema(request=PasswordInput, responses=TokenPairOutput)
+    def post(self, request: Request) -> Response:
+        """Change one's own password: all logins end, and a new one begins.
+
+        It is the way out for whoever is refused with `password_change_required`.
+        """
+        given = self.validated(PasswordInput, request.data)
+        person = acting_person(request)
+        changed = guard_password(
+            request,
+            person.username,
+            lambda: change_own_password(
+                user=person,
+                current=given["current_password"],
+                new=given["new_password"],
+            ),
+        )
+        assert changed is not None
+        return _pair(issue_token_pair(user=changed))
 
 
 class AuditFilter(django_filters.FilterSet):

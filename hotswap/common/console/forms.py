@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from django import forms
-from rest_framework.exceptions import ErrorDetail, ValidationError
+from rest_framework.exceptions import ErrorDetail, Throttled, ValidationError
 from rest_framework.serializers import BaseSerializer
 from unfold.widgets import INPUT_CLASSES, TEXTAREA_CLASSES
 
@@ -101,3 +101,9 @@ def error_lines(error: ValidationError) -> list[str]:
             yield f"{name}: {found}" if name else str(found)
 
     return list(walk(error.detail, ""))
+
+
+def throttled_words(error: Throttled) -> str:
+    """Say when one may try again."""
+    seconds = getattr(error, "wait", None) or 60
+    return f"Too many failures or attempts: wait {seconds:.0f} s and try again."

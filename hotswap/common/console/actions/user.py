@@ -155,6 +155,9 @@ class SetPassword(Action):
 
     def execute(self, user: User, obj: User, given: dict[str, Any]) -> str:
         people.set_password(
-            username=obj.username, password=given["password"], actor=user
+            username=obj.username,
+            password=given["password"],
+            actor=user,
+            must_change=True,
         )
-        return f"{obj.username} logs in with the new password."
+        return f"{obj.username} logs in with this password, and must change it then."

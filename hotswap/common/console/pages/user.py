@@ -1,12 +1,18 @@
 """The list of people, and the page of one."""
 
 from typing import Any
+from uuid import UUID
 
+from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
+from django.shortcuts import redirect
+from django.urls import URLPattern, path
+from django.utils import timezone
 from django.utils.safestring import SafeString
 from unfold.decorators import display
 
+from hotswap.common.console.account import end_and_tell, login_rows
 from hotswap.common.console.actions.user import (
     ChangePerson,
     CreatePerson,
@@ -16,9 +22,12 @@ from hotswap.common.console.actions.user import (
 )
 from hotswap.common.console.badges import DONE, NOT_STARTED, badge
 from hotswap.common.console.pages.base import ConsoleAdmin
+from hotswap.common.console.requests import acting_person
 from hotswap.common.console.roles import role_name
 from hotswap.common.console.text import age
+from hotswap.common.logins import current_logins
 from hotswap.common.models import AuditEvent, User
+from hotswap.common.roles import Role
 
 SHOWN_ACTIONS = 20
 
@@ -57,8 +66,34 @@ class UserAdmin(ConsoleAdmin):
     def seen(self, person: User) -> SafeString:
         return age(person.last_login)
 
+    def more_urls(self) -> list[URLPattern]:
+        return [
+            path(
+                "<path:object_id>/logins/<uuid:login_id>/end/",
+                self.protected(self.end_login_view),
+                name=self.url_name("end-login"),
+            )
+        ]
+
+    def end_login_view(
+        self, request: HttpRequest, object_id: str, login_id: UUID
+    ) -> HttpResponse:
+        """End a login of a person; Admins alone see people."""
+        if request.method != "POST":
+            return HttpResponseNotAllowed(["POST"])
+        if not acting_person(request).may(Role.ADMIN):
+            raise PermissionDenied
+        person = self.found(request, object_id)
+        end_and_tell(request, person, login_id)
+        return redirect(self.page_url(person))
+
     def page_context(self, request: HttpRequest, obj: User) -> dict[str, Any]:
         return {
+            "logins": login_rows(
+                request,
+                current_logins(user=obj, now=timezone.now()),
+                lambda each: self.url("end-login", obj.pk, each),
+            ),
             "status": self.state(obj),
             "role": role_name(obj),
             "audited": AuditEvent.objects.filter(actor=obj.pseudonym).order_by("-id")[

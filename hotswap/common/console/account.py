@@ -1,0 +1,188 @@
+"""The pages of one's own account: logins, and the password."""
+
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+from django import forms
+from django.contrib import admin, messages
+from django.contrib.auth import update_session_auth_hash
+from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
+from django.shortcuts import redirect
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
+from django.utils import timezone
+from rest_framework.exceptions import Throttled
+
+from hotswap.common.api.throttling import guard_password
+from hotswap.common.console.forms import ConsoleForm, throttled_words
+from hotswap.common.console.requests import READING, acting_person
+from hotswap.common.console.roles import role_name
+from hotswap.common.console.text import age
+from hotswap.common.errors import HotSwapError, NotFoundError
+from hotswap.common.logins import Login, current_logins, end_login
+from hotswap.common.models import User
+from hotswap.common.people import change_own_password
+from hotswap.common.sessions import LOGIN, begin_session
+
+VIA = {"console": "Console", "api": "API or command line"}
+
+
+class OwnPasswordForm(ConsoleForm):
+    current = forms.CharField(
+        label="Present password",
+        widget=forms.PasswordInput(attrs={"autocomplete": "current-password"}),
+    )
+    new = forms.CharField(
+        label="New password",
+        widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}),
+        help_text="12 characters or more.",
+    )
+    again = forms.CharField(
+        label="New password again",
+        widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}),
+    )
+
+    def clean(self) -> dict[str, Any]:
+        given = self.cleaned_data
+        if given.get("new") != given.get("again"):
+            self.add_error("again", "The two new passwords differ.")
+        return given
+
+
+def account_links(request: HttpRequest) -> list[dict[str, Any]]:
+    """Return the entries of the menu at one's name."""
+    return [
+        {"title": "My account", "link": reverse("account")},
+        {"title": "Change password", "link": reverse("admin:password_change")},
+    ]
+
+
+def login_rows(
+    request: HttpRequest, logins: list[Login], end_url: Callable[[UUID], str]
+) -> list[dict[str, Any]]:
+    """Return logins as tables show them, each with the address that ends it."""
+    mine: dict[str, str] = request.session.get(LOGIN) or {}
+    return [
+        {
+            "via": VIA[each.via],
+            "is_current": str(each.id) == mine.get("id"),
+            "end_url": end_url(each.id),
+            "address": each.address or "–",
+            "agent": each.user_agent or "–",
+            "began": age(each.began_at),
+            "seen": age(each.seen_at),
+            "ends": age(each.ends_at),
+        }
+        for each in logins
+    ]
+
+
+def account_view(request: HttpRequest) -> HttpResponse:
+    """Show one's own account."""
+    if request.method not in READING:
+        return HttpResponseNotAllowed(READING)
+    person = acting_person(request)
+    logins = current_logins(user=person, now=timezone.now())
+    return _page(
+        request,
+        "console/account.html",
+        heading=person.username,
+        role=role_name(person),
+        logins=login_rows(
+            request, logins, lambda each: reverse("account-end-login", args=(each,))
+        ),
+    )
+
+
+def end_login_view(request: HttpRequest, login_id: UUID) -> HttpResponse:
+    """End one of one's own logins."""
+    if request.method != "POST":
+        return HttpResponseNotAllowed(["POST"])
+    person = acting_person(request)
+    end_and_tell(request, person, login_id)
+    return redirect("account")
+
+
+def end_and_tell(request: HttpRequest, person: User, login_id: UUID) -> None:
+    """End a login of a person and say so on the next page."""
+    try:
+        end_login(
+            actor=acting_person(request),
+            user=person,
+            login_id=login_id,
+            now=timezone.now(),
+        )
+    except NotFoundError as error:
+        messages.warning(request, error.detail)
+    else:
+        messages.success(request, "The login has ended.")
+
+
+def password_view(request: HttpRequest) -> HttpResponse:
+    """Change one's own password; every other login ends."""
+    if request.method not in (*READING, "POST"):
+        return HttpResponseNotAllowed([*READING, "POST"])
+    person = acting_person(request)
+    form = OwnPasswordForm(request.POST if request.method == "POST" else None)
+    if request.method == "POST" and form.is_valid():
+        given = form.cleaned_data
+        try:
+            changed = guard_password(
+                request,
+                person.username,
+                lambda: change_own_password(
+                    user=person, current=given["current"], new=given["new"]
+                ),
+            )
+        except Throttled as error:
+            form.add_error(None, throttled_words(error))
+        except HotSwapError as error:
+            form.refuse(error)
+        else:
+            assert changed is not None
+            _go_on_as(request, changed)
+            messages.success(request, "The password is changed; other logins ended.")
+            return redirect("account")
+    return _page(
+        request,
+        "console/password.html",
+        heading="Change password",
+        form=form,
+        must_change=person.must_change_password,
+    )
+
+
+def _go_on_as(request: HttpRequest, person: User) -> None:
+    """Keep the session of whoever changed the password, under another key.
+
+    Its row has gone with those of all others.
+    """
+    begin_session(request, timezone.now())
+    update_session_auth_hash(request, person)
+
+
+def _page(request: HttpRequest, template: str, **context: Any) -> HttpResponse:
+    return TemplateResponse(
+        request,
+        template,
+        {
+            **admin.site.each_context(request),
+            "title": "My account",
+            "back_url": reverse("account"),
+            "back_name": "My account",
+            **context,
+        },
+        headers={"Cache-Control": "no-store"},
+    )
+
+
+urlpatterns: list[URLPattern] = [
+    path("account/", admin.site.admin_view(account_view), name="account"),
+    path(
+        "account/logins/<uuid:login_id>/end/",
+        admin.site.admin_view(end_login_view),
+        name="account-end-login",
+    ),
+    path("password_change/", admin.site.admin_view(password_view)),
+]
