@@ -82,10 +82,12 @@ def test_an_operator_launches_and_sees_it_move(
     # Its devices by status and name, its log by text.
     table = page.locator("#hs-device-table")
     table.get_by_text(re.compile(r"^Updated")).click()
-    table.get_by_role("link", name=devices[0].name).wait_for()
+    table.get_by_role("link", name=devices[0].name, exact=True).wait_for()
     table.get_by_placeholder("Device id contains").fill(devices[1].name)
-    table.get_by_role("link", name=devices[0].name).wait_for(state="detached")
-    table.get_by_role("link", name=devices[1].name).wait_for()
+    table.get_by_role("link", name=devices[0].name, exact=True).wait_for(
+        state="detached"
+    )
+    table.get_by_role("link", name=devices[1].name, exact=True).wait_for()
     log = page.locator("#hs-log-card")
     log.get_by_placeholder("Text, event or device").fill("deployment.completed")
     log.get_by_text("device.updated").first.wait_for(state="detached")
@@ -93,7 +95,7 @@ def test_an_operator_launches_and_sees_it_move(
 
     # The overview knows of it, and draws its charts.
     page.goto(f"{site}/admin/")
-    page.locator("#hs-overview").get_by_role("link", name=model).wait_for()
+    page.locator("#hs-overview").get_by_role("link", name=model, exact=True).wait_for()
     page.locator("#hs-overview-charts canvas").first.wait_for()
 
 
