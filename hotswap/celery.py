@@ -20,6 +20,9 @@ from hotswap.common.logs import configure, line_of, log_everything
 from hotswap.monitoring import tasks as _counted_tasks  # noqa: F401
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "hotswap.settings.local")
+# Django's checks look at the code, as `make lint` does; at the start of a worker
+# they would load every page and address.
+os.environ.setdefault("CELERY_SKIP_CHECKS", "1")
 
 app = Celery("hotswap")
 app.config_from_object("django.conf:settings", namespace="CELERY")

@@ -12,6 +12,7 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitVie
 from rest_framework.authentication import SessionAuthentication
 from rest_framework.request import Request
 
+import devices.api.schema  # noqa: F401 - how devices authenticate, for the description
 from devices.api.authentication import DeviceAuthentication
 from hotswap import operations
 from hotswap.common.api.authentication import PersonAuthentication
@@ -19,6 +20,8 @@ from hotswap.common.api.permissions import RolePermission
 from hotswap.common.roles import Role
 from hotswap.console.index import overview_charts_view, overview_live_view
 from hotswap.console.system import system_view
+
+admin.autodiscover()
 
 # A person who is logged in to the console may open the description in the browser.
 READERS = [PersonAuthentication, DeviceAuthentication, SessionAuthentication]

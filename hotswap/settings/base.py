@@ -45,7 +45,9 @@ INSTALLED_APPS = [
     "unfold",
     "unfold.contrib.filters",
     "unfold.contrib.forms",
-    "django.contrib.admin",
+    # Its pages are loaded with the addresses (`hotswap.urls`): worker, beat and
+    # commands start without them, in two thirds of the time.
+    "django.contrib.admin.apps.SimpleAdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.messages",
