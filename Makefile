@@ -76,9 +76,10 @@ test-faults: $(VENV)/.ready-dev
 test-defaults: $(VENV)/.ready-dev
 	$(BIN)/python -m pytest -m defaults tests/deployments/test_defaults.py $(ARGS)
 
-# `make test` sends some 1,700 such requests. Others: SEED=7. More: REQUESTS=1000000.
+# `make test` sends 10,000 such requests. Others: SEED=7. More: REQUESTS=1000000.
 fuzz: $(VENV)/.ready-dev
-	SEED=$(SEED) REQUESTS=$(or $(REQUESTS),250000) $(BIN)/python -m pytest tests/fuzz $(ARGS)
+	SEED=$(SEED) REQUESTS=$(or $(REQUESTS),250000) ODD_REQUESTS=$(ODD_REQUESTS) \
+		$(BIN)/python -m pytest tests/fuzz $(ARGS)
 
 # Some benches alone, or a smaller database: ARGS="polls heartbeats --devices 200000".
 bench: $(VENV)/.ready-dev

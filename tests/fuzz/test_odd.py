@@ -4,20 +4,19 @@ import random
 
 from tests.api import PROBLEM
 from tests.fuzz.application import send
-from tests.fuzz.findings import FINDINGS, REQUESTS, SEED
+from tests.fuzz.findings import FINDINGS, ODD, SEED
 from tests.fuzz.ground import Ground, undone
 from tests.fuzz.judge import Judge
 from tests.fuzz.names import CALLERS
 from tests.fuzz.odd import plain, twisted
 
 PART = "odd"
-SHARE = 0.05
 
 
 def test_no_odd_request_makes_the_server_fail(ground: Ground, judge: Judge) -> None:
     chance = random.Random(SEED)
 
-    for _ in range(int(REQUESTS * SHARE)):
+    for _ in range(ODD):
         route = chance.choice(judge.routes)
         caller = chance.choice(CALLERS)
         request = plain(chance, route, ground.names.of).by(ground.tokens[caller])
