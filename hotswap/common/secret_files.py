@@ -1,12 +1,15 @@
 """Secrets kept in files that only their owner can read.
 
-Standard library only: settings read their secret key through this module.
+Settings read through this module, so it imports nothing that needs them.
 """
 
 import contextlib
 import os
 import secrets
 from pathlib import Path
+
+from django.core.exceptions import ImproperlyConfigured
+from environ.fileaware_mapping import FileAwareMapping
 
 
 def write_secret_file(path: Path, content: bytes) -> None:
@@ -35,3 +38,28 @@ def read_or_create_secret(path: Path) -> str:
         with contextlib.suppress(FileExistsError):
             write_secret_file(path, secrets.token_hex(32).encode())
     return path.read_text().strip()
+
+
+class EnvironmentWithFiles(FileAwareMapping):
+    """The environment, where `NAME_FILE` may name a file with the value of `NAME`.
+
+    The file wins over the variable; blanks and line ends around its text are dropped.
+    """
+
+    def __getitem__(self, name: str) -> str:
+        """Return a value.
+
+        Raises:
+            KeyError: neither is set.
+            ImproperlyConfigured: the file cannot be read.
+        """
+        path = self.env.get(f"{name}_FILE")
+        if not path:
+            return str(self.env[name])
+        try:
+            return Path(path).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "no text"
+            raise ImproperlyConfigured(
+                f"{name}_FILE cannot be read: {reason}"
+            ) from error

@@ -19,9 +19,17 @@ import environ
 from django.core.exceptions import ImproperlyConfigured
 from psycopg.conninfo import conninfo_to_dict
 
+from hotswap.common.secret_files import EnvironmentWithFiles
 from hotswap.settings.console import UNFOLD  # noqa: F401
 
-env = environ.Env()
+
+class Env(environ.Env):
+    """Reads each variable `NAME`, or the file that `NAME_FILE` names."""
+
+    ENVIRON = EnvironmentWithFiles()
+
+
+env = Env()
 
 BASE_DIR = Path(__file__).resolve().parent.parent.parent
 DATA_DIR = Path(
@@ -590,14 +598,6 @@ EMAIL_TIMEOUT = 10
 
 # --- Metrics (docs/operate/observability.md) -----------------------------------------
 METRICS_TOKEN = env.str("HOTSWAP_METRICS_TOKEN", default="")
-_metrics_token_file = env.str("HOTSWAP_METRICS_TOKEN_FILE", default="")
-if _metrics_token_file and not METRICS_TOKEN:
-    try:
-        METRICS_TOKEN = Path(_metrics_token_file).read_text().strip()
-    except OSError as error:
-        raise ImproperlyConfigured(
-            f"HOTSWAP_METRICS_TOKEN_FILE cannot be read: {error.strerror}"
-        ) from None
 if METRICS_TOKEN and not (len(METRICS_TOKEN) >= 16 and METRICS_TOKEN.isascii()):
     raise ImproperlyConfigured(
         "HOTSWAP_METRICS_TOKEN must be 16 ASCII characters at least"

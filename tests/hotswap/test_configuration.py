@@ -1,9 +1,15 @@
 """Every variable that the server reads is documented and can be given to it."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
-from tests.live import PROJECT_DIR
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+
+from hotswap.common.secret_files import EnvironmentWithFiles
+from tests.live import PROJECT_DIR, clean_environment
 
 SOURCES = ("hotswap", "firmware", "devices", "deployments", "health")
 VARIABLE = r"(?:HOTSWAP|OTEL)_[A-Z0-9_]+"
@@ -18,6 +24,10 @@ FIXED_IN_CONTAINERS = {
     "HOTSWAP_WEB_THREADS",
     "HOTSWAP_DEMO_CLOCK",
 }
+SHOW_SECRETS = """
+from hotswap.settings import production as read
+print(read.SECRET_KEY, read.DATABASES["default"]["HOST"], read.METRICS_TOKEN)
+"""
 COMPOSE = PROJECT_DIR / "docker-compose.yml"
 
 
@@ -54,7 +64,9 @@ def test_every_variable_has_a_row_in_the_documents() -> None:
 
 def test_compose_passes_every_setting_on() -> None:
     settings = read_in(PROJECT_DIR / "hotswap" / "settings")
-    passed = set(re.findall(rf"^    ({VARIABLE}):", COMPOSE.read_text(), re.MULTILINE))
+    text = COMPOSE.read_text()
+    given = re.findall(rf"^    ({VARIABLE}):", text, re.MULTILINE)
+    passed = {name.removesuffix("_FILE") for name in given}
 
     assert settings - FIXED_IN_CONTAINERS - passed == set()
 
@@ -67,3 +79,56 @@ def test_example_names_what_compose_takes_and_nothing_else() -> None:
     names = in_example()
 
     assert sorted(names) == sorted(filled_in | passed_on)
+
+
+def test_a_value_may_come_from_a_file(tmp_path: Path) -> None:
+    held = tmp_path / "secret"
+    held.write_text(" from the file\n")
+
+    found = EnvironmentWithFiles(
+        {"HOTSWAP_A_FILE": str(held), "HOTSWAP_A": "plain", "HOTSWAP_B": "b"}
+    )
+
+    assert found["HOTSWAP_A"] == "from the file"
+    assert found["HOTSWAP_B"] == "b"
+    assert found.get("HOTSWAP_C") is None
+    assert EnvironmentWithFiles({"HOTSWAP_A_FILE": "", "HOTSWAP_A": "plain"})[
+        "HOTSWAP_A"
+    ] == ("plain")
+
+
+def test_a_file_that_cannot_be_read_is_named_by_its_variable(tmp_path: Path) -> None:
+    found = EnvironmentWithFiles({"HOTSWAP_A_FILE": str(tmp_path / "nothing")})
+
+    with pytest.raises(ImproperlyConfigured, match="HOTSWAP_A_FILE cannot be read"):
+        found["HOTSWAP_A"]
+
+
+def test_settings_take_their_secrets_from_files(tmp_path: Path) -> None:
+    secrets = {
+        "HOTSWAP_SECRET_KEY": "k" * 60,
+        "HOTSWAP_DATABASE_URL": "postgresql://a:b@db.example.com/c",
+        "HOTSWAP_METRICS_TOKEN": "m" * 20,
+    }
+    files = {}
+    for name, value in secrets.items():
+        path = tmp_path / name
+        path.write_text(f"{value}\n")
+        files[f"{name}_FILE"] = str(path)
+    done = subprocess.run(
+        [
+            *(sys.executable, "-W", "ignore", "-c"),
+            SHOW_SECRETS,
+        ],
+        cwd=PROJECT_DIR,
+        env={
+            **clean_environment(),
+            **files,
+            "HOTSWAP_ALLOWED_HOSTS": "updates.example.com",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.stdout.split() == ["k" * 60, "db.example.com", "m" * 20], done.stderr

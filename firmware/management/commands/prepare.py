@@ -9,6 +9,7 @@ from django.core.management.base import BaseCommand, CommandError
 from firmware.services.keys import ensure_firmware_keys
 from firmware.storage_locations import check_settings
 from hotswap.common import people, services
+from hotswap.common.secret_files import EnvironmentWithFiles
 
 
 class Command(BaseCommand):
@@ -22,7 +23,7 @@ class Command(BaseCommand):
         except ImproperlyConfigured as error:
             raise CommandError(str(error)) from None
         people.ensure_groups()
-        password = os.environ.get("HOTSWAP_ADMIN_PASSWORD")
+        password = EnvironmentWithFiles().get("HOTSWAP_ADMIN_PASSWORD")
         if password:
             people.ensure_first_admin(
                 username=os.environ.get("HOTSWAP_ADMIN_USERNAME", "admin"),
