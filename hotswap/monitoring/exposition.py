@@ -158,6 +158,14 @@ class HostCollector:
         for state, size in status.disk_bytes(settings.DATA_DIR):
             disk.add_metric([state], size)
         yield disk
+        restarts = CounterMetricFamily(
+            "hotswap_program_restarts",
+            "Programs that `hotswap serve` started again: they ended, or were frozen",
+            labels=["program", "reason"],
+        )
+        for program, reason, number in processes.program_restarts(settings.DATA_DIR):
+            restarts.add_metric([program, reason], number)
+        yield restarts
         pids = processes.sibling_pids()
         yield GaugeMetricFamily(
             "hotswap_web_processes", "Processes of this web server", value=len(pids)

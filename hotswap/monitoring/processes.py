@@ -10,6 +10,7 @@ Rules:
 """
 
 import contextlib
+import json
 import os
 import shutil
 import sys
@@ -81,6 +82,20 @@ def resident_bytes(pid: int) -> int:
         return int(_stat(pid)[21]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, IndexError, ValueError):
         return 0
+
+
+def program_restarts(data_dir: Path) -> Iterator[tuple[str, str, int]]:
+    """Yield how often `hotswap serve` has started each program again, by reason.
+
+    Nothing where another supervisor runs the programs: it counts for itself.
+    """
+    if not os.environ.get("HOTSWAP_SUPERVISED"):
+        return
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        restarts = json.loads((data_dir / "stack.json").read_text())["restarts"]
+        for program, counts in restarts.items():
+            for reason in ("ended", "frozen"):
+                yield program, reason, counts.get(reason, 0)
 
 
 def host_cpu_seconds() -> Iterator[tuple[str, float]]:

@@ -8,7 +8,8 @@ Rules:
   is away is not to blame, and waits for it.
 - A program that fails five times running, each soon after its start, stops
   everything, with the end of its log as the reason.
-- Whether a program that runs does its work is for others to say: see `ticks.py`.
+- Whether a program that runs does its work is for others to say: see `ticks.py` and
+  `answers.py`.
 """
 
 import contextlib
@@ -19,6 +20,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -97,6 +99,8 @@ class _Child:
     not_before: float = 0.0
     output_from: int = 0
     exits: list[int] = field(default_factory=list)
+    is_replaced: bool = False
+    restarts: Counter[str] = field(default_factory=Counter)
 
 
 class Supervisor:
@@ -170,6 +174,13 @@ class Supervisor:
         """Return how often a program was started again."""
         return max(self._children[name].starts - 1, 0)
 
+    def restarts_by_reason(self) -> dict[str, dict[str, int]]:
+        """Return how often each program was started again.
+
+        By reason: `ended`, or `frozen` if it ran and did not do its work.
+        """
+        return {name: dict(child.restarts) for name, child in self._children.items()}
+
     def is_ready(self, *names: str) -> bool:
         """Tell whether the named programs (all, if none is named) are ready."""
         return all(self._children[name].ready for name in names or self._children)
@@ -228,6 +239,7 @@ class Supervisor:
             self._note_end(child, process.returncode)
         elif child.program.name in self._to_replace:
             self._to_replace.discard(child.program.name)
+            child.is_replaced = True
             kill_group(process.pid)
         elif not child.ready and not child.program.one_shot:
             child.ready = child.program.is_ready()
@@ -250,6 +262,9 @@ class Supervisor:
         child.started_at = time.monotonic()
         child.starts += 1
         child.ready = False
+        if child.starts > 1:
+            child.restarts["frozen" if child.is_replaced else "ended"] += 1
+            child.is_replaced = False
         self._on_start()
         if child.starts > 1:
             self._on_event(f"{program.name} restarted")

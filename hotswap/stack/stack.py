@@ -19,6 +19,14 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from hotswap.common.secret_files import EnvironmentWithFiles
+from hotswap.stack.answers import (
+    AnswerWatch,
+    Ask,
+    postgres_answers,
+    redis_answers,
+    web_answers,
+)
 from hotswap.stack.errors import StackError
 from hotswap.stack.folder import StackFolder, is_port_free
 from hotswap.stack.postgres import PostgresServer
@@ -42,6 +50,8 @@ CONNECTIONS = 4096
 # Of each program: the connections, and all else. Shells often allow 1,024.
 OPEN_FILES = 16_384
 METRICS_LISTEN = "HOTSWAP_METRICS_LISTEN"
+# Variables that decide what is run, and so are read before the settings.
+READ_HERE = ("HOTSWAP_DATABASE_URL", "HOTSWAP_REDIS_URL", "HOTSWAP_ADMIN_PASSWORD")
 
 
 class Stack:
@@ -72,6 +82,10 @@ class Stack:
         self.port = port
         self.url = f"http://{HOST}:{port}"
         self.environment: dict[str, str] = {**os.environ, **(environment or {})}
+        given = EnvironmentWithFiles(self.environment)
+        for name in READ_HERE:
+            if value := given.get(name):
+                self.environment[name] = value
         self.embedded: list[str] = []
         self.admin_username = ""
         self.admin_password: str | None = None
@@ -80,6 +94,8 @@ class Stack:
         self._on_event = on_event
         self._supervisor: Supervisor | None = None
         self._ticks: TickWatch | None = None
+        self._answers: AnswerWatch | None = None
+        self._asks: dict[str, Ask] = {}
 
     # --- life -----------------------------------------------------------------
 
@@ -112,6 +128,10 @@ class Stack:
                 on_event=self._on_event,
             )
             self._ticks.start()
+            self._answers = AnswerWatch(
+                self._supervisor, self._asks, on_event=self._on_event
+            )
+            self._answers.start()
         except BaseException:
             self.folder.forget_state()
             self.folder.unlock()
@@ -151,6 +171,8 @@ class Stack:
         """Stop everything in order; afterwards no process is left."""
         if self._ticks is not None:
             self._ticks.stop()
+        if self._answers is not None:
+            self._answers.stop()
         if self._supervisor is not None:
             self._supervisor.stop()
             self.folder.forget_state()
@@ -173,6 +195,7 @@ class Stack:
                 "database_url": self.environment["HOTSWAP_DATABASE_URL"],
                 "redis_url": self.environment["HOTSWAP_REDIS_URL"],
                 "programs": self._running.pids(),
+                "restarts": self._running.restarts_by_reason(),
             }
         )
 
@@ -210,12 +233,15 @@ class Stack:
             postgres = PostgresServer(self.folder)
             programs.append(postgres.program())
             self.environment["HOTSWAP_DATABASE_URL"] = postgres.url
+            self._asks["postgres"] = lambda: postgres_answers(postgres.url)
             self.embedded.append(f"PostgreSQL {postgres.version()}")
         if not self.environment.get("HOTSWAP_REDIS_URL"):
             redis = RedisServer(self.folder)
             programs.append(redis.program())
             self.environment["HOTSWAP_REDIS_URL"] = redis.url
+            self._asks["redis"] = lambda: redis_answers(redis.url)
             self.embedded.append(f"Redis {redis.version()}")
+        self._asks["web"] = lambda: web_answers(self.port)
         servers = tuple(program.name for program in programs)
 
         environment = self.environment
