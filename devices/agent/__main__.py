@@ -323,6 +323,7 @@ def _transport(config: Config, keys: KeyFile, trusted: TrustedKeys) -> HttpTrans
             certificate_authorities=config.certificate_authorities,
             client_certificate=config.client_certificate,
             client_key=config.client_key,
+            minimum=config.minimum_tls,
         ),
         trusted_keys=tuple(trusted.by_id),
     )

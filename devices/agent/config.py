@@ -18,6 +18,7 @@ from devices.agent.hooks import Hook, HookName
 from devices.agent.limits import MAX_REPORT_CEILING_SECONDS, Limits
 from devices.agent.logs import LOG_FORMATS, LogFormat
 from devices.agent.reader import ConfigError, Reader
+from devices.agent.tls import TLS_VERSIONS, TlsVersion
 from devices.agent.transport import is_loopback
 
 KERNEL_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -101,6 +102,7 @@ class Config:
     certificate_authorities: Path | None = None
     client_certificate: Path | None = None
     client_key: Path | None = None
+    minimum_tls: TlsVersion = "1.3"
     secure_boot_command: tuple[str, ...] = ()
     rotates_key: bool = True
     enrolment: EnrolmentConfig | None = None
@@ -163,6 +165,9 @@ def parse_config(content: Mapping[str, Any], *, folder: Path) -> Config:
         certificate_authorities=reader.path("certificate_authorities", required=False),
         client_certificate=reader.path("client_certificate", required=False),
         client_key=reader.path("client_key", required=False),
+        minimum_tls=cast(
+            "TlsVersion", reader.choice("minimum_tls", tuple(TLS_VERSIONS), "1.3")
+        ),
         secure_boot_command=reader.texts("secure_boot_command", default=()),
         rotates_key=reader.flag("rotates_key", default=True),
         enrolment=_parse_enrolment(

@@ -2,7 +2,7 @@
 
 Rules:
 - The server's certificate and name are always checked; nothing here turns that off.
-- TLS 1.2 is the floor; both ends choose 1.3 where they can.
+- TLS 1.3 is the floor, 1.2 only by choice (specification, Security Requirements).
 - Files that are renewed on disk count from the next connection on. Files that cannot
   be used then (half of a renewal) leave those before in use, and the log says so.
 """
@@ -12,10 +12,18 @@ import ssl
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import Final, Literal
 
 from devices.agent.freshness import Stamp, stamp_of
 
 logger = logging.getLogger(__name__)
+
+
+TlsVersion = Literal["1.2", "1.3"]
+TLS_VERSIONS: Final[dict[TlsVersion, ssl.TLSVersion]] = {
+    "1.2": ssl.TLSVersion.TLSv1_2,
+    "1.3": ssl.TLSVersion.TLSv1_3,
+}
 
 
 class TlsFilesError(ValueError):
@@ -24,14 +32,16 @@ class TlsFilesError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class TlsFiles:
-    """Which files TLS is made of; None stands for the system's or for none.
+    """What TLS is made of; None stands for the system's files or for none.
 
-    `client_key` may be left out when `client_certificate` holds the key too.
+    `client_key` may be left out when `client_certificate` holds the key too; `minimum`
+    is the lowest version that is spoken.
     """
 
     certificate_authorities: Path | None = None
     client_certificate: Path | None = None
     client_key: Path | None = None
+    minimum: TlsVersion = "1.3"
 
 
 @dataclass(slots=True)
@@ -91,7 +101,7 @@ def make_context(files: TlsFiles) -> ssl.SSLContext:
         )
     except (OSError, ValueError) as error:
         raise TlsFilesError(f"certificate_authorities: {error}") from error
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.minimum_version = TLS_VERSIONS[files.minimum]
     if files.client_certificate is not None:
         try:
             context.load_cert_chain(

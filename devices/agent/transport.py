@@ -30,7 +30,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from email.message import Message
 from email.utils import parsedate_to_datetime
@@ -568,7 +568,7 @@ class _HttpsHandler(urllib.request.HTTPSHandler):
     ) -> None:
         self._own_contexts = shared_contexts(files)
         self._other_contexts = shared_contexts(
-            TlsFiles(certificate_authorities=files.certificate_authorities)
+            replace(files, client_certificate=None, client_key=None)
         )
         self._own_origin = _origin(server)
         super().__init__(context=self._own_contexts.current())

@@ -80,8 +80,23 @@ def test_expired_certificate_is_refused(authority: Authority, signer: Signer) ->
         assert server.requests == []
 
 
+def test_tls_1_2_is_refused_unless_it_is_chosen(
+    authority: Authority, signer: Signer
+) -> None:
+    context = authority.server_context(*authority.issue("server"))
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    with answering(context, signer) as server:
+        with pytest.raises(UnavailableError, match=r"(?i)protocol|version"):
+            poll(server, TlsFiles(authority.path))
+        assert server.requests == []
+
+        poll(server, TlsFiles(authority.path, minimum="1.2"))
+
+    assert server.requests[-1].path == "/api/v1/devices/device-1/update"
+
+
 @pytest.mark.filterwarnings("ignore:.*TLSv1_1.*:DeprecationWarning")
-def test_tls_1_1_is_refused(authority: Authority, signer: Signer) -> None:
+def test_tls_1_1_is_refused_even_then(authority: Authority, signer: Signer) -> None:
     context = authority.server_context(*authority.issue("server"))
     context.set_ciphers("ALL:@SECLEVEL=0")
     context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_1
@@ -90,24 +105,17 @@ def test_tls_1_1_is_refused(authority: Authority, signer: Signer) -> None:
     lenient.minimum_version = ssl.TLSVersion.TLSv1_1
     with answering(context, signer) as server:
         with pytest.raises(UnavailableError, match=r"(?i)protocol|version"):
-            poll(server, TlsFiles(authority.path))
+            poll(server, TlsFiles(authority.path, minimum="1.2"))
 
         # The server does speak it, to whoever takes it.
         assert handshake(server, lenient) == "TLSv1.1"
 
 
-@pytest.mark.parametrize(
-    ("most", "spoken"),
-    [(ssl.TLSVersion.TLSv1_3, "TLSv1.3"), (ssl.TLSVersion.TLSv1_2, "TLSv1.2")],
-)
-def test_tls_1_3_is_preferred_and_1_2_is_the_floor(
-    authority: Authority, signer: Signer, most: ssl.TLSVersion, spoken: str
-) -> None:
+def test_tls_1_3_is_spoken(authority: Authority, signer: Signer) -> None:
     context = authority.server_context(*authority.issue("server"))
-    context.maximum_version = most
     own = TlsContexts(TlsFiles(authority.path)).current()
     with answering(context, signer) as server:
-        assert handshake(server, own) == spoken
+        assert handshake(server, own) == "TLSv1.3"
 
 
 def handshake(server: ProtocolServer, context: ssl.SSLContext) -> str | None:
