@@ -21,6 +21,7 @@ from hotswap.common.roles import Role
 from hotswap.common.services import clock_age
 from hotswap.monitoring.authentication import MetricsTokenAuthentication
 from hotswap.monitoring.exposition import web_metrics
+from hotswap.monitoring.migrations import applied_migrations
 from hotswap.monitoring.status import LATE, VERSION, Part, cached_status
 
 
@@ -32,10 +33,10 @@ def liveness(request: HttpRequest) -> JsonResponse:
 def readiness(request: HttpRequest) -> JsonResponse:
     """Answer 200 when requests can be served, and how fresh the periodic work is.
 
-    The database is the only truth, so it alone decides: without worker and beat,
-    devices are served all the same. Whether those do their part, `periodicWork` says
-    (`ok`, or `late` after 30 s without a tick or sweep), beside the age of each in
-    seconds, null before the first.
+    The database is the only truth, so it alone decides, and whether its tables are
+    those of this program: without worker and beat, devices are served all the same.
+    Whether those do their part, `periodicWork` says (`ok`, or `late` after 30 s without
+    a tick or sweep), beside the age of each in seconds, null before the first.
     """
     try:
         with connection.cursor() as cursor:
@@ -45,10 +46,15 @@ def readiness(request: HttpRequest) -> JsonResponse:
             "lastSweepSecondsAgo": clock_age(name=SWEEP_CLOCK),
         }
         token_keys()
+        has_tables = applied_migrations.are_complete()
     except ImproperlyConfigured:
         return JsonResponse({"status": "unavailable", "keys": "unusable"}, status=503)
     except DatabaseError:
         return JsonResponse({"status": "unavailable", "database": "down"}, status=503)
+    if not has_tables:
+        return JsonResponse(
+            {"status": "unavailable", "migrations": "missing"}, status=503
+        )
     is_late = any(age is None or age > LATE for age in ages.values())
     return JsonResponse(
         {

@@ -6,10 +6,13 @@ Rules:
 - Nothing of the process's environment reaches a request (`hotswap.environ`).
 """
 
+import logging
 import os
+import sys
 from typing import TYPE_CHECKING
 
 from hotswap.common.gc_freeze import freeze_loaded_objects
+from hotswap.common.logs import formatter
 from hotswap.environ import WithoutProcessEnvironment
 from hotswap.sockets import WithLittleUnsent
 
@@ -60,4 +63,21 @@ def make_application() -> "WSGIApplication":
     return WithLittleUnsent(WithoutProcessEnvironment(served))
 
 
-application = make_application()
+def load_application() -> "WSGIApplication":
+    """Return the application, or end with a line of the log that says why not.
+
+    The web server itself would print the bare traceback.
+    """
+    try:
+        return make_application()
+    except Exception:
+        handler = logging.StreamHandler()
+        handler.setFormatter(formatter())
+        logger = logging.getLogger(__name__)
+        logger.propagate = False
+        logger.addHandler(handler)
+        logger.critical("The application cannot be loaded", exc_info=True)
+        sys.exit(1)
+
+
+application = load_application()

@@ -44,6 +44,7 @@ class AgentDevice:
         image: bytes,
         *,
         patience_seconds: float = 3,
+        otlp_endpoint: str = "",
     ) -> None:
         self.folder = folder
         self.name = f"agent-{secrets.token_hex(3)}"
@@ -70,6 +71,7 @@ class AgentDevice:
             'factory_image = "factory.py"',
             'factory_version = "1.0.0"',
             "self_test_seconds = 0.25",
+            f"otlp_endpoint = {json.dumps(otlp_endpoint)}",
             "[limits]",
             "poll_seconds = 0.3",
             "heartbeat_seconds = 0.3",

@@ -23,6 +23,9 @@ from tests.waiting import wait_until
 
 pytestmark = pytest.mark.stack
 SIMULATED = 3
+SENT_BY_AGENTS = {"firmware.download", "firmware.verify", "firmware.install"} | {
+    "device.reboot"
+}
 TOLERANCE = 1_000_000_000
 
 
@@ -60,7 +63,11 @@ def test_a_rollout_is_one_trace_as_in_the_specification(
     old = admin.upload(model, "1.0.0", factory)
     new = admin.upload(model, "2.0.0", program("2.0.0", 100_000))
     real = [
-        AgentDevice(tmp_path / name, admin, model, factory) for name in ("one", "two")
+        AgentDevice(tmp_path / "one", admin, model, factory),
+        # It sends the spans of its own work by itself.
+        AgentDevice(
+            tmp_path / "two", admin, model, factory, otlp_endpoint=collector.url
+        ),
     ]
     for device in real:
         agents(device)
@@ -148,6 +155,11 @@ def test_a_rollout_is_one_trace_as_in_the_specification(
     assert {span.parent_id for span in reports} >= {
         notified[device.name].span_id for device in real
     }
+    own = real[1].name
+    for name in NAMES:
+        senders = {s.service for s in collector.named(name) if s.device == own}
+        is_of_the_device = name in SENT_BY_AGENTS
+        assert (senders == {"hotswap-agent"}) == is_of_the_device, (name, senders)
     services = {span.service for span in spans.values()}
     assert services >= {"hotswap-web", "hotswap-worker"}
 

@@ -1,13 +1,18 @@
 """The logs of a real stack: every line is JSON, and no secret is in any of them."""
 
+import base64
 import json
 import secrets
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from tests.deployments.agents import new_model
+from tests.deployments.fleet import frozen, redis_of
+from tests.deployments.live import LiveAdmin
 from tests.live import LiveStack
 from tests.waiting import wait_until
 
@@ -88,3 +93,56 @@ def test_secrets_and_names_stay_out_of_the_logs(live_stack: LiveStack) -> None:
 def _logs(stack: LiveStack) -> str:
     folder: Path = stack.data_dir / "logs"
     return "".join(path.read_text() for path in folder.iterdir())
+
+
+def test_planted_values_stay_out_of_everything_that_leaves_the_server(
+    live_stack: LiveStack,
+) -> None:
+    admin = LiveAdmin(live_stack)
+    planted = {name: f"canary{secrets.token_hex(6)}" for name in ("mail", "reason")}
+    model = new_model(admin)
+    worker = live_stack.pid("worker")
+    assert worker is not None
+    # What is handed to the worker stays in Redis while it is frozen.
+    with frozen(worker), closing(redis_of(live_stack)) as broker:
+        device = f"d-{secrets.token_hex(4)}"
+        key = admin.post("/devices", {"deviceId": device, "model": model})["apiKey"]
+        planted["key"] = key
+        image = secrets.token_bytes(2_000)
+        firmware = admin.client.post(
+            "/firmware",
+            files={"file": ("image", image)},
+            data={"model": model, "version": "1.0.0"},
+        ).json()
+        mail = admin.post(
+            "/mail-recipients", {"address": f"{planted['mail']}@example.org"}
+        )
+        admin.post(f"/mail-recipients/{mail['id']}/test", {}, status=202)
+        admin.post(
+            f"/firmware/{firmware['id']}/reject",
+            {"reason": planted["reason"]},
+            status=200,
+        )
+        device_token = admin.client.post(
+            "/auth/device-token", json={"deviceId": device, "apiKey": key}
+        ).json()["access"]
+        planted["device token"] = device_token
+        handed_over = b"".join(
+            base64.b64decode(json.loads(each)["body"]) + each
+            for each in broker.lrange("celery", 0, -1)
+        )
+    problems = [
+        admin.client.post("/auth/token", json={"username": planted["mail"]}).text,
+        admin.client.get("/devices", headers={"Authorization": f"Bearer {key}"}).text,
+    ]
+    metrics = admin.client.get(f"{live_stack.url}/metrics").text
+    wait_until(
+        lambda: admin.get(f"/mail-recipients/{mail['id']}/deliveries")["items"],
+        what="a mail has been tried",
+    )
+
+    assert handed_over
+    text = _logs(live_stack) + live_stack.said() + metrics + "".join(problems)
+    for name, value in planted.items():
+        assert value.encode() not in handed_over, name
+        assert value not in text, name

@@ -9,11 +9,14 @@ from typing import Any
 
 import pytest
 from django.db import connection
+from django.db.migrations.recorder import MigrationRecorder
 from django.test import Client
 from django.utils import timezone
 from psycopg.conninfo import make_conninfo
 
+from hotswap import operations
 from hotswap.common.models import Clock
+from hotswap.monitoring.migrations import AppliedMigrations
 from hotswap.operations import SWEEP_CLOCK, TICK_CLOCK
 from tests.live import PROJECT_DIR
 
@@ -98,6 +101,23 @@ def test_readiness_says_that_periodic_work_is_late(
 
     assert (said["status"], said["periodicWork"]) == ("ready", "late")
     assert (said["lastTickSecondsAgo"] is None) == (tick is None)
+
+
+def test_a_program_newer_than_the_tables_is_not_ready(
+    db: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_at(tick=2, sweep=4)
+    monkeypatch.setattr(operations, "applied_migrations", AppliedMigrations())
+    recorder = MigrationRecorder(connection)
+    last = recorder.migration_qs.filter(app="deployments").latest("id")
+    recorder.record_unapplied(last.app, last.name)
+
+    answer = Client().get("/health/ready")
+
+    assert answer.status_code == 503
+    assert answer.json() == {"status": "unavailable", "migrations": "missing"}
+    recorder.record_applied(last.app, last.name)
+    assert readiness()["status"] == "ready"
 
 
 @pytest.mark.parametrize("path", ["/health", "/health/ready"])

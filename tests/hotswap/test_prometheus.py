@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ from tests.waiting import wait_until
 SHIPPED = PROJECT_DIR / "deploy" / "observability"
 NAME = re.compile(r"\bhotswap(?::[a-z0-9_]+)+|\bhotswap_[a-z0-9_]+")
 SUFFIXES = re.compile(r"_(total|bucket|sum|count)$")
+# Of scrapes, which a test asks for.
+SECONDS = 20
 RUNBOOKS = PROJECT_DIR / "docs" / "operate" / "runbooks.md"
 EXPRESSION = re.compile(r'"expr": "((?:[^"\\]|\\.)*)"')
 
@@ -71,7 +74,8 @@ def expressions() -> Iterator[str]:
 
 
 def test_configuration_is_valid(configuration: Path) -> None:
-    promtool("check", "config", configuration / "prometheus.yml")
+    for name in ("prometheus.yml", "prometheus.compose.yml"):
+        promtool("check", "config", configuration / name)
 
 
 def test_rules_are_valid() -> None:
@@ -137,7 +141,6 @@ def prometheus(
     live_stack: LiveStack, configuration: Path, tmp_path: Path
 ) -> Iterator[httpx.Client]:
     """A real Prometheus on the shipped configuration, which scrapes the stack."""
-    shutil.rmtree(configuration / "targets")
     (configuration / "targets").mkdir()
     shutil.copy(
         live_stack.data_dir / "prometheus-targets.json",
@@ -224,3 +227,79 @@ def test_real_prometheus_sees_a_real_stack(
         for rule in group["rules"]
         if rule["health"] == "err"
     } == {}
+
+
+def scraped(client: httpx.Client, names: set[str], end: float) -> list[dict[str, str]]:
+    """Return what was scraped until `end`, as series of `promtool test rules`."""
+    found = []
+    span = {"start": end - SECONDS, "end": end, "step": "1"}
+    for name in sorted(names):
+        answer = client.get("/api/v1/query_range", params={"query": name, **span})
+        for each in answer.json()["data"]["result"]:
+            labels = {k: v for k, v in each["metric"].items() if k != "__name__"}
+            shown = ", ".join(f"{k}={json.dumps(v)}" for k, v in labels.items())
+            at = {round(float(when) - end + SECONDS): v for when, v in each["values"]}
+            values = [at.get(second, "_") for second in range(SECONDS + 1)]
+            found.append({"series": f"{name}{{{shown}}}", "values": " ".join(values)})
+    return found
+
+
+def test_rules_hold_on_what_a_real_run_wrote(
+    live_stack: LiveStack, prometheus: httpx.Client, tmp_path: Path
+) -> None:
+    live_stack.kill("beat")
+    wait_until(lambda: live_stack.pid("beat") is not None, what="beat is back")
+    restarts = 'sum by (job) (hotswap_program_restarts_total{program="beat"})'
+    wait_until(
+        lambda: ask(prometheus, restarts).get("hotswap-web", 0) >= 1,
+        what="the restart is scraped",
+    )
+    # Until every process has been scraped for so long.
+    full = f"min(count_over_time(up[{SECONDS}s])) >= {SECONDS - 2}"
+    wait_until(lambda: bool(ask(prometheus, full)), what=f"{SECONDS} s of scrapes")
+    end = time.time() - 1
+    records = {rule["record"] for rule in rules() if "record" in rule}
+    names = {name for each in expressions() for name in NAME.findall(each)} - records
+    series = scraped(prometheus, names | {"up"}, end)
+    shown = [each for each in series if each["series"].startswith("hotswap_")]
+    assert len(shown) > 50
+    written = tmp_path / "real.yml"
+    updated = "sum(hotswap:devices_updated:total) or vector(0)"
+    written.write_text(
+        yaml.safe_dump(
+            {
+                "rule_files": [str(path) for path in (SHIPPED / "rules").glob("*.yml")],
+                "evaluation_interval": "1s",
+                "tests": [
+                    {
+                        "interval": "1s",
+                        "input_series": series,
+                        "promql_expr_test": [
+                            {
+                                "expr": "hotswap:serving",
+                                "eval_time": f"{SECONDS}s",
+                                "exp_samples": [
+                                    {"labels": "hotswap:serving", "value": 1}
+                                ],
+                            },
+                            {
+                                "expr": "max(hotswap_program_restarts_total"
+                                '{program="beat"}) >= bool 1',
+                                "eval_time": f"{SECONDS}s",
+                                "exp_samples": [{"value": 1}],
+                            },
+                            {
+                                "expr": updated,
+                                "eval_time": f"{SECONDS}s",
+                                "exp_samples": [
+                                    {"value": ask(prometheus, updated)[""]}
+                                ],
+                            },
+                        ],
+                    }
+                ],
+            }
+        )
+    )
+
+    promtool("test", "rules", written)

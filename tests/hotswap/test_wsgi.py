@@ -1,8 +1,13 @@
-"""What a request may see of the process it is served by."""
+"""What a request may see of the process it is served by, and how that one begins."""
+
+import json
+import subprocess
+import sys
 
 import pytest
 
 from hotswap.environ import WithoutProcessEnvironment
+from tests.live import PROJECT_DIR, clean_environment
 
 
 @pytest.fixture
@@ -43,3 +48,23 @@ def test_a_header_that_was_sent_is_kept(seen):
 
 def test_what_the_server_writes_is_kept_whatever_the_process_holds(seen):
     assert seen(REQUEST_METHOD="GET") == {"REQUEST_METHOD": "GET"}
+
+
+def test_an_application_that_cannot_be_loaded_says_why_in_the_log():
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", "import hotswap.wsgi"],
+        cwd=PROJECT_DIR,
+        env={
+            **clean_environment(),
+            "DJANGO_SETTINGS_MODULE": "hotswap.settings.production",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    said = json.loads(line)
+    assert said["level"] == "CRITICAL"
+    assert "HOTSWAP_SECRET_KEY" in json.dumps(said)
