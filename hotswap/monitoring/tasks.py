@@ -2,15 +2,19 @@
 
 Rules:
 - Worker and beat have no web server: where `HOTSWAP_METRICS_LISTEN` names an address,
-  they answer `/metrics` there.
+  they answer `/metrics` and `/health` there.
+- They are healthy while they work: a task has ended here, or was sent from here, within
+  the last minute. Without Redis nobody can, and that is nobody's fault.
 - Each message says when it was sent, so that the age of the queue can be told.
 """
 
+import json
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final
 
+import redis
 from celery.signals import (
     beat_init,
     before_task_publish,
@@ -51,7 +55,47 @@ LAST_TASK: Final = Gauge(
     ["task"],
     multiprocess_mode="max",
 )
+# Seconds without work; ticks and sweeps come every second.
+IDLE_LIMIT: Final = 60.0
+REDIS_SECONDS: Final = 2.0
 _begun: dict[str, float] = {}
+
+
+class LastWork:
+    """When this process last did its work."""
+
+    def __init__(self) -> None:
+        self._at = time.monotonic()
+
+    def note(self) -> None:
+        """Note work that was done now."""
+        self._at = time.monotonic()
+
+    def idle_seconds(self) -> float:
+        """Return for how long nothing was done."""
+        return time.monotonic() - self._at
+
+
+last_work = LastWork()
+
+
+def is_working() -> bool:
+    """Tell whether this process does its work, as far as it can."""
+    return last_work.idle_seconds() <= IDLE_LIMIT or not _has_redis()
+
+
+def _has_redis() -> bool:
+    client = redis.Redis.from_url(
+        settings.CELERY_BROKER_URL,
+        socket_timeout=REDIS_SECONDS,
+        socket_connect_timeout=REDIS_SECONDS,
+    )
+    try:
+        return bool(client.ping())
+    except redis.RedisError:
+        return False
+    finally:
+        client.close()
 
 
 @before_task_publish.connect
@@ -59,6 +103,7 @@ def _note_sent(sender: str = "", headers: Any = None, **_: Any) -> None:
     if isinstance(headers, dict):
         headers[SENT_AT] = time.time()
     TASKS_SENT.labels(sender).inc()
+    last_work.note()
 
 
 @task_prerun.connect
@@ -68,6 +113,7 @@ def _note_begun(task_id: str = "", **_: Any) -> None:
 
 @task_postrun.connect
 def _note_ended(task_id: str = "", task: Any = None, **_: Any) -> None:
+    last_work.note()
     started = _begun.pop(task_id, None)
     if started is not None and task is not None:
         TASK_DURATION.labels(task.name).observe(time.perf_counter() - started)
@@ -85,7 +131,14 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         header = self.headers.get("Authorization", "").encode("utf-8", "replace")
-        if self.path != "/metrics":
+        if self.path == "/health":
+            is_well = is_working()
+            idle = round(last_work.idle_seconds(), 1)
+            said = {"status": "ok" if is_well else "idle", "idleSeconds": idle}
+            self._answer(
+                200 if is_well else 503, "application/json", json.dumps(said).encode()
+            )
+        elif self.path != "/metrics":
             self.send_error(404)
         elif settings.METRICS_TOKEN and not is_metrics_token(header):
             self.send_response(401)
@@ -93,12 +146,14 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Length", "0")
             self.end_headers()
         else:
-            body = generate_latest(REGISTRY)
-            self.send_response(200)
-            self.send_header("Content-Type", CONTENT_TYPE_LATEST)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+            self._answer(200, CONTENT_TYPE_LATEST, generate_latest(REGISTRY))
+
+    def _answer(self, status: int, kind: str, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
 
     def log_message(self, *_: Any) -> None:
         """Scrapes leave no line in the log."""
