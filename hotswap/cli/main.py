@@ -16,7 +16,9 @@ from typing import Annotated
 import typer
 
 from hotswap.cli import deployments, devices, firmware, groups, keys
+from hotswap.cli.backup import backup, restore
 from hotswap.cli.client import CliError
+from hotswap.cli.doctor import doctor
 from hotswap.cli.login import login, logout
 from hotswap.cli.output import print_error
 from hotswap.cli.people import set_password
@@ -40,6 +42,9 @@ app.command()(login)
 app.command()(logout)
 app.command()(simulate)
 app.command()(set_password)
+app.command()(doctor)
+app.command()(backup)
+app.command()(restore)
 app.add_typer(keys.app)
 
 Port = Annotated[

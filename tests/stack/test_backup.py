@@ -1,0 +1,160 @@
+"""A backup is taken while HotSwap runs, and a new installation goes on from it."""
+
+import hashlib
+import json
+import secrets
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hotswap.stack.backup import read_backup, restore_backup
+from hotswap.stack.errors import StackError
+from tests.deployments.agents import QUICK_CRITERIA, new_model
+from tests.deployments.live import LiveAdmin
+from tests.live import PROJECT_DIR, LiveStack, clean_environment, running_stack
+from tests.waiting import wait_until
+
+
+def run(*arguments: str | Path) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "hotswap.cli.main", *map(str, arguments)],
+        cwd=PROJECT_DIR,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.stack
+def test_a_new_installation_goes_on_from_a_backup(
+    live_stack: LiveStack, tmp_path: Path
+) -> None:
+    admin = LiveAdmin(live_stack)
+    model = new_model(admin)
+    old = admin.upload(model, "1.0.0", b"old" * 1_000)
+    (device,) = admin.register(model, 1, old)
+    device.beat()
+    backup, elsewhere = tmp_path / "backup", tmp_path / "elsewhere"
+
+    taken = run("backup", backup, "--data-dir", live_stack.data_dir, "--json")
+    again = run("backup", backup, "--data-dir", live_stack.data_dir)
+    # Lost to the backup: the device has seen an order that the server will not know.
+    new = admin.upload(model, "2.0.0", b"new" * 1_000)
+    launch(admin, new, device.name)
+    device.wait_for_order()
+    restored = run("restore", backup, "--data-dir", elsewhere, "--json")
+
+    assert taken.returncode == 0, taken.stderr
+    assert json.loads(taken.stdout)["files"] > 4
+    assert again.returncode == 1
+    assert "is there already" in again.stderr
+    assert restored.returncode == 0, restored.stderr
+    with running_stack(elsewhere, is_prepared=False) as stack:
+        other = LiveAdmin(stack)
+        assert other.get(f"/devices/{device.name}")["model"] == model
+        versions = other.get(f"/firmware?model={model}")["items"]
+        assert [each["version"] for each in versions] == ["1.0.0"]
+        image = other.client.get(f"/firmware/{old['id']}/download").content
+        assert image == b"old" * 1_000
+        # Its key is known, and it is updated as if nothing had been.
+        moved = type(device)(
+            stack, device.name, device.api_key, device.version, device.checksum
+        )
+        newer = other.upload(model, "3.0.0", b"newer" * 1_000)
+        deployment = launch(other, newer, device.name)
+
+        def is_completed() -> bool:
+            moved.step_or_leave()
+            status = other.get(f"/deployments/{deployment['id']}/status")
+            return bool(status["status"] == "Completed")
+
+        wait_until(is_completed, seconds=180, what="the update after the restore")
+
+
+def launch(admin: LiveAdmin, firmware: dict[str, Any], device: str) -> Any:
+    return admin.post(
+        "/deployments",
+        {
+            "firmwareId": firmware["id"],
+            "strategy": "Direct",
+            "targetDevices": [device],
+            **QUICK_CRITERIA,
+        },
+    )
+
+
+@pytest.fixture
+def backup(tmp_path: Path) -> Path:
+    """A backup as it lies there, of a database that nobody will look at."""
+    folder = tmp_path / f"backup-{secrets.token_hex(3)}"
+    (folder / "keys").mkdir(parents=True)
+    (folder / "database.dump").write_bytes(b"dump")
+    (folder / "keys" / "master.key").write_bytes(b"key")
+    files = {
+        name: hashlib.sha256((folder / name).read_bytes()).hexdigest()
+        for name in ("database.dump", "keys/master.key")
+    }
+    about = {"format": 1, "takenAt": "2026-03-02T12:00:00Z", "files": files}
+    (folder / "manifest.json").write_text(json.dumps(about))
+    return folder
+
+
+def test_a_backup_is_read_whole(backup: Path) -> None:
+    assert set(read_backup(backup).files) == {"database.dump", "keys/master.key"}
+
+
+def change(backup: Path) -> str:
+    (backup / "keys" / "master.key").write_bytes(b"kex")
+    return "keys/master.key .* is damaged"
+
+
+def remove(backup: Path) -> str:
+    (backup / "database.dump").unlink()
+    return "database.dump is missing"
+
+
+def add(backup: Path) -> str:
+    (backup / "keys" / "another.key").write_bytes(b"key")
+    return "another.key does not belong"
+
+
+def forget(backup: Path) -> str:
+    (backup / "manifest.json").unlink()
+    return "is no backup"
+
+
+@pytest.mark.parametrize("damage", [change, remove, add, forget])
+def test_a_damaged_backup_is_refused_before_anything_is_changed(
+    backup: Path, tmp_path: Path, damage: Any
+) -> None:
+    expected = damage(backup)
+
+    with pytest.raises(StackError, match=expected):
+        restore_backup(backup, data_dir=tmp_path / "data")
+
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("part", ["keys", "firmware", "postgres"])
+def test_a_restore_overwrites_nothing(backup: Path, tmp_path: Path, part: str) -> None:
+    there = tmp_path / "data" / part / "mine"
+    there.parent.mkdir(parents=True)
+    there.write_text("mine")
+
+    with pytest.raises(StackError, match="is not empty"):
+        restore_backup(backup, data_dir=tmp_path / "data")
+
+    assert there.read_text() == "mine"
+    shutil.rmtree(tmp_path / "data")
+
+
+def test_nothing_is_backed_up_where_nothing_runs(tmp_path: Path) -> None:
+    done = run("backup", tmp_path / "b", "--data-dir", tmp_path / "d", "--json")
+
+    assert done.returncode == 1
+    assert json.loads(done.stderr)["code"] == "not_running"
