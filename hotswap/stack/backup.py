@@ -196,7 +196,7 @@ def _run_program(
     """Run a program of PostgreSQL; the password is in no command line."""
     from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-    given = conninfo_to_dict(database_url)
+    given: dict[str, Any] = dict(conninfo_to_dict(database_url))
     password = str(given.pop("password", "") or "")
     done = subprocess.run(
         [

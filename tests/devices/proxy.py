@@ -1,7 +1,8 @@
-"""A real nginx with the configuration of the documentation."""
+"""A real nginx with the shipped configuration."""
 
 import contextlib
 import os
+import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from hotswap.stack.folder import free_port
 from tests.nginx import find_nginx
 from tests.waiting import wait_until
 
-EXAMPLE = Path(__file__).resolve().parents[2] / "docs" / "examples" / "nginx.conf"
+SHIPPED = Path(__file__).resolve().parents[2] / "deploy" / "nginx"
 # Everything that nginx writes stays below its folder; it needs no rights.
 FRAME = """
 daemon off;
@@ -32,9 +33,8 @@ http {{
 
 
 def adapted(text: str, changes: dict[str, str]) -> str:
-    """Put values of a test into the example; each must be there once."""
+    """Put values of a test into a shipped file."""
     for old, new in changes.items():
-        assert text.count(old) == 1, old
         text = text.replace(old, new)
     return text
 
@@ -58,20 +58,29 @@ def running_nginx(
     program = find_nginx()
     assert program, "no nginx: run `make proxy`"
     port = free_port()
-    example = adapted(
-        EXAMPLE.read_text(),
-        {
-            "server 127.0.0.1:8000;": f"server 127.0.0.1:{upstream_port};",
-            "listen 443 ssl": f"listen 127.0.0.1:{port} ssl",
-            "server_name updates.example.com;": f"server_name {name};",
-            "/etc/hotswap/tls/server.crt": str(server[0]),
-            "/etc/hotswap/tls/server.key": str(server[1]),
-            "/etc/hotswap/tls/device-ca.crt": str(device_ca),
-            "write-a-long-random-secret-here": secret,
-            "underscores_in_headers  off;": f"underscores_in_headers {underscores};",
-        },
-    )
-    (folder / "hotswap.conf").write_text(example)
+    own = folder / "own"
+    own.mkdir()
+    for source, name_here in (
+        (server[0], "server.crt"),
+        (server[1], "server.key"),
+        (device_ca, "device-ca.crt"),
+    ):
+        shutil.copy(source, own / name_here)
+    (own / "secret.conf").write_text(f'set $hotswap_secret "{secret}";\n')
+    changes = {
+        "/etc/hotswap/proxy": str(own),
+        "/var/www/acme": str(folder / "acme"),
+        "${HOTSWAP_UPSTREAM}": f"127.0.0.1:{upstream_port}",
+        "${HOTSWAP_SERVER_NAME}": name,
+        "listen 80;": f"listen 127.0.0.1:{free_port()};",
+        "listen 443 ssl": f"listen 127.0.0.1:{port} ssl",
+        "underscores_in_headers  off;": f"underscores_in_headers {underscores};",
+    }
+    for source_name, target in (
+        ("hotswap.conf.template", folder / "hotswap.conf"),
+        ("client-certificates.conf", own / "client-certificates.conf"),
+    ):
+        target.write_text(adapted((SHIPPED / source_name).read_text(), changes))
     (folder / "nginx.conf").write_text(FRAME.format(folder=folder))
     output = folder / "output.txt"
     with output.open("wb") as log:

@@ -127,9 +127,9 @@ def test_planted_values_stay_out_of_everything_that_leaves_the_server(
             "/auth/device-token", json={"deviceId": device, "apiKey": key}
         ).json()["access"]
         planted["device token"] = device_token
+        handed: list[Any] = broker.lrange("celery", 0, -1)
         handed_over = b"".join(
-            base64.b64decode(json.loads(each)["body"]) + each
-            for each in broker.lrange("celery", 0, -1)
+            base64.b64decode(json.loads(each)["body"]) + bytes(each) for each in handed
         )
     problems = [
         admin.client.post("/auth/token", json={"username": planted["mail"]}).text,

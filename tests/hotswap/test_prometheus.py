@@ -232,7 +232,7 @@ def test_real_prometheus_sees_a_real_stack(
 def scraped(client: httpx.Client, names: set[str], end: float) -> list[dict[str, str]]:
     """Return what was scraped until `end`, as series of `promtool test rules`."""
     found = []
-    span = {"start": end - SECONDS, "end": end, "step": "1"}
+    span: dict[str, str | float] = {"start": end - SECONDS, "end": end, "step": "1"}
     for name in sorted(names):
         answer = client.get("/api/v1/query_range", params={"query": name, **span})
         for each in answer.json()["data"]["result"]:

@@ -5,10 +5,14 @@ other one approves, and updates a device: all of it over TLS and by the name tha
 documents tell them to choose.
 """
 
+import os
 import re
+import socket
 import ssl
+import subprocess
 import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,24 +20,18 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
+import yaml
 
 from tests.devices.pki import Authority
 from tests.devices.proxy import running_nginx
-from tests.live import LiveStack, running_stack
+from tests.live import PROJECT_DIR, LiveStack, running_stack
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.stack
 
 NAME = "updates.example.com"
-SECRET = "a secret of nginx and HotSwap alone"
+SERVERS = ("HOTSWAP_DATABASE", "HOTSWAP_REDIS", "HOTSWAP_S3", "HOTSWAP_METRICS_L")
 SECOND_ADMIN = {"username": "second", "password": "another-horse-in-production"}
-ENVIRONMENT = {
-    "DJANGO_SETTINGS_MODULE": "hotswap.settings.production",
-    "HOTSWAP_SECRET_KEY": "a long random text of the installation, and of it alone",
-    "HOTSWAP_ALLOWED_HOSTS": NAME,
-    "HOTSWAP_PUBLIC_URL": f"https://{NAME}",
-    "HOTSWAP_PROXY_SECRET": SECRET,
-}
 OLD, NEW = b"the old image", b"the new image"
 
 
@@ -86,22 +84,44 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     # Its temporary folders are those of the worker, which is `nobody` under root.
     for part in (folder, *folder.parents[:2]):
         part.chmod(0o755)
-    for_servers, for_devices = Authority("servers"), Authority("devices")
-    (folder / "server-ca.crt").write_text(for_servers.root.pem)
-    (folder / "device-ca.crt").write_text(for_devices.root.pem)
+    secrets = folder / "secrets"
+    subprocess.run(
+        ["sh", PROJECT_DIR / "deploy" / "make-secrets.sh", secrets],
+        env={**os.environ, "HOTSWAP_ALLOWED_HOSTS": NAME},
+        check=True,
+    )
+    (folder / "device-ca.crt").write_text(Authority("devices").root.pem)
     data_dir = tmp_path_factory.mktemp("production") / "data"
     with (
-        running_stack(data_dir, environment=ENVIRONMENT) as stack,
+        running_stack(data_dir, environment=environment(secrets)) as stack,
         running_nginx(
             folder,
             upstream_port=stack.port,
-            secret=SECRET,
-            server=for_servers.issue("server", host=NAME).write(folder, "server"),
+            secret=(secrets / "proxy_secret").read_text(),
+            server=(secrets / "proxy/server.crt", secrets / "proxy/server.key"),
             device_ca=folder / "device-ca.crt",
             name=NAME,
         ) as port,
     ):
-        yield Site(stack, port, folder / "server-ca.crt")
+        yield Site(stack, port, secrets / "proxy/server.crt")
+
+
+def environment(secrets: Path) -> dict[str, str]:
+    """Return what docker-compose.yml gives to `web`, with the secrets of its script.
+
+    The servers are the embedded ones.
+    """
+    compose = yaml.safe_load((PROJECT_DIR / "docker-compose.yml").read_text())
+    given = {
+        name: value.replace("/run/secrets", str(secrets))
+        for name, value in compose["services"]["web"]["environment"].items()
+        if value is not None and not name.startswith(SERVERS)
+    }
+    return given | {
+        "DJANGO_SETTINGS_MODULE": "hotswap.settings.production",
+        "HOTSWAP_ALLOWED_HOSTS": NAME,
+        "HOTSWAP_PUBLIC_URL": f"https://{NAME}",
+    }
 
 
 def csrf_of(page: str) -> str:
@@ -226,6 +246,21 @@ def take_update(device: Api, new: dict[str, Any]) -> str:
         },
     )
     return boot_id
+
+
+def test_tls_1_2_is_refused(site: Site) -> None:
+    context = ssl.create_default_context(cafile=str(site.authority))
+    spoken = {}
+    for version in (ssl.TLSVersion.TLSv1_3, ssl.TLSVersion.TLSv1_2):
+        context.maximum_version = version
+        with (
+            socket.create_connection(("127.0.0.1", site.port), timeout=60) as plain,
+            suppress(ssl.SSLError),
+            context.wrap_socket(plain, server_hostname=NAME) as secured,
+        ):
+            spoken[version] = secured.version()
+
+    assert spoken == {ssl.TLSVersion.TLSv1_3: "TLSv1.3"}
 
 
 def test_probe_and_plain_requests_get_their_answers(site: Site) -> None:
