@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo demo-check serve agent test check coverage test-faults test-defaults fuzz bench lint format browser proxy prometheus lock clean
+.PHONY: help demo demo-check serve agent test check coverage test-faults test-defaults test-chart fuzz bench lint format browser proxy prometheus lock clean
 
 help:
 	@echo "make demo        HotSwap with a fleet that takes a good and then a bad update"
@@ -19,6 +19,7 @@ help:
 	@echo "make coverage    the test suite, and how much of the code it runs"
 	@echo "make test-faults power cuts, kills and freezes at every step, chance from SEED"
 	@echo "make test-defaults  bad images on real agents at all defaults, 15 minutes"
+	@echo "make test-chart  the Helm chart, rendered by a real helm"
 	@echo "make fuzz        requests drawn from the API's description and odd ones, from SEED"
 	@echo "make bench       speed beside its targets, on a database of a million devices"
 	@echo "make lint        style, types and imports"
@@ -56,7 +57,7 @@ check: lint
 	@tests=$$(BASE=$(or $(BASE),main) $(BIN)/python -m tests.changed); \
 	[ -n "$$tests" ] || { echo "No test is concerned by what changed."; exit 0; }; \
 	$(BIN)/python -m pytest --quiet --session-timeout $(CHECK_SECONDS) \
-		-m "not stack and not browser and not campaign and not defaults" \
+		-m "not stack and not browser and not campaign and not defaults and not chart" \
 		$(ARGS) $$tests
 
 # The same tests take half as long again while what they run is counted.
@@ -75,6 +76,15 @@ test-faults: $(VENV)/.ready-dev
 
 test-defaults: $(VENV)/.ready-dev
 	$(BIN)/python -m pytest -m defaults tests/deployments/test_defaults.py $(ARGS)
+
+# Go builds a helm of this version where there is none; its first build takes minutes.
+HELM_VERSION := v3.18.4
+
+test-chart: $(VENV)/.ready-dev
+	@command -v helm > /dev/null || [ -x $(BIN)/helm ] || { \
+		echo "Building helm $(HELM_VERSION) ..."; \
+		GOBIN=$(abspath $(BIN)) go install helm.sh/helm/v3/cmd/helm@$(HELM_VERSION); }
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest -m chart tests/stack/test_chart.py $(ARGS)
 
 # `make test` sends 10,000 such requests. Others: SEED=7. More: REQUESTS=1000000.
 fuzz: $(VENV)/.ready-dev
