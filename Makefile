@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo demo-check serve agent test check coverage test-faults test-defaults test-chart fuzz bench lint format browser proxy prometheus lock clean
+.PHONY: help demo demo-check serve agent test check coverage test-faults test-defaults test-chart fuzz bench load-test lint format browser proxy prometheus lock clean
 
 help:
 	@echo "make demo        HotSwap with a fleet that takes a good and then a bad update"
@@ -22,6 +22,7 @@ help:
 	@echo "make test-chart  the Helm chart, rendered by a real helm"
 	@echo "make fuzz        requests drawn from the API's description and odd ones, from SEED"
 	@echo "make bench       speed beside its targets, on a database of a million devices"
+	@echo "make load-test   100,000 devices through one deployment over HTTP, with a report"
 	@echo "make lint        style, types and imports"
 	@echo "make clean       remove the environment and caches (data folders stay)"
 
@@ -90,6 +91,10 @@ test-chart: $(VENV)/.ready-dev
 fuzz: $(VENV)/.ready-dev
 	SEED=$(SEED) REQUESTS=$(or $(REQUESTS),250000) ODD_REQUESTS=$(ODD_REQUESTS) \
 		$(BIN)/python -m pytest tests/fuzz $(ARGS)
+
+# Fewer devices: ARGS="--devices 2000". The devices are a program in Go.
+load-test: $(VENV)/.ready-dev
+	@exec $(BIN)/python -m tests.load $(ARGS)
 
 # Some benches alone, or a smaller database: ARGS="polls heartbeats --devices 200000".
 bench: $(VENV)/.ready-dev

@@ -120,7 +120,7 @@ def test_planted_values_stay_out_of_everything_that_leaves_the_server(
         admin.post(f"/mail-recipients/{mail['id']}/test", {}, status=202)
         admin.post(
             f"/firmware/{firmware['id']}/reject",
-            {"reason": planted["reason"]},
+            {"comment": planted["reason"]},
             status=200,
         )
         device_token = admin.client.post(
@@ -137,7 +137,7 @@ def test_planted_values_stay_out_of_everything_that_leaves_the_server(
     ]
     metrics = admin.client.get(f"{live_stack.url}/metrics").text
     wait_until(
-        lambda: admin.get(f"/mail-recipients/{mail['id']}/deliveries")["items"],
+        lambda: admin.get(f"/mail-recipients/{mail['id']}/deliveries")["results"],
         what="a mail has been tried",
     )
 

@@ -57,7 +57,7 @@ def test_a_new_installation_goes_on_from_a_backup(
     with running_stack(elsewhere, is_prepared=False) as stack:
         other = LiveAdmin(stack)
         assert other.get(f"/devices/{device.name}")["model"] == model
-        versions = other.get(f"/firmware?model={model}")["items"]
+        versions = other.get(f"/firmware?model={model}")["results"]
         assert [each["version"] for each in versions] == ["1.0.0"]
         image = other.client.get(f"/firmware/{old['id']}/download").content
         assert image == b"old" * 1_000

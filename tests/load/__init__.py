@@ -1,0 +1,1 @@
+"""A whole fleet through one deployment over HTTP; see docs/benchmarks.md."""

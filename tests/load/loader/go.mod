@@ -1,0 +1,3 @@
+module hotswap/loader
+
+go 1.21
