@@ -222,7 +222,7 @@ def run(count: int, folder: Path, report: Path) -> int:
             json={
                 "firmwareId": new["id"],
                 "strategy": "Rolling",
-                "targetModel": MODEL,
+                "targetAll": True,
                 "batchSize": count,
                 "batchWaitDuration": "PT0S",
                 "healthCriteria": {
