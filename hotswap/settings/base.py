@@ -592,8 +592,10 @@ SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_AGE = int(CONSOLE_SESSION_LIFETIME.total_seconds())
 DATA_UPLOAD_MAX_MEMORY_SIZE = 2 * 1024 * 1024
 FILE_UPLOAD_HANDLERS = ["hotswap.common.form_bodies.NoFiles"]
-# The console backend until a server is named; a dead one is given up after 10 s.
-globals().update(env.email_url("HOTSWAP_EMAIL_URL", default="consolemail://"))
+# Files to look at until a server is named; a dead one is given up after 10 s.
+globals().update(
+    env.email_url("HOTSWAP_EMAIL_URL", default=f"filemail:///{DATA_DIR}/mail")
+)
 EMAIL_TIMEOUT = 10
 
 # --- Metrics (docs/operate/observability.md) -----------------------------------------

@@ -8,6 +8,10 @@ ALLOWED_HOSTS = env.list("HOTSWAP_ALLOWED_HOSTS")
 DATABASES = {"default": database_from_url(env.str("HOTSWAP_DATABASE_URL"))}
 FOUR_EYES = True
 
+# A mail that nobody gets is not delivered, and its delivery says why.
+if not env.str("HOTSWAP_EMAIL_URL", default=""):
+    EMAIL_BACKEND = "hotswap.common.no_mail.EmailBackend"
+
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 SECURE_SSL_REDIRECT = True
 # Load balancers and Prometheus ask servers by their addresses, inside the network.

@@ -11,6 +11,7 @@ from django.core import mail
 from deployments.models import Delivery, Deployment, MailRecipient, Notification, Target
 from deployments.notifications import outbox
 from deployments.notifications.channels.mail import MAIL_GATHERING
+from deployments.notifications.sending import send_mail
 from deployments.notifications.texts import SHORT_LENGTH, short_of
 from deployments.rules.events import NEEDS_A_PERSON
 from deployments.services.listeners import create_listener
@@ -332,3 +333,17 @@ def test_a_new_webhook_is_told_of_everything(
     made = admin.post("/webhooks", {"url": receiver.url}).json()
 
     assert made["events"] == []
+
+
+def test_without_a_mail_server_a_mail_is_not_delivered(settings: Any) -> None:
+    settings.EMAIL_BACKEND = "hotswap.common.no_mail.EmailBackend"
+
+    outcome = send_mail(
+        sender="a@example.org",
+        address="b@example.org",
+        subject="s",
+        text="t",
+        message_id="1",
+    )
+
+    assert "no mail server is configured: set HOTSWAP_EMAIL_URL" in outcome.error
