@@ -65,6 +65,7 @@ handler500 = "hotswap.common.api.middleware.answer_server_error"
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", RedirectView.as_view(pattern_name="admin:index")),
+    path("admin/", include("hotswap.common.account_urls")),
     path("admin/", include("hotswap.common.console.account")),
     path("admin/system/", admin.site.admin_view(system_view), name="system"),
     path(

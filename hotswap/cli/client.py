@@ -354,9 +354,13 @@ class Api:
                 f"{self.connection.server} does not answer: {error or type(error)}"
             ) from error
 
-    def sign_in(self, username: str, password: str) -> dict[str, Any]:
-        """Exchange name and password for tokens."""
+    def sign_in(
+        self, username: str, password: str, code: str | None = None
+    ) -> dict[str, Any]:
+        """Exchange name and password, and the code of a second factor, for tokens."""
         body = {"username": username, "password": password}
+        if code is not None:
+            body["code"] = code
         answer: dict[str, Any] = self._send("POST", "/auth/token", json=body).json()
         return answer
 

@@ -10,6 +10,7 @@ from hotswap.cli.client import (
     Api,
     Connection,
     Login,
+    NotAllowedError,
     UsageError,
     config_dir,
     find_connection,
@@ -44,7 +45,14 @@ def login(
     found = find_connection(server, None)
     kept = Login(config_dir())
     api = Api(Connection(found.server, ca_file=found.ca_file), kept)
-    tokens = api.sign_in(username, password)
+    try:
+        tokens = api.sign_in(username, password)
+    except NotAllowedError as error:
+        needs_code = (error.document or {}).get("code") == "second_factor_required"
+        if not needs_code or password_stdin:
+            raise
+        code = typer.prompt("Code of your second factor", err=True)
+        tokens = api.sign_in(username, password, code)
     with kept.locked():
         kept.write(found.server, tokens)
     say(f"{username} is logged in at {found.server} as {tokens['role']}.")

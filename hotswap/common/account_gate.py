@@ -1,35 +1,72 @@
 """What an account must do before it may do anything else, in console and API.
 
-Whoever has a password that somebody else knows changes it first.
+- Whoever has a password that somebody else knows changes it first.
+- Whoever must have a second factor (`HOTSWAP_REQUIRE_MFA`) sets one up, and then logs
+  in with it.
 """
 
 from collections.abc import Callable
 
+from django.contrib.auth import logout
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
+from rest_framework.request import Request
 
 from hotswap.common.console.requests import go_to
 from hotswap.common.errors import ForbiddenError
 from hotswap.common.models import User
+from hotswap.common.second_factors import (
+    has_second_factor,
+    is_second_factor_required,
+    session_used_second_factor,
+)
+from hotswap.common.tokens import SECOND_FACTOR, PersonToken
 
-# Pages of an account that is held up, by the names of their addresses.
-OPEN_PAGES = ("admin:password_change", "admin:logout")
+# Where an account that is held up may go, by the names of their addresses; and below
+# the last, where second factors are set up.
+OPEN_PAGES = ("admin:password_change", "admin:logout", "account_logout")
+PAGES_OF_SETTING_UP = ("account_reauthenticate", "mfa_index")
 
 
 class PasswordChangeRequiredError(ForbiddenError):
     code = "password_change_required"
 
 
-def check_account(user: User) -> None:
+class SecondFactorSetupRequiredError(ForbiddenError):
+    code = "second_factor_setup_required"
+
+
+class SecondFactorRequiredError(ForbiddenError):
+    code = "second_factor_required"
+
+
+def check_account(user: User, used_factor: Callable[[], bool]) -> None:
     """Let through whoever may use the API.
+
+    Args:
+        used_factor: tells whether the login was by two factors; asked if need be.
 
     Raises:
         PasswordChangeRequiredError: the password must be changed first.
+        SecondFactorSetupRequiredError: the person must have a second factor.
+        SecondFactorRequiredError: the person has one, and has to log in with it.
     """
     if user.must_change_password:
         raise PasswordChangeRequiredError(
             "change the password first, with POST /auth/password or in the console"
         )
+    if not is_second_factor_required(user) or used_factor():
+        return
+    if has_second_factor(user):
+        raise SecondFactorRequiredError("log in again, with the second factor")
+    raise SecondFactorSetupRequiredError("set up a second factor in the console first")
+
+
+def used_second_factor(request: Request) -> bool:
+    """Tell whether the person who calls has logged in with two factors."""
+    if isinstance(request.auth, PersonToken):
+        return bool(request.auth.get(SECOND_FACTOR))
+    return session_used_second_factor(request._request)
 
 
 class AccountGateMiddleware:
@@ -49,8 +86,14 @@ class AccountGateMiddleware:
         return self.get_response(request)
 
     def _page_to_do(self, request: HttpRequest, user: User) -> str | None:
-        if not user.must_change_password:
-            return None
         if request.path in {reverse(name) for name in OPEN_PAGES}:
             return None
-        return reverse("admin:password_change")
+        if user.must_change_password:
+            return reverse("admin:password_change")
+        if not is_second_factor_required(user) or session_used_second_factor(request):
+            return None
+        if has_second_factor(user):
+            logout(request)
+            return reverse("account_login")
+        setting_up = tuple(reverse(name) for name in PAGES_OF_SETTING_UP)
+        return None if request.path.startswith(setting_up) else reverse("mfa_index")

@@ -11,7 +11,9 @@ from hotswap.common.models import User
 from hotswap.common.roles import Role, includes
 
 # Looked at by Admins only.
-ADMIN_ONLY_APPS = frozenset({"auth", "django_celery_beat", "common"})
+ADMIN_ONLY_APPS = frozenset(
+    {"auth", "django_celery_beat", "common", "account", "mfa", "socialaccount"}
+)
 
 
 class RoleBackend(ModelBackend):

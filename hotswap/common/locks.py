@@ -22,6 +22,8 @@ COPIES: Final = 0x4853_4350
 # Second key: the model. Shared while devices write the key of their version, alone for
 # whoever orders the versions of the model anew.
 VERSION_ORDER: Final = 0x4853_564B
+# One at a time changes who is an Admin, so that one stays. Taken before the people.
+PEOPLE_CHANGE: Final = 0x4853_5045
 # One server announces what became of devices. Not waited for.
 ANNOUNCEMENTS: Final = 0x6865_6172
 # One server makes and drops partitions of the history. Not waited for.

@@ -72,6 +72,9 @@ class RefreshToken(models.Model):
     stamp = models.CharField(
         max_length=16, default="", help_text="of the password at the login"
     )
+    second_factor = models.BooleanField(
+        default=False, help_text="whether the login was by two factors"
+    )
     used_at = models.DateTimeField(null=True)
     revoked_at = models.DateTimeField(null=True)
 

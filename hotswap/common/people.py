@@ -5,7 +5,8 @@ from typing import Any
 from django.contrib.auth.models import Group
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
-from django.db import transaction
+from django.db import connection, transaction
+from django.db.models import Q
 from django.utils import timezone
 
 from hotswap.common import audit
@@ -15,12 +16,17 @@ from hotswap.common.errors import (
     InvalidInputError,
     NotFoundError,
 )
+from hotswap.common.locks import PEOPLE_CHANGE
 from hotswap.common.models import ConsoleSession, RefreshToken, User
 from hotswap.common.roles import PEOPLE, Role
 
 
 class OwnAccountError(ConflictError):
     code = "own_account"
+
+
+class LastAdminError(ConflictError):
+    code = "last_admin"
 
 
 class WeakPasswordError(InvalidInputError):
@@ -210,9 +216,93 @@ def _write_password(user: User, password: str, *, must_change: bool) -> None:
     end_logins(user)
 
 
-def end_logins(user: User) -> None:
-    """End the sessions and the refresh tokens of a person."""
-    ConsoleSession.objects.filter(user=user).delete()
+def set_own_password(*, user: User, password: str) -> None:
+    """Set the password of whoever has shown the link of an invitation.
+
+    Raises:
+        WeakPasswordError: it is too weak.
+    """
+    with transaction.atomic():
+        locked = User.objects.select_for_update(no_key=True).get(pk=user.pk)
+        _write_password(locked, password, must_change=False)
+        audit.record(
+            actor=locked,
+            verb="person.password-changed",
+            object_kind="person",
+            object_id=locked.pseudonym,
+        )
+
+
+def admit_from_provider(*, user: User, role: Role) -> None:
+    """Give a person of the single sign-on, who is new, a role; in a transaction."""
+    user.is_staff = True
+    user.save(update_fields=["is_staff"])
+    user.groups.set([Group.objects.get(name=role.value)])
+    audit.record(
+        actor=None,
+        verb="person.created",
+        object_kind="person",
+        object_id=user.pseudonym,
+        details={"role": role.value, "via": "sso"},
+    )
+
+
+def give_role_of_provider(*, user: User, role: Role) -> None:
+    """Give a person the role that the provider of the single sign-on says.
+
+    Raises:
+        LastAdminError: nobody else is an Admin.
+    """
+    with transaction.atomic():
+        _take_turn()
+        locked = User.objects.select_for_update(no_key=True).get(pk=user.pk)
+        details = _give_role(locked, role)
+        if details:
+            _keep_an_admin()
+            audit.record(
+                actor=None,
+                verb="person.changed",
+                object_kind="person",
+                object_id=locked.pseudonym,
+                details=details,
+            )
+
+
+def _give_role(user: User, role: Role) -> dict[str, Any]:
+    """Give a locked person a role; return what has changed, for the trail."""
+    former = held_role(user)
+    if former == role:
+        return {}
+    user.is_superuser = False
+    user.save(update_fields=["is_superuser"])
+    user.groups.set([Group.objects.get(name=role.value)])
+    return {"role": {"from": former and former.value, "to": role.value}}
+
+
+def _take_turn() -> None:
+    """Let one at a time change who is an Admin, for the rest of the transaction."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [PEOPLE_CHANGE])
+
+
+def _keep_an_admin() -> None:
+    """Refuse what has left nobody who may do everything.
+
+    Raises:
+        LastAdminError: the transaction has to be undone.
+    """
+    admins = Q(groups__name=Role.ADMIN.value) | Q(is_superuser=True)
+    if not User.objects.filter(admins, is_active=True).exists():
+        raise LastAdminError("this is the last Admin: give another person the role")
+
+
+def end_logins(user: User, *, but: str | None = None) -> None:
+    """End the sessions and the refresh tokens of a person.
+
+    Args:
+        but: the key of a session that goes on.
+    """
+    ConsoleSession.objects.filter(user=user).exclude(session_key=but).delete()
     RefreshToken.objects.filter(user=user, revoked_at__isnull=True).update(
         revoked_at=timezone.now()
     )

@@ -28,6 +28,8 @@ from hotswap.common.models import RefreshToken, User
 
 ALGORITHM = "ES256"
 ISSUER = "hotswap"
+# The claim of a person's token that says that the login was by two factors.
+SECOND_FACTOR = "mfa"
 # PyJWT does not catch all that Python raises for a time that is not a number.
 UNREADABLE = (jwt.InvalidTokenError, ValueError, TypeError, OverflowError)
 # The beginning of the year 9999.
@@ -154,16 +156,28 @@ def password_stamp(user: User) -> str:
     return user.get_session_auth_hash()[:16]
 
 
-def person_access_token(user: User) -> str:
-    """Sign an access token for a person (15 minutes)."""
+def person_access_token(user: User, *, second_factor: bool = False) -> str:
+    """Sign an access token for a person (15 minutes).
+
+    Args:
+        second_factor: whether the person has logged in with two factors.
+    """
     token = PersonToken()
     token["sub"] = str(user.pseudonym)
     token["stamp"] = password_stamp(user)
+    if second_factor:
+        token[SECOND_FACTOR] = True
     return str(token)
 
 
-def issue_token_pair(*, user: User, family: uuid.UUID | None = None) -> TokenPair:
-    """Sign an access token and store a new refresh token of the family."""
+def issue_token_pair(
+    *, user: User, family: uuid.UUID | None = None, second_factor: bool = False
+) -> TokenPair:
+    """Sign an access token and store a new refresh token of the family.
+
+    Args:
+        second_factor: whether the login was by two factors.
+    """
     refresh = f"hsr_{secrets.token_urlsafe(32)}"
     now = timezone.now()
     RefreshToken.objects.create(
@@ -171,11 +185,12 @@ def issue_token_pair(*, user: User, family: uuid.UUID | None = None) -> TokenPai
         family=family or uuid.uuid4(),
         user=user,
         stamp=password_stamp(user),
+        second_factor=second_factor,
         created_at=now,
         expires_at=now + settings.REFRESH_TOKEN_LIFETIME,
     )
     return TokenPair(
-        access=person_access_token(user),
+        access=person_access_token(user, second_factor=second_factor),
         refresh=refresh,
         expires_in_seconds=int(settings.PERSON_TOKEN_LIFETIME.total_seconds()),
         role=user.role.value if user.role else "",
@@ -214,4 +229,6 @@ def rotate_refresh_token(*, refresh: str, now: datetime) -> TokenPair | None:
             return None
         if row.user.role is None or row.stamp != password_stamp(row.user):
             return None
-        return issue_token_pair(user=row.user, family=row.family)
+        return issue_token_pair(
+            user=row.user, family=row.family, second_factor=row.second_factor
+        )

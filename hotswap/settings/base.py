@@ -20,6 +20,8 @@ from django.core.exceptions import ImproperlyConfigured
 from psycopg.conninfo import conninfo_to_dict
 
 from hotswap.common.secret_files import EnvironmentWithFiles
+from hotswap.settings.accounts import *  # noqa: F403
+from hotswap.settings.accounts import sign_on_providers
 from hotswap.settings.console import UNFOLD  # noqa: F401
 
 
@@ -61,6 +63,11 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "django.contrib.humanize",
+    "allauth",
+    "allauth.account",
+    "allauth.mfa",
+    "allauth.socialaccount",
+    "allauth.socialaccount.providers.openid_connect",
     "pgtrigger",
     "rest_framework",
     "django_filters",
@@ -93,9 +100,10 @@ MIDDLEWARE = [
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "hotswap.common.sessions.SessionActivityMiddleware",
-    "hotswap.common.account_gate.AccountGateMiddleware",
     "hotswap.common.form_bodies.FormBodyMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
+    "allauth.account.middleware.AccountMiddleware",
+    "hotswap.common.account_gate.AccountGateMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
 
@@ -111,6 +119,7 @@ TEMPLATES = [
                 "django.template.context_processors.request",
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
+                "hotswap.common.console.entrance.entrance",
             ],
         },
     },
@@ -146,7 +155,7 @@ PASSWORD_HASHERS = [
     f"django.contrib.auth.hashers.{name}"
     for name in ("Argon2PasswordHasher", "PBKDF2PasswordHasher")
 ]
-LOGIN_URL = "admin:login"
+LOGIN_URL = "account_login"
 LOGIN_REDIRECT_URL = "admin:index"
 
 STATIC_URL = "/static/"
@@ -318,6 +327,24 @@ CONSOLE_SESSION_IDLE = timedelta(
 if min(CONSOLE_SESSION_LIFETIME, CONSOLE_SESSION_IDLE) < timedelta(minutes=2):
     raise ImproperlyConfigured(
         "HOTSWAP_SESSION_MINUTES and HOTSWAP_SESSION_IDLE_MINUTES must be 2 at least"
+    )
+# Who must have a second factor: `none`, `admins` or `all`.
+REQUIRE_MFA = env.str("HOTSWAP_REQUIRE_MFA", default="none")
+# Single sign-on: the provider, and the role of each value of one of its claims.
+OIDC_ROLE_CLAIM = env.str("HOTSWAP_OIDC_ROLE_CLAIM", default="groups")
+OIDC_ROLES = json_object("HOTSWAP_OIDC_ROLES")
+OIDC_SECOND_FACTOR = env.bool("HOTSWAP_OIDC_SECOND_FACTOR", default=False)
+SOCIALACCOUNT_PROVIDERS = sign_on_providers(
+    issuer=env.str("HOTSWAP_OIDC_ISSUER", default=""),
+    client_id=env.str("HOTSWAP_OIDC_CLIENT_ID", default=""),
+    client_secret=env.str("HOTSWAP_OIDC_CLIENT_SECRET", default=""),
+    name=env.str("HOTSWAP_OIDC_NAME", default="single sign-on"),
+)
+if REQUIRE_MFA not in ("none", "admins", "all"):
+    raise ImproperlyConfigured("HOTSWAP_REQUIRE_MFA must be none, admins or all")
+if not set(OIDC_ROLES.values()) <= {"Admin", "Operator", "Viewer"}:
+    raise ImproperlyConfigured(
+        "HOTSWAP_OIDC_ROLES must give Admin, Operator or Viewer to each value"
     )
 PERSON_TOKEN_LIFETIME = timedelta(minutes=15)
 REFRESH_TOKEN_LIFETIME = timedelta(days=7)

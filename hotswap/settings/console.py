@@ -25,7 +25,6 @@ UNFOLD: dict[str, Any] = {
             "href": "hotswap.console.theme.icon",
         }
     ],
-    "LOGIN": {"form": "hotswap.common.login.LoginForm"},
     "ACCOUNT": {"navigation": "hotswap.common.console.account.account_links"},
     "COMMAND": {"search_callback": "hotswap.console.search.find"},
     "SIDEBAR": {

@@ -7,6 +7,7 @@ SECRET_KEY = env.str("HOTSWAP_SECRET_KEY")
 ALLOWED_HOSTS = env.list("HOTSWAP_ALLOWED_HOSTS")
 DATABASES = {"default": database_from_url(env.str("HOTSWAP_DATABASE_URL"))}
 FOUR_EYES = True
+REQUIRE_MFA = env.str("HOTSWAP_REQUIRE_MFA", default="admins")
 
 # A mail that nobody gets is not delivered, and its delivery says why.
 if not env.str("HOTSWAP_EMAIL_URL", default=""):

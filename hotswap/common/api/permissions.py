@@ -6,7 +6,7 @@ from rest_framework.exceptions import MethodNotAllowed
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
-from hotswap.common.account_gate import check_account
+from hotswap.common.account_gate import check_account, used_second_factor
 from hotswap.common.models import User
 from hotswap.common.roles import Role, includes
 
@@ -30,7 +30,7 @@ class RolePermission(BasePermission):
     def has_permission(self, request: Request, view: Any) -> bool:
         is_open = getattr(view, "is_open_to_held_accounts", False)
         if isinstance(request.user, User) and not is_open:
-            check_account(request.user)
+            check_account(request.user, lambda: used_second_factor(request))
         caller: Role | None = getattr(request.user, "role", None)
         method = "GET" if request.method == "HEAD" else request.method
         needed = view.roles.get(method)

@@ -221,6 +221,8 @@ def guard_password(
     request: HttpRequest | Request,
     account: str,
     attempt: Callable[[], Result | None],
+    *,
+    per_account: int | None = None,
 ) -> Result | None:
     """Run a person's attempt to log in, if there is a place for it.
 
@@ -228,6 +230,10 @@ def guard_password(
     time count, and is given back on success. There are limits for an account from one
     address, for an address, and for an account from everywhere. A few attempts at a
     time are worked on in each process.
+
+    Args:
+        per_account: failures of the account from everywhere in a minute, if it is not
+            what the settings say.
 
     Raises:
         Throttled: no place is left in the current minute, or others are under way.
@@ -240,7 +246,11 @@ def guard_password(
         places = {
             f"login:{name}:{origin}": settings.LOGIN_FAILURES_PER_MINUTE,
             f"login-address:{origin}": settings.LOGIN_FAILURES_PER_ADDRESS,
-            f"login-account:{name}": settings.LOGIN_FAILURES_PER_ACCOUNT,
+            f"login-account:{name}": (
+                settings.LOGIN_FAILURES_PER_ACCOUNT
+                if per_account is None
+                else per_account
+            ),
         }
         taken = [_take(key, number) <= limit for key, limit in places.items()]
         result = None

@@ -11,21 +11,28 @@ from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from hotswap.common.account_gate import used_second_factor
 from hotswap.common.api.base import ApiView, ListView, acting_person
 from hotswap.common.api.filters import ZonedTimeFilter
 from hotswap.common.api.serializers import CamelSerializer, StrictCharField
 from hotswap.common.api.throttling import guard_password
-from hotswap.common.login_audit import API, note_login
+from hotswap.common.login_audit import API, note_failure, note_login
 from hotswap.common.logins import revoke_refresh_token
 from hotswap.common.models import AuditEvent, User
 from hotswap.common.people import change_own_password
 from hotswap.common.roles import Role
+from hotswap.common.second_factors import guard_code, has_second_factor
 from hotswap.common.tokens import TokenPair, issue_token_pair, rotate_refresh_token
 
 
 class LoginInput(CamelSerializer):
     username = StrictCharField(max_length=150)
     password = StrictCharField(max_length=1024, trim_whitespace=False)
+    code = StrictCharField(
+        max_length=32,
+        required=False,
+        help_text="of the second factor: of an authenticator app, or a recovery code",
+    )
 
 
 class RefreshInput(CamelSerializer):
@@ -54,7 +61,11 @@ class LoginView(ApiView):
 
     @extend_schema(request=LoginInput, responses=TokenPairOutput)
     def post(self, request: Request) -> Response:
-        """Exchange a name and password for an access and a refresh token."""
+        """Exchange a name and password for an access and a refresh token.
+
+        A person with a second factor sends its `code` as well; without it the answer is
+        401 `second_factor_required`. Programs use a personal access token instead.
+        """
         given = self.validated(LoginInput, request.data)
 
         def attempt() -> User | None:
@@ -70,8 +81,24 @@ class LoginView(ApiView):
             raise AuthenticationFailed(
                 "the name or the password is wrong", code="login_failed"
             )
-        note_login(user, via=API)
-        return _pair(issue_token_pair(user=user))
+        second_factor = has_second_factor(user)
+        if second_factor:
+            self._check_code(request, user, given.get("code"))
+        note_login(user, via=API, second_factor=second_factor)
+        return _pair(issue_token_pair(user=user, second_factor=second_factor))
+
+    @staticmethod
+    def _check_code(request: Request, user: User, code: str | None) -> None:
+        if code is None:
+            raise AuthenticationFailed(
+                "this account has a second factor: send its code too",
+                code="second_factor_required",
+            )
+        if guard_code(request, user, code) is None:
+            note_failure(user)
+            raise AuthenticationFailed(
+                "the code is wrong, or was used before", code="second_factor_wrong"
+            )
 
 
 class RefreshView(ApiView):
@@ -128,7 +155,9 @@ class PasswordView(ApiView):
             ),
         )
         assert changed is not None
-        return _pair(issue_token_pair(user=changed))
+        return _pair(
+            issue_token_pair(user=changed, second_factor=used_second_factor(request))
+        )
 
 
 class AuditFilter(django_filters.FilterSet):

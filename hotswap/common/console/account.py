@@ -23,6 +23,7 @@ from hotswap.common.errors import HotSwapError, NotFoundError
 from hotswap.common.logins import Login, current_logins, end_login
 from hotswap.common.models import User
 from hotswap.common.people import change_own_password
+from hotswap.common.second_factors import has_second_factor
 from hotswap.common.sessions import LOGIN, begin_session
 
 VIA = {"console": "Console", "api": "API or command line"}
@@ -54,6 +55,7 @@ def account_links(request: HttpRequest) -> list[dict[str, Any]]:
     """Return the entries of the menu at one's name."""
     return [
         {"title": "My account", "link": reverse("account")},
+        {"title": "Second factors", "link": reverse("mfa_index")},
         {"title": "Change password", "link": reverse("admin:password_change")},
     ]
 
@@ -89,6 +91,7 @@ def account_view(request: HttpRequest) -> HttpResponse:
         "console/account.html",
         heading=person.username,
         role=role_name(person),
+        has_factor=has_second_factor(person),
         logins=login_rows(
             request, logins, lambda each: reverse("account-end-login", args=(each,))
         ),
