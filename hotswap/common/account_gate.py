@@ -14,11 +14,12 @@ from rest_framework.request import Request
 
 from hotswap.common.console.requests import go_to
 from hotswap.common.errors import ForbiddenError
-from hotswap.common.models import User
+from hotswap.common.models import PersonalToken, User
 from hotswap.common.second_factors import (
     has_second_factor,
     is_second_factor_required,
     session_used_second_factor,
+    signs_on_with_both,
 )
 from hotswap.common.tokens import SECOND_FACTOR, PersonToken
 
@@ -66,6 +67,10 @@ def used_second_factor(request: Request) -> bool:
     """Tell whether the person who calls has logged in with two factors."""
     if isinstance(request.auth, PersonToken):
         return bool(request.auth.get(SECOND_FACTOR))
+    if isinstance(request.auth, PersonalToken):
+        # It was made in the console, behind the login of its person.
+        user = request.auth.user
+        return has_second_factor(user) or signs_on_with_both(user)
     return session_used_second_factor(request._request)
 
 

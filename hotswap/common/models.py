@@ -82,6 +82,26 @@ class RefreshToken(models.Model):
         return f"refresh token of {self.user_id}"
 
 
+class PersonalToken(models.Model):
+    """A token that programs use in the name of a person; only its SHA-256 is kept."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    user = models.ForeignKey(User, on_delete=models.CASCADE)
+    name = models.CharField(max_length=64)
+    role = models.CharField(
+        max_length=16, help_text="what it may do at most, if its person may"
+    )
+    digest = models.CharField(max_length=64, unique=True)
+    hint = models.CharField(max_length=8, help_text="the beginning of the token")
+    created_at = models.DateTimeField()
+    expires_at = models.DateTimeField(db_index=True)
+    last_used_at = models.DateTimeField(null=True)
+    revoked_at = models.DateTimeField(null=True)
+
+    def __str__(self) -> str:
+        return self.name
+
+
 class ConsoleSession(AbstractBaseSession):
     """A session of the console; its end is the earlier of two limits.
 

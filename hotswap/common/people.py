@@ -17,7 +17,7 @@ from hotswap.common.errors import (
     NotFoundError,
 )
 from hotswap.common.locks import PEOPLE_CHANGE
-from hotswap.common.models import ConsoleSession, RefreshToken, User
+from hotswap.common.models import ConsoleSession, PersonalToken, RefreshToken, User
 from hotswap.common.roles import PEOPLE, Role
 
 
@@ -81,6 +81,7 @@ def set_person_active(*, actor: User, user_id: int, is_active: bool) -> User:
         user.save(update_fields=["is_active"])
         if not is_active:
             end_logins(user)
+            end_personal_tokens(user)
         audit.record(
             actor=actor,
             verb="person.enabled" if is_active else "person.disabled",
@@ -152,7 +153,7 @@ def _person_of_another(actor: User, user_id: int, verb: str) -> User:
 def set_password(
     *, username: str, password: str, actor: User | None, must_change: bool
 ) -> User:
-    """Give a person another password, and end every login of theirs.
+    """Give a person another password, and end every login and token of theirs.
 
     Args:
         must_change: whether the person has to choose another one after the login.
@@ -173,6 +174,7 @@ def set_password(
         if actor is not None and actor.pk == user.pk:
             raise OwnAccountError("change yours from the menu at your name")
         _write_password(user, password, must_change=must_change)
+        end_personal_tokens(user)
         audit.record(
             actor=actor,
             verb="person.password-set",
@@ -294,6 +296,13 @@ def _keep_an_admin() -> None:
     admins = Q(groups__name=Role.ADMIN.value) | Q(is_superuser=True)
     if not User.objects.filter(admins, is_active=True).exists():
         raise LastAdminError("this is the last Admin: give another person the role")
+
+
+def end_personal_tokens(user: User) -> None:
+    """End the personal access tokens of a person."""
+    PersonalToken.objects.filter(user=user, revoked_at__isnull=True).update(
+        revoked_at=timezone.now()
+    )
 
 
 def end_logins(user: User, *, but: str | None = None) -> None:

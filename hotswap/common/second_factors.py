@@ -17,6 +17,7 @@ from allauth.mfa.totp.internal.auth import (
     yield_hotp_counters_from_time,
 )
 from allauth.mfa.utils import decrypt
+from allauth.socialaccount.models import SocialAccount
 from django.conf import settings
 from django.db import transaction
 from django.http import HttpRequest
@@ -47,6 +48,13 @@ def is_second_factor_required(user: User) -> bool:
 def has_second_factor(user: User) -> bool:
     """Tell whether a person has set one up."""
     return Authenticator.objects.filter(user=user, type__in=FACTORS).exists()
+
+
+def signs_on_with_both(user: User) -> bool:
+    """Tell whether a person comes from a provider that asks for both factors."""
+    return settings.OIDC_SECOND_FACTOR and (
+        SocialAccount.objects.filter(user=user).exists()
+    )
 
 
 def session_used_second_factor(request: HttpRequest) -> bool:

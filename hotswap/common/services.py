@@ -15,6 +15,7 @@ from hotswap.common.models import (
     ConsoleSession,
     KeyFingerprint,
     LoginCount,
+    PersonalToken,
     RefreshToken,
     RememberedAnswer,
     User,
@@ -22,6 +23,7 @@ from hotswap.common.models import (
 
 CLOCK_GAP = timedelta(seconds=30)
 LOGIN_COUNTS_KEPT = timedelta(hours=1)
+ENDED_TOKENS_KEPT = timedelta(days=30)
 
 
 logger = logging.getLogger(__name__)
@@ -151,12 +153,13 @@ def clock_age(*, name: str) -> timedelta | None:
 def tidy(*, now: datetime) -> None:
     """Drop what has lived long enough.
 
-    That is remembered answers, refresh tokens and sessions that have ended, and old
-    counts of logins.
+    That is remembered answers, tokens and sessions that have ended, and old counts of
+    logins.
     """
     RememberedAnswer.objects.filter(
         created_at__lt=now - settings.IDEMPOTENCY_KEY_LIFETIME
     ).delete()
     RefreshToken.objects.filter(expires_at__lt=now).delete()
+    PersonalToken.objects.filter(expires_at__lt=now - ENDED_TOKENS_KEPT).delete()
     ConsoleSession.objects.filter(expire_date__lt=now).delete()
     LoginCount.objects.filter(counted_at__lt=now - LOGIN_COUNTS_KEPT).delete()

@@ -3,6 +3,7 @@
 from typing import Any
 
 from django.core.exceptions import ValidationError
+from django.utils import timezone
 from rest_framework.authentication import BaseAuthentication, get_authorization_header
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
@@ -10,6 +11,7 @@ from rest_framework_simplejwt.exceptions import TokenError
 
 from hotswap.common.log_context import bind
 from hotswap.common.models import User
+from hotswap.common.personal_tokens import PREFIX, token_of
 from hotswap.common.tokens import (
     DeviceToken,
     PersonToken,
@@ -21,26 +23,36 @@ from hotswap.common.tokens import (
 REALM = 'Bearer realm="hotswap"'
 
 
+def bearer_text(request: Request) -> str | None:
+    """Return the token of a request, or None where it has none.
+
+    Raises:
+        AuthenticationFailed: the header is malformed.
+    """
+    parts = get_authorization_header(request).split()
+    if not parts:
+        return None
+    if len(parts) != 2 or parts[0].lower() != b"bearer":
+        raise AuthenticationFailed(
+            "the Authorization header must be `Bearer <token>`", code="token_invalid"
+        )
+    try:
+        return parts[1].decode("ascii")
+    except UnicodeDecodeError:
+        raise AuthenticationFailed(
+            "the token is not valid", code="token_invalid"
+        ) from None
+
+
 class BearerAuthentication(BaseAuthentication):
     """Verify a token of one class; leave other kinds to the next authenticator."""
 
     token_class: type[RingToken]
 
     def authenticate(self, request: Request) -> tuple[Any, Any] | None:
-        parts = get_authorization_header(request).split()
-        if not parts:
+        text = bearer_text(request)
+        if text is None:
             return None
-        if len(parts) != 2 or parts[0].lower() != b"bearer":
-            raise AuthenticationFailed(
-                "the Authorization header must be `Bearer <token>`",
-                code="token_invalid",
-            )
-        try:
-            text = parts[1].decode("ascii")
-        except UnicodeDecodeError:
-            raise AuthenticationFailed(
-                "the token is not valid", code="token_invalid"
-            ) from None
         kind = token_type(text)
         if kind != self.token_class.token_type:
             if kind in (PersonToken.token_type, DeviceToken.token_type):
@@ -63,9 +75,24 @@ class BearerAuthentication(BaseAuthentication):
 
 
 class PersonAuthentication(BearerAuthentication):
-    """Tokens of people; the account is looked up on every request."""
+    """Tokens of people; the account is looked up on every request.
+
+    Those of a login are signed, personal access tokens are kept in the database.
+    """
 
     token_class = PersonToken
+
+    def authenticate(self, request: Request) -> tuple[Any, Any] | None:
+        text = bearer_text(request)
+        if text is None or not text.startswith(PREFIX):
+            return super().authenticate(request)
+        token = token_of(text, timezone.now())
+        if token is None:
+            raise AuthenticationFailed(
+                "the token is not valid, or has ended", code="token_invalid"
+            )
+        bind(user_id=str(token.user.pseudonym))
+        return token.user, token
 
     def principal(self, claims: RingToken) -> User:
         try:

@@ -1,6 +1,7 @@
-"""The pages of one's own account: logins, and the password."""
+"""The pages of one's own account: logins, access tokens, the password."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -21,8 +22,14 @@ from hotswap.common.console.roles import role_name
 from hotswap.common.console.text import age
 from hotswap.common.errors import HotSwapError, NotFoundError
 from hotswap.common.logins import Login, current_logins, end_login
-from hotswap.common.models import User
+from hotswap.common.models import PersonalToken, User
 from hotswap.common.people import change_own_password
+from hotswap.common.personal_tokens import (
+    create_token,
+    revoke_token,
+    usable_tokens,
+)
+from hotswap.common.roles import PEOPLE, Role
 from hotswap.common.second_factors import has_second_factor
 from hotswap.common.sessions import LOGIN, begin_session
 
@@ -49,6 +56,27 @@ class OwnPasswordForm(ConsoleForm):
         if given.get("new") != given.get("again"):
             self.add_error("again", "The two new passwords differ.")
         return given
+
+
+class TokenForm(ConsoleForm):
+    name = forms.CharField(max_length=64, help_text="What it is for.")
+    role = forms.ChoiceField()
+    days = forms.TypedChoiceField(
+        label="Lasts",
+        coerce=int,
+        choices=[(7, "7 days"), (30, "30 days"), (90, "90 days"), (366, "a year")],
+        initial=90,
+    )
+
+    def __init__(self, person: User, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        roles = [role.value for role in PEOPLE if person.may(role)]
+        self.fields["role"] = forms.ChoiceField(
+            choices=[(role, role) for role in roles],
+            initial=roles[-1],
+            widget=self.fields["role"].widget,
+            help_text="What it may do at most.",
+        )
 
 
 def account_links(request: HttpRequest) -> list[dict[str, Any]]:
@@ -80,6 +108,24 @@ def login_rows(
     ]
 
 
+def token_rows(
+    tokens: Iterable[PersonalToken], revoke_url: Callable[[UUID], str]
+) -> list[dict[str, Any]]:
+    """Return tokens as tables show them, each with the address that revokes it."""
+    return [
+        {
+            "name": each.name,
+            "hint": each.hint,
+            "role": each.role,
+            "created": age(each.created_at),
+            "used": age(each.last_used_at),
+            "ends": age(each.expires_at),
+            "revoke_url": revoke_url(each.pk),
+        }
+        for each in tokens
+    ]
+
+
 def account_view(request: HttpRequest) -> HttpResponse:
     """Show one's own account."""
     if request.method not in READING:
@@ -92,6 +138,11 @@ def account_view(request: HttpRequest) -> HttpResponse:
         heading=person.username,
         role=role_name(person),
         has_factor=has_second_factor(person),
+        tokens=token_rows(
+            usable_tokens(person, timezone.now()),
+            lambda each: reverse("account-revoke-token", args=(each,)),
+        ),
+        new_token_url=reverse("account-new-token"),
         logins=login_rows(
             request, logins, lambda each: reverse("account-end-login", args=(each,))
         ),
@@ -120,6 +171,55 @@ def end_and_tell(request: HttpRequest, person: User, login_id: UUID) -> None:
         messages.warning(request, error.detail)
     else:
         messages.success(request, "The login has ended.")
+
+
+def new_token_view(request: HttpRequest) -> HttpResponse:
+    """Make a personal access token, and show it this once."""
+    if request.method not in (*READING, "POST"):
+        return HttpResponseNotAllowed([*READING, "POST"])
+    person = acting_person(request)
+    form = TokenForm(person, request.POST if request.method == "POST" else None)
+    shown: dict[str, Any] = {}
+    if request.method == "POST" and form.is_valid():
+        given = form.cleaned_data
+        try:
+            token, text = create_token(
+                user=person,
+                name=given["name"],
+                role=Role(given["role"]),
+                lifetime=timedelta(days=given["days"]),
+                now=timezone.now(),
+            )
+        except HotSwapError as error:
+            form.refuse(error)
+        else:
+            shown = {"token": token, "secret": text}
+    return _page(
+        request, "console/token_new.html", heading="New token", form=form, **shown
+    )
+
+
+def revoke_token_view(request: HttpRequest, token_id: UUID) -> HttpResponse:
+    """Revoke one of one's own tokens."""
+    if request.method != "POST":
+        return HttpResponseNotAllowed(["POST"])
+    revoke_and_tell(request, acting_person(request), token_id)
+    return redirect("account")
+
+
+def revoke_and_tell(request: HttpRequest, person: User, token_id: UUID) -> None:
+    """Revoke a token of a person and say so on the next page."""
+    try:
+        revoke_token(
+            actor=acting_person(request),
+            user=person,
+            token_id=token_id,
+            now=timezone.now(),
+        )
+    except NotFoundError as error:
+        messages.warning(request, error.detail)
+    else:
+        messages.success(request, "The token is revoked.")
 
 
 def password_view(request: HttpRequest) -> HttpResponse:
@@ -186,6 +286,16 @@ urlpatterns: list[URLPattern] = [
         "account/logins/<uuid:login_id>/end/",
         admin.site.admin_view(end_login_view),
         name="account-end-login",
+    ),
+    path(
+        "account/tokens/create/",
+        admin.site.admin_view(new_token_view),
+        name="account-new-token",
+    ),
+    path(
+        "account/tokens/<uuid:token_id>/revoke/",
+        admin.site.admin_view(revoke_token_view),
+        name="account-revoke-token",
     ),
     path("password_change/", admin.site.admin_view(password_view)),
 ]

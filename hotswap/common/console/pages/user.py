@@ -12,7 +12,12 @@ from django.utils import timezone
 from django.utils.safestring import SafeString
 from unfold.decorators import display
 
-from hotswap.common.console.account import end_and_tell, login_rows
+from hotswap.common.console.account import (
+    end_and_tell,
+    login_rows,
+    revoke_and_tell,
+    token_rows,
+)
 from hotswap.common.console.actions.user import (
     ChangePerson,
     CreatePerson,
@@ -27,6 +32,7 @@ from hotswap.common.console.roles import role_name
 from hotswap.common.console.text import age
 from hotswap.common.logins import current_logins
 from hotswap.common.models import AuditEvent, User
+from hotswap.common.personal_tokens import usable_tokens
 from hotswap.common.roles import Role
 
 SHOWN_ACTIONS = 20
@@ -72,7 +78,12 @@ class UserAdmin(ConsoleAdmin):
                 "<path:object_id>/logins/<uuid:login_id>/end/",
                 self.protected(self.end_login_view),
                 name=self.url_name("end-login"),
-            )
+            ),
+            path(
+                "<path:object_id>/tokens/<uuid:token_id>/revoke/",
+                self.protected(self.revoke_token_view),
+                name=self.url_name("revoke-token"),
+            ),
         ]
 
     def end_login_view(
@@ -87,8 +98,24 @@ class UserAdmin(ConsoleAdmin):
         end_and_tell(request, person, login_id)
         return redirect(self.page_url(person))
 
+    def revoke_token_view(
+        self, request: HttpRequest, object_id: str, token_id: UUID
+    ) -> HttpResponse:
+        """Revoke a token of a person; Admins alone see people."""
+        if request.method != "POST":
+            return HttpResponseNotAllowed(["POST"])
+        if not acting_person(request).may(Role.ADMIN):
+            raise PermissionDenied
+        person = self.found(request, object_id)
+        revoke_and_tell(request, person, token_id)
+        return redirect(self.page_url(person))
+
     def page_context(self, request: HttpRequest, obj: User) -> dict[str, Any]:
         return {
+            "tokens": token_rows(
+                usable_tokens(obj, timezone.now()),
+                lambda each: self.url("revoke-token", obj.pk, each),
+            ),
             "logins": login_rows(
                 request,
                 current_logins(user=obj, now=timezone.now()),
