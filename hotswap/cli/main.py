@@ -15,13 +15,12 @@ from typing import Annotated
 
 import typer
 
-from hotswap.cli import deployments, devices, firmware, groups, keys
+from hotswap.cli import deployments, devices, firmware, groups, keys, people
 from hotswap.cli.backup import backup, restore
 from hotswap.cli.client import CliError
 from hotswap.cli.doctor import doctor
 from hotswap.cli.login import login, logout
 from hotswap.cli.output import print_error
-from hotswap.cli.people import set_password
 from hotswap.cli.simulate import simulate
 
 PROJECT_DIR = Path(__file__).resolve().parent.parent.parent
@@ -38,10 +37,11 @@ app.add_typer(firmware.app, name="firmware")
 app.add_typer(devices.app, name="device")
 app.add_typer(groups.app, name="group")
 app.add_typer(deployments.app, name="deployment")
+app.add_typer(people.app, name="people")
 app.command()(login)
 app.command()(logout)
 app.command()(simulate)
-app.command()(set_password)
+app.command()(people.set_password)
 app.command()(doctor)
 app.command()(backup)
 app.command()(restore)

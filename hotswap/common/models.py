@@ -39,6 +39,9 @@ class User(AbstractUser):
     must_change_password = models.BooleanField(
         default=False, help_text="whoever set it knows the password too"
     )
+    erased_at = models.DateTimeField(
+        null=True, editable=False, help_text="since when the pseudonym alone is left"
+    )
 
     objects: ClassVar[UserManager["User"]] = UserManager()  # type: ignore[assignment]
 

@@ -1,7 +1,12 @@
 """What is done to people: create, change, disable, enable, set a password."""
 
+import secrets
 from typing import Any
+from uuid import UUID
 
+from allauth.account.models import EmailAddress
+from allauth.mfa.models import Authenticator
+from allauth.socialaccount.models import SocialAccount
 from django.contrib.auth.models import Group
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
@@ -17,7 +22,13 @@ from hotswap.common.errors import (
     NotFoundError,
 )
 from hotswap.common.locks import PEOPLE_CHANGE
-from hotswap.common.models import ConsoleSession, PersonalToken, RefreshToken, User
+from hotswap.common.models import (
+    ConsoleSession,
+    PersonalToken,
+    RefreshToken,
+    RememberedAnswer,
+    User,
+)
 from hotswap.common.roles import PEOPLE, Role
 
 
@@ -27,6 +38,10 @@ class OwnAccountError(ConflictError):
 
 class LastAdminError(ConflictError):
     code = "last_admin"
+
+
+class NameTakenError(ConflictError):
+    code = "name_taken"
 
 
 class WeakPasswordError(InvalidInputError):
@@ -45,15 +60,49 @@ def ensure_groups() -> None:
         Group.objects.get_or_create(name=role.value)
 
 
+def one_time_password() -> str:
+    """Make up a password for one login."""
+    return secrets.token_urlsafe(12)
+
+
+def find_person(pseudonym: UUID) -> User:
+    """Return the person of a pseudonym.
+
+    Raises:
+        NotFoundError: there is none, or the person was erased.
+    """
+    found = User.objects.filter(pseudonym=pseudonym, erased_at__isnull=True).first()
+    if found is None:
+        raise NotFoundError("there is no such person")
+    return found
+
+
 def create_person(
-    *, username: str, password: str, role: Role, email: str = "", actor: User | None
+    *,
+    username: str,
+    password: str,
+    role: Role,
+    email: str = "",
+    actor: User | None,
+    must_change: bool = False,
 ) -> User:
-    """Create a person with one role; everyone may enter the console."""
+    """Create a person with one role; everyone may enter the console.
+
+    Args:
+        must_change: whether the password is for the first login alone.
+
+    Raises:
+        NameTakenError: somebody has the name, in whatever case.
+    """
     with transaction.atomic():
+        _take_turn()
+        if User.objects.filter(username__iexact=username).exists():
+            raise NameTakenError(f"there is a person {username!r} already")
         ensure_groups()
         user = User.objects.create_user(username, email, password)
         user.is_staff = True
-        user.save(update_fields=["is_staff"])
+        user.must_change_password = must_change
+        user.save(update_fields=["is_staff", "must_change_password"])
         user.groups.set([Group.objects.get(name=role.value)])
         audit.record(
             actor=actor,
@@ -79,6 +128,7 @@ def set_person_active(*, actor: User, user_id: int, is_active: bool) -> User:
             return user
         user.is_active = is_active
         user.save(update_fields=["is_active"])
+        _keep_an_admin()
         if not is_active:
             end_logins(user)
             end_personal_tokens(user)
@@ -103,18 +153,14 @@ def change_person(*, actor: User, user_id: int, role: Role, email: str) -> User:
     """
     with transaction.atomic():
         user = _person_of_another(actor, user_id, "change")
-        former = held_role(user)
-        details: dict[str, Any] = {}
-        if former != role:
-            details["role"] = {"from": former and former.value, "to": role.value}
-            user.is_superuser = False
-            user.groups.set([Group.objects.get(name=role.value)])
+        details = _give_role(user, role)
+        _keep_an_admin()
         if user.email != email:
             # The trail keeps no address.
             details["email"] = "changed" if email else "removed"
             user.email = email
+            user.save(update_fields=["email"])
         if details:
-            user.save(update_fields=["is_superuser", "email"])
             audit.record(
                 actor=actor,
                 verb="person.changed",
@@ -122,6 +168,70 @@ def change_person(*, actor: User, user_id: int, role: Role, email: str) -> User:
                 object_id=user.pseudonym,
                 details=details,
             )
+    return user
+
+
+def remove_second_factors(*, actor: User, user_id: int) -> User:
+    """Take the second factors of a person away, who logs in without or sets up others.
+
+    Every login of theirs ends, lest a thief's goes on.
+
+    Raises:
+        NotFoundError: there is no such person.
+        OwnAccountError: one's own are removed on one's own page, which asks for them.
+        ForbiddenError: the actor is no Admin any more.
+    """
+    with transaction.atomic():
+        user = _person_of_another(actor, user_id, "reset")
+        removed, _ = Authenticator.objects.filter(user=user).delete()
+        if removed:
+            end_logins(user)
+            audit.record(
+                actor=actor,
+                verb="person.second-factors-reset",
+                object_kind="person",
+                object_id=user.pseudonym,
+            )
+    return user
+
+
+def erase_person(*, actor: User, user_id: int) -> User:
+    """Destroy the name behind a pseudonym, with all that is known of the person.
+
+    What the person did stays in the trail, under the pseudonym, and the row that it
+    stands for stays without a name. It cannot be undone.
+
+    Raises:
+        NotFoundError: there is no such person.
+        OwnAccountError: nobody erases themselves, so that an Admin stays.
+        ForbiddenError: the actor is no Admin any more.
+
+    Source: Compliance, GDPR.
+    """
+    with transaction.atomic():
+        user = _person_of_another(actor, user_id, "erase")
+        end_logins(user)
+        RefreshToken.objects.filter(user=user).delete()
+        PersonalToken.objects.filter(user=user).delete()
+        for model in (Authenticator, SocialAccount, EmailAddress):
+            model.objects.filter(user=user).delete()
+        RememberedAnswer.objects.filter(principal=str(user.pseudonym)).delete()
+        user.groups.clear()
+        user.username = f"erased-{str(user.pseudonym)[:8]}"
+        user.first_name = user.last_name = user.email = ""
+        user.is_active = user.is_superuser = user.is_staff = False
+        user.must_change_password = False
+        user.last_login = None
+        user.set_unusable_password()
+        user.erased_at = timezone.now()
+        user.save()
+        _keep_an_admin()
+        audit.record(
+            actor=actor,
+            verb="person.erased",
+            object_kind="person",
+            object_id=user.pseudonym,
+        )
     return user
 
 
@@ -139,9 +249,10 @@ def _person_of_another(actor: User, user_id: int, verb: str) -> User:
     Two who take the role from each other at once are one after the other: an Admin
     stays.
     """
+    _take_turn()
     people = User.objects.select_for_update(no_key=True).order_by("pk")
     locked = {each.pk: each for each in people.filter(pk__in=(user_id, actor.pk))}
-    if user_id not in locked:
+    if user_id not in locked or locked[user_id].erased_at is not None:
         raise NotFoundError("there is no such person")
     if user_id == actor.pk:
         raise OwnAccountError(f"you cannot {verb} yourself")

@@ -68,10 +68,12 @@ GROUP = {"name": "g", "description": "", "type": "Dynamic", "rule": RULE}
 MODEL = {"description": "d", "requiresSecureBoot": True, "versionScheme": "date"}
 # A body of each route that would be taken (where what it names exists).
 EXAMPLES: dict[str, dict[str, Any]] = {
-    "auth/token": {"username": "a", "password": "b"},
+    "auth/token": {"username": "a", "password": "b", "code": "000000"},
     "auth/refresh": {"refresh": "hsr_x"},
     "auth/logout": {"refresh": "hsr_x"},
     "auth/password": {"currentPassword": "a", "newPassword": "b"},
+    "people": {"username": "a", "role": "Viewer", "email": "a@example.com"},
+    "people/<uuid:person_id>": {"role": "Viewer", "email": "a@example.com"},
     "auth/device-token": {"deviceId": "d", "apiKey": "hsd_x"},
     "device-models": MODEL | {"name": "m"},
     "device-models/<uuid:model_id>": MODEL,

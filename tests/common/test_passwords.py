@@ -152,6 +152,6 @@ def test_logins_and_failures_are_in_the_trail_without_what_was_typed(
         ("person.login-failed", "unknown"),
     ]
     assert rows[0].actor == person.pseudonym
-    assert rows[0].details == {"via": "api"}
+    assert rows[0].details == {"via": "api", "secondFactor": False}
     assert "mistake" not in str([vars(row) for row in rows])
     assert not ConsoleSession.objects.exists()

@@ -29,6 +29,16 @@ TABLE = """
     /auth/refresh                                  POST   400 400 400 400 400
     /auth/logout                                   POST   400 400 400 400 400
     /auth/password                                 POST   401 400 400 400 403
+    /people                                        GET    401 403 403 200 403
+    /people                                        POST   401 403 403 400 403
+    /people/<person>                               GET    401 403 403 404 403
+    /people/<person>                               PATCH  401 403 403 404 403
+    /people/<person>                               DELETE 401 403 403 404 403
+    /people/<person>/invite                        POST   401 403 403 404 403
+    /people/<person>/reset-password                POST   401 403 403 404 403
+    /people/<person>/reset-second-factors          POST   401 403 403 404 403
+    /people/<person>/disable                       POST   401 403 403 404 403
+    /people/<person>/enable                        POST   401 403 403 404 403
     /auth/device-token                             POST   400 400 400 400 400
     /audit-events                                  GET    401 403 403 200 403
     /device-models                                 GET    401 200 200 200 403
@@ -150,6 +160,7 @@ TABLE = """
 """
 PLACES = {
     "<device>": "<str:device_id>",
+    "<person>": "<uuid:person_id>",
     "<fingerprint>": "<str:fingerprint>",
     "<firmware>": "<uuid:firmware_id>",
     "<model>": "<uuid:model_id>",

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -608,3 +609,34 @@ def test_a_simulated_fleet_ends_when_all_run_the_version(
     simulated.launch()
 
     assert simulated.end()["running"] == {"2.0.0": 2}
+
+
+def test_a_person_from_the_first_login_to_the_erasure(admin: Run) -> None:
+    name = f"ada-{uuid4().hex[:8]}"
+
+    def people(*words: str) -> Any:
+        done = admin("people", *words, "--json")
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    made = people("create", name, "--role", "Operator")
+    edited = people("edit", name, "--email", "ada@example.com")
+    invited = admin("people", "invite", name)
+    reset = people("reset", made["id"])
+    off, on = people("disable", name), people("enable", name)
+    listed = people("list", "--search", name)
+    unconfirmed = admin("people", "erase", name)
+    erased = admin("people", "erase", name, "--yes")
+    gone = admin("people", "show", name)
+
+    assert made["role"] == "Operator"
+    assert edited["email"] == "ada@example.com"
+    assert invited.returncode == 0, invited.stderr
+    assert "ada@example.com" in invited.stderr
+    assert reset["password"] != made["password"]
+    assert (off["enabled"], on["enabled"]) == (False, True)
+    assert [each["username"] for each in listed] == [name]
+    assert unconfirmed.returncode == 5
+    assert erased.returncode == 0, erased.stderr
+    assert made["id"] in erased.stderr
+    assert gone.returncode == 1

@@ -23,6 +23,10 @@ from hotswap.common.console.actions.user import (
     CreatePerson,
     DisablePerson,
     EnablePerson,
+    ErasePerson,
+    InvitePerson,
+    ResetSecondFactors,
+    SendInvitation,
     SetPassword,
 )
 from hotswap.common.console.badges import DONE, NOT_STARTED, badge
@@ -46,8 +50,8 @@ class UserAdmin(ConsoleAdmin):
         "Add a person with a role.",
     )
     console_actions = (
-        *(CreatePerson, ChangePerson, SetPassword),
-        *(DisablePerson, EnablePerson),
+        *(InvitePerson, CreatePerson, SendInvitation, ChangePerson, SetPassword),
+        *(ResetSecondFactors, DisablePerson, EnablePerson, ErasePerson),
     )
     list_name = "People"
     page_template = "console/person.html"
@@ -56,7 +60,7 @@ class UserAdmin(ConsoleAdmin):
     ordering = ("username",)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[User]:
-        return User.objects.prefetch_related("groups")
+        return User.objects.filter(erased_at__isnull=True).prefetch_related("groups")
 
     @display(description="Role")
     def held_role(self, person: User) -> str:
