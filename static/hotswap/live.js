@@ -13,6 +13,8 @@ document.addEventListener("DOMContentLoaded", () => {
     const part = livePart(event);
     const etag = part && (known.get(part.id) ?? part.dataset.hsEtag);
     if (isPoll(event, part) && etag) event.detail.headers["If-None-Match"] = etag;
+    // A part that asks because another has told it so keeps no login alive.
+    if (event.detail.triggeringEvent?.type.startsWith("hs-")) event.detail.headers["X-HotSwap-Background"] = "1";
   });
 
   document.body.addEventListener("htmx:beforeSwap", (event) => {

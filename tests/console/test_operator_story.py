@@ -74,10 +74,15 @@ def test_an_operator_launches_and_sees_it_move(
     # Its page moves by itself: nobody reloads it.
     live = page.locator("#hs-live")
     live.wait_for()
+    by_itself: list[dict[str, str]] = []
+    page.on("request", lambda request: by_itself.append(request.headers))
     page.get_by_text("No device has been given the order yet.").wait_for()
     with living(devices):
         live.locator(".hs-badge", has_text="Completed").first.wait_for()
     live.get_by_text("2 of 2").first.wait_for()
+    # What it asks by itself keeps no login alive.
+    assert by_itself
+    assert [each for each in by_itself if "x-hotswap-background" not in each] == []
 
     # Its devices by status and name, its log by text.
     table = page.locator("#hs-device-table")
