@@ -14,7 +14,7 @@ is to drain, to the other. Standard library alone; see docs/deployments.md.
 - `--haproxy SOCKET` tells the runtime API of HAProxy the state of each server of
   `--backend`, whose servers are called as the devices are.
 
-The token is one of a Viewer (`hotswap token`, or `POST /api/v1/auth/token`).
+The token is a personal access token of a Viewer (docs/people.md).
 """
 
 import argparse
