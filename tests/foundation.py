@@ -20,20 +20,28 @@ from firmware.services.keys import ensure_firmware_keys
 from hotswap.common.models import KeyFingerprint
 from hotswap.common.people import ensure_groups
 
+NO_TRUNCATE = {
+    "common_auditevent": "audit_no_truncate",
+    "common_auditseal": "seal_no_truncate",
+    "common_auditanchor": "anchor_no_truncate",
+}
 FOUNDATION = (Group, KeyFingerprint, SigningKey, StorageKey)
 
 
 @contextmanager
 def emptiable_audit_trail() -> Iterator[None]:
     """Let the audit trail be emptied, as the owner of its table can."""
-    switch = "ALTER TABLE common_auditevent {} TRIGGER audit_no_truncate"
-    with connection.cursor() as cursor:
-        cursor.execute(switch.format("DISABLE"))
+    _switch("DISABLE")
     try:
         yield
     finally:
-        with connection.cursor() as cursor:
-            cursor.execute(switch.format("ENABLE ALWAYS"))
+        _switch("ENABLE ALWAYS")
+
+
+def _switch(mode: str) -> None:
+    with connection.cursor() as cursor:
+        for table, trigger in NO_TRUNCATE.items():
+            cursor.execute(f"ALTER TABLE {table} {mode} TRIGGER {trigger}")
 
 
 @pytest.fixture(scope="session")

@@ -311,6 +311,20 @@ def enqueue_new_key(device_name: str, *, actor: User | None, now: datetime) -> N
     _put(event, data, listeners, now=now, due=now)
 
 
+def enqueue_audit_anchor(anchor: Mapping[str, Any], *, now: datetime) -> None:
+    """Write down a signed end of the audit trail's chain, for receivers to keep.
+
+    Args:
+        anchor: as its file has it.
+    """
+    event = EventName.AUDIT_ANCHORED
+    listeners = _listeners(event)
+    if listeners:
+        message = f"the audit trail is anchored at position {anchor['position']}"
+        data = {"message": message, "anchor": dict(anchor)}
+        _put(event, data, listeners, now=now, due=now)
+
+
 def enqueue_test(listener: Listener, *, now: datetime) -> Delivery:
     """Write down a notification that tells one listener nothing but that it works."""
     data = {"message": f"A test of this {listener.kind}: nothing happened."}

@@ -1,5 +1,6 @@
 """Notifications as people read them: in mails, and in short messages."""
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -48,6 +49,9 @@ def text_of(*payloads: dict[str, Any]) -> str:
         lines += ["", *_about(last["deployment"])]
     if "firmware" in last:
         lines += ["", *_about_firmware(last["firmware"])]
+    if "anchor" in last:
+        # Whole, so that a mailbox is a place outside of the database as well.
+        lines += ["", json.dumps(last["anchor"])]
     stages = [each["data"]["stage"] for each in payloads if "stage" in each["data"]]
     if stages:
         lines.append(f"Stage: {stages[-1]['number']} {stages[-1]['name']}")

@@ -150,6 +150,9 @@ class EventName(StrEnum):
 
     KEY_ROTATED = "device.key_rotated", "A device was given a new key", INFO, NOTIFY
 
+    # Of the audit trail; `hotswap.common.trail.anchors`.
+    AUDIT_ANCHORED = "audit.anchored", "Audit trail anchored", INFO, NOTIFY
+
     # Of a device by itself; `health.choices.HealthEvent`.
     OFFLINE = "device.offline", "Device offline", WARNING, BOTH
     ONLINE = "device.online", "Device online again", INFO, BOTH

@@ -360,6 +360,11 @@ def enqueue_firmware(*, firmware: Firmware, verb: str, actor: User | None) -> No
     )
 
 
+def enqueue_audit_anchor(*, anchor: dict[str, Any], now: datetime) -> None:
+    """Write down who is to be told that the chain of the audit trail was anchored."""
+    enqueue.enqueue_audit_anchor(anchor, now=now)
+
+
 def cancel_deployments_of(
     *, firmware: Firmware, actor: User, reason: str
 ) -> list[UUID]:

@@ -15,7 +15,7 @@ from typing import Annotated
 
 import typer
 
-from hotswap.cli import deployments, devices, firmware, groups, keys, people
+from hotswap.cli import audit, deployments, devices, firmware, groups, keys, people
 from hotswap.cli.backup import backup, restore
 from hotswap.cli.client import CliError
 from hotswap.cli.doctor import doctor
@@ -46,6 +46,7 @@ app.command()(doctor)
 app.command()(backup)
 app.command()(restore)
 app.add_typer(keys.app)
+app.add_typer(audit.app)
 
 Port = Annotated[
     int,

@@ -3,6 +3,7 @@
 Files, all of mode 0600 below `KEYS_DIR`:
 - `master.key` seals what is secret in the database (private keys, replayed answers);
 - `pepper.key` is mixed into the digest of each device's API key;
+- `audit.key` is the Ed25519 key that signs anchors of the audit trail and evidence;
 - `tokens/*.pem` sign the tokens of people and devices; the last by name signs, all
   of them verify, so that a new file rotates the key without ending a session.
 """
@@ -18,6 +19,7 @@ from pathlib import Path
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
@@ -43,6 +45,7 @@ SECRET_BYTES = 32
 LOSSES = {
     "master": "the signing and storage keys, and so every stored image, stay closed",
     "pepper": "no device can log in until each has a new key",
+    "audit": "nothing vouches for the audit trail as it was until now",
     "tokens": "every person and device has to log in again",
 }
 
@@ -118,6 +121,12 @@ def pepper() -> bytes:
 
 
 @lru_cache(maxsize=1)
+def audit_key() -> Ed25519PrivateKey:
+    """Return the key that signs anchors of the audit trail, and evidence."""
+    return Ed25519PrivateKey.from_private_bytes(_secret("audit"))
+
+
+@lru_cache(maxsize=1)
 def token_keys() -> tuple[TokenKey, ...]:
     """Return the token keys, the signing one last."""
     folder = tokens_folder()
@@ -154,17 +163,22 @@ def tokens_folder() -> Path:
 
 def forget_keys() -> None:
     """Read the files anew at the next use (after they were made)."""
-    for reader in (master_key, pepper, token_keys):
+    for reader in (master_key, pepper, audit_key, token_keys):
         reader.cache_clear()
 
 
 def create_key_files() -> None:
     """Make every key file that is missing. Two processes may do this at once."""
-    for name in ("master", "pepper"):
+    for name in ("master", "pepper", "audit"):
         read_or_create_secret(key_file(name))
     if not list(tokens_folder().glob("*.pem")):
         create_token_key()
     forget_keys()
+
+
+def create_audit_key() -> None:
+    """Make the file of the key that signs anchors, unless it is there."""
+    read_or_create_secret(key_file("audit"))
 
 
 def create_token_key() -> str:
@@ -189,7 +203,11 @@ def fingerprints() -> dict[str, str]:
     """
     found = {
         name: hmac.new(key, b"hotswap fingerprint", hashlib.sha256).hexdigest()
-        for name, key in (("master", master_key()), ("pepper", pepper()))
+        for name, key in (
+            ("master", master_key()),
+            ("pepper", pepper()),
+            ("audit", audit_key().private_bytes_raw()),
+        )
     }
     for key in token_keys():
         public = key.public.public_bytes(

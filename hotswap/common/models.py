@@ -161,6 +161,48 @@ class AuditEvent(models.Model):
         return f"{self.at:%Y-%m-%d %H:%M:%S} {self.verb}"
 
 
+class AuditPending(models.Model):
+    """A row of the audit trail that waits for its place in the chain.
+
+    Written by a trigger in the transaction of the row, so that none is passed over.
+    """
+
+    event_id = models.BigIntegerField(primary_key=True)
+
+    def __str__(self) -> str:
+        return f"#{self.event_id}"
+
+
+class AuditSeal(models.Model):
+    """A link of the chain: what a row of the audit trail was when it was sealed.
+
+    Append-only by triggers, as the trail itself (`hotswap.common.trail.chain`).
+    """
+
+    position = models.BigIntegerField(
+        primary_key=True, help_text="from 1, without gaps"
+    )
+    event_id = models.BigIntegerField(unique=True)
+    content_hash = models.BinaryField(max_length=32)
+    chain_hash = models.BinaryField(max_length=32)
+    sealed_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"#{self.position}"
+
+
+class AuditAnchor(models.Model):
+    """A signed end of the chain; a copy lies outside of the database."""
+
+    position = models.BigIntegerField(primary_key=True)
+    chain_hash = models.BinaryField(max_length=32)
+    at = models.DateTimeField()
+    signature = models.BinaryField(max_length=64)
+
+    def __str__(self) -> str:
+        return f"#{self.position}"
+
+
 class RememberedAnswer(models.Model):
     """The answer given to an `Idempotency-Key`, replayed for 24 hours.
 

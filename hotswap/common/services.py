@@ -46,6 +46,9 @@ def ensure_keys() -> None:
     known = _known_fingerprints()
     if not known:
         keyring.create_key_files()
+    elif "audit" not in known:
+        # The database is older than the chain of its audit trail.
+        keyring.create_audit_key()
     found = keyring.fingerprints()
     _compare(known, found)
     for name, fingerprint in found.items():

@@ -4,6 +4,7 @@ from celery import shared_task
 from django.utils import timezone
 
 from hotswap.common import metrics, services
+from hotswap.common.trail import sealer
 
 
 @shared_task
@@ -16,3 +17,9 @@ def tidy() -> None:
 def fold_metrics() -> None:
     """Sum up what was counted."""
     metrics.fold()
+
+
+@shared_task
+def seal_audit_trail() -> None:
+    """Chain what is new in the audit trail, and anchor the chain once a day."""
+    sealer.tend(now=timezone.now())

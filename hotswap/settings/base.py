@@ -484,6 +484,11 @@ GATEWAY_SECONDS = 15.0
 MAIL_FROM = env.str("HOTSWAP_MAIL_FROM", default="hotswap@localhost")
 PUBLIC_URL = env.str("HOTSWAP_PUBLIC_URL", default="")
 
+# --- Audit trail (docs/operate/audit.md) ----------------------------------------------
+# Signed ends of its chain, for whom the database is not to be believed.
+AUDIT_DIR = DATA_DIR / "audit"
+AUDIT_ANCHOR_INTERVAL = timedelta(hours=24)
+
 # What a lower app asks of a higher one, called in the same transaction.
 UPDATE_AVAILABLE_HOOK = "deployments.services.hooks.is_update_available"
 FIRMWARE_USE_HOOK = "deployments.services.hooks.firmware_use"
@@ -509,6 +514,7 @@ RUNNING_FIRMWARE_CHANGED_HOOK = "deployments.services.hooks.note_running_firmwar
 HEARTBEAT_REFUSED_HOOK = "deployments.services.hooks.note_refused_heartbeats"
 KEY_ROTATED_HOOK = "deployments.services.hooks.note_new_key"
 DUPLICATE_IDENTITY_HOOK = "deployments.services.hooks.note_duplicate_identity"
+AUDIT_ANCHORED_HOOK = "deployments.services.hooks.enqueue_audit_anchor"
 DEVICES_CHANGED_HOOK = "deployments.services.fleet_news.note_devices_changed"
 GROUP_AUDIENCES_HOOK = "deployments.services.audiences.changed_by_group"
 DEVICE_AUDIENCES_HOOK = "deployments.services.audiences.changed_by_devices"
@@ -600,6 +606,11 @@ CELERY_BEAT_SCHEDULE = {
         "task": "hotswap.common.tasks.fold_metrics",
         "schedule": 60.0,
         "options": {"expires": 30},
+    },
+    "common-seal-audit-trail": {
+        "task": "hotswap.common.tasks.seal_audit_trail",
+        "schedule": 5.0,
+        "options": {"expires": 5},
     },
     "common-tidy": {
         "task": "hotswap.common.tasks.tidy",

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from hotswap.common.api import people, views
+from hotswap.common.api import audit_chain, people, views
 
 urlpatterns = [
     path("auth/token", views.LoginView.as_view(), name="login"),
@@ -37,4 +37,9 @@ urlpatterns = [
         name="enable-person",
     ),
     path("audit-events", views.AuditView.as_view(), name="audit-events"),
+    path(
+        "audit-events/verify",
+        audit_chain.AuditChainView.as_view(),
+        name="audit-events-verify",
+    ),
 ]

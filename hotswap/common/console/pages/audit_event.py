@@ -7,6 +7,7 @@ from typing import Any
 from django.contrib import admin
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
+from django.urls import URLPattern, path
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -14,6 +15,7 @@ from unfold.contrib.filters.admin import RadioFilter
 from unfold.decorators import display
 from unfold.paginator import InfinitePaginator
 
+from hotswap.common.console.audit_chain import chain_context, check_view
 from hotswap.common.console.pages.base import ConsoleAdmin
 from hotswap.common.models import AuditEvent, User
 
@@ -84,9 +86,21 @@ class AuditEventAdmin(ConsoleAdmin):
     list_display = ("when", "who", "verb", "what", "said")
     list_display_links = None
     list_filter = (SinceFilter, ObjectKindFilter, ActorKindFilter)
+    list_before_template = "console/audit_chain.html"
     search_fields = ("verb", "object_id")
     search_help_text = "Action, person, device or another object"
     ordering = ("-id",)
+
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> Any:
+        return super().changelist_view(
+            request, {**chain_context(), **(extra_context or {})}
+        )
+
+    def more_urls(self) -> list[URLPattern]:
+        check = self.protected(check_view)
+        return [path("chain/", check, name=self.url_name("chain"))]
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[AuditEvent], search_term: str
