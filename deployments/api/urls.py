@@ -48,6 +48,11 @@ urlpatterns = [
     path("deployments/preview", views.PreviewView.as_view(), name="deployment-preview"),
     path(ONE, views.DeploymentView.as_view(), name="deployment"),
     path(
+        f"{ONE}/evidence",
+        views.DeploymentEvidenceView.as_view(),
+        name="deployment-evidence",
+    ),
+    path(
         f"{ONE}/status", views.DeploymentStatusView.as_view(), name="deployment-status"
     ),
     path(

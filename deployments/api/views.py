@@ -9,7 +9,9 @@ from uuid import UUID
 import django_filters
 from django import forms
 from django.db.models import QuerySet
+from django.http import StreamingHttpResponse
 from django.utils import timezone
+from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema, extend_schema_field
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -58,6 +60,7 @@ from deployments.reads.rollback_report import deployment_rollbacks
 from deployments.reads.status import deployment_status
 from deployments.references import id_in
 from deployments.services import editing, launch, operate, quarantine
+from deployments.services.evidence import deployment_evidence
 from deployments.services.preview import preview_deployment
 from devices.exceptions import DeviceNotFoundError
 from devices.models import Device
@@ -72,6 +75,7 @@ from hotswap.common.api.filters import (
 from hotswap.common.api.idempotency import idempotent
 from hotswap.common.errors import NotFoundError
 from hotswap.common.etags import etag_of
+from hotswap.common.evidence.export import evidence_response
 from hotswap.common.roles import Role
 from hotswap.common.wire import to_wire
 
@@ -352,6 +356,19 @@ class DeploymentLogView(ListView):
     def get_queryset(self) -> QuerySet[Event]:
         deployment = find_deployment(self.kwargs["deployment_id"])
         return Event.objects.select_related("device").filter(deployment=deployment)
+
+
+class DeploymentEvidenceView(ApiView):
+    roles = {"GET": Role.ADMIN}
+    rates = {"GET": "EXPORTS_PER_MINUTE"}
+
+    @extend_schema(responses={(200, "application/zip"): OpenApiTypes.BINARY})
+    def get(self, request: Request, deployment_id: Any) -> StreamingHttpResponse:
+        """Give out all that is known of a deployment as one signed file."""
+        pieces = deployment_evidence(
+            actor=acting_person(request), deployment_id=deployment_id
+        )
+        return evidence_response(f"deployment-{deployment_id}", pieces)
 
 
 class OperateView(ApiView):

@@ -1,7 +1,5 @@
 """The health report of a deployment: a page to print, and its devices as CSV."""
 
-import csv
-from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
@@ -20,24 +18,18 @@ from deployments.console.badges import (
     status_badge,
 )
 from deployments.console.health import health_context
-from deployments.models import Deployment, Target
-from deployments.reads.devices import next_step_of
+from deployments.models import Deployment
+from deployments.reads.device_lines import device_lines
 from deployments.reads.health_report import health_report
 from deployments.reads.metrics import running_versions
 from deployments.reads.rollback_report import (
     FAILED,
     RollbackAccount,
-    with_outcomes,
 )
 from deployments.rules.codes import OPERATOR_CODES
 from hotswap.common.console.text import age
 
-CHUNK = 2000
 SHOWN_FAILED = 200
-COLUMNS = (
-    *("deviceId", "stage", "status", "outcome", "attempts", "fromVersion"),
-    *("errorCode", "message", "nextStep", "offeredAt", "settledAt", "updatedAt"),
-)
 DURATION_WORDS = {
     "device_update": "Update, from the offer to the proof",
     "download": "Download, as devices say",
@@ -121,52 +113,10 @@ def _rollback_context(rollback: RollbackAccount | None) -> dict[str, Any]:
 # --- The devices as CSV ---------------------------------------------------------------
 
 
-class _Line:
-    """What `csv.writer` writes to: gives each line back."""
-
-    def write(self, text: str) -> str:
-        return text
-
-
-def _cell(value: object) -> str:
-    """Write a cell that no spreadsheet takes for a formula."""
-    if value is None:
-        return ""
-    if isinstance(value, datetime):
-        return f"{value:%Y-%m-%dT%H:%M:%SZ}"
-    text = str(value)
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r", "\n") else text
-
-
-def _lines(deployment: Deployment) -> Iterator[str]:
-    writer = csv.writer(_Line())
-    yield writer.writerow(COLUMNS)
-    targets = with_outcomes(
-        deployment,
-        Target.objects.filter(deployment=deployment).select_related("device"),
-    )
-    for target in targets.order_by("rank").iterator(CHUNK):
-        cells = (
-            target.device.device_id,
-            target.stage_number,
-            target.status,
-            target.outcome,
-            target.attempt,
-            target.from_version,
-            target.error_code,
-            target.message,
-            next_step_of(deployment, target),
-            target.exposed_at,
-            target.settled_at,
-            target.updated_at,
-        )
-        yield writer.writerow([_cell(cell) for cell in cells])
-
-
 def devices_file(deployment: Deployment) -> StreamingHttpResponse:
     """Give every device with its outcome, line by line, as a file to keep."""
     return StreamingHttpResponse(
-        _lines(deployment),
+        device_lines(deployment),
         content_type="text/csv; charset=utf-8",
         headers={
             "Cache-Control": "no-store",

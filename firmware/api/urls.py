@@ -48,5 +48,10 @@ urlpatterns = [
         views.FirmwareHistoryView.as_view(),
         name="firmware-history",
     ),
+    path(
+        "firmware/<uuid:firmware_id>/evidence",
+        views.FirmwareEvidenceView.as_view(),
+        name="firmware-evidence",
+    ),
     path("signing-keys", views.SigningKeysView.as_view(), name="signing-keys"),
 ]

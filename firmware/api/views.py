@@ -8,8 +8,10 @@ from urllib.parse import urlencode
 from uuid import UUID
 
 from django.db.models import QuerySet
+from django.http import StreamingHttpResponse
 from django.shortcuts import get_object_or_404
 from django.utils import timezone
+from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
@@ -50,6 +52,7 @@ from firmware.services.device_models import (
     create_device_model,
     found_device_model,
 )
+from firmware.services.evidence import firmware_evidence
 from firmware.services.uploads import UploadOutcome, register_firmware
 from firmware.services.verification import verify_firmware
 from firmware.uploads import FILE_FIELD, receive_upload
@@ -58,6 +61,7 @@ from hotswap.common.api.etags import expected_etags, knows
 from hotswap.common.api.idempotency import idempotent
 from hotswap.common.api.serializers import CamelSerializer, EmptyInput
 from hotswap.common.etags import etag_of
+from hotswap.common.evidence.export import evidence_response
 from hotswap.common.models import AuditEvent
 from hotswap.common.roles import Role
 
@@ -351,6 +355,19 @@ class FirmwareHistoryView(ListView):
 
     def page_data(self, rows: Any) -> Any:
         return super().page_data(name_actors(list(rows)))
+
+
+class FirmwareEvidenceView(ApiView):
+    roles = {"GET": Role.ADMIN}
+    rates = {"GET": "EXPORTS_PER_MINUTE"}
+
+    @extend_schema(responses={(200, "application/zip"): OpenApiTypes.BINARY})
+    def get(self, request: Request, firmware_id: Any) -> StreamingHttpResponse:
+        """Give out all that is known of an image as one signed file."""
+        pieces = firmware_evidence(
+            actor=acting_person(request), firmware_id=firmware_id
+        )
+        return evidence_response(f"firmware-{firmware_id}", pieces)
 
 
 class SigningKeysView(ApiView):

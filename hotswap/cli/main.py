@@ -15,7 +15,16 @@ from typing import Annotated
 
 import typer
 
-from hotswap.cli import audit, deployments, devices, firmware, groups, keys, people
+from hotswap.cli import (
+    audit,
+    deployments,
+    devices,
+    evidence,
+    firmware,
+    groups,
+    keys,
+    people,
+)
 from hotswap.cli.backup import backup, restore
 from hotswap.cli.client import CliError
 from hotswap.cli.doctor import doctor
@@ -47,6 +56,7 @@ app.command()(backup)
 app.command()(restore)
 app.add_typer(keys.app)
 app.add_typer(audit.app)
+app.add_typer(evidence.app)
 
 Port = Annotated[
     int,

@@ -58,6 +58,7 @@ TABLE = """
     /firmware/<firmware>/verify                    POST   401 403 403 404 403
     /firmware/<firmware>/usage                     GET    401 404 404 404 403
     /firmware/<firmware>/history                   GET    401 404 404 404 403
+    /firmware/<firmware>/evidence                  GET    401 403 403 404 403
     /firmware/<firmware>/download                  GET    401 403 403 403 403
     /signing-keys                                  GET    200 200 200 200 200
     /devices                                       GET    401 200 200 200 403
@@ -113,6 +114,7 @@ TABLE = """
     /deployments/preview                           POST   401 403 400 400 403
     /deployments/<deployment>                      GET    401 404 404 404 403
     /deployments/<deployment>                      PUT    401 403 400 400 403
+    /deployments/<deployment>/evidence             GET    401 403 403 404 403
     /deployments/<deployment>/status               GET    401 404 404 404 403
     /deployments/<deployment>/metrics              GET    401 404 404 404 403
     /deployments/<deployment>/health-report        GET    401 404 404 404 403

@@ -1,6 +1,7 @@
 """The list of deployments, the live page of one, and its report."""
 
 import hashlib
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
@@ -59,11 +60,12 @@ from deployments.models import Deployment, Stage, Target
 from deployments.reads.changes import Version, current_version
 from deployments.reads.status import current_stage
 from deployments.references import id_in
+from deployments.services.evidence import deployment_evidence
 from deployments.services.preview import predict
 from deployments.services.progress import SETTLED
 from firmware.models import Firmware
 from hotswap.common.api.etags import knows
-from hotswap.common.console.pages.base import ConsoleAdmin
+from hotswap.common.console.pages.evidence import EvidencePage
 from hotswap.common.console.requests import READING, acting_person
 from hotswap.common.console.text import age
 from hotswap.common.models import User
@@ -103,7 +105,7 @@ class StrategyFilter(RadioFilter):
         return queryset.filter(strategy=self.value()) if self.value() else queryset
 
 
-class DeploymentAdmin(ConsoleAdmin):
+class DeploymentAdmin(EvidencePage):
     audit_kind = "deployment"
     empty_words = (
         "Nothing was deployed yet.",
@@ -191,6 +193,7 @@ class DeploymentAdmin(ConsoleAdmin):
 
     def more_urls(self) -> list[URLPattern]:
         return [
+            *super().more_urls(),
             path(
                 "adoption/<uuid:firmware_id>/",
                 self.protected(self.adoption_view),
@@ -232,6 +235,9 @@ class DeploymentAdmin(ConsoleAdmin):
                 name=self.url_name("devices"),
             ),
         ]
+
+    def evidence(self, actor: User, obj: Deployment) -> Iterator[bytes]:
+        return deployment_evidence(actor=actor, deployment_id=obj.pk)
 
     def report_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Render the health report, for the screen and for paper."""

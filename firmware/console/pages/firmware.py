@@ -1,5 +1,6 @@
 """The list of firmware, and the page of one."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from django.db.models import QuerySet
@@ -30,9 +31,11 @@ from firmware.selectors import (
     name_actors,
     signature_holds,
 )
+from firmware.services.evidence import firmware_evidence
 from hotswap.common.console.badges import DONE, FAILED, badge
-from hotswap.common.console.pages.base import ConsoleAdmin
+from hotswap.common.console.pages.evidence import EvidencePage
 from hotswap.common.console.text import age, in_bytes, percent_in_words
+from hotswap.common.models import User
 
 WHAT_TO_DO_ABOUT_DAMAGE = (
     "It is offered to no device any more. Upload the same image again under the same "
@@ -72,7 +75,7 @@ class StatusFilter(RadioFilter):
         return queryset.filter(status=self.value()) if self.value() else queryset
 
 
-class FirmwareAdmin(ConsoleAdmin):
+class FirmwareAdmin(EvidencePage):
     audit_kind = "firmware"
     empty_words = (
         "There is no firmware.",
@@ -102,6 +105,9 @@ class FirmwareAdmin(ConsoleAdmin):
         return Firmware.objects.select_related(
             *self.list_select_related
         ).prefetch_related("later_signatures__key")
+
+    def evidence(self, actor: User, obj: Firmware) -> Iterator[bytes]:
+        return firmware_evidence(actor=actor, firmware_id=obj.pk)
 
     def complete(self, rows: list[Any]) -> None:
         ids = [row.pk for row in rows]
