@@ -10,14 +10,16 @@ from firmware.services.keys import ensure_firmware_keys
 from firmware.storage_locations import check_settings
 from hotswap.common import people, services
 from hotswap.common.secret_files import EnvironmentWithFiles
+from hotswap.common.trail.verifier import require_triggers
 
 
 class Command(BaseCommand):
-    help = "Create or check the key files, the roles, the first Admin, the signing key."
+    help = "Create or check the guard of the trail, keys, roles and the first Admin."
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
             check_settings()
+            require_triggers()
             services.ensure_keys()
             ensure_firmware_keys()
         except ImproperlyConfigured as error:

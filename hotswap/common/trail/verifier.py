@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from django.core.exceptions import ImproperlyConfigured
 from django.db import connection
 from django.db.models import Min
 
@@ -158,6 +159,23 @@ def verify(*, start: int | None = None, limit: int | None = None) -> Verificatio
         total=findings.total,
         anchors=len(genuine),
     )
+
+
+def require_triggers() -> None:
+    """Check that the database guards the trail.
+
+    Raises:
+        ImproperlyConfigured: a trigger is missing, disabled or does something else.
+    """
+    findings = Findings()
+    check_triggers(findings)
+    if findings.total:
+        found = "; ".join(finding.detail for finding in findings.kept)
+        raise ImproperlyConfigured(
+            f"the audit trail is not guarded: {found}. Find out who did that and what "
+            "they changed (`hotswap audit verify`), then put the triggers back "
+            "(docs/operate/audit.md, Triggers)"
+        )
 
 
 def check_triggers(findings: Findings) -> None:
