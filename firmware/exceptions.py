@@ -15,6 +15,14 @@ class FirmwareNotFoundError(NotFoundError):
     code = "firmware_not_found"
 
 
+class SbomNotFoundError(NotFoundError):
+    code = "sbom_not_found"
+
+
+class InvalidSbomError(InvalidInputError):
+    code = "invalid_sbom"
+
+
 class UnknownModelError(ImpossibleError):
     code = "unknown_model"
     pointer = "/model"

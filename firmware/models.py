@@ -11,6 +11,7 @@ from typing import ClassVar
 
 import pgtrigger
 from django.conf import settings
+from django.contrib.postgres.indexes import GinIndex
 from django.db import models
 from django.utils import timezone
 
@@ -305,6 +306,35 @@ class ImageSignature(models.Model):
 
     def __str__(self) -> str:
         return f"{self.firmware} by {self.key}"
+
+
+class FirmwareSbom(models.Model):
+    """The bill of materials of a firmware, as it was uploaded last."""
+
+    firmware = models.OneToOneField(
+        Firmware, on_delete=models.CASCADE, primary_key=True, related_name="sbom"
+    )
+    form = models.CharField(max_length=9, help_text="CycloneDX or SPDX")
+    spec_version = models.CharField(max_length=512)
+    document = models.BinaryField(help_text="the bytes of the upload")
+    sha256 = models.CharField(max_length=64)
+    components = models.JSONField(help_text="name, version and purl of each")
+    uploaded_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True
+    )
+    uploaded_at = models.DateTimeField()
+
+    class Meta:
+        indexes = [
+            GinIndex(
+                fields=["components"],
+                name="sbom_components",
+                opclasses=["jsonb_path_ops"],
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.form} of {self.firmware}"
 
 
 class WrappedKey(models.Model):

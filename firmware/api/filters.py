@@ -63,6 +63,7 @@ class FirmwareFilter(django_filters.FilterSet):
     checksum = django_filters.CharFilter("sha256")
     damaged = TruthFilter("damaged_at__isnull", method="filter_damaged")
     search = django_filters.CharFilter(method="filter_search")
+    component = django_filters.CharFilter(method="filter_component", max_length=512)
     sort = ChoiceFilter(
         choices=[(name, name) for name in SORTS], method="leave_to_the_pages"
     )
@@ -71,6 +72,18 @@ class FirmwareFilter(django_filters.FilterSet):
         self, queryset: QuerySet[Firmware], name: str, value: str
     ) -> QuerySet[Firmware]:
         return queryset.filter(damaged_at__isnull=value == "false")
+
+    def filter_component(
+        self, queryset: QuerySet[Firmware], name: str, value: str
+    ) -> QuerySet[Firmware]:
+        """By what it is made of: a package URL, `name`, or `name@version`."""
+        part: dict[str, str] = {"purl": value}
+        if not value.startswith("pkg:"):
+            named, at, version = value.rpartition("@")
+            # The @ of a scope begins a name: `@angular/core`.
+            part = {"name": named, "version": version} if at and named else {}
+            part = part or {"name": value}
+        return queryset.filter(sbom__components__contains=[part])
 
     def filter_search(
         self, queryset: QuerySet[Firmware], name: str, value: str

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from firmware.api import views
+from firmware.api import sboms, views
 
 urlpatterns = [
     path("device-models", views.DeviceModelsView.as_view(), name="device-models"),
@@ -52,6 +52,11 @@ urlpatterns = [
         "firmware/<uuid:firmware_id>/evidence",
         views.FirmwareEvidenceView.as_view(),
         name="firmware-evidence",
+    ),
+    path(
+        "firmware/<uuid:firmware_id>/sbom",
+        sboms.SbomView.as_view(),
+        name="firmware-sbom",
     ),
     path("signing-keys", views.SigningKeysView.as_view(), name="signing-keys"),
 ]

@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from firmware.exceptions import FirmwareNotFoundError
-from firmware.models import Firmware, Manifest
+from firmware.models import Firmware, FirmwareSbom, Manifest
 from hotswap.common.evidence.export import export_evidence, person, plain
 from hotswap.common.evidence.pack import EvidenceFile, json_file, ndjson_file
 from hotswap.common.models import User
@@ -38,10 +38,14 @@ def firmware_evidence(*, actor: User, firmware_id: UUID) -> Iterator[bytes]:
 
 def firmware_files(firmware: Firmware) -> list[EvidenceFile]:
     """Return what is known of an image, and all that was signed about it."""
-    return [
+    files = [
         json_file("firmware.json", plain(describe_firmware(firmware))),
         ndjson_file("manifests.ndjson", _manifests(firmware)),
     ]
+    sbom = FirmwareSbom.objects.filter(firmware=firmware).first()
+    if sbom is not None:
+        files.append(EvidenceFile("sbom.json", [bytes(sbom.document)]))
+    return files
 
 
 def describe_firmware(firmware: Firmware) -> dict[str, Any]:

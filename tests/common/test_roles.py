@@ -59,6 +59,8 @@ TABLE = """
     /firmware/<firmware>/usage                     GET    401 404 404 404 403
     /firmware/<firmware>/history                   GET    401 404 404 404 403
     /firmware/<firmware>/evidence                  GET    401 403 403 404 403
+    /firmware/<firmware>/sbom                      GET    401 404 404 404 403
+    /firmware/<firmware>/sbom                      POST   401 403 403 400 403
     /firmware/<firmware>/download                  GET    401 403 403 403 403
     /signing-keys                                  GET    200 200 200 200 200
     /devices                                       GET    401 200 200 200 403

@@ -27,6 +27,7 @@ FREE = {
     "ListedDeviceOutput.metadata",
     "RegisteredDeviceOutput.metadata",
     "get /api/v1/devices/{device_id}/export 200",
+    "get /api/v1/firmware/{firmware_id}/sbom 200",
 }
 HINT = "run `python manage.py spectacular --file docs/openapi.yaml`"
 

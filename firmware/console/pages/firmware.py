@@ -22,7 +22,7 @@ from firmware.console.actions.firmware import (
 )
 from firmware.console.actions.upload import UploadFirmware
 from firmware.console.badges import firmware_badge, incidents_badge
-from firmware.models import Firmware
+from firmware.models import Firmware, FirmwareSbom
 from firmware.selectors import (
     firmware_figures,
     firmware_history,
@@ -177,7 +177,10 @@ class FirmwareAdmin(EvidencePage):
     def page_context(self, request: HttpRequest, obj: Firmware) -> dict[str, Any]:
         key, signature = obj.best_signature()
         verified = last_verification(obj)
+        sbom = FirmwareSbom.objects.defer("document").filter(firmware=obj).first()
         return {
+            "sbom": sbom,
+            "sbom_uploaded": sbom and age(sbom.uploaded_at),
             "verified": verified,
             "verified_at": age(verified.at) if verified else "",
             "signature_badge": badge("Valid", DONE, "verified")
