@@ -12,6 +12,7 @@ from rest_framework import serializers
 from deployments.choices import StageStatus, TargetStatus
 from deployments.models import Deployment, Target
 from deployments.reads.devices import TargetDetail, TargetRow, next_step_of
+from deployments.reads.exposure import Exposure
 from deployments.reads.fleets import Fleets
 from deployments.reads.health_report import HealthReport
 from deployments.reads.metrics import DeploymentMetrics
@@ -36,6 +37,7 @@ TargetRowOutput = output_of(TargetRow)
 TargetDetailOutput = output_of(TargetDetail)
 FleetsOutput = output_of(Fleets)
 PreviewOutput = output_of(LaunchPreview)
+ExposureOutput = output_of(Exposure)
 
 
 class MaintenanceWindowOutput(CamelSerializer):

@@ -44,6 +44,11 @@ def _routes_of(channel: Channel) -> list[URLPattern]:
 
 
 urlpatterns = [
+    path(
+        "firmware/<uuid:firmware_id>/exposure",
+        views.FirmwareExposureView.as_view(),
+        name="firmware-exposure",
+    ),
     path("deployments", views.DeploymentsView.as_view(), name="deployments"),
     path("deployments/preview", views.PreviewView.as_view(), name="deployment-preview"),
     path(ONE, views.DeploymentView.as_view(), name="deployment"),

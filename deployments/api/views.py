@@ -10,6 +10,7 @@ import django_filters
 from django import forms
 from django.db.models import QuerySet
 from django.http import StreamingHttpResponse
+from django.shortcuts import get_object_or_404
 from django.utils import timezone
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema, extend_schema_field
@@ -26,6 +27,7 @@ from deployments.api.outputs import (
     DeploymentOutput,
     DeviceDeploymentOutput,
     EventOutput,
+    ExposureOutput,
     FleetsOutput,
     HealthReportOutput,
     LiveStatusOutput,
@@ -52,6 +54,7 @@ from deployments.inputs import (
 )
 from deployments.models import Deployment, Event, Quarantine, Target
 from deployments.reads.devices import target_detail, target_rows
+from deployments.reads.exposure import firmware_exposure
 from deployments.reads.fleets import deployment_fleets
 from deployments.reads.health_report import health_report
 from deployments.reads.metrics import deployment_metrics
@@ -64,6 +67,7 @@ from deployments.services.evidence import deployment_evidence
 from deployments.services.preview import preview_deployment
 from devices.exceptions import DeviceNotFoundError
 from devices.models import Device
+from firmware.models import Firmware
 from hotswap.common.api.base import ApiView, ListView, acting_person
 from hotswap.common.api.etags import expected_etags, knows
 from hotswap.common.api.filters import (
@@ -369,6 +373,18 @@ class DeploymentEvidenceView(ApiView):
             actor=acting_person(request), deployment_id=deployment_id
         )
         return evidence_response(f"deployment-{deployment_id}", pieces)
+
+
+class FirmwareExposureView(ApiView):
+    roles = {"GET": Role.VIEWER}
+
+    @extend_schema(responses=ExposureOutput)
+    def get(self, request: Request, firmware_id: Any) -> Response:
+        """Show who runs a firmware, and how long the fleet took from its approval."""
+        firmware = get_object_or_404(
+            Firmware.objects.select_related("model"), pk=firmware_id
+        )
+        return Response(to_wire(firmware_exposure(firmware)))
 
 
 class OperateView(ApiView):

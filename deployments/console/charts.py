@@ -6,8 +6,10 @@ from typing import Any, Final
 
 from deployments.models import Deployment
 from deployments.reads.adoption import firmware_adoption
+from deployments.reads.exposure import firmware_exposure
 from deployments.reads.history import progress_history
 from firmware.models import Firmware
+from hotswap.common.console.text import span_in_words
 
 ADOPTION_SPAN: Final = timedelta(days=90)
 
@@ -80,6 +82,11 @@ def adoption_chart(firmware: Firmware, now: datetime) -> dict[str, Any]:
     return {
         "has_adoption": bool(found),
         "adoption": json.dumps({"kind": "area", "unit": "devices", "series": series}),
+        "reached": [
+            (each, span_in_words(each.seconds_from_approval))
+            for each in firmware_exposure(firmware).reached
+            if each.seconds_from_approval is not None
+        ],
         "as_of": f"{now:%H:%M:%S} UTC",
     }
 

@@ -59,6 +59,7 @@ TABLE = """
     /firmware/<firmware>/usage                     GET    401 404 404 404 403
     /firmware/<firmware>/history                   GET    401 404 404 404 403
     /firmware/<firmware>/evidence                  GET    401 403 403 404 403
+    /firmware/<firmware>/exposure                  GET    401 404 404 404 403
     /firmware/<firmware>/sbom                      GET    401 404 404 404 403
     /firmware/<firmware>/sbom                      POST   401 403 403 400 403
     /firmware/<firmware>/download                  GET    401 403 403 403 403
