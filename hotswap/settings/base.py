@@ -92,6 +92,7 @@ MIDDLEWARE = [
     "deployments.protocols.native.fast_path.FastPathMiddleware",
     "hotswap.common.streams.StreamMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
+    "hotswap.console.compression.PageCompressionMiddleware",
     "hotswap.common.api.middleware.ProblemMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "hotswap.operations.ProbeMiddleware",
@@ -159,8 +160,14 @@ LOGIN_URL = "account_login"
 LOGIN_REDIRECT_URL = "admin:index"
 
 STATIC_URL = "/static/"
-STATIC_ROOT = DATA_DIR / "static"
+# Beside the source and not with the data: what is collected belongs to the source.
+STATIC_ROOT = BASE_DIR / "staticfiles"
 STATICFILES_DIRS = [BASE_DIR / "static"]
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "hotswap.common.static_files.HashedStaticFiles"},
+}
+WHITENOISE_KEEP_ONLY_HASHED_FILES = True
 WHITENOISE_USE_FINDERS = True
 
 

@@ -5,7 +5,7 @@ images before these settings are read.
 """
 
 from hotswap.settings.base import *  # noqa: F403
-from hotswap.settings.base import DATABASES
+from hotswap.settings.base import DATABASES, STORAGES
 
 # A test runs in one transaction, which may well be idle for longer than a request.
 DATABASES["default"]["OPTIONS"]["options"] = ""
@@ -20,5 +20,9 @@ LOGIN_FAILURES_PER_ADDRESS = 10_000
 # Tests in this process load the web application, too.
 WEB_STATEMENT_SECONDS = 0
 WHITENOISE_AUTOREFRESH = True
+# Under plain names, whether a stack has collected them or not.
+STORAGES["staticfiles"] = {
+    "BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"
+}
 # A process starts for every message, here beside all other tests.
 GATEWAY_SECONDS = 120.0

@@ -55,6 +55,8 @@ def main() -> None:
     from django.contrib.auth import get_user_model
     from django.core.management import CommandError, call_command
 
+    from hotswap.common.static_files import collect_static_files
+
     wait_for_database()
     applied = migrate()
     people = get_user_model()._default_manager
@@ -64,6 +66,7 @@ def main() -> None:
     except CommandError as error:
         # The end of this program's output is what `hotswap serve` shows.
         raise SystemExit(f"HotSwap does not start: {error}") from None
+    collect_static_files()
     made = not had_people and people.exists()
     json.dump({"migrations": applied, "admin_created": made}, sys.stdout)
     sys.stdout.write("\n")
