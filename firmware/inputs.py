@@ -37,7 +37,13 @@ class VersionSchemeField(StrictChoiceField):
 
 
 class DeviceModelInput(CamelSerializer):
-    name = StrictRegexField(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
+    name = StrictRegexField(
+        r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z",
+        error_messages={
+            "invalid": "must be letters, digits and . _ -, beginning with a letter or "
+            "a digit, 64 at most"
+        },
+    )
     description = StrictCharField(max_length=500, required=False, allow_blank=True)
     requires_secure_boot = StrictBooleanField(required=False)
     version_scheme = VersionSchemeField(required=False)

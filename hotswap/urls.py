@@ -19,6 +19,8 @@ from hotswap.common.api.authentication import PersonAuthentication
 from hotswap.common.api.permissions import RolePermission
 from hotswap.common.roles import Role
 from hotswap.console.index import overview_charts_view, overview_live_view
+from hotswap.console.manual import manual_view
+from hotswap.console.search import search_view
 from hotswap.console.system import system_view
 
 admin.autodiscover()
@@ -61,6 +63,8 @@ class DocsView(SpectacularSwaggerSplitView):
 
 
 handler400 = "hotswap.common.api.middleware.answer_bad_request"
+handler403 = "hotswap.console.refusals.answer_forbidden"
+handler404 = "hotswap.console.refusals.answer_not_found"
 handler500 = "hotswap.common.api.middleware.answer_server_error"
 
 urlpatterns: list[URLPattern | URLResolver] = [
@@ -78,6 +82,10 @@ urlpatterns: list[URLPattern | URLResolver] = [
         admin.site.admin_view(overview_charts_view),
         name="overview-charts",
     ),
+    path("admin/help/", admin.site.admin_view(manual_view), name="manual"),
+    path("admin/help/<path:name>", admin.site.admin_view(manual_view), name="manual"),
+    # In the place of Unfold's, which keeps what it has found for minutes.
+    path("admin/search/", admin.site.admin_view(search_view), name="search"),
     path("admin/", admin.site.urls),
     path("health", operations.liveness, name="liveness"),
     path("health/ready", operations.readiness, name="readiness"),

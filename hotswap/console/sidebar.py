@@ -15,140 +15,161 @@ from hotswap.console.waiting import has_role, waiting_enrolments
 
 
 def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
-    """Return the entries of the sidebar, those of Admins for Admins only."""
+    """Return the entries of the sidebar; `needs` names the role of those out of reach.
+
+    What is seldom needed is folded, unless one is there.
+    """
     launch = reverse("admin:deployments_deployment_launch")
 
-    def entry(title: str, name: str, symbol: str, **more: Any) -> dict[str, Any]:
-        link = reverse(f"admin:{name}")
+    def entry(
+        title: str,
+        name: str,
+        symbol: str,
+        role: Role = Role.VIEWER,
+        *,
+        waiting: int = 0,
+        variant: str = "warning",
+        query: str = "",
+    ) -> dict[str, Any]:
+        link = reverse(name)
         return {
             "title": title,
             "icon": symbol,
-            "link": link,
+            "link": f"{link}?{query}" if query else link,
+            "needs": "" if has_role(request, role) else role.value,
             "active": request.path == link
             or (
-                name.endswith("_changelist")
+                name.endswith(("_changelist", "manual"))
                 and request.path.startswith(link)
                 and request.path != launch
             ),
-            **more,
+            "badge": f"{waiting:,}" if waiting else "",
+            "badge_variant": variant,
         }
 
-    deployments = [
-        entry(
-            "Deployments",
-            "deployments_deployment_changelist",
-            "rocket_launch",
-            **_badge(Deployment.objects.active().count(), "info"),
-        )
-    ]
-    if has_role(request, Role.OPERATOR):
-        deployments.append(
-            entry("Launch", "deployments_deployment_launch", "play_circle")
-        )
-    deployments.append(entry("Rollbacks", "deployments_rollback_changelist", "history"))
-    deployments.append(
-        entry(
-            "Quarantine",
-            "deployments_quarantine_changelist",
-            "coronavirus",
-            **_badge(Quarantine.objects.active().count(), "warning"),
-        )
-    )
-    groups: list[dict[str, Any]] = [
+    def listed(title: str, model: str, *more: Any, **badge: Any) -> dict[str, Any]:
+        return entry(title, f"admin:{model}_changelist", *more, **badge)
+
+    drafts = Firmware.objects.filter(status=FirmwareStatus.DRAFT)
+    enrolments = waiting_enrolments()
+    held_back = images_held_back().count()
+    return [
         {
             "items": [
-                entry("Index", "index", "home"),
-                {
-                    "title": "System",
-                    "icon": "monitor_heart",
-                    "link": reverse("system"),
-                    "active": request.path == reverse("system"),
-                },
-            ],
+                entry("Overview", "admin:index", "home"),
+                entry("System", "system", "monitor_heart"),
+            ]
         },
         {
             "title": "Rollouts",
-            "items": deployments,
-        },
-        {
-            "title": "Catalogue",
             "items": [
-                entry("Firmware", "firmware_firmware_changelist", "memory"),
-                entry(
-                    "Approvals",
-                    "firmware_approvalrequest_changelist",
-                    "approval",
-                    **_badge(
-                        Firmware.objects.filter(status=FirmwareStatus.DRAFT).count(),
-                        "warning",
-                    ),
+                listed(
+                    "Deployments",
+                    "deployments_deployment",
+                    "rocket_launch",
+                    waiting=Deployment.objects.active().count(),
+                    variant="info",
                 ),
                 entry(
-                    "Device models",
-                    "firmware_devicemodel_changelist",
-                    "developer_board",
+                    "Launch",
+                    "admin:deployments_deployment_launch",
+                    "play_circle",
+                    Role.OPERATOR,
                 ),
-            ],
-        },
-        {
-            "title": "Keys",
-            "items": [
-                entry(
-                    "Signing keys",
-                    "firmware_signingkey_changelist",
-                    "key",
-                    **_badge(images_held_back().count(), "danger"),
+                listed("Rollbacks", "deployments_rollback", "history"),
+                listed(
+                    "Quarantine",
+                    "deployments_quarantine",
+                    "coronavirus",
+                    waiting=Quarantine.objects.active().count(),
                 ),
-                entry("Storage keys", "firmware_storagekey_changelist", "lock"),
             ],
         },
         {
             "title": "Fleet",
             "items": [
-                entry("Devices", "devices_device_changelist", "sensors"),
-                entry("Groups", "devices_devicegroup_changelist", "workspaces"),
-                entry(
+                listed("Devices", "devices_device", "sensors"),
+                listed("Groups", "devices_devicegroup", "workspaces"),
+                listed(
                     "Enrolments",
-                    "devices_enrolmentrequest_changelist",
+                    "devices_enrolmentrequest",
                     "how_to_reg",
-                    **_badge(waiting_enrolments(), "warning"),
+                    waiting=enrolments,
+                    # First of all those that wait.
+                    query="status=Pending" if enrolments else "",
                 ),
+                listed(
+                    "Enrolment tokens", "devices_enrolmenttoken", "vpn_key", Role.ADMIN
+                ),
+                listed("Imports", "devices_deviceimport", "upload_file", Role.ADMIN),
             ],
         },
+        {
+            "title": "Catalogue",
+            "items": [
+                listed("Firmware", "firmware_firmware", "memory"),
+                listed(
+                    "Approvals",
+                    "firmware_approvalrequest",
+                    "approval",
+                    waiting=drafts.count(),
+                ),
+                listed("Device models", "firmware_devicemodel", "developer_board"),
+            ],
+        },
+        _folded(
+            "Keys",
+            [
+                listed(
+                    "Signing keys",
+                    "firmware_signingkey",
+                    "key",
+                    waiting=held_back,
+                    variant="danger",
+                ),
+                listed("Storage keys", "firmware_storagekey", "lock"),
+            ],
+            is_open=held_back > 0,
+        ),
+        _folded(
+            "Notifications",
+            [
+                *(
+                    listed(
+                        channel.plural.capitalize(),
+                        f"deployments_{channel.model._meta.model_name}",
+                        channel.icon,
+                        Role.ADMIN,
+                    )
+                    for channel in CHANNELS
+                ),
+                listed("Deliveries", "deployments_delivery", "outbox", Role.ADMIN),
+            ],
+        ),
+        {
+            "title": "Administration",
+            "items": [
+                listed("Audit", "common_auditevent", "history_edu", Role.ADMIN),
+                listed("Users", "common_user", "group", Role.ADMIN),
+            ],
+        },
+        _folded(
+            "Help",
+            [
+                entry("Manual", "manual", "menu_book"),
+                entry("API reference", "docs", "api"),
+            ],
+        ),
     ]
-    if has_role(request, Role.ADMIN):
-        groups[-1]["items"] += [
-            entry("Enrolment tokens", "devices_enrolmenttoken_changelist", "vpn_key"),
-            entry("Imports", "devices_deviceimport_changelist", "upload_file"),
-        ]
-    if has_role(request, Role.ADMIN):
-        groups.append(
-            {
-                "title": "Notifications",
-                "items": [
-                    *(
-                        entry(
-                            channel.plural.capitalize(),
-                            f"deployments_{channel.model._meta.model_name}_changelist",
-                            channel.icon,
-                        )
-                        for channel in CHANNELS
-                    ),
-                    entry("Deliveries", "deployments_delivery_changelist", "outbox"),
-                ],
-            }
-        )
-        groups.append(
-            {
-                "title": "Administration",
-                "items": [
-                    entry("Audit", "common_auditevent_changelist", "history_edu"),
-                    entry("People", "common_user_changelist", "group"),
-                ],
-            }
-        )
-    return groups
 
 
-def _badge(number: int, variant: str) -> dict[str, str]:
-    return {"badge": str(number), "badge_variant": variant} if number else {}
+def _folded(
+    title: str, items: list[dict[str, Any]], *, is_open: bool = False
+) -> dict[str, Any]:
+    """Return a group that is folded unless one of its pages is shown."""
+    return {
+        "title": title,
+        "items": items,
+        "collapsible": True,
+        "is_open": is_open or any(item["active"] for item in items),
+    }

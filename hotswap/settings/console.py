@@ -26,7 +26,6 @@ UNFOLD: dict[str, Any] = {
         }
     ],
     "ACCOUNT": {"navigation": "hotswap.common.console.account.account_links"},
-    "COMMAND": {"search_callback": "hotswap.console.search.find"},
     "SIDEBAR": {
         "show_search": True,
         "command_search": True,

@@ -75,6 +75,23 @@ document.addEventListener("DOMContentLoaded", () => {
     if (event.target.closest("[data-hs-print]")) window.print();
   });
 
+  // What looks like a button is pressed by the space bar, too.
+  document.addEventListener("keydown", (event) => {
+    if (event.key === " " && event.target.matches("a[role=button]")) {
+      event.preventDefault();
+      event.target.click();
+    }
+  });
+
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "?" && !dialog.open && !event.target.closest("input, textarea, select, [contenteditable]")) {
+      dialog.replaceChildren(shortcuts());
+      dialog.showModal();
+    }
+  });
+
+  setUpList();
+
   const upload = document.querySelector("[data-hs-upload]");
   if (upload) {
     const file = upload.querySelector("input[type=file]");
@@ -103,6 +120,80 @@ document.addEventListener("DOMContentLoaded", () => {
     }
   }
 });
+
+const SHORTCUTS = [["Ctrl K", "Search everything, and what can be done"], ["/", "Search this list"], ["Esc", "Close a dialog"], ["Tab", "Go on to the next field or link"], ["Space, Enter", "Press a button"], ["?", "Show this list"]];
+
+function shortcuts() {
+  const body = document.createElement("section");
+  const heading = document.createElement("h2");
+  heading.textContent = "Keyboard shortcuts";
+  const list = document.createElement("dl");
+  list.className = "hs-shortcuts";
+  for (const [keys, what] of SHORTCUTS) {
+    const key = document.createElement("kbd");
+    key.textContent = keys;
+    const term = document.createElement("dt");
+    term.append(key);
+    const meaning = document.createElement("dd");
+    meaning.textContent = what;
+    list.append(term, meaning);
+  }
+  const close = document.createElement("button");
+  close.type = "button";
+  close.className = "hs-button";
+  close.dataset.hsClose = "";
+  close.textContent = "Close";
+  const actions = document.createElement("div");
+  actions.className = "hs-actions";
+  actions.append(close);
+  body.append(heading, list, actions);
+  return body;
+}
+
+// A list: filters that apply when they are chosen, the key of the search, a selection.
+function setUpList() {
+  const form = document.querySelector("[data-hs-filters]");
+  if (form) {
+    form.addEventListener("change", (event) => {
+      if (event.target.matches("select, input[type=date]")) form.requestSubmit();
+    });
+    // Fields that say nothing stay out of the address.
+    form.addEventListener("submit", () => {
+      for (const field of form.elements) if (field.name && !field.value) field.disabled = true;
+    });
+    window.addEventListener("pageshow", () => {
+      for (const field of form.elements) field.disabled = false;
+    });
+    const fold = form.querySelector("[data-hs-fold]");
+    if (fold && window.matchMedia("(max-width: 760px)").matches) fold.open = false;
+    const search = form.querySelector("#searchbar");
+    document.addEventListener("keydown", (event) => {
+      if (search && event.key === "/" && !event.target.closest("input, textarea, select, [contenteditable]")) {
+        event.preventDefault();
+        search.focus();
+        search.select();
+      }
+    });
+  }
+  const selection = document.getElementById("hs-selection");
+  if (!selection) return;
+  const boxes = [...document.querySelectorAll("input[form=hs-selection]")];
+  const all = document.querySelector("[data-hs-select-all]");
+  const show = () => {
+    const number = boxes.filter((box) => box.checked).length;
+    selection.hidden = number === 0;
+    selection.querySelector("[data-hs-selected]").textContent = `${number} selected`;
+    all.checked = number === boxes.length;
+    all.indeterminate = number > 0 && number < boxes.length;
+  };
+  all.addEventListener("change", () => {
+    for (const box of boxes) box.checked = all.checked;
+    show();
+  });
+  for (const box of boxes) box.addEventListener("change", show);
+  // The browser may have kept them from before.
+  window.addEventListener("pageshow", show);
+}
 
 // Colour and dash of the lines, one after the other.
 const LINES = [["#3b82f6", []], ["#22a559", [6, 3]], ["#dc2626", [2, 2]], ["#d97706", [8, 2, 2, 2]], ["#0891b2", [1, 3]]];
@@ -156,15 +247,22 @@ function drawHistory(canvas, history, measures, isPercent) {
       ctx.strokeStyle = ctx.fillStyle = chart.options.color;
       ctx.font = "11px sans-serif";
       ctx.setLineDash([4, 4]);
+      // Names that would overprint each other stand below each other.
+      const ends = [];
       for (const update of history.updates) {
         const x = scales.x.getPixelForValue(Date.parse(update.at));
         ctx.beginPath();
         ctx.moveTo(x, chartArea.top);
         ctx.lineTo(x, chartArea.bottom);
         ctx.stroke();
-        const isAtTheEnd = x > chartArea.right - 60;
+        const width = ctx.measureText(update.firmwareVersion).width + 8;
+        const isAtTheEnd = x > chartArea.right - width;
+        const begin = isAtTheEnd ? x - width : x;
+        let row = ends.findIndex((end) => end <= begin);
+        if (row < 0) row = ends.length;
+        ends[row] = begin + width;
         ctx.textAlign = isAtTheEnd ? "right" : "left";
-        ctx.fillText(update.firmwareVersion, x + (isAtTheEnd ? -4 : 4), chartArea.top + 10);
+        ctx.fillText(update.firmwareVersion, x + (isAtTheEnd ? -4 : 4), chartArea.top + 10 + 12 * row);
       }
       ctx.restore();
     },
@@ -179,7 +277,7 @@ function drawHistory(canvas, history, measures, isPercent) {
       interaction: { mode: "nearest", axis: "x", intersect: false },
       scales: {
         x: { type: "linear", min: since, max: until, ticks: { callback: (value) => clock(value), maxRotation: 0, autoSkip: true, maxTicksLimit: 9, display: true }, grid: { display: false }, border: { display: true } },
-        y: { display: true, ...(isPercent ? { min: 0, max: 100 } : { grace: "5%" }), ticks: { callback: (value) => (isPercent ? `${value} %` : said(value)), display: true }, grid: { display: true } },
+        y: { display: true, ...(isPercent ? { min: 0, suggestedMax: 10 } : { grace: "5%" }), ticks: { callback: (value) => (isPercent ? `${value} %` : said(value)), display: true }, grid: { display: true } },
       },
       plugins: {
         legend: { display: true, position: "bottom", align: "start", labels: { usePointStyle: true, pointStyle: "line" } },

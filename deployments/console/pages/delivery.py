@@ -23,6 +23,7 @@ class DeliveryStatusFilter(StatusFilter):
 
 
 class DeliveryAdmin(AdminsOnly):
+    help_page = "notifications.md#delivery"
     list_name = "Deliveries"
     console_actions = (Resend,)
     page_template = "console/delivery.html"
@@ -31,7 +32,7 @@ class DeliveryAdmin(AdminsOnly):
     ordering = ("-created_at",)
     empty_words = (
         "Nothing was sent yet.",
-        "What is told by webhook, mail or gateway appears here for 30 days.",
+        "Notifications by webhook, mail, SMS and chat appear here for 30 days.",
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Delivery]:

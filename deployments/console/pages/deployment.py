@@ -106,6 +106,9 @@ class StrategyFilter(RadioFilter):
 
 
 class DeploymentAdmin(EvidencePage):
+    help_page = "deployments.md"
+    api_path = "deployments"
+    api_field = "pk"
     audit_kind = "deployment"
     empty_words = (
         "Nothing was deployed yet.",

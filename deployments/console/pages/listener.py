@@ -36,6 +36,7 @@ SHOWN_DELIVERIES = 50
 
 
 class ListenerAdmin(AdminsOnly):
+    help_page = "notifications.md"
     page_template = "console/listener.html"
     ordering = ("-created_at",)
 

@@ -15,6 +15,8 @@ from hotswap.common.console.text import age
 
 
 class QuarantineAdmin(ConsoleAdmin):
+    help_page = "deployments.md#quarantine"
+    api_path = "quarantines"
     console_actions = (Release,)
     list_display = ("on_device", "image", "failures", "last_code", "since")
     search_fields = ("device__device_id", "firmware__version")

@@ -37,6 +37,8 @@ class TriggerFilter(RadioFilter):
 class RollbackAdmin(ConsoleAdmin):
     """A list alone: what became of the devices stands on the deployment's page."""
 
+    help_page = "monitoring.md#rollbacks"
+    api_path = "rollbacks"
     list_name = "Rollbacks"
     list_display = ("of_deployment", "image", "since", "stage", "failed", "why")
     list_display_links = None

@@ -37,6 +37,7 @@ class DecidedFilter(RadioFilter):
 
 
 class ApprovalAdmin(ConsoleAdmin):
+    help_page = "firmware.md#approve"
     empty_words = (
         "Nothing waits for you.",
         format_html(

@@ -16,6 +16,9 @@ from hotswap.common.console.text import age
 
 
 class DeviceModelAdmin(ConsoleAdmin):
+    help_page = "firmware.md"
+    api_path = "device-models"
+    api_field = "pk"
     audit_kind = "device-model"
     empty_words = (
         "There is no device model.",

@@ -76,6 +76,9 @@ class StatusFilter(RadioFilter):
 
 
 class FirmwareAdmin(EvidencePage):
+    help_page = "firmware.md"
+    api_path = "firmware"
+    api_field = "pk"
     audit_kind = "firmware"
     empty_words = (
         "There is no firmware.",

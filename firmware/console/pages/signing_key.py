@@ -23,6 +23,8 @@ from hotswap.common.console.text import age
 
 
 class SigningKeyAdmin(ConsoleAdmin):
+    help_page = "firmware.md#keys"
+    api_path = "signing-keys"
     audit_kind = "signing-key"
     audit_field = "key_id"
     empty_words = (
@@ -56,7 +58,7 @@ class SigningKeyAdmin(ConsoleAdmin):
     def trusted(self, key: SigningKey) -> SafeString:
         return age(key.not_after)
 
-    @display(description="Made", ordering="created_at")
+    @display(description="Created", ordering="created_at")
     def since(self, key: SigningKey) -> SafeString:
         return age(key.created_at)
 

@@ -15,6 +15,7 @@ from hotswap.common.console.text import age
 
 
 class StorageKeyAdmin(ConsoleAdmin):
+    help_page = "firmware.md#keys"
     audit_kind = "storage-key"
     audit_field = "key_id"
     empty_words = (
@@ -37,7 +38,7 @@ class StorageKeyAdmin(ConsoleAdmin):
     def wrapped(self, key: Any) -> str:
         return f"{key.images:,}"
 
-    @display(description="Made", ordering="created_at")
+    @display(description="Created", ordering="created_at")
     def since(self, key: StorageKey) -> SafeString:
         return age(key.created_at)
 

@@ -171,7 +171,38 @@ def _load(body: bytes, **hooks: Any) -> Any:
     except RecursionError:
         raise _too_deep() from None
     except ValueError as error:
-        raise ParseError(f"malformed JSON: {error}", code="malformed") from None
+        raise ParseError(
+            f"malformed JSON: {_in_words(error)}", code="malformed"
+        ) from None
+
+
+# What Python's parser says, by how it begins, and what it means.
+JSON_PROBLEMS = {
+    "Expecting value": "a value is missing, or a text without quotation marks",
+    "Expecting property name": "a name in double quotation marks is missing",
+    "Expecting ',' delimiter": "a comma is missing",
+    "Expecting ':' delimiter": "a colon is missing",
+    "Illegal trailing comma": "there is a comma too many",
+    "Extra data": "there is more after the end",
+    "Unterminated string": "a text has no end",
+    "Invalid control character": "a text holds a line break or a control character",
+    "Invalid": "a text holds a backslash that means nothing",
+}
+
+
+def _in_words(error: ValueError) -> str:
+    """Say where a document is wrong, and how."""
+    if not isinstance(error, json.JSONDecodeError):
+        return str(error)
+    words = next(
+        (
+            words
+            for begin, words in JSON_PROBLEMS.items()
+            if error.msg.startswith(begin)
+        ),
+        error.msg,
+    )
+    return f"line {error.lineno}, column {error.colno}: {words}"
 
 
 class StrictJSONParser(BaseParser):

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from django import forms
+from django.utils.text import capfirst
 from rest_framework.exceptions import ErrorDetail, Throttled, ValidationError
 from rest_framework.serializers import BaseSerializer
 from unfold.widgets import INPUT_CLASSES, TEXTAREA_CLASSES
@@ -38,10 +39,9 @@ class ConsoleForm(forms.Form):
 
     def refuse(self, error: HotSwapError) -> None:
         """Show why a service refused, with the first reasons it names."""
-        self.add_error(None, error.detail)
-        for part in error.errors[:20]:
-            if part.detail != error.detail:
-                self.add_error(None, part.detail)
+        details = [error.detail, *(part.detail for part in error.errors[:20])]
+        for detail in dict.fromkeys(details):
+            self.add_error(None, capfirst(detail))
 
     def check_with(
         self, serializer_class: type[BaseSerializer[Any]], data: dict[str, Any]
@@ -62,13 +62,21 @@ class ConsoleForm(forms.Form):
                 if all(isinstance(key, str) for key in found):
                     self.take_errors(found, f"{full}-")
                     continue
-                found = [text for part in found.values() for text in part]
+                # By their place in a list, which people count from one.
+                found = [
+                    f"value {place + 1}: {text}"
+                    for place, part in found.items()
+                    for text in part
+                ]
             # What stands in no field of its own is said beside the one that holds it.
             outer = prefix.removesuffix("-")
             field = next((each for each in (full, outer) if each in self.fields), None)
             label = "" if field == full else f"{name if field else full}: "
             for text in found:
-                self.add_error(field, f"{label}{text}")
+                sentence = capfirst(f"{label}{text}")
+                # What two fields are wrong about together is said once.
+                if all(sentence not in said for said in self.errors.values()):
+                    self.add_error(field, sentence)
 
 
 class ReasonForm(ConsoleForm):

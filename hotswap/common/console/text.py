@@ -1,9 +1,14 @@
 """Times, spans and sizes in words."""
 
+import json
+import re
+import shlex
+from collections.abc import Mapping
 from datetime import datetime
+from typing import Any
 
 from django.utils import timezone
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 
@@ -31,6 +36,53 @@ def age(at: datetime | None, now: datetime | None = None) -> SafeString:
         f"{at:%Y-%m-%d %H:%M:%S}",
         words,
     )
+
+
+DIGEST = re.compile(r"\b([0-9a-f]{40,64})\b")
+SHOWN_OF_DIGEST = 12
+
+
+def details_in_words(details: Mapping[str, Any]) -> str:
+    """Show the details of a row of the audit trail: `reason: stolen; count: 2`."""
+    return DIGEST.sub(lambda found: f"{found[1][:SHOWN_OF_DIGEST]}…", _joined(details))
+
+
+def details_with_digests(details: Mapping[str, Any]) -> SafeString:
+    """Show the same on a page, where the whole of a digest can be copied."""
+    # Every second part is a digest.
+    parts = DIGEST.split(_joined(details))
+    return format_html_join(
+        "",
+        "{}",
+        (
+            (_short_digest(part) if number % 2 else part,)
+            for number, part in enumerate(parts)
+        ),
+    )
+
+
+def _joined(details: Mapping[str, Any]) -> str:
+    return "; ".join(
+        f"{name}: {value if isinstance(value, str) else json.dumps(value)}"
+        for name, value in details.items()
+        if value not in ("", None)
+    )
+
+
+def _short_digest(digest: str) -> SafeString:
+    return format_html(
+        '<code title="{0}">{1}…</code><button type="button" class="hs-icon-button" '
+        'data-hs-copy="{0}" aria-label="Copy the digest {1}"><span '
+        'class="material-symbols-outlined" aria-hidden="true">content_copy</span>'
+        "</button>",
+        digest,
+        digest[:SHOWN_OF_DIGEST],
+    )
+
+
+def curl_command(url: str) -> str:
+    """Return the command that reads an address of the API with a token."""
+    return f'curl -s -H "Authorization: Bearer $TOKEN" {shlex.quote(url)}'
 
 
 def in_bytes(size: int) -> str:

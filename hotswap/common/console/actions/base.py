@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.contrib import messages
-from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.template.response import TemplateResponse
 from rest_framework.exceptions import ValidationError
 
 from hotswap.common.console.forms import ConsoleForm, ReasonForm, error_lines
 from hotswap.common.console.requests import READING, acting_person, go_to
+from hotswap.common.console.roles import require_role
 from hotswap.common.errors import HotSwapError
 from hotswap.common.models import User
 from hotswap.common.roles import Role
@@ -57,6 +57,8 @@ class Action:
     template: ClassVar[str] = "console/dialog.html"
     is_dialog: ClassVar[bool] = True
     is_of_list: ClassVar[bool] = False
+    # Done to the rows of a list that are selected.
+    is_of_selection: ClassVar[bool] = False
     is_csrf_checked_inside: ClassVar[bool] = False
 
     def applies(self, obj: Any) -> bool:
@@ -107,8 +109,7 @@ class Action:
         if request.method not in (*READING, "POST"):
             return HttpResponseNotAllowed([*READING, "POST"])
         user = acting_person(request)
-        if not user.may(self.role):
-            raise PermissionDenied
+        require_role(user, self.role)
         form = self.make_form(request, obj)
         if request.method == "POST" and form.is_valid():
             try:
@@ -149,6 +150,7 @@ class Action:
             "form_url": admin.action_url(self, obj),
             "back_url": admin.list_url() if obj is None else admin.page_url(obj),
             "back_name": admin.title if obj is None else str(obj),
+            "help_page": admin.help_page,
             "layout": "console/piece.html" if is_piece else "console/page.html",
             "is_piece": is_piece,
             **more,

@@ -1,22 +1,35 @@
 """The list and the page of a model: they only show."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import update_wrapper
+from types import MappingProxyType
 from typing import Any, ClassVar
+from urllib.parse import urlencode
 
 from django.contrib.admin.utils import unquote
 from django.contrib.admin.views.main import ChangeList
-from django.core.exceptions import PermissionDenied
 from django.db.models import Model
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.views.generic import RedirectView
 from unfold.admin import ModelAdmin
+from unfold.decorators import display
 
+from hotswap.common.api.proxy import public_url
 from hotswap.common.console.actions.base import Action, Button
-from hotswap.common.console.panels import added_buttons, shown_panels
+from hotswap.common.console.paginator import ListPaginator
+from hotswap.common.console.panels import (
+    Column,
+    added_buttons,
+    added_columns,
+    added_filters,
+    added_selection_buttons,
+    shown_panels,
+)
 from hotswap.common.console.requests import READING, acting_person
+from hotswap.common.console.roles import require_role
+from hotswap.common.console.text import curl_command
 from hotswap.common.models import User
 from hotswap.common.roles import Role
 
@@ -30,14 +43,31 @@ class ConsoleAdmin(ModelAdmin):
     # How the audit trail calls these objects, and by which of their fields.
     audit_kind: ClassVar[str] = ""
     audit_field: ClassVar[str] = "pk"
+    # Who sees the list and the pages, and where in the manual they are explained.
+    needed_role: ClassVar[Role] = Role.VIEWER
+    help_page: ClassVar[str] = ""
+    # Where the API has the same: below `/api/v1/`, an object by one of its fields, and
+    # the filters of the list by the names that they have there.
+    api_path: ClassVar[str] = ""
+    api_field: ClassVar[str] = ""
+    api_filters: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    # The field by which rows are selected; "" where they cannot be.
+    selection_field: ClassVar[str] = ""
+    # What stands beside the chips of the filters; "" for nothing.
+    chips_template: ClassVar[str] = ""
     # What an empty list says: a sentence, and what would fill it.
     empty_words: ClassVar[tuple[str, str]]
     empty_value_display = "–"
     actions = None
     list_per_page = 50
+    paginator = ListPaginator
     list_max_show_all = 0
     show_full_result_count = False
-    list_filter_sheet = True
+
+    def has_view_permission(
+        self, request: HttpRequest, obj: Model | None = None
+    ) -> bool:
+        return acting_person(request).may(self.needed_role)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -130,14 +160,27 @@ class ConsoleAdmin(ModelAdmin):
 
     def _action_view(self, action: Action) -> Callable[..., Any]:
         def view(request: HttpRequest, object_id: str | None = None) -> Any:
-            if not self.has_view_permission(request):
-                raise PermissionDenied
+            require_role(acting_person(request), self.needed_role)
             obj = None if action.is_of_list else self.found(request, object_id)
             return action.serve(self, request, obj)
 
         view.__name__ = f"{action.name}_view"
         view.csrf_exempt = action.is_csrf_checked_inside  # type: ignore[attr-defined]
         return view
+
+    def api_call(self, request: HttpRequest, obj: Any = None) -> str:
+        """Return the command that reads the same over the API; "" for none."""
+        if not self.api_path or (obj is not None and not self.api_field):
+            return ""
+        url = f"{public_url(request).rstrip('/')}/api/v1/{self.api_path}"
+        if obj is not None:
+            return curl_command(f"{url}/{getattr(obj, self.api_field)}")
+        query = {
+            name: request.GET[own]
+            for own, name in self.api_filters.items()
+            if request.GET.get(own)
+        }
+        return curl_command(f"{url}?{urlencode(query)}" if query else url)
 
     # Pages
 
@@ -157,7 +200,9 @@ class ConsoleAdmin(ModelAdmin):
         return added + [
             action.button(self, user, obj)
             for action in (action_class() for action_class in self.console_actions)
-            if action.is_of_list == (obj is None) and action.applies(obj)
+            if action.is_of_list == (obj is None)
+            and not action.is_of_selection
+            and action.applies(obj)
         ]
 
     def changelist_view(
@@ -165,19 +210,45 @@ class ConsoleAdmin(ModelAdmin):
     ) -> Any:
         if request.method not in READING:
             return HttpResponseNotAllowed(READING)
+        require_role(acting_person(request), self.needed_role)
         return super().changelist_view(
             request,
             {
                 "title": self.title,
+                "help_page": self.help_page,
+                "api_call": self.api_call(request),
                 "console_buttons": self.buttons(acting_person(request), None),
                 **(extra_context or {}),
             },
         )
 
+    def get_list_filter(self, request: HttpRequest) -> list[Any]:
+        return [*super().get_list_filter(request), *added_filters(self.model)]
+
+    def get_list_display(self, request: HttpRequest) -> list[Any]:
+        """Return the columns, those of other apps last."""
+        added = [_added_column(each) for each in added_columns(self.model)]
+        return [*super().get_list_display(request), *added]
+
     def get_changelist_instance(self, request: HttpRequest) -> ChangeList:
         changes = super().get_changelist_instance(request)
-        self.complete(list(changes.result_list))
+        rows = list(changes.result_list)
+        self.complete(rows)
+        for column in added_columns(self.model):
+            values = column.values(rows)
+            for row in rows:
+                setattr(row, f"added_{column.name}", values.get(row.pk))
+        changes.selection_buttons = self.selection_buttons(acting_person(request))
         return changes
+
+    def selection_buttons(self, user: User) -> list[Button]:
+        """Return what can be done to selected rows, what other apps add last."""
+        own = [
+            action.button(self, user, None)
+            for action in (action_class() for action_class in self.console_actions)
+            if action.is_of_selection
+        ]
+        return own + added_selection_buttons(self.model, user)
 
     def complete(self, rows: list[Any]) -> None:
         """Add to the rows of a page what is counted for all of them at once."""
@@ -186,10 +257,9 @@ class ConsoleAdmin(ModelAdmin):
         """Show an object."""
         if request.method not in READING:
             return HttpResponseNotAllowed(READING)
-        obj = self.found(request, object_id)
-        if not self.has_view_permission(request, obj):
-            raise PermissionDenied
         user = acting_person(request)
+        require_role(user, self.needed_role)
+        obj = self.found(request, object_id)
         return TemplateResponse(
             request,
             self.page_template,
@@ -200,6 +270,8 @@ class ConsoleAdmin(ModelAdmin):
                 "title": self.title,
                 "subtitle": str(obj),
                 "heading": str(obj),
+                "help_page": self.help_page,
+                "api_call": self.api_call(request, obj),
                 "back_url": self.list_url(),
                 "back_name": self.title,
                 "buttons": self.buttons(user, obj),
@@ -212,10 +284,16 @@ class ConsoleAdmin(ModelAdmin):
         return {}
 
 
+def _added_column(column: Column) -> Callable[[Any], Any]:
+    @display(description=column.title)
+    def shown(row: Any) -> Any:
+        return getattr(row, f"added_{column.name}")
+
+    shown.__name__ = column.name
+    return shown
+
+
 class AdminsOnly(ConsoleAdmin):
     """A list and pages that Admins alone see."""
 
-    def has_view_permission(
-        self, request: HttpRequest, obj: Model | None = None
-    ) -> bool:
-        return acting_person(request).may(Role.ADMIN)
+    needed_role = Role.ADMIN

@@ -43,6 +43,8 @@ SHOWN_ACTIONS = 20
 
 
 class UserAdmin(ConsoleAdmin):
+    help_page = "api.md#roles"
+    needed_role = Role.ADMIN
     audit_kind = "person"
     audit_field = "pseudonym"
     empty_words = (

@@ -1,0 +1,106 @@
+"""What axe-core finds in the main pages: nothing serious, in no light, at no width."""
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.live import LiveStack
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+pytestmark = pytest.mark.browser
+
+GRAVE = ("serious", "critical")
+PAGES = (
+    "",
+    "system/",
+    "help/devices.md",
+    "devices/device/",
+    "devices/device/register/",
+    "devices/devicegroup/",
+    "devices/devicegroup/create-dynamic/",
+    "devices/enrolmentrequest/",
+    "devices/enrolmenttoken/create/",
+    "devices/deviceimport/upload/",
+    "firmware/firmware/",
+    "firmware/firmware/upload/",
+    "firmware/approvalrequest/",
+    "firmware/devicemodel/",
+    "firmware/signingkey/",
+    "deployments/deployment/",
+    "deployments/deployment/launch/",
+    "deployments/quarantine/",
+    "deployments/webhook/",
+    "common/auditevent/",
+    "common/user/",
+    "no/such/page/",
+)
+WIDTHS = {"desktop": (1440, 900), "phone": (390, 844)}
+
+
+def grave_findings(page: "Page") -> list[str]:
+    """Return what axe-core finds grave in a page: rule and place."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    response: dict[str, Any] = Axe().run(page).response
+    return [
+        f"{found['id']}: {node['target']}"
+        for found in response["violations"]
+        if found["impact"] in GRAVE
+        for node in found["nodes"]
+    ]
+
+
+def log_in(page: "Page", stack: LiveStack) -> None:
+    page.goto(f"{stack.url}/admin/")
+    page.fill("[name=username]", stack.admin_username)
+    page.fill("[name=password]", stack.admin_password)
+    page.click("[type=submit]")
+    page.locator("#hs-main").wait_for()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", WIDTHS)
+def test_no_main_page_has_a_serious_fault(
+    live_stack: LiveStack, browser: "Browser", width: str, scheme: Any
+) -> None:
+    columns, rows = WIDTHS[width]
+    context = browser.new_context(
+        viewport={"width": columns, "height": rows}, color_scheme=scheme
+    )
+    context.set_default_timeout(120_000)
+    page = context.new_page()
+    found: dict[str, list[str]] = {}
+
+    log_in(page, live_stack)
+    for path in PAGES:
+        page.goto(f"{live_stack.url}/admin/{path}", wait_until="load")
+        grave = grave_findings(page)
+        if grave:
+            found[path] = grave
+        overflow = page.evaluate("document.documentElement.scrollWidth - innerWidth")
+        if overflow > 0:
+            found.setdefault(path, []).append(f"scrolls sideways by {overflow}")
+    context.close()
+
+    assert found == {}
+
+
+def test_the_keyboard_alone_reaches_the_content_and_presses_buttons(
+    live_stack: LiveStack, browser_page: "Page"
+) -> None:
+    page = browser_page
+    log_in(page, live_stack)
+    page.goto(f"{live_stack.url}/admin/devices/devicegroup/")
+
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    page.wait_for_function("document.activeElement.id === 'hs-main'")
+    page.keyboard.press("?")
+    page.get_by_text("Keyboard shortcuts").wait_for()
+    page.keyboard.press("Escape")
+    page.locator("#action-create").focus()
+    page.keyboard.press("Space")
+
+    page.locator("#hs-dialog [name=name]").wait_for()
