@@ -1,40 +1,16 @@
 """Cells of CSV files of devices, written so that they can be read again.
 
 Rules:
-- A cell that a spreadsheet would take for a formula begins with an apostrophe; so does
-  one that begins with an apostrophe itself. Reading takes it away again.
+- Cells are guarded (`hotswap.common.csv_cells`); reading takes that away again.
 - Tags are `name=value` pairs between semicolons where that says the same again, else a
   JSON object.
 
 Pure: standard library alone.
 """
 
-import csv
-import io
 import json
-from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
-
-FORMULAS = ("=", "+", "-", "@", "\t", "\r", "'")
-
-
-def guarded(cell: str) -> str:
-    """Write a cell so that no spreadsheet computes it."""
-    return f"'{cell}" if cell.startswith(FORMULAS) else cell
-
-
-def unguarded(cell: str) -> str:
-    """Return a cell as it was before it was guarded."""
-    is_guarded = cell.startswith("'") and cell[1:].startswith(FORMULAS)
-    return cell[1:] if is_guarded else cell
-
-
-def csv_lines(rows: Iterable[Iterable[str]]) -> bytes:
-    """Write rows as CSV in UTF-8, each cell guarded."""
-    text = io.StringIO(newline="")
-    csv.writer(text).writerows(map(guarded, row) for row in rows)
-    return text.getvalue().encode()
 
 
 def map_cell(found: dict[str, Any]) -> str:

@@ -79,6 +79,10 @@ class AudienceChangesError(ConflictError):
     code = "audience_changes"
 
 
+class TooManySavedFiltersError(ConflictError):
+    code = "too_many_saved_filters"
+
+
 class UnknownDevicesError(ImpossibleError):
     code = "unknown_devices"
 

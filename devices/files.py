@@ -7,11 +7,26 @@ from django.utils import timezone
 from django.utils.http import content_disposition_header
 
 from devices.services import erasure, exporting
+from hotswap.common import audit
+from hotswap.common.models import User
 
 
-def devices_file(devices: Any) -> StreamingHttpResponse:
-    """Send devices as a CSV file, while they are read."""
+def devices_file(
+    devices: Any, *, actor: User, asked: dict[str, Any]
+) -> StreamingHttpResponse:
+    """Send devices as a CSV file, while they are read, and write down who got it.
+
+    Args:
+        asked: which devices, in the words of the request.
+    """
     now = timezone.now()
+    audit.record(
+        actor=actor,
+        verb="devices.exported",
+        object_kind="device-list",
+        object_id="export",
+        details=asked,
+    )
     return StreamingHttpResponse(
         exporting.export_devices(devices, now),
         content_type="text/csv; charset=utf-8",

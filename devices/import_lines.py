@@ -6,7 +6,7 @@ from typing import Any
 from rest_framework.exceptions import ParseError, ValidationError
 from rest_framework.fields import empty
 
-from devices.cells import read_pairs, unguarded
+from devices.cells import read_pairs
 from devices.choices import ImportFormat, ImportMode
 from devices.inputs import DeviceInput
 from devices.services.imports import ReadLine
@@ -23,6 +23,7 @@ from devices.spreadsheets import (
 from hotswap.common.api.errors import flat_errors, summary_of
 from hotswap.common.api.parsers import parse_json
 from hotswap.common.api.serializers import StrictBooleanField, StrictCharField
+from hotswap.common.csv_cells import unguarded
 
 MAX_REMEMBERED = 10_000
 TRUTHS = {"true": True, "false": False}

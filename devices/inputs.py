@@ -55,6 +55,9 @@ class DeviceIdField(StrictRegexField):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(DEVICE_ID, max_length=128, **kwargs)
+        self.error_messages["invalid"] = (
+            "must be letters, digits and . _ : -, beginning with a letter or a digit"
+        )
 
     def to_internal_value(self, data: Any) -> str:
         if isinstance(data, str) and data in RESERVED_IDS:

@@ -564,3 +564,24 @@ class DeviceImportKeys(models.Model):
 
     def __str__(self) -> str:
         return f"keys of {self.batch_id}"
+
+
+class SavedFilter(models.Model):
+    """A filter of the list of devices that a person keeps under a name."""
+
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="+")
+    name = models.CharField(max_length=64)
+    query = models.CharField(
+        max_length=2000, help_text="the address of the list, after the question mark"
+    )
+    created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["user", "name"], name="one_saved_filter_a_name"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return self.name

@@ -1,17 +1,22 @@
 """What deployments show on the pages of firmware, devices and groups."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
 
+from django.db.models import Exists, OuterRef, QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from unfold.contrib.filters.admin import RadioFilter
 
 from deployments.choices import TargetStatus
 from deployments.console.badges import deployment_badge, failed_of
 from deployments.console.live import segments_of
-from deployments.models import Deployment, Event, Target, Update
+from deployments.models import Deployment, Event, Quarantine, Target, Update
 from deployments.services.progress import count_stages_of, total_of
 from devices.models import Device, DeviceGroup
 from firmware.console.sentences import fleet_of_model
@@ -20,10 +25,14 @@ from firmware.selectors import firmware_incidents, firmware_use
 from hotswap.common.console.actions.base import Button, link_button
 from hotswap.common.console.badges import DONE, FAILED, MOVING, NOT_STARTED, badge
 from hotswap.common.console.panels import (
+    Column,
     Panel,
     register_button,
+    register_column,
+    register_filter,
     register_log,
     register_panel,
+    register_selection_button,
 )
 from hotswap.common.console.text import age
 from hotswap.common.models import User
@@ -142,9 +151,72 @@ def updates_context(request: HttpRequest, device: Device) -> dict[str, Any]:
     }
 
 
-def newest_events(device: Device, limit: int) -> Iterable[Event]:
+def newest_events(
+    device: Device, limit: int, until: datetime | None
+) -> Iterable[Event]:
     """Return the newest lines about a device in the logs of its deployments."""
-    return Event.objects.filter(device=device).order_by("-id")[:limit]
+    events = Event.objects.filter(device=device)
+    if until is not None:
+        events = events.filter(at__lte=until)
+    return events.order_by("-at", "-id")[:limit]
+
+
+def last_deployments(devices: Sequence[Device]) -> dict[Any, SafeString]:
+    """Return the newest deployment of each device of a page, and how it went there."""
+    targets = (
+        Target.objects.filter(device__in=devices)
+        .order_by("device_id", "-pk")
+        .distinct("device_id")
+        .select_related("deployment")
+    )
+    return {
+        target.device_id: format_html(
+            '<a class="hs-link" href="{}">{}</a> <span class="hs-hint">{}</span>',
+            reverse("admin:deployments_deployment_change", args=[target.deployment_id]),
+            target.deployment,
+            target.get_status_display(),
+        )
+        for target in targets
+    }
+
+
+class LastOutcomeFilter(RadioFilter):
+    """How the newest deployment of a device went there."""
+
+    title = "last outcome"
+    parameter_name = "outcome"
+
+    def lookups(self, request: Any, model_admin: Any) -> list[tuple[str, str]]:
+        return list(TargetStatus.choices)
+
+    def queryset(self, request: Any, queryset: QuerySet[Device]) -> QuerySet[Device]:
+        if self.value() not in TargetStatus.values:
+            return queryset
+        newer = Target.objects.filter(device=OuterRef("device"), pk__gt=OuterRef("pk"))
+        ended = Target.objects.filter(
+            ~Exists(newer), device=OuterRef("pk"), status=self.value()
+        )
+        return queryset.filter(Exists(ended))
+
+
+class QuarantinedFilter(RadioFilter):
+    title = "quarantine"
+    parameter_name = "quarantined"
+
+    def lookups(self, request: Any, model_admin: Any) -> list[tuple[str, str]]:
+        return [("yes", "quarantined")]
+
+    def queryset(self, request: Any, queryset: QuerySet[Device]) -> QuerySet[Device]:
+        if self.value() != "yes":
+            return queryset
+        held = Quarantine.objects.active().filter(device=OuterRef("pk"))
+        return queryset.filter(Exists(held))
+
+
+def launch_to_selection(user: User) -> Button:
+    """Return the way to a launch to the selected devices."""
+    url = reverse("admin:deployments_deployment_launch")
+    return link_button(user, "Deploy to these", "rocket_launch", url, Role.OPERATOR)
 
 
 def register_panels() -> None:
@@ -164,3 +236,9 @@ def register_panels() -> None:
         Device, Panel("updates", "console/device_deployments.html", updates_context)
     )
     register_log(Device, newest_events)
+    register_filter(Device, QuarantinedFilter)
+    register_filter(Device, LastOutcomeFilter)
+    register_column(
+        Device, Column("last_deployment", "Last deployment", last_deployments)
+    )
+    register_selection_button(Device, launch_to_selection)

@@ -232,7 +232,11 @@ class ExportDevicesView(ApiView, GenericAPIView):
     )
     def get(self, request: Request) -> StreamingHttpResponse:
         """Give out the devices of a list as CSV, to be edited and imported again."""
-        return devices_file(self.filter_queryset(self.get_queryset()))
+        return devices_file(
+            self.filter_queryset(self.get_queryset()),
+            actor=acting_person(request),
+            asked=dict(request.query_params.lists()),
+        )
 
 
 class DeviceView(AudienceView):

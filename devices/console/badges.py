@@ -50,10 +50,10 @@ KEY_BADGES = {
 
 
 RUN_BADGES = {
-    RunKnowledge.REPORTED: (NOT_STARTED, "campaign"),
-    RunKnowledge.PROVED: (DONE, "verified"),
-    RunKnowledge.RETURNED: (WAITS, "undo"),
-    RunKnowledge.TRIED: (FAILED, "science"),
+    RunKnowledge.REPORTED: ("Reported", NOT_STARTED, "campaign"),
+    RunKnowledge.PROVED: ("Verified", DONE, "verified"),
+    RunKnowledge.RETURNED: ("Rollback", WAITS, "undo"),
+    RunKnowledge.TRIED: ("Tried, not verified", FAILED, "science"),
 }
 
 

@@ -1,6 +1,7 @@
 """Fields that several forms of the console share."""
 
 import json
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from django import forms
@@ -8,6 +9,51 @@ from django.conf import settings
 from rest_framework.exceptions import ParseError
 
 from hotswap.common.api.parsers import parse_json
+
+TAGS_HELP = "One a line, as in site: plant-7"
+
+
+class TagsField(forms.CharField):
+    """Tags of a device as lines `name: value`, each name once."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        kwargs.setdefault("required", False)
+        kwargs.setdefault("help_text", TAGS_HELP)
+        super().__init__(
+            widget=forms.Textarea(attrs={"rows": 4, "spellcheck": "false"}), **kwargs
+        )
+
+    def prepare_value(self, value: Any) -> Any:
+        return tags_as_lines(value) if isinstance(value, dict) else value or ""
+
+    def clean(self, value: Any) -> Any:
+        tags: dict[str, str] = {}
+        for number, name, text in tag_lines(super().clean(value)):
+            if name in tags:
+                raise forms.ValidationError(f"Line {number}: {name} is there twice.")
+            tags[name] = text
+        return tags
+
+
+def tags_as_lines(tags: Mapping[str, str]) -> str:
+    return "\n".join(f"{name}: {value}" for name, value in tags.items())
+
+
+def tag_lines(text: str) -> Iterator[tuple[int, str, str]]:
+    """Read lines `name: value`; each comes with its number. Empty lines say nothing.
+
+    Raises:
+        ValidationError: names the line that has no colon.
+    """
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip():
+            continue
+        name, colon, value = line.partition(":")
+        if not colon:
+            raise forms.ValidationError(
+                f"Line {number}: write name: value, not {line.strip()!r}."
+            )
+        yield number, name.strip(), value.strip()
 
 
 class JsonField(forms.CharField):
@@ -29,7 +75,7 @@ class JsonField(forms.CharField):
         except ParseError as error:
             raise forms.ValidationError(str(error.detail)) from None
         if not isinstance(found, dict):
-            raise forms.ValidationError('Write an object: {"site": "plant-7"}')
+            raise forms.ValidationError('Write an object: {"rack": 7}')
         return found
 
 

@@ -4,11 +4,10 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
-from devices.cells import csv_lines, map_cell, tags_cell
+from devices.cells import map_cell, tags_cell
 from devices.models import Device
+from hotswap.common.csv_cells import MARK, csv_lines
 
-# The mark by which spreadsheets know that it is UTF-8.
-MARK = b"\xef\xbb\xbf"
 COLUMNS = (
     *("deviceId", "model", "region", "enabled", "tags", "metadata"),
     *("firmwareVersion", "status", "lastSeenAt"),

@@ -19,6 +19,7 @@ from devices.exceptions import (
     DeviceExistsError,
     DeviceNotFoundError,
     NoAlarmError,
+    UnknownDevicesError,
 )
 from devices.models import Device
 from devices.services import audiences
@@ -29,9 +30,10 @@ from firmware.models import DeviceModel
 from firmware.services.device_models import device_model_named
 from hotswap.common import audit
 from hotswap.common.copying import copy_rows
-from hotswap.common.errors import HotSwapError, InvalidInputError
+from hotswap.common.errors import FieldError, HotSwapError, InvalidInputError
 from hotswap.common.etags import check_match
 from hotswap.common.models import User
+from hotswap.common.pluralize import counted
 from hotswap.common.rows import prepared_cursor
 
 logger = logging.getLogger(__name__)
@@ -279,6 +281,55 @@ def change_devices(
         },
     )
     return answers
+
+
+def tag_devices(
+    *,
+    actor: User,
+    device_ids: Sequence[str],
+    tags: dict[str, str],
+    acknowledged: bool = False,
+) -> int:
+    """Set tags of some devices, of all or of none; their other tags stay.
+
+    Returns:
+        How many devices were changed: those with other tags before.
+
+    Raises:
+        UnknownDevicesError: names those that there are not.
+        InvalidInputError: a device would have too many tags.
+        AudienceChangesError: deployments to come would reach other devices, and the
+            caller has not `acknowledged` that.
+    """
+    with transaction.atomic():
+        known = locked_devices(device_ids)
+        missing = [
+            FieldError(f"/deviceIds/{number}", "unknown_device", f"no device {name!r}")
+            for number, name in enumerate(device_ids)
+            if name not in known
+        ]
+        if missing:
+            raise UnknownDevicesError(
+                f"{counted(len(missing), 'device is', 'devices are')} unknown",
+                errors=missing,
+            )
+        answers = change_devices(
+            actor=actor,
+            stated=[
+                StatedDevice(name, tags=tags, keeps_other_tags=True) for name in known
+            ],
+            known=known,
+            acknowledged=acknowledged,
+            origin={},
+        )
+        for answer in answers:
+            if isinstance(answer, AudienceChangesError):
+                raise AudienceChangesError(
+                    "deployments to come would reach other devices"
+                )
+            if isinstance(answer, HotSwapError):
+                raise answer
+    return sum(1 for answer in answers if answer)
 
 
 def _changed_columns(changes: list[FieldChange] | HotSwapError) -> list[str]:

@@ -60,7 +60,7 @@ def _against_usual(
         distance = (
             f"{scale * (value - usual.mean):+.{digits}f} points; it never varied"
             if spreads is None
-            else f"{spreads:+.1f} spreads"
+            else f"{spreads:+.1f} σ"
         )
     return {
         **row,
@@ -110,12 +110,12 @@ def chart_of(device: Device, wanted: str, metric: str = "") -> dict[str, Any]:
     """Return what the console draws of a device's history.
 
     Args:
-        wanted: a key of `SPANS`; anything else counts as 24 hours.
+        wanted: a key of `SPANS`; anything else counts as the span that fits.
         metric: an application metric to draw as well. Those of the latest heartbeat
             are offered, and the one that is drawn.
     """
-    chosen = wanted if wanted in SPANS else "24h"
     now = timezone.now()
+    chosen = wanted if wanted in SPANS else _fitting_span(device, now)
     history = device_history(
         device=device, now=now, since=now - SPANS[chosen][1], metric=metric
     )
@@ -138,6 +138,20 @@ def chart_of(device: Device, wanted: str, metric: str = "") -> dict[str, Any]:
         "metrics": sorted(offered - {""}),
         "has_metric": any(point.metric for point in history.points),
     }
+
+
+def _fitting_span(device: Device, now: datetime) -> str:
+    """Return the key of the span that shows most of what there is.
+
+    Of a new device the time since its registration, of a silent one that in which it
+    was last heard; else 24 hours.
+    """
+    state = _state(device)
+    heard = state.last_heartbeat_at if state else None
+    known = now - device.created_at
+    silent = now - heard if heard else timedelta()
+    wanted = max(min(known, SPANS["24h"][1]), silent)
+    return next((key for key, (_, span) in SPANS.items() if span >= wanted), "30d")
 
 
 def _state(device: Device) -> DeviceState | None:
@@ -179,6 +193,11 @@ def history_context(request: HttpRequest, device: Device) -> dict[str, Any]:
     }
 
 
-def newest_events(device: Device, limit: int) -> QuerySet[DeviceEvent]:
+def newest_events(
+    device: Device, limit: int, until: datetime | None
+) -> QuerySet[DeviceEvent]:
     """Return the newest lines of a device's own log."""
-    return DeviceEvent.objects.filter(device=device).order_by("-id")[:limit]
+    events = DeviceEvent.objects.filter(device=device)
+    if until is not None:
+        events = events.filter(at__lte=until)
+    return events.order_by("-id")[:limit]

@@ -62,7 +62,7 @@ def test_the_latest_value_is_measured_in_the_spreads_of_the_device(
 
     assert (
         "<td>CPU</td><td>20.0 %</td><td>15.0 %</td><td>± 5.0 %</td>"
-        "<td>+1.0 spreads</td><td>10</td>"
+        "<td>+1.0 σ</td><td>10</td>"
     ) in page
 
 

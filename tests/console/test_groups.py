@@ -57,7 +57,7 @@ def test_a_rule_is_previewed_and_then_saved(
     [
         ({"region": []} | {"tags": ""}, "an empty rule would mean the whole fleet"),
         ({"region": ["MOON"]}, "MOON"),
-        ({"tags": "plant-7"}, "Write name: value"),
+        ({"tags": "plant-7"}, "Line 1: write name: value"),
         ({"tags": ": plant-7"}, "the tag name"),
         ({"tags": "a: 1\na: 1"}, "is there twice"),
         ({"below": "two"}, "semantic version"),
@@ -161,7 +161,7 @@ def test_members_and_tags_ask_for_the_same_tick(
         (f"{BASE}{scene.group.pk}/remove-devices/", {"device_ids": "d-000"}),
         (
             f"/admin/devices/device/{scene.device.pk}/edit/",
-            {"region": "US-EAST", "tags": '{"site": "plant-7"}', "metadata": ""},
+            {"region": "US-EAST", "tags": "site: plant-7", "metadata": ""},
         ),
     ]
     audited = AuditEvent.objects.count()

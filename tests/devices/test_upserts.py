@@ -10,7 +10,6 @@ from django.utils import timezone
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from devices.cells import csv_lines, guarded, unguarded
 from devices.choices import ImportFormat, ImportMode
 from devices.exceptions import ImportNotApplicableError
 from devices.import_lines import LineReader
@@ -20,6 +19,7 @@ from devices.services.erasure import erase_device
 from devices.services.registry import apply_stated
 from devices.spreadsheets import read_spreadsheet
 from firmware.models import DeviceModel
+from hotswap.common.csv_cells import MARK, csv_lines, guarded, unguarded
 from hotswap.common.models import AuditEvent
 from tests.api import Caller, problem_of
 from tests.callers import PersonCaller
@@ -121,7 +121,7 @@ def test_what_was_exported_changes_nothing_when_it_is_imported(
     now = datetime(2026, 3, 2, tzinfo=UTC)
     lines = [exporting.COLUMNS, exporting.row_of(device, now)]
 
-    sheet = read_spreadsheet(io.BytesIO(exporting.MARK + csv_lines(lines)), None)
+    sheet = read_spreadsheet(io.BytesIO(MARK + csv_lines(lines)), None)
     ((number, raw),) = sheet.records
     said = LineReader(ImportFormat.CSV, sheet.columns, ImportMode.UPSERT).read(raw)
 

@@ -159,6 +159,8 @@ class Launch(Action):
         }
         if groups := request.GET.getlist("targetGroups"):
             values["targetGroups"] = groups
+        if devices := request.GET.getlist("deviceIds"):
+            values |= {"target": "devices", "targetDevices": "\n".join(devices)}
         return values
 
     def request_of(self, form: LaunchForm, obj: Any) -> DeploymentRequest:

@@ -1,5 +1,6 @@
 """What people do to a device, its keys and its certificates."""
 
+import json
 from typing import Any, cast
 
 from django import forms
@@ -8,13 +9,14 @@ from django.http import HttpRequest, HttpResponse
 from rest_framework.exceptions import ValidationError
 
 from devices.console.audiences import ACKNOWLEDGE, AcknowledgingForm
-from devices.console.fields import JsonField, region_choices
+from devices.console.fields import JsonField, TagsField, region_choices
 from devices.inputs import DeviceChangesInput, DeviceInput
 from devices.models import Device
 from devices.services import certificates, credentials, erasure, registry
 from devices.services.certificates import MAX_PEM_CHARACTERS
+from firmware.choices import KeyStatus
 from firmware.model_field import offer_models
-from firmware.models import DeviceModel
+from firmware.models import DeviceModel, SigningKey
 from hotswap.common.api.proxy import public_url
 from hotswap.common.console.actions.base import Action
 from hotswap.common.console.forms import CommentForm, ConsoleForm, EmptyForm, ReasonForm
@@ -26,7 +28,7 @@ from hotswap.common.roles import Role
 
 class DeviceForm(AcknowledgingForm):
     region = forms.ChoiceField(choices=region_choices)
-    tags = JsonField(required=False, help_text='Object of texts: {"site": "plant-7"}')
+    tags = TagsField()
     metadata = JsonField(required=False, help_text="Any object of at most 16 KiB")
 
     def clean(self) -> dict[str, Any]:
@@ -185,8 +187,8 @@ class AcknowledgeAlarm(Action):
     def notes(self, obj: Device) -> tuple[str, ...]:
         return (
             (
-                "The alarm disappears from the device and the index; the audit trail "
-                "keeps it. If the retired key is used again, it comes back."
+                "The alarm disappears from the device and the overview; the audit "
+                "trail keeps it. If the retired key is used again, it comes back."
             ),
         )
 
@@ -269,24 +271,41 @@ class KeyAction(Action):
             device=device,
             device_url=admin.page_url(device),
             api_key=key,
-            agent_config=_agent_config(device, server),
-            signing_keys_url=f"{server}/api/v1/signing-keys",
+            **_agent_files(device, server, key),
             subtitle=f"Key of {device}",
             heading=f"Key of {device}",
         )
 
 
-def _agent_config(device: Device, server: str) -> str:
-    return "\n".join(
-        (
-            f'server = "{server}"',
-            f'device_id = "{device.device_id}"',
-            f'model = "{device.model.name}"',
-            'api_key_file = "api-key"',
-            'data_dir = "agent-data"',
-            'trusted_keys = ["trusted.pem"]',
-        )
+def _agent_files(device: Device, server: str, api_key: str) -> dict[str, Any]:
+    """Return the files of an agent, and one command that writes and starts it."""
+    keys = SigningKey.objects.filter(
+        status__in=[KeyStatus.ACTIVE, KeyStatus.RETIRING, KeyStatus.NEXT]
     )
+    trusted = {f"{key.key_id}.pem": key.public_key.strip() for key in keys}
+    config = "\n".join(
+        # JSON strings and arrays of strings are TOML as well.
+        f"{name} = {json.dumps(value)}"
+        for name, value in {
+            "server": server.rstrip("/"),
+            "device_id": device.device_id,
+            "model": device.model.name,
+            "api_key_file": "api-key",
+            "data_dir": "data",
+            "trusted_keys": list(trusted),
+        }.items()
+    )
+    files = {"api-key": api_key, "agent.toml": config, **trusted}
+    folder = f"hotswap-{device.device_id.replace(':', '-')}"
+    lines = [f"mkdir -p {folder} && cd {folder} && umask 077"]
+    for name, text in files.items():
+        lines += [f"cat > {name} <<'END'", text, "END"]
+    start = "hotswap-agent --config agent.toml"
+    return {
+        "agent_files": list(files.items()),
+        "connect_command": "\n".join([*lines, start]),
+        "start_command": start,
+    }
 
 
 class RegisterForm(ConsoleForm):
@@ -297,7 +316,7 @@ class RegisterForm(ConsoleForm):
     )
     model = forms.ChoiceField()
     region = forms.ChoiceField(choices=region_choices)
-    tags = JsonField(required=False, help_text='Object of texts: {"site": "plant-7"}')
+    tags = TagsField()
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

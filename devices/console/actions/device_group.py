@@ -5,11 +5,11 @@ from typing import Any, ClassVar, cast
 from django import forms
 from django.conf import settings
 from django.contrib import messages
-from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponseNotAllowed
 
 from devices.choices import GroupType
 from devices.console.audiences import ACKNOWLEDGE, AcknowledgingForm
+from devices.console.fields import tag_lines
 from devices.inputs import GroupInput, MembersInput
 from devices.models import DeviceGroup
 from devices.rules import Rule
@@ -20,6 +20,7 @@ from hotswap.common.console.actions.base import Action
 from hotswap.common.console.forms import ConsoleForm, EmptyForm
 from hotswap.common.console.pages.base import ConsoleAdmin
 from hotswap.common.console.requests import READING, acting_person, go_to
+from hotswap.common.console.roles import require_role
 from hotswap.common.errors import HotSwapError
 from hotswap.common.models import User
 from hotswap.common.pluralize import counted
@@ -233,13 +234,8 @@ class RuleForm(AcknowledgingForm):
 
     def clean_tags(self) -> dict[str, list[str]]:
         tags: dict[str, list[str]] = {}
-        for line in self.cleaned_data["tags"].splitlines():
-            if not line.strip():
-                continue
-            name, colon, value = line.partition(":")
-            if not colon:
-                raise forms.ValidationError(f"Write name: value, not {line.strip()!r}")
-            tags.setdefault(name.strip(), []).append(value.strip())
+        for _, name, value in tag_lines(self.cleaned_data["tags"]):
+            tags.setdefault(name, []).append(value)
         return tags
 
     def clean(self) -> dict[str, Any]:
@@ -312,8 +308,7 @@ class RuleAction(Action):
         if request.method not in (*READING, "POST"):
             return HttpResponseNotAllowed([*READING, "POST"])
         user = acting_person(request)
-        if not user.may(self.role):
-            raise PermissionDenied
+        require_role(user, self.role)
         if request.method != "POST":
             form = RuleForm(initial=self.start(request, obj))
             return self.show(admin, request, obj, form, examples=_examples())

@@ -8,7 +8,7 @@ from django.http import HttpRequest
 from django.utils import timezone
 
 from devices.choices import OPEN_ENROLMENTS
-from devices.console.fields import JsonField, region_choices
+from devices.console.fields import TAGS_HELP, TagsField, region_choices
 from devices.enrolment_inputs import EnrolmentTokenInput
 from devices.models import EnrolmentToken
 from devices.services import enrolment
@@ -27,7 +27,7 @@ class TokenForm(ConsoleForm):
     name = forms.CharField(max_length=128, help_text="For whom or where it is used")
     model = forms.ChoiceField(required=False)
     region = forms.ChoiceField(required=False)
-    tags = JsonField(required=False, help_text='Given to each device: {"line": "3"}')
+    tags = TagsField(help_text=f"{TAGS_HELP}; given to each device")
     needsApproval = forms.BooleanField(
         label="A person approves each device", required=False, initial=True
     )

@@ -4,21 +4,29 @@ Other apps show their parts on it as panels (`hotswap.common.console.panels`).
 """
 
 import json
-from typing import Any, cast
+from itertools import groupby
+from types import MappingProxyType
+from typing import Any
+from urllib.parse import urlencode
 
 from django.contrib.admin.options import IncorrectLookupParameters
-from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponseNotAllowed, HttpResponseRedirect
+from django.http import (
+    HttpRequest,
+    HttpResponse,
+    HttpResponseNotAllowed,
+    HttpResponseRedirect,
+)
+from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
 from django.utils import timezone
-from django.utils.html import format_html
+from django.utils.dateparse import parse_datetime
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
-from unfold.contrib.filters.admin import RadioFilter
+from django.utils.timezone import is_aware
 from unfold.decorators import display
-from unfold.paginator import InfinitePaginator
 
-from devices.choices import DeviceHealth, DeviceStatus
+from devices.choices import DeviceStatus, KeyStatus, RunKnowledge
 from devices.console.actions.device import (
     AcknowledgeAlarm,
     AddCertificate,
@@ -31,6 +39,8 @@ from devices.console.actions.device import (
     RevokeDevice,
     RotateKey,
 )
+from devices.console.actions.device_selection import AddToGroup, TagDevices
+from devices.console.actions.saved_filter import RemoveFilter, SaveFilter
 from devices.console.badges import (
     LEVEL_TONES,
     RUN_BADGES,
@@ -39,112 +49,57 @@ from devices.console.badges import (
     issued_key_look,
     key_badge,
 )
-from devices.console.fields import region_choices
+from devices.console.fields import tags_as_lines
+from devices.console.filters import (
+    DeviceStatusFilter,
+    EnabledFilter,
+    GroupFilter,
+    HealthFilter,
+    KeyFilter,
+    ModelFilter,
+    RegionFilter,
+    TagFilter,
+    VersionFilter,
+)
+from devices.console.timeline import AuditedLine
 from devices.files import devices_file, export_response
-from devices.models import Device
-from devices.querysets import DeviceQuerySet
+from devices.models import Device, SavedFilter
 from devices.selectors import groups_of, revocation_reason
-from firmware.models import DeviceModel
 from hotswap.common.console.actions.base import Button
-from hotswap.common.console.badges import DONE, NOT_STARTED, badge
+from hotswap.common.console.badges import NOT_STARTED, badge
+from hotswap.common.console.names import names_of
 from hotswap.common.console.pages.base import ConsoleAdmin
 from hotswap.common.console.panels import newest_lines
 from hotswap.common.console.requests import READING, acting_person
+from hotswap.common.console.roles import require_role
 from hotswap.common.console.text import age, span_in_words
+from hotswap.common.models import User
 from hotswap.common.roles import Role
 
-SHOWN_MODELS = 50
-
-
 SHOWN_GROUPS = 100
-SHOWN_EVENTS = 30
-
-
+SHOWN_EVENTS = 50
 SHOWN_KEYS = 6
-
-
 SHOWN_RUNS = 12
-
-
-class DeviceStatusFilter(RadioFilter):
-    title = "status"
-    parameter_name = "status"
-
-    def lookups(self, request: Any, model_admin: Any) -> list[tuple[str, str]]:
-        return list(DeviceStatus.choices)
-
-    def queryset(self, request: Any, queryset: QuerySet[Device]) -> QuerySet[Device]:
-        value = self.value()
-        if value not in DeviceStatus.values:
-            return queryset
-        return Device.objects.with_status(value, timezone.now()) & queryset
-
-
-class HealthFilter(RadioFilter):
-    title = "health"
-    parameter_name = "health"
-
-    def lookups(self, request: Any, model_admin: Any) -> list[tuple[str, str]]:
-        return list(DeviceHealth.choices)
-
-    def queryset(self, request: Any, queryset: QuerySet[Device]) -> QuerySet[Device]:
-        value = self.value()
-        if value not in DeviceHealth.values:
-            return queryset
-        return cast(DeviceQuerySet, queryset).with_health(value, timezone.now())
-
-
-class RegionFilter(RadioFilter):
-    title = "region"
-    parameter_name = "region"
-
-    def lookups(self, request: Any, model_admin: Any) -> list[tuple[str, str]]:
-        return region_choices()
-
-    def queryset(self, request: Any, queryset: QuerySet[Device]) -> QuerySet[Device]:
-        return queryset.filter(region=self.value()) if self.value() else queryset
-
-
-class ModelFilter(RadioFilter):
-    title = "model"
-    parameter_name = "model"
-
-    def lookups(self, request: Any, model_admin: Any) -> list[tuple[str, str]]:
-        names = DeviceModel.objects.values_list("name", flat=True)[:SHOWN_MODELS]
-        return [(name, name) for name in names]
-
-    def queryset(self, request: Any, queryset: QuerySet[Device]) -> QuerySet[Device]:
-        return queryset.filter(model__name=self.value()) if self.value() else queryset
-
-
-class EnabledFilter(RadioFilter):
-    title = "updates"
-    parameter_name = "enabled"
-
-    def lookups(self, request: Any, model_admin: Any) -> list[tuple[str, str]]:
-        return [("yes", "enabled"), ("no", "disabled")]
-
-    def queryset(self, request: Any, queryset: QuerySet[Device]) -> QuerySet[Device]:
-        if self.value() not in ("yes", "no"):
-            return queryset
-        return queryset.filter(enabled=self.value() == "yes")
-
-
-class KeyFilter(RadioFilter):
-    title = "key"
-    parameter_name = "key"
-
-    def lookups(self, request: Any, model_admin: Any) -> list[tuple[str, str]]:
-        return [("expiring", "expires soon or has expired"), ("alarm", "alarm")]
-
-    def queryset(self, request: Any, queryset: QuerySet[Device]) -> QuerySet[Device]:
-        devices = cast(DeviceQuerySet, queryset)
-        if self.value() == "expiring":
-            return devices.with_expiring_key(timezone.now())
-        return devices.alarmed() if self.value() == "alarm" else devices
+# Of the rows of a page, all.
+MAX_SELECTED = 100
 
 
 class DeviceAdmin(ConsoleAdmin):
+    help_page = "console.md#devices"
+    api_path = "devices"
+    api_field = "device_id"
+    api_filters = MappingProxyType(
+        {
+            "q": "search",
+            "status": "status",
+            "health": "health",
+            "region": "region",
+            "model": "model",
+            "version": "firmwareVersion",
+            "tag": "tag",
+            "group": "group",
+        }
+    )
     audit_kind = "device"
     empty_words = (
         "No device is registered.",
@@ -161,7 +116,12 @@ class DeviceAdmin(ConsoleAdmin):
         RotateKey,
         RevokeDevice,
         EraseDevice,
+        AddToGroup,
+        TagDevices,
+        SaveFilter,
+        RemoveFilter,
     )
+    chips_template = "console/saved_filters.html"
     page_template = "console/device.html"
     list_display = (
         "device_id",
@@ -169,21 +129,23 @@ class DeviceAdmin(ConsoleAdmin):
         "region",
         "version",
         "contact",
-        "takes_updates",
-        "key",
+        "attention",
     )
+    selection_field = "device_id"
     list_filter = (
         DeviceStatusFilter,
         HealthFilter,
         RegionFilter,
         ModelFilter,
+        VersionFilter,
+        TagFilter,
+        GroupFilter,
         EnabledFilter,
         KeyFilter,
     )
     search_fields = ("device_id",)
     search_help_text = "Device id"
     ordering = ("device_id",)
-    paginator = InfinitePaginator
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Device]:
         return Device.objects.select_related("model", "state").with_key_expiry()
@@ -201,15 +163,19 @@ class DeviceAdmin(ConsoleAdmin):
             age(heard.last_seen_at) if heard else "",
         )
 
-    @display(description="Updates")
-    def takes_updates(self, device: Device) -> SafeString:
-        if device.enabled:
-            return badge("enabled", DONE, "check")
-        return badge("disabled", NOT_STARTED, "pause")
-
-    @display(description="Key")
-    def key(self, device: Device) -> SafeString:
-        return key_badge(device, timezone.now())
+    @display(description="Attention", empty_value="")
+    def attention(self, device: Device) -> SafeString | None:
+        """Show what is not as usual; of most devices nothing is."""
+        now = timezone.now()
+        shown = []
+        if not device.enabled:
+            shown.append(badge("updates disabled", NOT_STARTED, "pause"))
+        if device.revoked_at is None and (
+            device.alarm_at is not None
+            or device.key_status_at(now) in (KeyStatus.EXPIRING, KeyStatus.EXPIRED)
+        ):
+            shown.append(key_badge(device, now))
+        return format_html_join(" ", "{}", ((each,) for each in shown)) or None
 
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
@@ -224,21 +190,55 @@ class DeviceAdmin(ConsoleAdmin):
             blocked_reason="",
             is_dialog=False,
         )
-        buttons = self.buttons(acting_person(request), None)
+        person = acting_person(request)
+        buttons = self.buttons(person, None)
+        saved = SavedFilter.objects.filter(user=person).order_by("name")
         return super().changelist_view(
-            request, {"console_buttons": [*buttons, export], **(extra_context or {})}
+            request,
+            {
+                "console_buttons": [*buttons, export],
+                "saved_filters": [
+                    {
+                        "name": each.name,
+                        "url": f"?{each.query}",
+                        "is_shown": each.query == query,
+                        "removal": f"{self.url(RemoveFilter.name)}?"
+                        + urlencode({"name": each.name}),
+                    }
+                    for each in saved
+                ],
+                "save_filter_url": f"{self.url(SaveFilter.name)}?"
+                + urlencode({"query": query}),
+                **(extra_context or {}),
+            },
         )
 
     def export_list_view(self, request: HttpRequest) -> Any:
         """Send the devices of the list, as it is filtered, as a CSV file."""
         if request.method not in READING:
             return HttpResponseNotAllowed(READING)
-        if not self.has_view_permission(request):
-            raise PermissionDenied
+        require_role(acting_person(request), self.needed_role)
+        person = acting_person(request)
+        if selected := request.GET.getlist("deviceIds"):
+            devices = Device.objects.filter(device_id__in=selected[:MAX_SELECTED])
+            return devices_file(devices, actor=person, asked={"devices": selected})
         try:
-            return devices_file(self.get_changelist_instance(request).queryset)
+            devices = self.get_changelist_instance(request).queryset
         except IncorrectLookupParameters:
             return HttpResponseRedirect(self.list_url())
+        return devices_file(devices, actor=person, asked=dict(request.GET.items()))
+
+    def selection_buttons(self, user: User) -> list[Button]:
+        export = Button(
+            label="Export CSV",
+            icon="download",
+            tone="plain",
+            url=self.url("export_list"),
+            name="export-selected",
+            blocked_reason="",
+            is_dialog=False,
+        )
+        return [*super().selection_buttons(user), export]
 
     def more_urls(self) -> list[URLPattern]:
         return [
@@ -248,18 +248,72 @@ class DeviceAdmin(ConsoleAdmin):
                 name=self.url_name("export_list"),
             ),
             path(
+                "<path:object_id>/timeline/",
+                self.protected(self.timeline_view),
+                name=self.url_name("timeline"),
+            ),
+            path(
                 "<path:object_id>/export/",
                 self.protected(self.export_view),
                 name=self.url_name("export"),
             ),
         ]
 
+    def timeline(self, request: HttpRequest, obj: Device) -> dict[str, Any]:
+        """Return a part of what has ever happened to a device, the newest first.
+
+        The page begins with the present; older parts are asked for by `?until=`.
+        """
+        try:
+            wanted = parse_datetime(request.GET.get("until", ""))
+        except ValueError:
+            wanted = None
+        until = wanted if wanted is not None and is_aware(wanted) else None
+        lines, older = newest_lines(obj, SHOWN_EVENTS, until)
+        names = (
+            names_of(line.actor for line in lines if isinstance(line, AuditedLine))
+            if acting_person(request).may(Role.ADMIN)
+            else {}
+        )
+        query = urlencode({"until": older.isoformat()}) if older else ""
+        return {
+            "is_begin": until is None,
+            "days": [
+                (day, list(group))
+                for day, group in groupby(
+                    (
+                        {
+                            "line": line,
+                            "tone": LEVEL_TONES[line.level],
+                            "by": names.get(getattr(line, "actor", None), ""),
+                        }
+                        for line in lines
+                    ),
+                    key=lambda row: row["line"].at.date(),
+                )
+            ],
+            "older_url": f"?{query}#hs-timeline" if query else "",
+            "older_piece": f"{self.url('timeline', obj.pk)}?{query}" if query else "",
+        }
+
+    def timeline_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Show an older part of the timeline, to be put below what is shown."""
+        if request.method not in READING:
+            return HttpResponseNotAllowed(READING)
+        require_role(acting_person(request), self.needed_role)
+        obj = self.found(request, object_id)
+        return TemplateResponse(
+            request,
+            "console/timeline.html",
+            {"timeline": self.timeline(request, obj)},
+            headers={"Cache-Control": "no-store"},
+        )
+
     def export_view(self, request: HttpRequest, object_id: str) -> Any:
         """Send all that is held about a device, as a file."""
         if request.method not in READING:
             return HttpResponseNotAllowed(READING)
-        if not acting_person(request).may(Role.ADMIN):
-            raise PermissionDenied
+        require_role(acting_person(request), Role.ADMIN)
         return export_response(self.found(request, object_id).device_id)
 
     def page_context(self, request: HttpRequest, obj: Any) -> dict[str, Any]:
@@ -269,10 +323,7 @@ class DeviceAdmin(ConsoleAdmin):
             "status": device_badge(obj),
             "never_seen": obj.status_at(now) == DeviceStatus.NEVER_SEEN,
             "seen": age(state.last_seen_at, now) if state else "",
-            "events": [
-                {"event": event, "tone": LEVEL_TONES[event.level]}
-                for event in newest_lines(obj, SHOWN_EVENTS)
-            ],
+            "timeline": self.timeline(request, obj),
             "groups": groups_of(obj)[:SHOWN_GROUPS],
             "revoked_for": revocation_reason(obj) if obj.revoked_at else "",
             "key": key_badge(obj, now),
@@ -288,7 +339,7 @@ class DeviceAdmin(ConsoleAdmin):
             "runs": [
                 {
                     "run": run,
-                    "badge": badge(run.get_how_display(), *RUN_BADGES[run.how]),
+                    "badge": badge(*RUN_BADGES[RunKnowledge(run.how)]),
                     "lasted": span_in_words(
                         ((run.until or now) - run.since).total_seconds()
                     ),
@@ -298,6 +349,6 @@ class DeviceAdmin(ConsoleAdmin):
             "export_url": self.url("export", obj.pk),
             "may_export": acting_person(request).may(Role.ADMIN),
             "alarm_since": age(obj.alarm_at, now),
-            "tags": json.dumps(obj.tags, indent=2) if obj.tags else "",
+            "tags": tags_as_lines(obj.tags),
             "metadata": json.dumps(obj.metadata, indent=2) if obj.metadata else "",
         }

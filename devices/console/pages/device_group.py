@@ -25,6 +25,9 @@ SHOWN_MEMBERS = 100
 
 
 class DeviceGroupAdmin(ConsoleAdmin):
+    help_page = "devices.md#groups"
+    api_path = "device-groups"
+    api_field = "pk"
     audit_kind = "device-group"
     empty_words = (
         "There is no group.",
@@ -54,7 +57,7 @@ class DeviceGroupAdmin(ConsoleAdmin):
     def kind(self, group: DeviceGroup) -> SafeString:
         return group_badge(group)
 
-    @display(description="Whom it means")
+    @display(description="Rule")
     def meaning(self, group: DeviceGroup) -> str:
         rule = rule_of(group)
         return group.description if rule is None else rule.in_words()
@@ -63,7 +66,7 @@ class DeviceGroupAdmin(ConsoleAdmin):
     def size(self, group: Any) -> str:
         return f"{group.device_count:,}"
 
-    @display(description="Made")
+    @display(description="Created")
     def since(self, group: DeviceGroup) -> SafeString:
         return age(group.created_at)
 

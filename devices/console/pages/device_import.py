@@ -5,7 +5,7 @@ from typing import Any
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
-from django.urls import URLPattern, path
+from django.urls import URLPattern, path, reverse
 from django.utils.safestring import SafeString
 from unfold.decorators import display
 
@@ -17,7 +17,7 @@ from devices.console.actions.device_import import (
     ImportDevices,
 )
 from devices.console.badges import import_badge
-from devices.models import DeviceImport
+from devices.models import Device, DeviceImport
 from hotswap.common.console.badges import DONE, FAILED, MOVING, NOT_STARTED
 from hotswap.common.console.pages.base import AdminsOnly
 from hotswap.common.console.requests import READING
@@ -27,6 +27,9 @@ SHOWN_LINES = 100
 
 
 class DeviceImportAdmin(AdminsOnly):
+    help_page = "devices.md#importing"
+    api_path = "device-imports"
+    api_field = "pk"
     audit_kind = "device-import"
     list_name = "Imports"
     console_actions = (ImportDevices, ApplyImport, DownloadKeys, EraseKeys)
@@ -109,6 +112,20 @@ class DeviceImportAdmin(AdminsOnly):
             headers=headers,
         )
 
+    @staticmethod
+    def created(batch: DeviceImport) -> list[tuple[str, str]]:
+        """Return name and address of the first devices that it has registered."""
+        lines = batch.lines.filter(outcome=LineOutcome.CREATED).order_by("line")
+        names = list(lines.values_list("device_id", flat=True)[:SHOWN_LINES])
+        keys = dict(
+            Device.objects.filter(device_id__in=names).values_list("device_id", "pk")
+        )
+        return [
+            (name, reverse("admin:devices_device_change", args=[keys[name]]))
+            for name in names
+            if name in keys
+        ]
+
     def page_context(self, request: HttpRequest, obj: Any) -> dict[str, Any]:
         rejected = obj.lines.filter(outcome=LineOutcome.REJECTED).order_by("line")
         differing = obj.lines.filter(
@@ -145,6 +162,7 @@ class DeviceImportAdmin(AdminsOnly):
             else [],
             "differing_count": obj.created + obj.updated,
             "applied_url": self.page_url(obj.applied_as) if obj.applied_as else "",
+            "created_devices": [] if obj.is_dry_run else self.created(obj),
             "lines": list(rejected[:SHOWN_LINES]),
             "shown": SHOWN_LINES,
         }

@@ -1,6 +1,5 @@
 """The list of devices that ask to come in, and the page of one."""
 
-import json
 from typing import Any
 
 from django.db.models import QuerySet
@@ -11,6 +10,7 @@ from unfold.decorators import display
 from devices.choices import EnrolmentStatus
 from devices.console.actions.enrolment_request import ApproveEnrolment, RejectEnrolment
 from devices.console.badges import enrolment_badge
+from devices.console.fields import tags_as_lines
 from devices.models import EnrolmentRequest
 from hotswap.common.console.filters import StatusFilter
 from hotswap.common.console.pages.base import ConsoleAdmin
@@ -22,6 +22,8 @@ class EnrolmentStatusFilter(StatusFilter):
 
 
 class EnrolmentAdmin(ConsoleAdmin):
+    help_page = "devices.md#enrolling"
+    api_path = "enrolments"
     audit_kind = "enrolment"
     list_name = "Enrolments"
     console_actions = (ApproveEnrolment, RejectEnrolment)
@@ -53,5 +55,5 @@ class EnrolmentAdmin(ConsoleAdmin):
             "asked": age(obj.created_at),
             "decided": age(obj.decided_at),
             "completed": age(obj.completed_at),
-            "tags": json.dumps(obj.tags, indent=2) if obj.tags else "",
+            "tags": tags_as_lines(obj.tags),
         }

@@ -1,6 +1,5 @@
 """The list of enrolment tokens, and the page of one."""
 
-import json
 from typing import Any
 
 from django.db.models import QuerySet
@@ -10,6 +9,7 @@ from unfold.decorators import display
 
 from devices.console.actions.enrolment_token import CreateToken, RevokeToken
 from devices.console.badges import enrolment_badge, token_badge
+from devices.console.fields import tags_as_lines
 from devices.models import EnrolmentToken
 from hotswap.common.console.pages.base import AdminsOnly
 from hotswap.common.console.text import age
@@ -18,6 +18,9 @@ SHOWN_REQUESTS = 50
 
 
 class EnrolmentTokenAdmin(AdminsOnly):
+    help_page = "devices.md#enrolling"
+    api_path = "enrolment-tokens"
+    api_field = "pk"
     audit_kind = "enrolment-token"
     list_name = "Enrolment tokens"
     console_actions = (CreateToken, RevokeToken)
@@ -63,7 +66,7 @@ class EnrolmentTokenAdmin(AdminsOnly):
             "ends": age(obj.expires_at),
             "made": age(obj.created_at),
             "revoked": age(obj.revoked_at),
-            "tags": json.dumps(obj.tags, indent=2) if obj.tags else "",
+            "tags": tags_as_lines(obj.tags),
             "requests": [
                 {
                     "item": each,
