@@ -1,5 +1,7 @@
 """What the audit page answers: who did what to which thing, by their names."""
 
+import csv
+import io
 from datetime import timedelta
 from typing import Any
 
@@ -7,7 +9,7 @@ import pytest
 from django.utils import timezone
 
 from devices.services.registry import change_device
-from hotswap.common.console.pages.audit_event import pages_by_kind
+from hotswap.common.console.pages.audit_event import KINDS_WITHOUT_PAGE, pages_by_kind
 from hotswap.common.models import AuditEvent
 from tests.console.conftest import ConsoleClient, Scene
 
@@ -62,7 +64,7 @@ def test_every_kind_that_was_recorded_of_an_object_with_a_page_can_be_chosen(
 ) -> None:
     recorded = set(AuditEvent.objects.values_list("object_kind", flat=True))
 
-    assert recorded - set(pages_by_kind()) <= {"token-key"}
+    assert recorded - set(pages_by_kind()) <= set(KINDS_WITHOUT_PAGE)
     for kind, page in pages_by_kind().items():
         assert page.page_template, kind
         assert page.audit_field == "pk" or page.opts.get_field(page.audit_field)
@@ -84,3 +86,53 @@ def test_only_what_happened_lately_can_be_shown(
 
     assert old not in found(admin_client, "since=1")
     assert old in found(admin_client, "since=7")
+
+
+def test_rows_are_found_by_person_object_action_and_day(
+    admin_client: ConsoleClient, disabled: Scene
+) -> None:
+    person, device = disabled.world.admin.username, disabled.device
+    today = f"{timezone.now():%Y-%m-%d}"
+    query = f"person={person}&object={device.device_id}&verb=changed"
+
+    rows = found(admin_client, f"{query}&from={today}&until={today}")
+
+    assert {row.verb for row in rows} == {"device.changed"}
+    assert found(admin_client, f"{query}&until=2020-01-01") == []
+    assert found(admin_client, "person=nobody-at-all") == []
+    assert found(admin_client, f"object={disabled.deployment.name}&kind=deployment")
+    assert found(admin_client, "from=yesterday") == []
+
+
+def test_a_digest_is_cut_and_can_be_copied(
+    admin_client: ConsoleClient, scene: Scene
+) -> None:
+    digest = "ab" * 32
+    AuditEvent.objects.create(
+        actor_kind=AuditEvent.ActorKind.SERVER,
+        verb="test.digest",
+        object_kind="firmware",
+        object_id=str(scene.draft.pk),
+        details={"sha256": digest, "note": "<b>"},
+    )
+
+    shown = admin_client.get(f"{LIST}?verb=test.digest").content.decode()
+
+    assert f'data-hs-copy="{digest}"' in shown
+    assert f">{digest}<" not in shown
+    assert f"{digest[:12]}…</code>" in shown
+    assert "note: &lt;b&gt;" in shown
+
+
+def test_rows_are_exported_with_names_and_that_is_written_down(
+    admin_client: ConsoleClient, operator_client: ConsoleClient, disabled: Scene
+) -> None:
+    answer = admin_client.get(f"{LIST}export/?verb=device.changed")
+    text = b"".join(answer).decode("utf-8-sig")
+    lines = list(csv.DictReader(io.StringIO(text)))
+
+    assert {line["verb"] for line in lines} == {"device.changed"}
+    assert disabled.world.admin.username in {line["person"] for line in lines}
+    written = AuditEvent.objects.get(verb="audit.exported")
+    assert written.actor == admin_client.person.pseudonym
+    assert operator_client.get(f"{LIST}export/").status_code == 403

@@ -1,28 +1,52 @@
 """The audit trail: a list that nobody changes."""
 
 import json
-from datetime import timedelta
+from collections.abc import Iterator
+from datetime import datetime, time, timedelta
 from typing import Any
 
-from django.contrib import admin
+from django.contrib import admin, messages
+from django.contrib.admin.options import IncorrectLookupParameters
 from django.db.models import Q, QuerySet
-from django.http import HttpRequest
+from django.http import (
+    HttpRequest,
+    HttpResponseNotAllowed,
+    HttpResponseRedirect,
+    StreamingHttpResponse,
+)
 from django.urls import URLPattern, path
 from django.utils import timezone
+from django.utils.dateparse import parse_date
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import RadioFilter
 from unfold.decorators import display
-from unfold.paginator import InfinitePaginator
 
+from hotswap.common import audit
+from hotswap.common.console.actions.base import Button
 from hotswap.common.console.audit_chain import chain_context, check_view
+from hotswap.common.console.names import names_of
 from hotswap.common.console.pages.base import ConsoleAdmin
+from hotswap.common.console.requests import READING, acting_person
+from hotswap.common.console.roles import require_role
+from hotswap.common.console.text import age, details_with_digests
+from hotswap.common.console.text_filter import TextFilter
+from hotswap.common.csv_cells import MARK, csv_lines
 from hotswap.common.models import AuditEvent, User
+from hotswap.common.roles import Role
 
 SPANS = (("1", "24 hours"), ("7", "7 days"), ("30", "30 days"))
+# What is recorded of things that have no page.
+KINDS_WITHOUT_PAGE = ("audit", "device-list", "token-key")
 # Of a search: words that are looked at, and objects of each kind that a word may name.
 MAX_WORDS = 5
 MAX_NAMED = 50
+EXPORTED_AT_MOST = 100_000
+EXPORT_BATCH = 2000
+EXPORTED_COLUMNS = (
+    *("id", "at", "actorKind", "actor", "person"),
+    *("verb", "objectKind", "objectId", "details"),
+)
 
 
 def pages_by_kind() -> dict[str, ConsoleAdmin]:
@@ -34,12 +58,77 @@ def pages_by_kind() -> dict[str, ConsoleAdmin]:
     }
 
 
+def done_by(name: str) -> Q:
+    """Match what people of a name like this have done.
+
+    Rows hold pseudonyms; so the people are looked up first, the first few.
+    """
+    people = User.objects.filter(username__icontains=name)
+    return Q(actor__in=list(people.values_list("pseudonym", flat=True)[:MAX_NAMED]))
+
+
+def done_to(request: HttpRequest, name: str) -> Q:
+    """Match what was done to objects with a name like this, or with this very id.
+
+    Names are those that the lists of the objects are searched for: the id of a device,
+    the version of a firmware, the name of a deployment; the first few of each kind.
+    """
+    found = Q(object_id=name)
+    for kind, page in pages_by_kind().items():
+        if not page.search_fields:
+            continue
+        objects, _ = page.get_search_results(
+            request, page.model._default_manager.all(), name
+        )
+        keys = objects.order_by().values_list(page.audit_field, flat=True)
+        ids = [str(key) for key in keys[:MAX_NAMED]]
+        found |= Q(object_kind=kind, object_id__in=ids)
+    return found
+
+
+class PersonFilter(TextFilter):
+    title = "person"
+    parameter_name = "person"
+    hint = "name"
+
+    def queryset(
+        self, request: Any, queryset: QuerySet[AuditEvent]
+    ) -> QuerySet[AuditEvent]:
+        return queryset.filter(done_by(self.text())) if self.text() else queryset
+
+
+class ObjectFilter(TextFilter):
+    title = "object"
+    parameter_name = "object"
+    hint = "device, version, name"
+
+    def queryset(
+        self, request: Any, queryset: QuerySet[AuditEvent]
+    ) -> QuerySet[AuditEvent]:
+        if not self.text():
+            return queryset
+        return queryset.filter(done_to(request, self.text()))
+
+
+class ActionFilter(TextFilter):
+    title = "action"
+    parameter_name = "verb"
+    hint = "device.revoked"
+
+    def queryset(
+        self, request: Any, queryset: QuerySet[AuditEvent]
+    ) -> QuerySet[AuditEvent]:
+        return queryset.filter(verb__icontains=self.text()) if self.text() else queryset
+
+
 class ObjectKindFilter(RadioFilter):
     title = "kind"
     parameter_name = "kind"
 
     def lookups(self, request: Any, model_admin: Any) -> list[tuple[str, str]]:
-        return [(kind, kind) for kind in sorted(pages_by_kind())]
+        return [
+            (kind, kind) for kind in sorted({*pages_by_kind(), *KINDS_WITHOUT_PAGE})
+        ]
 
     def queryset(
         self, request: Any, queryset: QuerySet[AuditEvent]
@@ -63,6 +152,41 @@ class SinceFilter(RadioFilter):
         return queryset.filter(at__gte=begin)
 
 
+class DayFilter(TextFilter):
+    """Rows from a day on, or up to its end; days begin at midnight UTC."""
+
+    input_type = "date"
+    is_end = False
+
+    def queryset(
+        self, request: Any, queryset: QuerySet[AuditEvent]
+    ) -> QuerySet[AuditEvent]:
+        if not self.text():
+            return queryset
+        try:
+            day = parse_date(self.text())
+        except ValueError:
+            day = None
+        if day is None:
+            messages.warning(request, f"{self.text()!r} is not a day: 2026-11-30.")
+            return queryset.none()
+        begin = datetime.combine(day, time(), tzinfo=timezone.get_default_timezone())
+        if self.is_end:
+            return queryset.filter(at__lt=begin + timedelta(days=1))
+        return queryset.filter(at__gte=begin)
+
+
+class FromFilter(DayFilter):
+    title = "from"
+    parameter_name = "from"
+
+
+class UntilFilter(DayFilter):
+    title = "until"
+    parameter_name = "until"
+    is_end = True
+
+
 class ActorKindFilter(RadioFilter):
     title = "who"
     parameter_name = "who"
@@ -77,64 +201,38 @@ class ActorKindFilter(RadioFilter):
 
 
 class AuditEventAdmin(ConsoleAdmin):
+    help_page = "console.md#audit"
+    api_path = "audit-events"
+    needed_role = Role.ADMIN
     empty_words = (
         "Nothing was recorded yet.",
         "What people do, and what the server decides, is kept here.",
     )
     list_name = "Audit"
-    paginator = InfinitePaginator
     list_display = ("when", "who", "verb", "what", "said")
     list_display_links = None
-    list_filter = (SinceFilter, ObjectKindFilter, ActorKindFilter)
+    list_filter = (
+        *(PersonFilter, ObjectFilter, ActionFilter, ObjectKindFilter),
+        *(ActorKindFilter, SinceFilter, FromFilter, UntilFilter),
+    )
     list_before_template = "console/audit_chain.html"
     search_fields = ("verb", "object_id")
     search_help_text = "Action, person, device or another object"
     ordering = ("-id",)
 
-    def changelist_view(
-        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
-    ) -> Any:
-        return super().changelist_view(
-            request, {**chain_context(), **(extra_context or {})}
-        )
-
-    def more_urls(self) -> list[URLPattern]:
-        check = self.protected(check_view)
-        return [path("chain/", check, name=self.url_name("chain"))]
-
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[AuditEvent], search_term: str
     ) -> tuple[QuerySet[AuditEvent], bool]:
-        """Find what each word names: an action, who acted, or what it was done to.
-
-        Rows hold pseudonyms and ids; so people and objects are looked up by the word
-        first, the first few of each kind.
-        """
+        """Find what each word names: an action, who acted, or what it was done to."""
         for word in search_term.split()[:MAX_WORDS]:
-            actors = User.objects.filter(username__icontains=word)
-            pseudonyms = list(actors.values_list("pseudonym", flat=True)[:MAX_NAMED])
-            found = Q(verb__icontains=word) | Q(object_id=word)
-            found |= Q(actor__in=pseudonyms)
-            for kind, page in pages_by_kind().items():
-                if not page.search_fields:
-                    continue
-                objects, _ = page.get_search_results(
-                    request, page.model._default_manager.all(), word
-                )
-                keys = objects.order_by().values_list(page.audit_field, flat=True)
-                ids = [str(key) for key in keys[:MAX_NAMED]]
-                found |= Q(object_kind=kind, object_id__in=ids)
-            queryset = queryset.filter(found)
+            queryset = queryset.filter(
+                Q(verb__icontains=word) | done_by(word) | done_to(request, word)
+            )
         return queryset, False
 
     def complete(self, rows: list[Any]) -> None:
         # Names are joined when read: the rows themselves hold pseudonyms only.
-        actors = {row.actor for row in rows if row.actor}
-        names = dict(
-            User.objects.filter(pseudonym__in=actors).values_list(
-                "pseudonym", "username"
-            )
-        )
+        names = names_of(row.actor for row in rows)
         objects = self._objects(rows)
         for row in rows:
             row.actor_name = names.get(row.actor)
@@ -154,13 +252,66 @@ class AuditEventAdmin(ConsoleAdmin):
                 found[kind, key] = (str(each), page.page_url(each))
         return found
 
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> Any:
+        query = request.GET.urlencode()
+        export = Button(
+            label="Export CSV",
+            icon="download",
+            tone="plain",
+            url=self.url("export") + (f"?{query}" if query else ""),
+            name="export",
+            blocked_reason="",
+            is_dialog=False,
+        )
+        return super().changelist_view(
+            request,
+            {
+                "console_buttons": [export],
+                **chain_context(),
+                **(extra_context or {}),
+            },
+        )
+
+    def more_urls(self) -> list[URLPattern]:
+        export, check = self.protected(self.export_view), self.protected(check_view)
+        return [
+            path("export/", export, name=self.url_name("export")),
+            path("chain/", check, name=self.url_name("chain")),
+        ]
+
+    def export_view(self, request: HttpRequest) -> Any:
+        """Send the rows of the list, as it is filtered, the newest 100,000 at most."""
+        if request.method not in READING:
+            return HttpResponseNotAllowed(READING)
+        person = acting_person(request)
+        require_role(person, self.needed_role)
+        try:
+            rows = self.get_changelist_instance(request).queryset
+        except IncorrectLookupParameters:
+            return HttpResponseRedirect(self.list_url())
+        audit.record(
+            actor=person,
+            verb="audit.exported",
+            object_kind="audit",
+            object_id="export",
+            details=dict(request.GET.items()),
+        )
+        return StreamingHttpResponse(
+            exported_rows(rows),
+            content_type="text/csv; charset=utf-8",
+            headers={
+                "Cache-Control": "no-store",
+                "Content-Disposition": (
+                    f'attachment; filename="audit-{timezone.now():%Y-%m-%d}.csv"'
+                ),
+            },
+        )
+
     @display(description="When")
     def when(self, row: AuditEvent) -> SafeString:
-        return format_html(
-            '<time datetime="{}">{}</time>',
-            row.at.isoformat(),
-            f"{row.at:%Y-%m-%d %H:%M:%S} UTC",
-        )
+        return age(row.at)
 
     @display(description="Who")
     def who(self, row: Any) -> str:
@@ -171,6 +322,10 @@ class AuditEventAdmin(ConsoleAdmin):
                 return "the device itself"
             case _:
                 return row.actor_name or f"erased person {str(row.actor)[:8]}"
+
+    @display(description="Action")
+    def verb(self, row: AuditEvent) -> str:
+        return row.verb
 
     @display(description="What")
     def what(self, row: Any) -> SafeString:
@@ -188,9 +343,34 @@ class AuditEventAdmin(ConsoleAdmin):
 
     @display(description="Details")
     def said(self, row: AuditEvent) -> SafeString:
-        parts = [
-            f"{name}: {value if isinstance(value, str) else json.dumps(value)}"
-            for name, value in row.details.items()
-            if value not in ("", None)
-        ]
-        return format_html('<span class="hs-details">{}</span>', "; ".join(parts))
+        return format_html(
+            '<span class="hs-details">{}</span>', details_with_digests(row.details)
+        )
+
+
+def exported_rows(rows: QuerySet[AuditEvent]) -> Iterator[bytes]:
+    """Write rows as CSV, the newest first, in batches."""
+    yield MARK + csv_lines([EXPORTED_COLUMNS])
+    last, left = None, EXPORTED_AT_MOST
+    rows = rows.order_by("-id")
+    while left > 0:
+        batch = rows if last is None else rows.filter(pk__lt=last)
+        found = list(batch[: min(EXPORT_BATCH, left)])
+        if not found:
+            return
+        names = names_of(row.actor for row in found)
+        yield csv_lines(
+            (
+                str(row.pk),
+                row.at.isoformat(),
+                row.actor_kind,
+                str(row.actor or ""),
+                names.get(row.actor, ""),
+                row.verb,
+                row.object_kind,
+                row.object_id,
+                json.dumps(row.details, ensure_ascii=False) if row.details else "",
+            )
+            for row in found
+        )
+        last, left = found[-1].pk, left - len(found)
