@@ -54,10 +54,12 @@ class DeviceIdField(StrictRegexField):
     """The owner's own name of a device."""
 
     def __init__(self, **kwargs: Any) -> None:
+        messages = {
+            "invalid": "must be letters, digits and . _ : -, beginning with a letter "
+            "or a digit"
+        }
+        kwargs.setdefault("error_messages", messages)
         super().__init__(DEVICE_ID, max_length=128, **kwargs)
-        self.error_messages["invalid"] = (
-            "must be letters, digits and . _ : -, beginning with a letter or a digit"
-        )
 
     def to_internal_value(self, data: Any) -> str:
         if isinstance(data, str) and data in RESERVED_IDS:

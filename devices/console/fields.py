@@ -43,13 +43,13 @@ def tag_lines(text: str) -> Iterator[tuple[int, str, str]]:
     """Read lines `name: value`; each comes with its number. Empty lines say nothing.
 
     Raises:
-        ValidationError: names the line that has no colon.
+        ValidationError: names the line that has no colon, or is JSON.
     """
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():
             continue
         name, colon, value = line.partition(":")
-        if not colon:
+        if not colon or line.lstrip().startswith("{"):
             raise forms.ValidationError(
                 f"Line {number}: write name: value, not {line.strip()!r}."
             )

@@ -15,7 +15,7 @@ GRAVE = ("serious", "critical")
 PAGES = (
     "",
     "system/",
-    "help/devices.md",
+    "help/",
     "devices/device/",
     "devices/device/register/",
     "devices/devicegroup/",

@@ -542,7 +542,7 @@ def test_the_form_says_what_the_api_says_and_keeps_the_input(
         ({"healthThreshold": "101"}, "less than or equal to 100"),
         ({"rollbackThresholds_successRate": "-1"}, "greater than or equal to 0"),
         ({"healthCriteria_watchDuration": "P1Y"}, "no fixed length"),
-        ({"scheduledAt": "2001-01-01T00:00"}, "lies in the past"),
+        ({"scheduledAt": "2001-01-01T00:00"}, "Lies in the past"),
         ({"strategy": "Sideways"}, "Select a valid choice"),
         ({"strategy": "Regional", "regionOrder": "ATLANTIS"}, "is no region"),
         ({"strategy": "Rolling", "batchSize": "0"}, "greater than or equal to 1"),

@@ -114,7 +114,7 @@ def test_the_value_of_a_new_token_is_shown_once(admin_client: ConsoleClient) -> 
     answer = text_of(
         admin_client.post(
             f"{TOKENS}create/",
-            token_form(model="sensor-v1", maxUses="5", tags='{"line": "3"}'),
+            token_form(model="sensor-v1", maxUses="5", tags="line: 3"),
         )
     )
 
@@ -133,7 +133,7 @@ def test_the_value_of_a_new_token_is_shown_once(admin_client: ConsoleClient) -> 
         {"name": ""},
         {"days": "0"},
         {"maxUses": "0"},
-        {"tags": "[1]"},
+        {"tags": '{"line": "3"}'},
         {"region": "MOON"},
     ],
 )
@@ -207,7 +207,7 @@ def test_the_moving_part_has_the_page_loaded_anew_when_it_is_done(
         ("d.xlsx", b"PK\x03\x04", "save it as CSV UTF-8"),
         ("d.csv", b"PK\x03\x04", "save it as CSV UTF-8"),
         ("d.csv", b"deviceId,model,tag:a\nd-1,m,\xe4\n", "not in UTF-8"),
-        ("d.csv", b"deviceId,colour\nd-1,red\n", "the column &#x27;colour&#x27;"),
+        ("d.csv", b"deviceId,colour\nd-1,red\n", "The column &#x27;colour&#x27;"),
         ("d.ndjson", b"\n", "holds no devices"),
     ],
 )

@@ -58,11 +58,11 @@ def test_a_rule_is_previewed_and_then_saved(
         ({"region": []} | {"tags": ""}, "an empty rule would mean the whole fleet"),
         ({"region": ["MOON"]}, "MOON"),
         ({"tags": "plant-7"}, "Line 1: write name: value"),
-        ({"tags": ": plant-7"}, "the tag name"),
+        ({"tags": ": plant-7"}, "The tag name"),
         ({"tags": "a: 1\na: 1"}, "is there twice"),
         ({"below": "two"}, "semantic version"),
         ({"versions": f"1.0.0, {'x' * 65}"}, "1 to 64 printable"),
-        ({"atLeast": "2.0.0", "below": "1.0.0"}, "must be higher than atLeast"),
+        ({"atLeast": "2.0.0", "below": "1.0.0"}, "Must be higher than atLeast"),
     ],
     ids=lambda value: str(value)[:40],
 )

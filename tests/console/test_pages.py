@@ -102,7 +102,7 @@ def test_a_lost_race_is_told_in_the_dialog(admin_client: ConsoleClient) -> None:
 
     answer = admin_client.post(action_url(firmware, "approve"), {"comment": ""})
 
-    assert b"only Draft firmware can be approved" in answer.content
+    assert b"Only Draft firmware can be approved" in answer.content
 
 
 def test_damaged_firmware_says_what_to_do(admin_client: ConsoleClient) -> None:
@@ -149,7 +149,7 @@ def test_an_upload_is_compared_with_the_digest_of_its_form(
     kept = Firmware.objects.count()
     right = upload(admin_client, b"image", checksum=f" {digest} ")
 
-    assert b"the image that arrived has the SHA-256" in wrong.content
+    assert b"The image that arrived has the SHA-256" in wrong.content
     assert digest.encode() in wrong.content
     assert (kept, right.status_code) == (0, 302)
 
@@ -161,7 +161,7 @@ def test_a_digest_of_no_sense_is_named_beside_its_field(
 
     answer = upload(admin_client, b"image", checksum="abc")
 
-    assert b"must be a SHA-256" in answer.content
+    assert b"Must be a SHA-256" in answer.content
     assert not Firmware.objects.exists()
 
 

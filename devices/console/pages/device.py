@@ -276,21 +276,19 @@ class DeviceAdmin(ConsoleAdmin):
             else {}
         )
         query = urlencode({"until": older.isoformat()}) if older else ""
+        rows: list[dict[str, Any]] = [
+            {
+                "line": line,
+                "tone": LEVEL_TONES[line.level],
+                "by": names.get(getattr(line, "actor", None), ""),
+            }
+            for line in lines
+        ]
         return {
             "is_begin": until is None,
             "days": [
                 (day, list(group))
-                for day, group in groupby(
-                    (
-                        {
-                            "line": line,
-                            "tone": LEVEL_TONES[line.level],
-                            "by": names.get(getattr(line, "actor", None), ""),
-                        }
-                        for line in lines
-                    ),
-                    key=lambda row: row["line"].at.date(),
-                )
+                for day, group in groupby(rows, lambda row: row["line"].at.date())
             ],
             "older_url": f"?{query}#hs-timeline" if query else "",
             "older_piece": f"{self.url('timeline', obj.pk)}?{query}" if query else "",

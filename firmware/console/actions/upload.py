@@ -150,11 +150,11 @@ class UploadFirmware(Action):
                     '<div class="hs-banner hs-red" role="alert"><strong>Not uploaded.'
                     "</strong> {}</div>",
                     " ".join(
-                        f"{form[name].label}: {text}"
+                        f"{form[name].label}: {text[:1].lower()}{text[1:]}"
                         if name in form.fields
-                        else str(text)
+                        else text
                         for name, texts in form.errors.items()
-                        for text in texts
+                        for text in map(str, texts)
                     ),
                 )
             )

@@ -28,10 +28,14 @@ ButtonMaker = Callable[[User, Any], Button | None]
 class LogLine(Protocol):
     """One line of what has happened to an object."""
 
-    at: datetime
-    level: str
-    event: str
-    message: str
+    @property
+    def at(self) -> datetime: ...
+    @property
+    def level(self) -> str: ...
+    @property
+    def event(self) -> str: ...
+    @property
+    def message(self) -> str: ...
 
 
 LogSource = Callable[[Any, int, datetime | None], Iterable[LogLine]]

@@ -45,7 +45,7 @@ class ConsoleAdmin(ModelAdmin):
     audit_field: ClassVar[str] = "pk"
     # Who sees the list and the pages, and where in the manual they are explained.
     needed_role: ClassVar[Role] = Role.VIEWER
-    help_page: ClassVar[str] = ""
+    help_page: ClassVar[str] = "console.md"
     # Where the API has the same: below `/api/v1/`, an object by one of its fields, and
     # the filters of the list by the names that they have there.
     api_path: ClassVar[str] = ""
