@@ -55,7 +55,7 @@ def test_a_rule_is_previewed_and_then_saved(
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({"region": []} | {"tags": ""}, "an empty rule would mean the whole fleet"),
+        ({"region": []} | {"tags": ""}, "An empty rule would mean the whole fleet"),
         ({"region": ["MOON"]}, "MOON"),
         ({"tags": "plant-7"}, "Line 1: write name: value"),
         ({"tags": ": plant-7"}, "The tag name"),
