@@ -17,7 +17,10 @@ import psutil
 import pytest
 from hypothesis import HealthCheck, settings
 
-import hotswap.celery  # noqa: F401
+import hotswap.celery
+
+# Loads the pages of the console, by which several tests are drawn up.
+import hotswap.urls  # noqa: F401
 from tests.browser import find_browser
 from tests.campaign import OUTCOME
 from tests.foundation import django_db_setup  # noqa: F401

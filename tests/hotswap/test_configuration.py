@@ -116,10 +116,7 @@ def test_settings_take_their_secrets_from_files(tmp_path: Path) -> None:
         path.write_text(f"{value}\n")
         files[f"{name}_FILE"] = str(path)
     done = subprocess.run(
-        [
-            *(sys.executable, "-W", "ignore", "-c"),
-            SHOW_SECRETS,
-        ],
+        [*(sys.executable, "-W", "ignore", "-c"), SHOW_SECRETS],
         cwd=PROJECT_DIR,
         env={
             **clean_environment(),
@@ -132,3 +129,28 @@ def test_settings_take_their_secrets_from_files(tmp_path: Path) -> None:
     )
 
     assert done.stdout.split() == ["k" * 60, "db.example.com", "m" * 20], done.stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "required"), [({}, "admins"), ({"HOTSWAP_REQUIRE_MFA": "all"}, "all")]
+)
+def test_admins_need_a_second_factor_in_production(
+    given: dict[str, str], required: str
+) -> None:
+    show = "from hotswap.settings import production as read; print(read.REQUIRE_MFA)"
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", show],
+        cwd=PROJECT_DIR,
+        env={
+            **clean_environment(),
+            "HOTSWAP_SECRET_KEY": "k" * 60,
+            "HOTSWAP_DATABASE_URL": "postgresql://a:b@db.example.com/c",
+            "HOTSWAP_ALLOWED_HOSTS": "updates.example.com",
+            **given,
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.stdout.strip() == required, done.stderr
