@@ -215,5 +215,5 @@ def test_without_apprise_the_form_says_so(
 
     answer = admin_client.post(f"{GATEWAYS}add/", {"url": "json://127.0.0.1:9/x"})
 
-    assert answer.content.count(b"apprise is not installed on the server") == 1
+    assert answer.content.count(b"Apprise is not installed on the server") == 1
     assert not Gateway.objects.exists()
