@@ -298,7 +298,9 @@ def delete_group(*, actor: User, group_id: UUID) -> None:
             raise GroupInUseError(
                 f"deployments that have yet to start name {group}: cancel them first",
                 errors=[
-                    FieldError("", "group_in_use", f"{user.name} (id {user.id})")
+                    FieldError(
+                        "", "group_in_use", f"deployment {user.name} (id {user.id})"
+                    )
                     for user in users
                 ],
             )

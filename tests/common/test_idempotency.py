@@ -77,6 +77,7 @@ SECRETS = [
     ("/devices", DEVICE, "apiKey"),
     ("/devices/table-device/api-key", {}, "apiKey"),
     ("/enrolment-tokens", {"name": "line"}, "enrolmentToken"),
+    ("/people", {"username": "new", "role": "Viewer"}, "password"),
     ("/webhooks", {"url": "https://127.0.0.1/hook"}, "secret"),
     ("/webhooks/<webhook>/rotate-secret", {}, "secret"),
 ]

@@ -95,6 +95,9 @@ MAKERS: dict[str, Make] = {
     "/mail-recipients": lambda caller: caller.post(
         "/mail-recipients", {"address": "ops@example.com"}
     ),
+    "/people": lambda caller: caller.post(
+        "/people", {"username": "new", "role": "Viewer"}
+    ),
     "/webhooks": lambda caller: caller.post(
         "/webhooks", {"url": "https://127.0.0.1/hook"}
     ),

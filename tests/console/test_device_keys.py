@@ -19,9 +19,8 @@ def page(device: Device, verb: str = "change") -> str:
     return f"{LIST}{device.pk}/{verb}/"
 
 
-def numbers(client: ConsoleClient) -> dict[str, int]:
-    cards = client.get("/admin/").context["cards"]
-    return {card["label"]: card["number"] for card in cards}
+def overview(client: ConsoleClient) -> str:
+    return client.get("/admin/").content.decode()
 
 
 @pytest.mark.parametrize(
@@ -43,7 +42,7 @@ def test_a_key_that_ends_soon_is_seen_everywhere(
     assert "d-000" in listed
     assert "d-001" not in listed
     assert words in viewer_client.get(page(scene.device)).content.decode()
-    assert numbers(viewer_client)["device keys expired or soon to expire"] == 1
+    assert "1 device key has expired or will soon" in overview(viewer_client)
 
 
 def test_a_retired_key_in_use_is_red_until_it_is_acknowledged(
@@ -53,16 +52,16 @@ def test_a_retired_key_in_use_is_red_until_it_is_acknowledged(
 
     shown = operator_client.get(page(scene.device)).content.decode()
     listed = operator_client.get(f"{LIST}?key=alarm").content.decode()
-    count = numbers(operator_client)["devices whose retired key was used"]
+    before = overview(operator_client)
     operator_client.post(page(scene.device, "acknowledge"), {"comment": "a spare"})
 
     assert "hs-banner hs-red" in shown
     assert "203.0.113.9" in shown
     assert "d-000" in listed
-    assert count == 1
+    assert "A retired key of 1 device was used" in before
     after = operator_client.get(page(scene.device)).content.decode()
     assert "A retired key was used" not in after
-    assert numbers(operator_client)["devices whose retired key was used"] == 0
+    assert "A retired key of" not in overview(operator_client)
     event = AuditEvent.objects.get(verb="device.alarm-acknowledged")
     assert event.details["comment"] == "a spare"
 

@@ -38,15 +38,6 @@ def test_the_search_shows_people_to_admins_alone(
     assert ("Person", name) not in titles(viewer_client, name)
 
 
-def test_the_index_asks_for_itself_again(
-    viewer_client: ConsoleClient, scene: Scene
-) -> None:
-    shown = viewer_client.get("/admin/").content.decode()
-
-    assert 'id="hs-index" hx-get="/admin/" hx-trigger="every 15s ' in shown
-    assert 'hx-select="#hs-index"' in shown
-
-
 @pytest.mark.parametrize("path", ["common/user/", "devices/enrolmenttoken/"])
 def test_a_refusal_names_the_person_and_the_role(
     viewer_client: ConsoleClient, path: str

@@ -11,7 +11,7 @@ from rest_framework.response import Response
 
 from hotswap.common import keyring
 from hotswap.common.api.base import ApiView
-from hotswap.common.api.serializers import CamelSerializer
+from hotswap.common.api.serializers import CamelSerializer, StrictChoiceField
 from hotswap.common.errors import FieldError, InvalidInputError
 from hotswap.common.roles import Role
 from hotswap.common.trail.chain import FindingKind, anchor_document
@@ -32,7 +32,7 @@ class AnchorOutput(CamelSerializer):
 
 
 class FindingOutput(CamelSerializer):
-    kind = serializers.ChoiceField(choices=[kind.value for kind in FindingKind])
+    kind = StrictChoiceField(choices=[kind.value for kind in FindingKind])
     detail = serializers.CharField()
     position = serializers.IntegerField(allow_null=True)
     event_id = serializers.IntegerField(allow_null=True)

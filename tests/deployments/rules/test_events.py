@@ -48,6 +48,8 @@ KNOWN = {
     ABSENT,
     *Verdict.values,
     *RunKnowledge.values,
+    # What the history of a deployment counts beside codes and statuses.
+    "offered",
     # Of PostgreSQL, and of links between texts.
     *("synchronous_commit", "off", "on", "and", "or"),
 }
