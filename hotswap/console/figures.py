@@ -16,6 +16,7 @@ from django.db import connection
 from django.utils import timezone
 
 from deployments.choices import OrderKind, UpdateStatus
+from devices.admission import IS_ADMITTED
 from firmware.choices import FirmwareStatus
 from hotswap.monitoring.caching import Cached
 
@@ -37,7 +38,7 @@ _figures: Final = Cached()
 # Apart, so that nobody waits for a figure while somebody reads the past.
 _history: Final = Cached()
 
-FLEET: Final = """
+FLEET: Final = f"""
     WITH newest AS MATERIALIZED (
         SELECT DISTINCT ON (model_id) model_id, sha256, version
         FROM firmware_firmware
@@ -54,10 +55,10 @@ FLEET: Final = """
     JOIN firmware_devicemodel m ON m.id = d.model_id
     LEFT JOIN newest n ON n.model_id = d.model_id
     LEFT JOIN health_devicestate s ON s.device_id = d.id
-    WHERE d.erased_at IS NULL AND d.revoked_at IS NULL
+    WHERE {IS_ADMITTED}
     GROUP BY GROUPING SETS ((d.region), (m.name, n.version))
     ORDER BY 1, 2, 3
-"""
+"""  # noqa: S608 - constants alone
 OUTCOMES: Final = """
     SELECT kind,
            count(*) FILTER (WHERE status = %(proved)s AND closed_at > %(day)s),
@@ -76,10 +77,10 @@ HOURS: Final = """
     WHERE closed_at >= %(since)s AND closed_at <= %(now)s AND kind = %(install)s
     GROUP BY 1
 """
-FLEET_OF_MODEL: Final = """
+FLEET_OF_MODEL: Final = f"""
     SELECT d.id FROM devices_device d JOIN firmware_devicemodel m ON m.id = d.model_id
-    WHERE m.name = %(model)s AND d.erased_at IS NULL AND d.revoked_at IS NULL
-"""
+    WHERE m.name = %(model)s AND {IS_ADMITTED}
+"""  # noqa: S608 - constants alone
 # Each run of an image begins and, in the past, ends somewhere on the axis.
 SPREAD: Final = f"""
     WITH fleet AS ({FLEET_OF_MODEL}), edges AS (
