@@ -13,7 +13,7 @@ from tests.deployments.live import LiveAdmin, LiveDevice
 from tests.live import LiveStack
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Page, Request
 
 pytestmark = pytest.mark.browser
 
@@ -75,7 +75,13 @@ def test_an_operator_launches_and_sees_it_move(
     live = page.locator("#hs-live")
     live.wait_for()
     by_itself: list[dict[str, str]] = []
-    page.on("request", lambda request: by_itself.append(request.headers))
+
+    def note(request: "Request") -> None:
+        # Not the files of the page, which may still be on their way.
+        if request.resource_type in ("xhr", "fetch"):
+            by_itself.append(request.headers)
+
+    page.on("request", note)
     page.get_by_text("No device has been given the order yet.").wait_for()
     with living(devices):
         live.locator(".hs-badge", has_text="Completed").first.wait_for()
