@@ -225,7 +225,8 @@ func (c *client) update() {
 	}
 	c.boot++
 	c.runs = order.Firmware
-	if !c.beat("heartbeat") || !c.report(order, 5, "confirming") {
+	// The proof spans the time between heartbeats that come after the claim.
+	if !c.report(order, 5, "confirming") || !c.beat("heartbeat") {
 		return
 	}
 	c.tally.note("order to installed", time.Since(ordered).Seconds())
