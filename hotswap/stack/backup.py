@@ -32,7 +32,6 @@ DUMP: Final = "database.dump"
 MANIFEST: Final = "manifest.json"
 IMAGES: Final = "firmware"
 START_SECONDS: Final = 180.0
-_PIECE: Final = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,8 +245,5 @@ def _files_in(folder: Path) -> Iterator[Path]:
 
 
 def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while piece := file.read(_PIECE):
-            digest.update(piece)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
