@@ -4,6 +4,7 @@ Other apps show their parts on it as panels (`hotswap.common.console.panels`).
 """
 
 import json
+from dataclasses import replace
 from itertools import groupby
 from types import MappingProxyType
 from typing import Any
@@ -181,15 +182,7 @@ class DeviceAdmin(ConsoleAdmin):
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> Any:
         query = request.GET.urlencode()
-        export = Button(
-            label="Export CSV",
-            icon="download",
-            tone="plain",
-            url=self.url("export_list") + (f"?{query}" if query else ""),
-            name="export",
-            blocked_reason="",
-            is_dialog=False,
-        )
+        export = self.export_button("export_list", query)
         person = acting_person(request)
         buttons = self.buttons(person, None)
         saved = SavedFilter.objects.filter(user=person).order_by("name")
@@ -229,15 +222,7 @@ class DeviceAdmin(ConsoleAdmin):
         return devices_file(devices, actor=person, asked=dict(request.GET.items()))
 
     def selection_buttons(self, user: User) -> list[Button]:
-        export = Button(
-            label="Export CSV",
-            icon="download",
-            tone="plain",
-            url=self.url("export_list"),
-            name="export-selected",
-            blocked_reason="",
-            is_dialog=False,
-        )
+        export = replace(self.export_button("export_list"), name="export-selected")
         return [*super().selection_buttons(user), export]
 
     def more_urls(self) -> list[URLPattern]:

@@ -23,7 +23,6 @@ from unfold.contrib.filters.admin import RadioFilter
 from unfold.decorators import display
 
 from hotswap.common import audit
-from hotswap.common.console.actions.base import Button
 from hotswap.common.console.audit_chain import chain_context, check_view
 from hotswap.common.console.names import names_of
 from hotswap.common.console.pages.base import ConsoleAdmin
@@ -255,16 +254,7 @@ class AuditEventAdmin(ConsoleAdmin):
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> Any:
-        query = request.GET.urlencode()
-        export = Button(
-            label="Export CSV",
-            icon="download",
-            tone="plain",
-            url=self.url("export") + (f"?{query}" if query else ""),
-            name="export",
-            blocked_reason="",
-            is_dialog=False,
-        )
+        export = self.export_button("export", request.GET.urlencode())
         return super().changelist_view(
             request,
             {

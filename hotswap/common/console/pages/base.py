@@ -115,6 +115,23 @@ class ConsoleAdmin(ModelAdmin):
     def action_url(self, action: Action, obj: Any) -> str:
         return self.url(action.name, *(() if obj is None else (obj.pk,)))
 
+    def export_button(self, url_name: str, query: str = "") -> Button:
+        """Return the button that downloads the rows of the list.
+
+        Args:
+            query: of the list as it is filtered, without its question mark.
+        """
+        url = self.url(url_name) + (f"?{query}" if query else "")
+        return Button(
+            label="Export CSV",
+            icon="download",
+            tone="plain",
+            url=url,
+            name="export",
+            blocked_reason="",
+            is_dialog=False,
+        )
+
     def protected(self, view: Callable[..., Any]) -> Callable[..., Any]:
         """Let only people of the console in, and nobody store what they see."""
         inner = self.admin_site.admin_view(view)
