@@ -45,9 +45,3 @@ def send_notifications() -> None:
     Sent when something was put there; the beat finds what is to be tried again.
     """
     outbox.send_due()
-
-
-@shared_task
-def tidy_notifications() -> None:
-    """Forget what was told long ago."""
-    outbox.tidy(now=timezone.now())

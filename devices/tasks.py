@@ -14,19 +14,13 @@ def sweep_keys() -> None:
 
 
 @shared_task
-def tidy_keys() -> None:
-    """Forget keys that were retired long ago."""
-    alarms.tidy_keys(now=timezone.now())
-
-
-@shared_task
 def run_imports() -> None:
     """Work off the files of devices that wait, and erase keys that have had their time.
 
     Sent when a file has arrived; the beat finds what a stopped worker left behind.
     """
     imports.run_imports(reader_of=LineReader)
-    imports.tidy_imports(now=timezone.now())
+    imports.erase_due_keys(now=timezone.now())
 
 
 @shared_task

@@ -19,6 +19,8 @@ IMAGES_DAMAGED = Gauge(
     "",
     "Images whose stored bytes are known to be damaged",
     {},
-    "SELECT count(*) FROM firmware_firmware WHERE damage <> ''",
+    """
+    SELECT count(*) FROM firmware_firmware WHERE damage <> '' AND removed_at IS NULL
+    """,
 )
 GAUGES: Final = (COPIES_MISSING, IMAGES_DAMAGED)

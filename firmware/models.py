@@ -200,6 +200,9 @@ class Firmware(BaseModel):
         null=True, help_text="when the stored image was found to be damaged"
     )
     damage = models.CharField(max_length=200, blank=True)
+    removed_at = models.DateTimeField(
+        null=True, help_text="when the stored image was removed, because of its age"
+    )
     signature_revoked_at = models.DateTimeField(
         null=True, help_text="since when no signature of it can be trusted"
     )
@@ -223,6 +226,12 @@ class Firmware(BaseModel):
             models.CheckConstraint(
                 name="absent_image_is_unsigned",
                 condition=~models.Q(status=ABSENT) | models.Q(size=0, signature=""),
+            ),
+            # Whatever asks whether an image is whole need not ask whether it is there.
+            models.CheckConstraint(
+                name="removed_image_is_not_whole",
+                condition=models.Q(removed_at__isnull=True)
+                | models.Q(damaged_at__isnull=False),
             ),
             models.CheckConstraint(
                 name="approval_binds_checksum",

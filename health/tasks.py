@@ -14,5 +14,5 @@ def sweep() -> None:
 
 @shared_task
 def keep_history() -> None:
-    """Create the partitions of the days to come, drop those past their age."""
-    history.keep_partitions(now=timezone.now())
+    """Make the partitions of the days to come."""
+    history.make_partitions(now=timezone.now())

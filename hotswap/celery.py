@@ -27,6 +27,7 @@ os.environ.setdefault("CELERY_SKIP_CHECKS", "1")
 app = Celery("hotswap")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
+app.autodiscover_tasks(["hotswap"], related_name="retention")
 app.steps["worker"].add(DjangoStructLogInitStep)
 
 

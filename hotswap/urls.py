@@ -20,6 +20,7 @@ from hotswap.common.api.permissions import RolePermission
 from hotswap.common.roles import Role
 from hotswap.console.index import overview_charts_view, overview_live_view
 from hotswap.console.manual import manual_view
+from hotswap.console.retention import retention_view
 from hotswap.console.search import search_view
 from hotswap.console.system import system_view
 
@@ -72,6 +73,11 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("admin/", include("hotswap.common.account_urls")),
     path("admin/", include("hotswap.common.console.account")),
     path("admin/system/", admin.site.admin_view(system_view), name="system"),
+    path(
+        "admin/system/retention/",
+        admin.site.admin_view(retention_view),
+        name="retention",
+    ),
     path(
         "admin/overview/live/",
         admin.site.admin_view(overview_live_view),

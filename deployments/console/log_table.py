@@ -3,6 +3,7 @@
 from datetime import datetime
 from typing import Any, Final
 
+from django.conf import settings
 from django.db.models import Q
 from django.http import QueryDict
 
@@ -59,6 +60,13 @@ def log_table(
         "levels": [(key, words, key == level) for key, words, _ in LEVELS],
         "level": level,
         "text": text,
+        "is_removed": _is_removed(deployment, now),
         "is_older": is_older,
         "older": found[PAGE - 1].pk if len(found) > PAGE else "",
     }
+
+
+def _is_removed(deployment: Deployment, now: datetime) -> bool:
+    """Tell whether its log has been kept for as long as logs are kept."""
+    kept, ended = settings.DEPLOYMENT_LOGS_KEPT, deployment.finished_at
+    return kept is not None and ended is not None and ended < now - kept

@@ -24,6 +24,7 @@ from deployments.notifications.channels.types import Channel
 from deployments.notifications.sending import Outcome
 from hotswap.common import audit
 from hotswap.common.models import Clock
+from hotswap.common.retention import delete_some
 
 # Longer than any attempt, so that only what was lost is sent again.
 LEASE = timedelta(seconds=60)
@@ -225,11 +226,19 @@ def disable(listener: Listener, reason: str, *, now: datetime) -> None:
 # --- Forgetting --------------------------------------------------------------------
 
 
-def tidy(*, now: datetime) -> None:
-    """Forget notifications and former secrets after their time."""
-    Notification.objects.filter(at__lt=now - settings.NOTIFICATIONS_KEPT).exclude(
-        deliveries__status=DeliveryStatus.PENDING
-    ).delete()
-    Webhook.objects.filter(previous_secret_until__lte=now).update(
+def forget_notifications(before: datetime, limit: int) -> int:
+    """Forget notifications of before a time that nobody waits for; return how many."""
+    return delete_some(
+        Notification.objects.filter(at__lt=before).exclude(
+            deliveries__status=DeliveryStatus.PENDING
+        ),
+        limit,
+    )
+
+
+def forget_former_secrets(before: datetime, limit: int) -> int:
+    """Forget secrets of webhooks whose overlap has ended; return how many."""
+    due = Webhook.objects.filter(previous_secret_until__lte=before).values("pk")[:limit]
+    return Webhook.objects.filter(pk__in=due).update(
         previous_sealed_secret=None, previous_secret_until=None
     )

@@ -16,6 +16,7 @@ from django.db import connection, transaction
 from devices.models import Device, DeviceKey
 from hotswap.common import audit
 from hotswap.common.models import AuditEvent
+from hotswap.common.retention import delete_some
 
 logger = logging.getLogger(__name__)
 
@@ -107,10 +108,9 @@ def _tell_batch(now: datetime) -> int:
         return cursor.rowcount
 
 
-def tidy_keys(*, now: datetime) -> int:
-    """Forget keys that ended longer ago than they are remembered; return how many."""
-    forgotten, _ = DeviceKey.objects.filter(
-        superseded_at__isnull=False,
-        expires_at__lt=now - settings.RETIRED_KEY_MEMORY,
-    ).delete()
-    return forgotten
+def forget_retired_keys(before: datetime, limit: int) -> int:
+    """Forget keys that were superseded and ended before a time; return how many."""
+    return delete_some(
+        DeviceKey.objects.filter(superseded_at__isnull=False, expires_at__lt=before),
+        limit,
+    )

@@ -627,12 +627,12 @@ def _erase(batch: DeviceImport, actor: User | None, now: datetime) -> None:
     )
 
 
-def tidy_imports(*, now: datetime) -> None:
-    """Erase keys and files that have had their time; forget imports of long ago."""
-    finished = DeviceImport.objects.filter(finished_at__isnull=False)
-    due = finished.filter(
+def erase_due_keys(*, now: datetime) -> None:
+    """Erase the keys and files of imports that have had their time."""
+    due = DeviceImport.objects.filter(
         Q(finished_at__lte=now - settings.IMPORT_KEYS_KEPT)
         | Q(keys_fetched_at__lte=now - settings.IMPORT_KEYS_AGAIN),
+        finished_at__isnull=False,
         keys_erased_at__isnull=True,
     )
     with transaction.atomic():
@@ -643,12 +643,23 @@ def tidy_imports(*, now: datetime) -> None:
                 batch.save(update_fields=["keys_erased_at"])
             else:
                 _erase(batch, None, now)
-    old = finished.filter(
-        finished_at__lte=now - settings.IMPORT_RESULTS_KEPT,
-        keys_erased_at__isnull=False,
-    )
-    for batch in old:
-        with transaction.atomic():
-            # One statement for all of its lines, which nothing else refers to.
-            DeviceImportLine.objects.filter(batch=batch)._raw_delete("default")
-            batch.delete()
+
+
+def forget_imports(before: datetime, limit: int) -> int:
+    """Forget the oldest imports that ended before a time; return how many.
+
+    Args:
+        limit: of lines; one import, which has `IMPORT_MAX_LINES` at most, goes whole.
+    """
+    old = DeviceImport.objects.filter(
+        finished_at__lte=before, keys_erased_at__isnull=False
+    ).order_by("finished_at")
+    forgotten = lines = 0
+    for batch in old[:limit]:
+        # One statement for all of its lines, which nothing else refers to.
+        lines += DeviceImportLine.objects.filter(batch=batch)._raw_delete("default")
+        batch.delete()
+        forgotten += 1
+        if lines >= limit:
+            break
+    return forgotten

@@ -23,8 +23,13 @@ def clear_damage(firmware: Firmware, actor: User | None, how: str) -> None:
     damage = firmware.damage
     firmware.damaged_at = None
     firmware.damage = ""
+    firmware.removed_at = None
     firmware.updated_at = timezone.now()
-    firmware.save(update_fields=["storage_name", "damaged_at", "damage", "updated_at"])
+    firmware.save(
+        update_fields=[
+            *("storage_name", "damaged_at", "damage", "removed_at", "updated_at"),
+        ]
+    )
     audit.record(
         actor=actor,
         verb="firmware.repaired",

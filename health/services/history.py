@@ -3,7 +3,7 @@
 Rules:
 - Each day (UTC) has a partition; a default one takes whatever has none, so that a
   missing partition loses nothing and delays nothing.
-- `keep_partitions` may run at any time, twice, or not at all for a week.
+- `make_partitions` may run at any time, twice, or not at all for a week.
 - A chart has at most 300 points; where a device was silent there are none.
 """
 
@@ -20,10 +20,12 @@ from psycopg import sql
 
 from devices.models import Device
 from health.exceptions import InvalidRangeError
+from health.models import DeviceEvent
 from health.services.watching import online_for
 from health.triggers import TRIGGERS
 from hotswap.common import locks
 from hotswap.common.errors import FieldError
+from hotswap.common.retention import delete_some
 
 logger = logging.getLogger(__name__)
 
@@ -214,34 +216,51 @@ def history_as_json(device: Device, history: History) -> dict[str, Any]:
 # --- Partitions -------------------------------------------------------------------
 
 
-def keep_partitions(*, now: datetime) -> tuple[int, int]:
-    """Create the partitions of today and the week ahead; drop those past their age.
-
-    Events of devices go at the same age.
+def make_partitions(*, now: datetime) -> int:
+    """Make the partitions of today and the week ahead that are missing.
 
     Each is a short transaction of its own. One that would make heartbeats wait for
     more than two seconds is left for the next run.
 
     Returns:
-        How many were created, and how many were dropped.
+        How many were made.
     """
     today = now.astimezone(UTC).date()
-    oldest = (now - settings.HEALTH_HISTORY).astimezone(UTC).date()
     known = set(partition_days())
-    created = sum(
+    return sum(
         _tried(_create, today + timedelta(days=ahead))
         for ahead in range(DAYS_AHEAD + 1)
         if today + timedelta(days=ahead) not in known
     )
-    dropped = sum(_tried(_drop, day) for day in sorted(known) if day < oldest)
+
+
+def drop_partitions(before: datetime, limit: int) -> int:
+    """Drop the days of heartbeats that were over before a time; return how many.
+
+    One that would make heartbeats wait for more than two seconds is left for the next
+    run.
+
+    Args:
+        limit: of heartbeats that no partition took, which go by rows.
+    """
+    oldest = before.astimezone(UTC).date()
+    dropped = sum(_tried(_drop, day) for day in partition_days() if day < oldest)
     with connection.cursor() as cursor:
         cursor.execute(
-            "DELETE FROM health_reading_default WHERE at < %s", [_midnight(oldest)]
+            """
+            DELETE FROM health_reading_default WHERE ctid = ANY (ARRAY(
+                SELECT ctid FROM health_reading_default WHERE at < %s LIMIT %s
+            ))
+            """,
+            [_midnight(oldest), limit],
         )
-        cursor.execute(
-            "DELETE FROM health_deviceevent WHERE at < %s", [_midnight(oldest)]
-        )
-    return created, dropped
+    return dropped
+
+
+def forget_device_events(before: datetime, limit: int) -> int:
+    """Forget lines of the logs of devices, by whole days (UTC); return how many."""
+    oldest = _midnight(before.astimezone(UTC).date())
+    return delete_some(DeviceEvent.objects.filter(at__lt=oldest), limit)
 
 
 def partition_days() -> list[date]:

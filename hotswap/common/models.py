@@ -252,6 +252,25 @@ class Clock(models.Model):
         return self.name
 
 
+class RemovalCount(models.Model):
+    """How much a policy of retention has removed on one day (UTC)."""
+
+    policy = models.CharField(max_length=32)
+    day = models.DateField()
+    number = models.BigIntegerField()
+    last_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["policy", "day"], name="one_removal_count_a_day"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.number} of {self.policy} on {self.day}"
+
+
 class MetricCount(models.Model):
     """A part of the value of a counter, or of one bucket of a histogram.
 

@@ -3,7 +3,6 @@
 import logging
 from datetime import datetime, timedelta
 
-from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connection, transaction
 from django.utils import timezone
@@ -18,13 +17,12 @@ from hotswap.common.models import (
     PersonalToken,
     RefreshToken,
     RememberedAnswer,
+    RemovalCount,
     User,
 )
+from hotswap.common.retention import delete_some
 
 CLOCK_GAP = timedelta(seconds=30)
-LOGIN_COUNTS_KEPT = timedelta(hours=1)
-ENDED_TOKENS_KEPT = timedelta(days=30)
-
 
 logger = logging.getLogger(__name__)
 
@@ -153,16 +151,31 @@ def clock_age(*, name: str) -> timedelta | None:
     return None if last is None else timezone.now() - last
 
 
-def tidy(*, now: datetime) -> None:
-    """Drop what has lived long enough.
+def forget_answers(before: datetime, limit: int) -> int:
+    """Forget answers that were remembered before a time; return how many."""
+    return delete_some(RememberedAnswer.objects.filter(created_at__lt=before), limit)
 
-    That is remembered answers, tokens and sessions that have ended, and old counts of
-    logins.
-    """
-    RememberedAnswer.objects.filter(
-        created_at__lt=now - settings.IDEMPOTENCY_KEY_LIFETIME
-    ).delete()
-    RefreshToken.objects.filter(expires_at__lt=now).delete()
-    PersonalToken.objects.filter(expires_at__lt=now - ENDED_TOKENS_KEPT).delete()
-    ConsoleSession.objects.filter(expire_date__lt=now).delete()
-    LoginCount.objects.filter(counted_at__lt=now - LOGIN_COUNTS_KEPT).delete()
+
+def forget_refresh_tokens(before: datetime, limit: int) -> int:
+    """Forget refresh tokens that ended before a time; return how many."""
+    return delete_some(RefreshToken.objects.filter(expires_at__lt=before), limit)
+
+
+def forget_personal_tokens(before: datetime, limit: int) -> int:
+    """Forget personal tokens that ended before a time; return how many."""
+    return delete_some(PersonalToken.objects.filter(expires_at__lt=before), limit)
+
+
+def forget_sessions(before: datetime, limit: int) -> int:
+    """Forget sessions of the console that ended before a time; return how many."""
+    return delete_some(ConsoleSession.objects.filter(expire_date__lt=before), limit)
+
+
+def forget_login_counts(before: datetime, limit: int) -> int:
+    """Forget attempts to log in that were counted before a time; return how many."""
+    return delete_some(LoginCount.objects.filter(counted_at__lt=before), limit)
+
+
+def forget_removal_counts(before: datetime, limit: int) -> int:
+    """Forget what was removed on days before a time; return how many were noted."""
+    return delete_some(RemovalCount.objects.filter(last_at__lt=before), limit)

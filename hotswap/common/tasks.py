@@ -3,14 +3,8 @@
 from celery import shared_task
 from django.utils import timezone
 
-from hotswap.common import metrics, services
+from hotswap.common import metrics
 from hotswap.common.trail import sealer
-
-
-@shared_task
-def tidy() -> None:
-    """Drop what has lived long enough."""
-    services.tidy(now=timezone.now())
 
 
 @shared_task

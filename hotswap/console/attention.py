@@ -39,7 +39,7 @@ COUNTS: Final = """
     WHERE status = %(draft)s
     UNION ALL
     SELECT 'damaged', count(*), min(damaged_at) FROM firmware_firmware
-    WHERE damaged_at IS NOT NULL
+    WHERE damaged_at IS NOT NULL AND removed_at IS NULL
     UNION ALL
     SELECT 'unsigned', count(*), min(signature_revoked_at) FROM firmware_firmware
     WHERE signature_revoked_at IS NOT NULL AND status <> %(rejected)s

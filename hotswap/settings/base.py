@@ -361,8 +361,6 @@ DEVICE_KEY_LIFETIME = timedelta(days=env.int("HOTSWAP_DEVICE_KEY_DAYS", default=
 DEVICE_KEY_WARNING = timedelta(
     days=env.int("HOTSWAP_DEVICE_KEY_WARNING_DAYS", default=14)
 )
-# How long a key that was superseded is remembered, so that its reuse is noticed.
-RETIRED_KEY_MEMORY = timedelta(days=env.int("HOTSWAP_RETIRED_KEY_DAYS", default=365))
 ENROLMENT_TOKEN_LIFETIME = timedelta(days=30)
 # How long a device waits before it asks again whether it was approved.
 ENROLMENT_RETRY = timedelta(seconds=env.int("HOTSWAP_ENROLMENT_SECONDS", default=30))
@@ -430,7 +428,6 @@ IMPORT_MAX_LINES = env.int("HOTSWAP_IMPORT_MAX_LINES", default=500_000)
 # again after that: a download may break off.
 IMPORT_KEYS_KEPT = timedelta(hours=24)
 IMPORT_KEYS_AGAIN = timedelta(minutes=15)
-IMPORT_RESULTS_KEPT = timedelta(days=30)
 POLL_INTERVAL = timedelta(seconds=env.int("HOTSWAP_POLL_SECONDS", default=60))
 POLL_INTERVAL_DEPLOYING = timedelta(
     seconds=env.int("HOTSWAP_POLL_SECONDS_DEPLOYING", default=30)
@@ -447,11 +444,6 @@ HEARTBEAT_INTERVAL_AFTER = timedelta(
     seconds=env.int("HOTSWAP_HEARTBEAT_SECONDS_AFTER", default=60)
 )
 ONLINE_FLOOR = timedelta(seconds=env.int("HOTSWAP_ONLINE_FLOOR_SECONDS", default=120))
-
-# How long single heartbeats are kept, for charts.
-HEALTH_HISTORY = timedelta(days=env.int("HOTSWAP_HEALTH_HISTORY_DAYS", default=30))
-if not timedelta(days=1) <= HEALTH_HISTORY <= timedelta(days=3650):
-    raise ImproperlyConfigured("HOTSWAP_HEALTH_HISTORY_DAYS must be 1 to 3650")
 
 # --- Deployments --------------------------------------------------------------------
 MAX_DEVICES_PER_DEPLOYMENT = 100_000
@@ -476,7 +468,6 @@ NOTIFICATION_RETRIES = [
         default=[5.0, 30.0, 120.0, 600.0, 3600.0, 21600.0],
     )
 ]
-NOTIFICATIONS_KEPT = timedelta(days=30)
 # How long requests are signed with the former secret of a webhook too.
 WEBHOOK_SECRET_OVERLAP = timedelta(hours=24)
 MAX_WEBHOOKS = 20
@@ -491,6 +482,34 @@ GATEWAY_SECONDS = 15.0
 MAIL_FROM = env.str("HOTSWAP_MAIL_FROM", default="hotswap@localhost")
 PUBLIC_URL = env.str("HOTSWAP_PUBLIC_URL", default="")
 
+
+# --- Retention (hotswap.retention, docs/operate/retention.md) ------------------------
+def kept_days(name: str, default: int, *, least: int = 0) -> timedelta | None:
+    """Read how many days something is kept; None, which 0 days stand for, is for good.
+
+    Raises:
+        ImproperlyConfigured: names the variable.
+    """
+    days = env.int(name, default=default)
+    if not least <= days <= 36_500:
+        raise ImproperlyConfigured(f"{name} must be {least} to 36500")
+    return timedelta(days=days) if days else None
+
+
+HEALTH_HISTORY = kept_days("HOTSWAP_HEALTH_HISTORY_DAYS", 30, least=1)
+REPORTS_KEPT = kept_days("HOTSWAP_REPORT_DAYS", 365)
+DEPLOYMENT_LOGS_KEPT = kept_days("HOTSWAP_DEPLOYMENT_LOG_DAYS", 0)
+DEPLOYMENTS_KEPT = kept_days("HOTSWAP_DEPLOYMENT_DAYS", 0)
+UNUSED_IMAGES_KEPT = kept_days("HOTSWAP_UNUSED_IMAGE_DAYS", 0)
+NOTIFICATIONS_KEPT = kept_days("HOTSWAP_NOTIFICATION_DAYS", 30)
+IMPORT_RESULTS_KEPT = kept_days("HOTSWAP_IMPORT_DAYS", 30)
+# A key that was superseded is remembered, so that its reuse is noticed.
+RETIRED_KEY_MEMORY = kept_days("HOTSWAP_RETIRED_KEY_DAYS", 365)
+ENDED_TOKENS_KEPT = kept_days("HOTSWAP_ENDED_TOKEN_DAYS", 30)
+ENDED_SESSIONS_KEPT = timedelta(0)
+LOGIN_COUNTS_KEPT = timedelta(hours=1)
+REMOVAL_COUNTS_KEPT = timedelta(days=400)
+
 # --- Audit trail (docs/operate/audit.md) ----------------------------------------------
 # Signed ends of its chain, for whom the database is not to be believed.
 AUDIT_DIR = DATA_DIR / "audit"
@@ -504,6 +523,7 @@ COMMON_IMAGES_HOOK = "deployments.services.hooks.common_images"
 FIRMWARE_INCIDENTS_HOOK = "deployments.incidents.firmware_incidents"
 FIRMWARE_TOLD_HOOK = "deployments.services.hooks.enqueue_firmware"
 FIRMWARE_IN_USE_HOOK = "deployments.services.hooks.firmware_in_use"
+UNUSED_IMAGES_HOOK = "deployments.services.retention.unused_images"
 FIRMWARE_RECALLED_HOOK = "deployments.services.hooks.cancel_deployments_of"
 # In the order of the locks: orders and targets, then health.
 DEVICE_ERASURE_HOOKS = [
@@ -574,11 +594,6 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": 5.0,
         "options": {"expires": 5},
     },
-    "devices-tidy": {
-        "task": "devices.tasks.tidy_keys",
-        "schedule": 3600.0,
-        "options": {"expires": 600},
-    },
     "devices-tidy-erased": {
         "task": "devices.tasks.tidy_erased",
         "schedule": 3600.0,
@@ -604,11 +619,6 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": 5.0,
         "options": {"expires": 5},
     },
-    "deployments-tidy-notifications": {
-        "task": "deployments.tasks.tidy_notifications",
-        "schedule": 3600.0,
-        "options": {"expires": 600},
-    },
     "common-fold-metrics": {
         "task": "hotswap.common.tasks.fold_metrics",
         "schedule": 60.0,
@@ -619,9 +629,9 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": 5.0,
         "options": {"expires": 5},
     },
-    "common-tidy": {
-        "task": "hotswap.common.tasks.tidy",
-        "schedule": 3600.0,
+    "retention": {
+        "task": "hotswap.retention.enforce",
+        "schedule": 900.0,
         "options": {"expires": 600},
     },
 }

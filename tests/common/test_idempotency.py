@@ -19,7 +19,7 @@ from firmware.models import DeviceModel, Firmware
 from firmware.storage import image_store
 from hotswap.common.keyring import unseal
 from hotswap.common.models import AuditEvent, RememberedAnswer
-from hotswap.common.services import tidy
+from hotswap.retention import enforce_policies
 from tests.api import Caller, problem_of
 from tests.callers import PersonCaller
 from tests.common.factories import PersonFactory
@@ -169,9 +169,9 @@ def test_a_key_that_is_none_is_refused(operator: PersonCaller, key: str) -> None
 def test_a_remembered_answer_is_forgotten_after_a_day(operator: PersonCaller) -> None:
     operator.post("/devices", DEVICE, headers=KEY)
 
-    tidy(now=timezone.now() + timedelta(hours=23))
+    enforce_policies(now=timezone.now() + timedelta(hours=23), names=["answers"])
     kept = RememberedAnswer.objects.count()
-    tidy(now=timezone.now() + timedelta(hours=25))
+    enforce_policies(now=timezone.now() + timedelta(hours=25), names=["answers"])
 
     assert kept == 1
     assert RememberedAnswer.objects.count() == 0

@@ -15,7 +15,7 @@ from hotswap.common.api import throttling
 from hotswap.common.api.throttling import guard_password
 from hotswap.common.cache import ForgivingRedisCache
 from hotswap.common.models import LoginCount
-from hotswap.common.services import tidy
+from hotswap.retention import enforce_policies
 from tests.api import Caller, problem_of
 from tests.common.factories import PASSWORD, PersonFactory
 from tests.waiting import wait_until
@@ -83,7 +83,7 @@ def test_counts_of_guesses_in_the_database_are_of_all_processes_and_tidied_away(
 ) -> None:
     assert [wrong("somebody") for _ in range(12)] == [True] * 10 + [False] * 2
     assert not wrong("somebody")
-    tidy(now=timezone.now() + timedelta(hours=2))
+    enforce_policies(now=timezone.now() + timedelta(hours=2), names=["login-counts"])
 
     assert not LoginCount.objects.exists()
 

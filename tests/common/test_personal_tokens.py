@@ -17,7 +17,7 @@ from hotswap.common.personal_tokens import (
     token_of,
 )
 from hotswap.common.roles import PEOPLE, Role
-from hotswap.common.services import tidy
+from hotswap.retention import enforce_policies
 from tests.api import Caller, problem_of
 from tests.callers import PersonCaller
 from tests.common.factories import PersonFactory
@@ -162,8 +162,12 @@ def test_a_token_needs_no_code_but_its_person_a_second_factor(settings: Any) -> 
 def test_tokens_that_ended_long_ago_are_tidied_away() -> None:
     token, _ = make(PersonFactory.create())
 
-    tidy(now=token.expires_at + timedelta(days=29))
+    enforce_policies(
+        now=token.expires_at + timedelta(days=29), names=["personal-tokens"]
+    )
     assert PersonalToken.objects.exists()
-    tidy(now=token.expires_at + timedelta(days=31))
+    enforce_policies(
+        now=token.expires_at + timedelta(days=31), names=["personal-tokens"]
+    )
 
     assert not PersonalToken.objects.exists()

@@ -25,7 +25,6 @@ from devices.services.credentials import (
 from devices.services.registry import change_device, revoke_device
 from hotswap.common.keyring import token_keys
 from hotswap.common.models import RefreshToken
-from hotswap.common.services import tidy
 from hotswap.common.tokens import (
     DeviceToken,
     PersonToken,
@@ -34,6 +33,7 @@ from hotswap.common.tokens import (
     person_access_token,
     rotate_refresh_token,
 )
+from hotswap.retention import enforce_policies
 from tests.api import Caller, problem_of
 from tests.callers import PersonCaller
 from tests.common.factories import PASSWORD, PersonFactory
@@ -189,7 +189,7 @@ def test_an_expired_refresh_token_is_refused_and_tidied_away(db: None) -> None:
     later = timezone.now() + timedelta(days=7, seconds=1)
 
     assert rotate_refresh_token(refresh=pair.refresh, now=later) is None
-    tidy(now=later)
+    enforce_policies(now=later, names=["refresh-tokens"])
 
     assert not RefreshToken.objects.exists()
 

@@ -15,6 +15,7 @@ GRAVE = ("serious", "critical")
 PAGES = (
     "",
     "system/",
+    "system/retention/",
     "help/",
     "devices/device/",
     "devices/device/register/",

@@ -9,9 +9,9 @@ from django.utils import timezone
 
 from hotswap.common.models import AuditEvent, ConsoleSession, RefreshToken, User
 from hotswap.common.people import set_password
-from hotswap.common.services import tidy
 from hotswap.common.sessions import SessionStore
 from hotswap.common.tokens import issue_token_pair
+from hotswap.retention import enforce_policies
 from tests.common.factories import PASSWORD, PersonFactory
 from tests.console.conftest import ConsoleClient
 
@@ -79,7 +79,7 @@ def test_sessions_that_have_ended_are_tidied_away(
         expire_date=now - timedelta(seconds=1)
     )
 
-    tidy(now=now)
+    enforce_policies(now=now, names=["sessions"])
 
     assert [each.user for each in ConsoleSession.objects.all()] == [admin_client.person]
 

@@ -154,7 +154,7 @@ def test_both_secrets_sign_until_the_former_ends(
     launch(world)
     send(world)
     world.now = changed.previous_secret_until
-    outbox.tidy(now=world.now - timedelta(seconds=1))
+    outbox.forget_former_secrets(world.now - timedelta(seconds=1), 10)
     send_test(actor=world.admin, kind=Webhook, listener_id=webhook.pk)
     send(world)
 
@@ -170,7 +170,7 @@ def test_a_former_secret_is_forgotten(world: World, receiver: Receiver) -> None:
     changed, _ = rotate_secret(actor=world.admin, webhook_id=webhook.pk)
     assert changed.previous_secret_until is not None
 
-    outbox.tidy(now=changed.previous_secret_until)
+    outbox.forget_former_secrets(changed.previous_secret_until, 10)
 
     webhook.refresh_from_db()
     assert webhook.previous_sealed_secret is None

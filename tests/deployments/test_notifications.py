@@ -21,6 +21,7 @@ from deployments.services.listeners import create_listener, resend
 from deployments.services.operate import pause_deployment
 from devices.services.erasure import erase_device
 from hotswap.common.models import AuditEvent
+from hotswap.retention import enforce_policies
 from tests.api import pointers, problem_of
 from tests.callers import PersonCaller
 from tests.deployments.receivers import (
@@ -285,9 +286,9 @@ def test_old_notifications_are_forgotten(world: World, receiver: Receiver) -> No
     launch(world)
     send(world)
 
-    outbox.tidy(now=world.now + timedelta(days=29))
+    enforce_policies(now=world.now + timedelta(days=29), names=["notifications"])
     kept = Notification.objects.count()
-    outbox.tidy(now=world.now + timedelta(days=31))
+    enforce_policies(now=world.now + timedelta(days=31), names=["notifications"])
 
     assert (kept, Notification.objects.count()) == (1, 0)
 

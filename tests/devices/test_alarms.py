@@ -9,7 +9,7 @@ from django.db import connection
 from django.utils import timezone
 
 from devices.models import Device, DeviceKey
-from devices.services.alarms import ALARM_PAUSE, tell_expiring_keys, tidy_keys
+from devices.services.alarms import ALARM_PAUSE, forget_retired_keys, tell_expiring_keys
 from devices.services.credentials import rotate_key
 from devices.services.registry import revoke_device
 from hotswap.common.models import AuditEvent
@@ -177,8 +177,8 @@ def test_retired_keys_are_forgotten_after_a_year(device: Device) -> None:
     key = use_retired_key(device)
     now = timezone.now()
 
-    assert tidy_keys(now=now + timedelta(days=363)) == 0
-    assert tidy_keys(now=now + timedelta(days=365)) == 1
+    assert forget_retired_keys(now - timedelta(days=2), 10) == 0
+    assert forget_retired_keys(now, 10) == 1
 
     assert not present_key(device, key)
     assert DeviceKey.objects.filter(device=device).count() == 1

@@ -31,6 +31,7 @@ from devices.models import (
 from devices.services import imports
 from devices.spreadsheets import MAX_LINE_BYTES, read_spreadsheet
 from hotswap.common.models import AuditEvent
+from hotswap.retention import enforce_policies
 from tests.api import Caller, pointers, problem_of
 from tests.callers import PersonCaller
 from tests.common.factories import PersonFactory
@@ -638,9 +639,9 @@ def test_keys_that_nobody_fetches_are_erased_after_a_day(admin: PersonCaller) ->
     done = DeviceImport.objects.get().finished_at
     assert done is not None
 
-    imports.tidy_imports(now=done + timedelta(hours=23))
+    imports.erase_due_keys(now=done + timedelta(hours=23))
     assert DeviceImportKeys.objects.count() == 1
-    imports.tidy_imports(now=done + timedelta(hours=24))
+    imports.erase_due_keys(now=done + timedelta(hours=24))
 
     assert not DeviceImportKeys.objects.exists()
     problem_of(admin.get(f"/device-imports/{found['id']}/keys"), 410, "keys_gone")
@@ -652,7 +653,7 @@ def test_fetched_keys_are_erased_after_a_quarter_of_an_hour(
     found = imported(admin, "deviceId,model\nd-1,sensor-v1\n")
     keys_of(admin, found["id"])
 
-    imports.tidy_imports(now=timezone.now() + timedelta(minutes=16))
+    imports.erase_due_keys(now=timezone.now() + timedelta(minutes=16))
 
     assert not DeviceImportKeys.objects.exists()
 
@@ -670,7 +671,8 @@ def test_an_import_of_long_ago_is_forgotten_and_its_devices_stay(
     imported(admin, "deviceId,model\nd-1,sensor-v1\n")
     later = timezone.now() + timedelta(days=31)
 
-    imports.tidy_imports(now=later)
+    imports.erase_due_keys(now=later)
+    enforce_policies(now=later, names=["imports"])
 
     assert not DeviceImport.objects.exists()
     assert not DeviceImportLine.objects.exists()

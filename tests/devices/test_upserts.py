@@ -359,7 +359,7 @@ def test_a_dry_run_is_applied_once_and_within_a_day(
     with pytest.raises(ImportNotApplicableError):
         imports.apply_import(actor=admin.person, import_id=batch.pk)
     again = imported(admin, "deviceId,region\nd-0,US-WEST\n", DRY)
-    imports.tidy_imports(now=timezone.now() + timedelta(hours=25))
+    imports.erase_due_keys(now=timezone.now() + timedelta(hours=25))
     with pytest.raises(ImportNotApplicableError):
         imports.apply_import(actor=admin.person, import_id=again["id"])
     assert not DeviceImportLine.objects.filter(raw__isnull=False).exists()

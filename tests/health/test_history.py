@@ -15,8 +15,14 @@ from devices.models import Device
 from devices.services.erasure import erase_device, export_device
 from health.models import Reading
 from health.services.heartbeats import record_heartbeat
-from health.services.history import device_history, keep_partitions, partition_days
+from health.services.history import (
+    device_history,
+    drop_partitions,
+    make_partitions,
+    partition_days,
+)
 from health.tasks import keep_history
+from hotswap.retention import enforce_policies
 from tests.api import Caller, pointers, problem_of
 from tests.callers import PersonCaller
 from tests.common.factories import PersonFactory
@@ -294,11 +300,10 @@ def test_the_week_ahead_has_partitions_from_the_first_migration_on() -> None:
 
 @pytest.mark.usefixtures("db")
 def test_partitions_are_made_ahead_and_only_once() -> None:
-    first = keep_partitions(now=START)
-    second = keep_partitions(now=START)
+    first = make_partitions(now=START)
+    second = make_partitions(now=START)
 
-    assert first == (8, 0)
-    assert second == (0, 0)
+    assert (first, second) == (8, 0)
     assert {DAY, DAY + timedelta(days=7)} <= set(partition_days())
 
 
@@ -306,7 +311,7 @@ def test_what_no_partition_took_moves_into_the_new_one(device: Device) -> None:
     beat(device, 0)
     before = rows_in("health_reading_default")
 
-    keep_partitions(now=START)
+    make_partitions(now=START)
 
     assert before == 1
     assert rows_in("health_reading_default") == 0
@@ -315,7 +320,7 @@ def test_what_no_partition_took_moves_into_the_new_one(device: Device) -> None:
 
 
 def test_readings_go_where_their_day_is(device: Device) -> None:
-    keep_partitions(now=START)
+    make_partitions(now=START)
 
     beat(device, 12 * 3600 - 1)
     beat(device, 12 * 3600)
@@ -328,14 +333,14 @@ def test_a_day_goes_when_all_of_it_is_past_its_age(
     device: Device, settings: Any
 ) -> None:
     settings.HEALTH_HISTORY = timedelta(days=30)
-    keep_partitions(now=START)
+    make_partitions(now=START)
     beat(device, 0)
 
-    kept = keep_partitions(now=START + timedelta(days=30))
-    gone = keep_partitions(now=START + timedelta(days=31))
+    kept = enforce_policies(now=START + timedelta(days=30), names=["heartbeats"])
+    gone = enforce_policies(now=START + timedelta(days=31), names=["heartbeats"])
 
-    assert kept[1] == 0
-    assert gone[1] == 1
+    assert kept == {}
+    assert gone == {"heartbeats": 1}
     assert DAY not in partition_days()
     assert not Reading.objects.filter(device_id=device.pk).exists()
 
@@ -343,7 +348,7 @@ def test_a_day_goes_when_all_of_it_is_past_its_age(
 def test_what_no_partition_took_goes_by_age_as_well(device: Device) -> None:
     beat(device, 0)
 
-    keep_partitions(now=START + timedelta(days=100))
+    drop_partitions(START + timedelta(days=70), 10)
 
     assert not Reading.objects.filter(device_id=device.pk).exists()
 
@@ -378,14 +383,14 @@ def test_a_flush_empties_every_partition() -> None:
 
 @pytest.mark.usefixtures("own_connection")
 def test_partitions_are_made_and_dropped_for_good() -> None:
-    made = keep_partitions(now=START)
+    made = make_partitions(now=START)
     found = set(partition_days())
-    dropped = keep_partitions(now=START + timedelta(days=60))
+    dropped = drop_partitions(START + timedelta(days=30), 10)
 
-    assert made[0] == 8
+    assert made == 8
     assert DAY in found
     # The days of the first call, and those of the present if it is later than that.
-    assert dropped[1] >= 8
+    assert dropped >= 8
     assert DAY not in partition_days()
 
 

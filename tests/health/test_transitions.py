@@ -14,7 +14,7 @@ from devices.services.erasure import erase_device
 from health.models import DeviceEvent, DeviceState
 from health.services import transitions
 from health.services.heartbeats import record_heartbeat
-from health.services.history import keep_partitions
+from health.services.history import forget_device_events
 from health.services.watching import sweep
 from tests.callers import PersonCaller
 from tests.common.factories import PersonFactory
@@ -208,6 +208,6 @@ def test_the_log_goes_with_its_device_and_with_age(device: Device) -> None:
 
     erase_device(actor=PersonFactory.create(admin=True), device_id=device.device_id)
     assert set(DeviceEvent.objects.values_list("device", flat=True)) == {other.pk}
-    keep_partitions(now=START + timedelta(days=32))
+    forget_device_events(START + timedelta(days=2), 10)
 
     assert not DeviceEvent.objects.exists()

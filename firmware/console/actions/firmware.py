@@ -41,6 +41,8 @@ class ApproveFirmware(Action):
         return obj.status == FirmwareStatus.DRAFT
 
     def blocked_reason(self, user: User, obj: Firmware) -> str:
+        if obj.removed_at is not None:
+            return "the stored image was removed: upload it again"
         if obj.damaged_at is not None:
             return "the stored image is damaged"
         if settings.FOUR_EYES and obj.uploaded_by_id == user.pk:
@@ -161,6 +163,8 @@ class ReinstateFirmware(Action):
         return obj.status == FirmwareStatus.DEPRECATED
 
     def blocked_reason(self, user: User, obj: Firmware) -> str:
+        if obj.removed_at is not None:
+            return "the stored image was removed: upload it again"
         if obj.damaged_at is not None:
             return "the stored image is damaged"
         if obj.signature_revoked_at is not None:

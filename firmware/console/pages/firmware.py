@@ -32,7 +32,7 @@ from firmware.selectors import (
     signature_holds,
 )
 from firmware.services.evidence import firmware_evidence
-from hotswap.common.console.badges import DONE, FAILED, badge
+from hotswap.common.console.badges import DONE, FAILED, WAITS, badge
 from hotswap.common.console.pages.evidence import EvidencePage
 from hotswap.common.console.text import age, in_bytes, percent_in_words
 from hotswap.common.models import User
@@ -58,7 +58,7 @@ class DamagedFilter(RadioFilter):
         self, request: Any, queryset: QuerySet[Firmware]
     ) -> QuerySet[Firmware]:
         if self.value() == "yes":
-            return queryset.filter(damaged_at__isnull=False)
+            return queryset.filter(damaged_at__isnull=False, removed_at=None)
         return queryset
 
 
@@ -134,6 +134,9 @@ class FirmwareAdmin(EvidencePage):
             return format_html("{} {}", firmware_badge(firmware), held)
         if firmware.damaged_at is None:
             return firmware_badge(firmware)
+        if firmware.removed_at is not None:
+            removed = badge("Image removed", WAITS, "delete", firmware.damage)
+            return format_html("{} {}", firmware_badge(firmware), removed)
         return format_html(
             '{} {} <span class="hs-hint">{}</span>',
             firmware_badge(firmware),
