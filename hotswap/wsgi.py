@@ -46,6 +46,7 @@ def make_application() -> "WSGIApplication":
     import hotswap.celery  # noqa: F401
     from hotswap.common.handler import Handler
     from hotswap.common.logs import log_everything
+    from hotswap.production_checks import refuse_weak_settings
     from hotswap.telemetry import set_up_telemetry, trace_requests
 
     if os.environ.get("HOTSWAP_SUPERVISED"):
@@ -53,6 +54,7 @@ def make_application() -> "WSGIApplication":
 
         end_with_parent()
     log_everything()
+    refuse_weak_settings()
     # Here, because workers are started afresh and each loads this module.
     set_up_telemetry("hotswap-web")
     trace_requests()

@@ -304,6 +304,26 @@ def replace_tokens(
     )
 
 
+@app.command()
+def rotate_master(*, person: Person = "", as_json: AsJson = False) -> None:
+    """Make a new master key and seal anew all that the former one has sealed."""
+    with on_the_server(as_json):
+        from hotswap.master_key import rotate_master_key
+
+        actor = acting(person)
+        with progress("Sealing anew", as_json) as on_progress:
+            done = rotate_master_key(actor=actor, on_progress=on_progress)
+    print_result(
+        as_json,
+        {"sealedAnew": done.resealed, "unreadable": list(done.unreadable)},
+        f"A new master key seals; {counted(done.resealed, 'secret')} of the database "
+        + ("was" if done.resealed == 1 else "were")
+        + " sealed anew, and the former key is gone.",
+        "Copy the folder of keys: an older copy of master.key opens nothing any more.",
+        *(f"no master key opens: {name}" for name in done.unreadable),
+    )
+
+
 # --- Parts -------------------------------------------------------------------------
 
 

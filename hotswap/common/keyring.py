@@ -1,13 +1,16 @@
 """The key files of an installation, read once by each process.
 
 Files, all of mode 0600 below `KEYS_DIR`:
-- `master.key` seals what is secret in the database (private keys, replayed answers);
+- `master.key` seals what is secret in the database (private keys, replayed answers):
+  the key in its first line seals, those in further lines still open what they sealed
+  until a rotation has sealed it anew (`hotswap.master_key`);
 - `pepper.key` is mixed into the digest of each device's API key;
 - `audit.key` is the Ed25519 key that signs anchors of the audit trail and evidence;
 - `tokens/*.pem` sign the tokens of people and devices; the last by name signs, all
   of them verify, so that a new file rotates the key without ending a session.
 """
 
+import contextlib
 import hashlib
 import hmac
 import secrets
@@ -16,7 +19,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.exceptions import InvalidTag, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -24,7 +27,11 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
-from hotswap.common.secret_files import read_or_create_secret, write_secret_file
+from hotswap.common.secret_files import (
+    read_or_create_secret,
+    replace_secret_file,
+    write_secret_file,
+)
 
 NONCE_BYTES = 12
 # Fingerprints of token keys are named `tokens/<name of the key>`.
@@ -41,6 +48,7 @@ class TokenKey:
 
 
 SECRET_BYTES = 32
+_master: tuple[tuple[int, int, int] | None, tuple[bytes, ...]] | None = None
 # What becomes of an installation that loses the file for good.
 LOSSES = {
     "master": "the signing and storage keys, and so every stored image, stay closed",
@@ -63,9 +71,13 @@ def _advice(name: str) -> str:
 
 
 def _secret(name: str) -> bytes:
+    return _secrets(name)[0]
+
+
+def _secrets(name: str) -> tuple[bytes, ...]:
     path = key_file(name)
     try:
-        secret = bytes.fromhex(path.read_text().strip())
+        found = tuple(map(bytes.fromhex, path.read_text().split()))
     except FileNotFoundError:
         raise ImproperlyConfigured(
             f"the key file {path} is missing: {_advice(name)}"
@@ -76,13 +88,16 @@ def _secret(name: str) -> bytes:
             "runs HotSwap read it"
         ) from None
     except ValueError:
-        secret = b""
-    if len(secret) != SECRET_BYTES:
+        found = ()
+    is_list = name == "master"
+    if {len(each) for each in found} != {SECRET_BYTES} or (
+        len(found) > 1 and not is_list
+    ):
         raise ImproperlyConfigured(
             f"the key file {path} does not hold {2 * SECRET_BYTES} hexadecimal digits: "
             f"{_advice(name)}"
         )
-    return secret
+    return found
 
 
 def wrong_file(name: str) -> str:
@@ -108,10 +123,21 @@ def strange_tokens(known: list[str]) -> str:
     )
 
 
-@lru_cache(maxsize=1)
-def master_key() -> bytes:
-    """Return the key that seals secrets in the database (32 bytes)."""
-    return _secret("master")
+def master_keys() -> tuple[bytes, ...]:
+    """Return the keys of secrets in the database (32 bytes each); the first one seals.
+
+    The file is looked at each time, so that a rotation counts at once in all processes.
+    """
+    global _master
+    try:
+        found = key_file("master").stat()
+        stamp = (found.st_ino, found.st_mtime_ns, found.st_size)
+    except OSError:
+        stamp = None
+    if _master is None or stamp is None or _master[0] != stamp:
+        # Read after it was looked at: what is read is never older than the stamp.
+        _master = (stamp, _secrets("master"))
+    return _master[1]
 
 
 @lru_cache(maxsize=1)
@@ -163,7 +189,9 @@ def tokens_folder() -> Path:
 
 def forget_keys() -> None:
     """Read the files anew at the next use (after they were made)."""
-    for reader in (master_key, pepper, audit_key, token_keys):
+    global _master
+    _master = None
+    for reader in (pepper, audit_key, token_keys):
         reader.cache_clear()
 
 
@@ -202,9 +230,9 @@ def fingerprints() -> dict[str, str]:
         ImproperlyConfigured: a file is missing or holds no key.
     """
     found = {
-        name: hmac.new(key, b"hotswap fingerprint", hashlib.sha256).hexdigest()
+        name: fingerprint_of(key)
         for name, key in (
-            ("master", master_key()),
+            ("master", master_keys()[0]),
             ("pepper", pepper()),
             ("audit", audit_key().private_bytes_raw()),
         )
@@ -217,20 +245,62 @@ def fingerprints() -> dict[str, str]:
     return found
 
 
+def fingerprint_of(key: bytes) -> str:
+    """Return a check value of a secret that reveals nothing of it."""
+    return hmac.new(key, b"hotswap fingerprint", hashlib.sha256).hexdigest()
+
+
+def master_fingerprints() -> list[str]:
+    """Return the fingerprints of all master keys, that of the sealing one first."""
+    return [fingerprint_of(key) for key in master_keys()]
+
+
 def seal(plain: bytes, *, purpose: str) -> bytes:
-    """Encrypt with the master key (AES-256-GCM), bound to its purpose."""
+    """Encrypt with the first master key (AES-256-GCM), bound to its purpose."""
     nonce = secrets.token_bytes(NONCE_BYTES)
-    return nonce + AESGCM(master_key()).encrypt(nonce, plain, purpose.encode())
+    return nonce + AESGCM(master_keys()[0]).encrypt(nonce, plain, purpose.encode())
 
 
 def unseal(sealed: bytes, *, purpose: str) -> bytes:
-    """Decrypt what `seal` gave for the same purpose.
+    """Decrypt what `seal` gave for the same purpose, under any of the master keys.
 
     Raises:
         cryptography.exceptions.InvalidTag: other key, other purpose, or altered.
     """
+    *former, last = master_keys()
+    for key in former:
+        with contextlib.suppress(InvalidTag):
+            return _opened(key, sealed, purpose)
+    return _opened(last, sealed, purpose)
+
+
+def is_sealed_by_first(sealed: bytes, *, purpose: str) -> bool:
+    """Tell whether the first master key opens what `seal` gave."""
+    try:
+        _opened(master_keys()[0], sealed, purpose)
+    except InvalidTag:
+        return False
+    return True
+
+
+def _opened(key: bytes, sealed: bytes, purpose: str) -> bytes:
     nonce, body = sealed[:NONCE_BYTES], sealed[NONCE_BYTES:]
-    return AESGCM(master_key()).decrypt(nonce, body, purpose.encode())
+    return AESGCM(key).decrypt(nonce, body, purpose.encode())
+
+
+def add_master_key() -> None:
+    """Put a new key before the master keys that are there; from now on it seals."""
+    _write_master_keys((secrets.token_bytes(SECRET_BYTES), *master_keys()))
+
+
+def drop_former_master_keys() -> None:
+    """Leave the first master key alone in the file: what others sealed stays shut."""
+    _write_master_keys(master_keys()[:1])
+
+
+def _write_master_keys(keys: tuple[bytes, ...]) -> None:
+    text = "\n".join(key.hex() for key in keys)
+    replace_secret_file(key_file("master"), text.encode())
 
 
 def peppered_digest(secret: str) -> str:

@@ -32,6 +32,21 @@ def write_secret_file(path: Path, content: bytes) -> None:
         draft.unlink(missing_ok=True)
 
 
+def replace_secret_file(path: Path, content: bytes) -> None:
+    """Put a file of mode 0600 in the place of one, at once and for good."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    try:
+        write_secret_file(draft, content)
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
 def read_or_create_secret(path: Path) -> str:
     """Return the secret in the file, made up at the first call (64 hex digits)."""
     if not path.exists():

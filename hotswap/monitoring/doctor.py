@@ -27,18 +27,17 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, connection
 
 from firmware.storage_locations import check_settings
+from hotswap.common.keyring import master_keys
+from hotswap.common.secret_strength import weakness_of
 from hotswap.monitoring.migrations import AppliedMigrations
 from hotswap.monitoring.status import State, server_status
+from hotswap.production_checks import MEANT, is_production
 
 OLDEST_POSTGRESQL: Final = 15
 OLDEST_REDIS: Final = 7
-SHORTEST_SECRET: Final = 40
-WELL_KNOWN: Final = ("changeme", "secret", "password", "insecure", "example", "test")
 CLOCK_LIMIT: Final = timedelta(seconds=2)
 FEWEST_OPEN_FILES: Final = 4096
 ASK_SECONDS: Final = 5.0
-# What Django objects to and is meant so: frames are refused by the policy of content.
-MEANT: Final = frozenset({"security.W019", "security.W021"})
 ADVICE: Final = {
     "database": "Start or reach PostgreSQL: docs/operate/runbooks.md#database-down",
     "keys": "Bring the folder of keys back from a backup; never make new ones over it.",
@@ -87,10 +86,6 @@ def examine() -> Iterator[Finding]:
             yield Finding(name, Verdict.WARNING, f"It cannot be looked at: {error!r}")
 
 
-def _is_production() -> bool:
-    return os.environ.get("DJANGO_SETTINGS_MODULE", "").endswith(".production")
-
-
 def _settings() -> Iterator[Finding]:
     try:
         check_settings()
@@ -98,7 +93,7 @@ def _settings() -> Iterator[Finding]:
         yield Finding("settings", Verdict.PROBLEM, str(error), "Correct the variable.")
     found = [
         message
-        for message in checks.run_checks(include_deployment_checks=_is_production())
+        for message in checks.run_checks(include_deployment_checks=is_production())
         if message.level >= checks.WARNING and message.id not in MEANT
     ]
     for message in found:
@@ -121,15 +116,22 @@ def _settings() -> Iterator[Finding]:
 
 
 def _secrets() -> Iterator[Finding]:
-    secret = str(settings.SECRET_KEY)
-    is_known = any(word in secret.lower() for word in WELL_KNOWN)
-    if len(secret) < SHORTEST_SECRET or (is_known and len(set(secret)) < 20):
+    weakness = weakness_of(str(settings.SECRET_KEY))
+    if weakness:
         yield Finding(
             "secrets",
             Verdict.PROBLEM,
-            "HOTSWAP_SECRET_KEY is short or well known: sessions can be forged.",
-            "Set 50 random characters; everybody logs in again.",
+            f"HOTSWAP_SECRET_KEY {weakness}: sessions can be forged.",
+            "Set 50 random characters, and no fallback: everybody logs in again.",
         )
+    if settings.SECRET_KEY_FALLBACKS:
+        yield Finding(
+            "secrets",
+            Verdict.WARNING,
+            "HOTSWAP_SECRET_KEY_FALLBACKS still accepts what former keys signed.",
+            "Unset it once sessions of before have ended: docs/configuration.md",
+        )
+    yield from _master_keys()
     open_files = [
         path.name
         for path in sorted(settings.KEYS_DIR.glob("*"))
@@ -142,8 +144,23 @@ def _secrets() -> Iterator[Finding]:
             f"Others can read {', '.join(open_files)} in {settings.KEYS_DIR}.",
             f"chmod 600 {settings.KEYS_DIR}/*",
         )
-    elif len(secret) >= SHORTEST_SECRET:
+    elif not weakness:
         yield Finding("secrets", Verdict.OK, "Secrets are long, key files are closed.")
+
+
+def _master_keys() -> Iterator[Finding]:
+    try:
+        number = len(master_keys())
+    except ImproperlyConfigured:
+        # Said among the parts.
+        return
+    if number > 1:
+        yield Finding(
+            "secrets",
+            Verdict.WARNING,
+            "A rotation of the master key is not over: the former one still opens.",
+            "hotswap keys rotate-master goes on with it.",
+        )
 
 
 def _database() -> Iterator[Finding]:
@@ -190,7 +207,7 @@ def _database() -> Iterator[Finding]:
         )
     else:
         yield Finding("clock", Verdict.OK, "This host and the database agree.")
-    if is_superuser and _is_production():
+    if is_superuser and is_production():
         yield Finding(
             "database",
             Verdict.WARNING,
@@ -235,7 +252,7 @@ def _redis() -> Iterator[Finding]:
 
 
 def _proxy() -> Iterator[Finding]:
-    if not _is_production():
+    if not is_production():
         return
     if not settings.PROXY_SECRET and not settings.PROXY_ADDRESSES:
         yield Finding(

@@ -40,6 +40,8 @@ DATA_DIR = Path(
 KEYS_DIR = Path(env.str("HOTSWAP_KEYS_DIR", default=str(DATA_DIR / "keys"))).resolve()
 
 DEBUG = False
+# What former keys have signed (sessions, links to new passwords) still counts.
+SECRET_KEY_FALLBACKS: list[str] = env.list("HOTSWAP_SECRET_KEY_FALLBACKS", default=[])
 ALLOWED_HOSTS: list[str] = env.list("HOTSWAP_ALLOWED_HOSTS", default=[])
 CSRF_TRUSTED_ORIGINS: list[str] = env.list("HOTSWAP_TRUSTED_ORIGINS", default=[])
 ROOT_URLCONF = "hotswap.urls"

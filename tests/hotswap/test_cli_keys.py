@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from typer.testing import CliRunner
 from firmware.models import Firmware, SigningKey, StorageKey, WrappedKey
 from firmware.services.keys import file_key
 from firmware.storage import image_store
+from hotswap import master_key
 from hotswap.cli.main import app
 from hotswap.common import keyring
 from hotswap.common.models import AuditEvent, KeyFingerprint
@@ -51,6 +53,23 @@ def key_files(settings: Any, tmp_path: Path) -> Any:
     keyring.forget_keys()
     yield tmp_path / "keys"
     keyring.forget_keys()
+
+
+def test_the_master_key_is_replaced(
+    ask: Run, key_files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(master_key, "SETTLING", timedelta(0))
+    FirmwareFactory.create()
+    before = (key_files / "master.key").read_text()
+
+    done = ask("rotate-master")
+
+    assert done["sealedAnew"] >= 2
+    assert done["unreadable"] == []
+    after = (key_files / "master.key").read_text()
+    assert after != before
+    assert len(after.split()) == 1
+    FirmwareFactory.create()
 
 
 def active() -> str:

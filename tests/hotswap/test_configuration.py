@@ -4,11 +4,13 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
 from hotswap.common.secret_files import EnvironmentWithFiles
+from hotswap.production_checks import refuse_weak_settings
 from tests.live import PROJECT_DIR, clean_environment
 
 SOURCES = ("hotswap", "firmware", "devices", "deployments", "health")
@@ -28,6 +30,8 @@ SHOW_SECRETS = """
 from hotswap.settings import production as read
 print(read.SECRET_KEY, read.DATABASES["default"]["HOST"], read.METRICS_TOKEN)
 """
+LONG_SECRET = "0123456789-abcdefghijklmnopqrstuvwxyz-0123456789-abcdef"
+SHORT_SECRET = "0123456789-abcdefghi"
 COMPOSE = PROJECT_DIR / "docker-compose.yml"
 
 
@@ -106,9 +110,9 @@ def test_a_file_that_cannot_be_read_is_named_by_its_variable(tmp_path: Path) -> 
 
 def test_settings_take_their_secrets_from_files(tmp_path: Path) -> None:
     secrets = {
-        "HOTSWAP_SECRET_KEY": "k" * 60,
+        "HOTSWAP_SECRET_KEY": LONG_SECRET,
         "HOTSWAP_DATABASE_URL": "postgresql://a:b@db.example.com/c",
-        "HOTSWAP_METRICS_TOKEN": "m" * 20,
+        "HOTSWAP_METRICS_TOKEN": SHORT_SECRET,
     }
     files = {}
     for name, value in secrets.items():
@@ -128,7 +132,11 @@ def test_settings_take_their_secrets_from_files(tmp_path: Path) -> None:
         check=False,
     )
 
-    assert done.stdout.split() == ["k" * 60, "db.example.com", "m" * 20], done.stderr
+    assert done.stdout.split() == [
+        LONG_SECRET,
+        "db.example.com",
+        SHORT_SECRET,
+    ], done.stderr
 
 
 @pytest.mark.parametrize(
@@ -143,7 +151,7 @@ def test_admins_need_a_second_factor_in_production(
         cwd=PROJECT_DIR,
         env={
             **clean_environment(),
-            "HOTSWAP_SECRET_KEY": "k" * 60,
+            "HOTSWAP_SECRET_KEY": LONG_SECRET,
             "HOTSWAP_DATABASE_URL": "postgresql://a:b@db.example.com/c",
             "HOTSWAP_ALLOWED_HOSTS": "updates.example.com",
             **given,
@@ -154,3 +162,76 @@ def test_admins_need_a_second_factor_in_production(
     )
 
     assert done.stdout.strip() == required, done.stderr
+
+
+PRODUCTION = {
+    "HOTSWAP_SECRET_KEY": LONG_SECRET,
+    "HOTSWAP_DATABASE_URL": "postgresql://a:b@db.example.com/c",
+    "HOTSWAP_ALLOWED_HOSTS": "updates.example.com",
+}
+
+
+def start_of_production(**changes: str) -> "subprocess.CompletedProcess[str]":
+    """Read the production settings in a process of its own."""
+    return subprocess.run(
+        [
+            *(sys.executable, "-W", "ignore", "-c"),
+            "from hotswap.settings.production import *; print(SECRET_KEY_FALLBACKS)",
+        ],
+        cwd=PROJECT_DIR,
+        env={**clean_environment(), **PRODUCTION, **changes},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"HOTSWAP_SECRET_KEY": "short"}, "HOTSWAP_SECRET_KEY is shorter"),
+        ({"HOTSWAP_SECRET_KEY": "abcd" * 20}, "HOTSWAP_SECRET_KEY repeats"),
+        ({"HOTSWAP_SECRET_KEY": "changeme-" * 8}, "HOTSWAP_SECRET_KEY is well known"),
+        (
+            {"HOTSWAP_SECRET_KEY": f"django-insecure-{LONG_SECRET}"},
+            "HOTSWAP_SECRET_KEY is well known",
+        ),
+        ({"HOTSWAP_SECRET_KEY_FALLBACKS": "short"}, "HOTSWAP_SECRET_KEY_FALLBACKS is"),
+        ({"HOTSWAP_PROXY_SECRET": "changeme-changeme"}, "HOTSWAP_PROXY_SECRET is well"),
+        ({"HOTSWAP_METRICS_TOKEN": "m" * 20}, "HOTSWAP_METRICS_TOKEN repeats"),
+        ({"HOTSWAP_ALLOWED_HOSTS": "*"}, "HOTSWAP_ALLOWED_HOSTS must name"),
+        ({"HOTSWAP_ALLOWED_HOSTS": "a.example.com,*"}, "HOTSWAP_ALLOWED_HOSTS must"),
+        ({"HOTSWAP_ALLOWED_HOSTS": ""}, "HOTSWAP_ALLOWED_HOSTS must name"),
+    ],
+)
+def test_production_does_not_start_with_what_anybody_could_guess(
+    changes: dict[str, str], reason: str
+) -> None:
+    done = start_of_production(**changes)
+
+    assert done.returncode != 0
+    assert reason in done.stderr
+
+
+def test_production_takes_former_secrets_as_fallbacks() -> None:
+    former = LONG_SECRET[::-1]
+
+    done = start_of_production(HOTSWAP_SECRET_KEY_FALLBACKS=former)
+
+    assert done.stdout.strip() == str([former]), done.stderr
+
+
+def test_production_refuses_what_django_objects_to(
+    settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DJANGO_SETTINGS_MODULE", "hotswap.settings.production")
+    settings.SECRET_KEY = LONG_SECRET
+    settings.SECURE_SSL_REDIRECT = settings.SESSION_COOKIE_SECURE = True
+    settings.CSRF_COOKIE_SECURE = settings.SECURE_HSTS_INCLUDE_SUBDOMAINS = True
+    settings.SECURE_HSTS_SECONDS = 31_536_000
+    refuse_weak_settings()
+
+    settings.SESSION_COOKIE_SECURE = False
+
+    with pytest.raises(ImproperlyConfigured, match=r"security\.W01[012]"):
+        refuse_weak_settings()

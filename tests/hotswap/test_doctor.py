@@ -56,7 +56,7 @@ def test_open_doors_are_problems(production: Any, tmp_path: Path) -> None:
     key.chmod(0o644)
 
     assert "any name" in said("settings", Verdict.PROBLEM)
-    assert "short or well known" in said("secrets", Verdict.PROBLEM)
+    assert "is shorter than 50" in said("secrets", Verdict.PROBLEM)
     assert "token.key" in said("secrets", Verdict.PROBLEM)
 
 

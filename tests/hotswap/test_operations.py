@@ -2,6 +2,7 @@
 
 import json
 import os
+import secrets
 import subprocess
 import sys
 from datetime import timedelta
@@ -63,7 +64,7 @@ def test_probes_by_address_are_answered_in_production(db: None) -> None:
         env={
             **os.environ,
             "DJANGO_SETTINGS_MODULE": "hotswap.settings.production",
-            "HOTSWAP_SECRET_KEY": "only-for-tests",
+            "HOTSWAP_SECRET_KEY": secrets.token_hex(30),
             "HOTSWAP_ALLOWED_HOSTS": "updates.example",
             "HOTSWAP_DATABASE_URL": address,
         },
