@@ -25,6 +25,11 @@ def icon(request: HttpRequest) -> str:
     return static("hotswap/icon.svg")
 
 
+def colors(request: HttpRequest) -> dict[str, dict[str, str]]:
+    """Return none: they are in `console.css`, as no style may stand in a page."""
+    return {}
+
+
 def environment_label(request: HttpRequest) -> list[str] | None:
     """Say on every page of a demo that its waits are shorter than real ones."""
     if not settings.DEMO_CLOCK:

@@ -22,7 +22,7 @@ from psycopg.conninfo import conninfo_to_dict
 from hotswap.common.secret_files import EnvironmentWithFiles
 from hotswap.settings.accounts import *  # noqa: F403
 from hotswap.settings.accounts import sign_on_providers
-from hotswap.settings.console import UNFOLD  # noqa: F401
+from hotswap.settings.console import CONTENT_SECURITY_POLICY, UNFOLD  # noqa: F401
 
 
 class Env(environ.Env):

@@ -1,6 +1,8 @@
-"""What the console looks like."""
+"""What the console looks like, and what its pages may load."""
 
 from typing import Any
+
+from csp.constants import NONCE, NONE, SELF, UNSAFE_INLINE
 
 UNFOLD: dict[str, Any] = {
     "SITE_TITLE": "HotSwap",
@@ -32,19 +34,20 @@ UNFOLD: dict[str, Any] = {
         "navigation": "hotswap.console.sidebar.sidebar",
     },
     "BORDER_RADIUS": "6px",
-    "COLORS": {
-        "primary": {
-            "50": "oklch(97% .014 254)",
-            "100": "oklch(93.2% .032 255)",
-            "200": "oklch(88.2% .059 254)",
-            "300": "oklch(80.9% .105 252)",
-            "400": "oklch(70.7% .165 255)",
-            "500": "oklch(62.3% .19 258)",
-            "600": "oklch(52% .2 261)",
-            "700": "oklch(46% .19 263)",
-            "800": "oklch(42% .17 265)",
-            "900": "oklch(37.9% .146 266)",
-            "950": "oklch(28.2% .091 268)",
-        }
-    },
+    "COLORS": "hotswap.console.theme.colors",
+}
+
+# See `hotswap.console.security`, which lets the console evaluate expressions.
+CONTENT_SECURITY_POLICY: dict[str, Any] = {
+    "DIRECTIVES": {
+        "default-src": [SELF],
+        "script-src": [SELF],
+        "style-src": [SELF, NONCE],
+        "style-src-attr": [UNSAFE_INLINE],
+        "img-src": [SELF, "data:"],
+        "object-src": [NONE],
+        "base-uri": [SELF],
+        "form-action": [SELF],
+        "frame-ancestors": [NONE],
+    }
 }

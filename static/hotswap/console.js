@@ -1,6 +1,9 @@
 // The dialog of the actions, copying, and the progress of uploads.
 "use strict";
 
+// Its styles are in console.css: the policy of content lets none be written into pages.
+htmx.config.includeIndicatorStyles = false;
+
 document.addEventListener("DOMContentLoaded", () => {
   const dialog = document.createElement("dialog");
   dialog.id = "hs-dialog";

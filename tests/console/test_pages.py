@@ -1,12 +1,14 @@
 """What people do on the pages of firmware, devices, groups and people."""
 
 import hashlib
+import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 from typing import Any
 
 import pytest
+from django.conf import settings as settings_module
 from django.contrib import admin
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import connection
@@ -639,10 +641,44 @@ def test_scripts_come_from_here_only(viewer_client: ConsoleClient) -> None:
     console = viewer_client.get("/admin/")["Content-Security-Policy"]
     elsewhere = Client().get("/health")["Content-Security-Policy"]
 
-    assert "script-src 'self' 'unsafe-eval'" in console
-    assert "unsafe-inline" not in console.split("script-src")[1]
-    assert elsewhere.startswith("default-src 'self';")
-    assert "unsafe-eval" not in elsewhere
+    assert directive(console, "script-src") == "'self' 'unsafe-eval'"
+    assert directive(console, "style-src") == "'self'"
+    assert directive(console, "style-src-attr") == "'unsafe-inline'"
+    assert directive(elsewhere, "default-src") == "'self'"
+    assert "unsafe" not in elsewhere
+    assert directive(console, "object-src") == "'none'"
+
+
+def directive(policy: str, name: str) -> str:
+    """Return what a policy of content says of one kind."""
+    (found,) = (part for part in policy.split("; ") if part.split()[0] == name)
+    return found.removeprefix(f"{name} ")
+
+
+def test_styles_within_a_page_need_its_own_nonce(viewer_client: ConsoleClient) -> None:
+    first, second = (viewer_client.get("/api/v1/docs") for _ in range(2))
+
+    nonces = []
+    for answer in (first, second):
+        policy = answer["Content-Security-Policy"]
+        found = re.search(rb'<style nonce="([^"]+)">', answer.content)
+        assert found is not None
+        assert f"'nonce-{found[1].decode()}'" in directive(policy, "style-src")
+        assert "unsafe-eval" not in policy
+        nonces.append(found[1])
+    assert nonces[0] != nonces[1]
+
+
+def test_no_page_of_ours_has_a_style_or_script_without_a_nonce() -> None:
+    folder = settings_module.BASE_DIR / "templates"
+    bare = [
+        f"{path}: {tag}"
+        for path in folder.rglob("*.html")
+        for tag in re.findall(r"<(?:style|script)\b[^>]*>", path.read_text())
+        if "nonce=" not in tag and "src=" not in tag
+    ]
+
+    assert bare == []
 
 
 def test_search_finds_devices_by_their_id(

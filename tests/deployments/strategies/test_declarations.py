@@ -124,3 +124,11 @@ def test_the_form_starts_with_the_declared_defaults(settings: Any) -> None:
         for field in strategy.fields
         if field.kind == Kind.DURATION
     }
+
+
+def test_the_fields_of_each_strategy_are_shown_when_it_is_chosen() -> None:
+    styles = (Path(settings.BASE_DIR) / "static/hotswap/console.css").read_text()
+
+    for name, fields in OWN_FIELDS.items():
+        rule = f".hs-strategy:has([value={name}]:checked) .hs-when-{name.lower()}"
+        assert not fields or rule in styles, name
