@@ -23,7 +23,7 @@ help:
 	@echo "make fuzz        requests drawn from the API's description and odd ones, from SEED"
 	@echo "make bench       speed beside its targets, on a database of a million devices"
 	@echo "make load-test   100,000 devices through one deployment over HTTP, with a report"
-	@echo "make lint        style, types and imports"
+	@echo "make lint        style, types, imports, and advisories about packages"
 	@echo "make clean       remove the environment and caches (data folders stay)"
 
 demo: $(VENV)/.ready
@@ -107,6 +107,7 @@ lint: $(VENV)/.ready-dev
 	$(BIN)/lint-imports --no-cache
 	DJANGO_SETTINGS_MODULE=hotswap.settings.test $(BIN)/python -W ignore \
 		manage.py makemigrations --check --dry-run
+	@$(BIN)/python -m tests.advisories requirements.lock requirements-dev.lock
 
 format: $(VENV)/.ready-dev
 	$(BIN)/ruff check --fix .
