@@ -6,6 +6,7 @@ Rules:
   one. The record is written last and removed first.
 - A slot is checked again before it is activated and before it is started from.
 - A switch is one atomic rename, so there is always exactly one current slot.
+- Nothing is written through a link: a slot that is one may lead to what runs.
 """
 
 import hashlib
@@ -156,6 +157,9 @@ class SlotInstaller:
         """Create the folders and clear what an interrupted write left behind."""
         for slot in SLOTS:
             folder = self._folder(slot)
+            if self._is_link(slot):
+                logger.error("slot is a link", extra={"slot": slot})
+                continue
             folder.mkdir(parents=True, exist_ok=True)
             for leftover in folder.glob("*.new"):
                 leftover.unlink()
@@ -197,6 +201,8 @@ class SlotInstaller:
     def install(self, blocks: Iterable[bytes], record: ImageRecord) -> None:
         """See `Installer`."""
         slot = self._other_slot()
+        if self._is_link(slot):
+            raise InstallError(f"Slot {slot} is a link: nothing is written through it.")
         try:
             self._write(self._folder(slot), blocks, record)
         except OSError as error:
@@ -240,7 +246,9 @@ class SlotInstaller:
         digest = hashlib.sha256()
         temporary = folder / "image.new"
         try:
-            with temporary.open("wb") as file:
+            # A link in its place would be followed.
+            temporary.unlink(missing_ok=True)
+            with temporary.open("xb") as file:
                 reach("install.image_created")
                 for block in blocks:
                     digest.update(block)
@@ -278,6 +286,10 @@ class SlotInstaller:
 
     def _folder(self, slot: str) -> Path:
         return self.root / "slots" / slot
+
+    def _is_link(self, slot: str) -> bool:
+        folder = self._folder(slot)
+        return folder.is_symlink() or folder.parent.is_symlink()
 
     def _current_slot(self) -> str | None:
         try:
