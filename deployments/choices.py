@@ -137,7 +137,7 @@ TARGET_MOVES = (
     (T.ROLLING_BACK, T.FAILED),
     # A return that was given up may be proved after all.
     (T.FAILED, T.ROLLED_BACK),
-    # A later deployment has updated the device: this one lets it go.
+    # The device was updated since, by a later deployment or by other means.
     (T.SUCCESS, T.SKIPPED),
     (T.ROLLING_BACK, T.SKIPPED),
     # An operator has them tried again.

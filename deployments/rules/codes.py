@@ -389,7 +389,7 @@ _TABLE = (
         "moved_on",
         S,
         C.NEUTRAL,
-        "a later deployment has updated the device",
+        "the device has been updated since, by a later deployment or by other means",
         level="INFO",
     ),
     OutcomeCode(

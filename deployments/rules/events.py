@@ -129,6 +129,10 @@ class EventName(StrEnum):
     RETRY = "device.retry", "Device tries again", WARNING, LOG
     DEVICE_FAILED = "device.failed", "Device failed", ERROR, LOG
     SKIPPED = "device.skipped", "Device skipped", INFO, LOG
+    MOVED_ON = (
+        *("device.moved_on", "Device updated by other means", WARNING),
+        LOG,
+    )
     ORDERED_BACK = "device.ordered_back", "Device ordered back", INFO, LOG
     RETURNED = "device.returned", "Device back on its former image", INFO, LOG
     RETURN_FAILED = "device.return_failed", "Return of a device failed", ERROR, LOG

@@ -152,7 +152,7 @@ def has_begun() -> Exists:
 # to it, unless the later one brought the same image. Whether there is a later one is
 # asked once. OFFSET keeps PostgreSQL from gathering the successes of all deployments
 # there ever were. Parameters: those of `sweeps.statements.identity`.
-HAS_MOVED_ON: Final = """(
+IS_UPDATED_SINCE: Final = """(
     EXISTS (SELECT 1 FROM deployments_deployment WHERE created_at > %(created)s)
     AND EXISTS (
         SELECT 1 FROM deployments_target later
@@ -167,7 +167,7 @@ HAS_MOVED_ON: Final = """(
 )"""
 
 
-def has_moved_on(deployment: Deployment) -> Exists:
+def is_updated_since(deployment: Deployment) -> Exists:
     """Return the condition on targets that a later deployment updated their device."""
     later = Target.objects.filter(
         device=OuterRef("device"),
@@ -180,6 +180,66 @@ def has_moved_on(deployment: Deployment) -> Exists:
             | ~Q(device__firmware_checksum=deployment.firmware.sha256)
         )
     )
+
+
+# After its order the device shows a newer image of its model that is on the server and
+# that no deployment known here has ordered: somebody has updated it by other means, or
+# by an order that the restore of a backup has forgotten. That is no fall back, and
+# nothing for this deployment to undo. Whether there is a newer image is asked once.
+RUNS_NEWER: Final = """(
+    EXISTS (
+        SELECT 1 FROM firmware_firmware
+        WHERE model_id = %(model)s AND precedence > %(precedence)s
+          AND status <> 'Absent'
+    )
+    AND t.exposed_at IS NOT NULL
+    AND EXISTS (
+        SELECT 1 FROM devices_device dev
+        JOIN firmware_firmware newer
+          ON newer.model_id = dev.model_id AND newer.sha256 = dev.firmware_checksum
+        WHERE dev.id = t.device_id AND newer.model_id = %(model)s
+          AND newer.precedence > %(precedence)s AND newer.status <> 'Absent'
+          AND dev.firmware_checksum NOT IN (t.from_checksum, %(sha256)s)
+        OFFSET 0
+    )
+    AND NOT EXISTS (
+        SELECT 1 FROM deployments_target later
+        JOIN deployments_deployment other ON other.id = later.deployment_id
+        WHERE later.device_id = t.device_id AND later.exposed_at IS NOT NULL
+          AND other.created_at > %(created)s
+        OFFSET 0
+    )
+)"""
+
+
+def runs_newer(deployment: Deployment) -> Q:
+    """Return the condition on targets that their device was updated by other means."""
+    firmware = deployment.firmware
+    shown = Firmware.objects.filter(
+        model=firmware.model_id,
+        precedence__gt=firmware.precedence,
+        sha256=OuterRef("device__firmware_checksum"),
+    ).exclude(sha256__in=["", firmware.sha256])
+    later = Target.objects.filter(
+        device=OuterRef("device"),
+        exposed_at__isnull=False,
+        deployment__created_at__gt=deployment.created_at,
+    )
+    return Q(
+        ~Q(device__firmware_checksum=F("from_checksum")),
+        Exists(shown),
+        ~Exists(later),
+        exposed_at__isnull=False,
+        device__model=firmware.model_id,
+    )
+
+
+HAS_MOVED_ON: Final = f"({IS_UPDATED_SINCE} OR {RUNS_NEWER})"
+
+
+def has_moved_on(deployment: Deployment) -> Q:
+    """Return the condition on targets that their device is no longer this one's."""
+    return Q(is_updated_since(deployment)) | runs_newer(deployment)
 
 
 # The device has confirmed a higher security version than its former image has: it would

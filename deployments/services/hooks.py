@@ -24,7 +24,7 @@ from deployments.notifications.enqueue import (
     enqueue_new_key,
 )
 from deployments.rules.events import EventName
-from deployments.rules.evidence import is_repeated
+from deployments.rules.evidence import is_repeated, runs_newer
 from deployments.services.offers import find_pending_work
 from deployments.services.operate import cancel_deployment
 from deployments.services.quarantine import count_failure
@@ -113,6 +113,16 @@ def note_running_firmware(*, device: Device, now: datetime) -> None:
         return
     if _is_watched(last) or _was_ordered_since(last, device):
         return
+    if Target.objects.filter(runs_newer(last.deployment), pk=last.target_id).exists():
+        _log(
+            last,
+            device,
+            EventName.MOVED_ON,
+            f"it runs {device.firmware_version}, which is newer and not of any "
+            "deployment known here",
+            now,
+        )
+        return
     _log_and_tell(
         last,
         device,
@@ -161,13 +171,8 @@ def _count_fall_back(last: Update, device: Device, now: datetime) -> None:
         )
 
 
-def _log_and_tell(
-    last: Update,
-    device: Device,
-    event: EventName,
-    message: str,
-    facts: dict[str, Any],
-    now: datetime,
+def _log(
+    last: Update, device: Device, event: EventName, message: str, now: datetime
 ) -> None:
     Event.objects.create(
         deployment=last.deployment,
@@ -178,6 +183,17 @@ def _log_and_tell(
         stage_number=last.target.stage_number,
         message=message,
     )
+
+
+def _log_and_tell(
+    last: Update,
+    device: Device,
+    event: EventName,
+    message: str,
+    facts: dict[str, Any],
+    now: datetime,
+) -> None:
+    _log(last, device, event, message, now)
     enqueue_devices(
         last.deployment,
         event,

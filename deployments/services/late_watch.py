@@ -79,6 +79,7 @@ def advance(
     Returns:
         Why the whole deployment is to go back, if it is.
     """
+    sweeps.let_go_moved_on(deployment, now)
     failed = sweeps.fail_breached(deployment, now)
     failed += sweeps.fail_fallen_back(deployment, now)
     is_returning = _is_returning(deployment)

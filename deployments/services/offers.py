@@ -338,6 +338,9 @@ OFFER_CONTEXT = f"""
             SELECT FROM deployments_target later
             WHERE later.device_id = t.device_id AND later.status = 'success'
               AND later.deployment_id <> t.deployment_id
+        ) OR t.exposed_at IS NOT NULL AND d.firmware_checksum NOT IN (
+            '', t.from_checksum,
+            (SELECT sha256 FROM firmware_firmware WHERE id = p.firmware_id)
         ),
         EXISTS (
             SELECT FROM deployments_quarantine q

@@ -130,7 +130,7 @@ def exposed_targets(deployment: Deployment) -> QuerySet[Target]:
 
 
 def left_alone(deployment: Deployment) -> QuerySet[Target]:
-    """Return the targets that a later deployment has updated since."""
+    """Return the targets whose device has been updated since."""
     return exposed_targets(deployment).filter(
         Q(status=TargetStatus.SKIPPED, error_code="moved_on")
         | Q(has_moved_on(deployment), status=TargetStatus.FAILED)

@@ -14,6 +14,7 @@ Rules:
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -209,8 +210,14 @@ def _run_program(
         check=False,
     )
     if done.returncode != 0:
-        said = " / ".join(done.stderr.splitlines()[-3:])
-        raise StackError(f"{name} failed: {said}")
+        raise StackError(f"{name} failed: {_reason(done.stderr)}")
+
+
+def _reason(stderr: str) -> str:
+    """Return the lines that name an error; the statement behind it may be long."""
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    named = [line for line in lines if re.search(r"\b(error|ERROR|DETAIL):", line)]
+    return " / ".join((named or lines)[:3])
 
 
 def _program(name: str) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 
 from tests.deployments.live import LiveAdmin
 from tests.devices.agent.device_process import GOOD_PROGRAM, REPOSITORY
+from tests.live import LiveStack
 from tests.waiting import wait_until
 
 QUICK_CRITERIA = {
@@ -86,6 +87,11 @@ class AgentDevice:
         """Leave every interval and patience of the agent at its default."""
         text = self.config.read_text()
         self.config.write_text(text.partition("[limits]")[0])
+
+    def move(self, stack: LiveStack) -> None:
+        """Ask another server from the next start on."""
+        _, _, rest = self.config.read_text().partition("\n")
+        self.config.write_text(f"server = {json.dumps(stack.url)}\n{rest}")
 
     def running_image(self) -> bytes:
         return (self.folder / "data/current/image").read_bytes()

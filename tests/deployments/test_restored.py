@@ -1,32 +1,21 @@
 """After the restore of a backup: devices that have seen what the server has forgotten.
 
 A device refuses a manifest whose sequence is below the highest that it has accepted.
-The server may have forgotten that one; it orders anew, and no device fails by it.
+The server may have forgotten that one; it orders anew, and no device fails by it. The
+real thing, with an agent, is in `tests/stack/test_backup.py`.
 """
 
 import json
 from base64 import b64decode
 from datetime import UTC, datetime
-from pathlib import Path
 
-import psycopg
 import pytest
 from django.db import connection
 
 from deployments.models import Deployment, Update
 from firmware.models import Firmware, Manifest
 from firmware.services.manifests import manifest_for
-from tests.deployments.agents import (
-    AgentDevice,
-    direct,
-    new_model,
-    program,
-    running_agents,
-)
-from tests.deployments.live import LiveAdmin
 from tests.deployments.world import ScriptedDevice, World, events, statuses
-from tests.live import LiveStack
-from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -166,57 +155,3 @@ def test_refusal_of_a_cancelled_order_brings_no_other(
     assert device.poll() is None
     assert device.target(deployment).status == "cancelled"
     assert "device.failed" not in events(deployment)
-
-
-@pytest.mark.stack
-def test_agent_is_updated_by_a_server_that_has_forgotten_its_last_order(
-    live_stack: LiveStack, tmp_path: Path
-) -> None:
-    admin = LiveAdmin(live_stack)
-    model = new_model(admin)
-    second = admin.upload(model, "2.0.0", program("2.0.0", 20_000))
-    third = admin.upload(model, "3.0.0", program("3.0.0", 20_000))
-    device = AgentDevice(tmp_path / "device", admin, model, program("1.0.0", 20_000))
-
-    def update(firmware: dict[str, str]) -> str:
-        deployment = direct(admin, firmware, device.name)
-        wait_until(
-            lambda: admin.get(f"/deployments/{deployment}")["status"] == "Completed",
-            what=f"{firmware['version']}",
-        )
-        return deployment
-
-    with running_agents() as agents:
-        agents(device)
-        update(second)
-        forget(live_stack, update(third))
-
-        deployment = update(second)
-
-    (row,) = admin.get(f"/deployments/{deployment}/devices")["results"]
-    assert (row["status"], row["attempt"]) == ("success", 1)
-    assert device.running_image() == program("2.0.0", 20_000)
-    assert "sequence_replaced" in (device.folder / "agent.log").read_text()
-
-
-def forget(stack: LiveStack, deployment: str) -> None:
-    """Take out of the database what a backup from before a deployment does not hold."""
-    with psycopg.connect(stack.state()["database_url"]) as database:
-        manifests = database.execute(
-            "SELECT manifest_id FROM deployments_update WHERE deployment_id = %s",
-            [deployment],
-        ).fetchall()
-        database.execute("SET LOCAL session_replication_role = replica")
-        for table, column in (
-            ("deployments_update", "deployment_id"),
-            ("deployments_target", "deployment_id"),
-            ("deployments_deployment", "id"),
-        ):
-            database.execute(
-                f"DELETE FROM {table} WHERE {column} = %s",
-                [deployment],
-            )
-        for (manifest,) in manifests:
-            database.execute(
-                "DELETE FROM firmware_manifest WHERE sequence = %s", [manifest]
-            )

@@ -12,6 +12,7 @@ from deployments.reads.devices import KnownBaseline, UnknownBaseline, target_det
 from deployments.reads.rollback_report import deployment_rollback
 from deployments.services.operate import rollback_deployment
 from devices.models import Device
+from firmware.models import Firmware
 from health.models import DeviceState
 from tests.deployments.world import (
     CRITERIA,
@@ -718,3 +719,69 @@ def test_a_device_that_was_installing_when_its_time_ran_out_is_ordered_back(
     assert (target.status, target.error_code) == ("rolling_back", "timeout")
     deployment.refresh_from_db()
     assert deployment.status == "RollingBack"
+
+
+@pytest.mark.parametrize("strategy", ["Direct", "Canary"])
+def test_a_device_that_others_have_updated_has_not_fallen_back(
+    world: World, strategy: str
+) -> None:
+    old, new, newest = (world.image(each) for each in ("2.4.0", "2.5.0", "2.6.0"))
+    devices = world.fleet(1 if strategy == "Direct" else 10, old)
+    deployment = world.launch(new, strategy)
+    (moved,) = world.update_offered()
+
+    moved.reboot_into(newest)
+    moved.beat()
+    # How the newer image does says nothing of this one.
+    moved.beat(application_metrics={"errorRate": 1.0})
+    world.tick(1)
+
+    assert moved.poll() is None
+    target = moved.target(deployment)
+    assert (target.status, target.error_code) == ("success", "")
+    assert events(deployment).count("device.moved_on") == 1
+    assert "device.fell_back" not in events(deployment)
+    deployment.refresh_from_db()
+    assert deployment.rollback_reason == ""
+
+    rollback_deployment(
+        actor=world.admin, deployment_id=deployment.pk, reason="no", now=world.now
+    )
+    world.tick(1)
+
+    target.refresh_from_db()
+    assert (target.status, target.error_code) == ("skipped", "moved_on")
+    assert moved.poll() is None
+    assert len(devices) >= 1
+
+
+def test_a_device_that_others_have_updated_after_the_watch_is_logged_once(
+    world: World,
+) -> None:
+    old, new, newest = (world.image(each) for each in ("2.4.0", "2.5.0", "2.6.0"))
+    (device,) = world.fleet(1, old)
+    deployment = world.launch(new)
+    world.update_offered()
+    world.tick(3700)
+
+    device.reboot_into(newest)
+    device.beat()
+    device.beat()
+
+    assert events(deployment).count("device.moved_on") == 1
+    assert "device.fell_back" not in events(deployment)
+    assert not Quarantine.objects.exists()
+
+
+def test_an_image_that_only_the_device_knows_is_a_fall_back(world: World) -> None:
+    old, new = world.image("2.4.0"), world.image("2.5.0")
+    (device,) = world.fleet(1, old)
+    deployment = world.launch(new)
+    world.update_offered()
+
+    device.reboot_into(Firmware(version="9.0.0", sha256="f" * 64))
+    device.beat()
+    world.tick(1)
+
+    assert "device.fell_back" in events(deployment)
+    assert "instead of 2.5.0" in device.target(deployment).message

@@ -13,7 +13,13 @@ import pytest
 
 from hotswap.stack.backup import read_backup, restore_backup
 from hotswap.stack.errors import StackError
-from tests.deployments.agents import QUICK_CRITERIA, new_model
+from tests.deployments.agents import (
+    AgentDevice,
+    direct,
+    new_model,
+    program,
+    running_agents,
+)
 from tests.deployments.live import LiveAdmin
 from tests.live import PROJECT_DIR, LiveStack, clean_environment, running_stack
 from tests.waiting import wait_until
@@ -36,17 +42,18 @@ def test_a_new_installation_goes_on_from_a_backup(
 ) -> None:
     admin = LiveAdmin(live_stack)
     model = new_model(admin)
-    old = admin.upload(model, "1.0.0", b"old" * 1_000)
-    (device,) = admin.register(model, 1, old)
-    device.beat()
+    second = admin.upload(model, "2.0.0", program("2.0.0", 20_000))
+    third = admin.upload(model, "3.0.0", program("3.0.0", 20_000))
+    device = AgentDevice(tmp_path / "device", admin, model, program("1.0.0", 20_000))
     backup, elsewhere = tmp_path / "backup", tmp_path / "elsewhere"
 
-    taken = run("backup", backup, "--data-dir", live_stack.data_dir, "--json")
-    again = run("backup", backup, "--data-dir", live_stack.data_dir)
-    # Lost to the backup: the device has seen an order that the server will not know.
-    new = admin.upload(model, "2.0.0", b"new" * 1_000)
-    launch(admin, new, device.name)
-    device.wait_for_order()
+    with running_agents() as agents:
+        agents(device)
+        update(admin, second, device)
+        taken = run("backup", backup, "--data-dir", live_stack.data_dir, "--json")
+        again = run("backup", backup, "--data-dir", live_stack.data_dir)
+        # Lost to the backup: an order that the device has seen.
+        update(admin, third, device)
     restored = run("restore", backup, "--data-dir", elsewhere, "--json")
 
     assert taken.returncode == 0, taken.stderr
@@ -54,38 +61,36 @@ def test_a_new_installation_goes_on_from_a_backup(
     assert again.returncode == 1
     assert "is there already" in again.stderr
     assert restored.returncode == 0, restored.stderr
-    with running_stack(elsewhere, is_prepared=False) as stack:
+    with (
+        running_stack(elsewhere, is_prepared=False) as stack,
+        running_agents() as agents,
+    ):
         other = LiveAdmin(stack)
-        assert other.get(f"/devices/{device.name}")["model"] == model
         versions = other.get(f"/firmware?model={model}")["results"]
-        assert [each["version"] for each in versions] == ["1.0.0"]
-        looked_at = other.post(f"/firmware/{old['id']}/verify", {}, status=200)
+        assert {each["version"] for each in versions} == {"2.0.0", "3.0.0"}
+        looked_at = other.post(f"/firmware/{second['id']}/verify", {}, status=200)
         assert looked_at["damagedAt"] is None
-        # Its key is known, and it is updated as if nothing had been.
-        moved = type(device)(
-            stack, device.name, device.api_key, device.version, device.checksum
+        # Its key is known, and it is updated, though it refuses the first order.
+        device.move(stack)
+        agents(device)
+        wait_until(
+            lambda: other.get(f"/devices/{device.name}")["firmwareVersion"] == "3.0.0",
+            what="the device tells what it runs",
         )
-        newer = other.upload(model, "3.0.0", b"newer" * 1_000)
-        deployment = launch(other, newer, device.name)
-
-        def is_completed() -> bool:
-            moved.step_or_leave()
-            status = other.get(f"/deployments/{deployment['id']}/status")
-            return bool(status["status"] == "Completed")
-
-        wait_until(is_completed, seconds=180, what="the update after the restore")
+        deployment = update(other, second, device)
+        (row,) = other.get(f"/deployments/{deployment}/devices")["results"]
+    assert (row["status"], row["attempt"]) == ("success", 1)
+    assert device.running_image() == program("2.0.0", 20_000)
+    assert "sequence_replaced" in (device.folder / "agent.log").read_text()
 
 
-def launch(admin: LiveAdmin, firmware: dict[str, Any], device: str) -> Any:
-    return admin.post(
-        "/deployments",
-        {
-            "firmwareId": firmware["id"],
-            "strategy": "Direct",
-            "targetDevices": [device],
-            **QUICK_CRITERIA,
-        },
+def update(admin: LiveAdmin, firmware: dict[str, Any], device: AgentDevice) -> str:
+    deployment = direct(admin, firmware, device.name)
+    wait_until(
+        lambda: admin.get(f"/deployments/{deployment}")["status"] == "Completed",
+        what=f"the update to {firmware['version']}",
     )
+    return deployment
 
 
 @pytest.fixture

@@ -25,6 +25,7 @@ from deployments.services.sweeps.failure import (
     fail_timed_out,
     fail_unproved,
     find_unreadable,
+    let_go_moved_on,
 )
 from deployments.services.sweeps.plans import (
     fail_vanished,
@@ -56,6 +57,7 @@ __all__ = [
     "fail_vanished",
     "find_unreadable",
     "give_up_returns",
+    "let_go_moved_on",
     "order_anew",
     "prove",
     "quarantined",
@@ -78,6 +80,7 @@ def sweep_devices(deployment: Deployment, now: datetime, awake_since: datetime) 
     """
     # First: what is gone is neither at fault nor proved.
     end_erased(deployment, now)
+    let_go_moved_on(deployment, now)
     fail_breached(deployment, now)
     fail_fallen_back(deployment, now)
     prove(deployment, now)

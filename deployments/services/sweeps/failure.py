@@ -25,6 +25,7 @@ from deployments.rules.codes import (
 )
 from deployments.rules.events import EventName
 from deployments.rules.evidence import (
+    HAS_MOVED_ON,
     HAS_REBOOTED,
     IS_LOCKED,
     IS_UNREADABLE,
@@ -34,7 +35,9 @@ from deployments.rules.evidence import (
 )
 from deployments.rules.triggers import IS_BREACHING
 from deployments.services.log import INTO_LOG
-from deployments.services.sweeps.statements import row
+from deployments.services.sweeps.statements import identity, row
+from health.services.watching import unwatch
+from hotswap.common.rows import prepared_cursor
 
 RETRY_BASE_SECONDS = 10
 RETRY_MAX_SECONDS = 600
@@ -411,17 +414,61 @@ def find_unreadable(
     return Unreadable(*found) if found[0] else None
 
 
+# A proved device that is watched has left the image of this deployment.
+HAS_LEFT = """u.kind = 'install' AND u.status = 'success' AND t.status = 'success'
+    AND s.watch_id = u.id AND s.left_image_at IS NOT NULL
+    AND s.last_heartbeat_at > u.closed_at
+    AND s.firmware_checksum NOT IN ('', f.sha256)"""
+
+
+def let_go_moved_on(deployment: Deployment, now: datetime) -> int:
+    """Stop watching proved devices that somebody else has updated since.
+
+    How they are now says nothing of this firmware.
+
+    Returns:
+        How many devices.
+    """
+    with prepared_cursor() as cursor:
+        cursor.execute(
+            f"""
+            WITH gone AS (
+                SELECT u.id, t.deployment_id, t.device_id, t.stage_number,
+                       s.firmware_version AS version
+                FROM deployments_update u
+                JOIN deployments_target t ON t.id = u.target_id
+                JOIN firmware_firmware f ON f.id = u.firmware_id
+                JOIN health_devicestate s ON s.device_id = u.device_id
+                WHERE u.deployment_id = %(deployment)s AND {HAS_LEFT}
+                  AND {HAS_MOVED_ON}
+            ), logged AS (
+                {INTO_LOG}
+                SELECT deployment_id, %(now)s, 'WARNING', 'device.moved_on', device_id,
+                       stage_number, 'it runs ' || version || ', which is newer and '
+                       'not of any deployment known here: it is watched no longer'
+                FROM gone
+            )
+            SELECT id FROM gone
+            """,
+            {**identity(deployment), "now": now},
+        )
+        orders = [row[0] for row in cursor.fetchall()]
+    if orders:
+        unwatch(watch_ids=orders, now=now)
+    return len(orders)
+
+
 def fail_fallen_back(deployment: Deployment, now: datetime) -> int:
     """Fail proved devices that now run something else than this firmware."""
     return fail(
         deployment,
         now,
-        which="""u.kind = 'install' AND u.status = 'success' AND t.status = 'success'
-            AND s.watch_id = u.id AND s.left_image_at IS NOT NULL
-            AND s.last_heartbeat_at > u.closed_at
-            AND s.firmware_checksum NOT IN ('', f.sha256)""",
+        which=f"{HAS_LEFT} AND NOT {HAS_MOVED_ON}",
         code="'fell_back'",
-        message="'it runs ' || s.firmware_version || ' again'",
+        message="""'it runs ' || s.firmware_version || CASE
+            WHEN s.firmware_checksum = t.from_checksum THEN ' again'
+            ELSE ' instead of ' || f.version END""",
+        values=identity(deployment),
         late_event=EventName.FELL_BACK,
     )
 

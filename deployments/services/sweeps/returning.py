@@ -30,7 +30,7 @@ def send_back(
 
     Level-triggered: run at every tick of a rollback, so that an order given in the
     very moment the rollback began is found by the next one. Devices that were never
-    exposed are cancelled; those that a later deployment has updated are left alone.
+    exposed are cancelled; those that were updated since are left alone.
 
     Args:
         scope: which devices are meant; of the others none is touched.

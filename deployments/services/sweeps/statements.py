@@ -14,6 +14,8 @@ def identity(deployment: Deployment) -> dict[str, Any]:
         "created": deployment.created_at,
         "firmware": deployment.firmware_id,
         "sha256": deployment.firmware.sha256,
+        "model": deployment.firmware.model_id,
+        "precedence": deployment.firmware.precedence,
     }
 
 

@@ -24,6 +24,8 @@ from deployments.rules.evidence import (
     IS_PROVED,
     IS_REPEATED,
     IS_UNREADABLE,
+    IS_UPDATED_SINCE,
+    RUNS_NEWER,
     RUNS_ORDERED,
     SHOWS_FORMER,
     has_begun,
@@ -32,8 +34,10 @@ from deployments.rules.evidence import (
     is_locked,
     is_new_boot,
     is_repeated,
+    is_updated_since,
     missing_proof,
     must_refuse,
+    runs_newer,
     runs_ordered,
 )
 from deployments.services.sweeps.statements import identity
@@ -356,11 +360,60 @@ def test_device_was_updated_since(
         runs = deployment.firmware if back else third
         Device.objects.update(firmware_checksum=runs.sha256)
 
-        moved = of_target(HAS_MOVED_ON, target, **identity(deployment))
+        moved = of_target(IS_UPDATED_SINCE, target, **identity(deployment))
 
-        assert moved is holds(has_moved_on(deployment), target)
+        assert moved is holds(is_updated_since(deployment), target)
         assert moved is (status == "success" and later and (same or not back))
         seen.add(moved)
         written.delete()
         other.delete()
+    assert seen == {True, False}
+
+
+def test_device_was_updated_by_other_means(
+    ordered: tuple[World, Deployment, ScriptedDevice],
+) -> None:
+    world, deployment, device = ordered
+    firmware = deployment.firmware
+    older, newer = world.image("0.9.0"), world.image("9.0.0")
+    other = Deployment.objects.get(pk=deployment.pk)
+    other.pk = None
+    other._state.adding = True
+    other.save()
+    later = Target.objects.create(
+        deployment=other, device=device.device, rank=1, stage_number=1, status="pending"
+    )
+    shown = [older.sha256, firmware.sha256, newer.sha256, "f" * 64, ""]
+    seen = set()
+    for checksum, former, exposed, is_later, later_exposed in product(
+        shown,
+        [older.sha256, newer.sha256, ""],
+        [None, world.now],
+        [True, False],
+        [None, world.now],
+    ):
+        Device.objects.update(firmware_checksum=checksum)
+        Target.objects.filter(deployment=deployment).update(
+            from_checksum=former, exposed_at=exposed
+        )
+        Target.objects.filter(pk=later.pk).update(exposed_at=later_exposed)
+        hours = timedelta(hours=1 if is_later else -1)
+        Deployment.objects.filter(pk=other.pk).update(
+            created_at=deployment.created_at + hours
+        )
+        target = device.target(deployment)
+
+        moved = of_target(RUNS_NEWER, target, **identity(deployment))
+
+        assert moved is holds(runs_newer(deployment), target)
+        is_others = is_later and later_exposed is not None
+        assert moved is (
+            checksum == newer.sha256
+            and former != newer.sha256
+            and exposed is not None
+            and not is_others
+        )
+        both = of_target(HAS_MOVED_ON, target, **identity(deployment))
+        assert both is holds(has_moved_on(deployment), target)
+        seen.add(moved)
     assert seen == {True, False}
