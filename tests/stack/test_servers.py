@@ -184,12 +184,34 @@ def test_without_any_redis_the_error_says_what_to_run(folder, monkeypatch):
         RedisServer(folder)
 
 
-def test_a_redis_of_the_machine_is_used_where_the_package_is_missing(
+def put_program(folder, name, prints):
+    program = folder / name
+    program.write_text(f"#!/bin/sh\necho '{prints}'\n")
+    program.chmod(0o755)
+    return program
+
+
+VALKEY_8 = "Valkey server v=8.1.0 sha=0"
+REDIS_6 = "Redis server v=6.0.16 sha=0"
+
+
+def test_a_new_redis_of_the_machine_comes_before_the_package(
     folder, monkeypatch, tmp_path
 ):
-    program = tmp_path / "valkey-server"
-    program.write_text("#!/bin/sh\necho 'Valkey server v=8.1.0 sha=0'\n")
-    program.chmod(0o755)
+    put_program(tmp_path, "redis-server", REDIS_6)
+    program = put_program(tmp_path, "valkey-server", VALKEY_8)
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    server = RedisServer(folder)
+
+    assert server.executable == program
+    assert server.described() == "Redis 8.1.0"
+
+
+def test_an_old_redis_of_the_machine_is_used_where_the_package_is_missing(
+    folder, monkeypatch, tmp_path
+):
+    program = put_program(tmp_path, "redis-server", REDIS_6)
     monkeypatch.setattr(
         "hotswap.stack.redis.importlib.util.find_spec", lambda name: None
     )
@@ -198,4 +220,4 @@ def test_a_redis_of_the_machine_is_used_where_the_package_is_missing(
     server = RedisServer(folder)
 
     assert server.executable == program
-    assert server.version() == "8.1.0"
+    assert "older than 7: install redis-server" in server.described()
