@@ -19,7 +19,7 @@ help:
 	@echo "make coverage    the test suite, and how much of the code it runs"
 	@echo "make test-faults power cuts, kills and freezes at every step, chance from SEED"
 	@echo "make test-defaults  bad images on real agents at all defaults, 15 minutes"
-	@echo "make test-chart  the Helm chart, rendered by a real helm"
+	@echo "make test-chart  the Helm chart, rendered by a real helm and held against the schemas"
 	@echo "make fuzz        requests drawn from the API's description and odd ones, from SEED"
 	@echo "make bench       speed beside its targets, on a database of a million devices"
 	@echo "make load-test   100,000 devices through one deployment over HTTP, with a report"
@@ -80,12 +80,19 @@ test-defaults: $(VENV)/.ready-dev
 
 # Go builds a helm of this version where there is none; its first build takes minutes.
 HELM_VERSION := v3.18.4
+# The schemas of all versions of Kubernetes, 23 MB.
+KUBERNETES_VALIDATE_VERSION := 1.37.0
 
 test-chart: $(VENV)/.ready-dev
 	@command -v helm > /dev/null || [ -x $(BIN)/helm ] || { \
 		echo "Building helm $(HELM_VERSION) ..."; \
 		GOBIN=$(abspath $(BIN)) go install helm.sh/helm/v3/cmd/helm@$(HELM_VERSION); }
-	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest -m chart tests/stack/test_chart.py $(ARGS)
+	@[ -x build/chart/bin/kubernetes-validate ] || { \
+		echo "Fetching the schemas of Kubernetes ..."; \
+		$(PYTHON) -m venv build/chart && build/chart/bin/python -m pip install \
+			--quiet kubernetes-validate==$(KUBERNETES_VALIDATE_VERSION); }
+	PATH="$(abspath $(BIN)):$(abspath build/chart/bin):$$PATH" \
+		$(BIN)/python -m pytest -m chart tests/stack/test_chart.py $(ARGS)
 
 # `make test` sends 10,000 such requests. Others: SEED=7. More: REQUESTS=1000000.
 fuzz: $(VENV)/.ready-dev
@@ -118,6 +125,7 @@ browser: $(VENV)/.ready-dev
 
 proxy: $(VENV)/.ready-dev
 	@$(BIN)/python -m tests.nginx
+	@$(BIN)/python -m tests.pgbouncer
 
 prometheus: $(VENV)/.ready-dev
 	@$(BIN)/python -m tests.prometheus

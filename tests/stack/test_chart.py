@@ -14,6 +14,9 @@ from tests.live import PROJECT_DIR
 from tests.stack.test_compose import read_variables
 
 CHART = PROJECT_DIR / "deploy" / "helm" / "hotswap"
+# A helm that was built by itself takes the cluster for an old one.
+KUBERNETES = "1.30.0"
+TEMPLATE = ("template", "release", "--kube-version", KUBERNETES)
 HOST = ("--set", "host=updates.example.com")
 EVERYTHING = (
     *HOST,
@@ -66,7 +69,7 @@ def render(*arguments: str) -> list[dict[str, Any]]:
     program = shutil.which("helm")
     assert program, "no helm: run `make test-chart`"
     done = subprocess.run(
-        [program, "template", "release", CHART, *arguments],
+        [program, *TEMPLATE, CHART, *arguments],
         capture_output=True,
         text=True,
         check=False,
@@ -131,7 +134,7 @@ def test_a_host_is_needed(tmp_path: Path) -> None:
     program = shutil.which("helm")
     assert program
     done = subprocess.run(
-        [program, "template", "release", CHART],
+        [program, *TEMPLATE, CHART],
         capture_output=True,
         text=True,
         check=False,
@@ -153,3 +156,31 @@ def test_scaling_follows_the_specification() -> None:
     (metric,) = hpa["spec"]["metrics"]
     assert metric["resource"]["target"]["averageUtilization"] == 70
     assert json.dumps(hpa["spec"]["behavior"]).count("300") == 1
+
+
+@pytest.mark.chart
+@pytest.mark.parametrize("arguments", [HOST, EVERYTHING])
+def test_what_is_rendered_fits_the_schemas_of_kubernetes(
+    arguments: tuple[str, ...], tmp_path: Path
+) -> None:
+    validate = shutil.which("kubernetes-validate")
+    assert validate, "no kubernetes-validate: run `make test-chart`"
+    rendered = tmp_path / "rendered.yaml"
+    objects = render(*arguments)
+    rendered.write_text(yaml.safe_dump_all(objects))
+
+    done = subprocess.run(
+        [
+            *(validate, "--strict", "--no-warn"),
+            *("--kubernetes-version", KUBERNETES.rpartition(".")[0], rendered),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    said = done.stdout + done.stderr
+    assert done.returncode == 0, said
+    # Objects of operators, which bring schemas of their own, are passed over.
+    ours = [each for each in objects if "." not in each["apiVersion"].split("/")[0]]
+    assert said.count(" passed for resource ") >= len(ours) > 5
