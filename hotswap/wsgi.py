@@ -2,7 +2,7 @@
 
 Rules:
 - A statement of the database ends after `HOTSWAP_STATEMENT_SECONDS`: whoever asked may
-  have left, and would leave it running.
+  have left, and would leave it running. A pooler sets that limit itself.
 - Nothing of the process's environment reaches a request (`hotswap.environ`).
 """
 
@@ -59,7 +59,8 @@ def make_application() -> "WSGIApplication":
     set_up_telemetry("hotswap-web")
     trace_requests()
     served = Handler()
-    limit_statements(settings.WEB_STATEMENT_SECONDS)
+    if not settings.DATABASE_IS_POOLED:
+        limit_statements(settings.WEB_STATEMENT_SECONDS)
     get_resolver().url_patterns  # noqa: B018
     freeze_loaded_objects()
     return WithLittleUnsent(WithoutProcessEnvironment(served))

@@ -171,9 +171,10 @@ def _database() -> Iterator[Finding]:
                 "SELECT current_setting('server_version_num')::int,"
                 " extract(epoch FROM clock_timestamp()),"
                 " current_setting('max_connections')::int,"
-                " (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)"
+                " (SELECT rolsuper FROM pg_roles WHERE rolname = current_user),"
+                " current_setting('idle_in_transaction_session_timeout')"
             )
-            number, clock, most, is_superuser = cursor.fetchone()
+            number, clock, most, is_superuser, idle_limit = cursor.fetchone()
             after = time.time()
     except DatabaseError as error:
         yield Finding(
@@ -196,6 +197,14 @@ def _database() -> Iterator[Finding]:
             Verdict.PROBLEM,
             "Its tables are not those of this version.",
             "Run `python -m hotswap.stack.prepare`: docs/operate/upgrade.md",
+        )
+    if idle_limit == "0":
+        yield Finding(
+            "database",
+            Verdict.WARNING,
+            "A frozen process keeps its rows locked: transactions may idle for ever.",
+            "ALTER ROLE ... SET idle_in_transaction_session_timeout = '5s', or have "
+            "the pooler set it: docs/operate/scale.md#a-pooler",
         )
     off = timedelta(seconds=max(before - float(clock), float(clock) - after, 0.0))
     if off > CLOCK_LIMIT:

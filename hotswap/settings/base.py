@@ -173,6 +173,10 @@ WHITENOISE_KEEP_ONLY_HASHED_FILES = True
 WHITENOISE_USE_FINDERS = True
 
 
+# A pooler in transaction mode stands between HotSwap and the database.
+DATABASE_IS_POOLED = env.bool("HOTSWAP_DATABASE_POOLED", default=False)
+
+
 def database_from_url(url: str) -> dict[str, Any]:
     """Translate a libpq address into Django's database settings.
 
@@ -188,13 +192,15 @@ def database_from_url(url: str) -> dict[str, Any]:
     }
     # A process that dies or stalls inside a transaction must not keep its rows
     # locked for longer than it may take another to go on (10 s, docs/faults.md).
-    options["options"] = (
-        f"{options.get('options', '')} -c idle_in_transaction_session_timeout=5s"
-    ).strip()
+    # Poolers refuse options at the start of a connection: theirs sets it.
+    if not DATABASE_IS_POOLED:
+        options["options"] = (
+            f"{options.get('options', '')} -c idle_in_transaction_session_timeout=5s"
+        ).strip()
     # Of the statements of `prepared_cursor`; Django's own are never prepared. Poolers
     # that hand a connection to another client between two statements lose what was
     # prepared on it (PgBouncer before 1.22): they need this off.
-    if env.bool("HOTSWAP_DATABASE_PREPARE", default=True):
+    if env.bool("HOTSWAP_DATABASE_PREPARE", default=not DATABASE_IS_POOLED):
         options["prepare_threshold"] = 0
     return {
         "ENGINE": "hotswap.common.postgresql",
@@ -206,6 +212,7 @@ def database_from_url(url: str) -> dict[str, Any]:
         "OPTIONS": options,
         "CONN_HEALTH_CHECKS": True,
         "CONN_MAX_AGE": 600,
+        "DISABLE_SERVER_SIDE_CURSORS": DATABASE_IS_POOLED,
     }
 
 
