@@ -3,12 +3,14 @@
 from collections.abc import Iterator
 from typing import Any, cast
 
+import pytest
 from django.apps import apps
 from django.contrib import admin
 from django.forms.models import model_to_dict
 from django.test import Client
 
 from firmware.models import Firmware
+from hotswap.common.api import throttling
 from hotswap.common.console.actions.base import Action
 from hotswap.common.console.pages.audit_event import pages_by_kind
 from hotswap.common.console.pages.base import ConsoleAdmin
@@ -232,3 +234,26 @@ def test_snapshot_sees_changes(scene: Scene) -> None:
 
     assert snapshot() != before
     assert AuditEvent.objects.exists()
+
+
+def test_what_costs_much_has_a_limit_of_its_own(
+    admin_client: ConsoleClient, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Let no minute end in between.
+    number = throttling._window(60)[0]
+    monkeypatch.setattr(throttling, "_window", lambda seconds: (number, 30.5))
+    limited = [(each, action) for each, action in actions() if action.rate]
+    assert {action.rate for _, action in limited} == {
+        *("UPLOADS_PER_MINUTE", "IMPORTS_PER_MINUTE", "PREVIEWS_PER_MINUTE")
+    }
+
+    for each, action in limited:
+        setattr(settings, action.rate, 2)
+        if not action.is_of_list:
+            continue
+        url = each.action_url(action, None)
+        found = [admin_client.post(url, {}) for _ in range(3)]
+        assert [answer.status_code == 429 for answer in found] == [False, False, True]
+        assert found[2]["Retry-After"] == "31"
+        assert b"wait 31 s" in found[2].content
+        assert admin_client.get(url).status_code == 200

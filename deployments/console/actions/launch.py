@@ -128,6 +128,7 @@ class Launch(Action):
     label = "Launch"
     icon = "rocket_launch"
     tone = "primary"
+    rate = "PREVIEWS_PER_MINUTE"
     is_of_list = True
     is_dialog = False
     form_class = LaunchForm

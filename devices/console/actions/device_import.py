@@ -74,6 +74,7 @@ class ImportDevices(Action):
     icon = "upload_file"
     tone = "primary"
     role = Role.ADMIN
+    rate = "IMPORTS_PER_MINUTE"
     is_of_list = True
     is_dialog = False
     form_class = ImportForm

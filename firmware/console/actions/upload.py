@@ -99,6 +99,7 @@ class UploadFirmware(Action):
     icon = "upload"
     tone = "primary"
     role = Role.ADMIN
+    rate = "UPLOADS_PER_MINUTE"
     is_of_list = True
     is_dialog = False
     is_csrf_checked_inside = True

@@ -253,6 +253,7 @@ def password_view(request: HttpRequest) -> HttpResponse:
         heading="Change password",
         form=form,
         must_change=person.must_change_password,
+        has_aged=person.has_aged_password(timezone.now()),
     )
 
 

@@ -53,6 +53,8 @@ class Action:
     icon: ClassVar[str] = "play_arrow"
     tone: ClassVar[str] = "plain"
     role: ClassVar[Role] = Role.OPERATOR
+    # Names the setting that says how often a person may send it in a minute.
+    rate: ClassVar[str] = ""
     form_class: ClassVar[type[ConsoleForm]] = ReasonForm
     template: ClassVar[str] = "console/dialog.html"
     is_dialog: ClassVar[bool] = True

@@ -13,10 +13,12 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllow
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.views.generic import RedirectView
+from rest_framework.exceptions import Throttled
 from unfold.admin import ModelAdmin
 from unfold.decorators import display
 
 from hotswap.common.api.proxy import public_url
+from hotswap.common.api.throttling import check_person_rate
 from hotswap.common.console.actions.base import Action, Button
 from hotswap.common.console.paginator import ListPaginator
 from hotswap.common.console.panels import (
@@ -27,7 +29,11 @@ from hotswap.common.console.panels import (
     added_selection_buttons,
     shown_panels,
 )
-from hotswap.common.console.requests import READING, acting_person
+from hotswap.common.console.requests import (
+    READING,
+    acting_person,
+    too_many_requests,
+)
 from hotswap.common.console.roles import require_role
 from hotswap.common.console.text import curl_command
 from hotswap.common.models import User
@@ -177,7 +183,13 @@ class ConsoleAdmin(ModelAdmin):
 
     def _action_view(self, action: Action) -> Callable[..., Any]:
         def view(request: HttpRequest, object_id: str | None = None) -> Any:
-            require_role(acting_person(request), self.needed_role)
+            person = acting_person(request)
+            require_role(person, self.needed_role)
+            if action.rate and request.method == "POST":
+                try:
+                    check_person_rate(person.pseudonym, action.rate)
+                except Throttled as error:
+                    return too_many_requests(error)
             obj = None if action.is_of_list else self.found(request, object_id)
             return action.serve(self, request, obj)
 
