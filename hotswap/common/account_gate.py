@@ -1,6 +1,7 @@
 """What an account must do before it may do anything else, in console and API.
 
-- Whoever has a password that somebody else knows changes it first.
+- Whoever has a password that somebody else knows, or that is older than passwords may
+  become (`HOTSWAP_PASSWORD_DAYS`), changes it first.
 - Whoever must have a second factor (`HOTSWAP_REQUIRE_MFA`) sets one up, and then logs
   in with it.
 """
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from django.contrib.auth import logout
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
+from django.utils import timezone
 from rest_framework.request import Request
 
 from hotswap.common.console.requests import go_to
@@ -41,18 +43,24 @@ class SecondFactorRequiredError(ForbiddenError):
     code = "second_factor_required"
 
 
-def check_account(user: User, used_factor: Callable[[], bool]) -> None:
+def check_account(
+    user: User, used_factor: Callable[[], bool], *, is_program: bool = False
+) -> None:
     """Let through whoever may use the API.
 
     Args:
         used_factor: tells whether the login was by two factors; asked if need be.
+        is_program: calls with a personal token, which the age of a password does not
+            concern.
 
     Raises:
         PasswordChangeRequiredError: the password must be changed first.
         SecondFactorSetupRequiredError: the person must have a second factor.
         SecondFactorRequiredError: the person has one, and has to log in with it.
     """
-    if user.must_change_password:
+    if user.must_change_password or (
+        not is_program and user.has_aged_password(timezone.now())
+    ):
         raise PasswordChangeRequiredError(
             "change the password first, with POST /auth/password or in the console"
         )
@@ -93,7 +101,7 @@ class AccountGateMiddleware:
     def _page_to_do(self, request: HttpRequest, user: User) -> str | None:
         if request.path in {reverse(name) for name in OPEN_PAGES}:
             return None
-        if user.must_change_password:
+        if user.must_change_password or user.has_aged_password(timezone.now()):
             return reverse("admin:password_change")
         if not is_second_factor_required(user) or session_used_second_factor(request):
             return None

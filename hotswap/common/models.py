@@ -8,9 +8,11 @@ Rules:
 """
 
 import uuid
+from datetime import datetime, timedelta
 from functools import cached_property
 from typing import ClassVar
 
+from django.conf import settings
 from django.contrib.auth.models import AbstractUser, UserManager
 from django.contrib.postgres.fields import ArrayField
 from django.contrib.sessions.base_session import AbstractBaseSession
@@ -39,6 +41,7 @@ class User(AbstractUser):
     must_change_password = models.BooleanField(
         default=False, help_text="whoever set it knows the password too"
     )
+    password_set_at = models.DateTimeField(default=timezone.now, editable=False)
     erased_at = models.DateTimeField(
         null=True, editable=False, help_text="since when the pseudonym alone is left"
     )
@@ -55,9 +58,31 @@ class User(AbstractUser):
         held = {group.name for group in self.groups.all()}
         return next((role for role in PEOPLE if role.value in held), None)
 
+    def has_aged_password(self, now: datetime) -> bool:
+        """Tell whether the password is older than passwords may become."""
+        limit: timedelta | None = settings.PASSWORD_MAX_AGE
+        return (
+            limit is not None
+            and self.has_usable_password()
+            and self.password_set_at < now - limit
+        )
+
     def may(self, needed: Role) -> bool:
         """Tell whether this person may do what needs the role."""
         return self.role is not None and needed in INCLUDES[self.role]
+
+
+class FormerPassword(models.Model):
+    """The hash of a password that a person had before, lest it be used again."""
+
+    user = models.ForeignKey(
+        User, on_delete=models.CASCADE, related_name="former_passwords"
+    )
+    password = models.CharField(max_length=128)
+    replaced_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"former password of {self.user_id}"
 
 
 class RefreshToken(models.Model):

@@ -7,6 +7,8 @@ from uuid import UUID
 from allauth.account.models import EmailAddress
 from allauth.mfa.models import Authenticator
 from allauth.socialaccount.models import SocialAccount
+from django.conf import settings
+from django.contrib.auth.hashers import check_password
 from django.contrib.auth.models import Group
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
@@ -24,11 +26,13 @@ from hotswap.common.errors import (
 from hotswap.common.locks import PEOPLE_CHANGE
 from hotswap.common.models import (
     ConsoleSession,
+    FormerPassword,
     PersonalToken,
     RefreshToken,
     RememberedAnswer,
     User,
 )
+from hotswap.common.pluralize import counted
 from hotswap.common.roles import PEOPLE, Role
 
 
@@ -223,6 +227,7 @@ def erase_person(*, actor: User, user_id: int) -> User:
         user.must_change_password = False
         user.last_login = None
         user.set_unusable_password()
+        user.former_passwords.all().delete()
         user.erased_at = timezone.now()
         user.save()
         _keep_an_admin()
@@ -323,10 +328,33 @@ def _write_password(user: User, password: str, *, must_change: bool) -> None:
         validate_password(password, user)
     except ValidationError as error:
         raise WeakPasswordError(" ".join(error.messages)) from error
+    _keep_history(user, password)
     user.set_password(password)
     user.must_change_password = must_change
-    user.save(update_fields=["password", "must_change_password"])
+    user.password_set_at = timezone.now()
+    user.save(update_fields=["password", "must_change_password", "password_set_at"])
     end_logins(user)
+
+
+def _keep_history(user: User, password: str) -> None:
+    """Refuse a password that the person had lately, and remember the present one.
+
+    Raises:
+        WeakPasswordError: it is among the last ones.
+    """
+    kept = settings.PASSWORD_HISTORY
+    former = user.former_passwords.order_by("-replaced_at", "-pk")
+    if kept:
+        lately = [user.password, *former.values_list("password", flat=True)[: kept - 1]]
+        if any(check_password(password, each) for each in lately):
+            raise WeakPasswordError(
+                f"the new password is one of the last {counted(kept, 'password')}"
+            )
+        FormerPassword.objects.create(
+            user=user, password=user.password, replaced_at=timezone.now()
+        )
+    outlived = list(former.values_list("pk", flat=True)[max(0, kept - 1) :])
+    FormerPassword.objects.filter(pk__in=outlived).delete()
 
 
 def set_own_password(*, user: User, password: str) -> None:

@@ -142,6 +142,14 @@ OPERATOR_PERMISSIONS = frozenset(
     }
 )
 PASSWORD_MIN_LENGTH = 12
+# How old a password may become, and how many former ones are not taken again.
+PASSWORD_HISTORY = env.int("HOTSWAP_PASSWORD_HISTORY", default=0)
+if not 0 <= PASSWORD_HISTORY <= 24:
+    raise ImproperlyConfigured("HOTSWAP_PASSWORD_HISTORY must be 0 to 24")
+_PASSWORD_DAYS = env.int("HOTSWAP_PASSWORD_DAYS", default=0)
+if not 0 <= _PASSWORD_DAYS <= 3650:
+    raise ImproperlyConfigured("HOTSWAP_PASSWORD_DAYS must be 0 (never) to 3650")
+PASSWORD_MAX_AGE = timedelta(days=_PASSWORD_DAYS) if _PASSWORD_DAYS else None
 AUTH_PASSWORD_VALIDATORS = [
     {
         "NAME": f"django.contrib.auth.password_validation.{name}",

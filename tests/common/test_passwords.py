@@ -1,13 +1,22 @@
 """Passwords: how they are kept, changed, and when they must be."""
 
+from datetime import timedelta
+from itertools import pairwise
 from typing import Any
 
 import pytest
 from django.conf import settings as project
 from django.contrib.auth.hashers import identify_hasher
+from django.utils import timezone
 
 from hotswap.common.models import AuditEvent, ConsoleSession, User
-from hotswap.common.people import set_password
+from hotswap.common.people import (
+    WeakPasswordError,
+    change_own_password,
+    set_password,
+)
+from hotswap.common.personal_tokens import create_token
+from hotswap.common.roles import Role
 from hotswap.common.tokens import issue_token_pair
 from hotswap.settings import base
 from tests.api import Caller, pointers, problem_of
@@ -155,3 +164,100 @@ def test_logins_and_failures_are_in_the_trail_without_what_was_typed(
     assert rows[0].details == {"via": "api", "secondFactor": False}
     assert "mistake" not in str([vars(row) for row in rows])
     assert not ConsoleSession.objects.exists()
+
+
+# --- Age and history ----------------------------------------------------------------
+
+
+def aged(person: User, days: int) -> None:
+    User.objects.filter(pk=person.pk).update(
+        password_set_at=timezone.now() - timedelta(days=days)
+    )
+    person.refresh_from_db()
+
+
+def test_passwords_grow_as_old_as_they_like_unless_told(operator: PersonCaller) -> None:
+    aged(operator.person, 4000)
+
+    assert operator.get("/devices").status_code == 200
+
+
+def test_a_password_that_has_aged_is_changed_first(
+    operator: PersonCaller, settings: Any
+) -> None:
+    settings.PASSWORD_MAX_AGE = timedelta(days=90)
+    aged(operator.person, 89)
+    assert operator.get("/devices").status_code == 200
+
+    aged(operator.person, 91)
+
+    problem_of(operator.get("/devices"), 403, "password_change_required")
+    changed = change(operator).json()
+    assert Caller(token=changed["access"]).get("/devices").status_code == 200
+
+
+@pytest.mark.django_db
+def test_the_age_of_a_password_holds_up_no_program(settings: Any) -> None:
+    settings.PASSWORD_MAX_AGE = timedelta(days=90)
+    person = PersonFactory.create(operator=True)
+    aged(person, 91)
+    _, text = create_token(
+        user=person,
+        name="pipeline",
+        role=Role.OPERATOR,
+        lifetime=timedelta(days=1),
+        now=timezone.now(),
+    )
+
+    assert Caller(token=text).get("/devices").status_code == 200
+
+
+@pytest.mark.django_db
+def test_whoever_signs_on_elsewhere_has_no_password_to_age(settings: Any) -> None:
+    settings.PASSWORD_MAX_AGE = timedelta(days=90)
+    person = PersonFactory.create(operator=True)
+    person.set_unusable_password()
+    person.save(update_fields=["password"])
+    aged(person, 91)
+
+    assert not person.has_aged_password(timezone.now())
+
+
+@pytest.mark.django_db
+def test_former_passwords_are_not_taken_again(settings: Any) -> None:
+    settings.PASSWORD_HISTORY = 3
+    person = PersonFactory.create(operator=True)
+    used = [PASSWORD, *(f"another-horse-and-{number}" for number in range(3))]
+    for before, after in pairwise(used):
+        change_own_password(user=person, current=before, new=after)
+
+    for former in used[1:]:
+        with pytest.raises(WeakPasswordError):
+            change_own_password(user=person, current=used[-1], new=former)
+    # The fourth last may be used again.
+    change_own_password(user=person, current=used[-1], new=used[0])
+    assert person.former_passwords.count() == 2
+
+
+@pytest.mark.django_db
+def test_an_admin_gives_no_former_password_either(settings: Any) -> None:
+    settings.PASSWORD_HISTORY = 2
+    person, admin = PersonFactory.create(), PersonFactory.create(admin=True)
+
+    with pytest.raises(WeakPasswordError):
+        set_password(
+            username=person.username, password=PASSWORD, actor=admin, must_change=True
+        )
+
+
+@pytest.mark.django_db
+def test_without_a_history_nothing_of_a_former_password_is_kept(settings: Any) -> None:
+    settings.PASSWORD_HISTORY = 3
+    person = PersonFactory.create()
+    change_own_password(user=person, current=PASSWORD, new=NEW)
+    assert person.former_passwords.count() == 1
+
+    settings.PASSWORD_HISTORY = 0
+    change_own_password(user=person, current=NEW, new=PASSWORD)
+
+    assert not person.former_passwords.exists()

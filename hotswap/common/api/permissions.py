@@ -7,7 +7,7 @@ from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
 from hotswap.common.account_gate import check_account, used_second_factor
-from hotswap.common.models import User
+from hotswap.common.models import PersonalToken, User
 from hotswap.common.roles import Role, includes
 
 
@@ -30,7 +30,11 @@ class RolePermission(BasePermission):
     def has_permission(self, request: Request, view: Any) -> bool:
         is_open = getattr(view, "is_open_to_held_accounts", False)
         if isinstance(request.user, User) and not is_open:
-            check_account(request.user, lambda: used_second_factor(request))
+            check_account(
+                request.user,
+                lambda: used_second_factor(request),
+                is_program=isinstance(request.auth, PersonalToken),
+            )
         caller: Role | None = getattr(request.user, "role", None)
         method = "GET" if request.method == "HEAD" else request.method
         needed = view.roles.get(method)
