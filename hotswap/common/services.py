@@ -3,9 +3,11 @@
 import logging
 from datetime import datetime, timedelta
 
+from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connection, transaction
 from django.utils import timezone
+from django_celery_beat.models import PeriodicTask
 
 from hotswap.common import audit, keyring
 from hotswap.common.errors import ConflictError
@@ -152,6 +154,16 @@ def clock_age(*, name: str) -> timedelta | None:
     """Return how long ago the job last ran, or None if it never did."""
     last = Clock.objects.filter(name=name).values_list("last_run_at", flat=True).first()
     return None if last is None else timezone.now() - last
+
+
+def forget_former_schedules() -> int:
+    """Forget periodic work of a former version, which no worker knows; return how much.
+
+    The scheduler adds what is new by itself, and keeps the rest for ever.
+    """
+    former = PeriodicTask.objects.exclude(name__in=settings.CELERY_BEAT_SCHEDULE)
+    removed, _ = former.exclude(name="celery.backend_cleanup").delete()
+    return removed
 
 
 def forget_answers(before: datetime, limit: int) -> int:

@@ -8,6 +8,7 @@ from django.conf import settings as django_settings
 from django.db import DatabaseError
 from django.db.models import CASCADE
 from django.utils import timezone
+from django_celery_beat.models import IntervalSchedule, PeriodicTask
 
 from deployments.models import Deployment, Event, Report, Target, Update
 from deployments.services.retention import OF_DEPLOYMENT, unused_images
@@ -21,6 +22,7 @@ from health.models import DeviceState
 from hotswap import retention
 from hotswap.celery import app
 from hotswap.common.models import AuditEvent, RemovalCount
+from hotswap.common.services import forget_former_schedules
 from hotswap.retention import POLICIES, enforce_policies
 from tests.console.conftest import ConsoleClient
 from tests.deployments.world import World
@@ -380,6 +382,20 @@ def test_each_policy_has_a_row_in_the_manual() -> None:
 
     for policy in POLICIES:
         assert policy.variable in text
+
+
+@pytest.mark.django_db
+def test_periodic_work_of_a_former_version_is_forgotten() -> None:
+    every = IntervalSchedule.objects.create(every=1, period=IntervalSchedule.HOURS)
+    for name in ("common-tidy", "retention", "celery.backend_cleanup"):
+        PeriodicTask.objects.create(name=name, task="some.task", interval=every)
+
+    removed = forget_former_schedules()
+
+    left = set(PeriodicTask.objects.values_list("name", flat=True))
+    assert removed == 1
+    assert {"retention", "celery.backend_cleanup"} <= left
+    assert "common-tidy" not in left
 
 
 def test_the_task_is_one_that_the_worker_knows() -> None:

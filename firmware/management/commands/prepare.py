@@ -24,6 +24,7 @@ class Command(BaseCommand):
             ensure_firmware_keys()
         except ImproperlyConfigured as error:
             raise CommandError(str(error)) from None
+        services.forget_former_schedules()
         people.ensure_groups()
         password = EnvironmentWithFiles().get("HOTSWAP_ADMIN_PASSWORD")
         if password:
