@@ -468,7 +468,8 @@ def ways() -> Iterator[Attack]:
         yield address(url, "path_not_found")
     for url in ("file:///etc/passwd", "ftp://127.0.0.1/image", "gopher://127.0.0.1/"):
         yield led(url, "path_foreign_host")
-    yield led("/nowhere", "path_not_found")
+    # No credentials go along, not even to the same host.
+    yield led("/nowhere", "path_unauthorized")
     yield answered(
         "page of a portal",
         raw("200 OK", {"Content-Type": "text/html"}, "<html>Log in</html>"),
