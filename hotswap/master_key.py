@@ -11,6 +11,8 @@ Rules:
 
 import base64
 import contextlib
+import fcntl
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -19,6 +21,7 @@ from typing import Any, Final
 
 from allauth.mfa.models import Authenticator
 from cryptography.exceptions import InvalidTag
+from django.conf import settings
 from django.db import connection, models, transaction
 
 from deployments.models import GATEWAY_PURPOSE, Gateway, Webhook
@@ -27,7 +30,7 @@ from devices.models import DeviceImportKeys
 from devices.services import imports
 from firmware.models import SigningKey, StorageKey
 from firmware.services import keys as firmware_keys
-from hotswap.common import account_adapters, audit, idempotency_answers, keyring, locks
+from hotswap.common import account_adapters, audit, idempotency_answers, keyring
 from hotswap.common.errors import ConflictError
 from hotswap.common.models import KeyFingerprint, RememberedAnswer, User
 
@@ -162,17 +165,17 @@ def rotate_master_key(
 
 @contextlib.contextmanager
 def _alone() -> Iterator[None]:
-    with connection.cursor() as cursor:
-        # Of the session: it goes with the connection of a process that dies.
-        cursor.execute("SELECT pg_try_advisory_lock(%s)", [locks.MASTER_KEY])
-        (is_alone,) = cursor.fetchone()
-    if not is_alone:
-        raise RotationRunsError("another process rotates the master key")
+    # Of the file and not of the database: it goes with a process that dies.
+    folder = os.open(settings.KEYS_DIR, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(folder)
+        raise RotationRunsError("another process rotates the master key") from None
     try:
         yield
     finally:
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_advisory_unlock(%s)", [locks.MASTER_KEY])
+        os.close(folder)
 
 
 def _wait_for_transactions(began: float, settling: timedelta) -> None:

@@ -41,7 +41,7 @@ OLDEST_REPORTS: Final = """
         JOIN oldest ON oldest.id = r.id
         JOIN deployments_update u ON u.id = oldest.update_id
         WHERE oldest.received_at < %s AND u.closed_at IS NOT NULL
-        FOR UPDATE OF r SKIP LOCKED
+        FOR NO KEY UPDATE OF r SKIP LOCKED
     )
 """
 LINES: Final = """
@@ -51,7 +51,7 @@ LINES: Final = """
         WHERE d.finished_at < %s AND d.watching_until IS NULL
         AND d.status <> ALL(%s)
         LIMIT %s
-        FOR UPDATE OF e SKIP LOCKED
+        FOR NO KEY UPDATE OF e SKIP LOCKED
     )
 """
 REMOVABLE: Final = """
@@ -68,7 +68,7 @@ REMOVABLE: Final = """
     )
     ORDER BY d.finished_at, d.id
     LIMIT 1
-    FOR UPDATE OF d SKIP LOCKED
+    FOR NO KEY UPDATE OF d SKIP LOCKED
 """
 REPORTS_OF_DEPLOYMENT: Final = """
     DELETE FROM deployments_report WHERE id IN (

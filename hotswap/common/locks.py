@@ -28,7 +28,5 @@ PEOPLE_CHANGE: Final = 0x4853_5045
 ANNOUNCEMENTS: Final = 0x6865_6172
 # One server makes and drops partitions of the history. Not waited for.
 PARTITIONS: Final = 0x6865_616C
-# One rotation of the master key at a time, for as long as its connection lasts.
-MASTER_KEY: Final = 0x4853_4D4B
 # One server seals the audit trail. Not waited for; anchors and evidence wait for it.
 AUDIT_CHAIN: Final = 0x4853_4155
