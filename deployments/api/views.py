@@ -13,7 +13,11 @@ from django.http import StreamingHttpResponse
 from django.shortcuts import get_object_or_404
 from django.utils import timezone
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import extend_schema, extend_schema_field
+from drf_spectacular.utils import (
+    OpenApiParameter,
+    extend_schema,
+    extend_schema_field,
+)
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -77,6 +81,7 @@ from hotswap.common.api.filters import (
     ZonedTimeFilter,
 )
 from hotswap.common.api.idempotency import idempotent
+from hotswap.common.api.long_polls import long_polls, wished_seconds
 from hotswap.common.errors import NotFoundError
 from hotswap.common.etags import etag_of
 from hotswap.common.evidence.export import evidence_response
@@ -487,13 +492,45 @@ class AcknowledgeHoldView(ApiView):
 class FleetsView(ApiView):
     roles = {"GET": Role.VIEWER}
 
-    @extend_schema(responses=FleetsOutput)
+    @extend_schema(
+        responses=FleetsOutput,
+        parameters=[
+            OpenApiParameter(
+                "Prefer",
+                str,
+                OpenApiParameter.HEADER,
+                description="`wait=30`: with `If-None-Match`, wait so many seconds (30 "
+                "at most) for something else to answer than 304.",
+            )
+        ],
+    )
     def get(self, request: Request, deployment_id: Any) -> Response:
         """Show the halves of a blue-green deployment, with their devices.
 
         The `ETag` changes with anything but `countedAt`: with `If-None-Match` a load
-        balancer's agent asks often at little cost (304).
+        balancer's agent asks often at little cost (304), or waits for a change with
+        `Prefer: wait=30`. Where no thread is left to wait, the answer comes at once,
+        without `Preference-Applied`.
         """
+        found, etag = self._look(deployment_id)
+        waited = {}
+        seconds = wished_seconds(request)
+
+        def is_news() -> bool:
+            nonlocal found, etag
+            found, etag = self._look(deployment_id)
+            return not knows(request, etag)
+
+        if knows(request, etag) and long_polls.wait(is_news, seconds):
+            waited["Preference-Applied"] = f"wait={seconds}"
+        headers = {"ETag": etag, "Vary": "Prefer", **waited}
+        if knows(request, etag):
+            return Response(status=304, headers=headers)
+        return Response(found, headers=headers)
+
+    @staticmethod
+    def _look(deployment_id: UUID) -> tuple[dict[str, Any], str]:
+        """Return the answer of now, and its ETag."""
         deployment = find_deployment(deployment_id)
         if not deployment.live_fleet:
             raise NotFoundError(
@@ -502,11 +539,7 @@ class FleetsView(ApiView):
         found = to_wire(deployment_fleets(deployment, timezone.now()))
         seen = {name: value for name, value in found.items() if name != "countedAt"}
         text = json.dumps(seen, default=str, sort_keys=True)
-        etag = f'"{hashlib.sha256(text.encode()).hexdigest()[:32]}"'
-        headers = {"ETag": etag}
-        if knows(request, etag):
-            return Response(status=304, headers=headers)
-        return Response(found, headers=headers)
+        return found, f'"{hashlib.sha256(text.encode()).hexdigest()[:32]}"'
 
 
 class QuarantineFilter(django_filters.FilterSet):

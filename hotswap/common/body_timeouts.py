@@ -49,8 +49,10 @@ SHARES = {
     "uploads": 2,
     "others": 3,
     # Images, and other long answers that are streamed.
-    "downloads": 6,
+    "downloads": 5,
     "streams": 2,
+    # Requests that wait for news rather than for their client.
+    "waits": 1,
 }
 # Within `struct tcp_info` of Linux: 8 single bytes, then numbers of 4, then of 8.
 LAST_SENT_AT, LAST_RECEIVED_AT, BYTES_RECEIVED_AT = 44, 52, 128
@@ -374,7 +376,7 @@ def traffic(connection: socket.socket) -> tuple[float, float, int]:
 
 
 def share_of_threads(kind: str) -> int:
-    """Return how many threads of this process may wait for clients for a reason."""
+    """Return how many threads of this process may wait for a reason."""
     return max(1, settings.WEB_THREADS * SHARES[kind] // 16)
 
 

@@ -749,3 +749,21 @@ def test_fleets_that_are_known_are_not_sent_again(world: World, viewer: Any) -> 
     assert (known.status_code, known.content) == (304, b"")
     assert changed.status_code == 200
     assert changed["ETag"] != etag
+
+
+def test_a_request_for_fleets_waits_for_something_new(
+    world: World, viewer: Any
+) -> None:
+    deployment = launch(world)
+    url = f"/api/v1/deployments/{deployment.pk}/fleets"
+    etag = viewer.get(url)["ETag"]
+
+    known = viewer.get(url, headers={"If-None-Match": etag, "Prefer": "wait=1"})
+    update(world, deployment)
+    changed = viewer.get(url, headers={"If-None-Match": etag, "Prefer": "wait=30"})
+
+    assert known.status_code == 304
+    assert known["Preference-Applied"] == "wait=1"
+    assert changed.status_code == 200
+    # It had not to wait.
+    assert "Preference-Applied" not in changed
