@@ -10,7 +10,7 @@ from django.http import QueryDict
 from deployments.choices import Level
 from deployments.console.badges import LEVEL_BADGES
 from deployments.models import Deployment
-from hotswap.common.console.text import span_in_words
+from hotswap.common.console.text import event_pattern, span_in_words
 
 PAGE: Final = 50
 MAX_TEXT: Final = 200
@@ -41,7 +41,7 @@ def log_table(
     if text:
         events = events.filter(
             Q(message__icontains=text)
-            | Q(event__icontains=text)
+            | Q(event__iregex=event_pattern(text))
             | Q(device__device_id__icontains=text)
         )
     is_older = before.isascii() and before.isdigit() and len(before) < 19

@@ -104,6 +104,17 @@ def test_rows_are_found_by_person_object_action_and_day(
     assert found(admin_client, "from=yesterday") == []
 
 
+def test_an_action_is_in_words_and_is_found_by_them(
+    admin_client: ConsoleClient, disabled: Scene
+) -> None:
+    shown = admin_client.get(f"{LIST}?q=device.changed").content.decode()
+
+    assert '<span title="device.changed">Device changed</span>' in shown
+    for written in ("device.changed", "Device+changed"):
+        rows = found(admin_client, f"verb={written}")
+        assert {row.verb for row in rows} == {"device.changed"}
+
+
 def test_a_digest_is_cut_and_can_be_copied(
     admin_client: ConsoleClient, scene: Scene
 ) -> None:

@@ -33,7 +33,7 @@ def test_the_timeline_tells_what_people_the_server_and_the_device_did(
 
     shown = admin_client.get(PAGE.format(scene.device.pk)).content.decode()
     timeline = shown[shown.index('id="hs-timeline"') :]
-    events = re.findall(r'hs-log-event">([\w.-]+)<', timeline)
+    events = re.findall(r'hs-log-event" title="([\w.-]+)">', timeline)
 
     assert events.index("device.revoked") < events.index("device.changed")
     assert "device.registered" in events

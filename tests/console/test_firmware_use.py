@@ -82,7 +82,7 @@ def test_the_last_check_of_the_image_is_kept(
     assert "not read as a whole since its upload" in before
     assert "whole, read as a whole" in page
     assert f"by {admin_client.person.username}" in page
-    assert f"firmware.verified by {admin_client.person.username}: whole" in page
+    assert f"Firmware verified by {admin_client.person.username}: whole" in page
 
 
 def test_a_signature_that_does_not_hold_is_said(

@@ -235,6 +235,11 @@ def test_the_log_is_searched_and_cut_by_level(
     assert messages(viewer_client.get(f"{url}?text=VALVE")) == ["a.warning", "a.bad"]
     assert messages(viewer_client.get(f"{url}?text=d-000")) == ["a.bad"]
     assert "deployment.started" in messages(viewer_client.get(f"{url}?text=.started"))
+    # By its words, too, as the page shows them; whatever is written is no pattern.
+    assert "deployment.started" in messages(
+        viewer_client.get(f"{url}?text=Deployment+st")
+    )
+    assert messages(viewer_client.get(f"{url}?text=.*(")) == []
     assert messages(viewer_client.get(f"{url}?text=nowhere")) == []
 
 

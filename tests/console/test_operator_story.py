@@ -100,9 +100,9 @@ def test_an_operator_launches_and_sees_it_move(
     )
     table.get_by_role("link", name=devices[1].name, exact=True).wait_for()
     log = page.locator("#hs-log-card")
-    log.get_by_placeholder("Text, event or device").fill("deployment.completed")
-    log.get_by_text("device.updated").first.wait_for(state="detached")
-    log.get_by_text("deployment.completed").wait_for()
+    log.get_by_placeholder("Text, event or device").fill("deployment completed")
+    log.get_by_text("Device updated").first.wait_for(state="detached")
+    log.get_by_text("Deployment completed").wait_for()
 
     # The overview knows of it, and draws its charts.
     page.goto(f"{site}/admin/")

@@ -38,6 +38,16 @@ def age(at: datetime | None, now: datetime | None = None) -> SafeString:
     )
 
 
+def event_in_words(name: str) -> str:
+    """Say the name of an event as people would: `stage.opened` is "Stage opened"."""
+    return re.sub(r"[._-]+", " ", name).strip().capitalize()
+
+
+def event_pattern(written: str) -> str:
+    """Return what finds an event by its words or by its name, in any database regex."""
+    return re.sub(r"\\?[ ._-]", "[ ._-]", re.escape(written))
+
+
 DIGEST = re.compile(r"\b([0-9a-f]{40,64})\b")
 SHOWN_OF_DIGEST = 12
 

@@ -21,9 +21,15 @@ from unfold.templatetags.unfold_list import result_headers
 
 from hotswap.common.console.paginator import ListPaginator
 from hotswap.common.console.text import age as age_of
+from hotswap.common.console.text import event_in_words as words_of_event
 from hotswap.common.console.text_filter import TextFilter
 
 register = template.Library()
+
+
+@register.filter
+def event_in_words(name: str) -> str:
+    return words_of_event(name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,12 @@ from hotswap.common.console.names import names_of
 from hotswap.common.console.pages.base import ConsoleAdmin
 from hotswap.common.console.requests import READING, acting_person
 from hotswap.common.console.roles import require_role
-from hotswap.common.console.text import age, details_with_digests
+from hotswap.common.console.text import (
+    age,
+    details_with_digests,
+    event_in_words,
+    event_pattern,
+)
 from hotswap.common.console.text_filter import TextFilter
 from hotswap.common.csv_cells import MARK, csv_lines
 from hotswap.common.models import AuditEvent, User
@@ -117,7 +122,9 @@ class ActionFilter(TextFilter):
     def queryset(
         self, request: Any, queryset: QuerySet[AuditEvent]
     ) -> QuerySet[AuditEvent]:
-        return queryset.filter(verb__icontains=self.text()) if self.text() else queryset
+        if not self.text():
+            return queryset
+        return queryset.filter(verb__iregex=event_pattern(self.text()))
 
 
 class ObjectKindFilter(RadioFilter):
@@ -314,8 +321,9 @@ class AuditEventAdmin(ConsoleAdmin):
                 return row.actor_name or f"erased person {str(row.actor)[:8]}"
 
     @display(description="Action")
-    def verb(self, row: AuditEvent) -> str:
-        return row.verb
+    def verb(self, row: AuditEvent) -> SafeString:
+        words = event_in_words(row.verb)
+        return format_html('<span title="{}">{}</span>', row.verb, words)
 
     @display(description="What")
     def what(self, row: Any) -> SafeString:
