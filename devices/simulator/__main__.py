@@ -1,9 +1,11 @@
 """Run a simulated fleet: `python -m devices.simulator --config fleet.json`.
 
 The file: `{server, trustedKeys: [path], factoryImage: {path, version}, devices:
-[{deviceId, model, apiKey, factoryImage?}], selfTestSeconds?, memoryBytes?,
+[{deviceId, model, apiKey, factoryImage?, comesAndGoes?: {onSeconds, offSeconds}}],
+selfTestSeconds?, memoryBytes?,
 startSpreadSeconds?, allowInsecureHttp?, limits?: {chunkBytes, ...}}`. Relative paths
-are relative to the file.
+are relative to the file. A device that comes and goes is on and off for a random time
+up to these seconds; it never goes in the middle of an update.
 """
 
 import argparse
@@ -28,6 +30,7 @@ from devices.simulator.fleet import (
     FactoryImage,
     Fleet,
     FleetConfig,
+    Presence,
     SimulatedDeviceConfig,
 )
 
@@ -113,6 +116,7 @@ def load_fleet_file(path: Path) -> FleetFile:
                 model=each["model"],
                 api_key=each["apiKey"],
                 factory_image=_factory_image(each.get("factoryImage", common), folder),
+                presence=_presence(each.get("comesAndGoes")),
             )
             for each in content["devices"]
         )
@@ -128,6 +132,15 @@ def _factory_image(content: Mapping[str, Any] | None, folder: Path) -> FactoryIm
     if content is None:
         raise ConfigError("factoryImage: missing")
     return FactoryImage(path=folder / content["path"], version=content["version"])
+
+
+def _presence(content: Mapping[str, Any] | None) -> Presence | None:
+    if content is None:
+        return None
+    seconds = (float(content["onSeconds"]), float(content["offSeconds"]))
+    if not all(0 < each < float("inf") for each in seconds):
+        raise ConfigError("comesAndGoes: seconds above 0 expected")
+    return Presence(*seconds)
 
 
 def _get(content: Mapping[str, Any], key: str) -> Mapping[str, Any]:

@@ -4,6 +4,7 @@ Rules:
 - One thread a device. Transport, verification, phases and steps are the agent's;
   only disk, process and reboot are replaced by memory.
 - A reboot drops the program and goes on with a new boot id.
+- A device that comes and goes loses its power between updates only.
 - Slots and state live as long as the fleet: starting it again begins with the factory
   image.
 """
@@ -51,13 +52,22 @@ class FactoryImage:
 
 
 @dataclass(frozen=True, slots=True)
+class Presence:
+    """For how long a device is on, and off, in turn: at most, and half at least."""
+
+    on_seconds: float
+    off_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class SimulatedDeviceConfig:
-    """One device of the fleet."""
+    """One device of the fleet; without a `presence` it is always on."""
 
     device_id: str
     model: str
     api_key: str = field(repr=False)
     factory_image: FactoryImage
+    presence: Presence | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +114,38 @@ class FleetClock(SystemClock):
             raise StopRequested
 
 
+class PowerLost(BaseException):
+    """The device is off for a while; like `StopRequested` no `Exception`."""
+
+
+@dataclass(slots=True)
+class DeviceClock(SystemClock):
+    """The clock of one device, with an end of its time on.
+
+    Attributes:
+        is_idle: tells whether no update is under way.
+        off_at: when it loses its power, or as soon as it is idle then; None for never.
+    """
+
+    fleet: FleetClock
+    is_idle: Callable[[], bool]
+    off_at: float | None = None
+
+    def wait(self, seconds: float) -> None:
+        """See `Clock`.
+
+        Raises:
+            PowerLost: the device is off now.
+        """
+        self.fleet.wait(seconds)
+        if (
+            self.off_at is not None
+            and self.monotonic() >= self.off_at
+            and self.is_idle()
+        ):
+            raise PowerLost
+
+
 class SimulatedDevice:
     """One device and its thread."""
 
@@ -133,6 +175,7 @@ class SimulatedDevice:
             allow_insecure_http=fleet.allow_insecure_http,
             trusted_keys=tuple(keys.by_id),
         )
+        self._power = DeviceClock(clock, is_idle=lambda: self._phase() is Phase.IDLE)
         self._boot_id = ""
         self._boots = 0
         self._thread = threading.Thread(
@@ -154,24 +197,29 @@ class SimulatedDevice:
     def snapshot(self) -> DeviceSnapshot:
         """Give what the device is doing now."""
         record = self._installer.current()
-        state = self._store.load() or AgentState()
         return DeviceSnapshot(
             device_id=self._config.device_id,
             version=record.version if record else "",
             sha256=record.sha256 if record else "",
             boot_id=self._boot_id,
             boots=self._boots,
-            phase=state.phase,
+            phase=self._phase(),
         )
+
+    def _phase(self) -> Phase:
+        return (self._store.load() or AgentState()).phase
 
     def _run(self) -> None:
         backoff = Backoff(BOOT_SECONDS, 30.0)
         try:
             self._clock.wait(random.uniform(0, self._fleet.start_spread_seconds))
             while True:
+                self._begin_time_on()
                 try:
                     self._boot()
                     backoff.reset()
+                except PowerLost:
+                    self._clock.wait(self._time_off())
                 except Exception:
                     # A device that crashes boots again; the others are not its
                     # business.
@@ -180,6 +228,18 @@ class SimulatedDevice:
                 self._clock.wait(BOOT_SECONDS)
         except StopRequested:
             logger.info("stopped")
+
+    def _begin_time_on(self) -> None:
+        """Say until when the device is on, unless that is said."""
+        presence = self._config.presence
+        now = self._power.monotonic()
+        if presence and (self._power.off_at is None or now > self._power.off_at):
+            share = random.uniform(0.5, 1)
+            self._power.off_at = now + presence.on_seconds * share
+
+    def _time_off(self) -> float:
+        presence = self._config.presence
+        return presence.off_seconds * random.uniform(0.5, 1) if presence else 0.0
 
     def _boot(self) -> None:
         self._boot_id = str(uuid.uuid4())
@@ -199,7 +259,7 @@ class SimulatedDevice:
                 store=self._store,
                 application=self._application(),
                 keys=self._keys,
-                clock=self._clock,
+                clock=self._power,
             ),
         )
         agent.run()

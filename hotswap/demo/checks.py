@@ -76,7 +76,8 @@ def _good_targets(evidence: Evidence) -> _Seen:
 
 
 def _good_left_out(evidence: Evidence) -> _Seen:
-    expected = dict.fromkeys(evidence["gateways"], "wrong_model")
+    others = [*evidence["gateways"], *evidence["trackers"]]
+    expected = dict.fromkeys(others, "wrong_model")
     expected |= dict.fromkeys(evidence["spares"], "disabled")
     seen = {x["deviceId"]: x["code"] for x in evidence["good"]["excluded"]}
     return _Seen(

@@ -24,9 +24,11 @@ from hotswap.stack.processes import Program, Supervisor
 PROJECT_DIR = Path(__file__).resolve().parent.parent.parent
 SENSOR = "sensor-v1"
 GATEWAY = "gateway-v1"
+TRACKER = "tracker-v1"
 MODELS = {
     SENSOR: "Temperature sensor of an industrial process",
     GATEWAY: "Gateway that measures its own cabinet",
+    TRACKER: "Tracker on a lorry, which comes and goes with its network",
 }
 REGIONS = ("US-EAST", "US-WEST", "EU-CENTRAL", "APAC")
 SITES = ("plant-1", "plant-2", "plant-3")
@@ -34,8 +36,12 @@ FACTORY_VERSION = "2.4.0"
 AGENTS = 3
 SIMULATED_SENSORS = 49
 SIMULATED_GATEWAYS = 8
+SIMULATED_TRACKERS = 8
 SPARES = 2
 SELF_TEST_SECONDS = 1
+# Seconds in which a tracker has a network, and in which it has none: at most.
+TRACKER_ON_SECONDS = 90
+TRACKER_OFF_SECONDS = 60
 START_SPREAD_SECONDS = 1.5
 # A crash or an absent server is met quickly, as time is compressed.
 LIMITS = {
@@ -78,6 +84,10 @@ def make_roster() -> tuple[DemoDevice, ...]:
     names += [
         (f"gateway-{n:03}", GATEWAY, Kind.SIMULATED)
         for n in range(1, SIMULATED_GATEWAYS + 1)
+    ]
+    names += [
+        (f"tracker-{n:03}", TRACKER, Kind.SIMULATED)
+        for n in range(1, SIMULATED_TRACKERS + 1)
     ]
     names += [(f"sensor-spare-{n}", SENSOR, Kind.SPARE) for n in range(1, SPARES + 1)]
     return tuple(
@@ -269,17 +279,21 @@ class DemoFleet:
             version = running.get(each.device_id) or FACTORY_VERSION
             if not self._files.image(each.model, version).exists():
                 version = FACTORY_VERSION
-            devices.append(
-                {
-                    "deviceId": each.device_id,
-                    "model": each.model,
-                    "apiKey": self._keys[each.device_id],
-                    "factoryImage": {
-                        "path": str(self._files.image(each.model, version)),
-                        "version": version,
-                    },
+            device = {
+                "deviceId": each.device_id,
+                "model": each.model,
+                "apiKey": self._keys[each.device_id],
+                "factoryImage": {
+                    "path": str(self._files.image(each.model, version)),
+                    "version": version,
+                },
+            }
+            if each.model == TRACKER:
+                device["comesAndGoes"] = {
+                    "onSeconds": TRACKER_ON_SECONDS,
+                    "offSeconds": TRACKER_OFF_SECONDS,
                 }
-            )
+            devices.append(device)
         fleet = {
             "server": self._server,
             "trustedKeys": [str(path) for path in self._files.trusted_keys()],

@@ -27,6 +27,7 @@ from hotswap.demo.checks import judge
 from hotswap.demo.client import ApiError, Client
 from hotswap.demo.fleet import (
     SENSOR,
+    TRACKER,
     DemoFiles,
     DemoFleet,
     Kind,
@@ -35,7 +36,7 @@ from hotswap.demo.fleet import (
     write_private,
 )
 from hotswap.demo.pace import CLOCK, FOR_CHECKS, FOR_PEOPLE, INTERVALS
-from hotswap.demo.people import Cast, begin_to_create, finish_creating, load_cast
+from hotswap.demo.people import Cast, load_cast
 from hotswap.demo.screen import Screen
 from hotswap.demo.seed import (
     BAD_VERSION,
@@ -184,7 +185,12 @@ class Demo:
         bad_firmware = firmware[f"{SENSOR} {BAD_VERSION}"]
         if self._check:
             return self._play_and_judge(admin, storyteller, good_firmware, bad_firmware)
-        self._tell_people(storyteller, good_firmware, bad_firmware)
+        self._tell_people(
+            storyteller,
+            good_firmware,
+            bad_firmware,
+            firmware[f"{TRACKER} {GOOD_VERSION}"],
+        )
         while True:
             self.pause(60.0)
 
@@ -201,20 +207,20 @@ class Demo:
                 "HOTSWAP_ADMIN_PASSWORD": cast.admin.password,
             },
             on_event=self._tell_trouble,
+            preparation="hotswap.demo.prepare",
         )
         stack = self._stack
         self._screen.say(f"Starting HotSwap in {self.folder.path} ...")
-        stack.start()
+        self._screen.say("On a new folder, 30 days of history are written first.")
         build_images(self._files)
+        stack.start()
         self._wait_ready(stack)
-        creation = begin_to_create(cast, stack.environment)
 
         admin = self._client(cast.admin.username, cast.admin.password)
         seed_catalogue(admin)
         seed_devices(admin, self._files, self._roster)
         seed_groups(admin, self._roster)
         self._files.write_trusted_keys(admin.get("signing-keys"))
-        finish_creating(creation)
         self._fleet = DemoFleet(
             files=self._files,
             folder=self.folder,
@@ -271,7 +277,12 @@ class Demo:
         self._screen.say(f"Waits are compressed: demo clock {CLOCK}. Ctrl+C ends all.")
 
     def _wait_for_fleet(self, admin: Client) -> None:
-        expected = {d.device_id for d in self._roster if d.kind is not Kind.SPARE}
+        # Trackers come and go.
+        expected = {
+            d.device_id
+            for d in self._roster
+            if d.kind is not Kind.SPARE and d.model != TRACKER
+        }
         deadline = time.monotonic() + FLEET_SECONDS
         while True:
             online = {
@@ -291,7 +302,8 @@ class Demo:
         agents = sum(d.kind is Kind.AGENT for d in self._roster)
         self._screen.say(
             f"{len(expected)} devices report: {agents} agent processes and "
-            f"{len(expected) - agents} simulated devices"
+            f"{len(expected) - agents} simulated devices; "
+            f"{sum(d.model == TRACKER for d in self._roster)} trackers come and go"
         )
 
     def _tell_people(
@@ -299,10 +311,12 @@ class Demo:
         storyteller: Storyteller,
         good_firmware: dict[str, Any],
         bad_firmware: dict[str, Any],
+        tracker_firmware: dict[str, Any],
     ) -> None:
         """Tell the story, as far as it was not told on this folder before."""
         assert self._stack is not None
         if storyteller.known(BAD_VERSION) is None:
+            storyteller.begin_beside(tracker_firmware)
             told = storyteller.tell(GOOD_VERSION, good_firmware)
             if told.status == "Completed":
                 storyteller.tell(BAD_VERSION, bad_firmware)

@@ -5,6 +5,7 @@ seconds instead of minutes, twenty seconds of waiting instead of twenty minutes.
 Without a person who watches, the waits are shorter still.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ CLOCK = "60x"
 INITIAL_PERCENTAGE = 10
 INCREMENTS = (30, 100)
 PERCENTAGES = (INITIAL_PERCENTAGE, *INCREMENTS)
+REGION_PAUSE_SECONDS = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,4 +71,25 @@ def canary(name: str, firmware_id: str, pace: Pace) -> dict[str, Any]:
             "errorDuration": "PT0S",
         },
         "deviceTimeout": "PT3M",
+    }
+
+
+def regional(name: str, firmware_id: str, regions: Sequence[str]) -> dict[str, Any]:
+    """Return the request of a slow walk through regions whose devices come and go."""
+    return {
+        "name": name,
+        "firmwareId": firmware_id,
+        "strategy": "Regional",
+        "regions": list(regions),
+        "pauseDuration": f"PT{REGION_PAUSE_SECONDS}S",
+        "acknowledge": ["whole_fleet"],
+        "offlineDevices": "wait",
+        "healthCriteria": {
+            "confirmationDuration": "PT10S",
+            "heartbeatsRequired": 2,
+            "watchDuration": "PT2M",
+        },
+        "rollbackThresholds": {"offlineAfter": "PT3M", "successRate": 50},
+        "healthThreshold": 50,
+        "deviceTimeout": "PT5M",
     }

@@ -3,24 +3,18 @@
 Rules:
 - Passwords are made up once and kept in a file that only its owner can read, so that
   a second start on the same folder prints the same logins.
-- People are made by a process of its own, `python -m hotswap.demo.people`, because
-  the API does not make people. It reads `[{username, password, role}]`.
+- People are made while the database is prepared (`hotswap.demo.prepare`), because the
+  API makes them with a password that is to be changed at the first login.
 """
 
 import json
-import os
 import secrets
-import subprocess
-import sys
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from hotswap.common.secret_files import write_secret_file
-from hotswap.stack.errors import StackError
 
 ADMIN, OPERATOR, VIEWER = "Admin", "Operator", "Viewer"
-PROJECT_DIR = Path(__file__).resolve().parent.parent.parent
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,56 +55,15 @@ def load_cast(path: Path) -> Cast:
     return Cast(**{person.username: person for person in people})
 
 
-def begin_to_create(
-    cast: Cast, environment: Mapping[str, str]
-) -> "subprocess.Popen[str]":
-    """Start the process that makes the people who are missing."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "hotswap.demo.people"],
-        cwd=PROJECT_DIR,
-        env=dict(environment),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    assert process.stdin is not None
-    json.dump([asdict(person) for person in cast.everyone()], process.stdin)
-    process.stdin.close()
-    process.stdin = None
-    return process
-
-
-def finish_creating(process: "subprocess.Popen[str]") -> None:
-    """Wait until all people are there.
-
-    Raises:
-        StackError: they could not be made.
-    """
-    output, _ = process.communicate(timeout=60)
-    if process.returncode != 0:
-        raise StackError(f"the demo's people could not be made:\n{output[-2000:]}")
-
-
-def main() -> None:
-    """Make the people named on standard input who do not exist yet."""
-    from hotswap.stack.lifeline import end_with_parent
-
-    end_with_parent()
-    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "hotswap.settings.local")
-    import django
-
-    import hotswap.celery  # noqa: F401
-
-    django.setup()
+def create_missing(cast: Cast) -> None:
+    """Add those who do not exist yet; Django is set up."""
     from django.contrib.auth import get_user_model
 
     from hotswap.common.people import create_person
     from hotswap.common.roles import Role
 
     users = get_user_model()._default_manager
-    for fields in json.load(sys.stdin):
-        person = Person(**fields)
+    for person in cast.everyone():
         if not users.filter(username=person.username).exists():
             create_person(
                 username=person.username,
@@ -118,7 +71,3 @@ def main() -> None:
                 role=Role(person.role),
                 actor=None,
             )
-
-
-if __name__ == "__main__":
-    main()

@@ -14,6 +14,7 @@ from hotswap.demo.fleet import (
     GATEWAY,
     MODELS,
     SENSOR,
+    TRACKER,
     DemoDevice,
     DemoFiles,
     Kind,
@@ -42,6 +43,7 @@ FIRMWARE = (
         SENSOR, FACTORY_VERSION, "As delivered: the mean of each frame.", True
     ),
     SeededFirmware(GATEWAY, FACTORY_VERSION, "As delivered.", True),
+    SeededFirmware(TRACKER, FACTORY_VERSION, "Survives long silences.", True),
     SeededFirmware(
         SENSOR,
         GOOD_VERSION,
@@ -59,6 +61,9 @@ FIRMWARE = (
         GOOD_VERSION,
         "Medians instead of means. Proved on the sensors; waits for an approval.",
         False,
+    ),
+    SeededFirmware(
+        TRACKER, GOOD_VERSION, "Medians instead of means; waits for its network.", True
     ),
     SeededFirmware(
         SENSOR, DRAFT_VERSION, "Plausible limits come from the site's settings.", False
@@ -107,11 +112,11 @@ def seed_devices(
         files.write_api_keys(keys)
 
 
-def seed_groups(client: Client, roster: Sequence[DemoDevice]) -> None:
-    """Make the groups: a laboratory with a bit of everything, and the gateways."""
+def group_members(roster: Sequence[DemoDevice]) -> dict[str, list[DemoDevice]]:
+    """Return who is in each group: a bit of everything, and all gateways."""
     simulated = [d for d in roster if d.kind is Kind.SIMULATED and d.model == SENSOR]
     gateways = [d for d in roster if d.model == GATEWAY]
-    members = {
+    return {
         LAB_GROUP: [
             *(d for d in roster if d.kind in (Kind.AGENT, Kind.SPARE)),
             *simulated[:LAB_SIMULATED],
@@ -119,8 +124,12 @@ def seed_groups(client: Client, roster: Sequence[DemoDevice]) -> None:
         ],
         GATEWAY_GROUP: gateways,
     }
+
+
+def seed_groups(client: Client, roster: Sequence[DemoDevice]) -> None:
+    """Make the groups: a laboratory with a bit of everything, and the gateways."""
     known = {group["name"] for group in client.every("device-groups")}
-    for name, devices in members.items():
+    for name, devices in group_members(roster).items():
         if name not in known:
             group = client.post("device-groups", {"name": name, "type": "Static"})
             client.post(

@@ -10,10 +10,12 @@ from datetime import datetime
 from typing import Any
 
 from hotswap.demo.client import Client
-from hotswap.demo.pace import Pace, canary
+from hotswap.demo.fleet import REGIONS
+from hotswap.demo.pace import Pace, canary, regional
 from hotswap.demo.screen import Screen
 from hotswap.demo.seed import BAD_VERSION, GOOD_VERSION
 
+BESIDE = "2.5.0 for the trackers, region by region"
 FINAL = ("Completed", "RolledBack", "Failed", "Cancelled")
 LOOK_SECONDS = 0.7
 PATIENCE_SECONDS = 240.0
@@ -69,6 +71,18 @@ class Storyteller:
             if each["name"] == _name(version):
                 return dict(each)
         return None
+
+    def begin_beside(self, firmware: dict[str, Any]) -> None:
+        """Launch the update of the trackers, which runs beside the story, once."""
+        names = {each["name"] for each in self._operator.every("deployments")}
+        if BESIDE not in names:
+            launched = self._operator.post(
+                "deployments", regional(BESIDE, firmware["id"], REGIONS)
+            )
+            self._screen.say(
+                f"Beside it, {launched['targets']['eligible']} trackers are updated "
+                "region by region, as far as they can be reached"
+            )
 
     def tell(self, version: str, firmware: dict[str, Any]) -> Told:
         """Launch one deployment, or find it, and tell it to its end.

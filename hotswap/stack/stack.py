@@ -68,6 +68,7 @@ class Stack:
         port: loopback port of the web server.
         environment: variables for all programs, over those of this process.
         on_event: told of restarts, one line each, from another thread.
+        preparation: the module that makes the database ready before anything uses it.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class Stack:
         port: int = DEFAULT_PORT,
         environment: Mapping[str, str] | None = None,
         on_event: Callable[[str], None] | None = None,
+        preparation: str = "hotswap.stack.prepare",
     ) -> None:
         self.folder = StackFolder(data_dir)
         self.port = port
@@ -92,6 +94,7 @@ class Stack:
         self._generated_password = False
         self._made_password = False
         self._on_event = on_event
+        self._preparation = preparation
         self._supervisor: Supervisor | None = None
         self._ticks: TickWatch | None = None
         self._answers: AnswerWatch | None = None
@@ -284,7 +287,7 @@ class Stack:
         programs += [
             child(
                 "prepare",
-                "hotswap.stack.prepare",
+                self._preparation,
                 needs=(),
                 one_shot=True,
                 environment={

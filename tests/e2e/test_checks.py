@@ -126,6 +126,7 @@ def right_evidence() -> dict[str, Any]:
         "sensors": SENSORS,
         "agents": SENSORS[:3],
         "gateways": ["gateway-1"],
+        "trackers": [],
         "spares": ["spare-1"],
         "firmware": [
             {

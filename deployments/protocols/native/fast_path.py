@@ -218,7 +218,7 @@ def _heartbeat(
     beat = read_plain_heartbeat(_read_json(request))
     if beat is None:
         return None
-    answer = _plain_heartbeat(name, device, beat, now)
+    answer = plain_heartbeat(name, device, beat, now)
     if answer is None:
         caller = admitted_device(device)
         if caller is None or caller.device_id != name:
@@ -227,9 +227,14 @@ def _heartbeat(
     return _json(heartbeat_output(answer))
 
 
-def _plain_heartbeat(
+def plain_heartbeat(
     name: str, device: UUID, beat: Heartbeat, now: datetime
 ) -> HeartbeatAnswer | None:
+    """Store a heartbeat by two statements; None, and nothing, where that is not enough.
+
+    Args:
+        name, device: of an admitted device, as its address and its token call it.
+    """
     with prepared_cursor() as cursor:
         cursor.execute(HEARTBEAT, {"device": device, "name": name})
         row = cursor.fetchone()

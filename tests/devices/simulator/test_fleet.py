@@ -17,6 +17,7 @@ from devices.simulator.fleet import (
     FactoryImage,
     Fleet,
     FleetConfig,
+    Presence,
     SimulatedDeviceConfig,
 )
 from hotswap.demo.programs.build import build_program
@@ -48,14 +49,18 @@ def server() -> Iterator[ProtocolServer]:
 
 @contextmanager
 def running_fleet(
-    server: ProtocolServer, folder: Path, count: int, version: str = "2.4.0"
+    server: ProtocolServer,
+    folder: Path,
+    count: int,
+    version: str = "2.4.0",
+    presence: Presence | None = None,
 ) -> Iterator[Fleet]:
     factory = FactoryImage(
         build_program(version, MODEL, folder / f"{version}.pyz"), version
     )
     fleet = Fleet(
         [
-            SimulatedDeviceConfig(f"sim-{number}", MODEL, API_KEY, factory)
+            SimulatedDeviceConfig(f"sim-{number}", MODEL, API_KEY, factory, presence)
             for number in range(count)
         ],
         FleetConfig(
@@ -173,3 +178,17 @@ def test_the_command_line_runs_a_fleet_and_ends_cleanly(
         assert process.wait(180) == 0
     finally:
         process.kill()
+
+
+def test_a_device_comes_and_goes_and_is_updated_all_the_same(
+    server: ProtocolServer, tmp_path: Path
+) -> None:
+    image = build_program("2.5.0", MODEL, tmp_path / "2.5.0.pyz").read_bytes()
+    presence = Presence(on_seconds=1.5, off_seconds=0.2)
+
+    with running_fleet(server, tmp_path, 1, presence=presence) as fleet:
+        wait_until(lambda: fleet.snapshots()[0].boots >= 3, what="the third boot")
+        update_id = server.order("sim-0", image, "2.5.0")
+        claim = server.wait_for(update_id, "confirming")
+
+    assert claim["firmwareChecksum"] == sha256(image)
