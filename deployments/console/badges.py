@@ -60,7 +60,7 @@ STAGE_BADGES = {
 }
 OUTCOME_BADGES = {
     rollback_report.RESTORED: (DONE, "check", "Restored"),
-    rollback_report.UNDER_WAY: (MOVING, "undo", "Under way"),
+    rollback_report.UNDER_WAY: (MOVING, "undo", "In progress"),
     rollback_report.FAILED: (FAILED, "error", "Not confirmed"),
     rollback_report.NOTHING: (NOT_STARTED, "home", "Nothing to restore"),
     rollback_report.RESTORED_BEFORE: (DONE, "check", "Restored before"),

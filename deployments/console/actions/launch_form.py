@@ -239,7 +239,7 @@ class LaunchForm(ConsoleForm):
         "empty: 99, for blue-green 99.5",
     )
     onWarning = forms.ChoiceField(
-        label="Below the gate",
+        label="If below the threshold",
         required=False,
         choices=[
             (OnWarning.PROCEED.value, "go on with a warning"),
@@ -259,12 +259,12 @@ class LaunchForm(ConsoleForm):
     )
     rollbackThresholds_offlineAfter = DurationText(label="Offline after")
     healthCriteria_confirmationDuration = DurationText(
-        label="Proof: healthy for", help_text=DURATION_HELP
+        label="Healthy for", help_text=DURATION_HELP
     )
     healthCriteria_heartbeatsRequired = forms.IntegerField(
         label="Proof: heartbeats", required=False, initial=2
     )
-    healthCriteria_watchDuration = DurationText(label="Watched after for")
+    healthCriteria_watchDuration = DurationText(label="Monitor for")
     scheduledAt = forms.DateTimeField(
         label="Start at",
         required=False,
@@ -448,7 +448,7 @@ class LaunchForm(ConsoleForm):
         return [
             ("Gate: when the next stage opens", self.gate_fields),
             ("Proof of a device", self.proof_fields),
-            ("Limits at which a device goes back", self.threshold_fields),
+            ("Device rollback thresholds", self.threshold_fields),
             ("Waiting and attempts", self.time_fields),
             ("Maintenance window", self.window_fields),
         ]

@@ -82,7 +82,7 @@ class StateFilter(RadioFilter):
     parameter_name = "state"
 
     def lookups(self, request: Any, model_admin: Any) -> list[tuple[str, str]]:
-        return [("active", "Under way"), *DeploymentStatus.choices]
+        return [("active", "In progress"), *DeploymentStatus.choices]
 
     def queryset(
         self, request: Any, queryset: QuerySet[Deployment]

@@ -65,7 +65,7 @@ class ApproveFirmware(Action):
         said = [
             f"Uploaded by {uploader}.",
             *(
-                [f"To the approver: {obj.request_comment}"]
+                [f"Note for the approver: {obj.request_comment}"]
                 if obj.request_comment
                 else []
             ),
@@ -217,7 +217,7 @@ class DeleteFirmware(Action):
 
 class CheckFirmware(Action):
     name = "verify"
-    label = "Check the stored image"
+    label = "Verify image"
     icon = "fact_check"
     role = Role.ADMIN
     form_class = EmptyForm

@@ -52,7 +52,7 @@ class UploadForm(ConsoleForm):
         label="Devices reboot to run it", required=False, initial=True
     )
     requestComment = forms.CharField(
-        label="To the approver",
+        label="Note for the approver",
         required=False,
         max_length=2000,
         widget=forms.Textarea(attrs={"rows": 2}),

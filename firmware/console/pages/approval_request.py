@@ -93,7 +93,7 @@ class ApprovalAdmin(ConsoleAdmin):
     def since(self, row: ApprovalRequest) -> SafeString:
         return age(row.created_at)
 
-    @display(description="To the approver")
+    @display(description="Note for the approver")
     def said(self, row: ApprovalRequest) -> str:
         return row.request_comment or "–"
 
