@@ -18,6 +18,7 @@ from hotswap import operations
 from hotswap.common.api.authentication import PersonAuthentication
 from hotswap.common.api.permissions import RolePermission
 from hotswap.common.roles import Role
+from hotswap.console.bell import bell_view
 from hotswap.console.index import overview_charts_view, overview_live_view
 from hotswap.console.manual import manual_view
 from hotswap.console.retention import retention_view
@@ -88,6 +89,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
         admin.site.admin_view(overview_charts_view),
         name="overview-charts",
     ),
+    path("admin/bell/", admin.site.admin_view(bell_view), name="bell"),
     path("admin/help/", admin.site.admin_view(manual_view), name="manual"),
     path("admin/help/<path:name>", admin.site.admin_view(manual_view), name="manual"),
     # In the place of Unfold's, which keeps what it has found for minutes.

@@ -9,6 +9,8 @@ import sys
 
 from tests.debian import provide
 
+# What htmx says of a request that the next page breaks off.
+BROKEN_OFF = ("htmx:sendAbort", "htmx:afterRequest")
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 

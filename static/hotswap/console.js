@@ -56,6 +56,18 @@ document.addEventListener("DOMContentLoaded", () => {
     }
   });
 
+  // The bell closes when one looks elsewhere.
+  const bell = document.getElementById("hs-bell");
+  document.addEventListener("click", (event) => {
+    if (bell?.open && !bell.contains(event.target)) bell.open = false;
+  });
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "Escape" && bell?.open) {
+      bell.open = false;
+      bell.querySelector("summary").focus();
+    }
+  });
+
   const failed = (event) => {
     if (event.detail.target === dialog || event.detail.elt.closest("#hs-dialog, [data-hs-upload], .hs-buttons")) {
       const status = event.detail.xhr?.status;

@@ -36,6 +36,7 @@ from firmware.models import DeviceModel, Firmware, SigningKey, StorageKey
 from hotswap.common.models import User
 from hotswap.common.roles import Role
 from hotswap.console import figures
+from hotswap.console.bell import read_lately
 from tests.common.factories import PersonFactory
 from tests.deployments.world import World
 from tests.devices.factories import EnrolmentTokenFactory, GroupFactory, value_of
@@ -60,8 +61,10 @@ class ConsoleClient(Client):
 @pytest.fixture(autouse=True)
 def _figures_are_read_anew() -> Iterator[None]:
     figures.forget()
+    read_lately.forget()
     yield
     figures.forget()
+    read_lately.forget()
 
 
 @pytest.fixture

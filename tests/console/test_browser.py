@@ -5,14 +5,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.browser import BROKEN_OFF
 from tests.live import LiveStack
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
 pytestmark = pytest.mark.browser
-# What htmx says of a poll that the next page breaks off.
-BROKEN_OFF = ("htmx:sendAbort", "htmx:afterRequest")
 
 
 def test_the_main_pages_load_nothing_foreign_and_block_nothing(
