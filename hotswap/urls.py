@@ -20,6 +20,7 @@ from hotswap.common.api.permissions import RolePermission
 from hotswap.common.roles import Role
 from hotswap.console.bell import bell_view
 from hotswap.console.index import overview_charts_view, overview_live_view
+from hotswap.console.mailbox import mailbox_view
 from hotswap.console.manual import manual_view
 from hotswap.console.retention import retention_view
 from hotswap.console.search import search_view
@@ -90,6 +91,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
         name="overview-charts",
     ),
     path("admin/bell/", admin.site.admin_view(bell_view), name="bell"),
+    path("admin/mailbox/", admin.site.admin_view(mailbox_view), name="mailbox"),
     path("admin/help/", admin.site.admin_view(manual_view), name="manual"),
     path("admin/help/<path:name>", admin.site.admin_view(manual_view), name="manual"),
     # In the place of Unfold's, which keeps what it has found for minutes.

@@ -11,6 +11,7 @@ from firmware.choices import FirmwareStatus
 from firmware.models import Firmware
 from firmware.services.key_rotation import images_held_back
 from hotswap.common.roles import Role
+from hotswap.console.mailbox import has_mailbox
 from hotswap.console.waiting import has_role, waiting_enrolments
 
 
@@ -144,6 +145,11 @@ def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
                     for channel in CHANNELS
                 ),
                 listed("Deliveries", "deployments_delivery", "outbox", Role.ADMIN),
+                *(
+                    [entry("Mailbox", "mailbox", "inbox", Role.ADMIN)]
+                    if has_mailbox()
+                    else []
+                ),
             ],
         ),
         {
