@@ -9,9 +9,17 @@ from deployments.reads.adoption import firmware_adoption
 from deployments.reads.exposure import firmware_exposure
 from deployments.reads.history import progress_history
 from firmware.models import Firmware
+from health.services.history import mean_history
+from health.triggers import TRIGGERS
 from hotswap.common.console.text import span_in_words
 
 ADOPTION_SPAN: Final = timedelta(days=90)
+# Of larger deployments those that were first in line stand for all.
+HEALTH_DEVICES: Final = 50
+HEALTH_POINTS: Final = 120
+# How long before and after a deployment its devices are looked at, as a share of it.
+HEALTH_MARGIN: Final = 0.1
+HEALTH_TONES: Final = ("blue", "amber", "red", "grey")
 
 
 def progress_charts(deployment: Deployment, now: datetime) -> dict[str, Any]:
@@ -70,7 +78,54 @@ def progress_charts(deployment: Deployment, now: datetime) -> dict[str, Any]:
             }
         ),
         "has_rate": any(each.success_rate is not None for each in moments),
+        **_health_chart(deployment, marks, now),
         "as_of": f"{now:%H:%M:%S} UTC",
+    }
+
+
+def _health_chart(
+    deployment: Deployment, marks: list[dict[str, Any]], now: datetime
+) -> dict[str, Any]:
+    """Return what the chart of the devices' health draws: before, during and after."""
+    if deployment.started_at is None:
+        return {}
+    devices = list(
+        deployment.targets.filter(exposed_at__isnull=False)
+        .order_by("rank")
+        .values_list("device_id", flat=True)[:HEALTH_DEVICES]
+    )
+    end = deployment.finished_at or now
+    margin = max(timedelta(minutes=2), (end - deployment.started_at) * HEALTH_MARGIN)
+    points = mean_history(
+        devices=devices,
+        since=deployment.started_at - margin,
+        until=min(now, end + margin),
+        points=HEALTH_POINTS,
+    )
+    series = [
+        {
+            "label": f"mean {each.label}",
+            "tone": tone,
+            "points": [
+                [_milliseconds(point.at), round(value * each.to_percent, 2)]
+                for point in points
+                if (value := point.measures.get(each.name)) is not None
+            ],
+        }
+        for each, tone in zip(TRIGGERS, HEALTH_TONES, strict=False)
+    ]
+    return {
+        "has_health": bool(points),
+        "health_devices": len(devices),
+        "health_chart": json.dumps(
+            {
+                "kind": "line",
+                "unit": "%",
+                "max": 100,
+                "marks": marks,
+                "series": [each for each in series if each["points"]],
+            }
+        ),
     }
 
 

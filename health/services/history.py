@@ -10,9 +10,11 @@ Rules:
 import itertools
 import logging
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
+from uuid import UUID
 
 from django.conf import settings
 from django.db import OperationalError, connection, transaction
@@ -170,6 +172,60 @@ def device_history(
         ),
         metric=metric,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class MeanPoint:
+    """The readings of several devices in one bucket.
+
+    `measures` are means by the names of the triggers: percent 0-100, ratios 0-1.
+    """
+
+    at: datetime
+    devices: int
+    measures: dict[str, float]
+
+
+def mean_history(
+    *, devices: Sequence[UUID], since: datetime, until: datetime, points: int
+) -> list[MeanPoint]:
+    """Thin out the readings of several devices, together, by one statement.
+
+    Args:
+        until: excluded, and after `since`.
+        points: so many at most; where all devices were silent there are none.
+    """
+    seconds = max(1, math.ceil((until - since).total_seconds() / points))
+    means = ", ".join(f"avg({each.column})" for each in TRIGGERS)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""
+            SELECT date_bin(make_interval(secs => %(seconds)s), at, %(since)s) AS bin,
+                   count(DISTINCT device_id), {means}
+            FROM health_reading
+            WHERE device_id = ANY(%(devices)s) AND at >= %(since)s AND at < %(until)s
+            GROUP BY bin
+            ORDER BY bin
+            """,  # noqa: S608
+            {
+                "seconds": seconds,
+                "since": since,
+                "until": until,
+                "devices": list(devices),
+            },
+        )
+        return [
+            MeanPoint(
+                at,
+                count,
+                {
+                    each.name: mean
+                    for each, mean in zip(TRIGGERS, found, strict=True)
+                    if mean is not None
+                },
+            )
+            for at, count, *found in cursor.fetchall()
+        ]
 
 
 def _wrong(detail: str) -> InvalidRangeError:

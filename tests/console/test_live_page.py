@@ -303,10 +303,15 @@ def test_charts_mark_where_stages_were_opened(
         json.loads(unescape(each))
         for each in re.findall(r'data-hs-chart="([^"]*)"', page)
     ]
-    assert [chart["unit"] for chart in charts] == ["devices", "%"]
+    assert [chart["unit"] for chart in charts] == ["devices", "%", "%"]
     assert charts[0]["marks"][0]["label"] == "10 %"
     assert charts[0]["series"][0]["points"][-1][1] == 1
     assert charts[1]["series"][1]["points"][0][1] == scene.deployment.health_threshold
+    assert charts[2]["marks"] == charts[0]["marks"]
+    measured = {each["label"]: each["points"] for each in charts[2]["series"]}
+    assert {value for _, value in measured["mean CPU"]} == {5.0}
+    assert {value for _, value in measured["mean error rate"]} == {0.0}
+    assert "Measures are means of the device that was given the order." in page
 
 
 def stages(*sizes: int, parts: Any = ()) -> list[DrawnStage]:
