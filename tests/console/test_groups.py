@@ -4,9 +4,11 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.utils import timezone
 
 from deployments.services.requests import Selection
 from devices.models import Device, DeviceGroup
+from devices.services.groups import add_members
 from hotswap.common.models import AuditEvent
 from tests.console.conftest import ConsoleClient, Scene
 from tests.devices.factories import GroupFactory
@@ -206,3 +208,25 @@ def test_a_device_page_names_its_dynamic_groups(
 
     assert b"all of the east" in page.content
     assert b"all of the south" not in page.content
+
+
+def test_a_group_tells_what_is_new_since_yesterday(
+    operator_client: ConsoleClient, scene: Scene
+) -> None:
+    url = f"{BASE}{scene.group.pk}/change/"
+    before = operator_client.get(url).content.decode()
+    Device.objects.filter(pk=scene.device.pk).update(
+        created_at=timezone.now() - timedelta(days=3)
+    )
+    scene.device.firmware_runs.update(since=timezone.now() - timedelta(hours=2))
+    add_members(
+        actor=scene.world.admin, group_id=scene.group.pk, device_ids=["d-001", "d-002"]
+    )
+
+    after = operator_client.get(url).content.decode()
+
+    assert "device-group.members-added" not in before
+    said = "2 of its devices were registered, 1 began to run what it runs now."
+    assert said in after
+    assert 'title="device-group.members-added">Device group members added<' in after
+    assert "<span>count: 2</span>" in after

@@ -1,8 +1,11 @@
 """The list of groups, and the page of one."""
 
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Any, Final
 
+from django.db.models import Exists, OuterRef
 from django.http import HttpRequest
+from django.utils import timezone
 from django.utils.safestring import SafeString
 from unfold.decorators import display
 
@@ -16,12 +19,15 @@ from devices.console.actions.device_group import (
     RenameGroup,
 )
 from devices.console.badges import device_badge, group_badge
-from devices.models import DeviceGroup
+from devices.models import DeviceGroup, FirmwareRun
 from devices.selectors import count_members, devices_of, rule_of
 from hotswap.common.console.pages.base import ConsoleAdmin
 from hotswap.common.console.text import age
+from hotswap.common.models import AuditEvent
 
-SHOWN_MEMBERS = 100
+SHOWN_MEMBERS: Final = 100
+SHOWN_CHANGES: Final = 10
+DAY: Final = timedelta(hours=24)
 
 
 class DeviceGroupAdmin(ConsoleAdmin):
@@ -82,4 +88,24 @@ class DeviceGroupAdmin(ConsoleAdmin):
                 for device in members[:SHOWN_MEMBERS]
             ],
             "shown": SHOWN_MEMBERS,
+            **_since_yesterday(obj, timezone.now()),
         }
+
+
+def _since_yesterday(group: DeviceGroup, now: datetime) -> dict[str, Any]:
+    """Return what people changed in a group, and what is new about its devices."""
+    since = now - DAY
+    devices = devices_of(group)
+    return {
+        "changes": AuditEvent.objects.filter(
+            object_kind="device-group", object_id=str(group.pk), at__gt=since
+        ).order_by("-id")[:SHOWN_CHANGES],
+        "registered": devices.filter(created_at__gt=since).count(),
+        "updated": devices.filter(
+            Exists(
+                FirmwareRun.objects.filter(
+                    device=OuterRef("pk"), until__isnull=True, since__gt=since
+                )
+            )
+        ).count(),
+    }

@@ -1,6 +1,6 @@
 """What the templates of the console share."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -21,10 +21,16 @@ from unfold.templatetags.unfold_list import result_headers
 
 from hotswap.common.console.paginator import ListPaginator
 from hotswap.common.console.text import age as age_of
+from hotswap.common.console.text import details_in_words as words_of_details
 from hotswap.common.console.text import event_in_words as words_of_event
 from hotswap.common.console.text_filter import TextFilter
 
 register = template.Library()
+
+
+@register.filter
+def details_in_words(details: Mapping[str, Any]) -> str:
+    return words_of_details(details)
 
 
 @register.filter
