@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from datetime import timedelta
 from typing import Any
 
@@ -110,6 +111,7 @@ def test_an_action_is_in_words_and_is_found_by_them(
     shown = admin_client.get(f"{LIST}?q=device.changed").content.decode()
 
     assert '<span title="device.changed">Device changed</span>' in shown
+    assert re.search(r"1–\d+ of \d+ events<", shown)
     for written in ("device.changed", "Device+changed"):
         rows = found(admin_client, f"verb={written}")
         assert {row.verb for row in rows} == {"device.changed"}

@@ -24,6 +24,7 @@ class QuarantineAdmin(ConsoleAdmin):
     ordering = ("-quarantined_at",)
     page_template = "console/quarantine.html"
     list_name = "Quarantine"
+    rows_name = "quarantined images"
     empty_words = (
         "No firmware is kept from a device.",
         "What fails on a device again and again is not offered there any more.",

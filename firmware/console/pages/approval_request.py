@@ -47,6 +47,7 @@ class ApprovalAdmin(ConsoleAdmin):
         ),
     )
     list_name = "Approvals"
+    rows_name = "images"
     list_display = ("image", "requester", "since", "said", "change", "decision")
     list_display_links = None
     list_filter = (DecidedFilter,)

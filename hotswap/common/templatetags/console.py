@@ -174,6 +174,7 @@ def console_pagination(cl: ChangeList) -> dict[str, Any]:
     """Show how many rows there are, and the way to the others."""
     paginator: ListPaginator = cl.paginator
     title: str = getattr(cl.model_admin, "title", "")
+    rows: str = getattr(cl.model_admin, "rows_name", "")
     number, shown = cl.page_num, len(cl.result_list)
     first = (number - 1) * paginator.per_page + 1
     has_next = (
@@ -191,7 +192,7 @@ def console_pagination(cl: ChangeList) -> dict[str, Any]:
         "last": first + shown - 1,
         "count": count,
         "is_estimate": is_estimate,
-        "names": title.lower(),
+        "names": rows or title.lower(),
         "number": number,
         "pages": max(number, -(-count // paginator.per_page)),
         "previous_url": cl.get_query_string({PAGE_VAR: number - 1})

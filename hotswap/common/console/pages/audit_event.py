@@ -215,6 +215,7 @@ class AuditEventAdmin(ConsoleAdmin):
         "What people do, and what the server decides, is kept here.",
     )
     list_name = "Audit"
+    rows_name = "events"
     list_display = ("when", "who", "verb", "what", "said")
     list_display_links = None
     list_filter = (

@@ -46,6 +46,8 @@ class ConsoleAdmin(ModelAdmin):
     console_actions: ClassVar[tuple[type[Action], ...]] = ()
     page_template: ClassVar[str] = ""
     list_name: ClassVar[str] = ""
+    # What the rows of the list are, where its name does not say it.
+    rows_name: ClassVar[str] = ""
     # How the audit trail calls these objects, and by which of their fields.
     audit_kind: ClassVar[str] = ""
     audit_field: ClassVar[str] = "pk"

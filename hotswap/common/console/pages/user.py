@@ -55,7 +55,7 @@ class UserAdmin(ConsoleAdmin):
         *(InvitePerson, CreatePerson, SendInvitation, ChangePerson, SetPassword),
         *(ResetSecondFactors, DisablePerson, EnablePerson, ErasePerson),
     )
-    list_name = "People"
+    list_name = "Users"
     page_template = "console/person.html"
     list_display = ("username", "held_role", "email", "state", "seen")
     search_fields = ("username", "email")
