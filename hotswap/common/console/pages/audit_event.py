@@ -216,7 +216,7 @@ class AuditEventAdmin(ConsoleAdmin):
     )
     list_name = "Audit"
     rows_name = "events"
-    list_display = ("when", "who", "verb", "what", "said")
+    list_display = ("when", "who", "action_name", "what", "said")
     list_display_links = None
     list_filter = (
         *(PersonFilter, ObjectFilter, ActionFilter, ObjectKindFilter),
@@ -322,7 +322,7 @@ class AuditEventAdmin(ConsoleAdmin):
                 return row.actor_name or f"erased person {str(row.actor)[:8]}"
 
     @display(description="Action")
-    def verb(self, row: AuditEvent) -> SafeString:
+    def action_name(self, row: AuditEvent) -> SafeString:
         words = event_in_words(row.verb)
         return format_html('<span title="{}">{}</span>', row.verb, words)
 
