@@ -43,6 +43,7 @@ from hotswap.common.api.serializers import (
     StrictUUIDField,
     ZonedDateTimeField,
 )
+from hotswap.common.api.signatures import SignatureInput
 from hotswap.common.durations import format_duration
 from hotswap.common.wire import camelize
 
@@ -420,3 +421,4 @@ class RollbackInput(ReasonInput):
     """Why, and what if not the whole deployment."""
 
     scope = RollbackScopeInput(required=False)
+    signature = SignatureInput(required=False)

@@ -12,6 +12,7 @@ from hotswap.common.api.serializers import (
     StrictChoiceField,
     StrictRegexField,
 )
+from hotswap.common.api.signatures import SignatureInput
 
 
 class VersionField(StrictCharField):
@@ -87,10 +88,13 @@ class NotesInput(CamelSerializer):
     )
 
 
-class CommentInput(CamelSerializer):
+class ApprovalInput(CamelSerializer):
+    """Why it may be deployed, and who signs that."""
+
     comment = StrictCharField(
         max_length=2000, required=False, allow_blank=True, default=""
     )
+    signature = SignatureInput(required=False)
 
 
 class RejectInput(CamelSerializer):

@@ -82,10 +82,12 @@ from hotswap.common.api.filters import (
 )
 from hotswap.common.api.idempotency import idempotent
 from hotswap.common.api.long_polls import long_polls, wished_seconds
+from hotswap.common.api.signatures import given_signature
 from hotswap.common.errors import NotFoundError
 from hotswap.common.etags import etag_of
 from hotswap.common.evidence.export import evidence_response
 from hotswap.common.roles import Role
+from hotswap.common.signatures import Meaning
 from hotswap.common.wire import to_wire
 
 
@@ -420,10 +422,17 @@ class RollbackView(ApiView):
     @extend_schema(request=RollbackInput, responses=DeploymentOutput)
     @idempotent
     def post(self, request: Request, deployment_id: Any) -> Response:
-        """Send the deployment back, or with `scope` a part of it."""
+        """Send the deployment back, or with `scope` a part of it.
+
+        Where it has to be signed, with `signature`.
+        """
         given = self.validated(RollbackInput, request.data)
+        signature = given_signature(request, given, Meaning.ROLLBACK)
         deployment = operate.rollback_deployment(
-            actor=acting_person(request), deployment_id=deployment_id, **given
+            actor=acting_person(request),
+            deployment_id=deployment_id,
+            signature=signature,
+            **given,
         )
         return Response(deployment_output(deployment))
 

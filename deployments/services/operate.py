@@ -43,6 +43,12 @@ from hotswap.common import audit
 from hotswap.common.log_context import bind
 from hotswap.common.models import User
 from hotswap.common.pluralize import counted
+from hotswap.common.signatures import (
+    Meaning,
+    Signature,
+    check_signature,
+    signed_details,
+)
 
 
 @contextmanager
@@ -52,11 +58,14 @@ def _acting(
     allowed: tuple[DeploymentStatus, ...],
     verb: str,
     reason: str,
+    *,
+    signature: Signature | None = None,
     **details: Any,
 ) -> Iterator[Deployment]:
     """Lock a deployment, check that the verb fits, and write down who did it.
 
     Args:
+        signature: of the person, where the verb is signed.
         details: what the audit trail says beside the reason.
     """
     with transaction.atomic():
@@ -81,7 +90,13 @@ def _acting(
             verb=f"deployment.{verb.replace(' ', '-')}",
             object_kind="deployment",
             object_id=deployment.pk,
-            details={"reason": reason, **details},
+            details={
+                "reason": reason,
+                **details,
+                **signed_details(
+                    signature, _signed_record(deployment, reason, details)
+                ),
+            },
         )
 
 
@@ -267,6 +282,7 @@ def rollback_deployment(
     deployment_id: UUID,
     reason: str,
     scope: Mapping[str, Any] | None = None,
+    signature: Signature | None = None,
     now: datetime | None = None,
 ) -> Deployment:
     """Send exposed devices back to the firmware they ran before.
@@ -279,14 +295,21 @@ def rollback_deployment(
         DeploymentNotFoundError, WrongStatusError.
         UnknownScopeError: the deployment has no such part.
         NothingToRollBackError: nothing of the part was given the new firmware.
+        SignatureRequiredError: it has to be signed.
 
     Source: FR-FW-006, manual rollback.
     """
+    check_signature(actor, Meaning.ROLLBACK, signature)
     now = now or timezone.now()
     why = f"by an operator: {reason}"
-    verb, details = "rolled back", _audited_scope(scope)
     with _acting(
-        actor, deployment_id, REVERSIBLE, verb, reason, **details
+        actor,
+        deployment_id,
+        REVERSIBLE,
+        "rolled back",
+        reason,
+        signature=signature,
+        **_audited_scope(scope),
     ) as deployment:
         if scope is None:
             begin_rollback(deployment, reason=why, now=now, stage_number=None)
@@ -294,6 +317,20 @@ def rollback_deployment(
             part = resolve_scope(deployment, scope)
             begin_partial_rollback(deployment, part, reason=why, now=now)
     return deployment
+
+
+def _signed_record(
+    deployment: Deployment, reason: str, scope: dict[str, Any]
+) -> dict[str, Any]:
+    """Return what the signature of a rollback is bound to."""
+    return {
+        "deployment": str(deployment.pk),
+        "name": deployment.name,
+        "firmware": str(deployment.firmware_id),
+        "sha256": deployment.firmware.sha256,
+        "reason": reason,
+        **scope,
+    }
 
 
 def _audited_scope(scope: Mapping[str, Any] | None) -> dict[str, Any]:

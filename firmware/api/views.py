@@ -28,7 +28,7 @@ from firmware.api.serializers import (
     UploadOutput,
 )
 from firmware.inputs import (
-    CommentInput,
+    ApprovalInput,
     DeprecationInput,
     DeviceModelChangesInput,
     DeviceModelInput,
@@ -60,10 +60,12 @@ from hotswap.common.api.base import ApiView, ListView, acting_person
 from hotswap.common.api.etags import expected_etags, knows
 from hotswap.common.api.idempotency import idempotent
 from hotswap.common.api.serializers import CamelSerializer, EmptyInput
+from hotswap.common.api.signatures import given_signature
 from hotswap.common.etags import etag_of
 from hotswap.common.evidence.export import evidence_response
 from hotswap.common.models import AuditEvent
 from hotswap.common.roles import Role
+from hotswap.common.signatures import Meaning
 
 # A revocation reaches everyone within 5 s, whatever stands in between.
 CACHE_KEYS = "public, max-age=5, must-revalidate"
@@ -249,11 +251,19 @@ class FirmwareView(ApiView):
 class ApproveView(ApiView):
     roles = {"POST": Role.ADMIN}
 
-    @extend_schema(request=CommentInput, responses=FirmwareOutput)
+    @extend_schema(request=ApprovalInput, responses=FirmwareOutput)
     @idempotent
     def post(self, request: Request, firmware_id: Any) -> Response:
-        """Approve a Draft."""
-        return act(self, request, firmware_id, CommentInput, approve_firmware)
+        """Approve a Draft; where it has to be signed, with `signature`."""
+        given = self.validated(ApprovalInput, request.data)
+        firmware = approve_firmware(
+            actor=acting_person(request),
+            firmware_id=firmware_id,
+            comment=given["comment"],
+            signature=given_signature(request, given, Meaning.APPROVAL),
+            expected=expected_etags(request),
+        )
+        return firmware_response(firmware)
 
 
 class RejectView(ApiView):

@@ -1,6 +1,9 @@
 """Approving, rejecting, retiring and deleting firmware (FR-FW-001)."""
 
+import hashlib
+from collections.abc import Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
@@ -28,6 +31,12 @@ from firmware.services.verification import read_digests
 from hotswap.common import audit
 from hotswap.common.etags import check_match
 from hotswap.common.models import User
+from hotswap.common.signatures import (
+    Meaning,
+    Signature,
+    check_signature,
+    signed_details,
+)
 
 
 def _notify(firmware: Firmware, verb: str, actor: User | None) -> None:
@@ -45,8 +54,17 @@ def _require(firmware: Firmware, status: FirmwareStatus, verb: str) -> None:
 
 
 def _move(
-    firmware: Firmware, actor: User | None, verb: str, fields: dict[str, Any]
+    firmware: Firmware,
+    actor: User | None,
+    verb: str,
+    fields: dict[str, Any],
+    more: Mapping[str, Any] = MappingProxyType({}),
 ) -> None:
+    """Write fields of a firmware, and the row of the audit trail.
+
+    Args:
+        more: what the row says beside the checksum and the comment.
+    """
     for name, value in fields.items():
         setattr(firmware, name, value)
     firmware.updated_at = timezone.now()
@@ -56,7 +74,11 @@ def _move(
         verb=f"firmware.{verb}",
         object_kind="firmware",
         object_id=firmware.pk,
-        details={"sha256": firmware.sha256, "comment": firmware.status_comment},
+        details={
+            "sha256": firmware.sha256,
+            "comment": firmware.status_comment,
+            **more,
+        },
     )
 
 
@@ -65,6 +87,7 @@ def approve_firmware(
     actor: User,
     firmware_id: UUID,
     comment: str = "",
+    signature: Signature | None = None,
     expected: frozenset[str] | None = None,
 ) -> Firmware:
     """Approve a Draft for deployment, binding the approval to its bytes.
@@ -76,7 +99,9 @@ def approve_firmware(
         WrongStatusError: not a Draft.
         OwnUploadError: four eyes are asked for and the approver is the uploader.
         ImageChangedError: the stored image is not the one that was uploaded.
+        SignatureRequiredError: it has to be signed.
     """
+    check_signature(actor, Meaning.APPROVAL, signature)
     firmware = Firmware.objects.filter(pk=firmware_id).first()
     if firmware is None:
         raise FirmwareNotFoundError("there is no such firmware")
@@ -107,9 +132,25 @@ def approve_firmware(
                 "approved_sha256": firmware.sha256,
                 "status_comment": comment,
             },
+            signed_details(signature, _signed_record(firmware)),
         )
         _notify(firmware, "approved", actor)
     return firmware
+
+
+def _signed_record(firmware: Firmware) -> dict[str, Any]:
+    """Return what the signature of an approval is bound to."""
+    notes = firmware.release_notes.encode()
+    return {
+        "firmware": str(firmware.pk),
+        "model": firmware.model.name,
+        "version": firmware.version,
+        "size": firmware.size,
+        "sha256": firmware.sha256,
+        "securityVersion": firmware.security_version,
+        "rebootRequired": firmware.reboot_required,
+        "releaseNotesSha256": hashlib.sha256(notes).hexdigest(),
+    }
 
 
 def _check_approval(

@@ -68,6 +68,12 @@ from firmware.services.keys import (
 from hotswap.common import audit
 from hotswap.common.models import User
 from hotswap.common.pluralize import counted
+from hotswap.common.signatures import (
+    Meaning,
+    Signature,
+    check_signature,
+    signed_details,
+)
 
 logger = logging.getLogger(__name__)
 BATCH = 200
@@ -217,7 +223,13 @@ class Revocation:
     held_back: int
 
 
-def revoke_signing_key(*, actor: User | None, key_id: str, reason: str) -> Revocation:
+def revoke_signing_key(
+    *,
+    actor: User | None,
+    key_id: str,
+    reason: str,
+    signature: Signature | None = None,
+) -> Revocation:
     """Trust a key no more, nor anything that only it has signed.
 
     It leaves `GET /signing-keys` at once. Orders under its manifests get a manifest of
@@ -229,7 +241,9 @@ def revoke_signing_key(*, actor: User | None, key_id: str, reason: str) -> Revoc
         UnknownKeyError: there is no such key.
         LastKeyError: it is the active one and has no successor.
         KeyStatusError: it is revoked.
+        SignatureRequiredError: it has to be signed.
     """
+    check_signature(actor, Meaning.REVOCATION, signature)
     with transaction.atomic():
         lock_rings()
         now = timezone.now()
@@ -258,6 +272,15 @@ def revoke_signing_key(*, actor: User | None, key_id: str, reason: str) -> Revoc
             reason=reason,
             active=active.key_id,
             imagesHeldBack=held_back,
+            **signed_details(
+                signature,
+                {
+                    "keyId": key.key_id,
+                    "algorithm": key.algorithm,
+                    "publicKey": key.public_key,
+                    "reason": reason,
+                },
+            ),
         )
     logger.warning(
         "Signing key revoked", extra={"keyId": key_id, "imagesHeldBack": held_back}

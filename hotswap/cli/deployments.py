@@ -15,6 +15,7 @@ from hotswap.cli.client import Api, RefusedError, UsageError
 from hotswap.cli.login import open_api
 from hotswap.cli.options import Json, Limit, Server, TokenFile, Yes
 from hotswap.cli.output import confirm, print_document, print_json, print_rows, say
+from hotswap.cli.signing import post_signed
 from hotswap.cli.watching import interrupted, watch_to_the_end
 from hotswap.common.pluralize import counted
 
@@ -351,8 +352,12 @@ def rollback(
 ) -> None:
     """Order every device that has the new firmware, or may have it, back."""
     api = open_api(server, token_file)
-    question = None if yes else "Order its devices back to their former firmware?"
-    _act(api, deployment, "rollback", reason, as_json=as_json, question=question)
+    found = find_deployment(api, deployment)
+    if not yes:
+        confirm("Order its devices back to their former firmware?")
+    path = f"/deployments/{found}/rollback"
+    answer = post_signed(api, path, {"reason": reason}, "rollback")
+    print_document(answer, as_json=as_json)
 
 
 @app.command()

@@ -59,13 +59,15 @@ def verify(
             "faults": report.faults,
             "auditEvents": report.rows,
             "auditLinks": report.links,
+            "signatures": report.signatures,
             "index": index,
         },
         f"Evidence of {index.get('kind')} {index.get('name')} ({index.get('id')}), "
         f"made at {index.get('createdAt')}.",
         f"{counted(len(index.get('files', ())), 'file')}; "
         f"{counted(report.rows, 'row')} of the audit trail in "
-        f"{counted(report.links, 'link')}.",
+        f"{counted(report.links, 'link')}, "
+        f"{counted(report.signatures, 'signature')} of people.",
         *report.faults,
         "It is what the server has signed."
         if report.is_genuine

@@ -11,6 +11,7 @@ from hotswap.cli.client import Api, RefusedError, UsageError
 from hotswap.cli.login import open_api
 from hotswap.cli.options import Json, Limit, Server, TokenFile
 from hotswap.cli.output import byte_progress, print_document, print_rows, say
+from hotswap.cli.signing import post_signed
 
 app = typer.Typer(help="Upload, approve and retire firmware.", no_args_is_help=True)
 COLUMNS = ("id", "model", "version", "status", "size", "uploadedBy", "createdAt")
@@ -125,7 +126,9 @@ def approve(
     found = find_firmware(api, firmware)
     if checksum is not None and checksum.lower() != found["checksum"]:
         raise RefusedError(f"the image is {found['checksum']}, not {checksum}")
-    _act(api, found, "approve", {"comment": comment}, as_json=as_json)
+    path = f"/firmware/{found['id']}/approve"
+    approved = post_signed(api, path, {"comment": comment}, "approval")
+    print_document(approved, as_json=as_json)
 
 
 @app.command()

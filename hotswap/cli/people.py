@@ -19,6 +19,7 @@ from hotswap.cli.keys import AsJson, DataDir, on_the_server, print_result
 from hotswap.cli.login import open_api
 from hotswap.cli.options import Json, Limit, Server, TokenFile, Yes
 from hotswap.cli.output import confirm, print_document, print_rows, say
+from hotswap.cli.signing import delete_signed
 
 app = typer.Typer(
     help="Let people in, change them, shut them out.", no_args_is_help=True
@@ -180,7 +181,7 @@ def erase(
     found = find_person(api, person)
     if not yes:
         confirm(f"Erase {found['username']}? This cannot be undone.")
-    api.request("DELETE", f"/people/{found['id']}")
+    delete_signed(api, f"/people/{found['id']}", "erasure")
     say(f"{found['username']} is erased; the pseudonym {found['id']} stays.")
 
 

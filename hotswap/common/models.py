@@ -45,6 +45,12 @@ class User(AbstractUser):
     erased_at = models.DateTimeField(
         null=True, editable=False, help_text="since when the pseudonym alone is left"
     )
+    name_salt = models.UUIDField(
+        null=True,
+        default=uuid.uuid4,
+        editable=False,
+        help_text="of the name within signatures; destroyed with the name",
+    )
 
     objects: ClassVar[UserManager["User"]] = UserManager()  # type: ignore[assignment]
 

@@ -34,6 +34,12 @@ from hotswap.common.models import (
 )
 from hotswap.common.pluralize import counted
 from hotswap.common.roles import PEOPLE, Role
+from hotswap.common.signatures import (
+    Meaning,
+    Signature,
+    check_signature,
+    signed_details,
+)
 
 
 class OwnAccountError(ConflictError):
@@ -199,7 +205,9 @@ def remove_second_factors(*, actor: User, user_id: int) -> User:
     return user
 
 
-def erase_person(*, actor: User, user_id: int) -> User:
+def erase_person(
+    *, actor: User, user_id: int, signature: Signature | None = None
+) -> User:
     """Destroy the name behind a pseudonym, with all that is known of the person.
 
     What the person did stays in the trail, under the pseudonym, and the row that it
@@ -209,11 +217,14 @@ def erase_person(*, actor: User, user_id: int) -> User:
         NotFoundError: there is no such person.
         OwnAccountError: nobody erases themselves, so that an Admin stays.
         ForbiddenError: the actor is no Admin any more.
+        SignatureRequiredError: it has to be signed.
 
     Source: Compliance, GDPR.
     """
+    check_signature(actor, Meaning.ERASURE, signature)
     with transaction.atomic():
         user = _person_of_another(actor, user_id, "erase")
+        role = held_role(user)
         end_logins(user)
         RefreshToken.objects.filter(user=user).delete()
         PersonalToken.objects.filter(user=user).delete()
@@ -228,6 +239,7 @@ def erase_person(*, actor: User, user_id: int) -> User:
         user.last_login = None
         user.set_unusable_password()
         user.former_passwords.all().delete()
+        user.name_salt = None
         user.erased_at = timezone.now()
         user.save()
         _keep_an_admin()
@@ -236,6 +248,10 @@ def erase_person(*, actor: User, user_id: int) -> User:
             verb="person.erased",
             object_kind="person",
             object_id=user.pseudonym,
+            details=signed_details(
+                signature,
+                {"person": str(user.pseudonym), "role": role and role.value},
+            ),
         )
     return user
 

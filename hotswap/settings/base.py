@@ -354,6 +354,8 @@ if min(CONSOLE_SESSION_LIFETIME, CONSOLE_SESSION_IDLE) < timedelta(minutes=2):
     )
 # Who must have a second factor: `none`, `admins` or `all`.
 REQUIRE_MFA = env.str("HOTSWAP_REQUIRE_MFA", default="none")
+# Whether what weighs most is signed: by the password or a code, asked for again.
+REQUIRE_SIGNATURES = env.bool("HOTSWAP_REQUIRE_SIGNATURES", default=False)
 # Single sign-on: the provider, and the role of each value of one of its claims.
 OIDC_ROLE_CLAIM = env.str("HOTSWAP_OIDC_ROLE_CLAIM", default="groups")
 OIDC_ROLES = json_object("HOTSWAP_OIDC_ROLES")

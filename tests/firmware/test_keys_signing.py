@@ -242,7 +242,7 @@ def test_a_retiring_key_and_one_that_never_signed_can_be_retired() -> None:
 
 def test_a_key_that_is_not_there_is_named() -> None:
     for verb in (key_rotation.retire_signing_key, key_rotation.revoke_signing_key):
-        more = {"reason": "x"} if verb is key_rotation.revoke_signing_key else {}
+        more: Any = {"reason": "x"} if verb is key_rotation.revoke_signing_key else {}
         with pytest.raises(UnknownKeyError, match="f00"):
             verb(actor=None, key_id="f00", **more)
 

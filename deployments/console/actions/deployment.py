@@ -31,6 +31,8 @@ from hotswap.common.console.forms import ConsoleForm, ReasonForm
 from hotswap.common.models import User
 from hotswap.common.pluralize import counted
 from hotswap.common.roles import Role
+from hotswap.common.signatures import FIELD as SIGNATURE
+from hotswap.common.signatures import Meaning
 
 TYPED_ABOVE = 100
 T = TargetStatus
@@ -292,6 +294,7 @@ class RollBack(ConfirmedAction):
     icon = "undo"
     tone = "danger"
     allowed = REVERSIBLE
+    meaning = Meaning.ROLLBACK
 
     def concerned(self, obj: Deployment) -> int:
         return Target.objects.filter(deployment=obj, exposed_at__isnull=False).count()
@@ -309,7 +312,10 @@ class RollBack(ConfirmedAction):
 
     def execute(self, user: User, obj: Deployment, given: dict[str, Any]) -> str:
         operate.rollback_deployment(
-            actor=user, deployment_id=obj.pk, reason=given["reason"]
+            actor=user,
+            deployment_id=obj.pk,
+            reason=given["reason"],
+            signature=given.get(SIGNATURE),
         )
         return f"{obj} is rolling back."
 
@@ -366,6 +372,7 @@ class RollBackPart(OperatingAction):
     label = "Roll back a part"
     icon = "undo"
     allowed = REVERSIBLE
+    meaning = Meaning.ROLLBACK
 
     def heading(self, obj: Deployment) -> str:
         return f"Roll back a part of {obj}"
@@ -398,6 +405,7 @@ class RollBackPart(OperatingAction):
             actor=user,
             deployment_id=obj.pk,
             reason=given["reason"],
+            signature=given.get(SIGNATURE),
             scope=given["scope"],
         )
         return f"A part of {obj} goes back."

@@ -110,6 +110,7 @@ class DeploymentAdmin(EvidencePage):
     api_path = "deployments"
     api_field = "pk"
     audit_kind = "deployment"
+    is_signed = True
     empty_words = (
         "Nothing was deployed yet.",
         "Launch approved firmware, and its page shows how far the devices are.",

@@ -27,6 +27,8 @@ from hotswap.common.console.pages.base import ConsoleAdmin
 from hotswap.common.models import User
 from hotswap.common.pluralize import counted
 from hotswap.common.roles import Role
+from hotswap.common.signatures import FIELD as SIGNATURE
+from hotswap.common.signatures import Meaning
 
 
 class ApproveFirmware(Action):
@@ -36,6 +38,7 @@ class ApproveFirmware(Action):
     tone = "primary"
     role = Role.ADMIN
     form_class = CommentForm
+    meaning = Meaning.APPROVAL
 
     def applies(self, obj: Firmware) -> bool:
         return obj.status == FirmwareStatus.DRAFT
@@ -82,7 +85,12 @@ class ApproveFirmware(Action):
         return tuple(said)
 
     def execute(self, user: User, obj: Firmware, given: dict[str, Any]) -> str:
-        approve_firmware(actor=user, firmware_id=obj.pk, comment=given["comment"])
+        approve_firmware(
+            actor=user,
+            firmware_id=obj.pk,
+            comment=given["comment"],
+            signature=given.get(SIGNATURE),
+        )
         return f"{obj} is approved: it can be deployed."
 
 

@@ -15,6 +15,8 @@ from hotswap.common.console.forms import ConsoleForm, EmptyForm, ReasonForm
 from hotswap.common.models import User
 from hotswap.common.pluralize import counted
 from hotswap.common.roles import Role
+from hotswap.common.signatures import FIELD as SIGNATURE
+from hotswap.common.signatures import Meaning
 
 # Reading images takes a request's time; what is left waits for the next press.
 SIGNING_TIME = timedelta(seconds=15)
@@ -188,6 +190,7 @@ class RevokeSigningKey(Action):
     tone = "danger"
     role = Role.ADMIN
     form_class = RevokeForm
+    meaning = Meaning.REVOCATION
 
     def applies(self, obj: SigningKey) -> bool:
         return obj.status != KeyStatus.REVOKED
@@ -217,7 +220,10 @@ class RevokeSigningKey(Action):
 
     def execute(self, user: User, obj: SigningKey, given: dict[str, Any]) -> str:
         done = key_rotation.revoke_signing_key(
-            actor=user, key_id=obj.key_id, reason=given["reason"]
+            actor=user,
+            key_id=obj.key_id,
+            reason=given["reason"],
+            signature=given.get(SIGNATURE),
         )
         said = f"{obj} is revoked; {done.active} signs."
         if given["sign_again"]:

@@ -80,6 +80,7 @@ class FirmwareAdmin(EvidencePage):
     api_path = "firmware"
     api_field = "pk"
     audit_kind = "firmware"
+    is_signed = True
     empty_words = (
         "There is no firmware.",
         "Upload an image: it is a draft until another Admin approves it.",

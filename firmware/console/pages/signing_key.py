@@ -26,6 +26,7 @@ class SigningKeyAdmin(ConsoleAdmin):
     help_page = "firmware.md#keys"
     api_path = "signing-keys"
     audit_kind = "signing-key"
+    is_signed = True
     audit_field = "key_id"
     empty_words = (
         "There is no signing key.",

@@ -22,6 +22,7 @@ from hotswap.common.api.parsers import parse_json
 from hotswap.common.errors import HotSwapError, ImpossibleError
 from hotswap.common.idempotency_answers import opened, sealed
 from hotswap.common.models import RememberedAnswer
+from hotswap.common.signatures import FIELD as SIGNATURE
 
 HEADER = "Idempotency-Key"
 MAX_KEY_LENGTH = 255
@@ -73,8 +74,7 @@ def _idempotent(method: Method, secrets: frozenset[str]) -> Method:
         # A view that reads its body itself says what it read.
         digest = getattr(view, "body_digest", None)
         if digest is None:
-            body = JSONRenderer().render(request.data) or b""
-            digest = hashlib.sha256(body).hexdigest()
+            digest = _digest_of(request.data)
         route = f"{request.method} {request.path}"[:255]
         refusal: HotSwapError | None = None
         with transaction.atomic():
@@ -102,6 +102,17 @@ def _idempotent(method: Method, secrets: frozenset[str]) -> Method:
 
     wrapper.is_idempotent = True  # type: ignore[attr-defined]
     return wrapper
+
+
+def _digest_of(data: Any) -> str:
+    """Return the digest of a body, but for its signature.
+
+    A digest of a password would be there to be guessed at, and the code of a second
+    factor is another one when the request is sent again.
+    """
+    if isinstance(data, dict):
+        data = {name: value for name, value in data.items() if name != SIGNATURE}
+    return hashlib.sha256(JSONRenderer().render(data) or b"").hexdigest()
 
 
 def _remember(

@@ -24,10 +24,12 @@ from hotswap.common.api.serializers import (
     StrictCharField,
     StrictChoiceField,
 )
+from hotswap.common.api.signatures import ErasureInput, given_signature
 from hotswap.common.invitations import invite_person
 from hotswap.common.models import User
 from hotswap.common.roles import PEOPLE, Role
 from hotswap.common.second_factors import FACTORS
+from hotswap.common.signatures import Meaning
 
 ROLES = [(role.value, role.value) for role in PEOPLE]
 
@@ -174,10 +176,16 @@ class PersonView(ApiView):
     def delete(self, request: Request, person_id: UUID) -> Response:
         """Erase a person: name, address, logins, tokens and second factors.
 
-        What the person did stays, under the pseudonym. It cannot be undone.
+        What the person did stays, under the pseudonym. It cannot be undone. Where it
+        has to be signed, the body has a `signature` with the meaning `erasure`.
         """
+        given = self.validated(ErasureInput, request.data)
         person = people.find_person(person_id)
-        people.erase_person(actor=acting_person(request), user_id=person.pk)
+        people.erase_person(
+            actor=acting_person(request),
+            user_id=person.pk,
+            signature=given_signature(request, given, Meaning.ERASURE),
+        )
         return Response(status=204)
 
 

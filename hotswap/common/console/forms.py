@@ -10,6 +10,7 @@ from rest_framework.serializers import BaseSerializer
 from unfold.widgets import INPUT_CLASSES, TEXTAREA_CLASSES
 
 from hotswap.common.errors import HotSwapError
+from hotswap.common.signatures import FIELD as SIGNATURE
 
 
 class ConsoleForm(forms.Form):
@@ -36,6 +37,26 @@ class ConsoleForm(forms.Form):
                 | forms.HiddenInput,
             ):
                 widget.attrs.setdefault("class", " ".join(INPUT_CLASSES))
+
+    def ask_for_signature(self, statement: str) -> None:
+        """Ask the person to sign: the password, or a code, once more.
+
+        Args:
+            statement: what the signature says.
+        """
+        self.fields[SIGNATURE] = forms.CharField(
+            label="Signature: your password, or the code of your authenticator app",
+            max_length=1024,
+            strip=False,
+            widget=forms.PasswordInput(
+                attrs={
+                    "autocomplete": "current-password",
+                    "class": " ".join(INPUT_CLASSES),
+                },
+                render_value=False,
+            ),
+            help_text=f"You sign: “{statement}”",
+        )
 
     def refuse(self, error: HotSwapError) -> None:
         """Show why a service refused, with the first reasons it names."""

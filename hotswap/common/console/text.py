@@ -11,6 +11,8 @@ from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
+from hotswap.common.signatures import FIELD as SIGNATURE
+
 
 def span_in_words(seconds: float) -> str:
     """Say how long a span is, in its largest unit: `3 min`."""
@@ -73,10 +75,19 @@ def details_with_digests(details: Mapping[str, Any]) -> SafeString:
 
 def _joined(details: Mapping[str, Any]) -> str:
     return "; ".join(
-        f"{name}: {value if isinstance(value, str) else json.dumps(value)}"
+        f"{name}: {_value_in_words(name, value)}"
         for name, value in details.items()
         if value not in ("", None)
     )
+
+
+def _value_in_words(name: str, value: Any) -> str:
+    if name == SIGNATURE and isinstance(value, dict):
+        return (
+            f"“{value['statement']}”, by {value['factor']}, "
+            f"record {value['recordSha256']}"
+        )
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _short_digest(digest: str) -> SafeString:

@@ -23,6 +23,7 @@ from hotswap.common.evidence.pack import INDEX, SIGNATURE, TYPE
 from hotswap.common.trail import chain
 from hotswap.common.trail.chain import ChainCheck, Findings, Link, canonical
 
+SIGNATURES = "signatures.json"
 EVENTS, CHAIN, ANCHOR = "audit-events.ndjson", "audit-chain.ndjson", "audit-anchor.json"
 CHUNK = 1 << 20
 MAX_INDEX_BYTES = 1 << 20
@@ -46,12 +47,14 @@ class Report:
         index: what the pack says of itself; of no worth unless `faults` is empty.
         faults: sentences; none if the pack is what the server has signed.
         rows, links: of the audit trail, that were checked.
+        signatures: of people, in these rows, that were checked.
     """
 
     index: dict[str, Any]
     faults: list[str] = field(default_factory=list)
     rows: int = 0
     links: int = 0
+    signatures: int = 0
 
     @property
     def is_genuine(self) -> bool:
@@ -98,6 +101,8 @@ def _check(archive: zipfile.ZipFile, public: Ed25519PublicKey) -> Report:
             report.faults.append(f"{name} is not the file that was signed")
     if report.is_genuine and {EVENTS, CHAIN, ANCHOR} <= listed.keys():
         _check_trail(archive, public, report)
+        if SIGNATURES in listed:
+            _check_signatures(archive, report)
     return report
 
 
@@ -160,6 +165,40 @@ def _check_trail(
         report.faults.append(f"{len(rows)} rows of the audit trail are in no link")
     if (check.position, check.chain_hash) != (anchor.position, anchor.chain_hash):
         report.faults.append("the chain of the audit trail does not end at its anchor")
+
+
+def _check_signatures(archive: zipfile.ZipFile, report: Report) -> None:
+    """Hold who is said to have signed against the rows of the audit trail."""
+    with archive.open(EVENTS) as file:
+        rows = {
+            row["id"]: row for row in _lines(file) if row["details"].get("signature")
+        }
+    for listed in json.loads(_whole(archive, SIGNATURES)):
+        row = rows.pop(listed["auditEventId"], None)
+        report.signatures += 1
+        if row is None or not _is_signature_of(row, listed):
+            report.faults.append(
+                f"the signature of row {listed['auditEventId']} is not the one that "
+                "the audit trail has"
+            )
+    for row_id in rows:
+        report.faults.append(f"{SIGNATURES} lacks the signature of row {row_id}")
+
+
+def _is_signature_of(row: dict[str, Any], listed: dict[str, Any]) -> bool:
+    signed = row["details"]["signature"]
+    name_holds = listed["name"] is None or signed["nameSha256"] == chain.name_digest(
+        listed["nameSalt"], listed["name"]
+    )
+    digest = chain.record_digest(signed["record"])
+    return (
+        name_holds
+        and digest == signed["recordSha256"] == listed["recordSha256"]
+        and (row["actor"], row["at"]) == (listed["signer"], listed["at"])
+        and all(
+            signed[name] == listed[name] for name in ("meaning", "statement", "factor")
+        )
+    )
 
 
 def _check_row(row: dict[str, Any], link: Link, report: Report) -> None:

@@ -10,10 +10,12 @@ from django.db.models import Q
 from hotswap.common import keyring
 from hotswap.common.evidence.pack import EvidenceFile, json_file, ndjson_file
 from hotswap.common.models import AuditEvent, AuditSeal
+from hotswap.common.signatures import signatures_of
 from hotswap.common.trail import anchors, chain, sealer
 from hotswap.common.trail.chain import Content, content_fields, wire_time
 
 STEP = 2000
+SIGNATURES = "signatures.json"
 EVENTS, CHAIN, ANCHOR = "audit-events.ndjson", "audit-chain.ndjson", "audit-anchor.json"
 
 SEALED = """
@@ -50,9 +52,29 @@ def trail_files(
     ) or anchor.position
     public = keyring.audit_key().public_key()
     return [
+        json_file(SIGNATURES, _signatures(object_kind, object_id)),
         ndjson_file(EVENTS, _rows(object_kind, object_id, anchor.position)),
         ndjson_file(CHAIN, _links(first, anchor.position)),
         json_file(ANCHOR, chain.anchor_document(anchor, public)),
+    ]
+
+
+def _signatures(object_kind: str, object_id: str) -> list[dict[str, Any]]:
+    """Return who has signed, with what ties the names to the rows of the trail."""
+    return [
+        {
+            "auditEventId": each.event_id,
+            "at": wire_time(each.at),
+            "verb": each.verb,
+            "signer": str(each.signer),
+            "name": each.name,
+            "nameSalt": None if each.name_salt is None else str(each.name_salt),
+            "meaning": each.meaning,
+            "statement": each.statement,
+            "factor": each.factor,
+            "recordSha256": each.record_sha256,
+        }
+        for each in signatures_of(object_kind, [object_id])
     ]
 
 

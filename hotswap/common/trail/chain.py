@@ -120,6 +120,16 @@ def canonical(value: Any) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
 
 
+def record_digest(record: Any) -> str:
+    """Return the SHA-256 of what was signed, in hex digits."""
+    return hashlib.sha256(canonical(record)).hexdigest()
+
+
+def name_digest(salt: str, name: str) -> str:
+    """Return what ties the name of a signer to a signature: 64 hex digits."""
+    return hashlib.sha256(canonical([salt, name])).hexdigest()
+
+
 def content_fields(content: Content) -> dict[str, Any]:
     """Return a row as JSON, as it is hashed and handed out."""
     return {

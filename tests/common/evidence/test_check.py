@@ -111,6 +111,87 @@ def signed_again(files: dict[str, bytes], key: Ed25519PrivateKey) -> None:
     files[SIGNATURE] = base64.b64encode(key.sign(files[INDEX]))
 
 
+SIGNED = {
+    "meaning": "approval",
+    "statement": "I approve.",
+    "factor": "password",
+    "nameSha256": chain.name_digest("salt", "ada"),
+    "record": {"sha256": "00"},
+    "recordSha256": chain.record_digest({"sha256": "00"}),
+}
+LISTED = {
+    "auditEventId": 11,
+    "at": wire_time(NOW),
+    "signer": None,
+    "name": "ada",
+    "nameSalt": "salt",
+    **{name: SIGNED[name] for name in ("meaning", "statement", "factor")},
+    "recordSha256": SIGNED["recordSha256"],
+}
+
+
+def signed_pack(path: Path, listed: list[dict[str, Any]]) -> Path:
+    """Write a pack of one signed row of the trail, and of what is listed of it."""
+    content = Content(
+        NOW, "person", None, "x.y", "firmware", "1", {"signature": SIGNED}
+    )
+    hashed = chain.content_hash(content)
+    end = chain.chain_hash(
+        chain.GENESIS, position=1, event_id=11, content_hash=hashed, sealed_at=NOW
+    )
+    anchor = chain.sign_anchor(KEY, position=1, chain_hash=end, at=NOW)
+    link = {
+        "position": 1,
+        "eventId": 11,
+        "contentHash": hashed.hex(),
+        "chainHash": end.hex(),
+        "sealedAt": wire_time(NOW),
+    }
+    start = {"position": 0, "chainHash": chain.GENESIS.hex()}
+    row = {"position": 1, "id": 11, **content_fields(content)}
+    files = [
+        json_file("signatures.json", listed),
+        ndjson_file("audit-events.ndjson", [row]),
+        ndjson_file("audit-chain.ndjson", [start, link]),
+        json_file("audit-anchor.json", chain.anchor_document(anchor, KEY.public_key())),
+    ]
+    pieces = evidence_pack(kind="firmware", subject={}, files=files, key=KEY, now=NOW)
+    path.write_bytes(b"".join(pieces))
+    return path
+
+
+def test_signatures_of_people_are_those_of_the_trail(tmp_path: Path) -> None:
+    path = signed_pack(tmp_path / "pack.zip", [LISTED])
+
+    report = check_pack(path, KEY.public_key())
+
+    assert report.faults == []
+    assert report.signatures == 1
+    erased = {**LISTED, "name": None, "nameSalt": None}
+    again = check_pack(signed_pack(path, [erased]), KEY.public_key())
+    assert again.faults == []
+
+
+@pytest.mark.parametrize(
+    ("listed", "fault"),
+    [
+        ([{**LISTED, "name": "eve"}], "the signature of row 11 is not the one"),
+        ([{**LISTED, "statement": "I refuse."}], "the signature of row 11 is not"),
+        ([{**LISTED, "recordSha256": "00" * 32}], "the signature of row 11 is not"),
+        ([{**LISTED, "auditEventId": 12}], "lacks the signature of row 11"),
+        ([], "lacks the signature of row 11"),
+    ],
+)
+def test_a_signature_of_another_is_found(
+    tmp_path: Path, listed: list[dict[str, Any]], fault: str
+) -> None:
+    path = signed_pack(tmp_path / "pack.zip", listed)
+
+    report = check_pack(path, KEY.public_key())
+
+    assert any(fault in found for found in report.faults), report.faults
+
+
 def test_a_pack_is_what_the_server_has_signed(pack: Path) -> None:
     report = check_pack(pack, KEY.public_key())
 

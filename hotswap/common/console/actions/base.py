@@ -4,17 +4,30 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from django.conf import settings
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.template.response import TemplateResponse
-from rest_framework.exceptions import ValidationError
+from django.utils.text import capfirst
+from rest_framework.exceptions import Throttled, ValidationError
 
-from hotswap.common.console.forms import ConsoleForm, ReasonForm, error_lines
+from hotswap.common.console.forms import (
+    ConsoleForm,
+    ReasonForm,
+    error_lines,
+    throttled_words,
+)
 from hotswap.common.console.requests import READING, acting_person, go_to
 from hotswap.common.console.roles import require_role
 from hotswap.common.errors import HotSwapError
 from hotswap.common.models import User
 from hotswap.common.roles import Role
+from hotswap.common.signatures import FIELD as SIGNATURE
+from hotswap.common.signatures import Meaning
+from hotswap.common.signing_people import SignatureWrongError, sign, signing_obstacle
+
+# Of a recovery code; those of an app have six.
+MAX_CODE_DIGITS = 8
 
 if TYPE_CHECKING:
     from hotswap.common.console.pages.base import ConsoleAdmin
@@ -62,6 +75,8 @@ class Action:
     # Done to the rows of a list that are selected.
     is_of_selection: ClassVar[bool] = False
     is_csrf_checked_inside: ClassVar[bool] = False
+    # What the person signs by it; None where nothing is signed.
+    meaning: ClassVar[Meaning | None] = None
 
     def applies(self, obj: Any) -> bool:
         """Tell whether the action makes sense for an object in this state."""
@@ -82,7 +97,12 @@ class Action:
         return self.form_class(request.POST if request.method == "POST" else None)
 
     def execute(self, user: User, obj: Any, given: dict[str, Any]) -> str:
-        """Call the service; return the sentence that is shown after it."""
+        """Call the service; return the sentence that is shown after it.
+
+        Args:
+            given: the fields of the form; `signature` is a `Signature` where the action
+                is signed.
+        """
         raise NotImplementedError
 
     def next_url(self, admin: "ConsoleAdmin", obj: Any) -> str:
@@ -93,7 +113,39 @@ class Action:
         """Return the role that is missing, else the blocked reason, else ""."""
         if not user.may(self.role):
             return f"needs {self.role.value}"
-        return self.blocked_reason(user, obj)
+        return self._obstacle(user, obj)
+
+    def _obstacle(self, user: User, obj: Any) -> str:
+        """Return the blocked reason, or that this person cannot sign, else ""."""
+        return self.blocked_reason(user, obj) or (
+            signing_obstacle(user) if self.is_signed() else ""
+        )
+
+    def is_signed(self) -> bool:
+        """Tell whether the person has to sign what the action does."""
+        return self.meaning is not None and settings.REQUIRE_SIGNATURES
+
+    def _sign(self, request: HttpRequest, user: User, form: ConsoleForm) -> None:
+        """Put the signature in the place of the password or code that was typed.
+
+        A password is longer than any code, so that one field takes both.
+        """
+        assert self.meaning is not None
+        typed: str = form.cleaned_data[SIGNATURE]
+        code = typed.strip()
+        is_code = code.isdecimal() and len(code) <= MAX_CODE_DIGITS
+        try:
+            form.cleaned_data[SIGNATURE] = sign(
+                request,
+                user,
+                self.meaning,
+                password=None if is_code else typed,
+                code=code if is_code else None,
+            )
+        except SignatureWrongError as error:
+            form.add_error(SIGNATURE, f"{capfirst(error.detail)}.")
+        except Throttled as error:
+            form.add_error(SIGNATURE, throttled_words(error))
 
     def button(self, admin: "ConsoleAdmin", user: User, obj: Any) -> Button:
         return Button(
@@ -113,6 +165,11 @@ class Action:
         user = acting_person(request)
         require_role(user, self.role)
         form = self.make_form(request, obj)
+        if self.is_signed():
+            assert self.meaning is not None
+            form.ask_for_signature(self.meaning.statement)
+        if request.method == "POST" and form.is_valid() and self.is_signed():
+            self._sign(request, user, form)
         if request.method == "POST" and form.is_valid():
             try:
                 said = self.execute(user, obj, form.cleaned_data)
@@ -148,7 +205,7 @@ class Action:
             "subtitle": self.heading(obj),
             "heading": self.heading(obj),
             "notes": self.notes(obj),
-            "blocked_reason": self.blocked_reason(user, obj),
+            "blocked_reason": self._obstacle(user, obj),
             "form_url": admin.action_url(self, obj),
             "back_url": admin.list_url() if obj is None else admin.page_url(obj),
             "back_name": admin.title if obj is None else str(obj),

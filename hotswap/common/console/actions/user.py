@@ -17,6 +17,8 @@ from hotswap.common.invitations import MailUnavailableError, invite_person
 from hotswap.common.models import User
 from hotswap.common.roles import PEOPLE, Role
 from hotswap.common.second_factors import has_second_factor
+from hotswap.common.signatures import FIELD as SIGNATURE
+from hotswap.common.signatures import Meaning
 
 if TYPE_CHECKING:
     from hotswap.common.console.pages.base import ConsoleAdmin
@@ -186,6 +188,7 @@ class ErasePerson(Action):
     tone = "danger"
     role = Role.ADMIN
     form_class = EraseForm
+    meaning = Meaning.ERASURE
 
     def blocked_reason(self, user: User, obj: User) -> str:
         return "this is you" if obj.pk == user.pk else ""
@@ -202,7 +205,7 @@ class ErasePerson(Action):
     def execute(self, user: User, obj: User, given: dict[str, Any]) -> str:
         if given["typed"].strip() != obj.username:
             raise NameMismatchError("the name that was typed is another")
-        people.erase_person(actor=user, user_id=obj.pk)
+        people.erase_person(actor=user, user_id=obj.pk, signature=given.get(SIGNATURE))
         return "The person is erased."
 
     def next_url(self, admin: "ConsoleAdmin", obj: Any) -> str:

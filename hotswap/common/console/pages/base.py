@@ -38,6 +38,7 @@ from hotswap.common.console.roles import require_role
 from hotswap.common.console.text import curl_command
 from hotswap.common.models import User
 from hotswap.common.roles import Role
+from hotswap.common.signatures import ShownSignature, signatures_of
 
 
 class ConsoleAdmin(ModelAdmin):
@@ -51,6 +52,8 @@ class ConsoleAdmin(ModelAdmin):
     # How the audit trail calls these objects, and by which of their fields.
     audit_kind: ClassVar[str] = ""
     audit_field: ClassVar[str] = "pk"
+    # Whether people sign what is done to them (`hotswap.common.signatures`).
+    is_signed: ClassVar[bool] = False
     # Who sees the list and the pages, and where in the manual they are explained.
     needed_role: ClassVar[Role] = Role.VIEWER
     help_page: ClassVar[str] = "console.md"
@@ -307,9 +310,17 @@ class ConsoleAdmin(ModelAdmin):
                 "back_name": self.title,
                 "buttons": self.buttons(user, obj),
                 "panels": shown_panels(request, obj),
+                "signatures": self.signatures(obj),
                 **self.page_context(request, obj),
             },
         )
+
+    def signatures(self, obj: Any) -> list[ShownSignature]:
+        """Return what people have signed about an object."""
+        if not self.is_signed:
+            return []
+        key = str(getattr(obj, self.audit_field))
+        return signatures_of(self.audit_kind, [key])
 
     def page_context(self, request: HttpRequest, obj: Any) -> dict[str, Any]:
         return {}
