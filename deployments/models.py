@@ -50,6 +50,7 @@ from deployments.querysets import (
 from deployments.windows import MaintenanceWindow
 from devices.models import Device
 from firmware.models import Firmware, Manifest
+from hotswap.common.changes import Tracked
 from hotswap.common.keyring import seal, unseal
 from hotswap.common.models import BaseModel
 
@@ -75,12 +76,42 @@ def _is_no_move(moves: tuple[tuple[TargetStatus, TargetStatus], ...]) -> str:
     )
 
 
-class Deployment(BaseModel):
+class Deployment(Tracked, BaseModel):
     """A rollout of one firmware.
 
     `open_rank` is the only thing that opening a stage changes: every target of this
     rank or a lower one may be given its order.
     """
+
+    told_fields = frozenset(
+        {
+            "name",
+            "firmware",
+            "strategy",
+            "parameters",
+            "health_criteria",
+            "rollback_thresholds",
+            "health_threshold",
+            "on_warning",
+            "on_late_breach",
+            "offline_devices",
+            "busy_devices",
+            "offline_deadline",
+            "device_timeout",
+            "max_attempts",
+            "require_approval_per_stage",
+            "maintenance_window",
+            "max_devices_per_minute",
+            "start_spread",
+            "status",
+            "pause_reasons",
+            "live_fleet",
+            "cancel_requested_at",
+            "acknowledged",
+            "scheduled_at",
+        }
+    )
+    withheld_fields = frozenset({"selection"})
 
     name = models.CharField(max_length=128)
     firmware = models.ForeignKey(Firmware, on_delete=models.PROTECT)
@@ -660,8 +691,12 @@ class Hold(models.Model):
         return f"{self.phase} of {self.deployment_id}"
 
 
-class Listener(BaseModel):
+class Listener(Tracked, BaseModel):
     """Somebody who is told of events. No `events` means all of them."""
+
+    told_fields = frozenset({"description", "events", "enabled", "disabled_reason"})
+    # Where it is says who it is, and may hold a secret.
+    withheld_fields = frozenset({"url", "address", "sealed_url", "sealed_secret"})
 
     kind: ClassVar[str]
     # The field of a delivery that names it.

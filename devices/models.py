@@ -41,6 +41,7 @@ from devices.querysets import (
     DeviceQuerySet,
 )
 from firmware.models import DeviceModel, Firmware
+from hotswap.common.changes import Tracked
 from hotswap.common.models import BaseModel, User
 
 
@@ -52,12 +53,23 @@ class DeviceManager(models.Manager.from_queryset(DeviceQuerySet)):  # type: igno
         return found.filter(erased_at__isnull=True)
 
 
-class Device(BaseModel):
+class Device(Tracked, BaseModel):
     """One device of the fleet.
 
     Of an erased one the row stays, as a pseudonym that past deployments count: its
     name is `~` and its id, which no device can be called.
     """
+
+    told_fields = frozenset(
+        {
+            "model",
+            "region",
+            "enabled",
+            "revoked_at",
+            "alarm_at",
+        }
+    )
+    withheld_fields = frozenset({"tags", "metadata", "alarm_address"})
 
     device_id = models.CharField(max_length=128, unique=True)
     model = models.ForeignKey(DeviceModel, on_delete=models.PROTECT)
@@ -279,11 +291,20 @@ class DeviceCertificate(models.Model):
         return f"{self.subject} ({self.fingerprint[:16]}...)"
 
 
-class DeviceGroup(BaseModel):
+class DeviceGroup(Tracked, BaseModel):
     """A named set of devices that deployments can target.
 
     A static group has members; a dynamic one has a rule, in the JSON form of the API.
     """
+
+    told_fields = frozenset(
+        {
+            "name",
+            "description",
+            "type",
+            "rule",
+        }
+    )
 
     name = models.CharField(max_length=128, unique=True)
     description = models.CharField(max_length=500, blank=True)
@@ -327,8 +348,21 @@ class GroupMembership(models.Model):
         return f"{self.device} in {self.group}"
 
 
-class EnrolmentToken(BaseModel):
+class EnrolmentToken(Tracked, BaseModel):
     """A secret with which devices register themselves; only its digest is kept."""
+
+    told_fields = frozenset(
+        {
+            "name",
+            "model",
+            "region",
+            "needs_approval",
+            "max_uses",
+            "expires_at",
+            "revoked_at",
+        }
+    )
+    withheld_fields = frozenset({"tags"})
 
     name = models.CharField(max_length=128)
     digest = models.CharField(max_length=64, unique=True)

@@ -31,11 +31,21 @@ from firmware.querysets import (
     SigningKeyQuerySet,
 )
 from firmware.versions import VersionScheme
+from hotswap.common.changes import Tracked
 from hotswap.common.models import BaseModel
 
 
-class DeviceModel(BaseModel):
+class DeviceModel(Tracked, BaseModel):
     """A kind of device that firmware is built for."""
+
+    told_fields = frozenset(
+        {
+            "name",
+            "description",
+            "requires_secure_boot",
+            "version_scheme",
+        }
+    )
 
     name = models.CharField(max_length=64, unique=True)
     description = models.CharField(max_length=500, blank=True)
@@ -57,8 +67,17 @@ class DeviceModel(BaseModel):
         return self.name
 
 
-class SigningKey(BaseModel):
+class SigningKey(Tracked, BaseModel):
     """One key of the ring that signs images and manifests (RSA-2048)."""
+
+    told_fields = frozenset(
+        {
+            "status",
+            "status_comment",
+            "not_before",
+            "not_after",
+        }
+    )
 
     key_id = models.CharField(max_length=16, unique=True)
     algorithm = models.CharField(max_length=32, default=signing.ALGORITHM)
@@ -111,8 +130,14 @@ class SigningKey(BaseModel):
         )
 
 
-class StorageKey(BaseModel):
+class StorageKey(Tracked, BaseModel):
     """One key of the ring that wraps the keys of stored images (AES-256)."""
+
+    told_fields = frozenset(
+        {
+            "status",
+        }
+    )
 
     key_id = models.CharField(max_length=16, unique=True)
     sealed_key = models.BinaryField()
@@ -142,7 +167,7 @@ class StorageKey(BaseModel):
         return self.key_id
 
 
-class Firmware(BaseModel):
+class Firmware(Tracked, BaseModel):
     """One version of the firmware of one device model.
 
     A row with the status `Absent` stands for an image that was never uploaded and that
@@ -150,6 +175,21 @@ class Firmware(BaseModel):
     to it needs something to name. It has no bytes, no signature and no place in any
     list.
     """
+
+    told_fields = frozenset(
+        {
+            "status",
+            "release_notes",
+            "status_comment",
+            "approved_by",
+            "approved_at",
+            "approved_sha256",
+            "damaged_at",
+            "damage",
+            "removed_at",
+            "signature_revoked_at",
+        }
+    )
 
     model = models.ForeignKey(DeviceModel, on_delete=models.PROTECT)
     version = models.CharField(max_length=64)

@@ -209,6 +209,7 @@ def _disable_gone(told: Listener, now: datetime) -> None:
         object_kind=listener.kind,
         object_id=listener.pk,
         details={"reason": reason},
+        changed=listener,
     )
 
 

@@ -1,6 +1,6 @@
 """Editing a deployment that waits for its time (FR-FW-003)."""
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -24,11 +24,10 @@ from deployments.services.requests import DeploymentRequest
 from deployments.services.targeting import Audience
 from devices.services.groups import hold_groups
 from hotswap.common import audit
-from hotswap.common.durations import format_duration
+from hotswap.common.changes import difference
 from hotswap.common.errors import FieldError, InvalidInputError
 from hotswap.common.etags import check_match
 from hotswap.common.models import User
-from hotswap.common.wire import camelize
 
 # Devices are not named in the audit trail, nor in lines of the log that are of others.
 TARGETS = "targets"
@@ -119,27 +118,10 @@ def _apply(
             continue
         if name == "selection":
             changes[TARGETS] = {"from": _brief(old), "to": _brief(new)}
-        elif isinstance(old, dict) and isinstance(new, dict):
-            for part in sorted(old.keys() | new.keys()):
-                if old.get(part) != new.get(part):
-                    changes[f"{camelize(name)}.{camelize(part)}"] = {
-                        "from": old.get(part),
-                        "to": new.get(part),
-                    }
         else:
-            changes[camelize(name)] = {"from": _plain(old), "to": _plain(new)}
+            changes |= difference(name, old, new)
         setattr(deployment, name, new)
     return changes
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, datetime):
-        return value.isoformat()
-    if isinstance(value, timedelta):
-        return format_duration(value)
-    if value is None or isinstance(value, bool | int | float | str | dict | list):
-        return value
-    return str(value)
 
 
 def _brief(selection: dict[str, Any]) -> dict[str, Any]:

@@ -72,6 +72,7 @@ def _record(
         object_kind=listener.kind,
         object_id=listener.pk,
         details=details or {},
+        changed=listener,
     )
 
 

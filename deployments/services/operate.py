@@ -97,6 +97,7 @@ def _acting(
                     signature, _signed_record(deployment, reason, details)
                 ),
             },
+            changed=deployment,
         )
 
 

@@ -424,4 +424,5 @@ def _record(deployment: Deployment, verb: str, message: str) -> None:
         object_kind="deployment",
         object_id=deployment.pk,
         details={"message": message},
+        changed=deployment,
     )

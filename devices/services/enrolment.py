@@ -165,6 +165,7 @@ def _record_token(
         object_kind="enrolment-token",
         object_id=token.pk,
         details=details,
+        changed=token,
     )
 
 

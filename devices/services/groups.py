@@ -190,6 +190,7 @@ def _record(
         object_kind="device-group",
         object_id=group.pk,
         details=details,
+        changed=group,
     )
 
 

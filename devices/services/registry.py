@@ -279,6 +279,7 @@ def change_devices(
             pk: {"fields": _changed_columns(answers[number]), **origin}
             for pk, (number, _) in changed.items()
         },
+        changed={pk: device for pk, (_, device) in changed.items()},
     )
     return answers
 
@@ -493,6 +494,7 @@ def change_device(
             object_kind="device",
             object_id=device.pk,
             details={"fields": sorted(changed)},
+            changed=device,
         )
     return DeviceChange(device, affected)
 
@@ -515,6 +517,7 @@ def revoke_device(*, actor: User, device_id: str, reason: str = "") -> Device:
                 object_kind="device",
                 object_id=device.pk,
                 details={"reason": reason},
+                changed=device,
             )
     return device
 
@@ -530,16 +533,18 @@ def acknowledge_alarm(*, actor: User, device_id: str, comment: str = "") -> Devi
         device = locked_device(device_id)
         if device.alarm_at is None:
             raise NoAlarmError(f"{device_id} has no alarm")
+        raised_at = device.alarm_at
+        device.alarm_at = None
+        device.alarm_address = None
+        device.save(update_fields=["alarm_at", "alarm_address"])
         audit.record(
             actor=actor,
             verb="device.alarm-acknowledged",
             object_kind="device",
             object_id=device.pk,
-            details={"raisedAt": device.alarm_at, "comment": comment},
+            details={"raisedAt": raised_at, "comment": comment},
+            changed=device,
         )
-        device.alarm_at = None
-        device.alarm_address = None
-        device.save(update_fields=["alarm_at", "alarm_address"])
     return device
 
 

@@ -79,6 +79,7 @@ def _move(
             "comment": firmware.status_comment,
             **more,
         },
+        changed=firmware,
     )
 
 

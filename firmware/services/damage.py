@@ -36,6 +36,7 @@ def clear_damage(firmware: Firmware, actor: User | None, how: str) -> None:
         object_kind="firmware",
         object_id=firmware.pk,
         details={"sha256": firmware.sha256, "damage": damage, "how": how},
+        changed=firmware,
     )
 
 

@@ -131,6 +131,7 @@ def change_device_model(
                 "requiresSecureBoot": model.requires_secure_boot,
                 "versionScheme": model.version_scheme,
             },
+            changed=model,
         )
     return model
 

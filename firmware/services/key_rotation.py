@@ -127,6 +127,7 @@ def _note(
         object_kind=kind,
         object_id=key.key_id,
         details=details,
+        changed=key,
     )
 
 

@@ -1,13 +1,18 @@
 """The one way to write to the audit trail."""
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
 from django.utils import timezone
 
+from hotswap.common.changes import Tracked, take_changes
 from hotswap.common.copying import copy_rows
 from hotswap.common.models import AuditEvent, User
+
+# Where the details of a row have what was changed.
+CHANGES = "changes"
 
 
 def record(
@@ -17,6 +22,7 @@ def record(
     object_kind: str,
     object_id: object,
     details: dict[str, Any] | None = None,
+    changed: Tracked | None = None,
 ) -> None:
     """Append one row; call it inside the transaction of the deed itself.
 
@@ -24,7 +30,10 @@ def record(
         actor: the person, or None for what the server decided.
         verb: `<kind>.<past tense>`, for example `firmware.approved`.
         details: plain JSON without names of people.
+        changed: the row that the deed has changed, as it is now: the trail gets the
+            values before and after.
     """
+    changes = {} if changed is None else take_changes([changed])[0]
     AuditEvent.objects.create(
         at=timezone.now(),
         actor_kind=(
@@ -36,7 +45,7 @@ def record(
         verb=verb,
         object_kind=object_kind,
         object_id=str(object_id),
-        details=details or {},
+        details=_with_changes(details or {}, changes),
     )
 
 
@@ -46,12 +55,15 @@ def record_each(
     verb: str,
     object_kind: str,
     details: Mapping[UUID, dict[str, Any]],
+    changed: Mapping[UUID, Tracked] = MappingProxyType({}),
 ) -> None:
     """Append one row for each of many objects, as `record` does for one.
 
     Args:
         details: by the id of each object.
+        changed: by these ids, the rows that the deed has changed.
     """
+    changes = dict(zip(changed, take_changes(list(changed.values())), strict=True))
     kinds = AuditEvent.ActorKind
     kind = kinds.SERVER if actor is None else kinds.PERSON
     now = timezone.now()
@@ -60,10 +72,17 @@ def record_each(
         AuditEvent,
         ("at", "actor_kind", "actor", "verb", "object_kind", "object_id", "details"),
         (
-            (now, kind, by, verb, object_kind, str(object_id), each)
+            (
+                *(now, kind, by, verb, object_kind, str(object_id)),
+                _with_changes(each, changes.get(object_id, {})),
+            )
             for object_id, each in details.items()
         ),
     )
+
+
+def _with_changes(details: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    return {**details, CHANGES: changes} if changes else details
 
 
 def record_device_act(*, device_id: UUID, verb: str, details: dict[str, Any]) -> None:

@@ -20,6 +20,7 @@ from django.core.serializers.json import DjangoJSONEncoder
 from django.db import models
 from django.utils import timezone
 
+from hotswap.common.changes import Tracked
 from hotswap.common.roles import INCLUDES, PEOPLE, Role
 
 
@@ -34,8 +35,10 @@ class BaseModel(models.Model):
         abstract = True
 
 
-class User(AbstractUser):
+class User(AbstractUser, Tracked):
     """A person. The groups Admin, Operator and Viewer give the role."""
+
+    told_fields = frozenset({"is_active", "must_change_password", "erased_at"})
 
     pseudonym = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
     must_change_password = models.BooleanField(

@@ -147,6 +147,7 @@ def set_person_active(*, actor: User, user_id: int, is_active: bool) -> User:
             verb="person.enabled" if is_active else "person.disabled",
             object_kind="person",
             object_id=user.pseudonym,
+            changed=user,
         )
     return user
 
@@ -177,6 +178,7 @@ def change_person(*, actor: User, user_id: int, role: Role, email: str) -> User:
                 object_kind="person",
                 object_id=user.pseudonym,
                 details=details,
+                changed=user,
             )
     return user
 
@@ -312,6 +314,7 @@ def set_password(
             verb="person.password-set",
             object_kind="person",
             object_id=user.pseudonym,
+            changed=user,
         )
     return user
 

@@ -563,6 +563,8 @@ def test_a_gateway_is_read_changed_and_deleted(
     problem_of(stale, 412)
     assert pointers(problem_of(wrong, 400)) == {"/url": "gateway_refused"}
     (event,) = AuditEvent.objects.filter(verb="gateway.changed")
+    told = event.details.pop("changes")
+    assert told["sealedUrl"] == {"withheld": []}
     assert event.details == {
         "fields": ["description", "events", "url"],
         "events": ["stage.opened"],

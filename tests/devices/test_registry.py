@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from django.conf import settings
 from django.utils import timezone
 
 from devices.models import Device, DeviceKey, FirmwareRun
@@ -240,7 +241,13 @@ def test_a_patch_changes_what_it_names(operator: PersonCaller) -> None:
     assert body["tags"] == {"b": "2"}
     assert body["metadata"] == {"m": 1}
     event = AuditEvent.objects.get(verb="device.changed")
-    assert event.details == {"fields": ["region", "tags"]}
+    assert event.details == {
+        "fields": ["region", "tags"],
+        "changes": {
+            "region": {"from": settings.DEFAULT_REGION, "to": "EU"},
+            "tags": {"withheld": ["a", "b"]},
+        },
+    }
 
 
 def test_a_put_replaces_all_that_its_owner_says(operator: PersonCaller) -> None:

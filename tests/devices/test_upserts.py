@@ -236,6 +236,13 @@ def test_an_edited_export_changes_what_was_edited(
     assert event.details == {
         "fields": ["enabled", "metadata", "model", "region", "tags"],
         "import": found["id"],
+        "changes": {
+            "model": {"from": "sensor-v1", "to": "sensor-v2"},
+            "region": {"from": "US-EAST", "to": "EU"},
+            "enabled": {"from": True, "to": False},
+            "tags": {"withheld": ["line", "site"]},
+            "metadata": {"withheld": ["rack"]},
+        },
     }
 
 

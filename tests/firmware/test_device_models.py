@@ -43,6 +43,7 @@ def test_a_change_is_written_down_once(admin: PersonCaller) -> None:
         "fields": ["requires_secure_boot"],
         "requiresSecureBoot": True,
         "versionScheme": "semver",
+        "changes": {"requiresSecureBoot": {"from": False, "to": True}},
     }
 
 

@@ -11,6 +11,7 @@ from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
+from hotswap.common.audit import CHANGES
 from hotswap.common.signatures import FIELD as SIGNATURE
 
 
@@ -87,7 +88,30 @@ def _value_in_words(name: str, value: Any) -> str:
             f"“{value['statement']}”, by {value['factor']}, "
             f"record {value['recordSha256']}"
         )
+    if name == CHANGES and isinstance(value, dict):
+        return ", ".join(f"{field} {_change(each)}" for field, each in value.items())
     return value if isinstance(value, str) else json.dumps(value)
+
+
+def _change(change: dict[str, Any]) -> str:
+    """Say what a value was and is: `Draft → Approved`."""
+    if "withheld" in change:
+        keys = ", ".join(change["withheld"])
+        return f"changed ({keys})" if keys else "changed"
+    before, after = (_short(change[side]) for side in ("from", "to"))
+    return f"{before} → {after}"
+
+
+def _short(value: Any) -> str:
+    match value:
+        case None | "":
+            return "–"
+        case str():
+            return value
+        case {"sha256": str(digest)}:
+            return digest
+        case _:
+            return json.dumps(value)
 
 
 def _short_digest(digest: str) -> SafeString:
