@@ -297,9 +297,11 @@ def _apply(
     if (
         state.watch_id is not None
         and state.offline_after_seconds is not None
-        and now - state.last_seen_at > timedelta(seconds=state.offline_after_seconds)
+        and abs(now - state.last_seen_at)
+        > timedelta(seconds=state.offline_after_seconds)
     ):
-        # Nobody knows how it was meanwhile: what counts as proof begins anew.
+        # Nobody knows how it was meanwhile, or the server's clock was wrong then: what
+        # counts as proof begins anew.
         _forget_health(state)
     is_new_boot = placement.place is Place.NEW
     if is_new_boot:

@@ -25,6 +25,8 @@ from hotswap.common.models import (
 from hotswap.common.retention import delete_some
 
 CLOCK_GAP = timedelta(seconds=30)
+# A run that is late is late by less; the clock was ahead when the last one was noted.
+CLOCK_SET_BACK = timedelta(minutes=5)
 
 logger = logging.getLogger(__name__)
 
@@ -127,7 +129,9 @@ def touch_clock(*, name: str, now: datetime) -> datetime:
     Returns:
         The time since which the job has run without a gap of more than 30 s. Whoever
         measures silence measures from there, so that an outage of the server is not
-        taken for one of the devices.
+        taken for one of the devices. Where the last run is more than five minutes
+        ahead of this one, a clock was wrong and has been set right: the job begins
+        anew.
     """
     # GREATEST keeps a late duplicate of the job from turning the clock back.
     with connection.cursor() as cursor:
@@ -136,14 +140,25 @@ def touch_clock(*, name: str, now: datetime) -> datetime:
             INSERT INTO common_clock AS clock (name, last_run_at, restarted_at)
             VALUES (%(name)s, %(now)s, %(now)s)
             ON CONFLICT (name) DO UPDATE SET
-                last_run_at = GREATEST(clock.last_run_at, EXCLUDED.last_run_at),
+                last_run_at = CASE
+                    WHEN clock.last_run_at - EXCLUDED.last_run_at
+                        > make_interval(secs => %(back_seconds)s)
+                    THEN EXCLUDED.last_run_at
+                    ELSE GREATEST(clock.last_run_at, EXCLUDED.last_run_at) END,
                 restarted_at = CASE
                     WHEN EXCLUDED.last_run_at - clock.last_run_at
                         > make_interval(secs => %(gap_seconds)s)
+                        OR clock.last_run_at - EXCLUDED.last_run_at
+                        > make_interval(secs => %(back_seconds)s)
                     THEN EXCLUDED.last_run_at ELSE clock.restarted_at END
             RETURNING restarted_at
             """,
-            {"name": name, "now": now, "gap_seconds": CLOCK_GAP.total_seconds()},
+            {
+                "name": name,
+                "now": now,
+                "gap_seconds": CLOCK_GAP.total_seconds(),
+                "back_seconds": CLOCK_SET_BACK.total_seconds(),
+            },
         )
         row = cursor.fetchone()
     restarted_at: datetime = row[0]
@@ -151,9 +166,12 @@ def touch_clock(*, name: str, now: datetime) -> datetime:
 
 
 def clock_age(*, name: str) -> timedelta | None:
-    """Return how long ago the job last ran, or None if it never did."""
+    """Return how long ago the job last ran, or None if it never did.
+
+    A last run that lies ahead was noted by a wrong clock; it is as old as it is ahead.
+    """
     last = Clock.objects.filter(name=name).values_list("last_run_at", flat=True).first()
-    return None if last is None else timezone.now() - last
+    return None if last is None else abs(timezone.now() - last)
 
 
 def forget_former_schedules() -> int:
