@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from django.conf import settings
@@ -23,15 +23,14 @@ from deployments.notifications.channels.registry import CHANNELS, OF_MODEL
 from deployments.notifications.channels.types import Channel
 from deployments.notifications.sending import Outcome
 from hotswap.common import audit
-from hotswap.common.models import Clock
 from hotswap.common.retention import delete_some
+from hotswap.common.turns import end_turn, keep_turn, take_turn
 
 # Longer than any attempt, so that only what was lost is sent again.
 LEASE = timedelta(seconds=60)
 # At most one sender works; another takes over when it has been still for so long.
 TURN = "notifications"
 TURN_LENGTH = timedelta(seconds=10)
-NO_TURN = datetime(1970, 1, 1, tzinfo=UTC)
 TURN_SECONDS = 20.0
 # Of one message: more events than these wait for the next.
 EVENTS_A_MESSAGE = 20
@@ -60,14 +59,14 @@ def send_due(*, clock: Callable[[], datetime] = timezone.now) -> None:
     Each endpoint has a lane with one delivery at a time, so that a dead one holds up
     its own lane only. Nothing new is begun after 20 s: the next call goes on.
     """
-    if not _take_turn(clock()):
+    if not take_turn(TURN, length=TURN_LENGTH, now=clock()):
         return
     ends = time.monotonic() + TURN_SECONDS
     flying: dict[Future[Outcome], Job] = {}
     try:
         with ThreadPoolExecutor(LANES, thread_name_prefix="notify") as pool:
             while True:
-                Clock.objects.filter(name=TURN).update(last_run_at=clock())
+                keep_turn(TURN, now=clock())
                 if time.monotonic() < ends:
                     busy = {job.lane for job in flying.values()}
                     for job in _claim(now=clock(), busy=busy):
@@ -78,18 +77,7 @@ def send_due(*, clock: Callable[[], datetime] = timezone.now) -> None:
                 for future in done:
                     _note(flying.pop(future), future.result(), now=clock())
     finally:
-        Clock.objects.filter(name=TURN).update(last_run_at=NO_TURN)
-
-
-def _take_turn(now: datetime) -> bool:
-    Clock.objects.get_or_create(
-        name=TURN, defaults={"last_run_at": NO_TURN, "restarted_at": now}
-    )
-    return bool(
-        Clock.objects.filter(name=TURN, last_run_at__lt=now - TURN_LENGTH).update(
-            last_run_at=now
-        )
-    )
+        end_turn(TURN)
 
 
 def _claim(*, now: datetime, busy: set[UUID | None]) -> list[Job]:

@@ -10,9 +10,8 @@ Rules:
   the image: to a host that has another one the image is not there, which is no damage.
 """
 
-import contextlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -25,10 +24,12 @@ from firmware.encrypted_format import DamagedImageError
 from firmware.models import Firmware, ImageCopy
 from firmware.services.keys import file_key
 from firmware.storage import StagedImage
-from hotswap.common import audit, locks
+from hotswap.common import audit
+from hotswap.common.turns import end_turn, keep_turn, take_turn
 
 logger = logging.getLogger(__name__)
-# A worker that has not ended within this time is taken for dead.
+TURN = "image-copies"
+# A worker that has not ended a copy within this time is taken for dead.
 LEASE = timedelta(minutes=10)
 FIRST_WAIT = timedelta(seconds=10)
 LONGEST_WAIT = timedelta(hours=1)
@@ -192,24 +193,13 @@ def complete_copies(*, now: datetime | None = None, limit: int = COPIES_A_RUN) -
     order = storage_locations.location_names()
     if order == [storage_locations.FOLDER]:
         return 0
-    with _alone() as is_alone:
-        return _complete_due(now or timezone.now(), order, limit) if is_alone else 0
-
-
-@contextlib.contextmanager
-def _alone() -> Iterator[bool]:
-    """Say whether no other worker copies; none begins until the end of the block."""
-    with connection.cursor() as cursor:
-        # Of the session, not of a transaction: copying takes minutes, and the lock
-        # goes with the connection of a worker that dies.
-        cursor.execute("SELECT pg_try_advisory_lock(%s)", [locks.COPIES])
-        (is_alone,) = cursor.fetchone()
+    now = now or timezone.now()
+    if not take_turn(TURN, length=LEASE, now=now):
+        return 0
     try:
-        yield is_alone
+        return _complete_due(now, order, limit)
     finally:
-        if is_alone:
-            with connection.cursor() as cursor:
-                cursor.execute("SELECT pg_advisory_unlock(%s)", [locks.COPIES])
+        end_turn(TURN)
 
 
 def _complete_due(now: datetime, order: list[str], limit: int) -> int:
@@ -228,6 +218,7 @@ def _complete_due(now: datetime, order: list[str], limit: int) -> int:
         copy = _claim(now, order)
         if copy is None:
             break
+        keep_turn(TURN, now=timezone.now())
         completed += _complete(copy, now)
     return completed
 

@@ -17,8 +17,6 @@ PACE: Final = 0x5041_4345
 HALF: Final = 0x4841_4C46
 # Shared by whoever signs or seals, alone for whoever changes the rings of keys.
 RINGS: Final = 0x4853_4B52
-# One server copies images between places, for as long as its connection lasts.
-COPIES: Final = 0x4853_4350
 # Second key: the model. Shared while devices write the key of their version, alone for
 # whoever orders the versions of the model anew.
 VERSION_ORDER: Final = 0x4853_564B

@@ -21,6 +21,7 @@ from deployments.services.listeners import create_listener, resend
 from deployments.services.operate import pause_deployment
 from devices.services.erasure import erase_device
 from hotswap.common.models import AuditEvent
+from hotswap.common.turns import take_turn
 from hotswap.retention import enforce_policies
 from tests.api import pointers, problem_of
 from tests.callers import PersonCaller
@@ -258,7 +259,7 @@ def _release_when_heard(receiver: Receiver, slow: Receiver) -> None:
 def test_only_one_sender_works_at_a_time(world: World, receiver: Receiver) -> None:
     hook(world, receiver.url, "stage.opened")
     launch(world)
-    assert outbox._take_turn(world.now)
+    assert take_turn(outbox.TURN, length=outbox.TURN_LENGTH, now=world.now)
 
     send(world)
     while_busy = len(receiver.got)

@@ -10,7 +10,6 @@ from typing import Any
 
 import httpx
 import pytest
-from django.db import connection
 from django.utils import timezone
 
 from firmware import storage, storage_locations
@@ -21,15 +20,14 @@ from firmware.services import copies
 from firmware.services.approval import approve_firmware
 from firmware.services.cleanup import tidy_store
 from firmware.services.delivery import download_link, stored_bytes
-from hotswap.common import locks
 from hotswap.common.models import AuditEvent
+from hotswap.common.turns import take_turn
 from tests.api import problem_of
 from tests.callers import PersonCaller
 from tests.common.factories import PersonFactory
 from tests.firmware.factories import DeviceModelFactory, FirmwareFactory
 from tests.firmware.forms import upload
 from tests.s3 import S3Server, TrippingProxy, serving_s3, use_bucket
-from tests.waiting import wait_until
 
 MIB = 1024 * 1024
 LARGE = 11 * MIB + 7
@@ -444,17 +442,21 @@ def test_the_rows_of_images_that_are_gone_are_dropped(pair: Pair) -> None:
     assert [row.storage_name for row in ImageCopy.objects.all()] == [kept.storage_name]
 
 
-@pytest.mark.django_db(transaction=True)
 def test_one_worker_copies_at_a_time(pair: Pair) -> None:
     FirmwareFactory.create()
-    other = connection.copy()
-    try:
-        with other.cursor() as cursor:
-            cursor.execute("SELECT pg_advisory_lock(%s)", [locks.COPIES])
-        while_busy = copies.complete_copies()
-    finally:
-        other.close()
+    now = timezone.now()
+    assert take_turn(copies.TURN, length=copies.LEASE, now=now)
 
-    assert while_busy == 0
-    # The lock goes with the session, which the database ends a moment later.
-    assert wait_until(copies.complete_copies) == 1
+    while_busy = copies.complete_copies(now=now)
+    after_its_death = copies.complete_copies(now=now + copies.LEASE * 2)
+
+    assert (while_busy, after_its_death) == (0, 1)
+
+
+def test_a_turn_that_was_taken_by_a_clock_that_was_ahead_is_free(pair: Pair) -> None:
+    FirmwareFactory.create()
+    now = timezone.now()
+    ahead = now + timedelta(days=1)
+    assert take_turn(copies.TURN, length=copies.LEASE, now=ahead)
+
+    assert copies.complete_copies(now=now) == 1
