@@ -120,7 +120,7 @@ def check_answer(method: str, address: str, response: Any) -> None:
         response: of Django.
     """
     kind = response.get("Content-Type", "").partition(";")[0]
-    if response.streaming or not kind.endswith("json"):
+    if response.streaming or not kind.endswith(("/json", "+json")):
         return
     method = method.lower()
     path = path_of(method, address.partition("?")[0])

@@ -1,14 +1,17 @@
 """`hotswap audit ...`: the chain of the audit trail, from the server's own machine.
 
-Exit codes: 0 done, nothing was found; 1 something was done to the trail; 3 the database
+Exit codes: 0 done, nothing was found; 1 something was done to the trail; 2 the file is
+no export, or there is no key to check it with; 3 the database
 or the key files cannot be used.
 """
 
 import os
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from hotswap.cli.evidence import UNREADABLE, load_public_key
 from hotswap.cli.keys import (
     UNUSABLE,
     AsJson,
@@ -45,9 +48,30 @@ def verify(
             help="Check only what was sealed after the last anchor.",
         ),
     ] = False,
+    export: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True,
+            dir_okay=False,
+            help="Check this export of the trail instead, on any machine.",
+        ),
+    ] = None,
+    public_key: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True,
+            dir_okay=False,
+            help="PEM of the server's key, for --export: `hotswap audit public-key`.",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Hold every row against the chain, and the chain against its anchors."""
+    if export is not None:
+        if public_key is None or since_anchor:
+            raise typer.BadParameter("--export goes with --public-key alone")
+        _verify_export(export, public_key, as_json)
+        return
     with on_the_server(as_json):
         from hotswap.common.api.audit_chain import verification_output
         from hotswap.common.trail import verifier
@@ -72,6 +96,34 @@ def verify(
         "Nothing was changed." if found.is_intact else "THE TRAIL WAS CHANGED.",
     )
     if not found.is_intact:
+        raise typer.Exit(TAMPERED)
+
+
+def _verify_export(export: Path, public_key: Path, as_json: bool) -> None:
+    from hotswap.common.trail.export_check import NoExportError, check_export
+
+    public = load_public_key(public_key, as_json)
+    try:
+        with export.open("rb") as file:
+            report = check_export(file, public)
+    except NoExportError as error:
+        fail(as_json, UNREADABLE, "no_export", f"{export}: {error}")
+    print_result(
+        as_json,
+        {
+            "genuine": report.is_genuine,
+            "faults": report.faults,
+            "rows": report.rows,
+            "start": report.start,
+        },
+        f"An export of {counted(report.rows, 'row')}, "
+        f"made at {report.start.get('at')}.",
+        *report.faults,
+        "It is what the server has signed."
+        if report.is_genuine
+        else "IT IS NOT WHAT THE SERVER HAS SIGNED.",
+    )
+    if not report.is_genuine:
         raise typer.Exit(TAMPERED)
 
 
@@ -102,8 +154,8 @@ def anchor(*, as_json: AsJson = False) -> None:
     )
 
 
-@app.command()
-def public_key(*, as_json: AsJson = False) -> None:
+@app.command("public-key")
+def print_public_key(*, as_json: AsJson = False) -> None:
     """Print the public key that anchors and evidence are checked with."""
     with on_the_server(as_json):
         from hotswap.common.api.audit_chain import public_key_pem

@@ -48,7 +48,7 @@ def verify(
     from hotswap.common.evidence.check import UnreadableError, check_pack
 
     try:
-        report = check_pack(file, _load(public_key, as_json))
+        report = check_pack(file, load_public_key(public_key, as_json))
     except UnreadableError as error:
         fail(as_json, UNREADABLE, "unreadable", str(error))
     index = report.index
@@ -77,7 +77,8 @@ def verify(
         raise typer.Exit(NOT_GENUINE)
 
 
-def _load(path: Path, as_json: bool) -> Any:
+def load_public_key(path: Path, as_json: bool) -> Any:
+    """Return the Ed25519 key of a PEM file, or end the command with 2."""
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
     from cryptography.hazmat.primitives.serialization import load_pem_public_key

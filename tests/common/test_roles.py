@@ -41,6 +41,7 @@ TABLE = """
     /people/<person>/enable                        POST   401 403 403 404 403
     /auth/device-token                             POST   400 400 400 400 400
     /audit-events                                  GET    401 403 403 200 403
+    /audit-events/export                           GET    401 403 403 200 403
     /audit-events/verify                           GET    401 403 403 200 403
     /device-models                                 GET    401 200 200 200 403
     /device-models                                 POST   401 403 403 400 403

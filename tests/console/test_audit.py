@@ -2,16 +2,20 @@
 
 import csv
 import io
+import json
 import re
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from django.utils import timezone
 
 from devices.services.registry import change_device
+from hotswap.common import keyring
 from hotswap.common.console.pages.audit_event import KINDS_WITHOUT_PAGE, pages_by_kind
 from hotswap.common.models import AuditEvent
+from hotswap.common.trail.export_check import check_export
 from tests.console.conftest import ConsoleClient, Scene
 
 LIST = "/admin/common/auditevent/"
@@ -149,3 +153,19 @@ def test_rows_are_exported_with_names_and_that_is_written_down(
     written = AuditEvent.objects.get(verb="audit.exported")
     assert written.actor == admin_client.person.pseudonym
     assert operator_client.get(f"{LIST}export/").status_code == 403
+
+
+def test_the_signed_export_is_that_of_the_list(
+    admin_client: ConsoleClient, disabled: Scene, settings: Any, tmp_path: Path
+) -> None:
+    settings.AUDIT_DIR = tmp_path / "audit"
+    page = admin_client.get(f"{LIST}?q=device.changed").content.decode()
+    answer = admin_client.get(f"{LIST}export-signed/?q=device.changed")
+
+    content = b"".join(answer)
+    assert "export-signed/?q=device.changed" in page
+    report = check_export(io.BytesIO(content), keyring.audit_key().public_key())
+    assert report.faults == []
+    verbs = {json.loads(line).get("verb") for line in content.splitlines()[1:-1]}
+    assert verbs == {"device.changed"}
+    assert AuditEvent.objects.latest("id").verb == "audit.exported"

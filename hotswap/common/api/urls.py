@@ -38,6 +38,11 @@ urlpatterns = [
     ),
     path("audit-events", views.AuditView.as_view(), name="audit-events"),
     path(
+        "audit-events/export",
+        views.AuditExportView.as_view(),
+        name="audit-events-export",
+    ),
+    path(
         "audit-events/verify",
         audit_chain.AuditChainView.as_view(),
         name="audit-events-verify",

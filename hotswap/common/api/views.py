@@ -4,7 +4,9 @@ from typing import Any
 
 import django_filters
 from django.contrib.auth import authenticate
+from django.http import StreamingHttpResponse
 from django.utils import timezone
+from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
 from rest_framework.exceptions import AuthenticationFailed
@@ -13,7 +15,7 @@ from rest_framework.response import Response
 
 from hotswap.common.account_gate import used_second_factor
 from hotswap.common.api.base import ApiView, ListView, acting_person
-from hotswap.common.api.filters import ZonedTimeFilter
+from hotswap.common.api.filters import StrictFilterBackend, ZonedTimeFilter
 from hotswap.common.api.serializers import CamelSerializer, StrictCharField
 from hotswap.common.api.throttling import guard_password
 from hotswap.common.login_audit import API, note_failure, note_login
@@ -23,6 +25,7 @@ from hotswap.common.people import change_own_password
 from hotswap.common.roles import Role
 from hotswap.common.second_factors import guard_code, has_second_factor
 from hotswap.common.tokens import TokenPair, issue_token_pair, rotate_refresh_token
+from hotswap.common.trail.export import export_response
 
 
 class LoginInput(CamelSerializer):
@@ -186,6 +189,33 @@ class AuditOutput(CamelSerializer):
     def get_actor_name(self, row: AuditEvent) -> str | None:
         names: dict[Any, str] = self.context["names"]
         return names.get(row.actor)
+
+
+class AuditExportView(ApiView):
+    roles = {"GET": Role.ADMIN}
+    rates = {"GET": "EXPORTS_PER_MINUTE"}
+    queryset = AuditEvent.objects.all()
+    filterset_class = AuditFilter
+    filter_backends = [StrictFilterBackend]
+
+    def known_parameters(self, request: Request) -> set[str]:
+        return set(AuditFilter.base_filters)
+
+    @extend_schema(
+        filters=True, responses={(200, "application/x-ndjson"): OpenApiTypes.BINARY}
+    )
+    def get(self, request: Request) -> StreamingHttpResponse:
+        """Give out the trail, filtered as the list is, as NDJSON with its signature.
+
+        `hotswap audit verify --export FILE` checks it on any machine.
+        """
+        rows = StrictFilterBackend().filter_queryset(request, self.queryset.all(), self)
+        return export_response(
+            rows,
+            actor=acting_person(request),
+            query=dict(request.query_params.items()),
+            now=timezone.now(),
+        )
 
 
 class AuditView(ListView):

@@ -11,7 +11,7 @@ from hotswap.common import keyring
 from hotswap.common.evidence.pack import EvidenceFile, json_file, ndjson_file
 from hotswap.common.models import AuditEvent, AuditSeal
 from hotswap.common.signatures import signatures_of
-from hotswap.common.trail import anchors, chain, sealer
+from hotswap.common.trail import chain, sealer
 from hotswap.common.trail.chain import Content, content_fields, wire_time
 
 STEP = 2000
@@ -35,10 +35,7 @@ def trail_files(
 
     What waits is sealed first, and the end of the chain anchored.
     """
-    # Until little waits: rows that come meanwhile are not awaited.
-    while sealer.seal_all(now=now, is_awaited=True) == sealer.BATCHES * sealer.BATCH:
-        pass
-    anchor = anchors.make_anchor(now=now)
+    anchor = sealer.seal_and_anchor(now=now)
     if anchor is None:
         return []
     about = AuditEvent.objects.filter(

@@ -16,7 +16,7 @@ from hotswap.common import locks
 from hotswap.common.copying import copy_rows
 from hotswap.common.models import AuditPending, AuditSeal
 from hotswap.common.trail import anchors, chain
-from hotswap.common.trail.chain import Content
+from hotswap.common.trail.chain import Anchor, Content
 
 BATCH = 1000
 BATCHES = 100
@@ -51,6 +51,16 @@ def seal_all(*, now: datetime, is_awaited: bool = False) -> int:
         if sealed < BATCH:
             break
     return total
+
+
+def seal_and_anchor(*, now: datetime) -> Anchor | None:
+    """Seal what waits and sign the end of the chain; None while it is empty.
+
+    For what is handed out. Rows that come meanwhile are not awaited.
+    """
+    while seal_all(now=now, is_awaited=True) == BATCHES * BATCH:
+        pass
+    return anchors.make_anchor(now=now)
 
 
 def _seal_batch(now: datetime, is_awaited: bool) -> int:

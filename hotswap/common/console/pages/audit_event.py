@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime, time, timedelta
 from typing import Any
 
@@ -38,6 +39,7 @@ from hotswap.common.console.text_filter import TextFilter
 from hotswap.common.csv_cells import MARK, csv_lines
 from hotswap.common.models import AuditEvent, User
 from hotswap.common.roles import Role
+from hotswap.common.trail.export import export_response
 
 SPANS = (("1", "24 hours"), ("7", "7 days"), ("30", "30 days"))
 # What is recorded of things that have no page.
@@ -262,11 +264,18 @@ class AuditEventAdmin(ConsoleAdmin):
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> Any:
-        export = self.export_button("export", request.GET.urlencode())
+        query = request.GET.urlencode()
+        export = self.export_button("export", query)
+        signed = replace(
+            self.export_button("export-signed", query),
+            label="Export signed NDJSON",
+            icon="verified",
+            name="export-signed",
+        )
         return super().changelist_view(
             request,
             {
-                "console_buttons": [export],
+                "console_buttons": [export, signed],
                 **chain_context(),
                 **(extra_context or {}),
             },
@@ -274,8 +283,10 @@ class AuditEventAdmin(ConsoleAdmin):
 
     def more_urls(self) -> list[URLPattern]:
         export, check = self.protected(self.export_view), self.protected(check_view)
+        signed = self.protected(self.signed_export_view)
         return [
             path("export/", export, name=self.url_name("export")),
+            path("export-signed/", signed, name=self.url_name("export-signed")),
             path("chain/", check, name=self.url_name("chain")),
         ]
 
@@ -305,6 +316,20 @@ class AuditEventAdmin(ConsoleAdmin):
                     f'attachment; filename="audit-{timezone.now():%Y-%m-%d}.csv"'
                 ),
             },
+        )
+
+    def signed_export_view(self, request: HttpRequest) -> Any:
+        """Send the rows of the list, as it is filtered, as signed NDJSON."""
+        if request.method != "GET":
+            return HttpResponseNotAllowed(["GET"])
+        person = acting_person(request)
+        require_role(person, self.needed_role)
+        try:
+            rows = self.get_changelist_instance(request).queryset
+        except IncorrectLookupParameters:
+            return HttpResponseRedirect(self.list_url())
+        return export_response(
+            rows, actor=person, query=dict(request.GET.items()), now=timezone.now()
         )
 
     @display(description="When")
