@@ -1,10 +1,12 @@
 """Take a backup of an installation, and bring one back.
 
-A backup is a folder: `database.dump` (of `pg_dump`, one snapshot), `keys/`, `images/`
-where images lie in a folder of this host, and `manifest.json` with the SHA-256 of each.
+A backup is a folder: `database.dump` (of `pg_dump`, one snapshot), `keys/`, `audit/`
+with the anchors of the audit trail, `images/` where images lie in a folder of this
+host, and `manifest.json` with the SHA-256 of each.
 
 Rules:
 - It is taken while HotSwap runs, and appears whole or not at all.
+- Anchors are copied before the snapshot: none of them is ahead of its trail.
 - Images are never changed once they are stored, so those copied after the snapshot hold
   every one that it names, but for those removed in between, which are told.
 - A restore looks at every file before it changes anything, and never overwrites what is
@@ -32,6 +34,7 @@ FORMAT: Final = 1
 DUMP: Final = "database.dump"
 MANIFEST: Final = "manifest.json"
 IMAGES: Final = "firmware"
+ANCHORS: Final = "audit"
 START_SECONDS: Final = 180.0
 
 
@@ -51,6 +54,10 @@ class Backup:
     def has_images(self) -> bool:
         return any(name.startswith("images/") for name in self.files)
 
+    @property
+    def has_anchors(self) -> bool:
+        return any(name.startswith(f"{ANCHORS}/") for name in self.files)
+
 
 def take_backup(
     target: Path, *, data_dir: Path, database_url: str, with_images: bool = True
@@ -67,6 +74,8 @@ def take_backup(
     try:
         draft.mkdir(parents=True, mode=0o700)
         taken_at = datetime.now(UTC)
+        if (data_dir / ANCHORS).is_dir():
+            _copy(data_dir / ANCHORS, draft / ANCHORS)
         _run_program(
             "pg_dump",
             *("--format=custom", "--no-owner", "--no-privileges"),
@@ -134,7 +143,8 @@ def restore_backup(
     folder.create()
     folder.lock()
     try:
-        for part in ("keys", IMAGES, *([] if database_url else ["postgres"])):
+        database = () if database_url else ("postgres",)
+        for part in ("keys", IMAGES, ANCHORS, *database):
             there = folder.path / part
             if there.is_dir() and any(there.iterdir()):
                 raise StackError(
@@ -144,6 +154,8 @@ def restore_backup(
         _copy(path / "keys", folder.secrets)
         if backup.has_images:
             _copy(path / "images", folder.path / IMAGES)
+        if backup.has_anchors:
+            _copy(path / ANCHORS, folder.path / ANCHORS)
         if database_url:
             _fill(path / DUMP, database_url)
         else:

@@ -50,13 +50,17 @@ def test_a_new_installation_goes_on_from_a_backup(
     with running_agents() as agents:
         agents(device)
         update(admin, second, device)
+        anchored = run("audit", "--data-dir", live_stack.data_dir, "anchor")
         taken = run("backup", backup, "--data-dir", live_stack.data_dir, "--json")
         again = run("backup", backup, "--data-dir", live_stack.data_dir)
         # Lost to the backup: an order that the device has seen.
         update(admin, third, device)
     restored = run("restore", backup, "--data-dir", elsewhere, "--json")
 
+    assert anchored.returncode == 0, anchored.stderr
     assert taken.returncode == 0, taken.stderr
+    anchors = len(list((backup / "audit").glob("anchor-*.json")))
+    assert anchors > 0
     assert json.loads(taken.stdout)["files"] > 4
     assert again.returncode == 1
     assert "is there already" in again.stderr
@@ -66,6 +70,10 @@ def test_a_new_installation_goes_on_from_a_backup(
         running_agents() as agents,
     ):
         other = LiveAdmin(stack)
+        # The anchors came along, and the trail goes on from what they vouch for.
+        checked = other.get("/audit-events/verify?from=1")
+        assert checked["findings"] == []
+        assert checked["anchorsCompared"] > anchors
         versions = other.get(f"/firmware?model={model}")["results"]
         assert {each["version"] for each in versions} == {"2.0.0", "3.0.0"}
         looked_at = other.post(f"/firmware/{second['id']}/verify", {}, status=200)
@@ -145,7 +153,7 @@ def test_a_damaged_backup_is_refused_before_anything_is_changed(
     assert not (tmp_path / "data").exists()
 
 
-@pytest.mark.parametrize("part", ["keys", "firmware", "postgres"])
+@pytest.mark.parametrize("part", ["keys", "firmware", "audit", "postgres"])
 def test_a_restore_overwrites_nothing(backup: Path, tmp_path: Path, part: str) -> None:
     there = tmp_path / "data" / part / "mine"
     there.parent.mkdir(parents=True)
