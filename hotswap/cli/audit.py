@@ -91,12 +91,23 @@ def verify(
         + f"; {counted(state.waiting, 'row waits', 'rows wait')}.",
         f"{counted(checked, 'link')} checked, "
         f"compared with {counted(found.anchors, 'anchor')}.",
+        *_unproved_lines(found.unproved_to),
         *(f"{each.kind.value}: {each.detail}" for each in found.findings),
         *([f"and {hidden:,} more"] if hidden else []),
         "Nothing was changed." if found.is_intact else "THE TRAIL WAS CHANGED.",
     )
     if not found.is_intact:
         raise typer.Exit(TAMPERED)
+
+
+def _unproved_lines(position: int | None) -> list[str]:
+    if position is None:
+        return []
+    said = (
+        f"Up to #{position:,} only the key that was lost has vouched: those rows and "
+        "links agree, and nothing proves more of them."
+    )
+    return [said]
 
 
 def _verify_export(export: Path, public_key: Path, as_json: bool) -> None:

@@ -31,7 +31,7 @@ def backup(
     from hotswap.stack.errors import StackError
 
     data = data_dir or DEFAULT_DATA_DIR
-    url = _database_url(data)
+    url = database_url_of(data)
     if url is None:
         fail(
             as_json,
@@ -84,7 +84,8 @@ def restore(
     )
 
 
-def _database_url(data_dir: Path) -> str | None:
+def database_url_of(data_dir: Path) -> str | None:
+    """Return where the database of an installation answers; None if nothing runs."""
     from hotswap.common.secret_files import EnvironmentWithFiles
 
     if given := EnvironmentWithFiles().get("HOTSWAP_DATABASE_URL"):

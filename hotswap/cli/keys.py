@@ -324,7 +324,51 @@ def rotate_master(*, person: Person = "", as_json: AsJson = False) -> None:
     )
 
 
+@app.command()
+def replace_audit(
+    *, person: Person = "", as_json: AsJson = False, yes: Yes = False
+) -> None:
+    """Make a new key for anchors where the file of the old one is lost for good."""
+    with _embedded_database(as_json), on_the_server(as_json, check=False):
+        from hotswap.common.services import replace_audit_key
+
+        confirm(
+            "The anchors that there are prove nothing any more, for good, and evidence "
+            "packs are checked with the public key of their time. Make a new key?",
+            yes,
+        )
+        name = replace_audit_key(actor=acting(person))
+    print_result(
+        as_json,
+        {"keyId": name},
+        f"{name} signs anchors from the next start on: restart HotSwap, and hand out "
+        "its public half (`hotswap audit public-key`).",
+    )
+
+
 # --- Parts -------------------------------------------------------------------------
+
+
+@contextmanager
+def _embedded_database(as_json: bool) -> Iterator[None]:
+    """Run the embedded database if it does not run: nothing starts without the key."""
+    from django.apps import apps
+
+    from hotswap.cli.backup import DEFAULT_DATA_DIR, database_url_of
+    from hotswap.stack.backup import embedded_database
+    from hotswap.stack.errors import StackError
+
+    data = Path(os.environ.get("HOTSWAP_DATA_DIR") or DEFAULT_DATA_DIR)
+    is_there = (data / "postgres").is_dir()
+    if apps.ready or not is_there or database_url_of(data) is not None:
+        yield
+        return
+    try:
+        with embedded_database(data) as url:
+            os.environ["HOTSWAP_DATABASE_URL"] = url
+            yield
+    except StackError as error:
+        fail(as_json, UNUSABLE, "database_unavailable", str(error))
 
 
 @contextmanager

@@ -58,16 +58,26 @@ LOSSES = {
 }
 
 
+# Where another one can be made, at the price above.
+REPLACEMENTS = {
+    "audit": "hotswap keys replace-audit",
+    "tokens": "hotswap keys replace-tokens",
+}
+
+
 def key_file(name: str) -> Path:
     """Return where the file of a secret lies."""
     return Path(settings.KEYS_DIR) / f"{name}.key"
 
 
 def _advice(name: str) -> str:
-    return (
+    said = (
         f"restore it from your backup and start again (without it, {LOSSES[name]}; "
         "docs/firmware.md, Key files)"
     )
+    if name not in REPLACEMENTS:
+        return said
+    return f"{said}; where it is lost for good, run `{REPLACEMENTS[name]}`"
 
 
 def _secret(name: str) -> bytes:

@@ -12,6 +12,7 @@ from django_celery_beat.models import PeriodicTask
 from hotswap.common import audit, keyring
 from hotswap.common.errors import ConflictError
 from hotswap.common.models import (
+    AuditSeal,
     Clock,
     ConsoleSession,
     KeyFingerprint,
@@ -23,6 +24,8 @@ from hotswap.common.models import (
     User,
 )
 from hotswap.common.retention import delete_some
+from hotswap.common.trail import chain
+from hotswap.common.trail.chain import AUDIT_KEY_REPLACED
 
 CLOCK_GAP = timedelta(seconds=30)
 # A run that is late is late by less; the clock was ahead when the last one was noted.
@@ -33,6 +36,10 @@ logger = logging.getLogger(__name__)
 
 class TokenKeysPresentError(ConflictError):
     code = "token_keys_present"
+
+
+class AuditKeyPresentError(ConflictError):
+    code = "audit_key_present"
 
 
 def ensure_keys() -> None:
@@ -121,6 +128,38 @@ def replace_token_keys(*, actor: User | None) -> str:
         )
     ensure_keys()
     return name
+
+
+def replace_audit_key(*, actor: User | None) -> str:
+    """Make a key that signs anchors where the old one is lost; return its id.
+
+    The anchors of the old key vouch for nothing any more, which every check of the
+    trail says from then on, up to the position that was sealed last.
+
+    Raises:
+        AuditKeyPresentError: there is a file, whichever key it holds.
+    """
+    path = keyring.key_file("audit")
+    if path.exists():
+        raise AuditKeyPresentError(
+            f"{path} is there: if it is the right one, nothing has to be done; move "
+            "one that is spoiled, or another, away first"
+        )
+    keyring.create_audit_key()
+    keyring.forget_keys()
+    key_id = chain.key_id(keyring.audit_key().public_key())
+    end = AuditSeal.objects.order_by("-position").first()
+    with transaction.atomic():
+        KeyFingerprint.objects.filter(name="audit").delete()
+        audit.record(
+            actor=actor,
+            verb=AUDIT_KEY_REPLACED,
+            object_kind="audit-key",
+            object_id=key_id,
+            details={"unprovedTo": 0 if end is None else end.position},
+        )
+    ensure_keys()
+    return key_id
 
 
 def touch_clock(*, name: str, now: datetime) -> datetime:

@@ -20,6 +20,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -159,7 +160,8 @@ def restore_backup(
         if database_url:
             _fill(path / DUMP, database_url)
         else:
-            _fill_embedded(path / DUMP, folder)
+            with _running_database(folder) as url:
+                _fill(path / DUMP, url)
     finally:
         folder.unlock()
     return backup
@@ -169,13 +171,31 @@ def _keys_of(data_dir: Path) -> Path:
     return Path(os.environ.get("HOTSWAP_KEYS_DIR") or data_dir / "keys")
 
 
-def _fill_embedded(dump: Path, folder: StackFolder) -> None:
+@contextmanager
+def embedded_database(data_dir: Path) -> Iterator[str]:
+    """Run the embedded database of a folder that nothing else runs on; give its URL.
+
+    Raises:
+        StackError: something runs on the folder, or the database does not start.
+    """
+    folder = StackFolder(data_dir)
+    folder.create()
+    folder.lock()
+    try:
+        with _running_database(folder) as url:
+            yield url
+    finally:
+        folder.unlock()
+
+
+@contextmanager
+def _running_database(folder: StackFolder) -> Iterator[str]:
     server = PostgresServer(folder)
     supervisor = Supervisor([server.program()])
     supervisor.start()
     try:
         supervisor.wait_ready(START_SECONDS)
-        _fill(dump, server.url)
+        yield server.url
     finally:
         supervisor.stop()
 

@@ -77,6 +77,7 @@ def spoiled_token(keys: Path) -> Path:
     [
         (removed("master.key"), "is missing"),
         (removed("pepper.key"), "is missing"),
+        (removed("audit.key"), "hotswap keys replace-audit"),
         (without_tokens, "there is no token key"),
         (written("master.key", "0" * 64), "is not the one"),
         (written("pepper.key", "0" * 64), "is not the one"),

@@ -18,6 +18,7 @@ from hotswap import master_key
 from hotswap.cli.main import app
 from hotswap.common import keyring
 from hotswap.common.models import AuditEvent, KeyFingerprint
+from hotswap.common.trail.chain import key_id
 from tests.common.factories import PersonFactory
 from tests.firmware.factories import FirmwareFactory
 
@@ -181,6 +182,7 @@ def test_a_key_that_does_not_open_is_told_by_the_exit_code(run: Run) -> None:
         (("delete", "{storage}", "--yes"), "key_in_use"),
         (("delete", "f00", "--yes"), "unknown_key"),
         (("replace-tokens", "--yes"), "token_keys_present"),
+        (("replace-audit", "--yes"), "audit_key_present"),
     ],
 )
 def test_a_refusal_changes_nothing_and_has_a_code(
@@ -277,3 +279,19 @@ def test_lost_token_keys_are_replaced(ask: Run, key_files: Path) -> None:
     assert [key.kid for key in keyring.token_keys()] == [name]
     known = KeyFingerprint.objects.filter(name__startswith="tokens/")
     assert known.get().name == f"tokens/{name}"
+
+
+def test_a_lost_audit_key_is_replaced(ask: Run, run: Run, key_files: Path) -> None:
+    (key_files / "audit.key").unlink()
+    keyring.forget_keys()
+
+    refused = run("list")
+    name = ask("replace-audit", "--yes")["keyId"]
+
+    assert refused.exit_code == 3
+    assert "hotswap keys replace-audit" in refused.stderr
+    keyring.forget_keys()
+    assert key_id(keyring.audit_key().public_key()) == name
+    row = AuditEvent.objects.get(verb="audit-key.replaced")
+    assert row.object_id == name
+    ask("list")

@@ -53,6 +53,10 @@ class ChainOutput(CamelSerializer):
     finding_count = serializers.IntegerField()
     findings = FindingOutput(many=True, help_text="the first hundred")
     anchors_compared = serializers.IntegerField()
+    unproved_to = serializers.IntegerField(
+        allow_null=True,
+        help_text="position up to which only a key that was lost has vouched, if any",
+    )
     anchor = AnchorOutput(allow_null=True, help_text="the newest in the database")
     public_key = serializers.CharField(help_text="PEM of the key that signs anchors")
 
@@ -88,6 +92,7 @@ def verification_output(found: Verification) -> dict[str, Any]:
             for finding in found.findings
         ],
         "anchorsCompared": found.anchors,
+        "unprovedTo": found.unproved_to,
         "anchor": None if anchor is None else anchor_document(anchor, public),
         "publicKey": public_key_pem(),
     }

@@ -32,6 +32,8 @@ GENESIS = bytes(32)
 LINK = "hotswap-audit-link-1"
 ANCHOR = "hotswap-audit-anchor-1"
 MAX_FINDINGS = 100
+# The row that says up to where the anchors of a lost key have vouched.
+AUDIT_KEY_REPLACED = "audit-key.replaced"
 
 
 class FindingKind(StrEnum):

@@ -16,7 +16,12 @@ from django.db import connection
 from django.db.models import Min
 
 from hotswap.common import keyring
-from hotswap.common.models import AuditAnchor, AuditPending, AuditSeal
+from hotswap.common.models import (
+    AuditAnchor,
+    AuditEvent,
+    AuditPending,
+    AuditSeal,
+)
 from hotswap.common.trail import anchors, chain
 from hotswap.common.trail.chain import (
     Anchor,
@@ -96,6 +101,8 @@ class Verification:
         next: where the next part begins, if this one was not all.
         total: how many findings there are; `findings` has the first hundred.
         anchors: how many signed ends the chain was compared with.
+        unproved_to: up to which position only the key that was lost has vouched; None
+            where none was. What is before is sound in itself, or there is a finding.
     """
 
     state: ChainState
@@ -105,6 +112,7 @@ class Verification:
     findings: tuple[Finding, ...]
     total: int
     anchors: int
+    unproved_to: int | None
 
     @property
     def is_intact(self) -> bool:
@@ -131,7 +139,8 @@ def verify(*, start: int | None = None, limit: int | None = None) -> Verificatio
     """
     findings = Findings()
     check_triggers(findings)
-    genuine = _genuine_anchors(findings)
+    unproved_to = _unproved_to()
+    genuine = _genuine_anchors(findings, unproved_to or 0)
     state = chain_state()
     _compare_anchors(findings, genuine, state)
     if start is None:
@@ -158,6 +167,7 @@ def verify(*, start: int | None = None, limit: int | None = None) -> Verificatio
         findings=tuple(findings.kept),
         total=findings.total,
         anchors=len(genuine),
+        unproved_to=unproved_to,
     )
 
 
@@ -205,8 +215,19 @@ def check_triggers(findings: Findings) -> None:
             )
 
 
-def _genuine_anchors(findings: Findings) -> list[Anchor]:
-    """Return all anchors whose signature holds, of the files and of the database."""
+def _unproved_to() -> int | None:
+    """Return up to where only a key that was lost has vouched for the chain."""
+    replaced = AuditEvent.objects.filter(verb=chain.AUDIT_KEY_REPLACED)
+    row = replaced.order_by("-id").first()
+    return None if row is None else int(row.details["unprovedTo"])
+
+
+def _genuine_anchors(findings: Findings, unproved_to: int) -> list[Anchor]:
+    """Return all anchors whose signature holds, of the files and of the database.
+
+    Those up to `unproved_to` may be of the key that was lost: they prove nothing, and
+    nothing against anybody.
+    """
     outside, unreadable = anchors.read_anchor_files()
     for text in unreadable:
         findings.add(FindingKind.ANCHOR_FORGED, f"{text} cannot be read")
@@ -216,6 +237,8 @@ def _genuine_anchors(findings: Findings) -> list[Anchor]:
     for anchor in (*inside, *outside):
         if chain.is_genuine(anchor, public):
             genuine.append(anchor)
+            continue
+        if anchor.position <= unproved_to:
             continue
         findings.add(
             FindingKind.ANCHOR_FORGED,

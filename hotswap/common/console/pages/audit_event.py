@@ -43,7 +43,7 @@ from hotswap.common.trail.export import export_response
 
 SPANS = (("1", "24 hours"), ("7", "7 days"), ("30", "30 days"))
 # What is recorded of things that have no page.
-KINDS_WITHOUT_PAGE = ("audit", "device-list", "master-key", "token-key")
+KINDS_WITHOUT_PAGE = ("audit", "audit-key", "device-list", "master-key", "token-key")
 # Of a search: words that are looked at, and objects of each kind that a word may name.
 MAX_WORDS = 5
 MAX_NAMED = 50
