@@ -8,7 +8,7 @@ from allauth.account.models import EmailAddress
 from allauth.mfa.models import Authenticator
 from allauth.socialaccount.models import SocialAccount
 from django.conf import settings
-from django.contrib.auth.hashers import check_password
+from django.contrib.auth.hashers import check_password, make_password
 from django.contrib.auth.models import Group
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
@@ -104,15 +104,18 @@ def create_person(
     Raises:
         NameTakenError: somebody has the name, in whatever case.
     """
+    # Before the transaction: it takes long, and others wait for their turn.
+    hashed = make_password(password)
     with transaction.atomic():
         _take_turn()
         if User.objects.filter(username__iexact=username).exists():
             raise NameTakenError(f"there is a person {username!r} already")
         ensure_groups()
-        user = User.objects.create_user(username, email, password)
+        user = User.objects.create_user(username, email)
+        user.password = hashed
         user.is_staff = True
         user.must_change_password = must_change
-        user.save(update_fields=["is_staff", "must_change_password"])
+        user.save(update_fields=["password", "is_staff", "must_change_password"])
         user.groups.set([Group.objects.get(name=role.value)])
         audit.record(
             actor=actor,

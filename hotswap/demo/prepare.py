@@ -31,6 +31,7 @@ def main() -> None:
     django.setup()
     from django.contrib.auth import get_user_model
 
+    from hotswap.common.idle_limit import no_idle_limit
     from hotswap.demo.history import LENGTH, write_history
 
     files = DemoFiles(Path(os.environ["HOTSWAP_DATA_DIR"]) / "demo")
@@ -40,10 +41,11 @@ def main() -> None:
     if is_new:
         clock.set(datetime.now(UTC) - LENGTH)
     prepare.main()
-    create_missing(load_cast(files.logins))
-    if is_new:
-        write_history(files=files, roster=make_roster(), clock=clock)
-        clock.release()
+    with no_idle_limit():
+        create_missing(load_cast(files.logins))
+        if is_new:
+            write_history(files=files, roster=make_roster(), clock=clock)
+            clock.release()
 
 
 if __name__ == "__main__":

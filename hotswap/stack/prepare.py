@@ -55,6 +55,7 @@ def main() -> None:
     from django.contrib.auth import get_user_model
     from django.core.management import CommandError, call_command
 
+    from hotswap.common.idle_limit import no_idle_limit
     from hotswap.common.static_files import collect_static_files
 
     wait_for_database()
@@ -62,7 +63,8 @@ def main() -> None:
     people = get_user_model()._default_manager
     had_people = people.exists()
     try:
-        call_command("prepare")
+        with no_idle_limit():
+            call_command("prepare")
     except CommandError as error:
         # The end of this program's output is what `hotswap serve` shows.
         raise SystemExit(f"HotSwap does not start: {error}") from None
