@@ -17,7 +17,7 @@ from typing import Final
 
 from celery import shared_task
 from django.conf import settings
-from django.db import DatabaseError, transaction
+from django.db import DatabaseError, connection, transaction
 from django.utils import timezone
 
 from deployments.notifications import outbox
@@ -214,8 +214,14 @@ POLICIES: Final = (
 
 @shared_task
 def enforce() -> None:
-    """Remove what has been kept long enough."""
-    enforce_policies(now=timezone.now())
+    """Remove what has been kept long enough, by this host's clock and the database's.
+
+    What is removed is gone: a clock that is ahead removes nothing before its time.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT clock_timestamp()")
+        (of_database,) = cursor.fetchone()
+    enforce_policies(now=min(timezone.now(), of_database))
 
 
 def enforce_policies(*, now: datetime, names: Collection[str] = ()) -> dict[str, int]:

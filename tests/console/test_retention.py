@@ -74,6 +74,19 @@ def test_nothing_removes_from_the_audit_trail(world: World) -> None:
     assert AuditEvent.objects.count() >= before > 0
 
 
+def test_a_clock_that_is_ahead_removes_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = timezone.now()
+    RemovalCount.objects.create(policy="answers", day=now.date(), number=1, last_at=now)
+    ahead = now + 100 * YEAR
+    monkeypatch.setattr("django.utils.timezone.now", lambda: ahead)
+
+    retention.enforce()
+
+    assert RemovalCount.objects.filter(policy="answers", number=1).exists()
+
+
 def test_what_is_kept_for_good_stays(world: World, settings: Any) -> None:
     settings.DEPLOYMENTS_KEPT = settings.DEPLOYMENT_LOGS_KEPT = None
     settings.REPORTS_KEPT = settings.UNUSED_IMAGES_KEPT = None
