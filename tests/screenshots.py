@@ -85,7 +85,7 @@ def find_paths(page: "Page", site: str) -> list[str]:
     """Return the paths of all pages, below that of the console."""
     page.goto(site)
     base = urlsplit(site).path
-    links = page.locator("#nav-sidebar a").evaluate_all(
+    links = page.locator("#nav-sidebar a[href]").evaluate_all(
         "(links) => links.map((link) => new URL(link.href).pathname)"
     )
     found = {link.removeprefix(base) for link in links if link.startswith(base)}
