@@ -83,7 +83,7 @@ class Deployment(Tracked, BaseModel):
     rank or a lower one may be given its order.
     """
 
-    told_fields = frozenset(
+    audited_fields = frozenset(
         {
             "name",
             "firmware",
@@ -694,7 +694,7 @@ class Hold(models.Model):
 class Listener(Tracked, BaseModel):
     """Somebody who is told of events. No `events` means all of them."""
 
-    told_fields = frozenset({"description", "events", "enabled", "disabled_reason"})
+    audited_fields = frozenset({"description", "events", "enabled", "disabled_reason"})
     # Where it is says who it is, and may hold a secret.
     withheld_fields = frozenset({"url", "address", "sealed_url", "sealed_secret"})
 

@@ -60,7 +60,7 @@ class Device(Tracked, BaseModel):
     name is `~` and its id, which no device can be called.
     """
 
-    told_fields = frozenset(
+    audited_fields = frozenset(
         {
             "model",
             "region",
@@ -297,7 +297,7 @@ class DeviceGroup(Tracked, BaseModel):
     A static group has members; a dynamic one has a rule, in the JSON form of the API.
     """
 
-    told_fields = frozenset(
+    audited_fields = frozenset(
         {
             "name",
             "description",
@@ -351,7 +351,7 @@ class GroupMembership(models.Model):
 class EnrolmentToken(Tracked, BaseModel):
     """A secret with which devices register themselves; only its digest is kept."""
 
-    told_fields = frozenset(
+    audited_fields = frozenset(
         {
             "name",
             "model",

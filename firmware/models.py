@@ -38,7 +38,7 @@ from hotswap.common.models import BaseModel
 class DeviceModel(Tracked, BaseModel):
     """A kind of device that firmware is built for."""
 
-    told_fields = frozenset(
+    audited_fields = frozenset(
         {
             "name",
             "description",
@@ -70,7 +70,7 @@ class DeviceModel(Tracked, BaseModel):
 class SigningKey(Tracked, BaseModel):
     """One key of the ring that signs images and manifests (RSA-2048)."""
 
-    told_fields = frozenset(
+    audited_fields = frozenset(
         {
             "status",
             "status_comment",
@@ -133,7 +133,7 @@ class SigningKey(Tracked, BaseModel):
 class StorageKey(Tracked, BaseModel):
     """One key of the ring that wraps the keys of stored images (AES-256)."""
 
-    told_fields = frozenset(
+    audited_fields = frozenset(
         {
             "status",
         }
@@ -176,7 +176,7 @@ class Firmware(Tracked, BaseModel):
     list.
     """
 
-    told_fields = frozenset(
+    audited_fields = frozenset(
         {
             "status",
             "release_notes",

@@ -33,11 +33,11 @@ class Tracked(models.Model):
     """A row that knows how it was loaded.
 
     Attributes:
-        told_fields: those whose values the audit trail has.
+        audited_fields: those whose values the audit trail has.
         withheld_fields: those of which it has only that they changed.
     """
 
-    told_fields: ClassVar[frozenset[str]]
+    audited_fields: ClassVar[frozenset[str]]
     withheld_fields: ClassVar[frozenset[str]] = frozenset()
     # Names and values; nothing of a row that is new.
     _loaded: tuple[Collection[str], Collection[Any]] = ((), ())
@@ -110,7 +110,7 @@ Changed = dict[str, tuple[Any, Any]]
 def _changed_values(row: Tracked) -> Changed:
     """Return the values before and after of the fields that differ, by their names."""
     loaded = row.loaded_values()
-    fields = row.told_fields | row.withheld_fields
+    fields = row.audited_fields | row.withheld_fields
     return {
         field.name: (loaded[field.attname], getattr(row, field.attname))
         for field in row._meta.concrete_fields

@@ -38,7 +38,7 @@ class BaseModel(models.Model):
 class User(AbstractUser, Tracked):
     """A person. The groups Admin, Operator and Viewer give the role."""
 
-    told_fields = frozenset({"is_active", "must_change_password", "erased_at"})
+    audited_fields = frozenset({"is_active", "must_change_password", "erased_at"})
 
     pseudonym = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
     must_change_password = models.BooleanField(
