@@ -48,6 +48,10 @@ class TooManyDeploymentsError(ConflictError):
     code = "too_many_deployments"
 
 
+class TooManyTemplatesError(ConflictError):
+    code = "too_many_templates"
+
+
 class AudienceMovedError(ConflictError):
     code = "audience_changed"
 

@@ -507,6 +507,25 @@ class Update(models.Model):
         return f"{self.kind} {self.id}"
 
 
+class LaunchTemplate(Tracked, BaseModel):
+    """Settings of a launch that operators keep under a name, for all of them.
+
+    Attributes:
+        body: of `POST /deployments`, without the firmware, the name and the start.
+    """
+
+    audited_fields = frozenset({"name", "body"})
+
+    name = models.CharField(max_length=64, unique=True)
+    body = models.JSONField()
+
+    class Meta:
+        ordering = ("name",)
+
+    def __str__(self) -> str:
+        return self.name
+
+
 class Quarantine(models.Model):
     """How often one image failed on one device, and since when it is kept from it."""
 

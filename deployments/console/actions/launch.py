@@ -10,10 +10,14 @@ Rules:
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, timedelta
 from typing import Any
+from urllib.parse import urlencode
+from uuid import UUID
 
+from django import forms
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.template.response import TemplateResponse
@@ -24,9 +28,9 @@ from deployments.console.actions.launch_form import NAMED_FIELDS, LaunchForm
 from deployments.console.drawings import Drawing, DrawnStage, draw_plan
 from deployments.copying import launch_body
 from deployments.inputs import to_request
-from deployments.models import Deployment
+from deployments.models import Deployment, LaunchTemplate
 from deployments.reads.preview import LaunchPreview, PreviewedStage, launch_preview
-from deployments.services import editing, launch
+from deployments.services import editing, launch, launch_templates
 from deployments.services.preview import preview_deployment
 from deployments.services.requests import DeploymentRequest
 from deployments.windows import DEFAULT_ZONE
@@ -38,6 +42,7 @@ from hotswap.common.console.text import age
 from hotswap.common.durations import duration_in_words
 from hotswap.common.errors import HotSwapError
 from hotswap.common.etags import etag_of
+from hotswap.common.models import User
 
 TYPED_ABOVE = 100
 
@@ -115,6 +120,27 @@ def _confirmations(
     return found
 
 
+def form_values(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what stands in the form for a body of `POST /deployments`."""
+    values: dict[str, Any] = {}
+    for name, value in body.items():
+        if isinstance(value, dict):
+            values |= {f"{name}_{inner}": part for inner, part in value.items()}
+        else:
+            values[name] = value
+    values["target"] = next(
+        kind for kind, field in (*NAMED_FIELDS, ("all", "targetAll")) if field in body
+    )
+    values["targetDevices"] = "\n".join(body.get("targetDevices", []))
+    if tag := values.get("greenFleet_tag"):
+        values["greenFleet_tag"] = ":".join(*tag.items())
+    if "increments" in body:
+        values["increments"] = ", ".join(str(step) for step in body["increments"])
+    if "regions" in body:
+        values["regionOrder"] = ", ".join(body["regions"])
+    return values
+
+
 def _fingerprint(form: LaunchForm, preview: LaunchPreview) -> str:
     """Return a short digest of what would be launched and what is warned of."""
     warned = [(each.code, each.count) for each in preview.warnings]
@@ -134,6 +160,8 @@ class Launch(Action):
     form_class = LaunchForm
     template = "console/launch.html"
     asks_why = False
+    # Whether one may start from a template; what is launched anew begins otherwise.
+    has_templates = True
 
     def heading(self, obj: Any) -> str:
         return "Launch a deployment"
@@ -152,8 +180,14 @@ class Launch(Action):
         return _blast(form, eligible)
 
     def start_values(self, request: HttpRequest, obj: Any) -> dict[str, Any]:
-        """Return what stands in the form at first: what a link to it names."""
-        values: dict[str, Any] = {
+        """Return what stands in the form at first: what a link to it names.
+
+        A link may name a template; what else it names goes over that.
+        """
+        values: dict[str, Any] = {}
+        if template := _template_of(request):
+            values = form_values(template.body)
+        values |= {
             name: request.GET[name]
             for name in ("firmwareId", "strategy", "target", "targetDevices")
             if name in request.GET
@@ -180,6 +214,8 @@ class Launch(Action):
             empty = LaunchForm(initial=chosen, asks_why=self.asks_why)
             return self.show(admin, request, obj, empty)
         form = LaunchForm(request.POST, asks_why=self.asks_why)
+        if "saveTemplate" in request.POST:
+            return self.save_template(admin, request, obj)
         is_launch = "launch" in request.POST and not _is_live(request)
         if not form.is_valid() or form.given is None:
             return self.show(admin, request, obj, form)
@@ -245,11 +281,20 @@ class Launch(Action):
     ) -> HttpResponse:
         """Render the page, or the preview alone for one that is being filled in."""
         if not _is_live(request):
-            return super().show(admin, request, obj, form, **more)
-        missing = [
-            (form[name].label if name in form.fields else "", errors)
-            for name, errors in form.errors.items()
-        ]
+            started_from = _template_of(request)
+            templates = [
+                {
+                    "name": each.name,
+                    "url": f"{admin.action_url(self, obj)}?template={each.pk}",
+                    "removal": admin.action_url(RemoveTemplate(), None)
+                    + "?"
+                    + urlencode({"name": each.name}),
+                    "is_shown": each == started_from,
+                }
+                for each in LaunchTemplate.objects.defer("body")
+                if self.has_templates
+            ]
+            return super().show(admin, request, obj, form, templates=templates, **more)
         return TemplateResponse(
             request,
             "console/launch_preview.html",
@@ -258,10 +303,41 @@ class Launch(Action):
                 "action": self,
                 "form": form,
                 "form_url": admin.action_url(self, obj),
-                "missing": missing,
+                "missing": _missing(form),
                 "is_piece": True,
             },
             headers={"Cache-Control": "no-store", "Vary": "HX-Request"},
+        )
+
+    def save_template(
+        self, admin: ConsoleAdmin, request: HttpRequest, obj: Any
+    ) -> HttpResponse:
+        """Keep what stands in the form under a name; answer with a piece of the page.
+
+        No reason is asked for: nothing is launched.
+        """
+        form = LaunchForm(request.POST)
+        named = TemplateNameForm(request.POST)
+        saved = None
+        if named.is_valid() and form.is_valid():
+            try:
+                saved = launch_templates.save_template(
+                    actor=acting_person(request),
+                    name=named.cleaned_data["templateName"],
+                    body=form.body,
+                )
+            except HotSwapError as error:
+                named.refuse(error)
+        return TemplateResponse(
+            request,
+            "console/launch_template.html",
+            {
+                "named": named,
+                "missing": _missing(form),
+                "saved": saved,
+                "form_url": admin.action_url(self, obj),
+            },
+            headers={"Cache-Control": "no-store"},
         )
 
     @staticmethod
@@ -280,6 +356,37 @@ class Launch(Action):
         return ""
 
 
+class TemplateNameForm(ConsoleForm):
+    templateName = forms.CharField(label="Name of the template", max_length=64)
+
+
+class TemplateForm(ConsoleForm):
+    name = forms.CharField(max_length=64)
+
+
+class RemoveTemplate(Action):
+    """Asked for beside the template on the launch page, and not by a button."""
+
+    name = "remove-template"
+    label = "Remove template"
+    icon = "delete"
+    is_of_list = True
+    form_class = TemplateForm
+
+    def applies(self, obj: Any) -> bool:
+        return False
+
+    def notes(self, obj: Any) -> tuple[str, ...]:
+        return ("Nobody can start from it any more. Deployments stay as they are.",)
+
+    def make_form(self, request: HttpRequest, obj: Any) -> ConsoleForm:
+        return self.form_class(request.POST or None, initial=request.GET.dict())
+
+    def execute(self, user: User, obj: Any, given: dict[str, Any]) -> str:
+        launch_templates.remove_template(actor=user, name=given["name"])
+        return f"The template {given['name']} is removed."
+
+
 class CopyAsNew(Launch):
     """The same form, filled in with what was launched before, and with a reason."""
 
@@ -289,28 +396,13 @@ class CopyAsNew(Launch):
     tone = "plain"
     is_of_list = False
     asks_why = True
+    has_templates = False
 
     def heading(self, obj: Any) -> str:
         return f"Launch {obj} again"
 
     def start_values(self, request: HttpRequest, obj: Deployment) -> dict[str, Any]:
-        body = launch_body(obj)
-        values: dict[str, Any] = {}
-        for name, value in body.items():
-            if isinstance(value, dict):
-                values |= {f"{name}_{inner}": part for inner, part in value.items()}
-            else:
-                values[name] = value
-        values["target"] = next(
-            kind
-            for kind, field in (*NAMED_FIELDS, ("all", "targetAll"))
-            if field in body
-        )
-        values["targetDevices"] = "\n".join(body.get("targetDevices", []))
-        if tag := values.get("greenFleet_tag"):
-            values["greenFleet_tag"] = ":".join(*tag.items())
-        if "increments" in body:
-            values["increments"] = ", ".join(str(step) for step in body["increments"])
+        values = form_values(launch_body(obj))
         if "regions" in obj.parameters:
             values["regionOrder"] = ", ".join(obj.parameters["regions"])
         return values
@@ -377,6 +469,23 @@ class EditWaiting(CopyAsNew):
     def button_label(self, form: LaunchForm, eligible: int) -> str:
         noun = "device" if eligible == 1 else "devices"
         return f"Save, for {eligible} {noun} at present"
+
+
+def _missing(form: ConsoleForm) -> list[tuple[Any, Any]]:
+    """Return what is wrong with a form, each by the label of its field."""
+    return [
+        (form[name].label if name in form.fields else "", errors)
+        for name, errors in form.errors.items()
+    ]
+
+
+def _template_of(request: HttpRequest) -> LaunchTemplate | None:
+    """Return the template that a link to the form names, if there is one."""
+    try:
+        wanted = UUID(request.GET.get("template", ""))
+    except ValueError:
+        return None
+    return LaunchTemplate.objects.filter(pk=wanted).first()
 
 
 def _is_live(request: HttpRequest) -> bool:

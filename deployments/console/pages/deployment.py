@@ -43,7 +43,12 @@ from deployments.console.actions.deployment import (
     RollBack,
     RollBackPart,
 )
-from deployments.console.actions.launch import CopyAsNew, EditWaiting, Launch
+from deployments.console.actions.launch import (
+    CopyAsNew,
+    EditWaiting,
+    Launch,
+    RemoveTemplate,
+)
 from deployments.console.badges import deployment_badge, failed_of, is_over
 from deployments.console.charts import adoption_chart, progress_charts
 from deployments.console.device_table import device_table
@@ -117,6 +122,7 @@ class DeploymentAdmin(EvidencePage):
     )
     console_actions = (
         Launch,
+        RemoveTemplate,
         ApproveStage,
         AcknowledgeHold,
         Pause,
