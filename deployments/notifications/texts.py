@@ -6,8 +6,10 @@ from typing import Any
 
 from django.conf import settings
 
+from deployments.rules.events import EventName
 from hotswap.common.pluralize import counted
 
+LABELS: dict[str, str] = {each.value: each.label for each in EventName}
 SUBJECT_LENGTH = 200
 # What is told in a short message, without the link: about two SMS with its title.
 SHORT_LENGTH = 200
@@ -20,8 +22,14 @@ def subject_of(*payloads: dict[str, Any]) -> str:
     last = payloads[-1]
     name = _name_of(last["data"])
     more = f" (and {len(payloads) - 1} more)" if len(payloads) > 1 else ""
-    line = f"[HotSwap] {last['type']}{more}{f': {name}' if name else ''}"
+    event = _event_in_words(last["type"])
+    line = f"[HotSwap] {event}{more}{f': {name}' if name else ''}"
     return " ".join(line.split())[:SUBJECT_LENGTH]
+
+
+def _event_in_words(name: str) -> str:
+    """Return what an event is called for people; what is no event is a test."""
+    return LABELS.get(name, "Test")
 
 
 def _name_of(data: dict[str, Any]) -> str:

@@ -88,7 +88,7 @@ def test_an_event_arrives_in_a_title_and_a_sentence(
 
     ((_, body),) = receiver.got
     told = json.loads(body)
-    assert told["title"] == f"[HotSwap] stage.opened: {deployment.name}"
+    assert told["title"] == f"[HotSwap] Stage opened: {deployment.name}"
     sentence, link = told["message"].split("\n")
     assert sentence == Notification.objects.get().payload["data"]["message"]
     assert link == (

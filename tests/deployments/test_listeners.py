@@ -216,7 +216,7 @@ def test_a_test_goes_to_one_alone(
     now_sent(world)
 
     assert receiver.got == []
-    assert mail.outbox[0].subject == "[HotSwap] mail-recipient.test"
+    assert mail.outbox[0].subject == "[HotSwap] Test"
 
 
 def test_a_disabled_one_is_not_tested(

@@ -68,7 +68,7 @@ def test_approvers_are_mailed_of_firmware_that_waits(world: World) -> None:
     send_now(world)
 
     (message,) = mail.outbox
-    assert message.subject == "[HotSwap] firmware.uploaded: sensor-v1 2.0.0"
+    assert message.subject == "[HotSwap] Firmware waits for approval: sensor-v1 2.0.0"
     assert f"uploaded by {world.admin.username} and waits for approval" in message.body
     assert "please hurry" in message.body
     assert "Fixes the valve." in message.body
@@ -205,7 +205,7 @@ def test_events_of_one_deployment_that_come_together_are_one_mail(
     assert at_once == 0
     (message,) = mail.outbox
     assert message.subject == (
-        f"[HotSwap] stage.opened (and 2 more): {deployment.name}"
+        f"[HotSwap] Stage opened (and 2 more): {deployment.name}"
     )
     told = [
         line.split(" ", 1)[1].split(":")[0]
@@ -226,9 +226,9 @@ def test_what_comes_later_is_another_mail(world: World) -> None:
     )
     send_gathered(world)
 
-    assert [each.subject.split()[1] for each in mail.outbox] == [
-        "stage.opened:",
-        "deployment.paused:",
+    assert [each.subject.split(":")[0] for each in mail.outbox] == [
+        "[HotSwap] Stage opened",
+        "[HotSwap] Deployment paused",
     ]
 
 
@@ -241,8 +241,8 @@ def test_each_recipient_gets_what_it_asked_for(world: World) -> None:
 
     subjects = {each.to[0]: each.subject.split(":")[0] for each in mail.outbox}
     assert subjects == {
-        "ops@example.com": "[HotSwap] stage.opened (and 1 more)",
-        "boss@example.com": "[HotSwap] deployment.created",
+        "ops@example.com": "[HotSwap] Stage opened (and 1 more)",
+        "boss@example.com": "[HotSwap] Deployment created",
     }
 
 

@@ -107,7 +107,7 @@ def test_mail_goes_to_those_who_want_it(world: World) -> None:
 
     (message,) = mail.outbox
     assert message.to == ["ops@example.com"]
-    assert message.subject == f"[HotSwap] stage.opened: {deployment.name}"
+    assert message.subject == f"[HotSwap] Stage opened: {deployment.name}"
     assert "Firmware: sensor-v1 2.0.0" in message.body
 
 
