@@ -13,9 +13,8 @@ from collections.abc import Callable
 
 from rest_framework.exceptions import APIException, Throttled
 
-from hotswap.common.body_timeouts import share_of_threads
+from hotswap.common.slots import Slots, share_of_threads
 from hotswap.common.slow_readers import SlowReaders, slow_readers
-from hotswap.common.streams import StreamPlaces
 
 PER_DEVICE = 2
 COME_AGAIN_SECONDS = 5
@@ -32,7 +31,8 @@ class Downloads:
     """Counts the downloads of this process."""
 
     def __init__(self, most: int, watchdog: SlowReaders) -> None:
-        self._places = StreamPlaces(most, watchdog)
+        self._slots = Slots(most)
+        self._watchdog = watchdog
         self._lock = threading.Lock()
         self._by_device: Counter[object] = Counter()
 
@@ -41,7 +41,7 @@ class Downloads:
 
         Raises:
             Throttled: the device has two (429).
-            DownloadsBusy: all places are taken, and none will soon be free (503).
+            DownloadsBusy: all slots are taken, and none will soon be free (503).
         """
         with self._lock:
             if self._by_device[device] >= PER_DEVICE:
@@ -50,10 +50,11 @@ class Downloads:
                     detail=f"{PER_DEVICE} downloads of this device are under way.",
                 )
             self._by_device[device] += 1
-        leave = self._places.take()
-        if leave is None:
+        give_back = self._slots.take()
+        if give_back is None:
             self._forget(device)
             raise DownloadsBusy
+        self._watchdog.start()
         has_ended = threading.Event()
 
         def end() -> None:
@@ -62,7 +63,7 @@ class Downloads:
                     return
                 has_ended.set()
             self._forget(device)
-            leave()
+            give_back()
 
         return end
 

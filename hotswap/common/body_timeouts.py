@@ -6,8 +6,8 @@ Rules:
   cannot be broken off, so that a client that stops would keep its thread. A watchdog
   ends such a read from the other side: it closes the reading half of the connection,
   upon which the read returns, and the answer still reaches the client.
-- A few reads at a time wait for their clients (`SHARES`), so that threads are left for
-  requests without a body. One more is refused.
+- A few reads at a time wait for their clients (`slots.py`), so that threads are left
+  for requests without a body. One more is refused.
 - Behind a proxy nothing is closed, as its connections are those of all its clients: the
   proxy has to take a body in before it passes it on.
 
@@ -27,33 +27,17 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from queue import Empty, SimpleQueue
-from threading import get_ident
 from typing import Any, Protocol
 
 from django.conf import settings
 from django.http import HttpRequest
 
 from hotswap.common.api.proxy import comes_from_proxy
+from hotswap.common.slots import Slots, share_of_threads
 
 PIECE_BYTES = 64 * 1024
 LOOK_EVERY_SECONDS = 1.0
-# A read that has waited for so long does not return at once.
-STUCK_SECONDS = 0.5
 OPEN_FILES = "/proc/self/fd"
-# How many of sixteen threads may wait for clients at a time. Each kind has its own, so
-# that none can take those of another; one thread never waits for a client.
-SHARES = {
-    # Bodies of those whom nobody knows yet; of uploads; all others.
-    "strangers": 2,
-    "uploads": 2,
-    "others": 3,
-    # Images, and other long answers that are streamed.
-    "downloads": 5,
-    "streams": 2,
-    # Requests that wait for news rather than for their client.
-    "waits": 1,
-}
 # Within `struct tcp_info` of Linux: 8 single bytes, then numbers of 4, then of 8.
 LAST_SENT_AT, LAST_RECEIVED_AT, BYTES_RECEIVED_AT = 44, 52, 128
 TCP_INFO_BYTES = 136
@@ -71,40 +55,6 @@ class Body(Protocol):
     """What is read from; b"" is its end."""
 
     def read(self, size: int, /) -> bytes: ...
-
-
-class ReadSlots:
-    """So many reads may wait for their clients at a time."""
-
-    def __init__(self, number: int) -> None:
-        self._free: SimpleQueue[None] = SimpleQueue()
-        for _ in range(number):
-            self._free.put(None)
-        self._since: dict[int, float] = {}
-
-    def take(self, now: float) -> None:
-        """Take a place for this thread; `leave` gives it back.
-
-        Raises:
-            TooManyBodiesError: there is none, nor will there soon be.
-        """
-        try:
-            self._free.get_nowait()
-        except Empty:
-            self._wait_for_one(now)
-        self._since[get_ident()] = now
-
-    def leave(self) -> None:
-        """Give the place of this thread back."""
-        del self._since[get_ident()]
-        self._free.put(None)
-
-    def _wait_for_one(self, now: float) -> None:
-        # A copy is made at once, whatever other threads do meanwhile.
-        if any(now - since < STUCK_SECONDS for since in self._since.copy().values()):
-            with contextlib.suppress(Empty):
-                return self._free.get(timeout=STUCK_SECONDS)
-        raise TooManyBodiesError("too many bodies are being waited for")
 
 
 class TimedInput:
@@ -126,7 +76,7 @@ class TimedInput:
 
     __slots__ = (
         *("failure", "address", "since", "patience_seconds", "is_given_up"),
-        *("_body", "_left", "_piece_seconds", "_total_seconds", "_ends_at", "_places"),
+        *("_body", "_left", "_piece_seconds", "_total_seconds", "_ends_at", "_slots"),
     )
 
     def __init__(
@@ -137,7 +87,7 @@ class TimedInput:
         size: int,
         piece_seconds: float,
         total_seconds: float,
-        places: ReadSlots,
+        slots: Slots,
     ) -> None:
         self.failure: OSError | None = None
         self.address = address
@@ -148,7 +98,7 @@ class TimedInput:
         self._piece_seconds = piece_seconds
         self._total_seconds = total_seconds
         self._ends_at: float | None = None
-        self._places = places
+        self._slots = slots
 
     def read(self, size: int = -1) -> bytes:
         """Return `size` bytes, fewer at the end; all that are left if negative."""
@@ -173,17 +123,16 @@ class TimedInput:
         self.patience_seconds = min(self._piece_seconds, self._ends_at - now)
         if self.patience_seconds <= 0:
             raise self._stalled()
-        try:
-            self._places.take(now)
-        except TooManyBodiesError as error:
-            self.failure = error
-            raise
+        give_back = self._slots.take()
+        if give_back is None:
+            self.failure = TooManyBodiesError("too many bodies are being waited for")
+            raise self.failure
         watchdog.watch(self)
         try:
             piece = self._body.read(size)
         finally:
             watchdog.leave(self)
-            self._places.leave()
+            give_back()
         self._left -= len(piece)
         if self.is_given_up and not piece and self._left > 0:
             raise self._stalled()
@@ -216,12 +165,12 @@ def timed_input(environ: dict[str, Any]) -> TimedInput:
     """Return the body of a request, to be read with the patience that its route has."""
     path = environ.get("PATH_INFO", "")
     if path in settings.UPLOAD_ADDRESSES:
-        places = uploads
+        slots = uploads
         piece_seconds = settings.UPLOAD_STALL_SECONDS
         total_seconds = settings.UPLOAD_MAX_SECONDS
     else:
         is_stranger = path.startswith(settings.STRANGERS_ADDRESSES)
-        places = strangers if is_stranger else others
+        slots = strangers if is_stranger else others
         piece_seconds = total_seconds = settings.BODY_SECONDS
     return TimedInput(
         environ["wsgi.input"],
@@ -229,7 +178,7 @@ def timed_input(environ: dict[str, Any]) -> TimedInput:
         size=content_length(environ),
         piece_seconds=piece_seconds,
         total_seconds=total_seconds,
-        places=places,
+        slots=slots,
     )
 
 
@@ -375,12 +324,7 @@ def traffic(connection: socket.socket) -> tuple[float, float, int]:
     return sent_ms / 1000, received_ms / 1000, received
 
 
-def share_of_threads(kind: str) -> int:
-    """Return how many threads of this process may wait for a reason."""
-    return max(1, settings.WEB_THREADS * SHARES[kind] // 16)
-
-
 watchdog = Watchdog()
-strangers = ReadSlots(share_of_threads("strangers"))
-uploads = ReadSlots(share_of_threads("uploads"))
-others = ReadSlots(share_of_threads("others"))
+strangers = Slots(share_of_threads("strangers"))
+uploads = Slots(share_of_threads("uploads"))
+others = Slots(share_of_threads("others"))

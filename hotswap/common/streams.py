@@ -6,13 +6,11 @@ answer that is whole is taken over by the server, and holds none. Rules:
 - A streamed answer of 512 KiB at most is made whole first: what is short never waits
   for its client.
 - Of longer ones (large static files, exports) a few are under way at a time in each
-  process; one more is told to come again (503). Downloads of images have places of
+  process; one more is told to come again (503). Downloads of images have slots of
   their own (`firmware/api/pace.py`).
 - A client that takes too little of an answer is broken off (`slow_readers.py`).
 """
 
-import threading
-import time
 from collections.abc import Callable, Iterable, Iterator
 from http import HTTPStatus
 from itertools import chain
@@ -22,55 +20,11 @@ from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 
 from hotswap.common.api.middleware import is_of_api, problem_response, try_again
-from hotswap.common.body_timeouts import STUCK_SECONDS, share_of_threads
-from hotswap.common.slow_readers import SlowReaders, slow_readers
+from hotswap.common.slots import Slots, share_of_threads
+from hotswap.common.slow_readers import slow_readers
 
 WHOLE_BYTES = 512 * 1024
 BUSY = "As many long answers are under way as the server takes."
-
-
-class StreamPlaces:
-    """So many answers may be streamed at a time in this process."""
-
-    def __init__(self, most: int, watchdog: SlowReaders) -> None:
-        self._most = most
-        self._watchdog = watchdog
-        self._changed = threading.Condition()
-        self._began_at: dict[object, float] = {}
-
-    def take(self) -> Callable[[], None] | None:
-        """Take a place; return what gives it back, once, however often it is called.
-
-        Returns:
-            None where all places are taken, and none will soon be free.
-        """
-        token = object()
-        with self._changed:
-            if not self._is_free() and not (
-                self._may_soon_be_free()
-                and self._changed.wait_for(self._is_free, STUCK_SECONDS)
-            ):
-                return None
-            self._began_at[token] = time.monotonic()
-        self.watch()
-
-        def leave() -> None:
-            with self._changed:
-                if self._began_at.pop(token, None) is not None:
-                    self._changed.notify()
-
-        return leave
-
-    def watch(self) -> None:
-        """Break off the clients that take too little from now on."""
-        self._watchdog.start()
-
-    def _is_free(self) -> bool:
-        return len(self._began_at) < self._most
-
-    def _may_soon_be_free(self) -> bool:
-        before = time.monotonic() - STUCK_SECONDS
-        return any(began_at > before for began_at in self._began_at.values())
 
 
 class CountedPieces:
@@ -120,12 +74,13 @@ class StreamMiddleware:
                 break
         else:
             # It holds no thread, but memory.
-            streams.watch()
+            slow_readers.start()
             return _closing(response, _whole(response, b"".join(begun)))
-        leave = streams.take()
-        if leave is None:
+        give_back = streams.take()
+        if give_back is None:
             return _closing(response, _busy(request))
-        response.streaming_content = CountedPieces(chain(begun, pieces), leave)
+        slow_readers.start()
+        response.streaming_content = CountedPieces(chain(begun, pieces), give_back)
         return response
 
 
@@ -155,4 +110,4 @@ def _busy(request: HttpRequest) -> HttpResponse:
     return response
 
 
-streams = StreamPlaces(share_of_threads("streams"), slow_readers)
+streams = Slots(share_of_threads("streams"))

@@ -10,13 +10,13 @@ import pytest
 
 from hotswap.common.body_timeouts import (
     PIECE_BYTES,
-    ReadSlots,
     StalledBodyError,
     TimedInput,
     TooManyBodiesError,
     accepted_connections,
     timed_input,
 )
+from hotswap.common.slots import Slots
 
 LONG = 600.0
 
@@ -40,7 +40,7 @@ def patient(
         size=10 * PIECE_BYTES,
         piece_seconds=piece_seconds,
         total_seconds=total,
-        places=ReadSlots(4),
+        slots=Slots(4),
     )
 
 
@@ -131,7 +131,7 @@ def test_a_body_is_read_to_its_length_and_no_further() -> None:
         size=6,
         piece_seconds=LONG,
         total_seconds=LONG,
-        places=ReadSlots(1),
+        slots=Slots(1),
     )
 
     assert [body.read(4), body.read(), body.read(4)] == [b"0123", b"45", b""]
@@ -141,7 +141,7 @@ def test_one_more_than_may_wait_is_refused_and_later_ones_are_not(
     ends: tuple[socket.socket, socket.socket],
 ) -> None:
     client, accepted = ends
-    places = ReadSlots(1)
+    slots = Slots(1)
     begun, found = threading.Event(), []
 
     class Announced:
@@ -156,7 +156,7 @@ def test_one_more_than_may_wait_is_refused_and_later_ones_are_not(
             size=1,
             piece_seconds=LONG,
             total_seconds=LONG,
-            places=places,
+            slots=slots,
         )
 
     thread = threading.Thread(target=lambda: found.append(body(Announced()).read()))

@@ -1,8 +1,7 @@
-"""Answers that are streamed: short ones are made whole, long ones have few places."""
+"""Answers that are streamed: short ones are made whole, long ones have few slots."""
 
 import gc
 import json
-import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,13 +9,8 @@ import pytest
 from django.http import HttpResponse, StreamingHttpResponse
 from django.test import Client, RequestFactory
 
-from hotswap.common import body_timeouts
-from hotswap.common.streams import (
-    WHOLE_BYTES,
-    CountedPieces,
-    StreamMiddleware,
-    StreamPlaces,
-)
+from hotswap.common.slots import Slots
+from hotswap.common.streams import WHOLE_BYTES, CountedPieces, StreamMiddleware
 from tests.api import PROBLEM
 from tests.common.watchdogs import Resting
 
@@ -25,17 +19,19 @@ LONG = WHOLE_BYTES // len(PIECE) + 1
 LONG_FILE = "/static/drf_spectacular_sidecar/swagger-ui-dist/swagger-ui-bundle.js"
 
 
-@pytest.fixture
-def watchdog() -> Resting:
-    return Resting(30.0)
+@pytest.fixture(autouse=True)
+def watchdog(monkeypatch: pytest.MonkeyPatch) -> Resting:
+    resting = Resting(30.0)
+    monkeypatch.setattr("hotswap.common.streams.slow_readers", resting)
+    return resting
 
 
 @pytest.fixture
-def places(monkeypatch: pytest.MonkeyPatch, watchdog: Resting) -> StreamPlaces:
-    """One place, for which nobody waits."""
-    made = StreamPlaces(1, watchdog)
+def slots(monkeypatch: pytest.MonkeyPatch) -> Slots:
+    """One slot, for which nobody waits."""
+    made = Slots(1)
     monkeypatch.setattr("hotswap.common.streams.streams", made)
-    monkeypatch.setattr("hotswap.common.streams.STUCK_SECONDS", 0.0)
+    monkeypatch.setattr("hotswap.common.slots.STUCK_SECONDS", 0.0)
     return made
 
 
@@ -50,8 +46,8 @@ def answer(pieces: int, path: str = "/admin/", **headers: str) -> Any:
     return StreamMiddleware(view)(RequestFactory().get(path))
 
 
-def test_a_short_answer_is_made_whole_and_takes_no_place(places: StreamPlaces) -> None:
-    held = places.take()
+def test_a_short_answer_is_made_whole_and_takes_no_slot(slots: Slots) -> None:
+    held = slots.take()
 
     response = answer(LONG - 1, **{"Content-Disposition": "attachment"})
 
@@ -64,14 +60,14 @@ def test_a_short_answer_is_made_whole_and_takes_no_place(places: StreamPlaces) -
 
 @pytest.mark.parametrize("pieces", [1, LONG])
 def test_the_clients_of_each_are_watched(
-    places: StreamPlaces, watchdog: Resting, pieces: int
+    slots: Slots, watchdog: Resting, pieces: int
 ) -> None:
     answer(pieces)
 
     assert watchdog.is_asked
 
 
-def test_a_long_answer_has_a_place_until_its_end(places: StreamPlaces) -> None:
+def test_a_long_answer_has_a_slot_until_its_end(slots: Slots) -> None:
     first = answer(LONG)
     refused = answer(LONG)
     content = b"".join(first.streaming_content)
@@ -83,7 +79,7 @@ def test_a_long_answer_has_a_place_until_its_end(places: StreamPlaces) -> None:
     assert after.streaming
 
 
-def test_a_program_is_refused_by_a_problem_document(places: StreamPlaces) -> None:
+def test_a_program_is_refused_by_a_problem_document(slots: Slots) -> None:
     held = answer(LONG, "/api/v1/devices/export")
 
     refused = answer(LONG, "/api/v1/devices/export")
@@ -95,7 +91,7 @@ def test_a_program_is_refused_by_a_problem_document(places: StreamPlaces) -> Non
 
 
 def test_long_static_files_are_counted_and_short_ones_are_not(
-    client: Client, places: StreamPlaces
+    client: Client, slots: Slots
 ) -> None:
     first, second = client.get(LONG_FILE), client.get(LONG_FILE)
     style = client.get("/static/unfold/css/styles.css")
@@ -104,42 +100,24 @@ def test_long_static_files_are_counted_and_short_ones_are_not(
     assert not style.streaming
 
 
-def test_an_answer_that_is_counted_elsewhere_takes_no_place(
-    places: StreamPlaces,
+def test_an_answer_that_is_counted_elsewhere_takes_no_slot(
+    slots: Slots,
 ) -> None:
     response = StreamingHttpResponse([PIECE] * LONG)
     response.is_counted = True  # type: ignore[attr-defined]
 
     StreamMiddleware(lambda _: response)(RequestFactory().get("/"))
 
-    assert places.take() is not None
-
-
-def test_a_place_that_is_soon_free_is_waited_for(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("hotswap.common.streams.STUCK_SECONDS", 60.0)
-    places = StreamPlaces(1, Resting(30.0))
-    leave = places.take()
-    assert leave is not None
-    taken: list[object] = []
-    thread = threading.Thread(target=lambda: taken.append(places.take()))
-    thread.start()
-
-    leave()
-
-    thread.join(60)
-    assert taken != [None]
-    assert not thread.is_alive()
+    assert slots.take() is not None
 
 
 def test_an_answer_ends_with_its_pieces_or_without_its_receiver(
-    places: StreamPlaces,
+    slots: Slots,
 ) -> None:
     def counted(pieces: Iterator[bytes]) -> CountedPieces:
-        leave = places.take()
-        assert leave is not None
-        return CountedPieces(pieces, leave)
+        give_back = slots.take()
+        assert give_back is not None
+        return CountedPieces(pieces, give_back)
 
     def broken() -> Iterator[bytes]:
         yield b"a"
@@ -152,8 +130,4 @@ def test_an_answer_ends_with_its_pieces_or_without_its_receiver(
     del abandoned
     gc.collect()
 
-    assert places.take() is not None
-
-
-def test_a_thread_is_left_whatever_clients_do() -> None:
-    assert sum(body_timeouts.SHARES.values()) < 16
+    assert slots.take() is not None

@@ -30,7 +30,7 @@ def test_a_device_has_two_downloads_at_once(watchdog: SlowReaders) -> None:
 def test_all_devices_have_so_many_at_once(
     watchdog: SlowReaders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hotswap.common.streams.STUCK_SECONDS", 0.0)
+    monkeypatch.setattr("hotswap.common.slots.STUCK_SECONDS", 0.0)
     downloads = Downloads(2, watchdog)
     end, _ = downloads.begin("a"), downloads.begin("b")
 
@@ -44,7 +44,7 @@ def test_all_devices_have_so_many_at_once(
 def test_a_device_that_was_sent_away_has_none_under_way(
     watchdog: SlowReaders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hotswap.common.streams.STUCK_SECONDS", 0.0)
+    monkeypatch.setattr("hotswap.common.slots.STUCK_SECONDS", 0.0)
     downloads = Downloads(1, watchdog)
     end = downloads.begin("a")
     for _ in range(PER_DEVICE):

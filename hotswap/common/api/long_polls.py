@@ -2,7 +2,7 @@
 
 Rules:
 - A request waits only while its answer would be 304, and for 30 s at most.
-- Each holds a thread, so that few wait at a time (`body_timeouts.SHARES`). One more is
+- Each holds a thread, so that few wait at a time (`slots.SHARES`). One more is
   answered at once, as if it had not asked; `Preference-Applied` says what was done.
 """
 
@@ -14,7 +14,7 @@ from typing import Final
 
 from rest_framework.request import Request
 
-from hotswap.common.body_timeouts import share_of_threads
+from hotswap.common.slots import share_of_threads
 
 MAX_SECONDS: Final = 30
 LOOK_EVERY_SECONDS: Final = 1.0
