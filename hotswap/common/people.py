@@ -1,6 +1,7 @@
 """What is done to people: create, change, disable, enable, set a password."""
 
 import secrets
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -13,7 +14,7 @@ from django.contrib.auth.models import Group
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
 from django.db import connection, transaction
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from hotswap.common import audit
@@ -62,6 +63,10 @@ class WeakPasswordError(InvalidInputError):
 class WrongPasswordError(InvalidInputError):
     code = "wrong_password"
     pointer = "/currentPassword"
+
+
+class PasswordChangedError(ConflictError):
+    code = "password_changed"
 
 
 def ensure_groups() -> None:
@@ -299,18 +304,17 @@ def set_password(
         NotFoundError: nobody has this name.
         OwnAccountError: it is the actor's own, whose change asks for the old one.
         WeakPasswordError: the password is too weak.
+        PasswordChangedError: it was changed at the same time.
     """
+    found = User.objects.filter(username=username).first()
+    if found is None:
+        raise NotFoundError(f"there is no person {username!r}")
+    if actor is not None and actor.pk == found.pk:
+        raise OwnAccountError("change yours from the menu at your name")
+    new = _prepare_password(found, password)
     with transaction.atomic():
-        user = (
-            User.objects.select_for_update(no_key=True)
-            .filter(username=username)
-            .first()
-        )
-        if user is None:
-            raise NotFoundError(f"there is no person {username!r}")
-        if actor is not None and actor.pk == user.pk:
-            raise OwnAccountError("change yours from the menu at your name")
-        _write_password(user, password, must_change=must_change)
+        user = User.objects.select_for_update(no_key=True).get(pk=found.pk)
+        _write_password(user, new, must_change=must_change)
         end_personal_tokens(user)
         audit.record(
             actor=actor,
@@ -328,14 +332,17 @@ def change_own_password(*, user: User, current: str, new: str) -> User:
     Raises:
         WrongPasswordError: `current` is not their password.
         WeakPasswordError: the new one is too weak, or the same.
+        PasswordChangedError: it was changed at the same time.
     """
+    found = User.objects.get(pk=user.pk)
+    if not found.check_password(current):
+        raise WrongPasswordError("this is not the present password")
+    if current == new:
+        raise WeakPasswordError("the new password is the present one")
+    prepared = _prepare_password(found, new)
     with transaction.atomic():
         locked = User.objects.select_for_update(no_key=True).get(pk=user.pk)
-        if not locked.check_password(current):
-            raise WrongPasswordError("this is not the present password")
-        if current == new:
-            raise WeakPasswordError("the new password is the present one")
-        _write_password(locked, new, must_change=False)
+        _write_password(locked, prepared, must_change=False)
         audit.record(
             actor=locked,
             verb="person.password-changed",
@@ -345,37 +352,71 @@ def change_own_password(*, user: User, current: str, new: str) -> User:
     return locked
 
 
-def _write_password(user: User, password: str, *, must_change: bool) -> None:
+@dataclass(frozen=True, slots=True)
+class NewPassword:
+    """A password that a person may take.
+
+    Attributes:
+        hashed: its hash.
+        replaces: the hash of the one that the person had when it was checked.
+    """
+
+    hashed: str
+    replaces: str
+
+
+def _prepare_password(user: User, password: str) -> NewPassword:
+    """Check and hash a password, before the transaction that writes it.
+
+    A hash is slow by intention, and nobody shall wait for it at a lock.
+
+    Raises:
+        WeakPasswordError: it is too weak, or among the person's last ones.
+    """
     try:
         validate_password(password, user)
     except ValidationError as error:
         raise WeakPasswordError(" ".join(error.messages)) from error
-    _keep_history(user, password)
-    user.set_password(password)
+    kept = settings.PASSWORD_HISTORY
+    if kept:
+        former = _former_passwords(user).values_list("password", flat=True)
+        last = [user.password, *former[: kept - 1]]
+        if any(check_password(password, each) for each in last):
+            raise WeakPasswordError(
+                f"the new password is one of the last {counted(kept, 'password')}"
+            )
+    return NewPassword(make_password(password), replaces=user.password)
+
+
+def _former_passwords(user: User) -> QuerySet[FormerPassword]:
+    return user.former_passwords.order_by("-replaced_at", "-pk")
+
+
+def _write_password(user: User, new: NewPassword, *, must_change: bool) -> None:
+    """Give a locked person a password, and end their logins.
+
+    Raises:
+        PasswordChangedError: they have another one than when it was checked.
+    """
+    if user.password != new.replaces:
+        raise PasswordChangedError("the password was changed meanwhile; try again")
+    _keep_history(user)
+    user.password = new.hashed
     user.must_change_password = must_change
     user.password_set_at = timezone.now()
     user.save(update_fields=["password", "must_change_password", "password_set_at"])
     end_logins(user)
 
 
-def _keep_history(user: User, password: str) -> None:
-    """Refuse a password that the person had lately, and remember the present one.
-
-    Raises:
-        WeakPasswordError: it is among the last ones.
-    """
+def _keep_history(user: User) -> None:
+    """Remember the present password of a person, and forget what is too old."""
     kept = settings.PASSWORD_HISTORY
-    former = user.former_passwords.order_by("-replaced_at", "-pk")
     if kept:
-        lately = [user.password, *former.values_list("password", flat=True)[: kept - 1]]
-        if any(check_password(password, each) for each in lately):
-            raise WeakPasswordError(
-                f"the new password is one of the last {counted(kept, 'password')}"
-            )
         FormerPassword.objects.create(
             user=user, password=user.password, replaced_at=timezone.now()
         )
-    outlived = list(former.values_list("pk", flat=True)[max(0, kept - 1) :])
+    former = _former_passwords(user).values_list("pk", flat=True)
+    outlived = list(former[max(0, kept - 1) :])
     FormerPassword.objects.filter(pk__in=outlived).delete()
 
 
@@ -384,10 +425,12 @@ def set_own_password(*, user: User, password: str) -> None:
 
     Raises:
         WeakPasswordError: it is too weak.
+        PasswordChangedError: it was changed at the same time.
     """
+    prepared = _prepare_password(User.objects.get(pk=user.pk), password)
     with transaction.atomic():
         locked = User.objects.select_for_update(no_key=True).get(pk=user.pk)
-        _write_password(locked, password, must_change=False)
+        _write_password(locked, prepared, must_change=False)
         audit.record(
             actor=locked,
             verb="person.password-changed",

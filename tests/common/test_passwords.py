@@ -2,17 +2,20 @@
 
 from datetime import timedelta
 from itertools import pairwise
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from django.conf import settings as project
-from django.contrib.auth.hashers import identify_hasher
+from django.contrib.auth.hashers import MD5PasswordHasher, identify_hasher
+from django.db import connection
 from django.utils import timezone
 
 from hotswap.common.models import AuditEvent, ConsoleSession, User
 from hotswap.common.people import (
+    PasswordChangedError,
     WeakPasswordError,
     change_own_password,
+    set_own_password,
     set_password,
 )
 from hotswap.common.personal_tokens import create_token
@@ -46,6 +49,58 @@ def test_passwords_are_kept_by_argon2(settings: Any) -> None:
 
     assert identify_hasher(person.password).algorithm == "argon2"
     assert person.check_password(PASSWORD)
+
+
+class RecordingHasher(MD5PasswordHasher):
+    """Notes whether each hash was made within a transaction."""
+
+    was_in_transaction: ClassVar[list[bool]] = []
+
+    def encode(self, password: str, salt: str) -> str:
+        self.was_in_transaction.append(connection.in_atomic_block)
+        return super().encode(password, salt)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_nothing_is_hashed_while_a_person_is_locked(
+    settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.PASSWORD_HISTORY = 2
+    person = PersonFactory.create()
+    settings.PASSWORD_HASHERS = [f"{__name__}.RecordingHasher"]
+    monkeypatch.setattr(RecordingHasher, "was_in_transaction", [])
+
+    change_own_password(user=person, current=PASSWORD, new=NEW)
+    set_password(
+        username=person.username, password=f"{NEW}-2", actor=None, must_change=True
+    )
+    set_own_password(user=person, password=f"{NEW}-3")
+
+    assert set(RecordingHasher.was_in_transaction) == {False}
+    person.refresh_from_db()
+    assert person.check_password(f"{NEW}-3")
+
+
+@pytest.mark.django_db
+def test_a_password_that_was_changed_meanwhile_is_not_overwritten(
+    settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    person = PersonFactory.create()
+    another = PersonFactory.create().password
+
+    class Overtaken(MD5PasswordHasher):
+        def encode(self, password: str, salt: str) -> str:
+            User.objects.filter(pk=person.pk).update(password=another)
+            return super().encode(password, salt)
+
+    monkeypatch.setattr(MD5PasswordHasher, "encode", Overtaken.encode)
+    with pytest.raises(PasswordChangedError):
+        set_password(
+            username=person.username, password=NEW, actor=None, must_change=True
+        )
+
+    person.refresh_from_db()
+    assert (person.password, person.must_change_password) == (another, False)
 
 
 def test_twelve_characters_are_needed() -> None:
