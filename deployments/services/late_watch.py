@@ -79,9 +79,10 @@ def advance(
     Returns:
         Why the whole deployment is to go back, if it is.
     """
-    sweeps.let_go_moved_on(deployment, now)
+    departed = sweeps.find_departed(deployment)
+    sweeps.unwatch_moved_on(deployment, departed, now)
     failed = sweeps.fail_breached(deployment, now)
-    failed += sweeps.fail_fallen_back(deployment, now)
+    failed += sweeps.fail_fallen_back(deployment, departed, now)
     is_returning = _is_returning(deployment)
     if is_returning:
         sweeps.end_erased(deployment, now)

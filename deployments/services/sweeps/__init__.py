@@ -24,8 +24,9 @@ from deployments.services.sweeps.failure import (
     fail_reported,
     fail_timed_out,
     fail_unproved,
+    find_departed,
     find_unreadable,
-    let_go_moved_on,
+    unwatch_moved_on,
 )
 from deployments.services.sweeps.plans import (
     fail_vanished,
@@ -55,9 +56,9 @@ __all__ = [
     "fail_timed_out",
     "fail_unproved",
     "fail_vanished",
+    "find_departed",
     "find_unreadable",
     "give_up_returns",
-    "let_go_moved_on",
     "order_anew",
     "prove",
     "quarantined",
@@ -69,6 +70,7 @@ __all__ = [
     "skip_unseen",
     "stop_unstarted",
     "sweep_devices",
+    "unwatch_moved_on",
 ]
 
 
@@ -80,9 +82,10 @@ def sweep_devices(deployment: Deployment, now: datetime, awake_since: datetime) 
     """
     # First: what is gone is neither at fault nor proved.
     end_erased(deployment, now)
-    let_go_moved_on(deployment, now)
+    departed = find_departed(deployment)
+    unwatch_moved_on(deployment, departed, now)
     fail_breached(deployment, now)
-    fail_fallen_back(deployment, now)
+    fail_fallen_back(deployment, departed, now)
     prove(deployment, now)
     fail_timed_out(deployment, now, awake_since)
     fail_unproved(deployment, now, awake_since)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from django.conf import settings
 
@@ -414,61 +415,76 @@ def find_unreadable(
     return Unreadable(*found) if found[0] else None
 
 
-# A proved device that is watched has left the image of this deployment.
-HAS_LEFT = """u.kind = 'install' AND u.status = 'success' AND t.status = 'success'
-    AND s.watch_id = u.id AND s.left_image_at IS NOT NULL
-    AND s.last_heartbeat_at > u.closed_at
-    AND s.firmware_checksum NOT IN ('', f.sha256)"""
+@dataclass(frozen=True, slots=True)
+class Departed:
+    """Proved and watched devices that have left the image, by the ids of their orders.
 
-
-def let_go_moved_on(deployment: Deployment, now: datetime) -> int:
-    """Stop watching proved devices that somebody else has updated since.
-
-    How they are now says nothing of this firmware.
-
-    Returns:
-        How many devices.
+    Attributes:
+        moved_on: somebody else has updated them, which says nothing of the image.
+        fallen_back: all others.
     """
+
+    moved_on: tuple[UUID, ...]
+    fallen_back: tuple[UUID, ...]
+
+
+def find_departed(deployment: Deployment) -> Departed:
+    """Find the proved devices that now run something else than this firmware."""
+    moved_on, fallen_back = row(
+        f"""
+        SELECT COALESCE(array_agg(u.id) FILTER (WHERE {HAS_MOVED_ON}), '{{}}'),
+               COALESCE(array_agg(u.id) FILTER (WHERE NOT {HAS_MOVED_ON}), '{{}}')
+        FROM deployments_update u
+        JOIN deployments_target t ON t.id = u.target_id
+        JOIN firmware_firmware f ON f.id = u.firmware_id
+        JOIN health_devicestate s ON s.device_id = u.device_id
+        WHERE u.deployment_id = %(deployment)s
+          AND u.kind = 'install' AND u.status = 'success' AND t.status = 'success'
+          AND s.watch_id = u.id AND s.left_image_at IS NOT NULL
+          AND s.last_heartbeat_at > u.closed_at
+          AND s.firmware_checksum NOT IN ('', f.sha256)
+        """,
+        identity(deployment),
+    )
+    return Departed(tuple(moved_on), tuple(fallen_back))
+
+
+def unwatch_moved_on(deployment: Deployment, departed: Departed, now: datetime) -> None:
+    """Stop watching the devices that have moved on; the log names them."""
+    if not departed.moved_on:
+        return
+    orders = list(departed.moved_on)
     with prepared_cursor() as cursor:
         cursor.execute(
             f"""
-            WITH gone AS (
-                SELECT u.id, t.deployment_id, t.device_id, t.stage_number,
-                       s.firmware_version AS version
-                FROM deployments_update u
-                JOIN deployments_target t ON t.id = u.target_id
-                JOIN firmware_firmware f ON f.id = u.firmware_id
-                JOIN health_devicestate s ON s.device_id = u.device_id
-                WHERE u.deployment_id = %(deployment)s AND {HAS_LEFT}
-                  AND {HAS_MOVED_ON}
-            ), logged AS (
-                {INTO_LOG}
-                SELECT deployment_id, %(now)s, 'WARNING', 'device.moved_on', device_id,
-                       stage_number, 'it runs ' || version || ', which is newer and '
-                       'not of any deployment known here: it is watched no longer'
-                FROM gone
-            )
-            SELECT id FROM gone
+            {INTO_LOG}
+            SELECT t.deployment_id, %(now)s, 'WARNING', 'device.moved_on', t.device_id,
+                   t.stage_number, 'it runs ' || s.firmware_version || ', which is '
+                   'newer and not of any deployment known here: it is watched no longer'
+            FROM deployments_update u
+            JOIN deployments_target t ON t.id = u.target_id
+            JOIN health_devicestate s ON s.device_id = u.device_id
+            WHERE u.id = ANY(%(orders)s)
             """,
-            {**identity(deployment), "now": now},
+            {"orders": orders, "now": now},
         )
-        orders = [row[0] for row in cursor.fetchall()]
-    if orders:
-        unwatch(watch_ids=orders, now=now)
-    return len(orders)
+    unwatch(watch_ids=orders, now=now)
 
 
-def fail_fallen_back(deployment: Deployment, now: datetime) -> int:
-    """Fail proved devices that now run something else than this firmware."""
+def fail_fallen_back(deployment: Deployment, departed: Departed, now: datetime) -> int:
+    """Fail the devices that have fallen back, unless they have failed meanwhile."""
+    if not departed.fallen_back:
+        return 0
     return fail(
         deployment,
         now,
-        which=f"{HAS_LEFT} AND NOT {HAS_MOVED_ON}",
+        which="""u.id = ANY(%(orders)s)
+            AND u.status = 'success' AND t.status = 'success'""",
         code="'fell_back'",
         message="""'it runs ' || s.firmware_version || CASE
             WHEN s.firmware_checksum = t.from_checksum THEN ' again'
             ELSE ' instead of ' || f.version END""",
-        values=identity(deployment),
+        values={"orders": list(departed.fallen_back)},
         late_event=EventName.FELL_BACK,
     )
 
