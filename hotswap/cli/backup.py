@@ -9,9 +9,9 @@ import typer
 
 from hotswap.cli.keys import AsJson, DataDir, fail, print_result
 from hotswap.common.pluralize import counted
+from hotswap.paths import DEFAULT_DATA_DIR
 
 REFUSED = 1
-DEFAULT_DATA_DIR = Path(__file__).resolve().parents[2] / ".hotswap"
 
 
 def backup(

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from hotswap.common.pluralize import counted
+from hotswap.paths import DEFAULT_DATA_DIR
 
 if TYPE_CHECKING:
     from firmware.models import SigningKey, StorageKey
@@ -354,7 +355,7 @@ def _embedded_database(as_json: bool) -> Iterator[None]:
     """Run the embedded database if it does not run: nothing starts without the key."""
     from django.apps import apps
 
-    from hotswap.cli.backup import DEFAULT_DATA_DIR, database_url_of
+    from hotswap.cli.backup import database_url_of
     from hotswap.stack.backup import embedded_database
     from hotswap.stack.errors import StackError
 

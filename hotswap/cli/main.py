@@ -31,8 +31,7 @@ from hotswap.cli.doctor import doctor
 from hotswap.cli.login import login, logout
 from hotswap.cli.output import print_error
 from hotswap.cli.simulate import simulate
-
-PROJECT_DIR = Path(__file__).resolve().parent.parent.parent
+from hotswap.paths import DEFAULT_DATA_DIR, PROJECT_DIR
 
 app = typer.Typer(
     name="hotswap",
@@ -75,7 +74,6 @@ DataDir = Annotated[
     ),
 ]
 DEFAULT_PORT = 8000
-DEFAULT_DATA_DIR = PROJECT_DIR / ".hotswap"
 
 
 @app.command()

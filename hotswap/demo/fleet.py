@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from hotswap.demo.programs.build import VERSIONS, build_program
+from hotswap.paths import PROJECT_DIR
 from hotswap.stack.folder import StackFolder
 from hotswap.stack.processes import Program, Supervisor
 
-PROJECT_DIR = Path(__file__).resolve().parent.parent.parent
 SENSOR = "sensor-v1"
 GATEWAY = "gateway-v1"
 TRACKER = "tracker-v1"

@@ -20,6 +20,7 @@ from django.core.exceptions import ImproperlyConfigured
 from psycopg.conninfo import conninfo_to_dict
 
 from hotswap.common.secret_files import EnvironmentWithFiles
+from hotswap.paths import DEFAULT_DATA_DIR, PROJECT_DIR
 from hotswap.settings.accounts import *  # noqa: F403
 from hotswap.settings.accounts import sign_on_providers
 from hotswap.settings.console import CONTENT_SECURITY_POLICY, UNFOLD  # noqa: F401
@@ -33,10 +34,8 @@ class Env(environ.Env):
 
 env = Env()
 
-BASE_DIR = Path(__file__).resolve().parent.parent.parent
-DATA_DIR = Path(
-    env.str("HOTSWAP_DATA_DIR", default=str(BASE_DIR / ".hotswap"))
-).resolve()
+BASE_DIR = PROJECT_DIR
+DATA_DIR = Path(env.str("HOTSWAP_DATA_DIR", default=str(DEFAULT_DATA_DIR))).resolve()
 KEYS_DIR = Path(env.str("HOTSWAP_KEYS_DIR", default=str(DATA_DIR / "keys"))).resolve()
 
 DEBUG = False

@@ -12,12 +12,12 @@ import os
 from pathlib import Path
 
 from hotswap.common.secret_files import read_or_create_secret
+from hotswap.paths import DEFAULT_DATA_DIR
 
 
 def _find_running_stack() -> None:
     """Take the servers' addresses from `stack.json` where the environment has none."""
-    project = Path(__file__).resolve().parent.parent.parent
-    folder = Path(os.environ.get("HOTSWAP_DATA_DIR") or project / ".hotswap")
+    folder = Path(os.environ.get("HOTSWAP_DATA_DIR") or DEFAULT_DATA_DIR)
     with contextlib.suppress(OSError, ValueError):
         state = json.loads((folder / "stack.json").read_text())
         os.environ.setdefault("HOTSWAP_DATABASE_URL", state["database_url"])

@@ -28,7 +28,7 @@ from typing import Any, Final
 
 from hotswap.stack.errors import StackError
 from hotswap.stack.folder import StackFolder
-from hotswap.stack.postgres import PostgresServer, find_programs, plain_environment
+from hotswap.stack.postgres import PostgresServer, find_client, plain_environment
 from hotswap.stack.processes import Supervisor
 
 FORMAT: Final = 1
@@ -232,7 +232,7 @@ def _run_program(
     password = str(given.pop("password", "") or "")
     done = subprocess.run(
         [
-            *(_program(name), f"--dbname={make_conninfo(**given)}"),
+            *(str(find_client(name)), f"--dbname={make_conninfo(**given)}"),
             *arguments,
             *([last] if last else []),
         ],
@@ -250,17 +250,6 @@ def _reason(stderr: str) -> str:
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
     named = [line for line in lines if re.search(r"\b(error|ERROR|DETAIL):", line)]
     return " / ".join((named or lines)[:3])
-
-
-def _program(name: str) -> str:
-    # Of the embedded server, which is as new as any; else of this machine.
-    try:
-        return str(find_programs() / name)
-    except StackError:
-        found = shutil.which(name)
-    if found is None:
-        raise StackError(f"no {name} on this machine: install the PostgreSQL client")
-    return found
 
 
 def _copy(source: Path, target: Path) -> None:

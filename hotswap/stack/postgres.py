@@ -54,6 +54,23 @@ def find_programs() -> Path:
     )
 
 
+def find_client(name: str) -> Path:
+    """Return a client program, such as `pg_dump`.
+
+    That of the embedded server, which is as new as any, else of this machine.
+
+    Raises:
+        StackError: there is none.
+    """
+    try:
+        return find_programs() / name
+    except StackError:
+        found = shutil.which(name)
+    if found is None:
+        raise StackError(f"no {name} on this machine: install the PostgreSQL client")
+    return Path(found)
+
+
 class PostgresServer:
     """One embedded server on `postgres/` within a stack's folder."""
 

@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from hotswap.common.secret_files import EnvironmentWithFiles
+from hotswap.paths import PROJECT_DIR
 from hotswap.stack.answers import (
     AnswerWatch,
     Ask,
@@ -34,7 +35,6 @@ from hotswap.stack.processes import Program, Supervisor
 from hotswap.stack.redis import RedisServer
 from hotswap.stack.ticks import TickWatch, last_tick
 
-PROJECT_DIR = Path(__file__).resolve().parent.parent.parent
 # Lines of the web server itself, as those of all other programs.
 WEB_LOG_CONFIG = Path(__file__).with_name("granian-log.json")
 HOST = "127.0.0.1"

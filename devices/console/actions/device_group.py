@@ -1,5 +1,6 @@
 """What people do to groups: make them, change their rule or members, remove them."""
 
+from collections.abc import Callable
 from typing import Any, ClassVar, cast
 
 from django import forms
@@ -92,46 +93,43 @@ class MembersForm(AcknowledgingForm):
         return names
 
 
-class AddMembers(StaticAction):
+class ChangeMembers(StaticAction):
+    """Change who is in a group, by `change`; `place` says where they are then."""
+
+    form_class = MembersForm
+    change: Callable[..., Any]
+    place: str
+
+    def execute(self, user: User, obj: DeviceGroup, given: dict[str, Any]) -> str:
+        device_ids = given["device_ids"]
+        self.change(
+            actor=user,
+            group_id=obj.pk,
+            device_ids=device_ids,
+            acknowledged=given.get(ACKNOWLEDGE, False),
+        )
+        devices = counted(len(device_ids), "device is", "devices are")
+        return f"{devices} {self.place} {obj}."
+
+
+class AddMembers(ChangeMembers):
     name = "add-devices"
     label = "Add devices"
     icon = "add"
     tone = "primary"
-    form_class = MembersForm
-
-    def execute(self, user: User, obj: DeviceGroup, given: dict[str, Any]) -> str:
-        groups.add_members(
-            actor=user,
-            group_id=obj.pk,
-            device_ids=given["device_ids"],
-            acknowledged=given.get(ACKNOWLEDGE, False),
-        )
-        return (
-            counted(len(given["device_ids"]), "device is", "devices are")
-            + f" in {obj}."
-        )
+    change = staticmethod(groups.add_members)
+    place = "in"
 
 
-class RemoveMembers(StaticAction):
+class RemoveMembers(ChangeMembers):
     name = "remove-devices"
     label = "Remove devices"
     icon = "remove"
-    form_class = MembersForm
+    change = staticmethod(groups.remove_members)
+    place = "out of"
 
     def notes(self, obj: DeviceGroup) -> tuple[str, ...]:
         return ("The devices stay; deployments that have started keep them.",)
-
-    def execute(self, user: User, obj: DeviceGroup, given: dict[str, Any]) -> str:
-        groups.remove_members(
-            actor=user,
-            group_id=obj.pk,
-            device_ids=given["device_ids"],
-            acknowledged=given.get(ACKNOWLEDGE, False),
-        )
-        return (
-            counted(len(given["device_ids"]), "device is", "devices are")
-            + f" out of {obj}."
-        )
 
 
 class DeleteGroup(Action):
