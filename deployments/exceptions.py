@@ -115,8 +115,8 @@ class WebhookDisabledError(ConflictError):
     code = "webhook_disabled"
 
 
-class TooManyListenersError(ConflictError):
-    code = "too_many_listeners"
+class TooManyReceiversError(ConflictError):
+    code = "too_many_receivers"
 
 
 class DeliveryNotFoundError(NotFoundError):

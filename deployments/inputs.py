@@ -65,9 +65,11 @@ class HealthCriteriaInput(CamelSerializer):
         most = int(criteria.confirmation_duration.total_seconds()) + 1
         if criteria.heartbeats_required > most:
             span = format_duration(criteria.confirmation_duration)
-            said = f"at most {most} fit in confirmationDuration, {span}: one a second"
+            message = (
+                f"at most {most} fit in confirmationDuration, {span}: one a second"
+            )
             raise serializers.ValidationError(
-                {"heartbeatsRequired": [said]}, code="invalid"
+                {"heartbeatsRequired": [message]}, code="invalid"
             )
         return attrs
 
@@ -290,8 +292,12 @@ class DeploymentInput(CamelSerializer):
         """Refuse a spread whose last devices would be given up before their turn."""
         deadline = attrs.get("offline_deadline", OFFLINE_DEADLINE)
         if attrs.get("start_spread", timedelta(0)) >= deadline:
-            said = f"must be shorter than offlineDeadline, {format_duration(deadline)}"
-            raise serializers.ValidationError({"startSpread": [said]}, code="invalid")
+            message = (
+                f"must be shorter than offlineDeadline, {format_duration(deadline)}"
+            )
+            raise serializers.ValidationError(
+                {"startSpread": [message]}, code="invalid"
+            )
 
     @staticmethod
     def _check_selectors(attrs: dict[str, Any]) -> None:

@@ -195,7 +195,7 @@ def labelled(rows: str, *, where: str = "true") -> str:
     """  # noqa: S608
 
 
-def said_duration(name: str) -> str:
+def reported_duration(name: str) -> str:
     """Return SQL for what a device says of how long a step took, over `durations`."""
     value = f"(durations->>'{name}')::numeric"
     return f"CASE WHEN {value} BETWEEN 0 AND {MAX_SECONDS} THEN {value} END"

@@ -710,7 +710,7 @@ class Hold(models.Model):
         return f"{self.phase} of {self.deployment_id}"
 
 
-class Listener(Tracked, BaseModel):
+class Receiver(Tracked, BaseModel):
     """Somebody who is told of events. No `events` means all of them."""
 
     audited_fields = frozenset({"description", "events", "enabled", "disabled_reason"})
@@ -735,7 +735,7 @@ class Listener(Tracked, BaseModel):
         raise NotImplementedError
 
 
-class Webhook(Listener):
+class Webhook(Receiver):
     """An endpoint that is told by signed requests."""
 
     kind = "webhook"
@@ -755,7 +755,7 @@ class Webhook(Listener):
         return self.url
 
 
-class MailRecipient(Listener):
+class MailRecipient(Receiver):
     """A mail address."""
 
     kind = "mail-recipient"
@@ -771,7 +771,7 @@ class MailRecipient(Listener):
         return self.address
 
 
-class Gateway(Listener):
+class Gateway(Receiver):
     """A service that passes on short messages, by SMS or chat (an apprise URL)."""
 
     kind = "gateway"
@@ -806,17 +806,17 @@ def scheme_of(url: str) -> str:
 
 
 # Of each a delivery has a key: to exactly one of them it goes.
-LISTENERS: tuple[type[Listener], ...] = (Webhook, MailRecipient, Gateway)
-LISTENER_FIELDS = tuple(each.delivery_field for each in LISTENERS)
+RECEIVERS: tuple[type[Receiver], ...] = (Webhook, MailRecipient, Gateway)
+RECEIVER_FIELDS = tuple(each.delivery_field for each in RECEIVERS)
 
 
 def _to_exactly_one() -> models.Q:
-    """Return the condition that a delivery names one listener."""
+    """Return the condition that a delivery names one receiver."""
     return reduce(
         or_,
         (
-            models.Q(**{f"{name}__isnull": name != named for name in LISTENER_FIELDS})
-            for named in LISTENER_FIELDS
+            models.Q(**{f"{name}__isnull": name != named for name in RECEIVER_FIELDS})
+            for named in RECEIVER_FIELDS
         ),
     )
 
@@ -887,7 +887,7 @@ class Delivery(models.Model):
         return f"{self.notification} {self.status}"
 
     @property
-    def listener(self) -> Listener:
+    def receiver(self) -> Receiver:
         """Whom it is for."""
-        listeners = (getattr(self, name) for name in LISTENER_FIELDS)
-        return next(each for each in listeners if each is not None)
+        receivers = (getattr(self, name) for name in RECEIVER_FIELDS)
+        return next(each for each in receivers if each is not None)

@@ -8,9 +8,9 @@ from django.db import models
 from deployments.choices import ACTIVE_DEPLOYMENTS, DeliveryStatus, DeploymentStatus
 
 if TYPE_CHECKING:
-    from deployments.models import Delivery, Deployment, Listener, Quarantine
+    from deployments.models import Delivery, Deployment, Quarantine, Receiver
 else:
-    Delivery = Deployment = Listener = Quarantine = models.Model
+    Delivery = Deployment = Receiver = Quarantine = models.Model
 
 
 class DeploymentQuerySet(models.QuerySet["Deployment"]):
@@ -49,11 +49,11 @@ class QuarantineQuerySet(models.QuerySet["Quarantine"]):
 
 
 class DeliveryQuerySet(models.QuerySet["Delivery"]):
-    def of(self, listener: Listener) -> Self:
-        """Those to one listener."""
-        return self.filter(**{listener.delivery_field: listener.pk})
+    def of(self, receiver: Receiver) -> Self:
+        """Those to one receiver."""
+        return self.filter(**{receiver.delivery_field: receiver.pk})
 
-    def with_listener(self) -> Self:
+    def with_receiver(self) -> Self:
         """With what is delivered, and to whom."""
         keys = self.model._meta.get_fields()
         names = (each.name for each in keys if isinstance(each, models.ForeignKey))

@@ -40,7 +40,7 @@ MOST_AHEAD: Final = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class ReportMark:
     """One report that was applied.
 
     Attributes:
@@ -69,7 +69,7 @@ class Course:
     closed_at: datetime
     error: str
     durations: Mapping[str, float]
-    reports: Sequence[Said]
+    reports: Sequence[ReportMark]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,7 @@ def phases_of(course: Course) -> list[Phase]:
     return sorted(found.values(), key=lambda phase: phase.start)
 
 
-def clock_offsets(reports: Iterable[Said]) -> dict[str, timedelta]:
+def clock_offsets(reports: Iterable[ReportMark]) -> dict[str, timedelta]:
     """Return by how much the clock of each boot was wrong, where it was.
 
     The report that arrived soonest after it was made tells best: what is left in it is

@@ -112,8 +112,8 @@ class LineReader:
         except ValidationError as error:
             errors = flat_errors(error.detail)
             named = [{"pointer": x.attr or "", "detail": x.detail} for x in errors]
-            said = summary_of(named, len(named))
-            return _refused(body, errors[0].code, said)
+            text = summary_of(named, len(named))
+            return _refused(body, errors[0].code, text)
         device = StatedDevice(
             model_name=given.pop("model", None),
             keeps_other_tags=self._sets_single_tags,
@@ -132,26 +132,26 @@ class LineReader:
             raise _LineError(*error.args) from None
         body: dict[str, Any] = {}
         tags: list[tuple[str, Any]] = []
-        said_all_tags = False
+        sets_all_tags = False
         for name, cell in zip(self._columns, cells, strict=True):
             if "\x00" in cell:
                 raise _LineError("invalid_character", "NUL characters are not allowed")
             if not cell.strip():
                 continue
             if name == TAGS:
-                said_all_tags = True
+                sets_all_tags = True
                 tags += _tags(unguarded(cell.strip()))
             elif name.startswith(TAG):
                 tags.append((name.removeprefix(TAG), unguarded(cell)))
             elif name == METADATA:
                 body[METADATA] = _map(METADATA, cell)
             elif name == ENABLED:
-                said = unguarded(cell.strip())
-                body[ENABLED] = TRUTHS.get(said.casefold(), said)
+                text = unguarded(cell.strip())
+                body[ENABLED] = TRUTHS.get(text.casefold(), text)
             elif name not in IGNORED_COLUMNS:
                 body[name] = unguarded(cell.strip())
-        if tags or said_all_tags:
-            self._sets_single_tags = not said_all_tags
+        if tags or sets_all_tags:
+            self._sets_single_tags = not sets_all_tags
             body[TAGS] = dict(tags)
             if len(body[TAGS]) < len(tags):
                 raise _LineError("duplicate_key", "tags: a tag is there twice")

@@ -134,7 +134,7 @@ class RegionField(StrictChoiceField):
         super().__init__(choices=settings.REGIONS, **kwargs)
 
 
-class SaidVersionField(StrictCharField):
+class ReportedVersionField(StrictCharField):
     """What a device calls the image that it runs: any text, cut at its length."""
 
     def to_internal_value(self, data: Any) -> str:

@@ -86,7 +86,7 @@ class DeviceQuerySet(models.QuerySet["Device"]):
 
     def with_health(self, health: str, now: datetime) -> Self:
         """Those that fare so now; who is offline or never reported is unknown."""
-        has_said = models.Q(
+        is_known = models.Q(
             state__online_until__gt=now, state__last_heartbeat_at__isnull=False
         )
         if health == DeviceHealth.UNKNOWN:
@@ -96,4 +96,4 @@ class DeviceQuerySet(models.QuerySet["Device"]):
                 | models.Q(state__last_heartbeat_at__isnull=True)
                 | models.Q(state__verdict=health)
             )
-        return self.filter(has_said, state__verdict=health)
+        return self.filter(is_known, state__verdict=health)

@@ -159,9 +159,9 @@ def read_spreadsheet(
 
 def _first_line(lines: _Lines) -> str | None:
     while (line := lines.next()) is not None and line:
-        said = line.strip().strip('"').lower()
+        text = line.strip().strip('"').lower()
         # Excel's own line about the separator: the header tells the same.
-        if said and not re.fullmatch("sep=[,;\t]?", said):
+        if text and not re.fullmatch("sep=[,;\t]?", text):
             return line
     return line
 

@@ -10,7 +10,7 @@ from devices.services import alarms, erasure, imports
 @shared_task
 def sweep_keys() -> None:
     """Tell of keys that are about to expire."""
-    alarms.tell_expiring_keys(now=timezone.now())
+    alarms.announce_expiring_keys(now=timezone.now())
 
 
 @shared_task

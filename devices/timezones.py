@@ -31,7 +31,7 @@ def zone_named(name: str) -> ZoneInfo | None:
 
 def unknown_zone(name: str) -> str:
     """Say that a name is none of a time zone, and which one is like it."""
-    said = f"{name[:70]!r} is not a time zone of the IANA database"
+    message = f"{name[:70]!r} is not a time zone of the IANA database"
     by_fold = {each.casefold(): each for each in sorted(zone_names())}
     wanted = name.strip().replace(" ", "_").casefold()
     # People write the city alone, too.
@@ -39,5 +39,5 @@ def unknown_zone(name: str) -> str:
         by_fold.setdefault(each.rpartition("/")[2].casefold(), each)
     like = get_close_matches(wanted[:70], by_fold, n=1, cutoff=0.88)
     if not like:
-        return f"{said}, as Europe/Berlin is"
-    return f"{said}; perhaps {by_fold[like[0]]!r} is meant"
+        return f"{message}, as Europe/Berlin is"
+    return f"{message}; perhaps {by_fold[like[0]]!r} is meant"

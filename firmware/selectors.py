@@ -91,16 +91,16 @@ class FirmwareIncidents:
 
     def in_words(self, quarantined: int) -> str:
         """Say the same of so many quarantined devices."""
-        said = []
+        parts = []
         if self.rollbacks:
-            said.append(f"rolled back {times(self.rollbacks)}")
+            parts.append(f"rolled back {times(self.rollbacks)}")
         if self.failed_deployments:
-            said.append(f"{counted(self.failed_deployments, 'deployment')} failed")
+            parts.append(f"{counted(self.failed_deployments, 'deployment')} failed")
         if quarantined:
-            said.append(f"quarantined on {counted(quarantined, 'device')}")
+            parts.append(f"quarantined on {counted(quarantined, 'device')}")
         if self.settled_count:
-            said.append(f"{self.proved_count:,} of {self.settled_count:,} proved")
-        return ", ".join(said)
+            parts.append(f"{self.proved_count:,} of {self.settled_count:,} proved")
+        return ", ".join(parts)
 
 
 @dataclass(frozen=True, slots=True)

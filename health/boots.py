@@ -92,13 +92,13 @@ class Placement:
 
     Attributes:
         boots: what is to be remembered from now on.
-        said_at: of late mail, when it was sent; None if that is not known.
+        sent_at: of late mail, when it was sent; None if that is not known.
         is_duplicate: two boards are at work under one identity.
     """
 
     place: Place
     boots: Boots
-    said_at: datetime | None = None
+    sent_at: datetime | None = None
     is_duplicate: bool = False
 
 

@@ -145,14 +145,14 @@ def judge(sample: Sample, limits: Limits, before: Timers) -> Judgement:
             continue
         window = limits.by_name[trigger.name].duration
         lasted = sample.at - timers[trigger.name]
-        said = _excess(trigger, sample, limits)
+        excess = _excess(trigger, sample, limits)
         if lasted >= window:
-            breach, detail = trigger.name, said
+            breach, detail = trigger.name, excess
             if window:
                 detail += f" for {lasted.total_seconds():.0f} s"
             break
         if not detail:
-            detail = f"{said}, a breach after {window.total_seconds():.0f} s of it"
+            detail = f"{excess}, a breach after {window.total_seconds():.0f} s of it"
     return Judgement(timers, not over, breach, detail)
 
 

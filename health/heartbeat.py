@@ -98,14 +98,14 @@ def read_heartbeat(body: Any) -> tuple[Heartbeat, list[Ignored]]:
         raise UnusableHeartbeatError("a heartbeat is a JSON object")
     reader = LenientReader(body)
     metrics = _metrics(reader)
-    said = {
+    values = {
         each.name: reader.number(
             each.field, 0, each.maximum, slack=PERCENT_SLACK / each.to_percent
         )
         for each in FIELDS
     }
     beat = Heartbeat(
-        measures=known_measures(said, metrics),
+        measures=known_measures(values, metrics),
         uptime=reader.integer("uptime", 0, MAX_UPTIME_SECONDS),
         boot_id=read_boot_id(reader),
         firmware_version=reader.text("firmwareVersion", MAX_VERSION_LENGTH),
@@ -113,7 +113,7 @@ def read_heartbeat(body: Any) -> tuple[Heartbeat, list[Ignored]]:
         application_metrics=metrics,
         secure_boot=_secure_boot(reader),
         sequence=reader.integer("sequence", 0, MAX_SEQUENCE),
-        unreadable=_unreadable(body, said, metrics),
+        unreadable=_unreadable(body, values, metrics),
         other_slot_checksum=_other_slot(reader),
     )
     reader.leave_out_unknown(KNOWN_FIELDS)
@@ -162,14 +162,14 @@ def _secure_boot(reader: LenientReader) -> str:
     return SecureBoot.UNKNOWN.value
 
 
-def _as_said(said: Any, value: float) -> float:
-    """Return a number that was read as the integer that it was said as, if exact."""
-    is_exact = isinstance(said, int) and said == value and abs(said) <= MAX_EXACT
-    return said if is_exact else value
+def _as_given(number: Any, value: float) -> float:
+    """Return a number that was read as the integer that it was given as, if exact."""
+    is_exact = isinstance(number, int) and number == value and abs(number) <= MAX_EXACT
+    return number if is_exact else value
 
 
 def known_measures(
-    said: Mapping[str, float | None], metrics: Mapping[str, float]
+    values: Mapping[str, float | None], metrics: Mapping[str, float]
 ) -> dict[str, float]:
     """Return the values of the rollback triggers that a heartbeat says, by their names.
 
@@ -177,7 +177,7 @@ def known_measures(
         said: those of its own fields, by the names of the triggers.
         metrics: its application metrics, as they were read.
     """
-    known = {name: value for name, value in said.items() if value is not None}
+    known = {name: value for name, value in values.items() if value is not None}
     for field, trigger in APPLICATION_METRICS.items():
         if field in metrics:
             known[trigger.name] = metrics[field]
@@ -186,7 +186,7 @@ def known_measures(
 
 def _unreadable(
     body: Mapping[str, Any],
-    said: Mapping[str, float | None],
+    values: Mapping[str, float | None],
     metrics: Mapping[str, float],
 ) -> frozenset[str]:
     """Name the optional measures that a heartbeat says and that cannot be read."""
@@ -197,7 +197,7 @@ def _unreadable(
         for each in FIELDS
         if each.is_optional
         and body.get(each.field) is not None
-        and said[each.name] is None
+        and values[each.name] is None
     }
     found |= {
         each.name
@@ -235,5 +235,5 @@ def _metrics(reader: LenientReader) -> dict[str, float]:
                 )
             )
             if value is not None:
-                metrics[key] = _as_said(given[name], value)
+                metrics[key] = _as_given(given[name], value)
     return metrics

@@ -11,14 +11,14 @@ from drf_spectacular.utils import extend_schema
 from prometheus_client import CONTENT_TYPE_LATEST
 from rest_framework.request import Request
 
-from deployments.services.tick import TICK_CLOCK
+from deployments.services.tick import TICK_JOB
 from devices.api.authentication import DeviceAuthentication
-from health.services.watching import SWEEP_CLOCK
+from health.services.watching import SWEEP_JOB
 from hotswap.common.api.authentication import PersonAuthentication
 from hotswap.common.api.base import ApiView
 from hotswap.common.keyring import token_keys
 from hotswap.common.roles import Role
-from hotswap.common.services import clock_age
+from hotswap.common.services import run_age
 from hotswap.monitoring.authentication import MetricsTokenAuthentication
 from hotswap.monitoring.exposition import web_metrics
 from hotswap.monitoring.migrations import applied_migrations
@@ -42,8 +42,8 @@ def readiness(request: HttpRequest) -> JsonResponse:
         with connection.cursor() as cursor:
             cursor.execute("SELECT 1")
         ages = {
-            "lastTickSecondsAgo": clock_age(name=TICK_CLOCK),
-            "lastSweepSecondsAgo": clock_age(name=SWEEP_CLOCK),
+            "lastTickSecondsAgo": run_age(name=TICK_JOB),
+            "lastSweepSecondsAgo": run_age(name=SWEEP_JOB),
         }
         token_keys()
         has_tables = applied_migrations.are_complete()

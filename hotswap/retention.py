@@ -29,8 +29,8 @@ from hotswap.common import services as common
 from hotswap.common.retention import count_removal
 
 logger = logging.getLogger(__name__)
-# The name of its `Clock`.
-CLOCK: Final = "retention"
+# The name of its `JobRun`.
+JOB: Final = "retention"
 ROWS_A_STEP: Final = 5_000
 # Of one policy in one run.
 SECONDS_A_RUN: Final = 20.0
@@ -248,7 +248,7 @@ def enforce_policies(*, now: datetime, names: Collection[str] = ()) -> dict[str,
                 "Old data removed", extra={"policy": policy.name, "number": number}
             )
     if not names:
-        common.touch_clock(name=CLOCK, now=now)
+        common.record_run(name=JOB, now=now)
     return removed
 
 

@@ -105,7 +105,7 @@ class LiveStack:
     def wait_ready(self) -> None:
         """Wait until it says that it is ready."""
         wait_until(
-            lambda: self.has_said("HotSwap ready at") or self.has_ended(),
+            lambda: self.has_logged("HotSwap ready at") or self.has_ended(),
             seconds=READY_SECONDS,
             what=f"ready; see {self.output} and {self.data_dir / 'logs'}",
         )
@@ -115,7 +115,7 @@ class LiveStack:
         """Return what it has printed so far."""
         return self.output.read_text(errors="replace") if self.output.exists() else ""
 
-    def has_said(self, text: str) -> bool:
+    def has_logged(self, text: str) -> bool:
         return text in self.said()
 
     def has_ended(self) -> bool:

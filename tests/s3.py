@@ -108,8 +108,8 @@ class TrippingProxy:
         self._left: int | None = None
         self.passed_bytes = 0
         self._action: Callable[[], None] = lambda: None
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.endpoint = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self._receiver = socket.create_server(("127.0.0.1", 0))
+        self.endpoint = f"http://127.0.0.1:{self._receiver.getsockname()[1]}"
         threading.Thread(target=self._accept, daemon=True).start()
 
     def arm(self, after_bytes: int, action: Callable[[], None]) -> None:
@@ -122,12 +122,12 @@ class TrippingProxy:
         return self._left is not None and self._left < 0
 
     def close(self) -> None:
-        self._listener.close()
+        self._receiver.close()
 
     def _accept(self) -> None:
         while True:
             try:
-                client, _ = self._listener.accept()
+                client, _ = self._receiver.accept()
             except OSError:
                 return
             try:

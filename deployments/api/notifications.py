@@ -1,4 +1,4 @@
-"""Listeners of each channel, and what was delivered to them."""
+"""Receivers of each channel, and what was delivered to them."""
 
 from typing import Any, ClassVar
 
@@ -7,11 +7,11 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from deployments.listener_inputs import ADDITIONS, CHANGES
-from deployments.models import Delivery, Listener, Webhook
+from deployments.models import Delivery, Receiver, Webhook
 from deployments.notifications.channels.registry import CHANNELS, OF_MODEL
 from deployments.notifications.channels.types import Channel
-from deployments.services import listeners
+from deployments.receiver_inputs import ADDITIONS, CHANGES
+from deployments.services import receivers
 from hotswap.common.api.base import ApiView, ListView, acting_person
 from hotswap.common.api.etags import expected_etags
 from hotswap.common.api.idempotency import idempotent, idempotent_without
@@ -20,7 +20,7 @@ from hotswap.common.etags import etag_of
 from hotswap.common.roles import Role
 
 
-class ListenerOutput(CamelSerializer):
+class ReceiverOutput(CamelSerializer):
     id = serializers.UUIDField()
     events = serializers.ListField(child=serializers.CharField())
     description = serializers.CharField()
@@ -29,7 +29,7 @@ class ListenerOutput(CamelSerializer):
     created_at = serializers.DateTimeField()
 
 
-def _output_of(channel: Channel) -> type[ListenerOutput]:
+def _output_of(channel: Channel) -> type[ReceiverOutput]:
     endpoint = channel.endpoint
     fields: dict[str, Any] = {
         endpoint.shown or endpoint.name: serializers.CharField(
@@ -40,7 +40,7 @@ def _output_of(channel: Channel) -> type[ListenerOutput]:
         fields["previous_secret_until"] = serializers.DateTimeField(
             allow_null=True, help_text="until then the former secret signs too"
         )
-    return type(f"{channel.model.__name__}Output", (ListenerOutput,), fields)
+    return type(f"{channel.model.__name__}Output", (ReceiverOutput,), fields)
 
 
 OUTPUTS = {channel.model: _output_of(channel) for channel in CHANNELS}
@@ -68,51 +68,51 @@ class DeliveryOutput(CamelSerializer):
     error = serializers.CharField()
 
 
-class ListenersView(ListView):
+class ReceiversView(ListView):
     """Those of one kind, newest first."""
 
     roles = {"GET": Role.ADMIN, "POST": Role.ADMIN}
     ordering = "-created_at"
-    kind: ClassVar[type[Listener]]
+    kind: ClassVar[type[Receiver]]
 
-    def created(self, listener: Listener, **more: str) -> Response:
+    def created(self, receiver: Receiver, **more: str) -> Response:
         route = OF_MODEL[self.kind].route
-        headers = {"Location": f"/api/v1/{route}/{listener.pk}"}
+        headers = {"Location": f"/api/v1/{route}/{receiver.pk}"}
         if more:
             headers["Cache-Control"] = "no-store"
-        shown = self.output_class(listener).data
+        shown = self.output_class(receiver).data
         return Response({**shown, **more}, status=201, headers=headers)
 
 
-class ListenerView(ApiView):
+class ReceiverView(ApiView):
     """One of them: read, changed, removed."""
 
     roles = {"GET": Role.ADMIN, "PATCH": Role.ADMIN, "DELETE": Role.ADMIN}
-    kind: ClassVar[type[Listener]]
+    kind: ClassVar[type[Receiver]]
 
-    def answer(self, listener: Listener) -> Response:
+    def answer(self, receiver: Receiver) -> Response:
         return Response(
-            OUTPUTS[self.kind](listener).data, headers={"ETag": etag_of(listener)}
+            OUTPUTS[self.kind](receiver).data, headers={"ETag": etag_of(receiver)}
         )
 
-    def get(self, request: Request, listener_id: Any) -> Response:
-        return self.answer(listeners.get_listener(self.kind, listener_id))
+    def get(self, request: Request, receiver_id: Any) -> Response:
+        return self.answer(receivers.get_receiver(self.kind, receiver_id))
 
-    def patch(self, request: Request, listener_id: Any) -> Response:
+    def patch(self, request: Request, receiver_id: Any) -> Response:
         """Change the fields that are named; the others stay."""
-        listener = listeners.change_listener(
+        receiver = receivers.change_receiver(
             actor=acting_person(request),
             kind=self.kind,
-            listener_id=listener_id,
+            receiver_id=receiver_id,
             changes=self.validated(CHANGES[self.kind], request.data),
             expected=expected_etags(request),
         )
-        return self.answer(listener)
+        return self.answer(receiver)
 
-    def delete(self, request: Request, listener_id: Any) -> Response:
+    def delete(self, request: Request, receiver_id: Any) -> Response:
         """Remove it with the log of its deliveries."""
-        listeners.delete_listener(
-            actor=acting_person(request), kind=self.kind, listener_id=listener_id
+        receivers.delete_receiver(
+            actor=acting_person(request), kind=self.kind, receiver_id=receiver_id
         )
         return Response(status=204)
 
@@ -121,44 +121,44 @@ class DeliveriesView(ListView):
     """What was and will be sent, newest first."""
 
     roles = {"GET": Role.ADMIN}
-    kind: ClassVar[type[Listener]] = Webhook
+    kind: ClassVar[type[Receiver]] = Webhook
     queryset = Delivery.objects.select_related("notification")
     output_class = DeliveryOutput
     ordering = "-created_at"
 
     def get_queryset(self) -> Any:
-        listener = listeners.get_listener(self.kind, self.kwargs["listener_id"])
-        return Delivery.objects.of(listener).select_related("notification")
+        receiver = receivers.get_receiver(self.kind, self.kwargs["receiver_id"])
+        return Delivery.objects.of(receiver).select_related("notification")
 
 
 class SendTestView(ApiView):
     roles = {"POST": Role.ADMIN}
-    kind: ClassVar[type[Listener]] = Webhook
+    kind: ClassVar[type[Receiver]] = Webhook
 
     @extend_schema(request=EmptyInput, responses={202: DeliveryOutput})
     @idempotent
-    def post(self, request: Request, listener_id: Any) -> Response:
+    def post(self, request: Request, receiver_id: Any) -> Response:
         """Send a notification that tells nothing, to see that it arrives."""
         self.validated(EmptyInput, request.data)
-        delivery = listeners.send_test(
-            actor=acting_person(request), kind=self.kind, listener_id=listener_id
+        delivery = receivers.send_test(
+            actor=acting_person(request), kind=self.kind, receiver_id=receiver_id
         )
         return Response(DeliveryOutput(delivery).data, status=202)
 
 
 class ResendView(ApiView):
     roles = {"POST": Role.ADMIN}
-    kind: ClassVar[type[Listener]] = Webhook
+    kind: ClassVar[type[Receiver]] = Webhook
 
     @extend_schema(request=EmptyInput, responses=DeliveryOutput)
     @idempotent
-    def post(self, request: Request, listener_id: Any, delivery_id: Any) -> Response:
+    def post(self, request: Request, receiver_id: Any, delivery_id: Any) -> Response:
         """Send a delivery anew, under the same id."""
         self.validated(EmptyInput, request.data)
-        delivery = listeners.resend(
+        delivery = receivers.resend(
             actor=acting_person(request),
             kind=self.kind,
-            listener_id=listener_id,
+            receiver_id=receiver_id,
             delivery_id=delivery_id,
         )
         return Response(DeliveryOutput(delivery).data)
@@ -169,11 +169,11 @@ class RotateSecretView(ApiView):
 
     @extend_schema(request=EmptyInput, responses=CREATED_WEBHOOK)
     @idempotent_without("secret")
-    def post(self, request: Request, listener_id: Any) -> Response:
+    def post(self, request: Request, receiver_id: Any) -> Response:
         """Make a new secret; the former signs too for a day."""
         self.validated(EmptyInput, request.data)
-        webhook, secret = listeners.rotate_secret(
-            actor=acting_person(request), webhook_id=listener_id
+        webhook, secret = receivers.rotate_secret(
+            actor=acting_person(request), webhook_id=receiver_id
         )
         return Response(
             {**OUTPUTS[Webhook](webhook).data, "secret": secret},
@@ -181,26 +181,26 @@ class RotateSecretView(ApiView):
         )
 
 
-def list_view(channel: Channel) -> type[ListenersView]:
-    """Return the view of all listeners of a channel."""
+def list_view(channel: Channel) -> type[ReceiversView]:
+    """Return the view of all receivers of a channel."""
     kind = channel.model
     addition = ADDITIONS[kind]
 
     @extend_schema(request=addition, responses={201: CREATED_WEBHOOK})
     @idempotent_without("secret")
-    def add_with_secret(self: ListenersView, request: Request) -> Response:
+    def add_with_secret(self: ReceiversView, request: Request) -> Response:
         given = self.validated(addition, request.data)
-        listener, secret = listeners.create_webhook(
+        receiver, secret = receivers.create_webhook(
             actor=acting_person(request), **given
         )
-        return self.created(listener, secret=secret)
+        return self.created(receiver, secret=secret)
 
     @extend_schema(request=addition, responses={201: OUTPUTS[kind]})
     @idempotent
-    def add(self: ListenersView, request: Request) -> Response:
+    def add(self: ReceiversView, request: Request) -> Response:
         given = self.validated(addition, request.data)
         return self.created(
-            listeners.create_listener(actor=acting_person(request), kind=kind, **given)
+            receivers.create_receiver(actor=acting_person(request), kind=kind, **given)
         )
 
     post = add_with_secret if channel.has_secret else add
@@ -212,11 +212,11 @@ def list_view(channel: Channel) -> type[ListenersView]:
         "output_class": OUTPUTS[kind],
         "post": post,
     }
-    return type(f"{kind.__name__}sView", (ListenersView,), members)
+    return type(f"{kind.__name__}sView", (ReceiversView,), members)
 
 
-def single_view(channel: Channel) -> type[ListenerView]:
-    """Return the view of one listener of a channel."""
+def single_view(channel: Channel) -> type[ReceiverView]:
+    """Return the view of one receiver of a channel."""
     kind = channel.model
     name = f"{kind.__name__}View"
     described = extend_schema_view(
@@ -224,4 +224,4 @@ def single_view(channel: Channel) -> type[ListenerView]:
         patch=extend_schema(request=CHANGES[kind], responses=OUTPUTS[kind]),
         delete=extend_schema(responses={204: None}),
     )
-    return described(type(name, (ListenerView,), {"kind": kind}))
+    return described(type(name, (ReceiverView,), {"kind": kind}))

@@ -11,9 +11,9 @@ ONE = "deployments/<uuid:deployment_id>"
 
 
 def _routes_of(channel: Channel) -> list[URLPattern]:
-    """Return the routes of the listeners of a channel."""
+    """Return the routes of the receivers of a channel."""
     place, kind = channel.route, channel.model
-    one = f"{place}/<uuid:listener_id>"
+    one = f"{place}/<uuid:receiver_id>"
     secret = [
         path(
             f"{one}/rotate-secret",

@@ -21,8 +21,8 @@ from django.utils import timezone
 from deployments.models import (
     Delivery,
     Deployment,
-    Listener,
     Notification,
+    Receiver,
     Stage,
     Target,
 )
@@ -58,8 +58,8 @@ def enqueue(
     """
     if event not in NOTIFIED:
         return
-    listeners = _listeners(event)
-    if not listeners:
+    receivers = _receivers(event)
+    if not receivers:
         return
     data: dict[str, Any] = {"deployment": _described(deployment), "message": message}
     data |= details or {}
@@ -75,7 +75,7 @@ def enqueue(
     failures = _failures(deployment) if event.names_failures else None
     if failures is not None:
         data["failures"] = failures
-    _put(event, data, listeners, now=now, due=now)
+    _put(event, data, receivers, now=now, due=now)
 
 
 def _failures(deployment: Deployment) -> dict[str, Any] | None:
@@ -115,8 +115,8 @@ def enqueue_firmware(
     Args:
         actor: who uploaded it or decided; None for the server itself.
     """
-    listeners = _listeners(event)
-    if not listeners:
+    receivers = _receivers(event)
+    if not receivers:
         return
     by = actor.username if actor is not None else None
     did = event.value.removeprefix("firmware.")
@@ -138,7 +138,7 @@ def enqueue_firmware(
         "releaseNotes": firmware.release_notes[:NOTES_LENGTH],
     }
     data = {"message": message, "by": by, "firmware": described}
-    _put(event, data, listeners, now=now, due=now)
+    _put(event, data, receivers, now=now, due=now)
 
 
 def enqueue_devices(
@@ -161,8 +161,8 @@ def enqueue_devices(
             devices afterwards.
     """
     # A tick asks a hundred times, and most often there are none.
-    listeners = _listeners(event) if total else []
-    if not listeners:
+    receivers = _receivers(event) if total else []
+    if not receivers:
         return
     waiting = _waiting(deployment, event, now) if joins else None
     known = waiting.payload["data"]["devices"] if waiting else []
@@ -175,7 +175,7 @@ def enqueue_devices(
         "total": total,
     }
     if waiting is None:
-        _put(event, data, listeners, now=now, due=now + GATHERING)
+        _put(event, data, receivers, now=now, due=now + GATHERING)
         return
     waiting.payload["data"] = data
     waiting.save(update_fields=["payload"])
@@ -194,10 +194,10 @@ def enqueue_fleet(
     Args:
         devices, total: as in `enqueue_devices`.
     """
-    listeners = _listeners(event)
-    if listeners:
+    receivers = _receivers(event)
+    if receivers:
         data = {"message": message, "devices": list(devices), "total": total}
-        _put(event, data, listeners, now=now, due=now)
+        _put(event, data, receivers, now=now, due=now)
 
 
 def _waiting(
@@ -240,7 +240,7 @@ def _words(
     return f"{who} left {image} after the deployment was completed; nobody ordered that"
 
 
-def _listeners(event: str) -> list[Listener]:
+def _receivers(event: str) -> list[Receiver]:
     """Return those who want an event."""
     wanted = Q(events=[]) | Q(events__contains=[event])
     return [
@@ -279,8 +279,8 @@ def enqueue_duplicate(
         deployment: the latest of the device, if it has taken part in any.
     """
     event = EventName.DUPLICATE_IDENTITY
-    listeners = _listeners(event)
-    if not listeners:
+    receivers = _receivers(event)
+    if not receivers:
         return
     data: dict[str, Any] = {
         "message": f"{device_name} is two boards: their heartbeats come by turns",
@@ -289,7 +289,7 @@ def enqueue_duplicate(
     }
     if deployment is not None:
         data["deployment"] = _described(deployment)
-    _put(event, data, listeners, now=now, due=now)
+    _put(event, data, receivers, now=now, due=now)
 
 
 def enqueue_new_key(device_name: str, *, actor: User | None, now: datetime) -> None:
@@ -299,8 +299,8 @@ def enqueue_new_key(device_name: str, *, actor: User | None, now: datetime) -> N
         actor: who asked for it; None for the device itself.
     """
     event = EventName.KEY_ROTATED
-    listeners = _listeners(event)
-    if not listeners:
+    receivers = _receivers(event)
+    if not receivers:
         return
     by = "itself" if actor is None else actor.username
     data = {
@@ -308,7 +308,7 @@ def enqueue_new_key(device_name: str, *, actor: User | None, now: datetime) -> N
         "devices": [{"id": device_name}],
         "total": 1,
     }
-    _put(event, data, listeners, now=now, due=now)
+    _put(event, data, receivers, now=now, due=now)
 
 
 def enqueue_audit_anchor(anchor: Mapping[str, Any], *, now: datetime) -> None:
@@ -318,25 +318,25 @@ def enqueue_audit_anchor(anchor: Mapping[str, Any], *, now: datetime) -> None:
         anchor: as its file has it.
     """
     event = EventName.AUDIT_ANCHORED
-    listeners = _listeners(event)
-    if listeners:
+    receivers = _receivers(event)
+    if receivers:
         message = f"the audit trail is anchored at position {anchor['position']}"
         data = {"message": message, "anchor": dict(anchor)}
-        _put(event, data, listeners, now=now, due=now)
+        _put(event, data, receivers, now=now, due=now)
 
 
-def enqueue_test(listener: Listener, *, now: datetime) -> Delivery:
-    """Write down a notification that tells one listener nothing but that it works."""
-    data = {"message": f"A test of this {listener.kind}: nothing happened."}
-    event = f"{listener.kind}.test"
-    (delivery,) = _put(event, data, [listener], now=now, due=now)
+def enqueue_test(receiver: Receiver, *, now: datetime) -> Delivery:
+    """Write down a notification that tells one receiver nothing but that it works."""
+    data = {"message": f"A test of this {receiver.kind}: nothing happened."}
+    event = f"{receiver.kind}.test"
+    (delivery,) = _put(event, data, [receiver], now=now, due=now)
     return delivery
 
 
 def _put(
     event: str,
     data: dict[str, Any],
-    listeners: Sequence[Listener],
+    receivers: Sequence[Receiver],
     *,
     now: datetime,
     due: datetime,
@@ -346,8 +346,8 @@ def _put(
         type=event, at=now, payload={"type": event, "timestamp": at, "data": data}
     )
     rows = []
-    for listener in listeners:
-        channel = OF_MODEL[type(listener)]
+    for receiver in receivers:
+        channel = OF_MODEL[type(receiver)]
         waits_for_more = "deployment" in data and channel.gathering
         row = Delivery(
             notification=notification,
@@ -357,7 +357,7 @@ def _put(
             if waits_for_more
             else due,
         )
-        setattr(row, channel.key, listener.pk)
+        setattr(row, channel.key, receiver.pk)
         rows.append(row)
     deliveries = Delivery.objects.bulk_create(rows)
     transaction.on_commit(wake_a_worker, robust=True)

@@ -127,8 +127,10 @@ class Guard:
             name = str(address[0]).partition("%")[0]
             self.check_address(name)
         except (TargetRefusedError, ValueError, IndexError, TypeError) as error:
-            is_told = isinstance(error, TargetRefusedError)
-            self.refused = self.refused or (str(error) if is_told else "a local socket")
+            is_known = isinstance(error, TargetRefusedError)
+            self.refused = self.refused or (
+                str(error) if is_known else "a local socket"
+            )
             raise PermissionError("the connection is refused") from None
 
 

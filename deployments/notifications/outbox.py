@@ -15,28 +15,30 @@ from django.utils import timezone
 from deployments.choices import DeliveryStatus
 from deployments.models import (
     Delivery,
-    Listener,
     Notification,
+    Receiver,
     Webhook,
 )
 from deployments.notifications.channels.registry import CHANNELS, OF_MODEL
 from deployments.notifications.channels.types import Channel
 from deployments.notifications.sending import Outcome
 from hotswap.common import audit
+from hotswap.common.leases import end_lease, renew_lease, take_lease
 from hotswap.common.retention import delete_some
-from hotswap.common.turns import end_turn, keep_turn, take_turn
 
 # Longer than any attempt, so that only what was lost is sent again.
-LEASE = timedelta(seconds=60)
+DELIVERY_LEASE = timedelta(seconds=60)
 # At most one sender works; another takes over when it has been still for so long.
-TURN = "notifications"
-TURN_LENGTH = timedelta(seconds=10)
-TURN_SECONDS = 20.0
+LEASE_NAME = "notifications"
+LEASE_LENGTH = timedelta(seconds=10)
+RUN_SECONDS = 20.0
 # Of one message: more events than these wait for the next.
 EVENTS_A_MESSAGE = 20
-# One for each listener that can be slow, and one for all others.
-OWN_LANES = tuple(each.key for each in CHANNELS if each.has_lane)
-LANES = 1 + sum(getattr(settings, each.maximum) for each in CHANNELS if each.has_lane)
+# One for each receiver that can be slow, and one for all others.
+OWN_QUEUES = tuple(each.key for each in CHANNELS if each.has_own_queue)
+QUEUES = 1 + sum(
+    getattr(settings, each.maximum) for each in CHANNELS if each.has_own_queue
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,7 @@ class Job:
 
     Attributes:
         attempts: the number of this attempt, by delivery.
-        lane: the listener, or None for all whose channel has one lane in common.
+        lane: the receiver, or None for all whose channel has one lane in common.
     """
 
     attempts: dict[UUID, int]
@@ -59,14 +61,14 @@ def send_due(*, clock: Callable[[], datetime] = timezone.now) -> None:
     Each endpoint has a lane with one delivery at a time, so that a dead one holds up
     its own lane only. Nothing new is begun after 20 s: the next call goes on.
     """
-    if not take_turn(TURN, length=TURN_LENGTH, now=clock()):
+    if not take_lease(LEASE_NAME, length=LEASE_LENGTH, now=clock()):
         return
-    ends = time.monotonic() + TURN_SECONDS
+    ends = time.monotonic() + RUN_SECONDS
     flying: dict[Future[Outcome], Job] = {}
     try:
-        with ThreadPoolExecutor(LANES, thread_name_prefix="notify") as pool:
+        with ThreadPoolExecutor(QUEUES, thread_name_prefix="notify") as pool:
             while True:
-                keep_turn(TURN, now=clock())
+                renew_lease(LEASE_NAME, now=clock())
                 if time.monotonic() < ends:
                     busy = {job.lane for job in flying.values()}
                     for job in _claim(now=clock(), busy=busy):
@@ -77,18 +79,18 @@ def send_due(*, clock: Callable[[], datetime] = timezone.now) -> None:
                 for future in done:
                     _note(flying.pop(future), future.result(), now=clock())
     finally:
-        end_turn(TURN)
+        end_lease(LEASE_NAME)
 
 
 def _claim(*, now: datetime, busy: set[UUID | None]) -> list[Job]:
     """Lease the oldest due delivery of each lane that is free."""
     named = [pk for pk in busy if pk]
     due = Delivery.objects.due(now)
-    for key in OWN_LANES:
+    for key in OWN_QUEUES:
         due = due.exclude(**{f"{key}__in": named})
     if None in busy:
-        due = due.exclude(**{f"{key}__isnull": True for key in OWN_LANES})
-    first = due.order_by(*OWN_LANES, "created_at", "pk").distinct(*OWN_LANES)
+        due = due.exclude(**{f"{key}__isnull": True for key in OWN_QUEUES})
+    first = due.order_by(*OWN_QUEUES, "created_at", "pk").distinct(*OWN_QUEUES)
     with transaction.atomic():
         rows = list(
             Delivery.objects.filter(pk__in=[row.pk for row in first])
@@ -97,21 +99,21 @@ def _claim(*, now: datetime, busy: set[UUID | None]) -> list[Job]:
             .select_for_update(
                 of=("self", "notification"), skip_locked=True, no_key=True
             )
-            .with_listener()
-            .order_by("created_at")[: LANES - len(busy)]
+            .with_receiver()
+            .order_by("created_at")[: QUEUES - len(busy)]
         )
         batches = [[row, *_joined(row, now)] for row in rows]
         # The attempt counts from here: one that is cut off may have arrived.
         leased = [each.pk for batch in batches for each in batch]
         Delivery.objects.filter(pk__in=leased).update(
-            next_attempt_at=now + LEASE,
+            next_attempt_at=now + DELIVERY_LEASE,
             last_attempt_at=now,
             attempts=F("attempts") + 1,
         )
     return [
         Job(
             {each.pk: each.attempts + 1 for each in batch},
-            next(filter(None, (getattr(batch[0], key) for key in OWN_LANES)), None),
+            next(filter(None, (getattr(batch[0], key) for key in OWN_QUEUES)), None),
             _channel(batch[0]).make_attempt(batch, now),
         )
         for batch in batches
@@ -119,7 +121,7 @@ def _claim(*, now: datetime, busy: set[UUID | None]) -> list[Job]:
 
 
 def _channel(row: Delivery) -> Channel:
-    return OF_MODEL[type(row.listener)]
+    return OF_MODEL[type(row.receiver)]
 
 
 def _joined(row: Delivery, now: datetime) -> list[Delivery]:
@@ -132,7 +134,7 @@ def _joined(row: Delivery, now: datetime) -> list[Delivery]:
         return []
     is_fresh = Q(attempts=F("attempts_before_resend"))
     return list(
-        Delivery.objects.of(row.listener)
+        Delivery.objects.of(row.receiver)
         .filter(
             is_fresh | Q(next_attempt_at__lte=now),
             status=DeliveryStatus.PENDING,
@@ -177,37 +179,37 @@ def _note_one(
             row.next_attempt_at = now + waits[tried - 1]
         row.save()
         if outcome.is_gone:
-            _disable_gone(row.listener, now)
+            _disable_gone(row.receiver, now)
 
 
-def _disable_gone(told: Listener, now: datetime) -> None:
-    listener = (
+def _disable_gone(told: Receiver, now: datetime) -> None:
+    receiver = (
         type(told)
         ._default_manager.select_for_update(no_key=True)
         .filter(pk=told.pk, enabled=True)
         .first()
     )
-    if listener is None:
+    if receiver is None:
         return
     reason = "the endpoint answered 410 Gone"
-    disable(listener, reason, now=now)
+    disable(receiver, reason, now=now)
     audit.record(
         actor=None,
-        verb=f"{listener.kind}.disabled",
-        object_kind=listener.kind,
-        object_id=listener.pk,
+        verb=f"{receiver.kind}.disabled",
+        object_kind=receiver.kind,
+        object_id=receiver.pk,
         details={"reason": reason},
-        changed=listener,
+        changed=receiver,
     )
 
 
-def disable(listener: Listener, reason: str, *, now: datetime) -> None:
-    """Tell a listener nothing more, nor what waits for it; the caller holds its row."""
-    listener.enabled = False
-    listener.disabled_reason = reason
-    listener.updated_at = now
-    listener.save(update_fields=["enabled", "disabled_reason", "updated_at"])
-    Delivery.objects.of(listener).filter(status=DeliveryStatus.PENDING).update(
+def disable(receiver: Receiver, reason: str, *, now: datetime) -> None:
+    """Tell a receiver nothing more, nor what waits for it; the caller holds its row."""
+    receiver.enabled = False
+    receiver.disabled_reason = reason
+    receiver.updated_at = now
+    receiver.save(update_fields=["enabled", "disabled_reason", "updated_at"])
+    Delivery.objects.of(receiver).filter(status=DeliveryStatus.PENDING).update(
         status=DeliveryStatus.FAILED, next_attempt_at=None, error=reason
     )
 

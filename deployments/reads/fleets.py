@@ -6,7 +6,7 @@ from typing import Annotated
 from uuid import UUID
 
 from deployments.models import Deployment
-from deployments.services.fleets import STAGES, current_hold, members_told
+from deployments.services.fleets import STAGES, current_hold, fleet_details
 from deployments.services.progress import StageCounts, count_stages
 from deployments.strategies.holds import POINTS
 from hotswap.common.wire import Wire, camelize
@@ -69,7 +69,7 @@ def deployment_fleets(deployment: Deployment, now: datetime) -> Fleets:
     for fleet, number in STAGES.items():
         if number not in stages:
             continue
-        told = members_told(deployment, fleet)
+        details = fleet_details(deployment, fleet)
         count = counts.get(number, StageCounts())
         fleets.append(
             Fleet(
@@ -77,8 +77,8 @@ def deployment_fleets(deployment: Deployment, now: datetime) -> Fleets:
                 is_live=deployment.live_fleet == fleet,
                 stage=number,
                 stage_status=stages[number].status,
-                size=told["total"],
-                devices=tuple(each["id"] for each in told["devices"]),
+                size=details["total"],
+                devices=tuple(each["id"] for each in details["devices"]),
                 devices_url=f"{devices}?stage={number}",
                 statuses={
                     camelize(status): each for status, each in count.by_status.items()

@@ -171,8 +171,8 @@ def failure_reasons(deployment: Deployment) -> tuple[FailureReason, ...]:
         )
         again = way_to_try_again(deployment)
         return tuple(
-            FailureReason(code, count, back, said, next_step(code, again))
-            for code, count, said, back in cursor.fetchall()
+            FailureReason(code, count, back, message, next_step(code, again))
+            for code, count, message, back in cursor.fetchall()
         )
 
 

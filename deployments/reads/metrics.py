@@ -14,7 +14,7 @@ from uuid import UUID
 from django.db import connection
 from django.db.models import Count
 
-from deployments.metrics import said_duration
+from deployments.metrics import reported_duration
 from deployments.models import Deployment, Target
 from health.baseline import RunningStatistics
 from health.score import VerdictCounts, anomaly_sql, is_anomalous
@@ -160,7 +160,7 @@ class DeploymentMetrics:
 
 EXPOSED = """
     SELECT t.stage_number, d.device_id AS name, s.*,
-           s.last_heartbeat_at IS NOT NULL AND s.online_until > %(now)s AS is_heard
+           s.last_heartbeat_at IS NOT NULL AND s.online_until > %(now)s AS is_online
     FROM deployments_target t
     JOIN devices_device d ON d.id = t.device_id AND d.erased_at IS NULL
     LEFT JOIN health_devicestate s ON s.device_id = t.device_id
@@ -194,18 +194,18 @@ def deployment_metrics(deployment: Deployment, now: datetime) -> DeploymentMetri
 
 def deployment_health(deployment: Deployment, now: datetime) -> DeploymentHealth:
     """Return the health of the exposed devices, now and against their baselines."""
-    heard, by = "FILTER (WHERE is_heard)", "WITHIN GROUP (ORDER BY"
+    online, by = "FILTER (WHERE is_online)", "WITHIN GROUP (ORDER BY"
     columns: list[str] = []
     for each in TRIGGERS:
         column = each.column
         known = (
-            f"FILTER (WHERE is_heard AND {each.baseline_samples} > 0"
+            f"FILTER (WHERE is_online AND {each.baseline_samples} > 0"
             f" AND {column} IS NOT NULL)"
         )
         columns += [
-            f"count({column}) {heard}",
-            f"avg({column}) {heard}",
-            f"percentile_cont(ARRAY[0, 0.5, 0.95, 1]) {by} {column}) {heard}",
+            f"count({column}) {online}",
+            f"avg({column}) {online}",
+            f"percentile_cont(ARRAY[0, 0.5, 0.95, 1]) {by} {column}) {online}",
             f"count(*) {known}",
             f"avg({each.mean}) {known}",
             f"avg({column} - {each.mean}) {known}",
@@ -214,10 +214,10 @@ def deployment_health(deployment: Deployment, now: datetime) -> DeploymentHealth
         cursor.execute(
             f"""
             WITH exposed AS ({EXPOSED})
-            SELECT count(*) FILTER (WHERE is_heard AND verdict = 'healthy'),
-                   count(*) FILTER (WHERE is_heard AND verdict = 'degraded'),
-                   count(*) FILTER (WHERE is_heard AND verdict = 'unhealthy'),
-                   count(*) FILTER (WHERE NOT is_heard OR is_heard IS NULL
+            SELECT count(*) FILTER (WHERE is_online AND verdict = 'healthy'),
+                   count(*) FILTER (WHERE is_online AND verdict = 'degraded'),
+                   count(*) FILTER (WHERE is_online AND verdict = 'unhealthy'),
+                   count(*) FILTER (WHERE NOT is_online OR is_online IS NULL
                                     OR verdict = 'unknown'),
                    {", ".join(columns)}
             FROM exposed
@@ -328,7 +328,7 @@ def _anomalies(deployment: Deployment, now: datetime) -> Anomalies:
             SELECT name, stage_number, last_heartbeat_at, {shown},
                    count(*) OVER () AS total
             FROM exposed
-            WHERE is_heard AND ({" OR ".join(rules)})
+            WHERE is_online AND ({" OR ".join(rules)})
             ORDER BY name
             LIMIT {MAX_DEVICES}
             """,  # noqa: S608
@@ -366,7 +366,7 @@ def update_durations(deployment: Deployment) -> UpdateDurations:
     """
     columns = {
         "device_update": "extract(epoch FROM closed_at - offered_at)",
-        **{name: said_duration(name) for name in ("download", "install")},
+        **{name: reported_duration(name) for name in ("download", "install")},
     }
     chosen = ", ".join(
         f"count({value}), avg({value})::float8, "

@@ -197,7 +197,7 @@ ROUNDS = """
         SELECT target_id, round = max(round) OVER (PARTITION BY target_id) AS is_latest,
                min(offered_at) FILTER (WHERE kind = 'install') AS installed_at,
                max(error_code) FILTER (WHERE kind = 'install') AS cause,
-               max(message) FILTER (WHERE kind = 'install') AS said,
+               max(message) FILTER (WHERE kind = 'install') AS message,
                count(*) FILTER (WHERE kind = 'rollback') AS attempts,
                min(offered_at) FILTER (WHERE kind = 'rollback') AS ordered_at,
                max(closed_at) FILTER (WHERE kind = 'rollback') AS closed_at,
@@ -208,7 +208,7 @@ ROUNDS = """
         SELECT t.id, t.device_id, t.deployment_id, t.stage_number, r.installed_at,
                r.is_latest AND t.is_withdrawn AS was_withdrawn,
                COALESCE(NULLIF(r.cause, ''), t.error_code) AS cause,
-               COALESCE(NULLIF(r.said, ''), t.message) AS said,
+               COALESCE(NULLIF(r.message, ''), t.message) AS message,
                CASE WHEN r.is_latest THEN t.error_code ELSE '' END AS error_code,
                CASE WHEN r.is_latest THEN t.returning_since END AS returning_since,
                r.ordered_at, r.attempts,
@@ -221,7 +221,7 @@ ROUNDS = """
         FROM rounds r JOIN deployments_target t ON t.id = r.target_id
         WHERE r.attempts > 0 OR (r.is_latest AND t.returning_since IS NOT NULL)
     )
-    SELECT d.device_id, e.stage_number, e.cause, e.said, e.error_code, e.attempts,
+    SELECT d.device_id, e.stage_number, e.cause, e.message, e.error_code, e.attempts,
            COALESCE(e.returning_since, decided.at, e.ordered_at) AS started_at,
            e.restored_at, e.ended_at, e.has_moved_on, count(*) OVER () AS total
     FROM ends e
@@ -535,7 +535,7 @@ def _alone(
     name: str,
     stage: int,
     cause: str,
-    said: str,
+    message: str,
     code: str,
     attempts: int,
     started: datetime,
@@ -556,7 +556,7 @@ def _alone(
         level="device",
         device_id=name,
         stage=stage,
-        reason=f"{cause}: {said}" if said else cause,
+        reason=f"{cause}: {message}" if message else cause,
         started_at=started,
         attempts=attempts,
         devices=1,
@@ -582,7 +582,7 @@ def _stuck(target: Target) -> DeviceReturn:
         name=target.device.device_id,
         stage=target.stage_number,
         cause=target.error_code,
-        said=target.message,
+        message=target.message,
         code="rollback_forbidden" if has_former else "no_previous_image",
         attempts=0,
         started=target.settled_at,

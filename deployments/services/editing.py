@@ -76,10 +76,10 @@ def edit_deployment(
             )
         check_match(deployment, expected)
         if request.scheduled_at is None:
-            said = "is required: an edited deployment starts at its time"
+            message = "is required: an edited deployment starts at its time"
             raise InvalidInputError(
-                f"scheduledAt {said}",
-                errors=[FieldError("/scheduledAt", "required", said)],
+                f"scheduledAt {message}",
+                errors=[FieldError("/scheduledAt", "required", message)],
             )
         firmware = deployable(request.firmware_id, lock=True)
         hold_groups(request.groups)
@@ -136,8 +136,8 @@ def _brief(selection: dict[str, Any]) -> dict[str, Any]:
 
 
 def _in_words(changes: dict[str, dict[str, Any]]) -> str:
-    said = [
+    message = [
         name if name == TARGETS else f"{name} {each['from']} -> {each['to']}"
         for name, each in changes.items()
     ]
-    return f"changed: {', '.join(said)}"
+    return f"changed: {', '.join(message)}"

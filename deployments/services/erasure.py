@@ -81,8 +81,8 @@ def _leave_deployments(name: Name) -> None:
         listed = deployment.selection["device_ids"]
         deployment.selection["device_ids"] = [x for x in listed if x != name.text]
         for field in DEPLOYMENT_TEXTS:
-            said = getattr(deployment, field)
-            setattr(deployment, field, name.removed_from(said))
+            text = getattr(deployment, field)
+            setattr(deployment, field, name.removed_from(text))
         deployment.save(update_fields=["selection", *DEPLOYMENT_TEXTS])
     for rollback in Rollback.objects.filter(reason__contains=name.text):
         rollback.reason = name.removed_from(rollback.reason)

@@ -95,7 +95,7 @@ def note_devices_changed(*, changes: Sequence[Changes], now: datetime) -> None:
                 {"id": name, "message": message} for name, message in cursor.fetchall()
             ]
         if each.total == 1:
-            said = f"{named[0]['id']} {one}: {named[0]['message']}"
+            message = f"{named[0]['id']} {one}: {named[0]['message']}"
         else:
-            said = f"{counted(each.total, 'device')} {many}"
-        enqueue_fleet(event, said, devices=named, total=each.total, now=now)
+            message = f"{counted(each.total, 'device')} {many}"
+        enqueue_fleet(event, message, devices=named, total=each.total, now=now)

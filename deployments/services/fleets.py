@@ -23,7 +23,7 @@ from deployments.strategies.types import HoldPoint
 STAGES = {LiveFleet.BLUE: BLUE_STAGE, LiveFleet.GREEN: GREEN_STAGE}
 
 
-def members_told(deployment: Deployment, fleet: str) -> dict[str, Any]:
+def fleet_details(deployment: Deployment, fleet: str) -> dict[str, Any]:
     """Return what a notification tells of a fleet and its devices."""
     members = Target.objects.filter(
         deployment=deployment,
@@ -62,7 +62,7 @@ def begin_hold(
         f"the {point.fleet} fleet is to drain, {end}; then {point.follows}",
         now=now,
         details={
-            **members_told(deployment, point.fleet),
+            **fleet_details(deployment, point.fleet),
             "phase": point.phase,
             "until": None if until is None else _stamp(until),
         },

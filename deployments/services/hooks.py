@@ -123,7 +123,7 @@ def note_running_firmware(*, device: Device, now: datetime) -> None:
             now,
         )
         return
-    _log_and_tell(
+    _log_and_enqueue(
         last,
         device,
         EventName.FELL_BACK,
@@ -160,7 +160,7 @@ def _count_fall_back(last: Update, device: Device, now: datetime) -> None:
         device=device, firmware=last.firmware, code="fell_back", now=now
     )
     if kept is not None:
-        _log_and_tell(
+        _log_and_enqueue(
             last,
             device,
             EventName.QUARANTINED,
@@ -185,7 +185,7 @@ def _log(
     )
 
 
-def _log_and_tell(
+def _log_and_enqueue(
     last: Update,
     device: Device,
     event: EventName,

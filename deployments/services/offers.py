@@ -729,10 +729,10 @@ WRITE_ORDER = f"""
             %(baseline)s, %(exempt)s, 0,
             %(offered_at)s, %(deadline)s, '', '', '{{}}', %(traceparent)s
         )
-    ), told AS (
+    ), logged AS (
         {INTO_LOG}
         VALUES (%(deployment_id)s, %(offered_at)s, 'INFO', %(event)s, %(device_id)s,
-                %(stage)s, %(said)s)
+                %(stage)s, %(message)s)
     )
     UPDATE deployments_target
     SET status = %(target_status)s, attempt = %(target_attempt)s,
@@ -832,7 +832,7 @@ def _write_order(
                 "traceparent": update.traceparent,
                 "event": EventName.ORDERED if is_install else EventName.ORDERED_BACK,
                 "stage": target.stage_number,
-                "said": f"{word} {firmware.version}{place}{attempt}"
+                "message": f"{word} {firmware.version}{place}{attempt}"
                 + (f"; not judged by {exempt}" if exempt else "")
                 + (
                     ""

@@ -57,7 +57,7 @@ def stage_names(deployment: Deployment) -> dict[int, str]:
     return dict(deployment.stages.values_list("number", "name"))
 
 
-def told_of(scope: Scope) -> dict[str, Any]:
+def scope_details(scope: Scope) -> dict[str, Any]:
     """Return what a notification tells of the scope of a rollback."""
     if not scope.devices:
         return {"scope": to_wire(scope.described())}
@@ -111,7 +111,7 @@ def begin_partial_rollback(
         now=now,
         level=Level.WARNING,
         stage_number=scope.stages[0] if len(scope.stages) == 1 else None,
-        details=told_of(scope),
+        details=scope_details(scope),
     )
     count = sweeps.send_back(deployment, now, scope, withdraws=True)
     log_ordered(deployment, count, now)
@@ -160,7 +160,7 @@ def _finish(
         f"{scope.in_words(names)}: {outcome_in_words(deployment, scope)}",
         now=now,
         level=Level.ERROR if lost_in(deployment, scope) else Level.INFO,
-        details=told_of(scope),
+        details=scope_details(scope),
     )
 
 
@@ -180,10 +180,10 @@ def ending_in_words(deployment: Deployment, scope: Scope) -> str:
     ]
     version = deployment.firmware.version
     if deployment.live_fleet == LiveFleet.GREEN:
-        said = f"{back} is back on its former firmware"
-        return f"{said}; green serves on {version}" if stay else said
-    said = f"{back} went back to the former firmware"
-    return f"{said}; {', '.join(stay)} on {version} as before" if stay else said
+        message = f"{back} is back on its former firmware"
+        return f"{message}; green serves on {version}" if stay else message
+    message = f"{back} went back to the former firmware"
+    return f"{message}; {', '.join(stay)} on {version} as before" if stay else message
 
 
 def lost_in(deployment: Deployment, scope: Scope) -> int:
@@ -199,10 +199,10 @@ def outcome_in_words(deployment: Deployment, scope: Scope) -> str:
         .filter(status=TargetStatus.ROLLED_BACK)
         .count()
     )
-    said = f"{counted(back, 'device')} proved the former firmware"
+    message = f"{counted(back, 'device')} proved the former firmware"
     if lost:
-        said += f", {counted(lost, 'device has', 'devices have')} not"
-    return said
+        message += f", {counted(lost, 'device has', 'devices have')} not"
+    return message
 
 
 def resolve_scope(deployment: Deployment, asked: Mapping[str, Any]) -> Scope:

@@ -115,16 +115,16 @@ APPLY_REPORT = f"""
             progress_percent = %(progress)s, updated_at = %(now)s
         FROM changed WHERE t.id = changed.target_id
         RETURNING t.deployment_id, t.device_id, t.stage_number
-    ), told AS (
+    ), logged AS (
         {INTO_LOG}
         SELECT deployment_id, %(now)s, 'INFO', %(event)s, device_id, stage_number,
-               %(said)s
-        FROM moved WHERE %(is_told)s
+               %(message)s
+        FROM moved WHERE %(is_logged)s
     ), fetched AS (
         {labelled("moved", where=IS_FETCHED)}
     ), downloads AS (
         {FIRMWARE_DOWNLOADS.counting("fetched")}
-    ), heard AS (
+    ), contacts AS (
         {RECORD_CONTACT} AND EXISTS (SELECT FROM changed)
         RETURNING 1
     ), floored AS (
@@ -132,7 +132,7 @@ APPLY_REPORT = f"""
         FROM changed
         WHERE d.id = changed.device_id AND d.security_version < %(floor)s
           -- The state first and then the device, as a heartbeat takes them.
-          AND (SELECT count(*) FROM heard) >= 0
+          AND (SELECT count(*) FROM contacts) >= 0
     )
     SELECT count(*) FROM changed
 """  # noqa: S608
@@ -264,7 +264,7 @@ def _take_in(cursor: Any, order: _Order, report: DeviceReport, now: datetime) ->
     """
     update = order.update
     claims = report.status == ReportStatus.CONFIRMING
-    said = contact_values(
+    contact = contact_values(
         device_id=update.device_id,
         watch_id=update.pk,
         now=now,
@@ -273,7 +273,7 @@ def _take_in(cursor: Any, order: _Order, report: DeviceReport, now: datetime) ->
     )
     cursor.execute(
         APPLY_REPORT,
-        said
+        contact
         | _kept(update, report)
         | _moves(update, report, now)
         | {
@@ -325,9 +325,9 @@ def _moves(update: Update, report: DeviceReport, now: datetime) -> dict[str, Any
         boot_id_before = report.boot_id or boot_id_before
     elif status != UpdateStatus.CONFIRMING:
         boot_id_before = boot_id_before or report.boot_id
-    event, said = "", ""
+    event, message = "", ""
     if update.status != status:
-        event, said = ANNOUNCED.get(status, ("", ""))
+        event, message = ANNOUNCED.get(status, ("", ""))
     target_status = None
     if update.kind == OrderKind.INSTALL:
         target_status = TargetStatus(report.status)
@@ -344,8 +344,8 @@ def _moves(update: Update, report: DeviceReport, now: datetime) -> dict[str, Any
         "claimed_at": now if status == UpdateStatus.CONFIRMING else update.claimed_at,
         "target_status": target_status,
         "progress": report.progress_percent if target_status in WORKING else None,
-        "is_told": bool(event),
+        "is_logged": bool(event),
         "is_fetched": update.status not in FETCHED and status in FETCHED,
         "event": event,
-        "said": said,
+        "message": message,
     }

@@ -189,7 +189,7 @@ def why_nothing_went_back(deployment: Deployment) -> str:
     )
     returned = failed.filter(has_begun()).count()
     unchanged = failed.count() - returned
-    said = [
+    parts = [
         f"{number:,} of {total:,} exposed devices {one if number == 1 else many}"
         for number, one, many in (
             (
@@ -210,4 +210,4 @@ def why_nothing_went_back(deployment: Deployment) -> str:
         )
         if number
     ]
-    return "; ".join([*said, "nothing had to be rolled back"])
+    return "; ".join([*parts, "nothing had to be rolled back"])

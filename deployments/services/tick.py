@@ -23,11 +23,11 @@ from deployments.services.log import context_of, noted_events
 from deployments.services.rollback_course import advance_rollback
 from deployments.services.traces import tick_span
 from hotswap.common.log_context import bound
-from hotswap.common.services import touch_clock
+from hotswap.common.services import record_run
 from hotswap.common.tracing import emit
 
 logger = logging.getLogger(__name__)
-TICK_CLOCK = "deployments-tick"
+TICK_JOB = "deployments-tick"
 TOUCH_SECONDS = 2.0
 
 
@@ -35,7 +35,7 @@ def tick(*, now: datetime | None = None) -> int:
     """Advance every deployment that is active or watched; count them."""
     is_real = now is None
     now = now or timezone.now()
-    awake_since = touch_clock(name=TICK_CLOCK, now=now)
+    awake_since = record_run(name=TICK_JOB, now=now)
     touched_at = time.monotonic()
     looked_at = 0
     ids = (
@@ -46,7 +46,7 @@ def tick(*, now: datetime | None = None) -> int:
     for deployment_id in list(ids):
         # A long tick runs all the while: nobody shall take it for a standstill.
         if is_real and time.monotonic() - touched_at > TOUCH_SECONDS:
-            touch_clock(name=TICK_CLOCK, now=timezone.now())
+            record_run(name=TICK_JOB, now=timezone.now())
             touched_at = time.monotonic()
         try:
             looked_at += advance_deployment(deployment_id, now, awake_since)

@@ -32,7 +32,7 @@ from deployments.spans import (
     NOTIFY,
     Course,
     Phase,
-    Said,
+    ReportMark,
     phases_of,
 )
 from hotswap.common.tracing import (
@@ -272,7 +272,7 @@ def _spans_of(order: Update, rollback_span: int | None) -> list[Derived]:
             closed_at=closed_at,
             error=error,
             durations=order.durations,
-            reports=[_said(report) for report in reports],
+            reports=[_report_mark(report) for report in reports],
         )
     )
     # The device has sent its own; what comes after them is known here alone.
@@ -294,14 +294,14 @@ def _spans_of(order: Update, rollback_span: int | None) -> list[Derived]:
     return spans
 
 
-def _said(report: Report) -> Said:
+def _report_mark(report: Report) -> ReportMark:
     try:
         occurred_at = parse_datetime(str(report.body.get("occurredAt", "")))
     except ValueError:
         occurred_at = None
     if occurred_at is not None and occurred_at.tzinfo is None:
         occurred_at = None
-    return Said(
+    return ReportMark(
         word=report.status,
         received_at=report.received_at,
         occurred_at=occurred_at,

@@ -28,9 +28,9 @@ from deployments.models import Deployment, Rollback, Stage, Update
 from deployments.rules.events import EventName
 from deployments.scopes import Scope
 from deployments.services import late_watch
-from deployments.services.fleets import end_holds, members_told
+from deployments.services.fleets import end_holds, fleet_details
 from deployments.services.log import log
-from deployments.services.partial_rollback import told_of
+from deployments.services.partial_rollback import scope_details
 from deployments.services.rollbacks import keep_rollback
 from deployments.strategies.rollback_decision import Course
 from hotswap.common import audit, metrics
@@ -276,7 +276,7 @@ def switch_fleet(deployment: Deployment, fleet: LiveFleet, now: datetime) -> Non
         SWITCH_EVENTS[fleet],
         f"the {fleet} fleet serves from now on",
         now=now,
-        details=members_told(deployment, fleet),
+        details=fleet_details(deployment, fleet),
     )
 
 
@@ -329,7 +329,7 @@ def begin_rollback(
         reason,
         now=now,
         stage_number=stage_number,
-        details=told_of(scope),
+        details=scope_details(scope),
     )
     _record(deployment, "rollback-started", reason)
     logger.warning(

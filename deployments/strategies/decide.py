@@ -77,9 +77,9 @@ def decide(
         return Wait("the deployment is paused")
     unfinished = [stage for stage in opened if stage.passed_at is None]
     for stage in unfinished:
-        obstacle = _obstacle(stage)
-        if obstacle is not None:
-            return Pause(stage.number, obstacle)
+        reason = _pause_reason(stage)
+        if reason is not None:
+            return Pause(stage.number, reason)
     waiting: Decision | None = None
     in_flight = 0
     for stage in unfinished:
@@ -134,7 +134,7 @@ def _are_many_unreached(stage: StageProgress) -> bool:
     return stage.unreached >= max(1, min(UNREACHED_LEAST, stage.size), share)
 
 
-def _obstacle(stage: StageProgress) -> str | None:
+def _pause_reason(stage: StageProgress) -> str | None:
     """Say what keeps the image from a stage, if that asks for a person."""
     if is_obstructed(stage):
         return f"{_unreached(stage)} Resuming tries them again."

@@ -48,7 +48,7 @@ logger = logging.getLogger(__name__)
 
 MAX_REFUSALS = 5
 PAGE_TYPES = frozenset({"text/html", "application/xhtml+xml"})
-PAGE_SAID = "A web page came instead of the image: of a proxy or portal on the way."
+PAGE_MESSAGE = "A web page came instead of the image: of a proxy or portal on the way."
 
 
 class DownloadError(Exception):
@@ -407,7 +407,7 @@ def _refuse_page(body: Body, block: bytes) -> None:
         NotFirmwareError: it is a page.
     """
     if body.media_type in PAGE_TYPES or looks_like_page(block):
-        raise NotFirmwareError(PAGE_SAID)
+        raise NotFirmwareError(PAGE_MESSAGE)
 
 
 def _drop(staged: StagedImage) -> None:

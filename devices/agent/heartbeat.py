@@ -41,7 +41,7 @@ class Heart:
         kept_sha256: gives the digest of the image that the device can go back to by
             itself, "" if there is none, None if it never can.
         update_is_available: set by an answer, cleared by whoever polls.
-        has_been_heard: the server has answered since the start.
+        is_connected: the server has answered since the start.
         answered_at: when the server answered the last one, by the monotonic clock;
             None if it did not.
         is_refused: the last answer was that the device may not come in.
@@ -60,11 +60,11 @@ class Heart:
     kept_sha256: Callable[[], str | None] = lambda: None
     secure_boot: SecureBoot = "unknown"
     update_is_available: bool = False
-    has_been_heard: bool = False
+    is_connected: bool = False
     answered_at: float | None = None
     is_refused: bool = False
     _due_at: float = field(init=False, default=0.0)
-    _told_kept: str | None = field(init=False, default=None)
+    _reported_kept: str | None = field(init=False, default=None)
 
     def seconds_until_due(self) -> float:
         """Say how long until the next heartbeat, 0 or more."""
@@ -89,7 +89,7 @@ class Heart:
             self.answered_at = None
             if isinstance(error, RefusedError) and not self.is_refused:
                 # It was heard, if not understood: that must not keep an order away.
-                self.has_been_heard = True
+                self.is_connected = True
             wait = self.backoff.next_seconds(retry_after)
             self._due_at = self.clock.monotonic() + wait
             logger.warning(
@@ -97,7 +97,7 @@ class Heart:
                 extra={"reason": str(error), "retry_seconds": round(wait, 1)},
             )
             return
-        self._told_kept = kept
+        self._reported_kept = kept
         self.backoff.reset()
         self.is_refused = False
         self.answered_at = self.clock.monotonic()
@@ -107,9 +107,9 @@ class Heart:
                 max(MIN_INTERVAL_SECONDS, answer.next_heartbeat_seconds),
             )
         self._due_at = self.clock.monotonic() + self.interval_seconds
-        if not self.has_been_heard:
+        if not self.is_connected:
             logger.info("server heard the device", extra={"boot_id": self.boot_id})
-        self.has_been_heard = True
+        self.is_connected = True
         if answer.update_available:
             self.update_is_available = True
 
@@ -127,7 +127,9 @@ class Heart:
             metrics["applicationRestarts"] = self.restarts()
         if age is not None:
             metrics["metricsAgeSeconds"] = age
-        news = {} if kept in (None, self._told_kept) else {"otherSlotChecksum": kept}
+        news = (
+            {} if kept in (None, self._reported_kept) else {"otherSlotChecksum": kept}
+        )
         measured = {
             "cpuUsage": seen.cpu_percent,
             "memoryUsage": seen.memory_percent,

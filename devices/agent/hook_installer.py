@@ -278,12 +278,12 @@ def _parse(output: str) -> Running:
     Raises:
         InstallError: a digest is not one.
     """
-    said: dict[str, str] = {}
+    fields: dict[str, str] = {}
     for line in output.splitlines():
         name, equals, value = line.partition("=")
         if equals and name.strip() in {"sha256", "slot", "version"}:
-            said[name.strip()] = value.strip()[:128]
-    running = Running(**said)
+            fields[name.strip()] = value.strip()[:128]
+    running = Running(**fields)
     if running.sha256 and not is_sha256(running.sha256):
         raise InstallError(f"{running.sha256[:70]!r} is not a SHA-256.")
     return running

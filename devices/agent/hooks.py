@@ -169,16 +169,16 @@ def _end_all_of(process: subprocess.Popen[bytes]) -> None:
 def _judge(name: HookName, code: int, output: bytes, errors: bytes) -> str:
     for line in errors.decode("utf-8", "replace").splitlines():
         logger.info("hook says", extra={"hook": name, "line": line})
-    said = _last_line(errors)
+    reason = _last_line(errors)
     match code:
         case 0:
             return output.decode("utf-8", "replace")
         case 75:
-            raise InstallLaterError(f"{name}: try later. {said}".strip())
+            raise InstallLaterError(f"{name}: try later. {reason}".strip())
         case _ if code < 0:
-            raise InstallError(f"{name}: ended by signal {-code}. {said}".strip())
+            raise InstallError(f"{name}: ended by signal {-code}. {reason}".strip())
         case _:
-            raise InstallError(f"{name}: exit code {code}. {said}".strip())
+            raise InstallError(f"{name}: exit code {code}. {reason}".strip())
 
 
 def _last_line(text: bytes) -> str:

@@ -131,9 +131,9 @@ class Agent:
             if once and is_cycle_over:
                 return Ending.ORDER_FAILED if self.boot.has_failed else Ending.DONE
             # The server must know this boot before it gives an order.
-            while not self.boot.heart.has_been_heard:
+            while not self.boot.heart.is_connected:
                 self.boot.heart.beat_if_due()
-                if once and not self.boot.heart.has_been_heard:
+                if once and not self.boot.heart.is_connected:
                     return self._unheard()
                 self.boot.wait(self.boot.heart.seconds_until_due())
             self.boot.heart.beat_if_due()

@@ -13,7 +13,7 @@ from devices.agent import states
 from devices.agent.boot import Phases, RebootRequested
 from devices.agent.crashpoints import reach
 from devices.agent.download import (
-    PAGE_SAID,
+    PAGE_MESSAGE,
     Downloader,
     DownloadError,
     Pace,
@@ -178,7 +178,7 @@ class OrderRun(Phases):
         can_help = error.code in {ErrorCode.CHECKSUM_MISMATCH, ErrorCode.SIZE_MISMATCH}
         logger.error("image refused", extra={"code": error.code.value})
         if can_help and looks_like_page(next(iter(staged.blocks()), b"")):
-            error = VerificationError(ErrorCode.PATH_NOT_FIRMWARE, PAGE_SAID)
+            error = VerificationError(ErrorCode.PATH_NOT_FIRMWARE, PAGE_MESSAGE)
         staged.begin("")
         if can_help and self.state.fetches + 1 < self.device.limits.fetch_attempts:
             self.boot.save(states.fetch_again(self.state))

@@ -16,7 +16,7 @@ from devices.selectors import admitted_device
 from hotswap.common.api.authentication import REALM, BearerAuthentication
 from hotswap.common.log_context import bind
 from hotswap.common.roles import Role
-from hotswap.common.tokens import DeviceToken, RingToken, verified_subject
+from hotswap.common.tokens import DeviceToken, KeyringToken, verified_subject
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ class DeviceAuthentication(BearerAuthentication):
         claims = {"sub": subject}
         return self.principal(claims), claims
 
-    def principal(self, claims: RingToken | dict[str, Any]) -> DevicePrincipal:
+    def principal(self, claims: KeyringToken | dict[str, Any]) -> DevicePrincipal:
         fingerprint = claims.get("certificate")
         try:
             device = admitted_device(uuid.UUID(claims["sub"]))

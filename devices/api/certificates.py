@@ -36,17 +36,17 @@ def presented_certificate(request: Request) -> DeviceCertificate | None:
     """
     if settings.DEVICE_CERTIFICATES == "off" or PROXY_VARIABLE not in request.META:
         return None
-    said = proxied(request.META)
-    if said is None:
+    proxy = proxied(request.META)
+    if proxy is None:
         raise _refused("a certificate is taken from the configured proxy alone")
-    if not said.certificate:
+    if not proxy.certificate:
         return None
-    if said.verdict != VERIFIED:
+    if proxy.verdict != VERIFIED:
         raise _refused("the proxy did not verify the certificate")
     found = (
         DeviceCertificate.objects.valid(timezone.now())
         .select_related("device")
-        .filter(fingerprint=_fingerprint(said.certificate))
+        .filter(fingerprint=_fingerprint(proxy.certificate))
         .first()
     )
     if found is None:

@@ -13,7 +13,7 @@ from rest_framework.response import Response
 
 from devices.choices import EnrolmentStatus, TokenStatus
 from devices.enrolment_inputs import EnrolmentTokenInput
-from devices.inputs import DeviceIdField, RegionField, SaidVersionField, TagsField
+from devices.inputs import DeviceIdField, RegionField, ReportedVersionField, TagsField
 from devices.models import EnrolmentRequest, EnrolmentToken
 from devices.services import enrolment
 from devices.services.enrolment import Applicant, Enrolled
@@ -70,7 +70,7 @@ class EnrolmentInput(CamelSerializer):
     model = StrictCharField(max_length=64)
     region = RegionField(required=False)
     tags = TagsField(required=False)
-    firmware_version = SaidVersionField(required=False, allow_blank=True)
+    firmware_version = ReportedVersionField(required=False, allow_blank=True)
     secret = StrictRegexField(
         MADE_BY_DEVICE,
         error_messages={"invalid": "must be 32 to 256 printable ASCII characters"},

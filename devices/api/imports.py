@@ -61,8 +61,8 @@ FROM_TO = ("from", "to")
 
 def _format_of(request: Request) -> tuple[ImportFormat, str | None]:
     """Return what the sender says of its body: format and character set."""
-    said = request.META.get("CONTENT_TYPE", "")
-    media_type, *others = (part.strip().lower() for part in said.split(";"))
+    text = request.META.get("CONTENT_TYPE", "")
+    media_type, *others = (part.strip().lower() for part in text.split(";"))
     parameters = {
         name.strip(): value.strip().strip('"')
         for name, _, value in (part.partition("=") for part in others if part)
@@ -76,7 +76,7 @@ def _format_of(request: Request) -> tuple[ImportFormat, str | None]:
     coding = request.headers.get("Content-Encoding", "identity").lower()
     if file_format is None or parameters or not is_known or coding != "identity":
         raise UnsupportedMediaType(
-            said,
+            text,
             detail="send CSV (text/csv, with a header, in UTF-8 unless charset says "
             f"one of {', '.join(CHARACTER_SETS)}) or JSON lines "
             "(application/x-ndjson, in UTF-8), not compressed; save a workbook as CSV",
@@ -256,8 +256,8 @@ class ImportDevicesView(ApiView):
         """
         options = _options(request)
         with received_file(request) as received:
-            said = f"{received.digest} {options}".encode()
-            self.body_digest = hashlib.sha256(said).hexdigest()
+            text = f"{received.digest} {options}".encode()
+            self.body_digest = hashlib.sha256(text).hexdigest()
             return self._begin(request, received, options)
 
     @idempotent

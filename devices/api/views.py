@@ -102,12 +102,12 @@ class AudienceView(ApiView):
         Raises:
             ValidationError: it says that it knows something else.
         """
-        said = request.query_params.get("acknowledge")
-        if said not in (None, "audience"):
+        acknowledged = request.query_params.get("acknowledge")
+        if acknowledged not in (None, "audience"):
             raise ValidationError(
                 {"acknowledge": ["must be audience"]}, code="invalid_choice"
             )
-        return said is not None
+        return acknowledged is not None
 
 
 def audience_rows(affected: tuple[AudienceChange, ...]) -> dict[str, Any]:

@@ -56,14 +56,14 @@ def _is_news(key: DeviceKey, now: datetime) -> bool:
     return key.reused_at is None or key.reused_at <= now - ALARM_PAUSE
 
 
-def tell_expiring_keys(*, now: datetime) -> int:
+def announce_expiring_keys(*, now: datetime) -> int:
     """Write into the audit trail which keys are about to expire, each once.
 
     Safe to run twice and side by side. Returns the number of keys.
     """
     told = 0
     while True:
-        batch = _tell_batch(now)
+        batch = _announce_batch(now)
         told += batch
         if batch < SWEEP_BATCH:
             break
@@ -72,7 +72,7 @@ def tell_expiring_keys(*, now: datetime) -> int:
     return told
 
 
-def _tell_batch(now: datetime) -> int:
+def _announce_batch(now: datetime) -> int:
     keys, trail = DeviceKey._meta.db_table, AuditEvent._meta.db_table
     with connection.cursor() as cursor:
         cursor.execute(

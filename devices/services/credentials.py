@@ -135,7 +135,7 @@ def rotate_key(*, device_id: str, actor: User | None) -> IssuedKey:
         _end_surplus(device, now)
         key = create_key(device, now=now)
         if actor is None:
-            audit.record_device_act(
+            audit.record_device_action(
                 device_id=device.pk, verb="device.key-rotated", details={}
             )
         else:

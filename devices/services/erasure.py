@@ -142,15 +142,15 @@ def _forget_answers(device: Device) -> None:
     name = Name(device.device_id)
     doomed = []
     for answer in RememberedAnswer.objects.iterator(CHUNK):
-        said = f"{answer.route} {json.dumps(answer.headers)} "
+        text = f"{answer.route} {json.dumps(answer.headers)} "
         if answer.body is not None:
             try:
-                said += opened(answer).decode(errors="replace")
+                text += opened(answer).decode(errors="replace")
             except InvalidTag:
                 # Written under another master key: it cannot be repeated either.
                 doomed.append(answer.pk)
                 continue
-        if answer.principal == str(device.pk) or name.is_in(said):
+        if answer.principal == str(device.pk) or name.is_in(text):
             doomed.append(answer.pk)
     RememberedAnswer.objects.filter(pk__in=doomed).delete()
 

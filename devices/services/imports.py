@@ -379,11 +379,11 @@ def _outcomes(
     """Do what can be done; give the outcome of each line, and the keys as CSV."""
     read = [(number, reader.read(raw)) for number, raw in lines]
     outcomes = [
-        Outcome(number, LineOutcome.REJECTED, said.device_id, said.code, said.detail)
-        for number, said in read
-        if said.device is None
+        Outcome(number, LineOutcome.REJECTED, line.device_id, line.code, line.detail)
+        for number, line in read
+        if line.device is None
     ]
-    good = [(number, said.device) for number, said in read if said.device is not None]
+    good = [(number, line.device) for number, line in read if line.device is not None]
     if batch.mode == ImportMode.UPSERT:
         return _upserted(batch, good, outcomes)
     return _created(batch, good, outcomes)

@@ -108,16 +108,16 @@ def firmware_response(
     )
 
 
-def act(
+def execute(
     view: ApiView,
     request: Request,
     firmware_id: UUID,
     body: type[CamelSerializer],
-    verb: Callable[..., Firmware],
+    service: Callable[..., Firmware],
 ) -> Response:
-    """Let a service act on one firmware with the fields of the body."""
+    """Call a service for one firmware with the fields of the body."""
     given = view.validated(body, request.data)
-    firmware = verb(
+    firmware = service(
         actor=acting_person(request),
         firmware_id=firmware_id,
         expected=expected_etags(request),
@@ -234,7 +234,7 @@ class FirmwareView(ApiView):
 
     @extend_schema(request=NotesInput, responses=FirmwareOutput)
     def patch(self, request: Request, firmware_id: Any) -> Response:
-        return act(self, request, firmware_id, NotesInput, change_release_notes)
+        return execute(self, request, firmware_id, NotesInput, change_release_notes)
 
     @extend_schema(responses={204: None})
     def delete(self, request: Request, firmware_id: Any) -> Response:
@@ -273,7 +273,7 @@ class RejectView(ApiView):
     @idempotent
     def post(self, request: Request, firmware_id: Any) -> Response:
         """Reject a Draft for good."""
-        return act(self, request, firmware_id, RejectInput, reject_firmware)
+        return execute(self, request, firmware_id, RejectInput, reject_firmware)
 
 
 class DeprecateView(ApiView):
@@ -306,7 +306,9 @@ class ReinstateView(ApiView):
     @idempotent
     def post(self, request: Request, firmware_id: Any) -> Response:
         """Open a deprecated version to new deployments again."""
-        return act(self, request, firmware_id, ReinstatementInput, reinstate_firmware)
+        return execute(
+            self, request, firmware_id, ReinstatementInput, reinstate_firmware
+        )
 
 
 class VerifyView(ApiView):

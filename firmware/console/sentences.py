@@ -36,18 +36,18 @@ def difference(firmware: Firmware, other: Firmware | None) -> list[str]:
             )
         ]
     more = firmware.size - other.size
-    said = [
+    parts = [
         f"{other.version} → {firmware.version}"
         + (" (not newer)" if firmware.precedence <= other.precedence else ""),
         f"{'+' if more >= 0 else '−'}{in_bytes(abs(more))}",
     ]
     if firmware.security_version != other.security_version:
-        said.append(
+        parts.append(
             f"security version {other.security_version} → {firmware.security_version}"
         )
     if firmware.release_notes != other.release_notes:
-        said.append("other release notes" if firmware.release_notes else "no notes")
-    return said
+        parts.append("other release notes" if firmware.release_notes else "no notes")
+    return parts
 
 
 def compared_with_fleet(

@@ -26,7 +26,7 @@ from firmware.exceptions import (
 from firmware.models import Firmware, WrappedKey
 from firmware.services import copies
 from firmware.services.damage import fill_digests, locked_firmware
-from firmware.services.keys import lock_rings
+from firmware.services.keys import lock_keys
 from firmware.services.verification import read_digests
 from hotswap.common import audit
 from hotswap.common.etags import check_match
@@ -41,7 +41,7 @@ from hotswap.common.signatures import (
 
 def _notify(firmware: Firmware, verb: str, actor: User | None) -> None:
     """Notify those who asked for it, in the transaction of the action."""
-    import_string(settings.FIRMWARE_TOLD_HOOK)(
+    import_string(settings.FIRMWARE_EVENT_HOOK)(
         firmware=firmware, verb=verb, actor=actor
     )
 
@@ -300,7 +300,7 @@ def delete_firmware(
     """
     with transaction.atomic():
         # Nobody signs it meanwhile.
-        lock_rings()
+        lock_keys()
         # With its key: whoever is about to refer to it waits, or goes without it.
         firmware = (
             Firmware.objects.select_for_update(of=("self",), no_key=False)

@@ -41,7 +41,7 @@ def tidy_store(*, now: datetime | None = None) -> int:
             removed += _tidy_place(place, oldest)
         except storage.STORE_ERRORS:
             logger.warning("Place is not tidied", extra={"place": place}, exc_info=True)
-    copies.forget_strays(before=oldest)
+    copies.forget_orphans(before=oldest)
     in_use = Firmware.objects.filter(storage_name=OuterRef("storage_name"))
     WrappedKey.objects.filter(created_at__lt=oldest).exclude(Exists(in_use)).delete()
     return removed

@@ -25,10 +25,10 @@ from firmware.models import Firmware, ImageCopy
 from firmware.services.keys import file_key
 from firmware.storage import StagedImage
 from hotswap.common import audit
-from hotswap.common.turns import end_turn, keep_turn, take_turn
+from hotswap.common.leases import end_lease, renew_lease, take_lease
 
 logger = logging.getLogger(__name__)
-TURN = "image-copies"
+LEASE_NAME = "image-copies"
 # A worker that has not ended a copy within this time is taken for dead.
 LEASE = timedelta(minutes=10)
 FIRST_WAIT = timedelta(seconds=10)
@@ -177,7 +177,7 @@ def note_vanished(place: str, *, present: set[str], before: datetime) -> None:
         mark_replica_lost(firmware, place, "gone")
 
 
-def forget_strays(*, before: datetime) -> None:
+def forget_orphans(*, before: datetime) -> None:
     """Drop the rows of images that no firmware speaks of any more."""
     ImageCopy.objects.filter(stored_at__lt=before).exclude(
         storage_name__in=Firmware.objects.values("storage_name")
@@ -194,12 +194,12 @@ def complete_copies(*, now: datetime | None = None, limit: int = COPIES_A_RUN) -
     if order == [storage_locations.FOLDER]:
         return 0
     now = now or timezone.now()
-    if not take_turn(TURN, length=LEASE, now=now):
+    if not take_lease(LEASE_NAME, length=LEASE, now=now):
         return 0
     try:
         return _complete_due(now, order, limit)
     finally:
-        end_turn(TURN)
+        end_lease(LEASE_NAME)
 
 
 def _complete_due(now: datetime, order: list[str], limit: int) -> int:
@@ -218,7 +218,7 @@ def _complete_due(now: datetime, order: list[str], limit: int) -> int:
         copy = _claim(now, order)
         if copy is None:
             break
-        keep_turn(TURN, now=timezone.now())
+        renew_lease(LEASE_NAME, now=timezone.now())
         completed += _complete(copy, now)
     return completed
 

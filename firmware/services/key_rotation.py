@@ -60,9 +60,9 @@ from firmware.services.keys import (
     add_storage_key,
     current_signer,
     hold_back,
-    hold_rings,
+    hold_keys,
     is_proved,
-    lock_rings,
+    lock_keys,
     opened,
 )
 from hotswap.common import audit
@@ -138,7 +138,7 @@ def create_signing_key(*, actor: User | None) -> SigningKey:
         NextKeyExistsError: there is one already.
     """
     with transaction.atomic():
-        lock_rings()
+        lock_keys()
         known = SigningKey.objects.filter(status=KeyStatus.NEXT).first()
         if known is not None:
             raise NextKeyExistsError(
@@ -162,7 +162,7 @@ def rotate_signing_key(
     """
     overlap = settings.SIGNING_KEY_OVERLAP if overlap is None else overlap
     with transaction.atomic():
-        lock_rings()
+        lock_keys()
         now = timezone.now()
         former = SigningKey.objects.get(status=KeyStatus.ACTIVE)
         former.not_after = now + overlap
@@ -204,7 +204,7 @@ def retire_signing_key(*, actor: User | None, key_id: str) -> SigningKey:
         KeyStatusError: it is retired or revoked.
     """
     with transaction.atomic():
-        lock_rings()
+        lock_keys()
         key = _signing_key(key_id)
         if key.status == KeyStatus.ACTIVE:
             raise LastKeyError(f"{key_id} signs: rotate the ring first, then retire it")
@@ -246,7 +246,7 @@ def revoke_signing_key(
     """
     check_signature(actor, Meaning.REVOCATION, signature)
     with transaction.atomic():
-        lock_rings()
+        lock_keys()
         now = timezone.now()
         key = _signing_key(key_id)
         if key.status == KeyStatus.REVOKED:
@@ -336,7 +336,7 @@ def sign_missing(*, actor: User | None = None, on_progress: Progress = _ignore) 
     signed = 0
     while True:
         with transaction.atomic():
-            hold_rings()
+            hold_keys()
             signer = current_signer()
             batch = list(unsigned_images().select_related("key").order_by("pk")[:BATCH])
             if not batch:
@@ -415,7 +415,7 @@ def sign_held_back(
             refused[firmware.pk] = str(error)
             continue
         with transaction.atomic():
-            hold_rings()
+            hold_keys()
             signer = current_signer()
             ImageSignature.objects.get_or_create(
                 firmware=firmware,
@@ -446,7 +446,7 @@ def retire_ended(*, now: datetime) -> int:
         ended = SigningKey.objects.filter(status=KeyStatus.RETIRING, not_after__lte=now)
         if not ended.exists():
             return 0
-        lock_rings()
+        lock_keys()
         keys = list(ended)
         for key in keys:
             _move_signing_key(key, KeyStatus.RETIRED, now)
@@ -460,7 +460,7 @@ def retire_ended(*, now: datetime) -> int:
 def rotate_storage_key(*, actor: User | None) -> StorageKey:
     """Make a new storage key; `rewrap_images` then wraps what is stored under it."""
     with transaction.atomic():
-        lock_rings()
+        lock_keys()
         now = timezone.now()
         former = active_storage_key()
         StorageKey.objects.filter(pk=former.pk).update(
@@ -500,7 +500,7 @@ def rewrap_images(
     wrapped = 0
     while True:
         with transaction.atomic():
-            hold_rings()
+            hold_keys()
             current = active_storage_key()
             batch = list(
                 WrappedKey.objects.select_for_update(of=("self",), no_key=True)
@@ -560,7 +560,7 @@ def _take_over_from_headers() -> list[str]:
             logger.exception("Store does not give an image")
             raise StoreUnavailableError(storage.failure_of(error)) from error
         with transaction.atomic():
-            hold_rings()
+            hold_keys()
             current = active_storage_key()
             WrappedKey.objects.get_or_create(
                 storage_name=name,
@@ -574,7 +574,7 @@ def _take_over_from_headers() -> list[str]:
 
 def _retire_unused(actor: User | None) -> list[str]:
     with transaction.atomic():
-        lock_rings()
+        lock_keys()
         unused = [
             key
             for key in StorageKey.objects.filter(status=KeyStatus.RETIRING)
@@ -596,7 +596,7 @@ def delete_storage_key(*, actor: User | None, key_id: str) -> None:
         KeyInUseError: it wraps new images, or some that are stored.
     """
     with transaction.atomic():
-        lock_rings()
+        lock_keys()
         key = StorageKey.objects.filter(key_id=key_id).first()
         if key is None:
             raise UnknownKeyError(f"there is no storage key {key_id!r}")

@@ -5,8 +5,8 @@ Rules:
   are kept by each process: opening one costs more than a hundred signatures. Which of
   them may be used is asked of the database every time, so that a rotation or a
   revocation by another process counts at once.
-- Whoever writes something signed or wrapped holds the ring (`hold_rings`) until the
-  commit; whoever changes a ring locks it (`lock_rings`). Nothing can thus be written
+- Whoever writes something signed or wrapped holds the ring (`hold_keys`) until the
+  commit; whoever changes a ring locks it (`lock_keys`). Nothing can thus be written
   under a key that is being taken out of use.
 - An image is signed again only on proof: a signature of a key that was not revoked
   fits its checksum. Without one a person has the stored image read and compared.
@@ -64,16 +64,16 @@ class Signer:
     private: rsa.RSAPrivateKey
 
 
-def hold_rings() -> None:
+def hold_keys() -> None:
     """Keep both rings as they are until the transaction ends."""
     with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_xact_lock_shared(%s)", [locks.RINGS])
+        cursor.execute("SELECT pg_advisory_xact_lock_shared(%s)", [locks.KEYS])
 
 
-def lock_rings() -> None:
+def lock_keys() -> None:
     """Wait for all that hold the rings, and let nobody hold them until the commit."""
     with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [locks.RINGS])
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [locks.KEYS])
 
 
 def ensure_firmware_keys() -> None:
@@ -84,7 +84,7 @@ def ensure_firmware_keys() -> None:
     """
     ensure_key_files()
     with transaction.atomic():
-        lock_rings()
+        lock_keys()
         if not SigningKey.objects.filter(status=KeyStatus.ACTIVE).exists():
             add_signing_key(actor=None, status=KeyStatus.ACTIVE)
         if not StorageKey.objects.filter(status=KeyStatus.ACTIVE).exists():
@@ -222,7 +222,7 @@ def image_signature(firmware: Firmware, key: SigningKey) -> str | None:
     if found is not None:
         return found.signature
     with transaction.atomic():
-        hold_rings()
+        hold_keys()
         now = timezone.now()
         if not SigningKey.objects.signing(now).filter(pk=key.pk).exists():
             # Taken out of use a moment ago: the device asks again and gets another.

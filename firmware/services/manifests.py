@@ -11,7 +11,7 @@ from firmware.choices import ABSENT
 from firmware.models import Firmware, Manifest, SigningKey
 from firmware.services.keys import (
     current_signer,
-    hold_rings,
+    hold_keys,
     signer_of,
     signing_key_for,
 )
@@ -102,7 +102,7 @@ def manifest_for(
     if newest is not None:
         return newest
     with transaction.atomic():
-        hold_rings()
+        hold_keys()
         # Again: the ring may have changed before it was held.
         key = signing_key_for(trusted, now=now)
         signer = signer_of(key)
@@ -163,7 +163,7 @@ def sign_slot_return(
     assert firmware.status == ABSENT
     now = timezone.now()
     with transaction.atomic():
-        hold_rings()
+        hold_keys()
         key = signing_key_for(trusted, now=now)
         signer = signer_of(key)
         manifest = _begin_manifest(firmware, key, now)

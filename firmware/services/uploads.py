@@ -20,7 +20,7 @@ from firmware.models import DeviceModel, Firmware
 from firmware.services import copies
 from firmware.services.damage import clear_damage, fill_digests, locked_firmware
 from firmware.services.device_models import device_model_named
-from firmware.services.keys import current_signer, hold_rings, keep_file_key
+from firmware.services.keys import current_signer, hold_keys, keep_file_key
 from firmware.storage import StagedImage
 from firmware.versions import (
     ONE_TEXT_A_VERSION,
@@ -103,7 +103,7 @@ def register_firmware(
             # The model's row is the lock: two uploads of one version wait here, and
             # so do two that would both be the last of the thousand.
             model = DeviceModel.objects.select_for_update(no_key=True).get(pk=model.pk)
-            hold_rings()
+            hold_keys()
             known = _same_firmware(model, version, staged)
             if known is not None:
                 outcome = _repair(known.pk, actor, staged, name)
@@ -149,7 +149,7 @@ def register_firmware(
                     "comment": request_comment,
                 },
             )
-            import_string(settings.FIRMWARE_TOLD_HOOK)(
+            import_string(settings.FIRMWARE_EVENT_HOOK)(
                 firmware=firmware, verb="uploaded", actor=actor
             )
     except BaseException:

@@ -89,12 +89,12 @@ def hold_back(
                 "duplicate_at": state.duplicate_at,
             },
         )
-    if placement.said_at is not None:
+    if placement.sent_at is not None:
         Reading.objects.bulk_create(
             [
                 Reading(
                     device_id=state.device_id,
-                    at=placement.said_at,
+                    at=placement.sent_at,
                     **{each.column: beat.measures.get(each.name) for each in TRIGGERS},
                     uptime_seconds=beat.uptime,
                     firmware_version=beat.firmware_version,

@@ -24,9 +24,9 @@ from health.models import DeviceState
 from health.services.transitions import announce_changes
 from health.triggers import OFFLINE, REQUIRED, TRIGGERS
 from hotswap.common.rows import Columns, prepared_cursor
-from hotswap.common.services import touch_clock
+from hotswap.common.services import record_run
 
-SWEEP_CLOCK = "health-sweep"
+SWEEP_JOB = "health-sweep"
 ATTENTIVE = timedelta(hours=1)
 FRESH_BASELINE = timedelta(minutes=15)
 CONTACT_RESOLUTION = timedelta(seconds=5)
@@ -283,10 +283,10 @@ def contact_values(
     }
 
 
-def hear(**said: Any) -> None:
+def record_contact(**contact: Any) -> None:
     """Note what a device has said of its order; see `heard`."""
     with prepared_cursor() as cursor:
-        cursor.execute(RECORD_CONTACT, contact_values(**said))
+        cursor.execute(RECORD_CONTACT, contact_values(**contact))
 
 
 def watch_on(
@@ -346,7 +346,7 @@ def sweep(*, now: datetime) -> int:
     Returns:
         How many devices were newly found to be offline.
     """
-    restarted_at = touch_clock(name=SWEEP_CLOCK, now=now)
+    restarted_at = record_run(name=SWEEP_JOB, now=now)
     with connection.cursor() as cursor:
         cursor.execute(
             """

@@ -103,11 +103,11 @@ def verify(
 def _unproved_lines(position: int | None) -> list[str]:
     if position is None:
         return []
-    said = (
+    text = (
         f"Up to #{position:,} only the key that was lost has vouched: those rows and "
         "links agree, and nothing proves more of them."
     )
-    return [said]
+    return [text]
 
 
 def _verify_export(export: Path, public_key: Path, as_json: bool) -> None:

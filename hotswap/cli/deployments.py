@@ -307,7 +307,7 @@ def pause(
 ) -> None:
     """Give no more orders; devices at work finish."""
     api = open_api(server, token_file)
-    _act(api, deployment, "pause", reason, as_json=as_json)
+    _execute(api, deployment, "pause", reason, as_json=as_json)
 
 
 @app.command()
@@ -321,7 +321,7 @@ def resume(
 ) -> None:
     """Go on after a pause."""
     api = open_api(server, token_file)
-    _act(api, deployment, "resume", reason, as_json=as_json)
+    _execute(api, deployment, "resume", reason, as_json=as_json)
 
 
 @app.command()
@@ -337,7 +337,7 @@ def cancel(
     """Stop what has not begun to install; what has finishes."""
     api = open_api(server, token_file)
     question = None if yes else "Cancel it?"
-    _act(api, deployment, "cancel", reason, as_json=as_json, question=question)
+    _execute(api, deployment, "cancel", reason, as_json=as_json, question=question)
 
 
 @app.command()
@@ -371,7 +371,7 @@ def retry(
 ) -> None:
     """Order the devices that failed, or went back alone, to try again."""
     api = open_api(server, token_file)
-    _act(api, deployment, "retry-failed", reason, as_json=as_json)
+    _execute(api, deployment, "retry-failed", reason, as_json=as_json)
 
 
 @app.command("approve-stage")
@@ -456,7 +456,7 @@ def _is_id(text: str) -> bool:
     return True
 
 
-def _act(
+def _execute(
     api: Api,
     deployment: str,
     verb: str,

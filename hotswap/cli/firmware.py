@@ -143,7 +143,7 @@ def reject(
     """Reject a Draft, for good."""
     api = open_api(server, token_file)
     found = find_firmware(api, firmware)
-    _act(api, found, "reject", {"comment": comment}, as_json=as_json)
+    _execute(api, found, "reject", {"comment": comment}, as_json=as_json)
 
 
 @app.command()
@@ -165,7 +165,7 @@ def deprecate(
     api = open_api(server, token_file)
     found = find_firmware(api, firmware)
     body = {"reason": reason, "cancelDeployments": cancel_deployments}
-    _act(api, found, "deprecate", body, as_json=as_json)
+    _execute(api, found, "deprecate", body, as_json=as_json)
 
 
 @app.command()
@@ -180,7 +180,7 @@ def reinstate(
     """Open a deprecated firmware to new deployments again."""
     api = open_api(server, token_file)
     found = find_firmware(api, firmware)
-    _act(api, found, "reinstate", {"reason": reason}, as_json=as_json)
+    _execute(api, found, "reinstate", {"reason": reason}, as_json=as_json)
 
 
 @app.command()
@@ -230,7 +230,7 @@ def find_firmware(api: Api, reference: str) -> dict[str, Any]:
     raise RefusedError(f"there is no firmware {version} of {model}")
 
 
-def _act(
+def _execute(
     api: Api,
     firmware: dict[str, Any],
     verb: str,

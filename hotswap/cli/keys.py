@@ -260,7 +260,7 @@ def rotate_storage(*, person: Person = "", as_json: AsJson = False) -> None:
 
         actor = acting(person)
         shown = describe(key_rotation.rotate_storage_key(actor=actor))
-        tell_of_wrapping(shown, actor, as_json)
+        explain_wrapping(shown, actor, as_json)
 
 
 @app.command()
@@ -269,7 +269,7 @@ def re_wrap(*, person: Person = "", as_json: AsJson = False) -> None:
     with on_the_server(as_json):
         from firmware.services.keys import active_storage_key
 
-        tell_of_wrapping(describe(active_storage_key()), acting(person), as_json)
+        explain_wrapping(describe(active_storage_key()), acting(person), as_json)
 
 
 @app.command()
@@ -475,7 +475,7 @@ def held_back_lines(waiting: int) -> list[str]:
     ]
 
 
-def tell_of_wrapping(
+def explain_wrapping(
     shown: dict[str, Any], actor: "User | None", as_json: bool
 ) -> None:
     """Wrap what is left, and say how it went."""

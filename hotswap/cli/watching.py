@@ -57,7 +57,7 @@ def watch_to_the_end(
     """
     console = Console(stderr=as_json)
     looks = _looks(api, deployment_id, interval_seconds, timeout_seconds)
-    draw = _drawn if console.is_terminal else _told
+    draw = _drawn if console.is_terminal else _printed
     status = draw(console, looks)
     if as_json:
         print_json(status)
@@ -126,15 +126,15 @@ def summary_of(status: Mapping[str, Any]) -> str:
     return ", ".join(parts) + (f": {why}" if why else "")
 
 
-def _told(console: Console, looks: Iterator[dict[str, Any]]) -> dict[str, Any]:
+def _printed(console: Console, looks: Iterator[dict[str, Any]]) -> dict[str, Any]:
     """Write a line for each change; return the last status."""
-    said, status = "", {}
+    shown, status = "", {}
     for status in looks:
         line = summary_of(status)
-        if line != said:
+        if line != shown:
             console.file.write(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {line}\n")
             console.file.flush()
-            said = line
+            shown = line
     return status
 
 

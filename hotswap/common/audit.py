@@ -85,7 +85,9 @@ def _with_changes(details: dict[str, Any], changes: dict[str, Any]) -> dict[str,
     return {**details, CHANGES: changes} if changes else details
 
 
-def record_device_act(*, device_id: UUID, verb: str, details: dict[str, Any]) -> None:
+def record_device_action(
+    *, device_id: UUID, verb: str, details: dict[str, Any]
+) -> None:
     """Append what a device did to its own credentials, under its pseudonym."""
     AuditEvent.objects.create(
         actor_kind=AuditEvent.ActorKind.DEVICE,

@@ -95,7 +95,7 @@ def take_changes(rows: Sequence[Tracked]) -> list[dict[str, Any]]:
         {
             name: change
             for field, (old, new) in changed.items()
-            for name, change in _told(row, field, old, new).items()
+            for name, change in _shown_change(row, field, old, new).items()
         }
         for row, changed in zip(rows, _named(rows, found), strict=True)
     ]
@@ -139,7 +139,7 @@ def _named(rows: Sequence[Tracked], found: list[Changed]) -> list[Changed]:
     return found
 
 
-def _told(row: Tracked, name: str, old: Any, new: Any) -> dict[str, Any]:
+def _shown_change(row: Tracked, name: str, old: Any, new: Any) -> dict[str, Any]:
     if name not in row.withheld_fields:
         return difference(name, old, new)
     keys: list[str] = []

@@ -16,7 +16,7 @@ PACE: Final = 0x5041_4345
 # has it alone. Taken before the target.
 HALF: Final = 0x4841_4C46
 # Shared by whoever signs or seals, alone for whoever changes the rings of keys.
-RINGS: Final = 0x4853_4B52
+KEYS: Final = 0x4853_4B52
 # Second key: the model. Shared while devices write the key of their version, alone for
 # whoever orders the versions of the model anew.
 VERSION_ORDER: Final = 0x4853_564B

@@ -273,8 +273,8 @@ class KeyFingerprint(models.Model):
         return self.name
 
 
-class Clock(models.Model):
-    """When a periodic job last ran: liveness, read from the database alone."""
+class JobRun(models.Model):
+    """When a job last ran: liveness, read from the database alone; or a lease."""
 
     name = models.CharField(max_length=32, primary_key=True)
     last_run_at = models.DateTimeField()

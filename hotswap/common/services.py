@@ -13,8 +13,8 @@ from hotswap.common import audit, keyring
 from hotswap.common.errors import ConflictError
 from hotswap.common.models import (
     AuditSeal,
-    Clock,
     ConsoleSession,
+    JobRun,
     KeyFingerprint,
     LoginCount,
     PersonalToken,
@@ -162,7 +162,7 @@ def replace_audit_key(*, actor: User | None) -> str:
     return key_id
 
 
-def touch_clock(*, name: str, now: datetime) -> datetime:
+def record_run(*, name: str, now: datetime) -> datetime:
     """Note that a periodic job runs, and when it came back after a gap.
 
     Returns:
@@ -176,20 +176,20 @@ def touch_clock(*, name: str, now: datetime) -> datetime:
     with connection.cursor() as cursor:
         cursor.execute(
             """
-            INSERT INTO common_clock AS clock (name, last_run_at, restarted_at)
+            INSERT INTO common_jobrun AS run (name, last_run_at, restarted_at)
             VALUES (%(name)s, %(now)s, %(now)s)
             ON CONFLICT (name) DO UPDATE SET
                 last_run_at = CASE
-                    WHEN clock.last_run_at - EXCLUDED.last_run_at
+                    WHEN run.last_run_at - EXCLUDED.last_run_at
                         > make_interval(secs => %(back_seconds)s)
                     THEN EXCLUDED.last_run_at
-                    ELSE GREATEST(clock.last_run_at, EXCLUDED.last_run_at) END,
+                    ELSE GREATEST(run.last_run_at, EXCLUDED.last_run_at) END,
                 restarted_at = CASE
-                    WHEN EXCLUDED.last_run_at - clock.last_run_at
+                    WHEN EXCLUDED.last_run_at - run.last_run_at
                         > make_interval(secs => %(gap_seconds)s)
-                        OR clock.last_run_at - EXCLUDED.last_run_at
+                        OR run.last_run_at - EXCLUDED.last_run_at
                         > make_interval(secs => %(back_seconds)s)
-                    THEN EXCLUDED.last_run_at ELSE clock.restarted_at END
+                    THEN EXCLUDED.last_run_at ELSE run.restarted_at END
             RETURNING restarted_at
             """,
             {
@@ -204,12 +204,14 @@ def touch_clock(*, name: str, now: datetime) -> datetime:
     return restarted_at
 
 
-def clock_age(*, name: str) -> timedelta | None:
+def run_age(*, name: str) -> timedelta | None:
     """Return how long ago the job last ran, or None if it never did.
 
     A last run that lies ahead was noted by a wrong clock; it is as old as it is ahead.
     """
-    last = Clock.objects.filter(name=name).values_list("last_run_at", flat=True).first()
+    last = (
+        JobRun.objects.filter(name=name).values_list("last_run_at", flat=True).first()
+    )
     return None if last is None else abs(timezone.now() - last)
 
 

@@ -151,7 +151,7 @@ def signatures_of(object_kind: str, object_ids: Iterable[str]) -> list[ShownSign
     shown = []
     for row in rows:
         assert row.actor is not None
-        said, person = row.details[FIELD], people.get(row.actor)
+        signed, person = row.details[FIELD], people.get(row.actor)
         shown.append(
             ShownSignature(
                 event_id=row.pk,
@@ -160,10 +160,10 @@ def signatures_of(object_kind: str, object_ids: Iterable[str]) -> list[ShownSign
                 signer=row.actor,
                 name=None if person is None else person.username,
                 name_salt=None if person is None else person.name_salt,
-                meaning=said["meaning"],
-                statement=said["statement"],
-                factor=said["factor"],
-                record_sha256=said["recordSha256"],
+                meaning=signed["meaning"],
+                statement=signed["statement"],
+                factor=signed["factor"],
+                record_sha256=signed["recordSha256"],
             )
         )
     return shown

@@ -35,7 +35,7 @@ class SignatureWrongError(InvalidInputError):
     keeps_findings = True
 
 
-def signing_obstacle(user: User) -> str:
+def signing_blocked_reason(user: User) -> str:
     """Return why a person cannot sign what has to be signed, "" if they can."""
     if not settings.REQUIRE_SIGNATURES or user.has_usable_password():
         return ""

@@ -36,7 +36,7 @@ UNREADABLE = (jwt.InvalidTokenError, ValueError, TypeError, OverflowError)
 MAX_EPOCH_SECONDS = 253_370_764_800
 
 
-class RingBackend:
+class KeyringBackend:
     """Sign with the newest key of the ring, verify with the one that `kid` names."""
 
     def __init__(self, audience: str) -> None:
@@ -81,22 +81,22 @@ def _is_moment(value: Any) -> bool:
     return is_number and 0 <= value < MAX_EPOCH_SECONDS
 
 
-class RingToken(Token):
+class KeyringToken(Token):
     """A token of the ring; subclasses name the type, audience and lifetime."""
 
     audience: str
 
     def get_token_backend(self) -> Any:
-        return RingBackend(self.audience)
+        return KeyringBackend(self.audience)
 
 
-class PersonToken(RingToken):
+class PersonToken(KeyringToken):
     token_type = "person"  # noqa: S105
     audience = "hotswap-people"
     lifetime = settings.PERSON_TOKEN_LIFETIME
 
 
-class DeviceToken(RingToken):
+class DeviceToken(KeyringToken):
     token_type = "device"  # noqa: S105
     audience = "hotswap-devices"
     lifetime = settings.DEVICE_TOKEN_LIFETIME
@@ -108,7 +108,7 @@ _verified: dict[bytes, tuple[object, str, float]] = {}
 MAX_VERIFIED = 100_000
 
 
-def verified_subject(text: str, kind: type[RingToken]) -> str | None:
+def verified_subject(text: str, kind: type[KeyringToken]) -> str | None:
     """Return whom a token of a kind speaks of; None where a closer look is needed.
 
     A token that was given for a certificate is always looked at closely.

@@ -260,10 +260,10 @@ def _of_devices(counts: dict[str, _Count], now: datetime) -> list[Concern]:
         )
     keys = counts["keys"]
     if keys.number:
-        said = f"{counted(keys.number, 'device key has', 'device keys have')}"
+        number = f"{counted(keys.number, 'device key has', 'device keys have')}"
         found.append(
             Concern(
-                f"{said} expired or will soon",
+                f"{number} expired or will soon",
                 *(WAITS, "key", _list("devices_device", key="expiring")),
                 detail=f"The first ends {keys.oldest:%Y-%m-%d %H:%M} UTC.",
             )

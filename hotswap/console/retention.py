@@ -11,9 +11,9 @@ from django.urls import reverse
 from django.utils import timezone
 
 from hotswap.common.console.text import age
-from hotswap.common.models import Clock, RemovalCount
+from hotswap.common.models import JobRun, RemovalCount
 from hotswap.common.pluralize import counted
-from hotswap.retention import CLOCK, POLICIES, Policy
+from hotswap.retention import JOB, POLICIES, Policy
 
 COUNTED_OVER: Final = timedelta(days=30)
 
@@ -27,7 +27,7 @@ def retention_view(request: HttpRequest) -> HttpResponse:
         .values("policy")
         .annotate(number=Sum("number"), last_at=Max("last_at"))
     }
-    run = Clock.objects.filter(name=CLOCK).first()
+    run = JobRun.objects.filter(name=JOB).first()
     return TemplateResponse(
         request,
         "console/retention.html",

@@ -19,7 +19,7 @@ from hotswap.demo.fleet import (
 from hotswap.demo.pace import PERCENTAGES
 from hotswap.demo.seed import BAD_VERSION, GOOD_VERSION
 
-HEARD_SECONDS = 30.0
+HEARTBEAT_SECONDS = 30.0
 
 
 def collect_deployment(admin: Client, deployment_id: str) -> dict[str, Any]:
@@ -77,10 +77,12 @@ def collect(
     }
 
 
-def wait_until_heard(admin: Client, since: str, pause: Callable[[float], None]) -> None:
+def wait_for_heartbeats(
+    admin: Client, since: str, pause: Callable[[float], None]
+) -> None:
     """Wait until each device that is on was heard after a moment, or time is up."""
     moment = datetime.fromisoformat(since)
-    deadline = time.monotonic() + HEARD_SECONDS
+    deadline = time.monotonic() + HEARTBEAT_SECONDS
     while time.monotonic() < deadline:
         heard = [
             admin.get(f"devices/{each['deviceId']}/health")["lastHeartbeat"]

@@ -20,7 +20,7 @@ from deployments.criteria import HealthCriteria, RollbackThresholds
 from deployments.models import Deployment, MailRecipient, Target
 from deployments.services import operate
 from deployments.services.launch import create_deployment
-from deployments.services.listeners import create_listener
+from deployments.services.receivers import create_receiver
 from deployments.services.requests import DeploymentRequest, Selection
 from deployments.services.tick import tick
 from deployments.strategies.registry import STRATEGIES
@@ -301,7 +301,7 @@ class Chronicle:
             deployment_id=deployment.pk,
             reason="The comparison was made on the bench.",
         )
-        create_listener(
+        create_receiver(
             actor=self._admin,
             kind=MailRecipient,
             description="Those who look after the fleet",

@@ -185,7 +185,7 @@ class Demo:
         bad_firmware = firmware[f"{SENSOR} {BAD_VERSION}"]
         if self._check:
             return self._play_and_judge(admin, storyteller, good_firmware, bad_firmware)
-        self._tell_people(
+        self._show_people(
             storyteller,
             good_firmware,
             bad_firmware,
@@ -206,7 +206,7 @@ class Demo:
                 "HOTSWAP_ADMIN_USERNAME": cast.admin.username,
                 "HOTSWAP_ADMIN_PASSWORD": cast.admin.password,
             },
-            on_event=self._tell_trouble,
+            on_event=self._show_trouble,
             preparation="hotswap.demo.prepare",
         )
         stack = self._stack
@@ -227,7 +227,7 @@ class Demo:
             roster=self._roster,
             server=stack.url,
             running=self._running_versions(cast),
-            on_event=self._tell_trouble,
+            on_event=self._show_trouble,
         )
         self._fleet.start()
         uploader = self._client(cast.release.username, cast.release.password)
@@ -306,7 +306,7 @@ class Demo:
             f"{sum(d.model == TRACKER for d in self._roster)} trackers come and go"
         )
 
-    def _tell_people(
+    def _show_people(
         self,
         storyteller: Storyteller,
         good_firmware: dict[str, Any],
@@ -317,9 +317,9 @@ class Demo:
         assert self._stack is not None
         if storyteller.known(BAD_VERSION) is None:
             storyteller.begin_beside(tracker_firmware)
-            told = storyteller.tell(GOOD_VERSION, good_firmware)
+            told = storyteller.play(GOOD_VERSION, good_firmware)
             if told.status == "Completed":
-                storyteller.tell(BAD_VERSION, bad_firmware)
+                storyteller.play(BAD_VERSION, bad_firmware)
             self._screen.say("The story is told; the fleet stays for you.")
         else:
             self._screen.say(
@@ -338,7 +338,7 @@ class Demo:
         good_firmware: dict[str, Any],
         bad_firmware: dict[str, Any],
     ) -> int:
-        told = storyteller.tell(GOOD_VERSION, good_firmware)
+        told = storyteller.play(GOOD_VERSION, good_firmware)
         good = evidence.collect_deployment(admin, told.deployment_id)
         good["excluded"] = told.excluded
         good["devicesAfter"] = list(admin.every("devices"))
@@ -347,10 +347,10 @@ class Demo:
                 f"the deployment of {GOOD_VERSION} ended as {told.status}: "
                 f"{good['status']['rollbackReason'] or good['status']['failureReason']}"
             )
-        told = storyteller.tell(BAD_VERSION, bad_firmware)
+        told = storyteller.play(BAD_VERSION, bad_firmware)
         bad = evidence.collect_deployment(admin, told.deployment_id)
         if bad["status"]["finishedAt"]:
-            evidence.wait_until_heard(admin, bad["status"]["finishedAt"], self.pause)
+            evidence.wait_for_heartbeats(admin, bad["status"]["finishedAt"], self.pause)
         collected = evidence.collect(
             admin=admin,
             files=self._files,
@@ -396,7 +396,7 @@ class Demo:
 
         return ask
 
-    def _tell_trouble(self, text: str) -> None:
+    def _show_trouble(self, text: str) -> None:
         self._screen.say(f"{text}", "yellow")
 
 

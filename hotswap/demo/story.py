@@ -27,7 +27,7 @@ class StoryStuckError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class Ended:
     """One deployment that has ended; `excluded` only if it was launched now."""
 
     deployment_id: str
@@ -84,7 +84,7 @@ class Storyteller:
                 "region by region, as far as they can be reached"
             )
 
-    def tell(self, version: str, firmware: dict[str, Any]) -> Told:
+    def play(self, version: str, firmware: dict[str, Any]) -> Ended:
         """Launch one deployment, or find it, and tell it to its end.
 
         Raises:
@@ -106,16 +106,16 @@ class Storyteller:
         page = f"{self._console_url}deployments/deployment/{known['id']}/change/"
         self._screen.say(f"{version}: {page}")
         status = self._follow(known["id"], version)
-        return Told(known["id"], status, excluded)
+        return Ended(known["id"], status, excluded)
 
     def _follow(self, deployment_id: str, version: str) -> str:
         path = f"deployments/{deployment_id}"
-        told: set[int] = set()
+        shown: set[int] = set()
         began = time.monotonic()
         while True:
             status = self._operator.get(f"{path}/status")
             is_over = status["status"] in FINAL
-            self._tell_events(path, version, told, every=is_over)
+            self._show_events(path, version, shown, every=is_over)
             self._show(version, status)
             if is_over:
                 self._screen.end_progress()
@@ -129,8 +129,8 @@ class Storyteller:
                 )
             self._pause(LOOK_SECONDS)
 
-    def _tell_events(
-        self, path: str, version: str, told: set[int], *, every: bool
+    def _show_events(
+        self, path: str, version: str, shown: set[int], *, every: bool
     ) -> None:
         # Numbers are given before a line can be seen, so a smaller one may appear
         # after a larger: what was told is remembered line by line.
@@ -139,9 +139,9 @@ class Storyteller:
         else:
             lines = self._operator.get(f"{path}/logs", pageSize=LATEST)["results"]
         for line in reversed(lines):
-            if line["id"] in told:
+            if line["id"] in shown:
                 continue
-            told.add(line["id"])
+            shown.add(line["id"])
             is_routine = line["level"] == "INFO" and line["event"].startswith("device.")
             if self._is_brief and is_routine:
                 continue

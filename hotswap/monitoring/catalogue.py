@@ -13,7 +13,7 @@ WORK_AGE: Final = Gauge(
     "",
     "How long ago periodic work last ran",
     {"work": ()},
-    "SELECT name, extract(epoch FROM now() - last_run_at)::float8 FROM common_clock",
+    "SELECT name, extract(epoch FROM now() - last_run_at)::float8 FROM common_jobrun",
 )
 CONNECTIONS: Final = Gauge(
     "hotswap_database_connections",

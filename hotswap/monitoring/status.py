@@ -26,13 +26,13 @@ from django.utils import timezone
 
 from deployments.choices import DeliveryStatus
 from deployments.models import Delivery
-from deployments.services.tick import TICK_CLOCK
+from deployments.services.tick import TICK_JOB
 from firmware.models import ImageCopy
 from firmware.storage import answers
 from firmware.storage_locations import location_names
-from health.services.watching import SWEEP_CLOCK
+from health.services.watching import SWEEP_JOB
 from hotswap.common.keyring import token_keys
-from hotswap.common.services import clock_age
+from hotswap.common.services import run_age
 from hotswap.monitoring.caching import cached
 from hotswap.monitoring.certificate import certificate_end
 from hotswap.monitoring.tasks import SENT_AT
@@ -122,8 +122,8 @@ def server_status() -> ServerStatus:
         ]
     else:
         parts += [
-            _clock("tick", TICK_CLOCK, "Deployments"),
-            _clock("sweep", SWEEP_CLOCK, "The health of devices"),
+            _clock("tick", TICK_JOB, "Deployments"),
+            _clock("sweep", SWEEP_JOB, "The health of devices"),
             _outbox(),
             _copies(),
         ]
@@ -261,7 +261,7 @@ def _disk() -> Part:
 
 
 def _clock(name: str, clock: str, what: str) -> Part:
-    age = clock_age(name=clock)
+    age = run_age(name=clock)
     is_late = age is None or age > LATE
     return Part(
         name,

@@ -63,7 +63,7 @@ def keep_right_to_enter(libc: ctypes.CDLL) -> None:
             return
 
 
-def let_access_tell_the_truth(libc: ctypes.CDLL) -> None:
+def apply_rights_to_access(libc: ctypes.CDLL) -> None:
     """Have access(2), too, go by the right to enter.
 
     For users other than root it leaves rights out, and PostgreSQL asks it whether its
@@ -84,7 +84,7 @@ def main(arguments: list[str]) -> None:
         enter_closed = enter == "1" and sys.platform == "linux"
         if enter_closed:
             libc.prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0)
-            let_access_tell_the_truth(libc)
+            apply_rights_to_access(libc)
         os.setgroups([])
         os.setgid(int(group))
         os.setuid(int(user))

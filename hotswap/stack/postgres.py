@@ -232,14 +232,14 @@ class PostgresServer:
         )
         if process.wait() != 0:
             lines = self.log.read_text(errors="replace").splitlines()[-5:]
-            said = f"{Path(command[0]).name} failed: {' / '.join(lines)}"
+            message = f"{Path(command[0]).name} failed: {' / '.join(lines)}"
             if self.account is not None and self.account.must_enter:
-                said += (
+                message += (
                     f"; PostgreSQL runs as an ordinary user, who may not enter all "
                     f"folders above {self.programs} and {self.data}: run HotSwap from "
                     "another place, or set HOTSWAP_DATABASE_URL"
                 )
-            raise StackError(said)
+            raise StackError(message)
 
     def _clear_leftovers(self) -> None:
         """End what still works on the folder, then drop the marks of a dead server.

@@ -27,7 +27,7 @@ MAX_START_SECONDS = 960.0
 TICKING = ("worker", "beat")
 _LAST_TICK = """
     SELECT clock.last_run_at
-    FROM common_clock clock
+    FROM common_jobrun clock
     JOIN django_celery_beat_periodictask task ON task.name = clock.name
     WHERE clock.name = 'deployments-tick' AND task.enabled
 """

@@ -315,7 +315,7 @@ def _run_to_end(ground: Ground, made: list[str]) -> float:
         beat_again(found, timedelta(seconds=CONFIRMATION_SECONDS))
         age = ground.ask(
             "SELECT extract(epoch FROM clock_timestamp() - last_run_at)::float "
-            "FROM common_clock WHERE name = 'deployments-tick'"
+            "FROM common_jobrun WHERE name = 'deployments-tick'"
         )
         gaps.append(float(age))
         return not found

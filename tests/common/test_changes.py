@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from deployments.models import Deployment, Gateway, MailRecipient, Webhook
 from deployments.services import operate
-from deployments.services.listeners import change_listener, create_webhook
+from deployments.services.receivers import change_receiver, create_webhook
 from devices.models import Device, DeviceGroup, EnrolmentToken
 from devices.services.groups import change_group
 from devices.services.registry import change_device, revoke_device, tag_devices
@@ -65,7 +65,7 @@ UNTOLD: dict[type[Tracked], set[str]] = {
 }
 
 
-# What the listeners have one of each, by their channel.
+# What the receivers have one of each, by their channel.
 OF_OTHER_CHANNELS = {"url", "address", "sealed_url", "sealed_secret"}
 
 
@@ -213,10 +213,10 @@ def test_a_person_tells_no_address(admin: User) -> None:
 def test_a_channel_tells_its_events_and_no_address(admin: User) -> None:
     webhook, _ = create_webhook(actor=admin, url="https://8.8.8.8/secret-path")
 
-    change_listener(
+    change_receiver(
         actor=admin,
         kind=Webhook,
-        listener_id=webhook.pk,
+        receiver_id=webhook.pk,
         changes={"events": ["deployment.started"], "url": "https://8.8.8.8/other"},
     )
 

@@ -13,7 +13,7 @@ from django.conf import settings
 from django.db import connection
 from django.utils import timezone
 
-from deployments.services.listeners import create_webhook
+from deployments.services.receivers import create_webhook
 from devices.models import Device, DeviceKey
 from firmware.models import DeviceModel, Firmware
 from firmware.storage import image_store

@@ -8,9 +8,9 @@ import pytest
 from django.urls import URLPattern, URLResolver, get_resolver
 from django.utils import timezone
 
-from deployments.services.tick import TICK_CLOCK
-from health.services.watching import SWEEP_CLOCK
-from hotswap.common.models import Clock
+from deployments.services.tick import TICK_JOB
+from health.services.watching import SWEEP_JOB
+from hotswap.common.models import JobRun
 from hotswap.monitoring.caching import cached
 from tests.api import Caller, problem_of
 
@@ -177,10 +177,10 @@ PLACES = {
     "<import>": "<uuid:import_id>",
     "<token>": "<uuid:token_id>",
     "<enrolment>": "<uuid:enrolment_id>",
-    "<webhook>": "<uuid:listener_id>",
+    "<webhook>": "<uuid:receiver_id>",
     "<delivery>": "<uuid:delivery_id>",
-    "<recipient>": "<uuid:listener_id>",
-    "<gateway>": "<uuid:listener_id>",
+    "<recipient>": "<uuid:receiver_id>",
+    "<gateway>": "<uuid:receiver_id>",
 }
 
 
@@ -188,8 +188,8 @@ PLACES = {
 def work_goes_on(db: None) -> Iterator[None]:
     """Ticks and sweeps have just run: the server says that it serves the fleet."""
     now = timezone.now()
-    for name in (TICK_CLOCK, SWEEP_CLOCK):
-        Clock.objects.create(name=name, last_run_at=now, restarted_at=now)
+    for name in (TICK_JOB, SWEEP_JOB):
+        JobRun.objects.create(name=name, last_run_at=now, restarted_at=now)
     cached.forget()
     yield
     cached.forget()

@@ -17,8 +17,8 @@ from deployments.models import (
     Quarantine,
     Webhook,
 )
-from deployments.services.listeners import (
-    create_listener,
+from deployments.services.receivers import (
+    create_receiver,
     create_webhook,
     send_test,
 )
@@ -164,11 +164,11 @@ def scene(db: None) -> Scene:
             quarantined_at=world.now,
         ),
         webhook=webhook,
-        mail_recipient=create_listener(
+        mail_recipient=create_receiver(
             kind=MailRecipient, actor=world.admin, address="ops@example.com"
         ),
         gateway=_gateway(),
-        delivery=send_test(actor=world.admin, kind=Webhook, listener_id=webhook.pk),
+        delivery=send_test(actor=world.admin, kind=Webhook, receiver_id=webhook.pk),
     )
 
 

@@ -43,7 +43,7 @@ PAGES = (
 # What the policy of content forbids, and the page has tried.
 NOTE_VIOLATIONS = """
 window.violations = [];
-document.addEventListener("securitypolicyviolation", (event) => {
+document.addEventReceiver("securitypolicyviolation", (event) => {
   const { effectiveDirective, blockedURI, sample } = event;
   window.violations.push(`${effectiveDirective} ${blockedURI} ${sample}`);
 });

@@ -98,7 +98,7 @@ class Ledger:
 
     def last_tick(self) -> datetime | None:
         found: datetime | None = self.ask(
-            "SELECT last_run_at FROM common_clock WHERE name = 'deployments-tick'"
+            "SELECT last_run_at FROM common_jobrun WHERE name = 'deployments-tick'"
         )
         return found
 

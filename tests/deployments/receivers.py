@@ -12,7 +12,7 @@ from typing import Any
 
 from deployments.models import Webhook
 from deployments.notifications import outbox
-from deployments.services.listeners import create_webhook
+from deployments.services.receivers import create_webhook
 from tests.deployments.world import World
 
 # Runs what sends by gateways in a place where the library is not.

@@ -8,18 +8,18 @@ from django.conf import settings
 from django.contrib import admin
 from django.urls import resolve, reverse
 
-from deployments.listener_inputs import ADDITIONS, CHANGES
-from deployments.models import LISTENERS, Delivery
+from deployments.models import RECEIVERS, Delivery
 from deployments.notifications.channels.registry import CHANNELS, OF_MODEL
 from deployments.notifications.channels.types import Channel
+from deployments.receiver_inputs import ADDITIONS, CHANGES
 from hotswap.common.console.pages.base import ConsoleAdmin
 
 EACH = [pytest.param(channel, id=channel.route) for channel in CHANNELS]
 
 
-def test_every_listener_has_one_channel() -> None:
-    assert [each.model for each in CHANNELS] == list(LISTENERS)
-    assert set(OF_MODEL) == set(LISTENERS)
+def test_every_receiver_has_one_channel() -> None:
+    assert [each.model for each in CHANNELS] == list(RECEIVERS)
+    assert set(OF_MODEL) == set(RECEIVERS)
 
 
 @pytest.mark.parametrize("channel", EACH)

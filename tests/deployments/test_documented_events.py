@@ -12,12 +12,12 @@ from deployments.choices import DeploymentStatus, Strategy
 from deployments.models import MailRecipient, Notification
 from deployments.notifications.texts import subject_of, text_of
 from deployments.rules.events import NOTIFIED, EventName
-from deployments.services.listeners import create_listener
 from deployments.services.operate import (
     pause_deployment,
     resume_deployment,
     rollback_deployment,
 )
+from deployments.services.receivers import create_receiver
 from devices.services.credentials import rotate_key
 from firmware.choices import FirmwareStatus
 from health.choices import HealthEvent
@@ -61,7 +61,7 @@ def test_an_example_has_known_words_and_can_be_mailed(event: str) -> None:
 
 
 def test_a_new_key_is_told_as_documented(world: World) -> None:
-    create_listener(kind=MailRecipient, actor=world.admin, address="ops@example.com")
+    create_receiver(kind=MailRecipient, actor=world.admin, address="ops@example.com")
     (device,) = world.fleet(1, world.image("1.0.0"), prefix="sensor")
 
     for actor in (None, world.admin):
@@ -80,7 +80,7 @@ def test_a_new_key_is_told_as_documented(world: World) -> None:
 
 
 def test_what_is_sent_has_the_keys_of_its_example(world: World) -> None:
-    create_listener(kind=MailRecipient, actor=world.admin, address="ops@example.com")
+    create_receiver(kind=MailRecipient, actor=world.admin, address="ops@example.com")
     old, new = world.image("1.0.0"), world.image("2.0.0")
     world.fleet(4, old)
     deployment = world.launch(new, "BlueGreen", parameters={"verification_duration": 0})

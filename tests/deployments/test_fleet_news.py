@@ -10,7 +10,7 @@ import pytest
 from deployments.models import Deployment, Event, MailRecipient, Notification
 from deployments.rules.events import NEEDS_A_PERSON
 from deployments.services import fleet_news
-from deployments.services.listeners import create_listener
+from deployments.services.receivers import create_receiver
 from devices.services.erasure import erase_device
 from tests.deployments.receivers import Receiver, hook, send
 from tests.deployments.test_documented_events import EXAMPLES, shape
@@ -75,13 +75,13 @@ def test_at_most_a_hundred_are_named(
 
 
 def test_mail_is_not_sent_of_it_unless_it_is_asked_for(world: World) -> None:
-    create_listener(
+    create_receiver(
         kind=MailRecipient,
         actor=world.admin,
         address="usual@example.com",
         events=NEEDS_A_PERSON,
     )
-    create_listener(
+    create_receiver(
         kind=MailRecipient,
         actor=world.admin,
         address="some@example.com",

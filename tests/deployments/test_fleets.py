@@ -24,13 +24,13 @@ from deployments.models import (
 from deployments.reads.rollback_report import deployment_rollback
 from deployments.reads.status import deployment_status
 from deployments.scopes import DescribedScope
-from deployments.services.listeners import create_listener
 from deployments.services.operate import (
     acknowledge_hold,
     pause_deployment,
     resume_deployment,
     rollback_deployment,
 )
+from deployments.services.receivers import create_receiver
 from devices.models import Device
 from tests.deployments.world import ScriptedDevice, World, events, statuses
 from tests.devices.factories import GroupFactory
@@ -420,7 +420,7 @@ def test_there_is_nothing_to_acknowledge_without_a_hold(world: World) -> None:
 
 
 def test_switches_and_holds_name_the_devices(world: World) -> None:
-    create_listener(kind=MailRecipient, actor=world.admin, address="ops@example.com")
+    create_receiver(kind=MailRecipient, actor=world.admin, address="ops@example.com")
     deployment = launch(world, switch_hold=30.0)
     step(world, deployment, 40)
     update(world, deployment)

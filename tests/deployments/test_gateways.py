@@ -19,8 +19,8 @@ from deployments.notifications import outbox
 from deployments.notifications.channels.mail import MAIL_GATHERING
 from deployments.notifications.gateway_process import HOSTED, SERVICES
 from deployments.notifications.texts import SHORT_LENGTH, short_of
-from deployments.services.listeners import (
-    create_listener,
+from deployments.services.receivers import (
+    create_receiver,
     resend,
     send_test,
 )
@@ -35,7 +35,7 @@ from tests.deployments.receivers import (
     send,
     serving,
 )
-from tests.deployments.test_listeners import now_sent
+from tests.deployments.test_receivers import now_sent
 from tests.deployments.world import World
 from tests.devices.agent.certificates import Authority
 from tests.waiting import wait_until
@@ -65,7 +65,7 @@ def place(receiver: Receiver) -> str:
 
 
 def gate(world: World, receiver: Receiver, *events: str) -> Gateway:
-    return create_listener(
+    return create_receiver(
         kind=Gateway, actor=world.admin, url=place(receiver), events=events
     )
 
@@ -152,7 +152,7 @@ def test_a_refused_attempt_is_repeated_and_can_be_resent(
     send(world)
     row.refresh_from_db()
     given_up = (row.status, row.attempts, row.response_status)
-    resend(actor=world.admin, kind=Gateway, listener_id=gateway.pk, delivery_id=row.pk)
+    resend(actor=world.admin, kind=Gateway, receiver_id=gateway.pk, delivery_id=row.pk)
     now_sent(world)
 
     assert first == ("pending", 500, "the service answered 500")
@@ -163,7 +163,7 @@ def test_a_refused_attempt_is_repeated_and_can_be_resent(
 
 
 def test_a_service_that_cannot_be_reached_is_tried_again(world: World) -> None:
-    create_listener(
+    create_receiver(
         kind=Gateway,
         actor=world.admin,
         url="json://127.0.0.1:1/gate",
@@ -216,7 +216,7 @@ def test_a_gateway_that_hangs_delays_no_other(
     gate(world, slow)
     gate(world, other)
     hook(world, receiver.url)
-    create_listener(kind=MailRecipient, actor=world.admin, address="ops@example.com")
+    create_receiver(kind=MailRecipient, actor=world.admin, address="ops@example.com")
     launch(world)
     world.now += MAIL_GATHERING
     # It answers once all others have heard everything.
@@ -260,7 +260,7 @@ def test_who_is_killed_after_sending_is_followed_by_another_attempt(
     (job,) = outbox._claim(now=world.now, busy=set())
     job.send()
 
-    world.now += outbox.LEASE
+    world.now += outbox.DELIVERY_LEASE
     send(world)
 
     assert len(receiver.got) == 2
@@ -277,7 +277,7 @@ def test_certificates_are_checked(
     secure = Receiver()
     server = serving(secure, tls=authority.server_context(*authority.issue("server")))
     url = place(secure).replace("json://", "jsons://")
-    create_listener(kind=Gateway, actor=world.admin, url=url, events=["stage.opened"])
+    create_receiver(kind=Gateway, actor=world.admin, url=url, events=["stage.opened"])
     launch(world)
 
     send(world)
@@ -597,7 +597,7 @@ def test_there_is_a_limit_to_gateways(
 
     refused = admin.post("/gateways", {"url": place(receiver)})
 
-    problem_of(refused, 409, "too_many_listeners")
+    problem_of(refused, 409, "too_many_receivers")
 
 
 @pytest.mark.parametrize(
@@ -636,7 +636,7 @@ def test_what_waits_is_tried_again_until_apprise_is_back(
     gateway = gate(world, receiver)
     complete = settings.GATEWAY_COMMAND
     settings.GATEWAY_COMMAND = [sys.executable, "-I", "-c", WITHOUT_APPRISE]
-    send_test(actor=world.admin, kind=Gateway, listener_id=gateway.pk)
+    send_test(actor=world.admin, kind=Gateway, receiver_id=gateway.pk)
 
     now_sent(world)
     row = Delivery.objects.get()

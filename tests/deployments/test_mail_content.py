@@ -14,8 +14,8 @@ from deployments.notifications.channels.mail import MAIL_GATHERING
 from deployments.notifications.sending import send_mail
 from deployments.notifications.texts import SHORT_LENGTH, short_of
 from deployments.rules.events import NEEDS_A_PERSON
-from deployments.services.listeners import create_listener
 from deployments.services.operate import pause_deployment, resume_deployment
+from deployments.services.receivers import create_receiver
 from devices.services.erasure import erase_device
 from firmware.services.approval import (
     approve_firmware,
@@ -34,7 +34,7 @@ def surroundings(settings: Any) -> None:
 
 
 def mail_to(world: World, *events: str, address: str = "ops@example.com") -> Any:
-    return create_listener(
+    return create_receiver(
         kind=MailRecipient, actor=world.admin, address=address, events=events
     )
 
@@ -285,7 +285,7 @@ def test_a_sender_that_died_leaves_the_whole_mail_to_the_next(world: World) -> N
 
     send(world)
     early = len(mail.outbox)
-    world.now += outbox.LEASE
+    world.now += outbox.DELIVERY_LEASE
     send(world)
 
     assert len(job.attempts) == 2

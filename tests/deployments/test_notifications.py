@@ -17,11 +17,11 @@ from deployments.notifications.addresses import (
     resolve,
 )
 from deployments.notifications.channels.mail import MAIL_GATHERING
-from deployments.services.listeners import create_listener, resend
 from deployments.services.operate import pause_deployment
+from deployments.services.receivers import create_receiver, resend
 from devices.services.erasure import erase_device
+from hotswap.common.leases import take_lease
 from hotswap.common.models import AuditEvent
-from hotswap.common.turns import take_turn
 from hotswap.retention import enforce_policies
 from tests.api import pointers, problem_of
 from tests.callers import PersonCaller
@@ -71,7 +71,7 @@ def test_events_of_a_launch_arrive_in_order_and_signed(
     assert not Delivery.objects.exclude(status="delivered").exists()
 
 
-def test_a_listener_hears_of_the_events_it_asked_for(
+def test_a_receiver_hears_of_the_events_it_asked_for(
     world: World, receiver: Receiver
 ) -> None:
     hook(world, receiver.url, "deployment.paused")
@@ -94,7 +94,7 @@ def test_nobody_to_tell_writes_nothing(world: World) -> None:
 
 
 def test_mail_goes_to_those_who_want_it(world: World) -> None:
-    create_listener(
+    create_receiver(
         kind=MailRecipient,
         actor=world.admin,
         address="ops@example.com",
@@ -174,7 +174,7 @@ def test_after_the_last_attempt_it_has_failed_and_can_be_resent(
     given_up = (row.status, row.next_attempt_at, row.response_status)
 
     resent = resend(
-        actor=world.admin, kind=Webhook, listener_id=webhook.pk, delivery_id=row.pk
+        actor=world.admin, kind=Webhook, receiver_id=webhook.pk, delivery_id=row.pk
     )
     assert resent.next_attempt_at is not None
     world.now = resent.next_attempt_at
@@ -213,7 +213,7 @@ def test_who_is_killed_after_sending_is_followed_by_another_attempt(
 
     send(world)
     before = len(receiver.got)
-    world.now += outbox.LEASE
+    world.now += outbox.DELIVERY_LEASE
     send(world)
 
     assert before == 1
@@ -259,11 +259,11 @@ def _release_when_heard(receiver: Receiver, slow: Receiver) -> None:
 def test_only_one_sender_works_at_a_time(world: World, receiver: Receiver) -> None:
     hook(world, receiver.url, "stage.opened")
     launch(world)
-    assert take_turn(outbox.TURN, length=outbox.TURN_LENGTH, now=world.now)
+    assert take_lease(outbox.LEASE_NAME, length=outbox.LEASE_LENGTH, now=world.now)
 
     send(world)
     while_busy = len(receiver.got)
-    world.now += outbox.TURN_LENGTH + timedelta(seconds=1)
+    world.now += outbox.LEASE_LENGTH + timedelta(seconds=1)
     send(world)
 
     assert (while_busy, len(receiver.got)) == (0, 1)
@@ -445,4 +445,4 @@ def test_there_is_a_limit_to_webhooks(
 
     refused = admin.post("/webhooks", {"url": receiver.url})
 
-    problem_of(refused, 409, "too_many_listeners")
+    problem_of(refused, 409, "too_many_receivers")

@@ -5,8 +5,8 @@ from typing import Any
 
 from deployments.models import Deployment, MailRecipient, Notification, Quarantine
 from deployments.reads.devices import target_rows
-from deployments.services.listeners import create_listener
 from deployments.services.operate import cancel_deployment, resume_deployment
+from deployments.services.receivers import create_receiver
 from health.models import DeviceState
 from health.services.heartbeats import HeartbeatAnswer, take_in_heartbeat
 from health.services.refusals import note_refused_heartbeat
@@ -354,7 +354,7 @@ def take_turns(
 
 
 def test_two_boards_under_one_identity_raise_one_alarm(world: World) -> None:
-    create_listener(kind=MailRecipient, actor=world.admin, address="ops@example.com")
+    create_receiver(kind=MailRecipient, actor=world.admin, address="ops@example.com")
     old, new = world.image("2.4.0"), world.image("2.5.0")
     (device,) = world.fleet(1, old)
     deployment = world.launch(new)

@@ -8,13 +8,13 @@ from deployments.exceptions import NothingToRollBackError, UnknownScopeError
 from deployments.models import Deployment, MailRecipient, Notification, Rollback
 from deployments.reads.rollback_report import deployment_rollbacks
 from deployments.reads.status import deployment_status
-from deployments.services.listeners import create_listener
 from deployments.services.operate import (
     cancel_deployment,
     resume_deployment,
     retry_failed,
     rollback_deployment,
 )
+from deployments.services.receivers import create_receiver
 from hotswap.common.models import AuditEvent
 from hotswap.common.wire import to_wire
 from tests.api import problem_of
@@ -202,7 +202,7 @@ def test_what_had_failed_by_itself_stays_a_failure(world: World) -> None:
 
 
 def test_it_is_kept_logged_told_and_audited(world: World) -> None:
-    create_listener(kind=MailRecipient, actor=world.admin, address="ops@example.com")
+    create_receiver(kind=MailRecipient, actor=world.admin, address="ops@example.com")
     deployment = direct(world)
 
     roll_back(world, deployment, device_ids=["d-001", "d-000"])

@@ -8,8 +8,8 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from deployments.services.tick import TICK_CLOCK
-from hotswap.common.services import clock_age, touch_clock
+from deployments.services.tick import TICK_JOB
+from hotswap.common.services import record_run, run_age
 from tests.deployments.world import CRITERIA, World
 
 MINUTES = 600
@@ -59,10 +59,10 @@ def test_a_silent_device_is_noticed(world: World, step: tuple[int, int]) -> None
 def test_a_clock_that_was_ahead_begins_anew(db: None) -> None:
     now = timezone.now()
 
-    began = touch_clock(name=TICK_CLOCK, now=now)
-    ahead = touch_clock(name=TICK_CLOCK, now=now + timedelta(days=1))
-    right = touch_clock(name=TICK_CLOCK, now=now + timedelta(seconds=5))
-    late = touch_clock(name=TICK_CLOCK, now=now - timedelta(seconds=20))
+    began = record_run(name=TICK_JOB, now=now)
+    ahead = record_run(name=TICK_JOB, now=now + timedelta(days=1))
+    right = record_run(name=TICK_JOB, now=now + timedelta(seconds=5))
+    late = record_run(name=TICK_JOB, now=now - timedelta(seconds=20))
 
     assert began == now
     assert ahead == now + timedelta(days=1)
@@ -70,9 +70,9 @@ def test_a_clock_that_was_ahead_begins_anew(db: None) -> None:
 
 
 def test_a_last_run_that_lies_ahead_is_not_young(db: None) -> None:
-    touch_clock(name=TICK_CLOCK, now=timezone.now() + timedelta(hours=1))
+    record_run(name=TICK_JOB, now=timezone.now() + timedelta(hours=1))
 
-    age = clock_age(name=TICK_CLOCK)
+    age = run_age(name=TICK_JOB)
 
     assert age is not None
     assert age > timedelta(minutes=59)

@@ -12,7 +12,7 @@ from deployments import tasks
 from deployments.models import Deployment, Event
 from deployments.services import tick
 from deployments.single_flight import SingleFlight
-from hotswap.common.models import Clock
+from hotswap.common.models import JobRun
 from tests.deployments.world import World
 from tests.waiting import is_waited_for, wait_until
 
@@ -85,7 +85,7 @@ def test_ticks_of_one_process_do_not_run_side_by_side() -> None:
     thread = threading.Thread(target=tick_elsewhere)
     with transaction.atomic():
         # The other tick stands still at the clock until this transaction ends.
-        Clock.objects.select_for_update().get(name=tick.TICK_CLOCK)
+        JobRun.objects.select_for_update().get(name=tick.TICK_JOB)
         thread.start()
         wait_until(is_waited_for, what="the other tick is at work")
         tasks.tick()
@@ -105,7 +105,7 @@ def test_a_long_tick_touches_its_clock_again(
     tick.tick()
 
     began_at = Event.objects.get(deployment=deployment, event="deployment.started").at
-    assert Clock.objects.get(name=tick.TICK_CLOCK).last_run_at > began_at
+    assert JobRun.objects.get(name=tick.TICK_JOB).last_run_at > began_at
 
 
 def test_a_short_tick_touches_its_clock_once(world: World) -> None:
@@ -114,7 +114,7 @@ def test_a_short_tick_touches_its_clock_once(world: World) -> None:
     tick.tick()
 
     began_at = Event.objects.get(deployment=deployment, event="deployment.started").at
-    assert Clock.objects.get(name=tick.TICK_CLOCK).last_run_at == began_at
+    assert JobRun.objects.get(name=tick.TICK_JOB).last_run_at == began_at
 
 
 def test_a_tick_at_a_given_time_never_touches_the_clock_with_another(
@@ -126,7 +126,7 @@ def test_a_tick_at_a_given_time_never_touches_the_clock_with_another(
 
     tick.tick(now=world.now)
 
-    assert Clock.objects.get(name=tick.TICK_CLOCK).last_run_at == world.now
+    assert JobRun.objects.get(name=tick.TICK_JOB).last_run_at == world.now
 
 
 def scheduled(world: World) -> Deployment:

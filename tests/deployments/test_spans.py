@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
-from deployments.spans import Course, Phase, Said, phases_of
+from deployments.spans import Course, Phase, ReportMark, phases_of
 
 START = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 WORDS = ("downloading", "verifying", "installing", "rebooting", "confirming")
@@ -21,12 +21,12 @@ def said(
     received: float,
     occurred: float | None = None,
     boot_id: str = "b-1",
-) -> Said:
+) -> ReportMark:
     made = None if occurred is None else at(occurred)
-    return Said(word, at(received), made, boot_id)
+    return ReportMark(word, at(received), made, boot_id)
 
 
-def course(*reports: Said, error: str = "", **durations: float) -> Course:
+def course(*reports: ReportMark, error: str = "", **durations: float) -> Course:
     return Course(START, at(100), error, durations, reports)
 
 

@@ -10,13 +10,13 @@ from django.conf import settings
 
 from deployments.choices import DEPLOYMENT_MOVES, DeploymentStatus
 from deployments.models import Deployment, MailRecipient, Notification
-from deployments.services.listeners import create_listener
 from deployments.services.operate import (
     cancel_deployment,
     pause_deployment,
     resume_deployment,
     rollback_deployment,
 )
+from deployments.services.receivers import create_receiver
 from deployments.services.transitions import BLANK, CARRIED, ENDED_EVENTS
 from firmware.models import Firmware
 from firmware.services.approval import deprecate_firmware
@@ -87,7 +87,7 @@ def test_nothing_else_writes_a_status() -> None:
 def test_cancelling_a_scheduled_deployment_is_notified(
     world: World, scheduled: Deployment
 ) -> None:
-    create_listener(
+    create_receiver(
         kind=MailRecipient,
         actor=world.admin,
         address="ops@example.com",

@@ -9,7 +9,11 @@ from django.db import connection
 from django.utils import timezone
 
 from devices.models import Device, DeviceKey
-from devices.services.alarms import ALARM_PAUSE, forget_retired_keys, tell_expiring_keys
+from devices.services.alarms import (
+    ALARM_PAUSE,
+    announce_expiring_keys,
+    forget_retired_keys,
+)
 from devices.services.credentials import rotate_key
 from devices.services.registry import revoke_device
 from hotswap.common.models import AuditEvent
@@ -197,7 +201,7 @@ def test_each_key_is_told_of_once(device: Device) -> None:
     DeviceFactory.create()
     end_in(device, timedelta(days=14))
 
-    told = [tell_expiring_keys(now=timezone.now()) for _ in range(2)]
+    told = [announce_expiring_keys(now=timezone.now()) for _ in range(2)]
 
     assert told == [1, 0]
     (event,) = events(EXPIRING)
@@ -209,11 +213,11 @@ def test_each_key_is_told_of_once(device: Device) -> None:
 
 def test_the_next_key_of_a_device_is_told_of_again(device: Device) -> None:
     end_in(device, timedelta(days=1))
-    tell_expiring_keys(now=timezone.now())
+    announce_expiring_keys(now=timezone.now())
     rotate_key(device_id=device.device_id, actor=None)
-    assert tell_expiring_keys(now=timezone.now()) == 0
+    assert announce_expiring_keys(now=timezone.now()) == 0
 
-    told = tell_expiring_keys(now=timezone.now() + timedelta(days=80))
+    told = announce_expiring_keys(now=timezone.now() + timedelta(days=80))
 
     assert told == 1
 
@@ -221,7 +225,7 @@ def test_the_next_key_of_a_device_is_told_of_again(device: Device) -> None:
 def test_nobody_is_told_of_the_keys_of_a_revoked_device(device: Device) -> None:
     revoke_device(actor=PersonFactory.create(operator=True), device_id=device.device_id)
 
-    assert tell_expiring_keys(now=timezone.now() + timedelta(days=89)) == 0
+    assert announce_expiring_keys(now=timezone.now() + timedelta(days=89)) == 0
 
 
 def test_many_keys_are_told_of_in_batches(
@@ -231,7 +235,7 @@ def test_many_keys_are_told_of_in_batches(
     for _ in range(5):
         end_in(DeviceFactory.create(), timedelta(days=3))
 
-    assert tell_expiring_keys(now=timezone.now()) == 5
+    assert announce_expiring_keys(now=timezone.now()) == 5
 
     assert len({event.object_id for event in events(EXPIRING)}) == 5
 
@@ -240,8 +244,8 @@ def test_the_warning_time_is_a_setting(device: Device, settings: Any) -> None:
     settings.DEVICE_KEY_WARNING = timedelta(days=3)
     end_in(device, timedelta(days=4))
 
-    assert tell_expiring_keys(now=timezone.now()) == 0
-    assert tell_expiring_keys(now=timezone.now() + timedelta(days=1)) == 1
+    assert announce_expiring_keys(now=timezone.now()) == 0
+    assert announce_expiring_keys(now=timezone.now() + timedelta(days=1)) == 1
 
 
 def test_devices_are_filtered_by_the_end_of_their_key(

@@ -20,8 +20,8 @@ from firmware.services import copies
 from firmware.services.approval import approve_firmware
 from firmware.services.cleanup import tidy_store
 from firmware.services.delivery import download_link, stored_bytes
+from hotswap.common.leases import take_lease
 from hotswap.common.models import AuditEvent
-from hotswap.common.turns import take_turn
 from tests.api import problem_of
 from tests.callers import PersonCaller
 from tests.common.factories import PersonFactory
@@ -445,7 +445,7 @@ def test_the_rows_of_images_that_are_gone_are_dropped(pair: Pair) -> None:
 def test_one_worker_copies_at_a_time(pair: Pair) -> None:
     FirmwareFactory.create()
     now = timezone.now()
-    assert take_turn(copies.TURN, length=copies.LEASE, now=now)
+    assert take_lease(copies.LEASE_NAME, length=copies.LEASE, now=now)
 
     while_busy = copies.complete_copies(now=now)
     after_its_death = copies.complete_copies(now=now + copies.LEASE * 2)
@@ -457,6 +457,6 @@ def test_a_turn_that_was_taken_by_a_clock_that_was_ahead_is_free(pair: Pair) -> 
     FirmwareFactory.create()
     now = timezone.now()
     ahead = now + timedelta(days=1)
-    assert take_turn(copies.TURN, length=copies.LEASE, now=ahead)
+    assert take_lease(copies.LEASE_NAME, length=copies.LEASE, now=ahead)
 
     assert copies.complete_copies(now=now) == 1

@@ -12,12 +12,12 @@ from django.db import transaction
 from django.utils import timezone
 
 from deployments.models import Gateway, MailRecipient
-from deployments.services.listeners import (
-    create_listener,
+from deployments.services.operate import pause_deployment
+from deployments.services.receivers import (
+    create_receiver,
     create_webhook,
     send_test,
 )
-from deployments.services.operate import pause_deployment
 from devices.choices import ImportFormat
 from devices.models import EnrolmentRequest
 from devices.services.certificates import add_certificate
@@ -129,7 +129,7 @@ def lay_ground() -> Ground:
                 "apiKey": (key_of(spare[0]),),
                 **_certificate(world.admin, spare[0].device_id),
                 **_enrolment(),
-                **_listeners(world.admin),
+                **_receivers(world.admin),
             },
         ),
     )
@@ -156,19 +156,19 @@ def _enrolment() -> dict[str, tuple[Any, ...]]:
     }
 
 
-def _listeners(actor: User) -> dict[str, tuple[Any, ...]]:
+def _receivers(actor: User) -> dict[str, tuple[Any, ...]]:
     names = {}
-    listeners = {
+    receivers = {
         "webhooks": create_webhook(actor=actor, url="https://127.0.0.1/a")[0],
-        "mail-recipients": create_listener(
+        "mail-recipients": create_receiver(
             actor=actor, kind=MailRecipient, address="a@example.com"
         ),
-        "gateways": create_listener(
+        "gateways": create_receiver(
             actor=actor, kind=Gateway, url="json://127.0.0.1/a"
         ),
     }
-    for kind, listener in listeners.items():
-        sent = send_test(actor=actor, kind=type(listener), listener_id=listener.pk)
-        names[f"{kind}/listener_id"] = (str(listener.pk),)
+    for kind, receiver in receivers.items():
+        sent = send_test(actor=actor, kind=type(receiver), receiver_id=receiver.pk)
+        names[f"{kind}/receiver_id"] = (str(receiver.pk),)
         names[f"{kind}/delivery_id"] = (str(sent.pk),)
     return names

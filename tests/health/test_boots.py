@@ -63,7 +63,7 @@ def test_late_mail_of_a_former_boot_is_held_back_with_its_own_time() -> None:
     )
 
     assert [each.place for each in late] == [NEW, NEW, HELD_BACK, SAME]
-    assert late[2].said_at == at(35)
+    assert late[2].sent_at == at(35)
     assert not any(each.is_duplicate for each in late)
 
 

@@ -9,7 +9,7 @@ from devices.choices import DeviceStatus
 from devices.models import Device
 from health.models import DeviceState
 from health.services.heartbeats import note_poll, record_heartbeat
-from health.services.watching import hear, online_for
+from health.services.watching import online_for, record_contact
 from tests.devices.factories import DeviceFactory
 from tests.health.factories import HeartbeatFactory
 
@@ -39,7 +39,7 @@ def beat(device: Device, seconds: float = 0) -> None:
 
 
 def report(device: Device, seconds: float) -> None:
-    hear(device_id=device.pk, watch_id=device.pk, now=at(seconds))
+    record_contact(device_id=device.pk, watch_id=device.pk, now=at(seconds))
 
 
 def is_online(device: Device, seconds: float) -> bool:

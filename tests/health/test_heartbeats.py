@@ -21,14 +21,14 @@ from health.services.heartbeats import (
 )
 from health.services.watching import (
     Watch,
-    hear,
     locked_state,
+    record_contact,
     sweep,
     unwatch,
     watch,
     watch_on,
 )
-from hotswap.common.models import Clock
+from hotswap.common.models import JobRun
 from tests.api import Caller, problem_of
 from tests.callers import PersonCaller
 from tests.devices.factories import DeviceFactory, device_token
@@ -600,7 +600,7 @@ def test_a_claim_restarts_what_counts_as_proof(device: Device) -> None:
     order = watched(device)
     beat(device, 5, firmware_checksum=NEW)
 
-    hear(watch_id=order.watch_id, device_id=device.pk, claims=True, now=at(6))
+    record_contact(watch_id=order.watch_id, device_id=device.pk, claims=True, now=at(6))
 
     state = state_of(device)
     assert state.healthy_count == 0
@@ -613,7 +613,7 @@ def test_what_is_said_of_an_order_that_is_not_watched_moves_nothing(
     watched(device)
     beat(device, 5, firmware_checksum=NEW)
 
-    hear(watch_id=uuid4(), device_id=device.pk, claims=True, now=at(6))
+    record_contact(watch_id=uuid4(), device_id=device.pk, claims=True, now=at(6))
 
     state = state_of(device)
     assert state.healthy_count == 1
@@ -640,7 +640,9 @@ def test_silence_counts_from_the_reboot_and_only_then(device: Device) -> None:
     beat(device, 0)
     order = watched(device, 0)
     before = sweeps(0, 200)
-    hear(watch_id=order.watch_id, device_id=device.pk, now=at(200), reboots=True)
+    record_contact(
+        watch_id=order.watch_id, device_id=device.pk, now=at(200), reboots=True
+    )
 
     at_the_limit = sweeps(200, 260)
     over = sweeps(280, 300)
@@ -655,7 +657,9 @@ def test_silence_counts_from_the_reboot_and_only_then(device: Device) -> None:
 @pytest.mark.usefixtures("swept")
 def test_a_sign_of_life_restarts_the_silence(device: Device) -> None:
     order = watched(device, 0)
-    hear(watch_id=order.watch_id, device_id=device.pk, now=at(0), reboots=True)
+    record_contact(
+        watch_id=order.watch_id, device_id=device.pk, now=at(0), reboots=True
+    )
     sweeps(0, 40)
     beat(device, 50, boot_id="2")
 
@@ -670,7 +674,7 @@ def test_a_device_that_nobody_watches_is_not_judged_for_silence(
     beat(device, 0)
     other = DeviceFactory.create()
     order = watched(other, 0)
-    hear(watch_id=order.watch_id, device_id=other.pk, now=at(0), reboots=True)
+    record_contact(watch_id=order.watch_id, device_id=other.pk, now=at(0), reboots=True)
     unwatch(watch_ids=[order.watch_id], now=at(1))
 
     assert sweeps(0, 400) == 0
@@ -680,7 +684,9 @@ def test_a_device_that_nobody_watches_is_not_judged_for_silence(
 def test_silence_after_the_end_of_the_watch_is_not_judged(device: Device) -> None:
     order = watched(device, 0)
     watched_on(order, 0, until=50)
-    hear(watch_id=order.watch_id, device_id=device.pk, now=at(0), reboots=True)
+    record_contact(
+        watch_id=order.watch_id, device_id=device.pk, now=at(0), reboots=True
+    )
 
     assert sweeps(0, 200) == 0
 
@@ -690,7 +696,9 @@ def test_an_outage_of_the_sweeps_is_not_taken_for_one_of_the_devices(
     device: Device,
 ) -> None:
     order = watched(device, 0)
-    hear(watch_id=order.watch_id, device_id=device.pk, now=at(0), reboots=True)
+    record_contact(
+        watch_id=order.watch_id, device_id=device.pk, now=at(0), reboots=True
+    )
     sweeps(0, 40)
 
     on_return = sweep(now=at(400))
@@ -703,7 +711,9 @@ def test_an_outage_of_the_sweeps_is_not_taken_for_one_of_the_devices(
 @pytest.mark.usefixtures("swept")
 def test_a_gap_of_thirty_seconds_is_no_outage(device: Device) -> None:
     order = watched(device, 0)
-    hear(watch_id=order.watch_id, device_id=device.pk, now=at(0), reboots=True)
+    record_contact(
+        watch_id=order.watch_id, device_id=device.pk, now=at(0), reboots=True
+    )
     sweeps(0, 40)
 
     assert sweep(now=at(70)) == 1
@@ -712,7 +722,9 @@ def test_a_gap_of_thirty_seconds_is_no_outage(device: Device) -> None:
 def test_a_sweep_run_twice_or_late_changes_nothing(device: Device) -> None:
     order = watched(device, 0)
     sweep(now=at(0))
-    hear(watch_id=order.watch_id, device_id=device.pk, now=at(0), reboots=True)
+    record_contact(
+        watch_id=order.watch_id, device_id=device.pk, now=at(0), reboots=True
+    )
     sweeps(20, 80)
     breach_at = state_of(device).breach_at
 
@@ -721,7 +733,7 @@ def test_a_sweep_run_twice_or_late_changes_nothing(device: Device) -> None:
 
     assert (repeated, late) == (0, 0)
     assert state_of(device).breach_at == breach_at
-    assert Clock.objects.get(name="health-sweep").last_run_at == at(80)
+    assert JobRun.objects.get(name="health-sweep").last_run_at == at(80)
 
 
 def test_the_settings_of_the_specification_hold() -> None:

@@ -26,7 +26,7 @@ _OF_DEVICES = """
 _DEPLOYMENT = """
     SELECT id::text, status, target_count, health_threshold, strategy, parameters,
            rollback_thresholds, health_criteria, finished_at,
-           (SELECT restarted_at FROM common_clock WHERE name = 'health-sweep')
+           (SELECT restarted_at FROM common_jobrun WHERE name = 'health-sweep')
     FROM deployments_deployment WHERE id = %s
 """
 _STAGES = """

@@ -47,7 +47,7 @@ def test_every_line_is_json_and_leads_from_a_problem_to_its_cause(
 
 def test_what_the_supervisor_says_is_json(live_stack: LiveStack) -> None:
     live_stack.kill("beat")
-    wait_until(lambda: live_stack.has_said("beat restarted"), what="beat is back")
+    wait_until(lambda: live_stack.has_logged("beat restarted"), what="beat is back")
 
     said = [line for line in live_stack.said().splitlines() if line.startswith("{")]
     messages = [json.loads(line)["message"] for line in said]

@@ -298,7 +298,7 @@ def test_every_purpose_of_sealing_is_known() -> None:
     assert users >= {"idempotency_answers", "account_adapters", "imports", "keys"}
     assert users <= {
         *("idempotency_answers", "account_adapters", "imports", "keys"),
-        *("listeners", "webhook", "models"),
+        *("receivers", "webhook", "models"),
     }
 
 

@@ -16,9 +16,9 @@ from django.utils import timezone
 from psycopg.conninfo import make_conninfo
 
 from hotswap import operations
-from hotswap.common.models import Clock
+from hotswap.common.models import JobRun
 from hotswap.monitoring.migrations import AppliedMigrations
-from hotswap.operations import SWEEP_CLOCK, TICK_CLOCK
+from hotswap.operations import SWEEP_JOB, TICK_JOB
 from tests.live import PROJECT_DIR
 
 PROBE = """
@@ -36,10 +36,10 @@ print(json.dumps({
 
 def run_at(*, tick: float | None, sweep: float | None) -> None:
     """Note when ticks and sweeps ran last, in seconds before now."""
-    for name, age in ((TICK_CLOCK, tick), (SWEEP_CLOCK, sweep)):
+    for name, age in ((TICK_JOB, tick), (SWEEP_JOB, sweep)):
         if age is not None:
             at = timezone.now() - timedelta(seconds=age)
-            Clock.objects.create(name=name, last_run_at=at, restarted_at=at)
+            JobRun.objects.create(name=name, last_run_at=at, restarted_at=at)
 
 
 def readiness() -> Any:

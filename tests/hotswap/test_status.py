@@ -13,13 +13,13 @@ import redis
 from django.test import Client
 from django.utils import timezone
 
-from hotswap.common.models import Clock
+from hotswap.common.models import JobRun
 from hotswap.monitoring import status
 from hotswap.monitoring.caching import cached
 from hotswap.monitoring.certificate import certificate_end
 from hotswap.monitoring.status import QUEUE, State, server_status
 from hotswap.monitoring.tasks import SENT_AT
-from hotswap.operations import SWEEP_CLOCK, TICK_CLOCK
+from hotswap.operations import SWEEP_JOB, TICK_JOB
 from tests.callers import PersonCaller, admin, operator, viewer  # noqa: F401
 
 NOBODY = "redis://127.0.0.1:1/0"
@@ -36,9 +36,9 @@ def nothing_remembered(settings: Any) -> Iterator[None]:
 
 
 def run_at(*, tick: float = 1, sweep: float = 1) -> None:
-    for name, age in ((TICK_CLOCK, tick), (SWEEP_CLOCK, sweep)):
+    for name, age in ((TICK_JOB, tick), (SWEEP_JOB, sweep)):
         at = timezone.now() - timedelta(seconds=age)
-        Clock.objects.create(name=name, last_run_at=at, restarted_at=at)
+        JobRun.objects.create(name=name, last_run_at=at, restarted_at=at)
 
 
 def part(name: str) -> status.Part:

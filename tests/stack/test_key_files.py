@@ -47,4 +47,4 @@ def test_a_lost_or_swapped_key_file_is_named_and_its_return_mends_it(
 
     with running_stack(data) as stack:
         assert token.exists()
-        assert stack.has_said("HotSwap ready at")
+        assert stack.has_logged("HotSwap ready at")

@@ -11,7 +11,7 @@ from unfold.decorators import display
 from deployments.choices import DeliveryStatus
 from deployments.console.actions.delivery import Resend
 from deployments.console.badges import status_badge
-from deployments.console.listeners import DELIVERY_BADGES, listener_url, next_attempt
+from deployments.console.receivers import DELIVERY_BADGES, next_attempt, receiver_url
 from deployments.models import Delivery
 from hotswap.common.console.filters import StatusFilter
 from hotswap.common.console.pages.base import AdminsOnly
@@ -36,7 +36,7 @@ class DeliveryAdmin(AdminsOnly):
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Delivery]:
-        return Delivery.objects.with_listener()
+        return Delivery.objects.with_receiver()
 
     @display(description="Event")
     def what(self, delivery: Delivery) -> str:
@@ -44,7 +44,7 @@ class DeliveryAdmin(AdminsOnly):
 
     @display(description="To")
     def whom(self, delivery: Delivery) -> str:
-        return str(delivery.listener)
+        return str(delivery.receiver)
 
     @display(description="Status")
     def state(self, delivery: Delivery) -> SafeString:
@@ -62,8 +62,8 @@ class DeliveryAdmin(AdminsOnly):
         return {
             "heading": obj.notification.type,
             "status": status_badge(DELIVERY_BADGES, obj.status),
-            "listener": obj.listener,
-            "listener_url": listener_url(obj.listener),
+            "receiver": obj.receiver,
+            "receiver_url": receiver_url(obj.receiver),
             "made": age(obj.created_at),
             "last": age(obj.last_attempt_at),
             "next": next_attempt(obj),

@@ -58,6 +58,6 @@ MAIL = Channel(
         column="Address",
     ),
     make_attempt=_attempt,
-    has_lane=False,
+    has_own_queue=False,
     gathering=MAIL_GATHERING,
 )

@@ -5,11 +5,11 @@ One more costs a module beside the others that declares it, a line below, its mo
 of `docs/notifications.md`.
 """
 
-from deployments.models import Listener
+from deployments.models import Receiver
 from deployments.notifications.channels.gateway import GATEWAY
 from deployments.notifications.channels.mail import MAIL
 from deployments.notifications.channels.types import Channel
 from deployments.notifications.channels.webhook import WEBHOOK
 
 CHANNELS: tuple[Channel, ...] = (WEBHOOK, MAIL, GATEWAY)
-OF_MODEL: dict[type[Listener], Channel] = {each.model: each for each in CHANNELS}
+OF_MODEL: dict[type[Receiver], Channel] = {each.model: each for each in CHANNELS}

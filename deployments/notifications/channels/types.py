@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from deployments.models import Delivery, Listener
+from deployments.models import Delivery, Receiver
 from deployments.notifications.sending import Outcome
 from hotswap.common.errors import ConflictError, NotFoundError
 
@@ -22,7 +22,7 @@ def _accept(_: str) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """The field that says where a listener is, as a URL or a mail address.
+    """The field that says where a receiver is, as a URL or a mail address.
 
     Attributes:
         name: of the field, in the model and as people send it.
@@ -53,10 +53,10 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Channel:
-    """One way to notify; a listener is somebody who is notified by it.
+    """One way to notify; a receiver is somebody who is notified by it.
 
     Attributes:
-        model: of its listeners; names their kind, and the field of a delivery.
+        model: of its receivers; names their kind, and the field of a delivery.
         route: of the list of them in the API.
         name: of one of them, in small letters; an s makes it plural.
         icon: of the sidebar (Material Symbols).
@@ -66,7 +66,7 @@ class Channel:
         missing, disabled: the refusals of one that is not there (404), or that is
             disabled (409).
         endpoint: the field that says where it is.
-        make_attempt: returns what sends deliveries of one listener as one message. It
+        make_attempt: returns what sends deliveries of one receiver as one message. It
             may read rows. What it returns is called in a thread of its own, outside
             of any transaction: it knows no database, gives up in less than a minute,
             and never raises for a fault of the receiver.
@@ -75,14 +75,14 @@ class Channel:
         duplicate: the refusal of an endpoint that is there already (409), if it is
             unique.
         has_secret: a secret is made with it, shown once, and can be rotated.
-        has_lane: it may be slow, so each listener is sent to beside the others.
+        has_own_queue: it may be slow, so each receiver is sent to beside the others.
         is_for_people: whoever does not say of what is told what needs a person; else
             of everything.
         gathering: how long a message about a deployment waits for more of its events,
             to be one with them; zero: each event is a message of its own.
     """
 
-    model: type[Listener]
+    model: type[Receiver]
     route: str
     name: str
     icon: str
@@ -97,7 +97,7 @@ class Channel:
     check: Callable[[str], dict[str, Any]] = _accept
     duplicate: type[ConflictError] | None = None
     has_secret: bool = False
-    has_lane: bool = True
+    has_own_queue: bool = True
     is_for_people: bool = True
     gathering: timedelta = timedelta(0)
 
@@ -107,5 +107,5 @@ class Channel:
 
     @property
     def key(self) -> str:
-        """The column of a delivery that names a listener of it."""
+        """The column of a delivery that names a receiver of it."""
         return f"{self.model.delivery_field}_id"

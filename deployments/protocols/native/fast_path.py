@@ -142,7 +142,7 @@ class FastPathMiddleware:
 def _answer(
     request: HttpRequest,
     name: str,
-    act: Callable[..., HttpResponse | None],
+    handle: Callable[..., HttpResponse | None],
     allowed: str,
     *more: str,
 ) -> HttpResponse | None:
@@ -158,8 +158,8 @@ def _answer(
         request.get_host()
         check_device_rate("device", subject)
         mark_counted(request)
-        with routine_request(f"{request.method} {act.__name__[1:]}", meta):
-            answer = act(request, name, UUID(subject), timezone.now(), *more)
+        with routine_request(f"{request.method} {handle.__name__[1:]}", meta):
+            answer = handle(request, name, UUID(subject), timezone.now(), *more)
     except (DisallowedHost, Throttled, HotSwapError):
         return None
     except (OperationalError, NotSupportedError):

@@ -119,10 +119,10 @@ def read_report(body: Any) -> tuple[DeviceReport, list[Ignored]]:
 
     Source: FR-FW-004, step 8.
     """
-    said = body
+    given = body
     if isinstance(body, Mapping):
-        said = {name: body[name] for name in REQUIRED if name in body}
-    required = RequiredInput(data=said)
+        given = {name: body[name] for name in REQUIRED if name in body}
+    required = RequiredInput(data=given)
     required.is_valid(raise_exception=True)
     reader = LenientReader(body)
     taken: dict[str, Any] = {
@@ -141,9 +141,9 @@ def read_report(body: Any) -> tuple[DeviceReport, list[Ignored]]:
     }
     reader.leave_out_unknown((*REQUIRED, *taken))
     report = DeviceReport(
-        sequence=said["sequence"],
-        status=ReportStatus(said["status"]),
-        body=said
+        sequence=given["sequence"],
+        status=ReportStatus(given["status"]),
+        body=given
         | {name: value for name, value in taken.items() if value not in (None, "")},
         progress_percent=taken["progressPercentage"],
         boot_id=taken["bootId"],
@@ -240,11 +240,11 @@ def read_plain_heartbeat(given: dict[str, Any] | None) -> Heartbeat | None:
         )
     ):
         return None
-    said = {
+    values = {
         each.name: float(given[key]) for key, each in MEASURES.items() if key in given
     }
     return Heartbeat(
-        measures=known_measures(said, metrics),
+        measures=known_measures(values, metrics),
         uptime=given["uptime"],
         boot_id=given["bootId"],
         firmware_version=given["firmwareVersion"],

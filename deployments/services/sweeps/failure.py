@@ -297,7 +297,7 @@ def fail_timed_out(deployment: Deployment, now: datetime, awake_since: datetime)
 
 # From when a claim is to be proved: time in which the device was not understood does
 # not count, unless the deployment is to end.
-CLOCK = """GREATEST(u.claimed_at, %(awake)s,
+PROOF_STARTS = """GREATEST(u.claimed_at, %(awake)s,
     CASE WHEN NOT %(cancels)s THEN s.last_unreadable_at END)"""
 # It shows the ordered image, from a boot that may count.
 SHOWS_ORDERED = f"""COALESCE(s.last_heartbeat_at >= u.claimed_at
@@ -334,7 +334,7 @@ def fail_unproved(deployment: Deployment, now: datetime, awake_since: datetime) 
         deployment,
         now,
         which=f"""u.closed_at IS NULL AND u.claimed_at IS NOT NULL
-            AND {CLOCK} + %(patience)s < %(now)s
+            AND {PROOF_STARTS} + %(patience)s < %(now)s
             AND CASE WHEN u.kind = 'install'
                      THEN NOT {SHOWS_ORDERED} AND (%(cancels)s OR NOT {IS_UNREADABLE})
                      ELSE s.last_heartbeat_at >= u.claimed_at
@@ -360,13 +360,13 @@ def fail_unproved(deployment: Deployment, now: datetime, awake_since: datetime) 
         now,
         which=f"""u.closed_at IS NULL AND u.claimed_at IS NOT NULL
             AND u.kind = 'install' AND s.watch_id = u.id AND s.breach = ''
-            AND {CLOCK} + %(settling)s < %(now)s
+            AND {PROOF_STARTS} + %(settling)s < %(now)s
             AND {SHOWS_ORDERED} AND NOT {IS_BREACHING}
             AND (%(cancels)s OR NOT {IS_UNREADABLE})
             -- A healthy spell that began in time may still become the proof.
             AND (s.healthy_since IS NULL
-                 OR s.healthy_since > {CLOCK} + %(settling)s
-                 OR {CLOCK} + %(settling)s + %(patience)s
+                 OR s.healthy_since > {PROOF_STARTS} + %(settling)s
+                 OR {PROOF_STARTS} + %(settling)s + %(patience)s
                      < %(now)s)""",
         code="'unhealthy'",
         message=f"""CASE WHEN {IS_UNREADABLE} THEN {WHY_UNREADABLE}

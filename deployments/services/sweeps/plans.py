@@ -150,7 +150,7 @@ def fail_vanished(deployment: Deployment, now: datetime, awake_since: datetime) 
         which="""GREATEST(t.next_attempt_at, %(resumed)s::timestamptz, %(awake)s)
             + %(deadline)s < %(now)s""",
         otherwise="failed",
-        said="it did not come back for its next attempt",
+        message="it did not come back for its next attempt",
         values={
             "deadline": deployment.offline_deadline,
             "resumed": deployment.resumed_at,
@@ -170,7 +170,7 @@ def stop_unstarted(deployment: Deployment, now: datetime) -> int:
         now,
         which="true",
         otherwise="cancelled",
-        said="the deployment was cancelled before its next attempt",
+        message="the deployment was cancelled before its next attempt",
     )
     return ended + run(
         """
@@ -215,7 +215,7 @@ def _end_retries(
     *,
     which: str,
     otherwise: str,
-    said: str,
+    message: str,
     values: dict[str, Any] | None = None,
 ) -> int:
     """End targets that wait for another attempt.
@@ -243,7 +243,7 @@ def _end_retries(
         ), moved AS (
             UPDATE deployments_target t
             SET status = aimed.next_status,
-                message = left(t.message || '; ' || %(said)s::text, 500),
+                message = left(t.message || '; ' || %(message)s::text, 500),
                 settled_at = CASE WHEN aimed.next_status <> 'rolling_back'
                     THEN %(now)s::timestamptz END,
                 returning_since = CASE WHEN aimed.next_status = 'rolling_back'
@@ -254,7 +254,7 @@ def _end_retries(
         ), logged AS (
             {INTO_LOG}
             SELECT deployment_id, %(now)s, 'ERROR', 'device.failed', device_id,
-                   stage_number, %(said)s::text || CASE status
+                   stage_number, %(message)s::text || CASE status
                        WHEN 'rolling_back' THEN '; it is ordered back' ELSE '' END
             FROM moved WHERE status <> 'cancelled'
         ), failed AS (
@@ -268,7 +268,7 @@ def _end_retries(
             "deployment": deployment.pk,
             "now": now,
             "otherwise": otherwise,
-            "said": said,
+            "message": message,
             **(values or {}),
         },
     )

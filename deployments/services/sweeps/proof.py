@@ -9,13 +9,15 @@ from deployments.metrics import (
     DOWNLOAD_DURATION,
     INSTALL_DURATION,
     labelled,
-    said_duration,
+    reported_duration,
 )
 from deployments.models import Deployment
 from deployments.rules.evidence import IS_PROVED, WRONG_LABEL
 from deployments.services.log import INTO_LOG
 from deployments.services.sweeps.statements import run
 
+DOWNLOAD_SECONDS = reported_duration("download")
+INSTALL_SECONDS = reported_duration("install")
 SINCE_OFFER = "extract(epoch FROM %(now)s::timestamptz - offered_at)"
 
 
@@ -110,9 +112,9 @@ def prove(deployment: Deployment, now: datetime) -> int:
         ), update_durations AS (
             {DEVICE_UPDATE_DURATION.counting("installed", seconds=SINCE_OFFER)}
         ), downloads AS (
-            {DOWNLOAD_DURATION.counting("installed", seconds=said_duration("download"))}
+            {DOWNLOAD_DURATION.counting("installed", seconds=DOWNLOAD_SECONDS)}
         ), installs AS (
-            {INSTALL_DURATION.counting("installed", seconds=said_duration("install"))}
+            {INSTALL_DURATION.counting("installed", seconds=INSTALL_SECONDS)}
         )
         SELECT count(*) FROM moved
         """,

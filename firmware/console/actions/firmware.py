@@ -65,7 +65,7 @@ class ApproveFirmware(Action):
             if signature_holds(obj)
             else "Its signature is NOT valid: reject it, and look for the cause."
         )
-        said = [
+        notes = [
             f"Uploaded by {uploader}.",
             *(
                 [f"Note for the approver: {obj.request_comment}"]
@@ -82,7 +82,7 @@ class ApproveFirmware(Action):
                 f"bound to SHA-256 {obj.sha256}."
             ),
         ]
-        return tuple(said)
+        return tuple(notes)
 
     def execute(self, user: User, obj: Firmware, given: dict[str, Any]) -> str:
         approve_firmware(

@@ -24,14 +24,14 @@ SIGNING_TIME = timedelta(seconds=15)
 
 def _signed_again(done: key_rotation.SignedAgain) -> str:
     left = key_rotation.images_held_back().count()
-    said = (
+    message = (
         counted(done.signed, "image was", "images were") + " compared and signed again."
     )
     if done.refused:
-        said += f" {len(done.refused)} are damaged in the store and stay held back."
+        message += f" {len(done.refused)} are damaged in the store and stay held back."
     if left > len(done.refused):
-        said += f" {left - len(done.refused)} still wait: press again."
-    return said
+        message += f" {left - len(done.refused)} still wait: press again."
+    return message
 
 
 class CreateSigningKey(Action):
@@ -225,11 +225,11 @@ class RevokeSigningKey(Action):
             reason=given["reason"],
             signature=given.get(SIGNATURE),
         )
-        said = f"{obj} is revoked; {done.active} signs."
+        message = f"{obj} is revoked; {done.active} signs."
         if given["sign_again"]:
             again = key_rotation.sign_held_back(actor=user, within=SIGNING_TIME)
-            return f"{said} {_signed_again(again)}"
-        return said
+            return f"{message} {_signed_again(again)}"
+        return message
 
     def make_form(self, request: HttpRequest, obj: Any) -> ConsoleForm:
         form = super().make_form(request, obj)

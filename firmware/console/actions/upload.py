@@ -28,7 +28,7 @@ from hotswap.common.errors import HotSwapError
 from hotswap.common.models import User
 from hotswap.common.roles import Role
 
-SAID_OF_UPLOADS = {
+UPLOAD_MESSAGES = {
     UploadOutcome.NEW: "is uploaded and signed",
     UploadOutcome.KNOWN: "is known: these are its bytes",
     UploadOutcome.REPAIRED: "is repaired: its damaged image was replaced by this one",
@@ -131,7 +131,7 @@ class UploadFirmware(Action):
         except APIException as error:
             problems = [str(error.detail)]
         else:
-            messages.success(request, f"{firmware} {SAID_OF_UPLOADS[outcome]}.")
+            messages.success(request, f"{firmware} {UPLOAD_MESSAGES[outcome]}.")
             return go_to(request, admin.page_url(firmware))
         form = UploadForm(
             {**fields, "rebootRequired": fields.get("rebootRequired") == "true"}

@@ -14,8 +14,8 @@ from hotswap.common.models import User
 from hotswap.common.personal_tokens import PREFIX, token_of
 from hotswap.common.tokens import (
     DeviceToken,
+    KeyringToken,
     PersonToken,
-    RingToken,
     password_stamp,
     token_type,
 )
@@ -47,7 +47,7 @@ def bearer_text(request: Request) -> str | None:
 class BearerAuthentication(BaseAuthentication):
     """Verify a token of one class; leave other kinds to the next authenticator."""
 
-    token_class: type[RingToken]
+    token_class: type[KeyringToken]
 
     def authenticate(self, request: Request) -> tuple[Any, Any] | None:
         text = bearer_text(request)
@@ -66,7 +66,7 @@ class BearerAuthentication(BaseAuthentication):
             ) from None
         return self.principal(claims), claims
 
-    def principal(self, claims: RingToken) -> Any:
+    def principal(self, claims: KeyringToken) -> Any:
         """Return who the claims speak of, or raise AuthenticationFailed."""
         raise AuthenticationFailed("the token is not valid", code="token_invalid")
 
@@ -94,7 +94,7 @@ class PersonAuthentication(BearerAuthentication):
         bind(user_id=str(token.user.pseudonym))
         return token.user, token
 
-    def principal(self, claims: RingToken) -> User:
+    def principal(self, claims: KeyringToken) -> User:
         try:
             user = (
                 User.objects.prefetch_related("groups")

@@ -102,7 +102,7 @@ def flat_errors(detail: Any, pointer: str = "") -> list[Error]:
     return [Error(detail.code, str(detail), pointer)]
 
 
-def _said(error: dict[str, Any]) -> str:
+def _sentence(error: dict[str, Any]) -> str:
     where = str(error["pointer"]).removeprefix("/")
     return f"{where}: {error['detail']}" if where else str(error["detail"])
 
@@ -110,8 +110,8 @@ def _said(error: dict[str, Any]) -> str:
 def summary_of(errors: list[dict[str, Any]], total: int) -> str:
     """Say in one line what is wrong: the first few errors, and how many there are."""
     if total == 1:
-        return _said(errors[0])
-    named = [_said(error) for error in errors[:NAMED_ERRORS]]
+        return _sentence(errors[0])
+    named = [_sentence(error) for error in errors[:NAMED_ERRORS]]
     more = total - len(named)
     rest = f"; and {more:,} more" if more else ""
     # Nobody looks further where a list has a hundred.

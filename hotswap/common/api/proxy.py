@@ -78,9 +78,9 @@ def _has_address_of_proxy(variables: Mapping[str, Any]) -> bool:
 def client_address(request: HttpRequest | Request) -> str | None:
     """Return the address of the client, or None where there is none (Unix socket)."""
     given = [request.META.get("REMOTE_ADDR", "")]
-    said = proxied(request.META)
-    if said is not None:
-        given.insert(0, said.address)
+    proxy = proxied(request.META)
+    if proxy is not None:
+        given.insert(0, proxy.address)
     elif _has_address_of_proxy(request.META):
         given.insert(0, request.META.get(ADDRESS_VARIABLE, ""))
     for text in given:

@@ -59,7 +59,7 @@ def _window(window_seconds: int) -> tuple[int, float]:
     return number, (number + 1) * window_seconds - now
 
 
-class _Untold:
+class _Unreported:
     """Requests of this window that Redis does not know of yet, by counter.
 
     Who is over the limit stays so until the window ends, and is not counted further.
@@ -87,8 +87,8 @@ class _Untold:
             return count >= lot
 
 
-_untold = _Untold()
-_untold_of_people = _Untold()
+_unreported = _Unreported()
+_unreported_of_people = _Unreported()
 
 
 def mark_counted(request: HttpRequest) -> None:
@@ -115,7 +115,7 @@ def check_device_rate(scope: str, device_id: object) -> None:
     key = f"rate:{scope}:{device_id}:{number}"
     # Twice the sustained rate: a burst may straddle the start of a window.
     if _is_over(
-        _untold,
+        _unreported,
         key,
         number,
         lot=min(LOT, max(1, limit // LOT)),
@@ -138,7 +138,7 @@ def check_person_rate(person: object, rate: str) -> None:
     limit = getattr(settings, rate)
     key = f"rate:{rate}:{person}"
     if _is_over(
-        _untold_of_people,
+        _unreported_of_people,
         f"{key}:{number}",
         number,
         lot=min(LOT, max(1, limit // LOT)),
@@ -152,7 +152,7 @@ def check_person_rate(person: object, rate: str) -> None:
 
 
 def _is_over(
-    untold: _Untold,
+    unreported: _Unreported,
     key: str,
     window: int,
     *,
@@ -167,10 +167,10 @@ def _is_over(
         count: adds so many requests to the counter, and returns its sum, None where
             nothing counts.
     """
-    if untold.is_over(key):
+    if unreported.is_over(key):
         return True
-    if untold.add(key, window, lot) and (count(lot) or 0) > limit:
-        untold.note_over(key)
+    if unreported.add(key, window, lot) and (count(lot) or 0) > limit:
+        unreported.note_over(key)
         return True
     return False
 

@@ -154,11 +154,11 @@ def end_login_view(request: HttpRequest, login_id: UUID) -> HttpResponse:
     if request.method != "POST":
         return HttpResponseNotAllowed(["POST"])
     person = acting_person(request)
-    end_and_tell(request, person, login_id)
+    end_and_confirm(request, person, login_id)
     return redirect("account")
 
 
-def end_and_tell(request: HttpRequest, person: User, login_id: UUID) -> None:
+def end_and_confirm(request: HttpRequest, person: User, login_id: UUID) -> None:
     """End a login of a person and say so on the next page."""
     try:
         end_login(
@@ -203,11 +203,11 @@ def revoke_token_view(request: HttpRequest, token_id: UUID) -> HttpResponse:
     """Revoke one of one's own tokens."""
     if request.method != "POST":
         return HttpResponseNotAllowed(["POST"])
-    revoke_and_tell(request, acting_person(request), token_id)
+    revoke_and_confirm(request, acting_person(request), token_id)
     return redirect("account")
 
 
-def revoke_and_tell(request: HttpRequest, person: User, token_id: UUID) -> None:
+def revoke_and_confirm(request: HttpRequest, person: User, token_id: UUID) -> None:
     """Revoke a token of a person and say so on the next page."""
     try:
         revoke_token(

@@ -96,7 +96,7 @@ class ConsoleForm(forms.Form):
             for text in found:
                 sentence = capfirst(f"{label}{text}")
                 # What two fields are wrong about together is said once.
-                if all(sentence not in said for said in self.errors.values()):
+                if all(sentence not in errors for errors in self.errors.values()):
                     self.add_error(field, sentence)
 
 

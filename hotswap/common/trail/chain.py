@@ -189,19 +189,19 @@ def statement(
 def sign_anchor(
     private: Ed25519PrivateKey, *, position: int, chain_hash: bytes, at: datetime
 ) -> Anchor:
-    said = statement(
+    document = statement(
         private.public_key(), position=position, chain_hash=chain_hash, at=at
     )
-    return Anchor(position, chain_hash, at, private.sign(canonical(said)))
+    return Anchor(position, chain_hash, at, private.sign(canonical(document)))
 
 
 def is_genuine(anchor: Anchor, public: Ed25519PublicKey) -> bool:
     """Tell whether the holder of the key has made this anchor."""
-    said = statement(
+    document = statement(
         public, position=anchor.position, chain_hash=anchor.chain_hash, at=anchor.at
     )
     try:
-        public.verify(anchor.signature, canonical(said))
+        public.verify(anchor.signature, canonical(document))
     except InvalidSignature:
         return False
     return True
@@ -209,10 +209,10 @@ def is_genuine(anchor: Anchor, public: Ed25519PublicKey) -> bool:
 
 def anchor_document(anchor: Anchor, public: Ed25519PublicKey) -> dict[str, Any]:
     """Return an anchor as the JSON that leaves the server."""
-    said = statement(
+    document = statement(
         public, position=anchor.position, chain_hash=anchor.chain_hash, at=anchor.at
     )
-    return {**said, "signature": base64.b64encode(anchor.signature).decode()}
+    return {**document, "signature": base64.b64encode(anchor.signature).decode()}
 
 
 def read_anchor(document: Mapping[str, Any], *, origin: str = "") -> Anchor:

@@ -102,14 +102,16 @@ def _check_row(row: dict[str, Any], report: ExportReport) -> None:
 def _check_end(
     end: dict[str, Any], digest: str, public: Ed25519PublicKey, report: ExportReport
 ) -> None:
-    said = {name: value for name, value in end.items() if name != "signature"}
+    signed = {name: value for name, value in end.items() if name != "signature"}
     try:
         signature = base64.b64decode(str(end.get("signature")), validate=True)
-        public.verify(signature, canonical(said))
+        public.verify(signature, canonical(signed))
     except (InvalidSignature, binascii.Error):
         report.faults.append("it is not signed by this key")
         return
-    if said.get("sha256") != digest:
+    if signed.get("sha256") != digest:
         report.faults.append("the lines are not those that were signed")
-    if said.get("rows") != report.rows:
-        report.faults.append(f"{said.get('rows')} rows were signed, not {report.rows}")
+    if signed.get("rows") != report.rows:
+        report.faults.append(
+            f"{signed.get('rows')} rows were signed, not {report.rows}"
+        )

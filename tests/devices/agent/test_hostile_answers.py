@@ -117,22 +117,22 @@ class RawServer:
     def __init__(self, content: bytes, *, drips: bytes = b"") -> None:
         self._content = content
         self._drips = drips
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self._receiver = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._receiver.getsockname()[1]}"
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
 
     def close(self) -> None:
         self._is_over.set()
-        with socket.create_connection(self._listener.getsockname()):
+        with socket.create_connection(self._receiver.getsockname()):
             pass
         self._thread.join(10)
-        self._listener.close()
+        self._receiver.close()
 
     def _serve(self) -> None:
         while not self._is_over.is_set():
-            connection, _ = self._listener.accept()
+            connection, _ = self._receiver.accept()
             with connection:
                 self._answer(connection)
 

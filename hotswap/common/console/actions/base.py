@@ -24,7 +24,11 @@ from hotswap.common.models import User
 from hotswap.common.roles import Role
 from hotswap.common.signatures import FIELD as SIGNATURE
 from hotswap.common.signatures import Meaning
-from hotswap.common.signing_people import SignatureWrongError, sign, signing_obstacle
+from hotswap.common.signing_people import (
+    SignatureWrongError,
+    sign,
+    signing_blocked_reason,
+)
 
 # Of a recovery code; those of an app have six.
 MAX_CODE_DIGITS = 8
@@ -113,12 +117,12 @@ class Action:
         """Return the role that is missing, else the blocked reason, else ""."""
         if not user.may(self.role):
             return f"needs {self.role.value}"
-        return self._obstacle(user, obj)
+        return self._reason_blocked(user, obj)
 
-    def _obstacle(self, user: User, obj: Any) -> str:
+    def _reason_blocked(self, user: User, obj: Any) -> str:
         """Return the blocked reason, or that this person cannot sign, else ""."""
         return self.blocked_reason(user, obj) or (
-            signing_obstacle(user) if self.is_signed() else ""
+            signing_blocked_reason(user) if self.is_signed() else ""
         )
 
     def is_signed(self) -> bool:
@@ -172,7 +176,7 @@ class Action:
             self._sign(request, user, form)
         if request.method == "POST" and form.is_valid():
             try:
-                said = self.execute(user, obj, form.cleaned_data)
+                message = self.execute(user, obj, form.cleaned_data)
             except HotSwapError as error:
                 form.refuse(error)
             except ValidationError as error:
@@ -180,7 +184,7 @@ class Action:
                     form.add_error(None, line)
             else:
                 if form.is_valid():
-                    messages.success(request, said)
+                    messages.success(request, message)
                     return go_to(request, self.next_url(admin, obj))
         return self.show(admin, request, obj, form)
 
@@ -205,7 +209,7 @@ class Action:
             "subtitle": self.heading(obj),
             "heading": self.heading(obj),
             "notes": self.notes(obj),
-            "blocked_reason": self._obstacle(user, obj),
+            "blocked_reason": self._reason_blocked(user, obj),
             "form_url": admin.action_url(self, obj),
             "back_url": admin.list_url() if obj is None else admin.page_url(obj),
             "back_name": admin.title if obj is None else str(obj),

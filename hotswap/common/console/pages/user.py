@@ -13,9 +13,9 @@ from django.utils.safestring import SafeString
 from unfold.decorators import display
 
 from hotswap.common.console.account import (
-    end_and_tell,
+    end_and_confirm,
     login_rows,
-    revoke_and_tell,
+    revoke_and_confirm,
     token_rows,
 )
 from hotswap.common.console.actions.user import (
@@ -101,7 +101,7 @@ class UserAdmin(ConsoleAdmin):
         if not acting_person(request).may(Role.ADMIN):
             raise PermissionDenied
         person = self.found(request, object_id)
-        end_and_tell(request, person, login_id)
+        end_and_confirm(request, person, login_id)
         return redirect(self.page_url(person))
 
     def revoke_token_view(
@@ -113,7 +113,7 @@ class UserAdmin(ConsoleAdmin):
         if not acting_person(request).may(Role.ADMIN):
             raise PermissionDenied
         person = self.found(request, object_id)
-        revoke_and_tell(request, person, token_id)
+        revoke_and_confirm(request, person, token_id)
         return redirect(self.page_url(person))
 
     def page_context(self, request: HttpRequest, obj: User) -> dict[str, Any]:

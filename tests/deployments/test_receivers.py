@@ -11,8 +11,8 @@ from django.core import mail
 from deployments.models import Delivery, MailRecipient, Webhook
 from deployments.notifications import outbox
 from deployments.notifications.channels.mail import MAIL_GATHERING
-from deployments.services.listeners import (
-    create_listener,
+from deployments.services.receivers import (
+    create_receiver,
     resend,
     rotate_secret,
     send_test,
@@ -117,7 +117,7 @@ def test_who_is_disabled_is_told_nothing_and_then_again(
 
     again = admin.patch(f"/webhooks/{webhook.pk}", {"enabled": True}).json()
     row = Delivery.objects.get()
-    resend(actor=world.admin, kind=Webhook, listener_id=webhook.pk, delivery_id=row.pk)
+    resend(actor=world.admin, kind=Webhook, receiver_id=webhook.pk, delivery_id=row.pk)
     now_sent(world)
 
     assert (gone["enabled"], gone["disabledReason"]) == (
@@ -155,7 +155,7 @@ def test_both_secrets_sign_until_the_former_ends(
     send(world)
     world.now = changed.previous_secret_until
     outbox.forget_former_secrets(world.now - timedelta(seconds=1), 10)
-    send_test(actor=world.admin, kind=Webhook, listener_id=webhook.pk)
+    send_test(actor=world.admin, kind=Webhook, receiver_id=webhook.pk)
     send(world)
 
     (during, first), (after, second) = receiver.got
@@ -208,7 +208,7 @@ def test_a_test_goes_to_one_alone(
     admin: PersonCaller, world: World, receiver: Receiver
 ) -> None:
     hook(world, receiver.url)
-    recipient = create_listener(
+    recipient = create_receiver(
         kind=MailRecipient, actor=world.admin, address="ops@example.com"
     )
 
@@ -223,7 +223,7 @@ def test_a_disabled_one_is_not_tested(
     admin: PersonCaller, world: World, receiver: Receiver
 ) -> None:
     webhook, _ = hook(world, receiver.url)
-    recipient = create_listener(
+    recipient = create_receiver(
         kind=MailRecipient, actor=world.admin, address="ops@example.com"
     )
     admin.patch(f"/webhooks/{webhook.pk}", {"enabled": False})
@@ -239,7 +239,7 @@ def test_a_disabled_one_is_not_tested(
 def test_a_mail_recipient_is_changed_and_told_again(
     admin: PersonCaller, world: World
 ) -> None:
-    recipient = create_listener(
+    recipient = create_receiver(
         kind=MailRecipient,
         actor=world.admin,
         address="ops@example.com",
@@ -264,7 +264,7 @@ def test_a_mail_recipient_is_changed_and_told_again(
 def test_a_disabled_mail_recipient_gets_no_mail(
     admin: PersonCaller, world: World
 ) -> None:
-    recipient = create_listener(
+    recipient = create_receiver(
         kind=MailRecipient, actor=world.admin, address="ops@example.com"
     )
     admin.patch(f"/mail-recipients/{recipient.pk}", {"enabled": False})
@@ -277,7 +277,7 @@ def test_a_disabled_mail_recipient_gets_no_mail(
     assert not MailRecipient.objects.get().enabled
 
 
-def test_a_delivery_belongs_to_its_own_listener(
+def test_a_delivery_belongs_to_its_own_receiver(
     admin: PersonCaller, world: World, receiver: Receiver
 ) -> None:
     webhook, _ = hook(world, receiver.url, "stage.opened")

@@ -1,4 +1,4 @@
-"""What Admins do to the listeners of each channel."""
+"""What Admins do to the receivers of each channel."""
 
 from typing import Any, ClassVar
 
@@ -6,11 +6,11 @@ from django import forms
 from django.http import HttpRequest
 
 from deployments.choices import DeliveryStatus
-from deployments.listener_inputs import ADDITIONS
-from deployments.models import Delivery, Listener, Webhook
+from deployments.models import Delivery, Receiver, Webhook
 from deployments.notifications.channels.types import Channel, Endpoint
+from deployments.receiver_inputs import ADDITIONS
 from deployments.rules.events import NEEDS_A_PERSON, NOTIFIED_CHOICES
-from deployments.services import listeners
+from deployments.services import receivers
 from hotswap.common.console.actions.base import Action
 from hotswap.common.console.forms import ConsoleForm, EmptyForm
 from hotswap.common.console.pages.base import ConsoleAdmin
@@ -24,7 +24,7 @@ from hotswap.common.roles import Role
 _UNSEEN = {"autocomplete": "off", "spellcheck": "false"}
 
 
-class ListenerForm(ConsoleForm):
+class ReceiverForm(ConsoleForm):
     """What all of them have; the first field of each kind is its own."""
 
     events = forms.MultipleChoiceField(
@@ -36,7 +36,7 @@ class ListenerForm(ConsoleForm):
     description = forms.CharField(max_length=200, required=False)
 
 
-class EndpointForm(ListenerForm):
+class EndpointForm(ReceiverForm):
     """With the field that says where, beside which stands why it is refused."""
 
     endpoint: ClassVar[Endpoint]
@@ -58,8 +58,8 @@ def _endpoint_form(endpoint: Endpoint, field: forms.Field) -> type[EndpointForm]
     return type("EndpointForm", (EndpointForm,), members)
 
 
-def addition_form(channel: Channel) -> type[ListenerForm]:
-    """Return the form that adds a listener of a channel."""
+def addition_form(channel: Channel) -> type[ReceiverForm]:
+    """Return the form that adds a receiver of a channel."""
     endpoint = channel.endpoint
     field = forms.CharField(
         label=endpoint.label,
@@ -74,11 +74,11 @@ def addition_form(channel: Channel) -> type[ListenerForm]:
     return _endpoint_form(endpoint, field)
 
 
-def changes_form(channel: Channel) -> type[ListenerForm]:
+def changes_form(channel: Channel) -> type[ReceiverForm]:
     """Return the form that changes one; a secret endpoint stays if left empty."""
     endpoint = channel.endpoint
     if not endpoint.is_changeable:
-        return ListenerForm
+        return ReceiverForm
     if not endpoint.is_secret:
         return addition_form(channel)
     field = forms.CharField(
@@ -91,12 +91,12 @@ def changes_form(channel: Channel) -> type[ListenerForm]:
     return _endpoint_form(endpoint, field)
 
 
-class ListenerAction(Action):
+class ReceiverAction(Action):
     role = Role.ADMIN
     form_class: ClassVar[type[ConsoleForm]] = EmptyForm
 
 
-class RotateSecret(ListenerAction):
+class RotateSecret(ReceiverAction):
     name = "rotate-secret"
     label = "Rotate secret"
     icon = "key"
@@ -116,7 +116,7 @@ class RotateSecret(ListenerAction):
         user = acting_person(request)
         if request.method != "POST" or not user.may(self.role):
             return super().serve(admin, request, obj)
-        webhook, secret = listeners.rotate_secret(actor=user, webhook_id=obj.pk)
+        webhook, secret = receivers.rotate_secret(actor=user, webhook_id=obj.pk)
         return _secret_shown(self, admin, request, webhook, secret)
 
 
@@ -141,7 +141,7 @@ def _secret_shown(
     )
 
 
-class AddListener(ListenerAction):
+class AddReceiver(ReceiverAction):
     """Adds one whose form has nothing to show once."""
 
     channel: ClassVar[Channel]
@@ -159,11 +159,11 @@ class AddListener(ListenerAction):
         return form
 
     def execute(self, user: User, obj: Any, given: dict[str, Any]) -> str:
-        added = listeners.create_listener(actor=user, kind=self.channel.model, **given)
+        added = receivers.create_receiver(actor=user, kind=self.channel.model, **given)
         return f"{added} is told from now on."
 
 
-class AddWithSecret(AddListener):
+class AddWithSecret(AddReceiver):
     """Adds one and shows its secret, on a page of its own."""
 
     is_dialog = False
@@ -176,7 +176,7 @@ class AddWithSecret(AddListener):
         form = self.make_form(request, obj)
         if form.is_valid():
             try:
-                webhook, secret = listeners.create_webhook(
+                webhook, secret = receivers.create_webhook(
                     actor=user, **form.cleaned_data
                 )
             except HotSwapError as error:
@@ -187,8 +187,8 @@ class AddWithSecret(AddListener):
 
 
 def add_action(channel: Channel) -> type[Action]:
-    """Return what adds a listener of a channel."""
-    base = AddWithSecret if channel.has_secret else AddListener
+    """Return what adds a receiver of a channel."""
+    base = AddWithSecret if channel.has_secret else AddReceiver
     members = {
         "channel": channel,
         "label": f"Add {channel.name}",
@@ -197,7 +197,7 @@ def add_action(channel: Channel) -> type[Action]:
     return type(f"Add{channel.model.__name__}", (base,), members)
 
 
-class EditListener(ListenerAction):
+class EditReceiver(ReceiverAction):
     """Changes one; where its endpoint is secret, the form does not show it."""
 
     channel: ClassVar[Channel]
@@ -205,7 +205,7 @@ class EditListener(ListenerAction):
     label = "Edit"
     icon = "edit"
 
-    def make_form(self, request: HttpRequest, obj: Listener) -> ConsoleForm:
+    def make_form(self, request: HttpRequest, obj: Receiver) -> ConsoleForm:
         endpoint = self.channel.endpoint
         shown = () if endpoint.is_secret else (endpoint.name,)
         return self.form_class(
@@ -215,104 +215,104 @@ class EditListener(ListenerAction):
             },
         )
 
-    def execute(self, user: User, obj: Listener, given: dict[str, Any]) -> str:
+    def execute(self, user: User, obj: Receiver, given: dict[str, Any]) -> str:
         endpoint = self.channel.endpoint
         kept = () if given.get(endpoint.name) else (endpoint.name,)
-        changed = listeners.change_listener(
+        changed = receivers.change_receiver(
             actor=user,
             kind=type(obj),
-            listener_id=obj.pk,
+            receiver_id=obj.pk,
             changes={name: given[name] for name in given if name not in kept},
         )
         return f"{changed} is changed."
 
 
 def edit_action(channel: Channel) -> type[Action]:
-    """Return what changes a listener of a channel."""
+    """Return what changes a receiver of a channel."""
     members = {"channel": channel, "form_class": changes_form(channel)}
-    return type(f"Edit{channel.model.__name__}", (EditListener,), members)
+    return type(f"Edit{channel.model.__name__}", (EditReceiver,), members)
 
 
-class EnableListener(ListenerAction):
+class EnableReceiver(ReceiverAction):
     name = "enable"
     label = "Enable"
     icon = "play_arrow"
     tone = "primary"
 
-    def applies(self, obj: Listener) -> bool:
+    def applies(self, obj: Receiver) -> bool:
         return not obj.enabled
 
-    def notes(self, obj: Listener) -> tuple[str, ...]:
+    def notes(self, obj: Receiver) -> tuple[str, ...]:
         return (
             f"Why it was disabled: {obj.disabled_reason}.",
             "It is told of what happens from now on; what has failed can be resent.",
         )
 
-    def execute(self, user: User, obj: Listener, given: dict[str, Any]) -> str:
+    def execute(self, user: User, obj: Receiver, given: dict[str, Any]) -> str:
         _set_enabled(user, obj, to=True)
         return f"{obj} is told from now on."
 
 
-class DisableListener(ListenerAction):
+class DisableReceiver(ReceiverAction):
     name = "disable"
     label = "Disable"
     icon = "pause"
 
-    def applies(self, obj: Listener) -> bool:
+    def applies(self, obj: Receiver) -> bool:
         return obj.enabled
 
-    def notes(self, obj: Listener) -> tuple[str, ...]:
+    def notes(self, obj: Receiver) -> tuple[str, ...]:
         waiting = Delivery.objects.of(obj).filter(status=DeliveryStatus.PENDING).count()
         waits = counted(
             waiting, "delivery that waits counts", "deliveries that wait count"
         )
         return (f"It is told nothing more. {waits} as failed.",)
 
-    def execute(self, user: User, obj: Listener, given: dict[str, Any]) -> str:
+    def execute(self, user: User, obj: Receiver, given: dict[str, Any]) -> str:
         _set_enabled(user, obj, to=False)
         return f"{obj} is told nothing more."
 
 
-def _set_enabled(user: User, listener: Listener, *, to: bool) -> None:
-    listeners.change_listener(
+def _set_enabled(user: User, receiver: Receiver, *, to: bool) -> None:
+    receivers.change_receiver(
         actor=user,
-        kind=type(listener),
-        listener_id=listener.pk,
+        kind=type(receiver),
+        receiver_id=receiver.pk,
         changes={"enabled": to},
     )
 
 
-class SendTest(ListenerAction):
+class SendTest(ReceiverAction):
     name = "test"
     label = "Send test"
     icon = "send"
 
-    def heading(self, obj: Listener) -> str:
+    def heading(self, obj: Receiver) -> str:
         return f"Send a test to {obj}"
 
-    def blocked_reason(self, user: User, obj: Listener) -> str:
+    def blocked_reason(self, user: User, obj: Receiver) -> str:
         return "" if obj.enabled else "it is disabled"
 
-    def notes(self, obj: Listener) -> tuple[str, ...]:
+    def notes(self, obj: Receiver) -> tuple[str, ...]:
         return ("A notification that tells nothing is sent the usual way.",)
 
-    def execute(self, user: User, obj: Listener, given: dict[str, Any]) -> str:
-        listeners.send_test(actor=user, kind=type(obj), listener_id=obj.pk)
+    def execute(self, user: User, obj: Receiver, given: dict[str, Any]) -> str:
+        receivers.send_test(actor=user, kind=type(obj), receiver_id=obj.pk)
         return "A test is on its way: its delivery below says what becomes of it."
 
 
-class DeleteListener(ListenerAction):
+class DeleteReceiver(ReceiverAction):
     name = "delete"
     label = "Delete"
     icon = "delete"
     tone = "danger"
 
-    def notes(self, obj: Listener) -> tuple[str, ...]:
+    def notes(self, obj: Receiver) -> tuple[str, ...]:
         count = Delivery.objects.of(obj).count()
         return (f"It goes with the log of its deliveries, {count:,} of them.",)
 
-    def execute(self, user: User, obj: Listener, given: dict[str, Any]) -> str:
-        listeners.delete_listener(actor=user, kind=type(obj), listener_id=obj.pk)
+    def execute(self, user: User, obj: Receiver, given: dict[str, Any]) -> str:
+        receivers.delete_receiver(actor=user, kind=type(obj), receiver_id=obj.pk)
         return f"{obj} is deleted."
 
     def next_url(self, admin: ConsoleAdmin, obj: Any) -> str:

@@ -1,4 +1,4 @@
-"""The lists and pages of the listeners of each channel."""
+"""The lists and pages of the receivers of each channel."""
 
 from typing import Any
 
@@ -9,24 +9,24 @@ from django.utils.safestring import SafeString
 from unfold.decorators import display
 
 from deployments.console.actions.delivery import Resend
-from deployments.console.actions.listener import (
-    DeleteListener,
-    DisableListener,
-    EnableListener,
+from deployments.console.actions.receiver import (
+    DeleteReceiver,
+    DisableReceiver,
+    EnableReceiver,
     RotateSecret,
     SendTest,
     add_action,
     edit_action,
 )
 from deployments.console.badges import status_badge
-from deployments.console.listeners import (
+from deployments.console.pages.delivery import DeliveryAdmin
+from deployments.console.receivers import (
     DELIVERY_BADGES,
     events_in_words,
-    listener_badge,
     next_attempt,
+    receiver_badge,
 )
-from deployments.console.pages.delivery import DeliveryAdmin
-from deployments.models import Delivery, Listener
+from deployments.models import Delivery, Receiver
 from deployments.notifications.channels.types import Channel
 from hotswap.common.console.pages.base import AdminsOnly
 from hotswap.common.console.requests import acting_person
@@ -35,9 +35,9 @@ from hotswap.common.console.text import age
 SHOWN_DELIVERIES = 50
 
 
-class ListenerAdmin(AdminsOnly):
+class ReceiverAdmin(AdminsOnly):
     help_page = "notifications.md"
-    page_template = "console/listener.html"
+    page_template = "console/receiver.html"
     ordering = ("-created_at",)
 
     def complete(self, rows: list[Any]) -> None:
@@ -54,16 +54,16 @@ class ListenerAdmin(AdminsOnly):
             row.last_delivery = last.get(row.pk)
 
     @display(description="Events")
-    def told_of(self, listener: Listener) -> str:
-        return events_in_words(listener)
+    def subscribed(self, receiver: Receiver) -> str:
+        return events_in_words(receiver)
 
     @display(description="Status")
-    def state(self, listener: Listener) -> SafeString:
-        return listener_badge(listener)
+    def state(self, receiver: Receiver) -> SafeString:
+        return receiver_badge(receiver)
 
     @display(description="Last delivery")
-    def last(self, listener: Any) -> str | SafeString:
-        found = listener.last_delivery
+    def last(self, receiver: Any) -> str | SafeString:
+        found = receiver.last_delivery
         if found is None:
             return "–"
         looks = status_badge(DELIVERY_BADGES, found.status)
@@ -75,12 +75,12 @@ class ListenerAdmin(AdminsOnly):
         assert isinstance(deliveries, DeliveryAdmin)
         rows = (
             Delivery.objects.of(obj)
-            .with_listener()
+            .with_receiver()
             .order_by("-created_at")[: SHOWN_DELIVERIES + 1]
         )
         shown = list(rows)
         return {
-            "status": listener_badge(obj),
+            "status": receiver_badge(obj),
             "events": events_in_words(obj),
             "made": age(obj.created_at),
             "former_until": age(getattr(obj, "previous_secret_until", None)),
@@ -99,16 +99,16 @@ class ListenerAdmin(AdminsOnly):
         }
 
 
-def listener_admin(channel: Channel) -> type[ListenerAdmin]:
-    """Return the list and the page of the listeners of a channel."""
+def receiver_admin(channel: Channel) -> type[ReceiverAdmin]:
+    """Return the list and the page of the receivers of a channel."""
     endpoint = channel.endpoint
 
     @display(
         description=endpoint.column or endpoint.label,
         ordering=None if endpoint.is_secret else endpoint.name,
     )
-    def where(self: ListenerAdmin, listener: Listener) -> str:
-        return listener.shown_endpoint
+    def where(self: ReceiverAdmin, receiver: Receiver) -> str:
+        return receiver.shown_endpoint
 
     members = {
         "__module__": __name__,
@@ -118,13 +118,13 @@ def listener_admin(channel: Channel) -> type[ListenerAdmin]:
             add_action(channel),
             SendTest,
             edit_action(channel),
-            EnableListener,
-            DisableListener,
+            EnableReceiver,
+            DisableReceiver,
             *((RotateSecret,) if channel.has_secret else ()),
-            DeleteListener,
+            DeleteReceiver,
         ),
         "where": where,
-        "list_display": ("where", "description", "told_of", "state", "last"),
+        "list_display": ("where", "description", "subscribed", "state", "last"),
         "empty_words": channel.empty_words,
     }
-    return type(f"{channel.model.__name__}Admin", (ListenerAdmin,), members)
+    return type(f"{channel.model.__name__}Admin", (ReceiverAdmin,), members)

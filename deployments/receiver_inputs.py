@@ -47,7 +47,7 @@ class StrictEmailField(serializers.EmailField):
         return super().to_internal_value(data)
 
 
-class ListenerChangesInput(CamelSerializer):
+class ReceiverChangesInput(CamelSerializer):
     events = _events_field()
     description = _description_field()
     enabled = StrictBooleanField(required=False)
@@ -78,14 +78,14 @@ def _input_of(channel: Channel) -> type[CamelSerializer]:
 
 def _changes_of(channel: Channel) -> type[CamelSerializer]:
     if not channel.endpoint.is_changeable:
-        return ListenerChangesInput
+        return ReceiverChangesInput
     return type(
         f"{channel.model.__name__}ChangesInput",
-        (ListenerChangesInput,),
+        (ReceiverChangesInput,),
         {channel.endpoint.name: _endpoint_field(channel, required=False)},
     )
 
 
-# What is sent to add a listener of a channel, and to change one.
+# What is sent to add a receiver of a channel, and to change one.
 ADDITIONS = {channel.model: _input_of(channel) for channel in CHANNELS}
 CHANGES = {channel.model: _changes_of(channel) for channel in CHANNELS}

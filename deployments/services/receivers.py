@@ -1,4 +1,4 @@
-"""Listeners: who is notified of events, by which channel."""
+"""Receivers: who is notified of events, by which channel."""
 
 from collections.abc import Sequence
 from typing import Any, TypeVar
@@ -9,8 +9,8 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from deployments.choices import DeliveryStatus
-from deployments.exceptions import DeliveryNotFoundError, TooManyListenersError
-from deployments.models import Delivery, Listener, Webhook
+from deployments.exceptions import DeliveryNotFoundError, TooManyReceiversError
+from deployments.models import Delivery, Receiver, Webhook
 from deployments.notifications.channels.registry import OF_MODEL
 from deployments.notifications.channels.types import Channel
 from deployments.notifications.channels.webhook import SECRET_PURPOSE
@@ -23,26 +23,26 @@ from hotswap.common.etags import check_match
 from hotswap.common.keyring import seal
 from hotswap.common.models import User
 
-Kind = TypeVar("Kind", bound=Listener)
+Kind = TypeVar("Kind", bound=Receiver)
 BY_A_PERSON = "disabled by a person"
 
 
-def get_listener(kind: type[Kind], listener_id: UUID) -> Kind:
-    """Return a listener.
+def get_receiver(kind: type[Kind], receiver_id: UUID) -> Kind:
+    """Return a receiver.
 
     Raises:
         NotFoundError of the kind: there is none (404).
     """
-    found = kind._default_manager.filter(pk=listener_id).first()
+    found = kind._default_manager.filter(pk=receiver_id).first()
     if found is None:
         raise _missing(kind)
     return found
 
 
-def _locked(kind: type[Kind], listener_id: UUID) -> Kind:
+def _locked(kind: type[Kind], receiver_id: UUID) -> Kind:
     found = (
         kind._default_manager.select_for_update(no_key=True)
-        .filter(pk=listener_id)
+        .filter(pk=receiver_id)
         .first()
     )
     if found is None:
@@ -50,33 +50,33 @@ def _locked(kind: type[Kind], listener_id: UUID) -> Kind:
     return found
 
 
-def _missing(kind: type[Listener]) -> NotFoundError:
+def _missing(kind: type[Receiver]) -> NotFoundError:
     channel = OF_MODEL[kind]
     return channel.missing(f"there is no such {channel.name}")
 
 
-def _refuse_disabled(listener: Listener) -> None:
-    if not listener.enabled:
-        channel = OF_MODEL[type(listener)]
+def _refuse_disabled(receiver: Receiver) -> None:
+    if not receiver.enabled:
+        channel = OF_MODEL[type(receiver)]
         raise channel.disabled(
-            f"the {channel.name} is disabled: {listener.disabled_reason}"
+            f"the {channel.name} is disabled: {receiver.disabled_reason}"
         )
 
 
 def _record(
-    listener: Listener, verb: str, actor: User, details: dict[str, Any] | None = None
+    receiver: Receiver, verb: str, actor: User, details: dict[str, Any] | None = None
 ) -> None:
     audit.record(
         actor=actor,
-        verb=f"{listener.kind}.{verb}",
-        object_kind=listener.kind,
-        object_id=listener.pk,
+        verb=f"{receiver.kind}.{verb}",
+        object_kind=receiver.kind,
+        object_id=receiver.pk,
         details=details or {},
-        changed=listener,
+        changed=receiver,
     )
 
 
-def create_listener(
+def create_receiver(
     *,
     actor: User,
     kind: type[Kind],
@@ -92,17 +92,17 @@ def create_listener(
     Raises:
         HotSwapError of the channel's check: the endpoint may not be used.
         ConflictError of the kind: it is there already (409).
-        TooManyListenersError: there are as many as may be (409).
+        TooManyReceiversError: there are as many as may be (409).
     """
-    listener = kind(events=sorted(set(events)), description=description)
-    _create(actor, listener, **endpoint)
-    return listener
+    receiver = kind(events=sorted(set(events)), description=description)
+    _create(actor, receiver, **endpoint)
+    return receiver
 
 
 def create_webhook(
     *, actor: User, url: str, events: Sequence[str] = (), description: str = ""
 ) -> tuple[Webhook, str]:
-    """Add a webhook as `create_listener` does; return it with its secret.
+    """Add a webhook as `create_receiver` does; return it with its secret.
 
     The secret is not shown again.
     """
@@ -116,42 +116,42 @@ def create_webhook(
     return webhook, secret
 
 
-def _create(actor: User, listener: Listener, **endpoint: str) -> None:
-    kind = type(listener)
+def _create(actor: User, receiver: Receiver, **endpoint: str) -> None:
+    kind = type(receiver)
     channel = OF_MODEL[kind]
     where = endpoint[channel.endpoint.name]
     recorded = channel.check(where)
-    setattr(listener, channel.endpoint.name, where)
+    setattr(receiver, channel.endpoint.name, where)
     with transaction.atomic():
         most = getattr(settings, channel.maximum)
         if kind._default_manager.count() >= most:
-            raise TooManyListenersError(f"there are {most} {channel.plural} already")
-        _insert(channel, listener)
-        _record(listener, "created", actor, recorded | {"events": listener.events})
+            raise TooManyReceiversError(f"there are {most} {channel.plural} already")
+        _insert(channel, receiver)
+        _record(receiver, "created", actor, recorded | {"events": receiver.events})
 
 
-def _insert(channel: Channel, listener: Listener) -> None:
-    """Write a listener, unless its endpoint is there already and must not be twice."""
+def _insert(channel: Channel, receiver: Receiver) -> None:
+    """Write a receiver, unless its endpoint is there already and must not be twice."""
     if channel.duplicate is None:
-        listener.save(force_insert=True)
+        receiver.save(force_insert=True)
         return
     try:
         with transaction.atomic():
-            listener.save(force_insert=True)
+            receiver.save(force_insert=True)
     except IntegrityError:
-        said = f"this {channel.endpoint.name} is told already"
-        raise channel.duplicate(said) from None
+        message = f"this {channel.endpoint.name} is told already"
+        raise channel.duplicate(message) from None
 
 
-def change_listener(
+def change_receiver(
     *,
     actor: User,
     kind: type[Kind],
-    listener_id: UUID,
+    receiver_id: UUID,
     changes: dict[str, Any],
     expected: frozenset[str] | None = None,
 ) -> Kind:
-    """Change the named fields of a listener and write down which.
+    """Change the named fields of a receiver and write down which.
 
     Whoever is disabled is told nothing more; what waited for it has failed, and can be
     sent again when it is enabled.
@@ -172,21 +172,21 @@ def change_listener(
         fields["events"] = sorted(set(fields["events"]))
     now = timezone.now()
     with transaction.atomic():
-        listener = _locked(kind, listener_id)
-        check_match(listener, expected)
-        changed = [name for name in fields if getattr(listener, name) != fields[name]]
+        receiver = _locked(kind, receiver_id)
+        check_match(receiver, expected)
+        changed = [name for name in fields if getattr(receiver, name) != fields[name]]
         if not changed:
-            return listener
+            return receiver
         for name in changed:
-            setattr(listener, name, fields[name])
-        listener.updated_at = now
+            setattr(receiver, name, fields[name])
+        receiver.updated_at = now
         if "enabled" in changed:
-            listener.disabled_reason = ""
-        listener.save()
-        if "enabled" in changed and not listener.enabled:
-            disable(listener, BY_A_PERSON, now=now)
+            receiver.disabled_reason = ""
+        receiver.save()
+        if "enabled" in changed and not receiver.enabled:
+            disable(receiver, BY_A_PERSON, now=now)
         _record(
-            listener,
+            receiver,
             "changed",
             actor,
             {
@@ -194,38 +194,38 @@ def change_listener(
                 **{x: fields[x] for x in ("enabled", "events") if x in changed},
             },
         )
-    return listener
+    return receiver
 
 
-def delete_listener(*, actor: User, kind: type[Listener], listener_id: UUID) -> None:
-    """Remove a listener with the log of its deliveries.
+def delete_receiver(*, actor: User, kind: type[Receiver], receiver_id: UUID) -> None:
+    """Remove a receiver with the log of its deliveries.
 
     Raises:
         NotFoundError of the kind: there is none (404).
     """
     with transaction.atomic():
-        listener = _locked(kind, listener_id)
-        _record(listener, "deleted", actor)
-        listener.delete()
+        receiver = _locked(kind, receiver_id)
+        _record(receiver, "deleted", actor)
+        receiver.delete()
 
 
-def send_test(*, actor: User, kind: type[Listener], listener_id: UUID) -> Delivery:
-    """Send a listener a notification that tells nothing else.
+def send_test(*, actor: User, kind: type[Receiver], receiver_id: UUID) -> Delivery:
+    """Send a receiver a notification that tells nothing else.
 
     Raises:
         NotFoundError of the kind: there is none (404).
         ConflictError of the kind: it is disabled and wants nothing (409).
     """
     with transaction.atomic():
-        listener = _locked(kind, listener_id)
-        _refuse_disabled(listener)
-        delivery = enqueue_test(listener, now=timezone.now())
-        _record(listener, "tested", actor, {"delivery": str(delivery.pk)})
+        receiver = _locked(kind, receiver_id)
+        _refuse_disabled(receiver)
+        delivery = enqueue_test(receiver, now=timezone.now())
+        _record(receiver, "tested", actor, {"delivery": str(delivery.pk)})
     return delivery
 
 
 def resend(
-    *, actor: User, kind: type[Listener], listener_id: UUID, delivery_id: UUID
+    *, actor: User, kind: type[Receiver], receiver_id: UUID, delivery_id: UUID
 ) -> Delivery:
     """Send a delivery anew, whatever became of it, with all its attempts.
 
@@ -234,9 +234,9 @@ def resend(
         ConflictError of the kind: it is disabled and wants nothing more (409).
     """
     with transaction.atomic():
-        listener = _locked(kind, listener_id)
+        receiver = _locked(kind, receiver_id)
         delivery = (
-            Delivery.objects.of(listener)
+            Delivery.objects.of(receiver)
             .select_for_update(of=("self",), no_key=True)
             .select_related("notification")
             .filter(pk=delivery_id)
@@ -244,13 +244,13 @@ def resend(
         )
         if delivery is None:
             raise DeliveryNotFoundError("there is no such delivery")
-        _refuse_disabled(listener)
+        _refuse_disabled(receiver)
         delivery.status = DeliveryStatus.PENDING
         delivery.attempts_before_resend = delivery.attempts
         delivery.next_attempt_at = timezone.now()
         delivery.delivered_at = None
         delivery.save()
-        _record(listener, "resent", actor, {"delivery": str(delivery.pk)})
+        _record(receiver, "resent", actor, {"delivery": str(delivery.pk)})
         transaction.on_commit(wake_a_worker, robust=True)
     return delivery
 

@@ -1,4 +1,4 @@
-"""Listeners and deliveries in words."""
+"""Receivers and deliveries in words."""
 
 from django.urls import reverse
 from django.utils import timezone
@@ -6,7 +6,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from deployments.choices import DeliveryStatus
-from deployments.models import Delivery, Listener
+from deployments.models import Delivery, Receiver
 from deployments.rules.events import EventName
 from hotswap.common.console.badges import DONE, FAILED, MOVING, badge
 from hotswap.common.console.text import age
@@ -18,17 +18,17 @@ DELIVERY_BADGES = {
 }
 
 
-def listener_badge(listener: Listener) -> SafeString:
+def receiver_badge(receiver: Receiver) -> SafeString:
     """Say whether it is told; why not stands in the tooltip."""
-    if listener.enabled:
+    if receiver.enabled:
         return badge("Enabled", DONE, "check")
-    return badge("Disabled", FAILED, "block", listener.disabled_reason)
+    return badge("Disabled", FAILED, "block", receiver.disabled_reason)
 
 
-def events_in_words(listener: Listener) -> str:
-    if not listener.events:
+def events_in_words(receiver: Receiver) -> str:
+    if not receiver.events:
         return "all"
-    return ", ".join(str(EventName(each).label) for each in listener.events)
+    return ", ".join(str(EventName(each).label) for each in receiver.events)
 
 
 def next_attempt(delivery: Delivery) -> SafeString:
@@ -38,7 +38,7 @@ def next_attempt(delivery: Delivery) -> SafeString:
     return format_html("due {}", age(at, now)) if is_due else age(at, now)
 
 
-def listener_url(listener: Listener) -> str:
+def receiver_url(receiver: Receiver) -> str:
     return reverse(
-        f"admin:deployments_{listener._meta.model_name}_change", args=[listener.pk]
+        f"admin:deployments_{receiver._meta.model_name}_change", args=[receiver.pk]
     )
