@@ -311,7 +311,9 @@ class Downloader:
             first=first,
             last=last,
             etag=staged.etag(),
-            traceparent=order.traceparent,
+            more_headers={"traceparent": order.traceparent}
+            if order.traceparent
+            else None,
         ) as body:
             self._place(body, first, staged, size_bytes)
             self.pace.begin(self.monotonic())

@@ -184,7 +184,13 @@ class Transport(Protocol):
         """
 
     def download(
-        self, url: str, *, first: int, last: int, etag: str, traceparent: str = ""
+        self,
+        url: str,
+        *,
+        first: int,
+        last: int,
+        etag: str,
+        more_headers: Mapping[str, str] | None = None,
     ) -> AbstractContextManager[Body]:
         """Ask for the bytes from `first` to `last`, both included.
 
@@ -265,7 +271,13 @@ class HttpTransport:
 
     @contextmanager
     def download(
-        self, url: str, *, first: int, last: int, etag: str, traceparent: str = ""
+        self,
+        url: str,
+        *,
+        first: int,
+        last: int,
+        etag: str,
+        more_headers: Mapping[str, str] | None = None,
     ) -> Iterator[Body]:
         """See `Transport`."""
         try:
@@ -274,10 +286,9 @@ class HttpTransport:
             raise InsecureAddressError(f"{url[:200]!r} is not an address.") from error
         self._check_address(address)
         headers = {"Range": f"bytes={first}-{last}", "Accept-Encoding": "identity"}
+        headers |= more_headers or {}
         if first > 0 and STRONG_ETAG.fullmatch(etag):
             headers["If-Range"] = etag
-        if traceparent:
-            headers["traceparent"] = traceparent
         is_own_server = _origin(address) == _origin(self.server)
         if not is_own_server:
             self._note_foreign(address)

@@ -83,7 +83,13 @@ class FlakyTransport:
         raise NotImplementedError
 
     def download(
-        self, url: str, *, first: int, last: int, etag: str, traceparent: str = ""
+        self,
+        url: str,
+        *,
+        first: int,
+        last: int,
+        etag: str,
+        more_headers: Mapping[str, str] | None = None,
     ) -> AbstractContextManager[Body]:
         raise NotImplementedError
 
