@@ -148,23 +148,22 @@ def enqueue_devices(
     devices: Sequence[dict[str, Any]],
     total: int,
     now: datetime,
-    joins: bool,
+    merges: bool,
 ) -> None:
     """Write down that something happened to devices of a deployment.
 
     Args:
         devices: what is told of each, with its name as `id`; the first
             `NAMED_DEVICES` are enough.
-        total: how many devices there are.
-        joins: add to a notification that still waits for more devices. Whoever does so
+        total: how many devices there are, one at least.
+        merges: add to a notification that still waits for more devices. Whoever does so
             holds its row to the end of the transaction, and so must not wait for other
             devices afterwards.
     """
-    # A tick asks a hundred times, and most often there are none.
-    receivers = _receivers(event) if total else []
+    receivers = _receivers(event)
     if not receivers:
         return
-    waiting = _waiting(deployment, event, now) if joins else None
+    waiting = _waiting(deployment, event, now) if merges else None
     known = waiting.payload["data"]["devices"] if waiting else []
     total += waiting.payload["data"]["total"] if waiting else 0
     named = [*known, *devices][:NAMED_DEVICES]

@@ -200,7 +200,7 @@ def _log_and_enqueue(
         devices=[{"id": device.device_id, **facts}],
         total=1,
         now=now,
-        joins=True,
+        merges=True,
     )
 
 

@@ -55,7 +55,7 @@ def fail(
     code: str,
     message: str,
     values: dict[str, Any] | None = None,
-    joins: bool = False,
+    merges: bool = False,
     late_event: EventName = EventName.BREACHED,
     spares_image: str = "false",
 ) -> int:
@@ -70,7 +70,7 @@ def fail(
     Args:
         which, code, message: SQL over `u` (the order), `t` (its target), `s` (the
             state of the device, perhaps missing) and `f` (the ordered firmware).
-        joins: as in `enqueue_devices`.
+        merges: as in `enqueue_devices`.
         late_event: what is notified of installs that fail after the deployment's end.
         spares_image: SQL like `which`: nothing speaks against the image of these
             installs, so that it stays where it is and does not count as a fault.
@@ -240,22 +240,24 @@ def fail(
             **(values or {}),
         },
     )
-    enqueue_devices(
-        deployment,
-        EventName.QUARANTINED,
-        devices=named or (),
-        total=shut,
-        now=now,
-        joins=joins,
-    )
-    enqueue_devices(
-        deployment,
-        late_event,
-        devices=late or (),
-        total=installs if has_ended else 0,
-        now=now,
-        joins=joins,
-    )
+    if shut:
+        enqueue_devices(
+            deployment,
+            EventName.QUARANTINED,
+            devices=named,
+            total=shut,
+            now=now,
+            merges=merges,
+        )
+    if installs and has_ended:
+        enqueue_devices(
+            deployment,
+            late_event,
+            devices=late,
+            total=installs,
+            now=now,
+            merges=merges,
+        )
     return int(failed)
 
 
@@ -500,5 +502,5 @@ def fail_reported(
         code="%(code)s::text",
         message="%(message)s::text",
         values={"update": update_id, "code": code, "message": message},
-        joins=True,
+        merges=True,
     )
