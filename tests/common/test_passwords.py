@@ -83,17 +83,18 @@ def test_nothing_is_hashed_while_a_person_is_locked(
 
 @pytest.mark.django_db
 def test_a_password_that_was_changed_meanwhile_is_not_overwritten(
-    settings: Any, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     person = PersonFactory.create()
     another = PersonFactory.create().password
 
-    class Overtaken(MD5PasswordHasher):
-        def encode(self, password: str, salt: str) -> str:
-            User.objects.filter(pk=person.pk).update(password=another)
-            return super().encode(password, salt)
+    encode = MD5PasswordHasher.encode
 
-    monkeypatch.setattr(MD5PasswordHasher, "encode", Overtaken.encode)
+    def overtaken(hasher: MD5PasswordHasher, password: str, salt: str) -> str:
+        User.objects.filter(pk=person.pk).update(password=another)
+        return encode(hasher, password, salt)
+
+    monkeypatch.setattr(MD5PasswordHasher, "encode", overtaken)
     with pytest.raises(PasswordChangedError):
         set_password(
             username=person.username, password=NEW, actor=None, must_change=True
