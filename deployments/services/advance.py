@@ -11,7 +11,6 @@ from deployments.choices import (
     Level,
     LiveFleet,
     PauseReason,
-    StageStatus,
     TargetStatus,
 )
 from deployments.models import Deployment, Stage, Target
@@ -20,15 +19,7 @@ from deployments.services import late_watch, sweeps
 from deployments.services.fleets import begin_hold, end_holds
 from deployments.services.log import log
 from deployments.services.partial_rollback import continue_partial_rollbacks
-from deployments.services.progress import (
-    count_silence,
-    count_stages,
-    gate_of,
-    has_settled,
-    holds_of,
-    plan_of,
-    progress_of,
-)
+from deployments.services.progress import facts_of_gates, read_facts
 from deployments.services.rollback_course import begin_rollback
 from deployments.services.transitions import (
     finish,
@@ -113,36 +104,24 @@ def _ask_about_unreadable(
 
 def _step(deployment: Deployment, now: datetime, awake_since: datetime) -> bool:
     """Ask `decide` and apply its answer; tell whether to ask again at once."""
-    stages = list(deployment.stages.all())
-    gate = gate_of(deployment)
-    counts = count_stages(deployment)
-    progress = progress_of(stages, counts)
-    for stage, facts in zip(stages, progress, strict=True):
-        if (
-            stage.status == StageStatus.OPEN
-            and stage.settled_at is None
-            and has_settled(facts, gate)
-        ):
-            stage.settled_at = now
-            stage.save(update_fields=["settled_at"])
-            log(
-                deployment,
-                EventName.STAGE_SETTLED,
-                f"{facts.succeeded} of {counted(facts.exposed, 'device')}"
-                " proved the update",
-                now=now,
-                stage_number=stage.number,
-            )
+    facts = read_facts(deployment)
+    stages = facts.stages
+    for stage, progress in facts.settled:
+        stage.settled_at = now
+        stage.save(update_fields=["settled_at"])
+        log(
+            deployment,
+            EventName.STAGE_SETTLED,
+            f"{progress.succeeded} of {counted(progress.exposed, 'device')}"
+            " proved the update",
+            now=now,
+            stage_number=stage.number,
+        )
     is_paused = deployment.status == DeploymentStatus.PAUSED
     end_holds(deployment, now)
-    silence = count_silence(deployment, stages, now, awake_since)
+    at_gates, holds = facts_of_gates(deployment, facts, now, awake_since)
     decision = decide(
-        plan_of(deployment, stages),
-        gate,
-        progress_of(stages, counts, silence),
-        now,
-        is_paused=is_paused,
-        holds=holds_of(deployment),
+        facts.plan, facts.gate, at_gates, now, is_paused=is_paused, holds=holds
     )
     if isinstance(decision, RollBack):
         begin_rollback(

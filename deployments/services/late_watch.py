@@ -23,7 +23,7 @@ from deployments.models import Deployment, Target, Update
 from deployments.rules.events import EventName
 from deployments.services import sweeps
 from deployments.services.log import log
-from deployments.services.progress import count_stages, gate_of, plan_of, progress_of
+from deployments.services.progress import read_facts
 from deployments.strategies.decide import decide
 from deployments.strategies.types import RollBack
 from health.services.watching import HEARTBEATS_EXPECTED, unwatch, watch_on
@@ -96,14 +96,8 @@ def advance(
         and deployment.status == DeploymentStatus.COMPLETED
         and deployment.on_late_breach == OnLateBreach.DEPLOYMENT
     ):
-        stages = list(deployment.stages.all())
-        decision = decide(
-            plan_of(deployment, stages),
-            gate_of(deployment),
-            progress_of(stages, count_stages(deployment)),
-            now,
-            is_paused=True,
-        )
+        facts = read_facts(deployment)
+        decision = decide(facts.plan, facts.gate, facts.progress, now, is_paused=True)
         if isinstance(decision, RollBack):
             return decision
     assert deployment.watching_until is not None

@@ -256,6 +256,57 @@ def count_silence(
     }
 
 
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What `decide` is asked with, read at one moment.
+
+    Attributes:
+        progress: of each of the stages, in their order.
+    """
+
+    stages: list[Stage]
+    plan: types.Plan
+    gate: types.Gate
+    counts: dict[int, StageCounts]
+    progress: tuple[types.StageProgress, ...]
+
+    @property
+    def settled(self) -> list[tuple[Stage, types.StageProgress]]:
+        """The open stages whose evidence is complete, and was not until now."""
+        return [
+            (stage, each)
+            for stage, each in zip(self.stages, self.progress, strict=True)
+            if stage.status == StageStatus.OPEN
+            and stage.settled_at is None
+            and has_settled(each, self.gate)
+        ]
+
+
+def read_facts(deployment: Deployment) -> Facts:
+    """Read the stages of a deployment, and what has become of their devices."""
+    stages = list(deployment.stages.all())
+    counts = count_stages(deployment)
+    return Facts(
+        stages,
+        plan_of(deployment, stages),
+        gate_of(deployment),
+        counts,
+        progress_of(stages, counts),
+    )
+
+
+def facts_of_gates(
+    deployment: Deployment, facts: Facts, now: datetime, awake_since: datetime
+) -> tuple[tuple[types.StageProgress, ...], dict[str, types.HoldFacts]]:
+    """Return the progress with who is offline where a gate could open, and the holds.
+
+    Args:
+        facts: those of the moment, their settled stages noted as such.
+    """
+    silence = count_silence(deployment, facts.stages, now, awake_since)
+    return progress_of(facts.stages, facts.counts, silence), holds_of(deployment)
+
+
 def progress_of(
     stages: list[Stage],
     counts: dict[int, StageCounts],
