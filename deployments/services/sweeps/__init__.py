@@ -25,7 +25,6 @@ from deployments.services.sweeps.failure import (
     fail_timed_out,
     fail_unproved,
     find_departed,
-    find_unreadable,
     unwatch_moved_on,
 )
 from deployments.services.sweeps.plans import (
@@ -45,6 +44,7 @@ from deployments.services.sweeps.returning import (
     return_late_installs,
     send_back,
 )
+from deployments.services.sweeps.unreadable import find_unreadable
 
 __all__ = [
     "ROLLBACK_PATIENCE",
