@@ -84,7 +84,7 @@ def cpu_seconds(pid: int) -> float:
 
 
 @dataclass(slots=True)
-class Silence:
+class FreezeDetector:
     """How long a program has not answered, and what CPU it has used meanwhile."""
 
     frozen_seconds: float = FROZEN_SECONDS
@@ -131,7 +131,7 @@ class AnswerWatch:
         self._on_event = on_event or (lambda _: None)
         self._look_seconds = look_seconds
         self._frozen_seconds = frozen_seconds
-        self._silences = {name: Silence(frozen_seconds) for name in asks}
+        self._detectors = {name: FreezeDetector(frozen_seconds) for name in asks}
         self._over = threading.Event()
         self._thread = threading.Thread(
             target=self._run, name="hotswap-answers", daemon=True
@@ -149,19 +149,19 @@ class AnswerWatch:
         before = time.monotonic()
         while not self._over.wait(self._look_seconds):
             if time.monotonic() - before > self._frozen_seconds / 2:
-                for silence in self._silences.values():
-                    silence.has_answered()
+                for detector in self._detectors.values():
+                    detector.has_answered()
             before = time.monotonic()
             for name in self._asks:
                 self._look_at(name)
 
     def _look_at(self, name: str) -> None:
-        silence = self._silences[name]
+        detector = self._detectors[name]
         pid = self._supervisor.pid(name)
         if pid is None or not self._supervisor.is_ready(name) or self._asks[name]():
-            silence.has_answered()
-        elif silence.is_frozen(pid, cpu_seconds(pid), time.monotonic()):
-            silence.has_answered()
+            detector.has_answered()
+        elif detector.is_frozen(pid, cpu_seconds(pid), time.monotonic()):
+            detector.has_answered()
             if not self._over.is_set():
                 self._on_event(
                     f"{name} has not answered for {self._frozen_seconds:.0f} s: it is "

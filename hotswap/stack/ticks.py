@@ -47,7 +47,7 @@ def last_tick(database_url: str) -> Any:
 
 
 @dataclass(slots=True)
-class Silence:
+class StallDetector:
     """Counts for how long no tick was seen while the programs were there.
 
     Attributes:
@@ -117,7 +117,7 @@ class TickWatch:
         self._read = read
         self._on_event = on_event or (lambda _: None)
         self._look_seconds = look_seconds
-        self._silence = Silence(stuck_seconds, start_seconds)
+        self._stall = StallDetector(stuck_seconds, start_seconds)
         self._over = threading.Event()
         self._thread = threading.Thread(
             target=self._run, name="hotswap-ticks", daemon=True
@@ -133,12 +133,12 @@ class TickWatch:
 
     def _run(self) -> None:
         while not self._over.wait(self._look_seconds):
-            is_too_long = self._silence.is_too_long(
+            is_too_long = self._stall.is_too_long(
                 self._read(), self._supervisor.is_ready(*TICKING), self._look_seconds
             )
             if is_too_long and not self._over.is_set():
                 self._on_event(
-                    f"no tick for {self._silence.stuck_seconds:.0f} s: worker and beat "
+                    f"no tick for {self._stall.stuck_seconds:.0f} s: worker and beat "
                     "are started again"
                 )
                 for name in TICKING:

@@ -16,7 +16,7 @@ from hotswap.monitoring.processes import program_restarts
 from hotswap.stack.answers import (
     IDLE_SECONDS,
     AnswerWatch,
-    Silence,
+    FreezeDetector,
     redis_answers,
     web_answers,
 )
@@ -72,17 +72,17 @@ def test_who_answers_nobody_is_started_again(tmp_path: Path) -> None:
 
 
 def test_silence_counts_from_the_last_answer_and_the_last_work() -> None:
-    silence = Silence(frozen_seconds=20)
+    detector = FreezeDetector(frozen_seconds=20)
 
-    assert not silence.is_frozen(7, 1.0, 100)
-    assert not silence.is_frozen(7, 1.0, 119)
-    assert silence.is_frozen(7, 1.0, 120)
-    silence.has_answered()
-    assert not silence.is_frozen(7, 1.0, 121)
+    assert not detector.is_frozen(7, 1.0, 100)
+    assert not detector.is_frozen(7, 1.0, 119)
+    assert detector.is_frozen(7, 1.0, 120)
+    detector.has_answered()
+    assert not detector.is_frozen(7, 1.0, 121)
     # It works, or is another process.
-    assert not silence.is_frozen(7, 1.1 + IDLE_SECONDS, 141)
-    assert not silence.is_frozen(8, 0.0, 161)
-    assert silence.is_frozen(8, 0.0, 181)
+    assert not detector.is_frozen(7, 1.1 + IDLE_SECONDS, 141)
+    assert not detector.is_frozen(8, 0.0, 161)
+    assert detector.is_frozen(8, 0.0, 181)
 
 
 def test_a_port_that_takes_connections_alone_does_not_answer() -> None:

@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from hotswap.stack.processes import Program, Supervisor
-from hotswap.stack.ticks import Silence, TickWatch, last_tick
+from hotswap.stack.ticks import StallDetector, TickWatch, last_tick
 from tests.waiting import wait_until
 
 LOOK_SECONDS = 0.05
@@ -84,41 +84,41 @@ def test_nothing_is_started_again_as_long_as(marks, tmp_path):
         assert supervisor.restarts("worker") == 0
 
 
-def looks_until_started_again(silence: Silence, tick: Any = "the last") -> int:
+def looks_until_started_again(stall: StallDetector, tick: Any = "the last") -> int:
     """Count the looks, of one second each, until the programs are started again."""
     return 1 + sum(
         1
         for _ in itertools.takewhile(
-            lambda _: not silence.is_too_long(tick, True, 1.0), itertools.count()
+            lambda _: not stall.is_too_long(tick, True, 1.0), itertools.count()
         )
     )
 
 
 def test_start_of_the_programs_has_time_of_its_own():
-    silence = Silence(stuck_seconds=30, start_seconds=60)
+    stall = StallDetector(stuck_seconds=30, start_seconds=60)
 
     # The first look alone tells nothing.
-    assert looks_until_started_again(silence) == 1 + 90
+    assert looks_until_started_again(stall) == 1 + 90
 
 
 def test_start_that_takes_longer_has_twice_the_time_from_then_on():
-    silence = Silence(stuck_seconds=30, start_seconds=60)
-    looks_until_started_again(silence)
-    silence.is_too_long("the last", False, 1.0)
+    stall = StallDetector(stuck_seconds=30, start_seconds=60)
+    looks_until_started_again(stall)
+    stall.is_too_long("the last", False, 1.0)
 
-    assert looks_until_started_again(silence) == 1 + 150
+    assert looks_until_started_again(stall) == 1 + 150
 
-    silence.is_too_long("a new one", True, 1.0)
-    assert looks_until_started_again(silence, "a new one") == 30
+    stall.is_too_long("a new one", True, 1.0)
+    assert looks_until_started_again(stall, "a new one") == 30
 
 
 def test_programs_that_came_back_by_themselves_have_the_time_of_a_start():
-    silence = Silence(stuck_seconds=30, start_seconds=60)
+    stall = StallDetector(stuck_seconds=30, start_seconds=60)
     for tick in range(5):
-        silence.is_too_long(tick, True, 1.0)
-    silence.is_too_long(4, False, 1.0)
+        stall.is_too_long(tick, True, 1.0)
+    stall.is_too_long(4, False, 1.0)
 
-    assert looks_until_started_again(silence, 4) == 1 + 90
+    assert looks_until_started_again(stall, 4) == 1 + 90
 
 
 @pytest.mark.stack
