@@ -264,7 +264,7 @@ class Deployment(Tracked, BaseModel):
         )
 
     @property
-    def proof_patience(self) -> timedelta:
+    def proof_timeout(self) -> timedelta:
         """How long after its claim a device may take to prove itself."""
         criteria = self.criteria
         beats = self.heartbeat_interval * criteria.heartbeats_required
@@ -273,12 +273,12 @@ class Deployment(Tracked, BaseModel):
         )
 
     @property
-    def settling_patience(self) -> timedelta:
+    def settling_timeout(self) -> timedelta:
         """How long a device that shows the image may take from its claim to health.
 
         Long enough for any limit that it exceeds from its first boot to run out.
         """
-        return self.proof_patience + self.thresholds.limits.longest_duration
+        return self.proof_timeout + self.thresholds.limits.longest_duration
 
     @property
     def late_heartbeat_interval(self) -> timedelta:

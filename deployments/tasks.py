@@ -14,21 +14,21 @@ from deployments.single_flight import SingleFlight
 
 # Ticks side by side in one process would repeat each other's work. One that is at it
 # for longer may be stuck at one deployment; the others are moved by the next.
-TICK_PATIENCE_SECONDS = 10.0
-_turn = SingleFlight(TICK_PATIENCE_SECONDS)
+TICK_TIMEOUT_SECONDS = 10.0
+_ticking = SingleFlight(TICK_TIMEOUT_SECONDS)
 
 
 @shared_task
 def tick() -> None:
     """Move every deployment that is due, unless this process is at it already."""
     started = time.monotonic()
-    if not _turn.take(started):
+    if not _ticking.take(started):
         return
     try:
         move_deployments()
         write_new_events()
     finally:
-        _turn.give_back(started)
+        _ticking.give_back(started)
 
 
 @shared_task

@@ -58,7 +58,7 @@ FILES = frozenset({"attach", "config", "include", "keyfile", "subfile", "templat
 STATUS = re.compile(r"error=(\d{3})\b")
 MEMORY_BYTES = 1 << 30
 MAX_PAUSE_SECONDS = 0.5
-PATIENCE_SECONDS = 10.0
+TIMEOUT_SECONDS = 10.0
 
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 READABLE = tuple(
@@ -196,7 +196,7 @@ def _opened(url: str, guard: Guard) -> Any:
     # Its usual pause between two recipients would outlast the process, and its usual
     # patience is shorter than that for webhooks.
     plugin.request_rate_per_sec = min(plugin.request_rate_per_sec, MAX_PAUSE_SECONDS)
-    plugin.socket_read_timeout = max(plugin.socket_read_timeout, PATIENCE_SECONDS)
+    plugin.socket_read_timeout = max(plugin.socket_read_timeout, TIMEOUT_SECONDS)
     return plugin
 
 

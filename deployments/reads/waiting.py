@@ -13,7 +13,7 @@ from deployments.choices import DeploymentStatus, StageStatus, TargetStatus
 from deployments.models import Deployment, Stage, Target, Update
 from deployments.rules.codes import UNKNOWN_TIMEZONE, message_of
 from deployments.rules.evidence import missing_proof, runs_ordered
-from deployments.services.sweeps import ROLLBACK_PATIENCE
+from deployments.services.sweeps import ROLLBACK_TIMEOUT
 from health.models import DeviceState
 
 D, T = DeploymentStatus, TargetStatus
@@ -58,7 +58,7 @@ def deployment_waiting(deployment: Deployment) -> Waiting | None:
             started = deployment.rollback_started_at
             return Waiting(
                 deployment.waiting_for or "the devices to prove their former image",
-                started + ROLLBACK_PATIENCE if started else None,
+                started + ROLLBACK_TIMEOUT if started else None,
             )
         case _:
             return None
@@ -76,7 +76,7 @@ def target_waiting(
             return _confirming(deployment, around)
         case T.ROLLING_BACK:
             since = target.returning_since
-            until = since + ROLLBACK_PATIENCE if since else None
+            until = since + ROLLBACK_TIMEOUT if since else None
             if update is None:
                 if _is_others_turn(target, deployment):
                     return Waiting("the devices of the other fleet to settle", until)
@@ -148,11 +148,11 @@ def _confirming(deployment: Deployment, around: Surroundings) -> Waiting:
     update, state = around.update, around.state
     if update is None or update.claimed_at is None:
         return Waiting("its claim", update.deadline if update else None)
-    patience = deployment.proof_patience
+    timeout = deployment.proof_timeout
     if state is not None and runs_ordered(update, state):
-        patience = deployment.settling_patience
+        timeout = deployment.settling_timeout
     return Waiting(
-        _missing_proof(deployment, update, state), update.claimed_at + patience
+        _missing_proof(deployment, update, state), update.claimed_at + timeout
     )
 
 

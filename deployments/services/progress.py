@@ -230,12 +230,12 @@ def count_silence(
     ]
     if not due:
         return {}
-    patience = ExpressionWrapper(
+    allowed = ExpressionWrapper(
         F("device__state__online_until") - F("device__state__last_seen_at"),
         output_field=DurationField(),
     )
     rows = (
-        Target.objects.alias(patience=patience)
+        Target.objects.alias(allowed=allowed)
         .filter(
             deployment=deployment,
             stage_number__in=due,
@@ -246,7 +246,7 @@ def count_silence(
         .values("stage_number")
         .annotate(
             all=Count("pk"),
-            silent=Count("pk", filter=Q(patience__lte=Value(now - awake_since))),
+            silent=Count("pk", filter=Q(allowed__lte=Value(now - awake_since))),
         )
         .order_by()
     )

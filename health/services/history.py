@@ -38,7 +38,7 @@ MAX_SPAN = timedelta(days=366)
 DAYS_AHEAD = 7
 PREFIX = "health_reading_"
 # Heartbeats wait behind whoever waits for a table: better to try again later.
-PATIENCE = "SET LOCAL lock_timeout = '2s'"
+LONGEST_WAIT = "SET LOCAL lock_timeout = '2s'"
 
 
 # --- Reading ----------------------------------------------------------------------
@@ -342,7 +342,7 @@ def _midnight(day: date) -> datetime:
 def _tried(work: Any, day: date) -> bool:
     try:
         with transaction.atomic(), connection.cursor() as cursor:
-            cursor.execute(PATIENCE)
+            cursor.execute(LONGEST_WAIT)
             cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [locks.PARTITIONS])
             if not cursor.fetchone()[0] or (work is _create) == (
                 day in partition_days()

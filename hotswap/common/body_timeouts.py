@@ -66,7 +66,7 @@ class TimedInput:
 
     Attributes:
         failure: why it could not be read to its end.
-        since, patience_seconds: of the read that has not returned yet.
+        since, timeout_seconds: of the read that has not returned yet.
         is_given_up: whether its connection was closed for reading.
 
     Raises (from `read`):
@@ -75,7 +75,7 @@ class TimedInput:
     """
 
     __slots__ = (
-        *("failure", "address", "since", "patience_seconds", "is_given_up"),
+        *("failure", "address", "since", "timeout_seconds", "is_given_up"),
         *("_body", "_left", "_piece_seconds", "_total_seconds", "_ends_at", "_slots"),
     )
 
@@ -91,7 +91,7 @@ class TimedInput:
     ) -> None:
         self.failure: OSError | None = None
         self.address = address
-        self.since = self.patience_seconds = 0.0
+        self.since = self.timeout_seconds = 0.0
         self.is_given_up = False
         self._body = body
         self._left = size
@@ -120,8 +120,8 @@ class TimedInput:
         now = self.since = time.monotonic()
         if self._ends_at is None:
             self._ends_at = now + self._total_seconds
-        self.patience_seconds = min(self._piece_seconds, self._ends_at - now)
-        if self.patience_seconds <= 0:
+        self.timeout_seconds = min(self._piece_seconds, self._ends_at - now)
+        if self.timeout_seconds <= 0:
             raise self._stalled()
         give_back = self._slots.take()
         if give_back is None:
@@ -162,7 +162,7 @@ def content_length(variables: Mapping[str, Any]) -> int:
 
 
 def timed_input(environ: dict[str, Any]) -> TimedInput:
-    """Return the body of a request, to be read with the patience that its route has."""
+    """Return the body of a request, to be read with the time-outs of its route."""
     path = environ.get("PATH_INFO", "")
     if path in settings.UPLOAD_ADDRESSES:
         slots = uploads
@@ -234,9 +234,9 @@ class Watchdog:
         reading = list(self._reading.values())
         silent: dict[str, float] = {}
         for body in reading:
-            if now - body.since >= body.patience_seconds:
-                known = silent.get(body.address, body.patience_seconds)
-                silent[body.address] = min(known, body.patience_seconds)
+            if now - body.since >= body.timeout_seconds:
+                known = silent.get(body.address, body.timeout_seconds)
+                silent[body.address] = min(known, body.timeout_seconds)
         if not silent:
             self._seen.clear()
             return

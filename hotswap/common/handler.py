@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-class PatientRequest(WSGIRequest):
-    """A request whose body is waited for with patience, and no longer.
+class TimedRequest(WSGIRequest):
+    """A request whose body has time-outs.
 
     Its query and forms are UTF-8, whatever it says of its body. Django would decode
     them with the `charset` of the content type, which may name what is no encoding of
@@ -42,7 +42,7 @@ class PatientRequest(WSGIRequest):
 class Handler(WSGIHandler):
     """Django's handler, which refuses what it cannot make a request of (400)."""
 
-    request_class = PatientRequest
+    request_class = TimedRequest
 
     def __call__(  # type: ignore[override]
         self, environ: dict[str, Any], start_response: "StartResponse"

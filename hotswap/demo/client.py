@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 
-PATIENCE_SECONDS = 20.0
+TIMEOUT_SECONDS = 20.0
 RETRY_SECONDS = 0.3
 PAGE_SIZE = 200
 
@@ -111,7 +111,7 @@ class Client:
         headers = dict(options.pop("headers", {}))
         if self._token:
             headers["Authorization"] = f"Bearer {self._token}"
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        deadline = time.monotonic() + TIMEOUT_SECONDS
         while True:
             try:
                 response = self._http.request(method, path, headers=headers, **options)

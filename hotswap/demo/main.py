@@ -49,7 +49,7 @@ from hotswap.demo.seed import (
     seed_firmware,
     seed_groups,
 )
-from hotswap.demo.story import PATIENCE_SECONDS, StoryStuckError, Storyteller
+from hotswap.demo.story import TIMEOUT_SECONDS, StoryStuckError, Storyteller
 from hotswap.stack.errors import StackError
 from hotswap.stack.folder import StackFolder
 from hotswap.stack.serve import STOP_SIGNALS
@@ -179,7 +179,7 @@ class Demo:
             pace=FOR_CHECKS if self._check else FOR_PEOPLE,
             pause=self.pause,
             is_brief=not self._check,
-            patience_seconds=PATIENCE_SECONDS if self._check else None,
+            timeout_seconds=TIMEOUT_SECONDS if self._check else None,
         )
         good_firmware = firmware[f"{SENSOR} {GOOD_VERSION}"]
         bad_firmware = firmware[f"{SENSOR} {BAD_VERSION}"]

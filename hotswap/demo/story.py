@@ -18,7 +18,7 @@ from hotswap.demo.seed import BAD_VERSION, GOOD_VERSION
 BESIDE = "2.5.0 for the trackers, region by region"
 FINAL = ("Completed", "RolledBack", "Failed", "Cancelled")
 LOOK_SECONDS = 0.7
-PATIENCE_SECONDS = 240.0
+TIMEOUT_SECONDS = 240.0
 LATEST = 200
 
 
@@ -41,7 +41,7 @@ class Storyteller:
     Args:
         pause: waits so many seconds; raises when the demo has to end.
         is_brief: leave out the lines of single devices that do as they should.
-        patience_seconds: for one deployment; None without a limit, because a person
+        timeout_seconds: for one deployment; None without a limit, because a person
             may have paused it.
     """
 
@@ -54,7 +54,7 @@ class Storyteller:
         pace: Pace,
         pause: Callable[[float], None],
         is_brief: bool,
-        patience_seconds: float | None,
+        timeout_seconds: float | None,
     ) -> None:
         self._operator = operator
         self._console_url = console_url
@@ -62,7 +62,7 @@ class Storyteller:
         self._pace = pace
         self._pause = pause
         self._is_brief = is_brief
-        self._patience_seconds = patience_seconds
+        self._timeout_seconds = timeout_seconds
         self._began_at = time.time()
 
     def known(self, version: str) -> dict[str, Any] | None:
@@ -121,7 +121,7 @@ class Storyteller:
                 self._screen.end_progress()
                 return str(status["status"])
             waited = time.monotonic() - began
-            if self._patience_seconds is not None and waited > self._patience_seconds:
+            if self._timeout_seconds is not None and waited > self._timeout_seconds:
                 waiting_for = (status["stage"] or {}).get("waitingFor")
                 raise StoryStuckError(
                     f"the deployment of {version} is {status['status']} after "

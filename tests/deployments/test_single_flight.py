@@ -18,14 +18,14 @@ from tests.waiting import is_waited_for, wait_until
 
 
 def test_a_turn_is_held_by_one_at_a_time() -> None:
-    turn = SingleFlight(patience_seconds=10)
+    turn = SingleFlight(timeout_seconds=10)
 
     assert turn.take(0.0)
     assert not turn.take(10.0)
 
 
 def test_a_turn_that_was_given_back_is_free() -> None:
-    turn = SingleFlight(patience_seconds=10)
+    turn = SingleFlight(timeout_seconds=10)
     turn.take(0.0)
 
     turn.give_back(0.0)
@@ -34,14 +34,14 @@ def test_a_turn_that_was_given_back_is_free() -> None:
 
 
 def test_who_holds_a_turn_for_too_long_is_overtaken() -> None:
-    turn = SingleFlight(patience_seconds=10)
+    turn = SingleFlight(timeout_seconds=10)
     turn.take(0.0)
 
     assert turn.take(10.5)
 
 
 def test_one_that_was_overtaken_does_not_end_the_turn_of_the_other() -> None:
-    turn = SingleFlight(patience_seconds=10)
+    turn = SingleFlight(timeout_seconds=10)
     turn.take(0.0)
     turn.take(10.5)
 
@@ -53,11 +53,11 @@ def test_one_that_was_overtaken_does_not_end_the_turn_of_the_other() -> None:
 def test_a_tick_leaves_its_work_to_the_one_that_is_at_it(world: World) -> None:
     deployment = scheduled(world)
     taken_at = time.monotonic()
-    assert tasks._turn.take(taken_at)
+    assert tasks._ticking.take(taken_at)
 
     tasks.tick()
     meanwhile = has_started(deployment)
-    tasks._turn.give_back(taken_at)
+    tasks._ticking.give_back(taken_at)
     tasks.tick()
 
     assert not meanwhile
@@ -68,8 +68,8 @@ def test_a_tick_gives_its_turn_back(world: World) -> None:
     tasks.tick()
 
     now = time.monotonic()
-    assert tasks._turn.take(now)
-    tasks._turn.give_back(now)
+    assert tasks._ticking.take(now)
+    tasks._ticking.give_back(now)
 
 
 @pytest.mark.django_db(transaction=True)

@@ -39,7 +39,7 @@ from deployments.services.sweeps.plans import (
 from deployments.services.sweeps.proof import prove
 from deployments.services.sweeps.renewal import order_anew
 from deployments.services.sweeps.returning import (
-    ROLLBACK_PATIENCE,
+    ROLLBACK_TIMEOUT,
     give_up_returns,
     return_late_installs,
     send_back,
@@ -47,7 +47,7 @@ from deployments.services.sweeps.returning import (
 from deployments.services.sweeps.unreadable import find_unreadable
 
 __all__ = [
-    "ROLLBACK_PATIENCE",
+    "ROLLBACK_TIMEOUT",
     "end_erased",
     "end_targets_of",
     "fail_breached",

@@ -327,16 +327,16 @@ def fail_unproved(deployment: Deployment, now: datetime, awake_since: datetime) 
     Source: FR-FW-005, Rollback Triggers; docs/architecture/proof.md#no-proof.
     """
     values = {
-        "patience": deployment.proof_patience,
+        "proof_timeout": deployment.proof_timeout,
         "awake": awake_since,
-        "settling": deployment.settling_patience,
+        "settling": deployment.settling_timeout,
         "cancels": deployment.cancel_requested_at is not None,
     }
     failed = fail(
         deployment,
         now,
         which=f"""u.closed_at IS NULL AND u.claimed_at IS NOT NULL
-            AND {PROOF_STARTS} + %(patience)s < %(now)s
+            AND {PROOF_STARTS} + %(proof_timeout)s < %(now)s
             AND CASE WHEN u.kind = 'install'
                      THEN NOT {SHOWS_ORDERED} AND (%(cancels)s OR NOT {IS_UNREADABLE})
                      ELSE s.last_heartbeat_at >= u.claimed_at
@@ -368,12 +368,12 @@ def fail_unproved(deployment: Deployment, now: datetime, awake_since: datetime) 
             -- A healthy spell that began in time may still become the proof.
             AND (s.healthy_since IS NULL
                  OR s.healthy_since > {PROOF_STARTS} + %(settling)s
-                 OR {PROOF_STARTS} + %(settling)s + %(patience)s
+                 OR {PROOF_STARTS} + %(settling)s + %(proof_timeout)s
                      < %(now)s)""",
         code="'unhealthy'",
         message=f"""CASE WHEN {IS_UNREADABLE} THEN {WHY_UNREADABLE}
             WHEN s.healthy_count < %(beats)s
-                AND s.healthy_since + %(patience)s < %(now)s
+                AND s.healthy_since + %(proof_timeout)s < %(now)s
             THEN 'too few heartbeats since its claim'
             ELSE 'it did not stay healthy for the confirmation window' END""",
         values=values | {"beats": deployment.criteria.heartbeats_required},

@@ -16,7 +16,7 @@ from deployments.scopes import IN_SCOPE, WHOLE, Scope
 from deployments.services.log import INTO_LOG
 from deployments.services.sweeps.statements import identity, run
 
-ROLLBACK_PATIENCE = timedelta(hours=1)
+ROLLBACK_TIMEOUT = timedelta(hours=1)
 
 
 def send_back(
@@ -202,14 +202,14 @@ def give_up_returns(
     The hour runs from when the device was to go back, or the whole deployment was.
     """
     since = max(awake_since, deployment.rollback_started_at or awake_since)
-    if since + ROLLBACK_PATIENCE > now:
+    if since + ROLLBACK_TIMEOUT > now:
         return 0
     return run(
         f"""
         WITH overdue AS (
             SELECT t.id FROM deployments_target t
             WHERE t.deployment_id = %(deployment)s AND t.status = 'rolling_back'
-              AND GREATEST(t.returning_since, %(since)s) + %(patience)s <= %(now)s
+              AND GREATEST(t.returning_since, %(since)s) + %(timeout)s <= %(now)s
         ), closed AS (
             UPDATE deployments_update u
             SET status = 'failed', closed_at = %(now)s,
@@ -241,6 +241,6 @@ def give_up_returns(
             "deployment": deployment.pk,
             "now": now,
             "since": since,
-            "patience": ROLLBACK_PATIENCE,
+            "timeout": ROLLBACK_TIMEOUT,
         },
     )

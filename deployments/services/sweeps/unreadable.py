@@ -31,14 +31,14 @@ def find_unreadable(
         JOIN health_devicestate s ON s.device_id = u.device_id
         WHERE u.deployment_id = %(deployment)s AND u.closed_at IS NULL
           AND u.kind = 'install' AND u.claimed_at IS NOT NULL
-          AND GREATEST(u.claimed_at, %(since)s) + %(patience)s < %(now)s
+          AND GREATEST(u.claimed_at, %(since)s) + %(proof_timeout)s < %(now)s
           AND {IS_UNREADABLE}
         """,
         {
             "deployment": deployment.pk,
             "now": now,
             "since": max(awake_since, deployment.resumed_at or awake_since),
-            "patience": deployment.proof_patience,
+            "proof_timeout": deployment.proof_timeout,
         },
     )
     return Unreadable(*found) if found[0] else None
