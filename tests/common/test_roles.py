@@ -139,29 +139,29 @@ TABLE = """
     /deployments/<deployment>/approve-stage        POST   401 403 403 400 403
     /webhooks                                      GET    401 403 403 200 403
     /webhooks                                      POST   401 403 403 400 403
-    /webhooks/<webhook>                            GET    401 403 403 404 403
-    /webhooks/<webhook>                            PATCH  401 403 403 404 403
-    /webhooks/<webhook>                            DELETE 401 403 403 404 403
-    /webhooks/<webhook>/rotate-secret              POST   401 403 403 404 403
-    /webhooks/<webhook>/test                       POST   401 403 403 404 403
-    /webhooks/<webhook>/deliveries                 GET    401 403 403 404 403
-    /webhooks/<webhook>/deliveries/<delivery>/resend POST 401 403 403 404 403
+    /webhooks/<receiver>                           GET    401 403 403 404 403
+    /webhooks/<receiver>                           PATCH  401 403 403 404 403
+    /webhooks/<receiver>                           DELETE 401 403 403 404 403
+    /webhooks/<receiver>/rotate-secret             POST   401 403 403 404 403
+    /webhooks/<receiver>/test                      POST   401 403 403 404 403
+    /webhooks/<receiver>/deliveries                GET    401 403 403 404 403
+    /webhooks/<receiver>/deliveries/<delivery>/resend POST 401 403 403 404 403
     /mail-recipients                               GET    401 403 403 200 403
     /mail-recipients                               POST   401 403 403 400 403
-    /mail-recipients/<recipient>                   GET    401 403 403 404 403
-    /mail-recipients/<recipient>                   PATCH  401 403 403 404 403
-    /mail-recipients/<recipient>                   DELETE 401 403 403 404 403
-    /mail-recipients/<recipient>/test              POST   401 403 403 404 403
-    /mail-recipients/<recipient>/deliveries        GET    401 403 403 404 403
-    /mail-recipients/<recipient>/deliveries/<delivery>/resend POST 401 403 403 404 403
+    /mail-recipients/<receiver>                    GET    401 403 403 404 403
+    /mail-recipients/<receiver>                    PATCH  401 403 403 404 403
+    /mail-recipients/<receiver>                    DELETE 401 403 403 404 403
+    /mail-recipients/<receiver>/test               POST   401 403 403 404 403
+    /mail-recipients/<receiver>/deliveries         GET    401 403 403 404 403
+    /mail-recipients/<receiver>/deliveries/<delivery>/resend POST 401 403 403 404 403
     /gateways                                      GET    401 403 403 200 403
     /gateways                                      POST   401 403 403 400 403
-    /gateways/<gateway>                            GET    401 403 403 404 403
-    /gateways/<gateway>                            PATCH  401 403 403 404 403
-    /gateways/<gateway>                            DELETE 401 403 403 404 403
-    /gateways/<gateway>/test                       POST   401 403 403 404 403
-    /gateways/<gateway>/deliveries                 GET    401 403 403 404 403
-    /gateways/<gateway>/deliveries/<delivery>/resend POST 401 403 403 404 403
+    /gateways/<receiver>                           GET    401 403 403 404 403
+    /gateways/<receiver>                           PATCH  401 403 403 404 403
+    /gateways/<receiver>                           DELETE 401 403 403 404 403
+    /gateways/<receiver>/test                      POST   401 403 403 404 403
+    /gateways/<receiver>/deliveries                GET    401 403 403 404 403
+    /gateways/<receiver>/deliveries/<delivery>/resend POST 401 403 403 404 403
     /schema                                        GET    401 200 200 200 403
     /docs                                          GET    401 200 200 200 403
 """
@@ -177,10 +177,8 @@ PLACES = {
     "<import>": "<uuid:import_id>",
     "<token>": "<uuid:token_id>",
     "<enrolment>": "<uuid:enrolment_id>",
-    "<webhook>": "<uuid:receiver_id>",
+    "<receiver>": "<uuid:receiver_id>",
     "<delivery>": "<uuid:delivery_id>",
-    "<recipient>": "<uuid:receiver_id>",
-    "<gateway>": "<uuid:receiver_id>",
 }
 
 

@@ -30,6 +30,7 @@ from firmware.services.uploads import register_firmware
 from firmware.storage import ImageReceiver
 from health.services.heartbeats import HeartbeatAnswer, record_heartbeat
 from health.services.watching import sweep
+from health.triggers import TRIGGERS
 from hotswap.common.models import User
 from hotswap.common.people import create_person
 from hotswap.common.roles import Role
@@ -44,8 +45,11 @@ CRITERIA = HealthCriteria(
 )
 THRESHOLDS = RollbackThresholds.of(
     offline_after=timedelta(seconds=60),
-    cpu_duration=timedelta(seconds=20),
-    memory_duration=timedelta(seconds=20),
+    **{
+        each.duration: timedelta(seconds=20)
+        for each in TRIGGERS
+        if each.default_duration
+    },
 )
 
 
