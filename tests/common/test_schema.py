@@ -1,5 +1,6 @@
 """The description of the API is true, checked in, and free of warnings."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from hotswap.urls import SchemaView
 from tests.api import pointers, problem_of
 from tests.callers import PersonCaller
 from tests.common.test_roles import ROWS
-from tests.description import DESCRIPTION, description, untyped
+from tests.description import DESCRIPTION, description, fault_of, untyped
 
 # Maps and values that are free because nobody but their owner, or the entry itself,
 # knows what is in them.
@@ -94,6 +95,32 @@ def test_no_answer_is_left_untyped(document: Any) -> None:
     }
 
     assert found == FREE
+
+
+PAIR = {"access": "a", "refresh": "b", "expiresIn": 60, "role": "Viewer"}
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "body", "fault"),
+    [
+        (200, "application/json", PAIR, ""),
+        (200, "application/json", {"access": "a"}, "is a required property"),
+        (200, "application/json", PAIR | {"refresh": 1}, "is not of type"),
+        (200, "application/json", PAIR | {"x": 1}, "'x' was unexpected"),
+        (200, "application/problem+json", {}, "is not described"),
+        (202, "application/json", {}, "is not described"),
+        (400, "application/problem+json", {}, "is a required property"),
+    ],
+)
+def test_an_answer_that_is_not_the_described_one_is_a_fault(
+    status: int, kind: str, body: Any, fault: str
+) -> None:
+    found = fault_of(
+        "/api/v1/auth/refresh", "post", status, kind, json.dumps(body).encode()
+    )
+
+    assert fault in found
+    assert bool(found) == bool(fault)
 
 
 def test_lists_describe_their_filters_and_pages(document: Any) -> None:
