@@ -262,6 +262,7 @@ class Facts:
 
     Attributes:
         progress: of each of the stages, in their order.
+        settled: the open stages whose evidence is complete, and was not until now.
     """
 
     stages: list[Stage]
@@ -269,29 +270,28 @@ class Facts:
     gate: types.Gate
     counts: dict[int, StageCounts]
     progress: tuple[types.StageProgress, ...]
-
-    @property
-    def settled(self) -> list[tuple[Stage, types.StageProgress]]:
-        """The open stages whose evidence is complete, and was not until now."""
-        return [
-            (stage, each)
-            for stage, each in zip(self.stages, self.progress, strict=True)
-            if stage.status == StageStatus.OPEN
-            and stage.settled_at is None
-            and has_settled(each, self.gate)
-        ]
+    settled: tuple[tuple[Stage, types.StageProgress], ...]
 
 
 def read_facts(deployment: Deployment) -> Facts:
     """Read the stages of a deployment, and what has become of their devices."""
     stages = list(deployment.stages.all())
+    gate = gate_of(deployment)
     counts = count_stages(deployment)
+    progress = progress_of(stages, counts)
     return Facts(
         stages,
         plan_of(deployment, stages),
-        gate_of(deployment),
+        gate,
         counts,
-        progress_of(stages, counts),
+        progress,
+        tuple(
+            (stage, each)
+            for stage, each in zip(stages, progress, strict=True)
+            if stage.status == StageStatus.OPEN
+            and stage.settled_at is None
+            and has_settled(each, gate)
+        ),
     )
 
 
