@@ -41,9 +41,13 @@ from hotswap.common.models import User
 from hotswap.common.pluralize import counted
 from hotswap.common.rows import prepared_cursor
 
-HAS_ORDER = """
+# Whether a device has an order, and whether it has ever carried one out.
+ORDERS = """
     SELECT EXISTS (SELECT FROM deployments_update
-                   WHERE device_id = %s AND closed_at IS NULL)
+                   WHERE device_id = %(device)s AND closed_at IS NULL),
+           EXISTS (SELECT FROM deployments_update
+                   WHERE device_id = %(device)s AND closed_at IS NOT NULL
+                     AND status = 'success')
 """
 
 
@@ -98,8 +102,8 @@ def note_running_firmware(*, device: Device, now: datetime) -> None:
     nothing by itself: that install was ordered.
     """
     with prepared_cursor() as cursor:
-        cursor.execute(HAS_ORDER, [device.pk])
-        if cursor.fetchone() == (True,):
+        cursor.execute(ORDERS, {"device": device.pk})
+        if cursor.fetchone() != (False, True):
             return
     last = (
         Update.objects.select_related("deployment", "firmware", "target")

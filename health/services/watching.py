@@ -11,13 +11,12 @@ from typing import Any
 from uuid import UUID
 
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import connection
 from django.db.models import Value
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from devices.exceptions import DeviceNotFoundError
-from devices.models import Device
 from health.choices import Verdict
 from health.evaluation import Limits, Sample
 from health.models import DeviceState
@@ -138,42 +137,61 @@ def limits_from_json(data: dict[str, Any]) -> Limits:
     return replace(Limits.from_json(data), exempt=frozenset(data["exempt"]))
 
 
-def ensure_state(device_id: UUID, now: datetime) -> DeviceState:
-    """Return the state row of a device, locked, made at the first contact.
-
-    Raises:
-        DeviceNotFoundError: the device was erased while it called.
-    """
-    with transaction.atomic():
-        DeviceState.objects.bulk_create(
-            [
-                DeviceState(
-                    device_id=device_id,
-                    last_seen_at=now,
-                    online_until=now + settings.ONLINE_FLOOR,
-                )
-            ],
-            ignore_conflicts=True,
-        )
-        # The row above has waited for an erasure, if one was under way.
-        if not Device.objects.filter(pk=device_id).exists():
-            raise DeviceNotFoundError("the device is gone")
-    return DeviceState.objects.select_for_update(no_key=True).get(device_id=device_id)
-
-
 STATE = Columns(DeviceState, "s")
 LOCKED_STATE = f"""
     SELECT {STATE.sql} FROM health_devicestate s WHERE s.device_id = %s
     FOR NO KEY UPDATE
 """  # noqa: S608
+NEW_STATE_FIELDS = {
+    str(field.column): field
+    for field in DeviceState._meta.concrete_fields
+    if field is not DeviceState._meta.pk
+}
+NEW_STATE = f"""
+    INSERT INTO health_devicestate AS s (
+        device_id, {", ".join(NEW_STATE_FIELDS)}
+    )
+    VALUES (%(device)s, {", ".join(f"%({column})s" for column in NEW_STATE_FIELDS)})
+    ON CONFLICT DO NOTHING
+"""  # noqa: S608
+# Waits for an erasure of the device that is under way.
+IS_NOT_ERASED = """
+    SELECT FROM devices_device WHERE id = %s AND erased_at IS NULL FOR KEY SHARE
+"""
 
 
 def locked_state(device_id: UUID, now: datetime) -> DeviceState:
-    """Return the state row of a device under its lock."""
+    """Return the state row of a device under its lock, made at the first contact.
+
+    Raises:
+        DeviceNotFoundError: the device was erased while it called.
+    """
     with prepared_cursor() as cursor:
         cursor.execute(LOCKED_STATE, [device_id])
         row = cursor.fetchone()
-    return ensure_state(device_id, now) if row is None else STATE.take(iter(row))
+        if row is None:
+            cursor.execute(NEW_STATE, _new_state(device_id, now))
+            cursor.execute(IS_NOT_ERASED, [device_id])
+            if cursor.fetchone() is None:
+                raise DeviceNotFoundError("the device is gone")
+            cursor.execute(LOCKED_STATE, [device_id])
+            row = cursor.fetchone()
+    if row is None:
+        raise DeviceNotFoundError("the device is gone")
+    return STATE.take(iter(row))
+
+
+def _new_state(device_id: UUID, now: datetime) -> dict[str, Any]:
+    """Return the columns of the state of a device that was never heard before."""
+    blank = DeviceState(
+        device_id=device_id,
+        last_seen_at=now,
+        online_until=now + settings.ONLINE_FLOOR,
+    )
+    return {"device": device_id} | {
+        column: field.get_db_prep_save(getattr(blank, field.attname), connection)
+        for column, field in NEW_STATE_FIELDS.items()
+    }
 
 
 BEGIN_WATCH = f"""

@@ -426,6 +426,35 @@ def test_a_heartbeat_that_crosses_the_erasure_leaves_nothing(world: World) -> No
     assert is_update_available(device=stale, now=world.now) == (False, False)
 
 
+@pytest.mark.django_db(transaction=True)
+def test_a_first_heartbeat_that_crosses_the_erasure_leaves_nothing(
+    world: World,
+) -> None:
+    old = world.image("2.4.0")
+    (device,) = world.fleet(1, old)
+    DeviceState.objects.all().delete()
+    outcomes: list[str] = []
+
+    def run() -> None:
+        try:
+            device.beat()
+            outcomes.append("stored")
+        except DeviceNotFoundError:
+            outcomes.append("gone")
+        finally:
+            connections.close_all()
+
+    thread = threading.Thread(target=run)
+    with transaction.atomic():
+        erase_device(actor=world.admin, device_id=device.name, now=world.now)
+        thread.start()
+        wait_until(is_waited_for, what="the heartbeat to wait for the erasure")
+    thread.join()
+
+    assert outcomes == ["gone"]
+    assert not DeviceState.objects.exists()
+
+
 # --- Over the API -------------------------------------------------------------------
 
 

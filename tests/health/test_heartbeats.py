@@ -102,6 +102,18 @@ def path(device: Device) -> str:
     return f"/devices/{device.device_id}/health"
 
 
+def test_the_first_heartbeat_of_a_device_costs_few_statements(
+    db: None, django_assert_max_num_queries: Any
+) -> None:
+    device = DeviceFactory.create()
+
+    # One of them reads the device; two bound the transaction, and three make the state.
+    with django_assert_max_num_queries(11):
+        beat(device)
+    with django_assert_max_num_queries(6):
+        beat(device, 30)
+
+
 def test_health_reads_as_in_the_specification(
     device: Device, device_caller: Caller, viewer: PersonCaller, path: str
 ) -> None:
