@@ -12,6 +12,7 @@ import pytest
 from django.utils import timezone
 
 from devices.services.registry import change_device
+from firmware.services.approval import approve_firmware
 from hotswap.common import keyring
 from hotswap.common.console.pages.audit_event import KINDS_WITHOUT_PAGE, pages_by_kind
 from hotswap.common.models import AuditEvent
@@ -53,6 +54,18 @@ def test_a_search_for_a_name_that_nothing_has_finds_nothing(
     admin_client: ConsoleClient, disabled: Scene
 ) -> None:
     assert found(admin_client, "q=nobody-of-this-name") == []
+
+
+def test_a_new_text_is_shown_once(admin_client: ConsoleClient, scene: Scene) -> None:
+    approve_firmware(
+        actor=scene.world.admin, firmware_id=scene.draft.pk, comment="ran for a week"
+    )
+
+    page = admin_client.get(f"{LIST}?q=firmware.approved").content.decode()
+
+    row = next(part for part in page.split("<tr") if "ran for a week" in part)
+    assert row.count("ran for a week") == 1
+    assert "Draft → Approved" in row
 
 
 def test_a_row_names_its_object_and_leads_to_its_page(

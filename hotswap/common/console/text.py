@@ -75,10 +75,27 @@ def details_with_digests(details: Mapping[str, Any]) -> SafeString:
 
 
 def _joined(details: Mapping[str, Any]) -> str:
+    shown = dict(details)
+    if isinstance(changes := details.get(CHANGES), dict):
+        shown[CHANGES] = {
+            field: change
+            for field, change in changes.items()
+            if not _is_said(change, details)
+        }
     return "; ".join(
         f"{name}: {_value_in_words(name, value)}"
-        for name, value in details.items()
-        if value not in ("", None)
+        for name, value in shown.items()
+        if value not in ("", None, {})
+    )
+
+
+def _is_said(change: dict[str, Any], details: Mapping[str, Any]) -> bool:
+    """Tell whether a text that is new stands among the other details already."""
+    new = change.get("to")
+    return (
+        isinstance(new, str)
+        and change.get("from") in ("", None)
+        and new in (value for name, value in details.items() if name != CHANGES)
     )
 
 
