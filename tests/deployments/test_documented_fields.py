@@ -13,6 +13,7 @@ from deployments.criteria import HealthCriteria, RollbackThresholds
 from deployments.inputs import DeploymentInput
 from deployments.references import FirmwareReferenceField
 from deployments.services.requests import DeploymentRequest
+from deployments.strategies.fields import Kind
 from deployments.strategies.registry import STRATEGIES
 from devices.inputs import RegionField, TagsField
 from health.triggers import TRIGGERS
@@ -67,11 +68,13 @@ def defaults_of(dataclass: Any, prefix: str = "") -> dict[str, str]:
 
 def default_of_each() -> dict[str, str]:
     of_strategies = {
-        camelize(name): shown(
-            timedelta(seconds=value) if name.endswith(("_duration", "_hold")) else value
+        camelize(each.name): shown(
+            timedelta(seconds=each.default)
+            if each.kind == Kind.DURATION
+            else each.default
         )
         for entry in STRATEGIES.values()
-        for name, value in entry.defaults.items()
+        for each in entry.fields
     }
     return {
         **defaults_of(DeploymentRequest),
