@@ -47,19 +47,19 @@ class Job:
 
     Attributes:
         attempts: the number of this attempt, by delivery.
-        lane: the receiver, or None for all whose channel has one lane in common.
+        queue: the receiver, or None for all whose channel has one queue in common.
     """
 
     attempts: dict[UUID, int]
-    lane: UUID | None
+    queue: UUID | None
     send: Callable[[], Outcome]
 
 
 def send_due(*, clock: Callable[[], datetime] = timezone.now) -> None:
     """Send what is due, until nothing is; leave at once if somebody else does that.
 
-    Each endpoint has a lane with one delivery at a time, so that a dead one holds up
-    its own lane only. Nothing new is begun after 20 s: the next call goes on.
+    Each endpoint has a queue with one delivery at a time, so that a dead one holds up
+    its own queue only. Nothing new is begun after 20 s: the next call goes on.
     """
     if not take_lease(LEASE_NAME, length=LEASE_LENGTH, now=clock()):
         return
@@ -70,7 +70,7 @@ def send_due(*, clock: Callable[[], datetime] = timezone.now) -> None:
             while True:
                 renew_lease(LEASE_NAME, now=clock())
                 if time.monotonic() < ends:
-                    busy = {job.lane for job in flying.values()}
+                    busy = {job.queue for job in flying.values()}
                     for job in _claim(now=clock(), busy=busy):
                         flying[pool.submit(job.send)] = job
                 if not flying:
@@ -83,7 +83,7 @@ def send_due(*, clock: Callable[[], datetime] = timezone.now) -> None:
 
 
 def _claim(*, now: datetime, busy: set[UUID | None]) -> list[Job]:
-    """Lease the oldest due delivery of each lane that is free."""
+    """Lease the oldest due delivery of each queue that is free."""
     named = [pk for pk in busy if pk]
     due = Delivery.objects.due(now)
     for key in OWN_QUEUES:
@@ -182,11 +182,11 @@ def _note_one(
             _disable_gone(row.receiver, now)
 
 
-def _disable_gone(told: Receiver, now: datetime) -> None:
+def _disable_gone(gone: Receiver, now: datetime) -> None:
     receiver = (
-        type(told)
+        type(gone)
         ._default_manager.select_for_update(no_key=True)
-        .filter(pk=told.pk, enabled=True)
+        .filter(pk=gone.pk, enabled=True)
         .first()
     )
     if receiver is None:

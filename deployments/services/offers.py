@@ -145,7 +145,7 @@ def poll(
     Source: FR-FW-004, steps 1 to 3.
     """
     work = find_pending_work(device.pk, now)
-    note_poll(device_id=device.pk, told=work.poll_interval, now=now)
+    note_poll(device_id=device.pk, interval=work.poll_interval, now=now)
     return answer_poll(
         device_id=device.pk,
         work=work,

@@ -34,7 +34,7 @@ class AcknowledgingForm(ConsoleForm):
         return bool(self.cleaned_data.get(ACKNOWLEDGE))
 
     @property
-    def said(self) -> dict[str, Any]:
+    def filled_in(self) -> dict[str, Any]:
         """What was filled in, without the box."""
         return {name: x for name, x in self.cleaned_data.items() if name != ACKNOWLEDGE}
 

@@ -61,15 +61,15 @@ def announce_expiring_keys(*, now: datetime) -> int:
 
     Safe to run twice and side by side. Returns the number of keys.
     """
-    told = 0
+    announced = 0
     while True:
         batch = _announce_batch(now)
-        told += batch
+        announced += batch
         if batch < SWEEP_BATCH:
             break
-    if told:
-        logger.info("Keys are about to expire", extra={"count": told})
-    return told
+    if announced:
+        logger.info("Keys are about to expire", extra={"count": announced})
+    return announced
 
 
 def _announce_batch(now: datetime) -> int:

@@ -440,18 +440,18 @@ NOTE_POLL = f"""
 """  # noqa: S608
 
 
-def note_poll(*, device_id: UUID, told: timedelta, now: datetime) -> None:
+def note_poll(*, device_id: UUID, interval: timedelta, now: datetime) -> None:
     """Write down that a device has polled, at most every five seconds.
 
     Args:
-        told: after what time it is told to poll again.
+        interval: after which it is to poll again.
     """
     values: dict[str, Any] = {
         "device": device_id,
         "now": now,
         "before": now - CONTACT_RESOLUTION,
         "online_floor": settings.ONLINE_FLOOR.total_seconds(),
-        "poll_seconds": int(told.total_seconds()),
+        "poll_seconds": int(interval.total_seconds()),
     }
     with prepared_cursor() as cursor:
         cursor.execute(NOTE_POLL, values)

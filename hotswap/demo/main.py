@@ -317,8 +317,8 @@ class Demo:
         assert self._stack is not None
         if storyteller.known(BAD_VERSION) is None:
             storyteller.begin_beside(tracker_firmware)
-            told = storyteller.play(GOOD_VERSION, good_firmware)
-            if told.status == "Completed":
+            ended = storyteller.play(GOOD_VERSION, good_firmware)
+            if ended.status == "Completed":
                 storyteller.play(BAD_VERSION, bad_firmware)
             self._screen.say("The story is told; the fleet stays for you.")
         else:
@@ -338,17 +338,17 @@ class Demo:
         good_firmware: dict[str, Any],
         bad_firmware: dict[str, Any],
     ) -> int:
-        told = storyteller.play(GOOD_VERSION, good_firmware)
-        good = evidence.collect_deployment(admin, told.deployment_id)
-        good["excluded"] = told.excluded
+        ended = storyteller.play(GOOD_VERSION, good_firmware)
+        good = evidence.collect_deployment(admin, ended.deployment_id)
+        good["excluded"] = ended.excluded
         good["devicesAfter"] = list(admin.every("devices"))
-        if told.status != "Completed":
+        if ended.status != "Completed":
             raise StoryStuckError(
-                f"the deployment of {GOOD_VERSION} ended as {told.status}: "
+                f"the deployment of {GOOD_VERSION} ended as {ended.status}: "
                 f"{good['status']['rollbackReason'] or good['status']['failureReason']}"
             )
-        told = storyteller.play(BAD_VERSION, bad_firmware)
-        bad = evidence.collect_deployment(admin, told.deployment_id)
+        ended = storyteller.play(BAD_VERSION, bad_firmware)
+        bad = evidence.collect_deployment(admin, ended.deployment_id)
         if bad["status"]["finishedAt"]:
             evidence.wait_for_heartbeats(admin, bad["status"]["finishedAt"], self.pause)
         collected = evidence.collect(

@@ -420,7 +420,7 @@ def test_a_heartbeat_that_crosses_the_erasure_leaves_nothing(world: World) -> No
     erase(world, device)
 
     with pytest.raises(DeviceNotFoundError):
-        note_poll(device_id=stale.pk, told=timedelta(seconds=60), now=world.now)
+        note_poll(device_id=stale.pk, interval=timedelta(seconds=60), now=world.now)
 
     assert not DeviceState.objects.filter(device_id=stale.pk).exists()
     assert is_update_available(device=stale, now=world.now) == (False, False)

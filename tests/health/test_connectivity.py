@@ -27,7 +27,7 @@ def at(seconds: float) -> datetime:
 
 
 def poll(device: Device, seconds: float = 0, told: timedelta = IDLE) -> None:
-    note_poll(device_id=device.pk, told=told, now=at(seconds))
+    note_poll(device_id=device.pk, interval=told, now=at(seconds))
 
 
 def beat(device: Device, seconds: float = 0) -> None:

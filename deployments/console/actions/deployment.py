@@ -144,13 +144,13 @@ class Resume(OperatingAction):
         return super().blocked_reason(user, obj)
 
     def notes(self, obj: Deployment) -> tuple[str, ...]:
-        said = [f"It was paused because: {obj.pause_detail}"]
+        lines = [f"It was paused because: {obj.pause_detail}"]
         if PauseReason.HEALTH in obj.pause_reasons:
-            said.append(
+            lines.append(
                 "Resuming accepts the warning: the gate of this stage opens on the "
                 "evidence there is."
             )
-        return tuple(said)
+        return tuple(lines)
 
     def execute(self, user: User, obj: Deployment, given: dict[str, Any]) -> str:
         operate.resume_deployment(

@@ -88,9 +88,9 @@ class DurationText(forms.CharField):
         return text.upper()
 
 
-def _demo(quick: str, usual: str) -> str:
+def _demo(shortened: str, otherwise: str) -> str:
     """Return a start value: short on a demo stack, whose waits are all shortened."""
-    return quick if settings.DEMO_CLOCK else usual
+    return shortened if settings.DEMO_CLOCK else otherwise
 
 
 def _limit_field(trigger: Trigger) -> str:
@@ -493,9 +493,9 @@ class LaunchForm(ConsoleForm):
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
-        for name, (field, said) in NAMED.items():
+        for name, (field, message) in NAMED.items():
             if cleaned.get("target") == name and not cleaned.get(field):
-                self.add_error(field, said)
+                self.add_error(field, message)
         self._check_start()
         if not self.errors:
             self.body = self._body(cleaned)

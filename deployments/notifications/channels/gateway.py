@@ -35,9 +35,9 @@ def _check(url: str) -> dict[str, Any]:
     try:
         check_url(url, allowed=settings.WEBHOOK_ALLOWED_NETWORKS)
     except TargetRefusedError as error:
-        said = str(error)
+        reason = str(error)
         raise GatewayRefusedError(
-            f"url: {said}", errors=[FieldError("/url", "gateway_refused", said)]
+            f"url: {reason}", errors=[FieldError("/url", "gateway_refused", reason)]
         ) from None
     except AppriseMissingError as error:
         raise AppriseNotInstalledError(str(error)) from None

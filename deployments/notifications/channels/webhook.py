@@ -35,9 +35,9 @@ def _check(url: str) -> dict[str, Any]:
     try:
         return {"host": resolve(url, allowed=settings.WEBHOOK_ALLOWED_NETWORKS).host}
     except TargetRefusedError as error:
-        said = str(error)
+        reason = str(error)
         raise WebhookRefusedError(
-            f"url: {said}", errors=[FieldError("/url", "webhook_refused", said)]
+            f"url: {reason}", errors=[FieldError("/url", "webhook_refused", reason)]
         ) from None
 
 

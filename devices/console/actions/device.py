@@ -34,7 +34,7 @@ class DeviceForm(AcknowledgingForm):
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
         if not self.errors:
-            self.check_with(DeviceChangesInput, self.said)
+            self.check_with(DeviceChangesInput, self.filled_in)
         return cleaned
 
 

@@ -34,7 +34,7 @@ class GroupForm(AcknowledgingForm):
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
         if not self.errors:
-            self.check_with(GroupInput, self.said)
+            self.check_with(GroupInput, self.filled_in)
         return cleaned
 
 
@@ -317,8 +317,8 @@ class RuleAction(Action):
         if form.is_valid() and form.given is not None:
             try:
                 if "save" in request.POST:
-                    group, said = self.save(user, obj, form)
-                    messages.success(request, said)
+                    group, message = self.save(user, obj, form)
+                    messages.success(request, message)
                     return go_to(request, admin.page_url(group))
                 preview = groups.preview_rule(
                     rule=form.given["rule"], group_id=None if obj is None else obj.pk
