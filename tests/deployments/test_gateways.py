@@ -105,10 +105,10 @@ def test_events_arrive_one_after_the_other(world: World, receiver: Receiver) -> 
     send(world)
 
     titles = [json.loads(body)["title"] for _, body in receiver.got]
-    assert [title.split()[1] for title in titles] == [
-        "deployment.created:",
-        "deployment.started:",
-        "stage.opened:",
+    assert [title.partition(":")[0] for title in titles] == [
+        "[HotSwap] Deployment created",
+        "[HotSwap] Deployment started",
+        "[HotSwap] Stage opened",
     ]
 
 
