@@ -4,6 +4,7 @@ Django's check against forged requests reads a form, and would store the files i
 before anybody asks who has sent it. So:
 
 - Outside of the API a body has 2 MiB at most, and no file in it is kept.
+- A form that could not be read is told as that, and not as a forged one.
 - At the addresses of `UPLOAD_ADDRESSES` an Admin who is logged in may send more, and
   nobody else anything. One that takes the image of a firmware reads it by itself; a
   file of devices is stored by Django and has as many bytes as an import may have.
@@ -22,9 +23,10 @@ from django.core.files.uploadhandler import (
     TemporaryFileUploadHandler,
 )
 from django.http import HttpRequest, HttpResponse
+from django.views.csrf import csrf_failure
 
-from hotswap.common.api.middleware import is_of_api
-from hotswap.common.body_timeouts import content_length
+from hotswap.common.api.middleware import answer_unread_form, is_of_api
+from hotswap.common.body_timeouts import body_failure, content_length
 from hotswap.common.models import User
 from hotswap.common.roles import Role
 
@@ -83,6 +85,13 @@ class _CappedFileHandler(TemporaryFileUploadHandler):
     def receive_data_chunk(self, raw_data: bytes, start: int) -> None:
         if start <= settings.IMPORT_MAX_BYTES:
             super().receive_data_chunk(raw_data, start)
+
+
+def answer_csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
+    """Refuse a form without its token, which is missing from one that was not read."""
+    if body_failure(request) is not None:
+        return answer_unread_form(request)
+    return csrf_failure(request, reason)
 
 
 def _is_of_admin(request: HttpRequest) -> bool:

@@ -110,6 +110,7 @@ MIDDLEWARE = [
 ]
 
 APPEND_SLASH = False
+CSRF_FAILURE_VIEW = "hotswap.common.form_bodies.answer_csrf_failure"
 
 TEMPLATES = [
     {

@@ -109,6 +109,17 @@ def try_again(why: str) -> HttpResponse:
     )
 
 
+def answer_unread_form(request: HttpRequest) -> HttpResponse:
+    """Answer a person whose form could not be read: 503 if it was not waited for."""
+    if isinstance(body_failure(request), TooManyBodiesError):
+        return try_again("Too many bodies are being waited for.")
+    return HttpResponse(
+        "The form came too slowly, or not to its end.",
+        status=HTTPStatus.REQUEST_TIMEOUT,
+        content_type=PLAIN,
+    )
+
+
 def answer_bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Answer what a middleware refuses: a page to people, a problem to programs."""
     if is_of_api(request):
@@ -175,11 +186,5 @@ class ProblemMiddleware:
             logger.error("The database refused", exc_info=error)
             return try_again("The database is away or busy; nothing was changed.")
         if isinstance(error, UnreadablePostError):
-            if isinstance(body_failure(request), TooManyBodiesError):
-                return try_again("Too many bodies are being waited for.")
-            return HttpResponse(
-                "The form came too slowly, or not to its end.",
-                status=HTTPStatus.REQUEST_TIMEOUT,
-                content_type=PLAIN,
-            )
+            return answer_unread_form(request)
         return None
