@@ -163,8 +163,8 @@ AUTH_PASSWORD_VALIDATORS = [
     )
 ]
 PASSWORD_HASHERS = [
-    f"django.contrib.auth.hashers.{name}"
-    for name in ("Argon2PasswordHasher", "PBKDF2PasswordHasher")
+    "hotswap.common.hashers.PasswordHasher",
+    "django.contrib.auth.hashers.PBKDF2PasswordHasher",
 ]
 LOGIN_URL = "account_login"
 LOGIN_REDIRECT_URL = "admin:index"

@@ -48,6 +48,9 @@ def test_passwords_are_kept_by_argon2(settings: Any) -> None:
     person.set_password(PASSWORD)
 
     assert identify_hasher(person.password).algorithm == "argon2"
+    # A guess costs the server a tenth of a second of one core.
+    assert "$argon2id$" in person.password
+    assert "$m=47104,t=1,p=1$" in person.password
     assert person.check_password(PASSWORD)
 
 

@@ -32,8 +32,9 @@ LOGIN_WINDOW_SECONDS = 60
 PERSON_WINDOW_SECONDS = 60
 # Of the addresses that one owner has (RFC 6177).
 IPV6_PREFIX = 64
-# In each process: hashes at a time, and logins under way with those that wait for them.
-HASHES_AT_ONCE = 2
+# In each process: hashes at a time, so that all together have one core each at most,
+# and logins under way with those that wait for them.
+HASHES_AT_ONCE = 1
 LOGINS_AT_ONCE = 6
 
 
