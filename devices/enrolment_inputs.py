@@ -11,18 +11,10 @@ from hotswap.common.api.serializers import (
     StrictBooleanField,
     StrictCharField,
     StrictIntegerField,
+    ZonedDateTimeField,
 )
 
 MAX_USES = 1_000_000
-
-
-class MomentField(serializers.DateTimeField):
-    """RFC 3339 with its offset; a number or a date alone is refused."""
-
-    def to_internal_value(self, value: Any) -> Any:
-        if not isinstance(value, str):
-            self.fail("invalid", format="2027-01-31T12:00:00Z")
-        return super().to_internal_value(value)
 
 
 class EnrolmentTokenInput(CamelSerializer):
@@ -34,7 +26,7 @@ class EnrolmentTokenInput(CamelSerializer):
     max_uses = StrictIntegerField(
         min_value=1, max_value=MAX_USES, required=False, allow_null=True
     )
-    expires_at = MomentField(required=False, allow_null=True)
+    expires_at = ZonedDateTimeField(required=False, allow_null=True)
 
     def validate_expiresAt(self, value: Any) -> Any:  # noqa: N802
         if value is not None and value <= timezone.now():

@@ -107,4 +107,4 @@ class ReinstatementInput(CamelSerializer):
 
 class DeprecationInput(CamelSerializer):
     reason = StrictCharField(max_length=2000)
-    cancel_deployments = serializers.BooleanField(required=False, default=False)
+    cancel_deployments = StrictBooleanField(default=False)

@@ -31,6 +31,31 @@ def serializers_of_input() -> list[type[CamelSerializer]]:
     return [each for each in found if not each.__name__.endswith(("Output", "Brief"))]
 
 
+# Read from the texts of a form, and what devices say of themselves.
+NO_JSON_OF_PEOPLE = {"FirmwareInput", "ReportInput"}
+# They take texts for numbers, 0 for false, numbers for texts, times without a zone.
+COERCING = (
+    *(serializers.BooleanField, serializers.CharField, serializers.ChoiceField),
+    *(serializers.DateTimeField, serializers.FloatField, serializers.IntegerField),
+    *(serializers.RegexField, serializers.UUIDField),
+)
+
+
+def test_what_people_send_is_taken_in_its_own_type_alone() -> None:
+    lenient = []
+    for each in serializers_of_input():
+        if each.__name__ in NO_JSON_OF_PEOPLE:
+            continue
+        for name, field in each().fields.items():
+            found: Any = field
+            while isinstance(found, serializers.ListField | serializers.DictField):
+                found = found.child
+            if type(found) in COERCING and not found.read_only:
+                lenient.append(f"{each.__name__}.{name}")
+
+    assert lenient == []
+
+
 @pytest.mark.parametrize("parse", [parse_json, parse_json_leniently])
 @pytest.mark.parametrize(
     "document",

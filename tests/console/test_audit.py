@@ -117,6 +117,7 @@ def test_rows_are_found_by_person_object_action_and_day(
 
     assert {row.verb for row in rows} == {"device.changed"}
     assert found(admin_client, f"{query}&until=2020-01-01") == []
+    assert found(admin_client, f"{query}&from=0001-01-01&until=9999-12-31") == rows
     assert found(admin_client, "person=nobody-at-all") == []
     assert found(admin_client, f"object={disabled.deployment.name}&kind=deployment")
     assert found(admin_client, "from=yesterday") == []

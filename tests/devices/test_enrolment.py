@@ -90,6 +90,7 @@ def test_a_token_ends_after_thirty_days_unless_told(admin: PersonCaller) -> None
     [
         ("expiresAt", "2020-01-01T00:00:00Z"),
         ("expiresAt", 5),
+        ("expiresAt", "2099-01-01T00:00:00"),
         ("maxUses", 0),
         ("maxUses", "5"),
         ("maxUses", 1_000_001),

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Sequence
+from datetime import UTC
 from typing import Any
 
 import django_filters
@@ -86,14 +87,21 @@ class TruthFilter(ChoiceFilter):
 
 
 class ZonedTimeField(fields.IsoDateTimeField):
-    """A time that says its zone; one without is refused rather than guessed."""
+    """A time that says its zone, in UTC; one without is refused rather than guessed."""
 
     def to_python(self, value: Any) -> Any:
         with contextlib.suppress(ValueError):
             moment = parse_datetime(str(value).strip())
             if moment is not None and moment.tzinfo is None:
                 raise forms.ValidationError(NO_ZONE, code="no_zone")
-        return super().to_python(value)
+        moment = super().to_python(value)
+        try:
+            # PostgreSQL takes no offset of 16 hours or more.
+            return None if moment is None else moment.astimezone(UTC)
+        except OverflowError:
+            raise forms.ValidationError(
+                "is before the year 1 or after 9999 in UTC", code="invalid"
+            ) from None
 
 
 class ZonedTimeFilter(django_filters.IsoDateTimeFilter):

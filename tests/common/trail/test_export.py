@@ -16,7 +16,7 @@ from hotswap.common.api.audit_chain import public_key_pem
 from hotswap.common.models import AuditEvent
 from hotswap.common.trail import export
 from hotswap.common.trail.export_check import NoExportError, check_export
-from tests.api import problem_of
+from tests.api import pointers, problem_of
 from tests.callers import PersonCaller
 from tests.common.trail.conftest import Trail, owner_rights
 
@@ -30,6 +30,30 @@ def trail_of_ten(trail: Trail) -> Trail:
     trail.seal()
     trail.add(4)
     return trail
+
+
+@pytest.mark.parametrize(
+    ("query", "count"),
+    [
+        ("from=0521-12-06T06:51:38-20:14", 10),
+        ("to=1159-03-25T17:29:22%2B22:58", 0),
+    ],
+)
+def test_an_offset_that_the_database_does_not_know_is_taken(
+    trail_of_ten: Trail, admin: PersonCaller, query: str, count: int
+) -> None:
+    last = json.loads(exported(admin, f"?{query}").splitlines()[-1])
+
+    assert last["rows"] >= count
+    assert bool(last["rows"]) == bool(count)
+
+
+def test_a_time_beyond_the_calendar_is_the_senders_fault(
+    trail_of_ten: Trail, admin: PersonCaller
+) -> None:
+    answer = admin.get(f"{ROUTE}?to=9999-12-31T23:59:59-23:59")
+
+    assert list(pointers(problem_of(answer, 400))) == ["/to"]
 
 
 def exported(caller: PersonCaller, query: str = "") -> bytes:

@@ -178,10 +178,10 @@ class DayFilter(TextFilter):
         if day is None:
             messages.warning(request, f"{self.text()!r} is not a day: 2026-11-30.")
             return queryset.none()
-        begin = datetime.combine(day, time(), tzinfo=timezone.get_default_timezone())
+        zone = timezone.get_default_timezone()
         if self.is_end:
-            return queryset.filter(at__lt=begin + timedelta(days=1))
-        return queryset.filter(at__gte=begin)
+            return queryset.filter(at__lte=datetime.combine(day, time.max, zone))
+        return queryset.filter(at__gte=datetime.combine(day, time.min, zone))
 
 
 class FromFilter(DayFilter):
