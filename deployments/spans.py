@@ -142,7 +142,10 @@ def _times(course: Course, offsets: Mapping[str, timedelta]) -> list[datetime]:
     for said in course.reports:
         at = said.received_at
         if said.occurred_at is not None:
-            at = said.occurred_at + offsets.get(said.boot_id, timedelta(0))
+            late = at - said.occurred_at
+            before = late - offsets.get(said.boot_id, timedelta(0))
+            # A clock may go from the year 1 to 9999, and no time lies before that.
+            at -= min(before, at - earliest)
         earliest = max(earliest, min(at, said.received_at))
         times.append(earliest)
     return times

@@ -2,6 +2,8 @@
 
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from deployments.spans import Course, Phase, ReportMark, phases_of
 
 START = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
@@ -116,6 +118,23 @@ def test_no_time_is_before_the_order_or_after_the_arrival_of_its_report() -> Non
         "firmware.verify": (3.9, 3.9),
         "firmware.install": (3.9, 100),
     }
+
+
+@pytest.mark.parametrize("years", [(1, 9999), (9999, 1), (1, 1), (9999, 9999)])
+def test_a_clock_that_goes_through_the_whole_calendar_breaks_nothing(
+    years: tuple[int, int],
+) -> None:
+    first, second = (datetime(year, 6, 1, tzinfo=UTC) for year in years)
+
+    found = phases_of(
+        course(
+            ReportMark("downloading", at(3), first, "b-1"),
+            ReportMark("installing", at(5), second, "b-1"),
+        )
+    )
+
+    assert [phase.name for phase in found] == ["firmware.download", "firmware.install"]
+    assert all(START <= phase.start <= phase.end <= at(100) for phase in found)
 
 
 def test_the_phase_in_which_it_failed_has_the_error() -> None:
