@@ -20,7 +20,7 @@ help:
 	@echo "make test-faults power cuts, kills and freezes at every step, chance from SEED"
 	@echo "make test-defaults  bad images on real agents at all defaults, 15 minutes"
 	@echo "make test-chart  the Helm chart, rendered by a real helm and held against the schemas"
-	@echo "make fuzz        requests drawn from the API's description and odd ones, from SEED"
+	@echo "make fuzz        requests drawn from the API's description and odd ones, to API and console"
 	@echo "make bench       speed beside its targets, on a database of a million devices"
 	@echo "make load-test   100,000 devices through one deployment over HTTP, with a report"
 	@echo "make screenshots  every page of the console on the demo, in build/screenshots"
@@ -98,6 +98,7 @@ test-chart: $(VENV)/.ready-dev
 # `make test` sends 10,000 such requests. Others: SEED=7. More: REQUESTS=1000000.
 fuzz: $(VENV)/.ready-dev
 	SEED=$(SEED) REQUESTS=$(or $(REQUESTS),250000) ODD_REQUESTS=$(ODD_REQUESTS) \
+		CONSOLE_REQUESTS=$(or $(CONSOLE_REQUESTS),5000) \
 		$(BIN)/python -m pytest tests/fuzz $(ARGS)
 
 # Fewer devices: ARGS="--devices 2000". The devices are a program in Go.
