@@ -467,6 +467,10 @@ class Update(models.Model):
     # Of its own span; sampled or not.
     traceparent = models.CharField(max_length=64, blank=True)
     traced_at = models.DateTimeField(null=True, help_text="when it was exported")
+    traced_sequence = models.BigIntegerField(
+        db_default=0,
+        help_text="the phases that were over by this report have been exported",
+    )
 
     class Meta:
         constraints = [
@@ -500,6 +504,11 @@ class Update(models.Model):
                     models.Q(traceparent__endswith="-01")
                     | ~models.Q(error_code="") & ~models.Q(traceparent="")
                 ),
+            ),
+            models.Index(
+                fields=["offered_at"],
+                name="update_in_trace",
+                condition=models.Q(closed_at__isnull=True, traceparent__endswith="-01"),
             ),
         ]
 
@@ -612,6 +621,20 @@ class Event(models.Model):
 
     def __str__(self) -> str:
         return f"{self.at:%H:%M:%S} {self.event}"
+
+
+class TickTrace(models.Model):
+    """A tick that has changed a deployment, until its span is exported."""
+
+    deployment = models.ForeignKey(
+        Deployment, on_delete=models.CASCADE, related_name="+"
+    )
+    began_at = models.DateTimeField()
+    ended_at = models.DateTimeField()
+    events = ArrayField(models.CharField(max_length=40))
+
+    def __str__(self) -> str:
+        return f"{self.began_at:%H:%M:%S} {', '.join(self.events)}"
 
 
 class LogPosition(models.Model):

@@ -57,16 +57,17 @@ class ReportMark:
 
 @dataclass(frozen=True, slots=True)
 class Course:
-    """An order that is over, and what was reported of it, by sequence.
+    """An order, and what was reported of it, by sequence.
 
     Attributes:
+        closed_at: None while it is open.
         error: the code of its failure, "" if it did not fail.
         durations: seconds by the names of the agent (`download`, `verify`, `install`,
             `selfTest`), as far as the device measured.
     """
 
     offered_at: datetime
-    closed_at: datetime
+    closed_at: datetime | None
     error: str
     durations: Mapping[str, float]
     reports: Sequence[ReportMark]
@@ -89,7 +90,7 @@ class Phase:
 
 
 def phases_of(course: Course) -> list[Phase]:
-    """Return the phases of an order in the order of their beginnings."""
+    """Return the phases that are over, in the order of their beginnings."""
     offsets = clock_offsets(course.reports)
     times = _times(course, offsets)
     moments = [
@@ -97,7 +98,7 @@ def phases_of(course: Course) -> list[Phase]:
         for said, at in zip(course.reports, times, strict=True)
     ]
     found: dict[str, Phase] = {}
-    ends = [*times[1:], course.closed_at][: len(moments)]
+    ends = [*times[1:], course.closed_at or course.offered_at][: len(moments)]
     current = ""
     for (word, start, offset), end in zip(moments, ends, strict=True):
         name = PHASES.get(word, "")
@@ -114,6 +115,9 @@ def phases_of(course: Course) -> list[Phase]:
     _measure(found, course.durations)
     if course.error and current:
         found[current] = replace(found[current], error=course.error)
+    if course.closed_at is None:
+        # The device is still at it.
+        found.pop(current, None)
     return sorted(found.values(), key=lambda phase: phase.start)
 
 

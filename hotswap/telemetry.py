@@ -30,7 +30,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
-from hotswap.common.tracing import RoutineSampler, make_exporter, use_processor
+from hotswap.common.tracing import RoutineSampler, make_exporter
 
 # Asked every few seconds by machines; they would drown the rest.
 EXCLUDED_URLS = r"^https?://[^/]+/health(/[a-z]+)?$,^https?://[^/]+/metrics$"
@@ -55,9 +55,7 @@ def set_up_telemetry(service: str) -> None:
         provider.sampler = RoutineSampler(
             provider.sampler, settings.TRACE_ROUTINE_PERCENT / 100
         )
-        processor = BatchSpanProcessor(make_exporter())
-        provider.add_span_processor(processor)
-        use_processor(processor)
+        provider.add_span_processor(BatchSpanProcessor(make_exporter()))
         Finalize(None, provider.shutdown, exitpriority=10)
         atexit.register(provider.shutdown)
     trace.set_tracer_provider(provider)

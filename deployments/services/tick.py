@@ -9,7 +9,7 @@ Rules:
 
 import logging
 import time
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from django.db import transaction
@@ -21,10 +21,9 @@ from deployments.services.advance import advance_running, advance_watch
 from deployments.services.launch import launch_scheduled
 from deployments.services.log import context_of, noted_events
 from deployments.services.rollback_course import advance_rollback
-from deployments.services.traces import tick_span
+from deployments.services.traces import note_tick
 from hotswap.common.log_context import bound
 from hotswap.common.services import record_run
-from hotswap.common.tracing import emit
 
 logger = logging.getLogger(__name__)
 TICK_JOB = "deployments-tick"
@@ -84,11 +83,12 @@ def advance_deployment(
         )
         if deployment is None:
             return False
-        began_at = timezone.now()
+        started = time.monotonic()
         with bound(**context_of(deployment)), noted_events() as events:
             is_looked_at = _advance(deployment, now, awake_since)
-    if events:
-        emit(tick_span(deployment, began_at, timezone.now(), events))
+        if events:
+            took = timedelta(seconds=time.monotonic() - started)
+            note_tick(deployment, now, now + took, events)
     return is_looked_at
 
 

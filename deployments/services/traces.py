@@ -7,6 +7,9 @@ Rules:
 - What is over and not exported yet is found by an index and sent in pages, by a
   periodic task; a row is marked once the collector has taken it. Whoever dies in
   between leaves it to be sent again, under the same ids.
+- A phase of a sampled order is sent once it is over, and again only if later reports
+  say more of it: it came again, or the device gives a measurement. Those of a device
+  that sends its own wait for the end of the order, which tells whether it has.
 - Of the devices a sample is traced, drawn by a hash, and beside it all that fail.
 - What lies back for longer than a day is not sent any more.
 """
@@ -23,7 +26,14 @@ from django.db.models import F, Prefetch, Q, QuerySet
 from django.utils.dateparse import parse_datetime
 
 from deployments.choices import DeploymentStatus, OrderKind, UpdateStatus
-from deployments.models import Deployment, Report, Rollback, Stage, Update
+from deployments.models import (
+    Deployment,
+    Report,
+    Rollback,
+    Stage,
+    TickTrace,
+    Update,
+)
 from deployments.spans import (
     CHECK,
     DEPLOYMENT_ID,
@@ -50,6 +60,11 @@ RUN_SECONDS = 20.0
 FORGOTTEN_AFTER = timedelta(days=1)
 MAX_LINKS = 200
 SUCCESSFUL = frozenset({DeploymentStatus.COMPLETED})
+# A device that says so is past some phase. Of a download there are many reports.
+PAST_A_PHASE = (
+    *(UpdateStatus.VERIFYING, UpdateStatus.INSTALLING, UpdateStatus.REBOOTING),
+    UpdateStatus.CONFIRMING,
+)
 
 
 # --- Ids, when something begins -----------------------------------------------------
@@ -69,7 +84,8 @@ def new_root(deployment_id: UUID) -> Root:
     root = span_id_of(deployment_id, "deployment.create")
     return Root(
         traceparent_of(request.trace_id, root, is_sampled=True),
-        f"{request.span_id:016x}" if request.span_id else "",
+        # One that is not sampled is sent to nobody, who would miss it.
+        f"{request.span_id:016x}" if request.trace_flags.sampled else "",
     )
 
 
@@ -80,6 +96,16 @@ def order_context(deployment: Deployment, order_id: UUID, device_id: UUID) -> st
         span_id_of(order_id, NOTIFY),
         is_sampled=is_sampled(deployment, device_id),
     )
+
+
+def note_tick(
+    deployment: Deployment, began_at: datetime, ended_at: datetime, events: list[str]
+) -> None:
+    """Note that a tick has changed a deployment, in its transaction."""
+    if settings.TRACES_EXPORTED:
+        TickTrace.objects.create(
+            deployment=deployment, began_at=began_at, ended_at=ended_at, events=events
+        )
 
 
 def is_sampled(deployment: Deployment, device_id: UUID) -> bool:
@@ -102,7 +128,10 @@ def export_due(now: datetime) -> int:
     """
     ends_at = time.monotonic() + RUN_SECONDS
     total = 0
-    for export_page in (_created, _stages, _rollbacks, _orders, _ended):
+    TickTrace.objects.filter(ended_at__lte=now - FORGOTTEN_AFTER).delete()
+    for export_page in (
+        *(_created, _ticks, _stages, _rollbacks, _phases, _orders, _ended),
+    ):
         while time.monotonic() < ends_at:
             count = export_page(now)
             total += count
@@ -137,6 +166,27 @@ def _creation_of(deployment: Deployment) -> Derived:
         deployment.created_at + took,
         _attributes(deployment)
         | {"hotswap.deployment.targets": deployment.target_count},
+    )
+
+
+def _ticks(now: datetime) -> int:
+    found = list(
+        TickTrace.objects.select_related("deployment__firmware").order_by("pk")[:PAGE]
+    )
+    if not found or not export([_tick_span(tick) for tick in found]):
+        return 0
+    TickTrace.objects.filter(pk__in=[tick.pk for tick in found]).delete()
+    return len(found)
+
+
+def _tick_span(tick: TickTrace) -> Derived:
+    return _below(
+        tick.deployment,
+        "deployment.tick",
+        span_id_of(tick.deployment.pk, f"deployment.tick {nanoseconds(tick.began_at)}"),
+        tick.began_at,
+        tick.ended_at,
+        {"hotswap.events": tick.events},
     )
 
 
@@ -193,17 +243,45 @@ def rollback_span_id(rollback_id: int) -> int:
     return span_id_of(f"rollback {rollback_id}", "deployment.rollback")
 
 
+def _phases(now: datetime) -> int:
+    """Export the phases that are over of orders that are not."""
+    found = list(
+        _with_reports(Update.objects)
+        .filter(
+            closed_at__isnull=True,
+            traceparent__endswith="-01",
+            status__in=PAST_A_PHASE,
+            last_sequence__gt=F("traced_sequence"),
+        )
+        .order_by("offered_at")[:PAGE]
+    )
+    spans = [span for order in found for span in _phase_spans(order)]
+    if spans and not export(spans):
+        return 0
+    for order in found:
+        # One by one: who else locks several of them does so in another order.
+        Update.objects.filter(pk=order.pk, closed_at__isnull=True).update(
+            traced_sequence=order.last_sequence
+        )
+    return len(found)
+
+
+def _with_reports(orders: Any) -> QuerySet[Update]:
+    found: QuerySet[Update] = orders.select_related(
+        "deployment__firmware", "firmware", "device", "target"
+    ).prefetch_related(
+        Prefetch(
+            "reports",
+            Report.objects.filter(was_applied=True).order_by("sequence", "id"),
+        )
+    )
+    return found
+
+
 def _orders(now: datetime) -> int:
     found = list(
-        _traced(Update.objects, now, "closed_at")
+        _traced(_with_reports(Update.objects), now, "closed_at")
         .filter(_is_worth_it(), traced_at__isnull=True)
-        .select_related("deployment__firmware", "firmware", "device", "target")
-        .prefetch_related(
-            Prefetch(
-                "reports",
-                Report.objects.filter(was_applied=True).order_by("sequence", "id"),
-            )
-        )
         .order_by("closed_at")[:PAGE]
     )
     parents = _parents_of(found)
@@ -237,61 +315,87 @@ def _parents_of(orders: Iterable[Update]) -> dict[UUID, int]:
 
 
 def _spans_of(order: Update, rollback_span: int | None) -> list[Derived]:
-    """Return the span of an order, with those of its phases below it."""
+    """Return the span of an order, with those of its phases that are not sent yet."""
     deployment = order.deployment
-    closed_at = order.closed_at or order.offered_at
-    trace_id, notify = int(deployment.trace_id, 16), span_id_of(order.pk, NOTIFY)
-    has_failed = order.status == UpdateStatus.FAILED
-    error = (order.error_code or "failed") if has_failed else ""
+    notify = Derived(
+        NOTIFY,
+        int(deployment.trace_id, 16),
+        span_id_of(order.pk, NOTIFY),
+        rollback_span or int(deployment.root_span_id, 16),
+        order.offered_at,
+        order.closed_at or order.offered_at,
+        _order_attributes(order)
+        | {
+            "hotswap.order.attempt": order.attempt,
+            "hotswap.order.outcome": order.status,
+            "hotswap.stage.number": order.target.stage_number,
+        },
+        _error_of(order),
+    )
+    return [notify, *_phase_spans(order)]
+
+
+def _phase_spans(order: Update) -> list[Derived]:
+    """Return the spans of the phases that are over, but for those that were sent."""
     reports = list(order.reports.all())
-    attributes = _attributes(deployment, order.firmware.version) | {
+    phases = phases_of(_course_of(order, reports, order.closed_at, _error_of(order)))
+    exported = [
+        report.body["spansExported"]
+        for report in reports
+        if "spansExported" in report.body
+    ]
+    if True in exported:
+        # What comes after the spans of the device is known here alone.
+        phases = [phase for phase in phases if phase.name == CHECK]
+    elif exported and order.closed_at is None:
+        return []
+    elif not exported:
+        looked_at = [
+            report for report in reports if report.sequence <= order.traced_sequence
+        ]
+        sent = phases_of(_course_of(order, looked_at, None, ""))
+        phases = [phase for phase in phases if phase not in sent]
+    return [
+        Derived(
+            phase.name,
+            int(order.deployment.trace_id, 16),
+            span_id_of(order.pk, phase.name),
+            span_id_of(order.pk, NOTIFY),
+            phase.start,
+            phase.end,
+            _order_attributes(order) | _clock_marks(phase),
+            phase.error,
+        )
+        for phase in phases
+    ]
+
+
+def _course_of(
+    order: Update, reports: Sequence[Report], closed_at: datetime | None, error: str
+) -> Course:
+    durations: dict[str, float] = {}
+    for report in reports:
+        durations |= report.body.get("durations", {})
+    return Course(
+        offered_at=order.offered_at,
+        closed_at=closed_at,
+        error=error,
+        durations=durations,
+        reports=[_report_mark(report) for report in reports],
+    )
+
+
+def _error_of(order: Update) -> str:
+    has_failed = order.status == UpdateStatus.FAILED
+    return (order.error_code or "failed") if has_failed else ""
+
+
+def _order_attributes(order: Update) -> dict[str, Any]:
+    return _attributes(order.deployment, order.firmware.version) | {
         DEVICE_ID: order.device.device_id,
         "hotswap.order.id": str(order.pk),
         "hotswap.order.kind": order.kind,
     }
-    spans = [
-        Derived(
-            NOTIFY,
-            trace_id,
-            notify,
-            rollback_span or int(deployment.root_span_id, 16),
-            order.offered_at,
-            closed_at,
-            attributes
-            | {
-                "hotswap.order.attempt": order.attempt,
-                "hotswap.order.outcome": order.status,
-                "hotswap.stage.number": order.target.stage_number,
-            },
-            error,
-        )
-    ]
-    phases = phases_of(
-        Course(
-            offered_at=order.offered_at,
-            closed_at=closed_at,
-            error=error,
-            durations=order.durations,
-            reports=[_report_mark(report) for report in reports],
-        )
-    )
-    # The device has sent its own; what comes after them is known here alone.
-    is_own = any(report.body.get("spansExported") is True for report in reports)
-    spans += [
-        Derived(
-            phase.name,
-            trace_id,
-            span_id_of(order.pk, phase.name),
-            notify,
-            phase.start,
-            phase.end,
-            attributes | _clock_marks(phase),
-            phase.error,
-        )
-        for phase in phases
-        if not is_own or phase.name == CHECK
-    ]
-    return spans
 
 
 def _report_mark(report: Report) -> ReportMark:
@@ -363,20 +467,6 @@ def _end_of(deployment: Deployment) -> list[Derived]:
             links=[(trace_id, span_id_of(order, NOTIFY)) for order in linked],
         ),
     ]
-
-
-def tick_span(
-    deployment: Deployment, start: datetime, end: datetime, events: Sequence[str]
-) -> Derived:
-    """Return the span of a tick that has changed a deployment."""
-    return _below(
-        deployment,
-        "deployment.tick",
-        span_id_of(deployment.pk, f"deployment.tick {nanoseconds(start)}"),
-        start,
-        end,
-        {"hotswap.events": list(events)},
-    )
 
 
 def _below(

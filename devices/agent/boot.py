@@ -101,6 +101,7 @@ class Boot:
             wait=self.wait,
             patience_seconds=limits.report_patience_seconds,
             server_answered_at=lambda: self.heart.answered_at,
+            exports_spans=self.ports.spans is not None,
         )
 
     @property

@@ -133,7 +133,14 @@ class PollAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """One report of an update; `sequence` counts from 1 within the update."""
+    """One report of an update.
+
+    Attributes:
+        sequence: counts from 1 within the update.
+        durations_seconds: of the steps that are over.
+        spans_exported: whether a collector has taken the spans of this update; None
+            where the device sends none.
+    """
 
     sequence: int
     status: Status
@@ -145,7 +152,7 @@ class Report:
     error_code: ErrorCode | None = None
     message: str = ""
     durations_seconds: tuple[tuple[str, float], ...] = ()
-    spans_exported: bool = False
+    spans_exported: bool | None = None
 
     def to_wire(self) -> dict[str, Any]:
         """Give the JSON object of this report, without empty keys."""
@@ -165,8 +172,8 @@ class Report:
             wire["message"] = self.message[:500]
         if self.durations_seconds:
             wire["durations"] = dict(self.durations_seconds)
-        if self.spans_exported:
-            wire["spansExported"] = True
+        if self.spans_exported is not None:
+            wire["spansExported"] = self.spans_exported
         return wire
 
 

@@ -45,6 +45,7 @@ class Reporter:
         wait: sleeps for some seconds; the agent keeps its heartbeats going in it.
         server_answered_at: when the server answered the last heartbeat, by the
             monotonic clock; None if it did not.
+        exports_spans: whether the device sends its spans to a collector by itself.
     """
 
     transport: Transport
@@ -56,6 +57,7 @@ class Reporter:
     running: Callable[[], ImageRecord]
     wait: Callable[[float], None]
     server_answered_at: Callable[[], float | None]
+    exports_spans: bool = False
     _due_at: float = field(init=False, default=0.0)
     _fails_since: float | None = field(init=False, default=None)
 
@@ -187,7 +189,6 @@ class Reporter:
         state = self.saved.value
         running = self.running()
         failure = state.failure if status is Status.FAILED else None
-        is_final = status in {Status.CONFIRMING, Status.FAILED}
         return Report(
             sequence=sequence,
             status=status,
@@ -198,8 +199,8 @@ class Reporter:
             progress_percentage=progress,
             error_code=failure.code if failure else None,
             message=failure.message if failure else "",
-            durations_seconds=state.durations_seconds if is_final else (),
-            spans_exported=state.spans_exported and is_final,
+            durations_seconds=state.durations_seconds,
+            spans_exported=state.spans_exported if self.exports_spans else None,
         )
 
 

@@ -3,8 +3,8 @@
 Rules:
 - Only where `otlp_endpoint` is configured, and the order's trace is sampled or the
   order has failed.
-- They are sent once, before the last report, which says that a collector has taken
-  them; otherwise the server derives them from the reports.
+- They are sent once, before the last report, which says whether a collector has taken
+  them; if not, the server derives them from the reports.
 - Nothing waits for a collector longer than a moment, and none is tried again.
 - The ids are those that the server would derive: sent twice, a span is the same.
 """

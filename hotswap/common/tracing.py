@@ -33,7 +33,6 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import (
     Event,
     ReadableSpan,
-    SpanProcessor,
     TracerProvider,
 )
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
@@ -281,18 +280,6 @@ def make_exporter() -> SpanExporter:
 
 _lock = threading.Lock()
 _exporters: list[SpanExporter] = []
-_processors: list[SpanProcessor] = []
-
-
-def use_processor(processor: SpanProcessor) -> None:
-    """Let `emit` of this process hand spans to a processor."""
-    _processors[:] = [processor]
-
-
-def emit(span: Derived) -> None:
-    """Send a derived span soon, from the background; it may be lost."""
-    for processor in _processors:
-        processor.on_end(span.readable())
 
 
 def export(spans: Sequence[Derived]) -> bool:

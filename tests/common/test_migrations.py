@@ -105,7 +105,8 @@ def test_what_a_migration_makes_itself_is_empty() -> None:
     assert list(faults_of([made, filled])) == []
 
 
-@pytest.mark.django_db
+# Without a transaction around it: an index is not made concurrently within one.
+@pytest.mark.django_db(transaction=True)
 def test_no_migration_holds_a_large_table() -> None:
     loader = MigrationLoader(connection)
     own = ("common", "firmware", "devices", "health", "deployments")

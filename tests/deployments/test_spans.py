@@ -164,5 +164,19 @@ def test_a_phase_that_came_again_is_one_from_first_to_last() -> None:
     }
 
 
+def test_of_an_open_order_only_what_is_over_is_told() -> None:
+    reports = [said(word, 10 * index) for index, word in enumerate(WORDS, 1)]
+    whole = phases_of(course(*reports, selfTest=3))
+
+    def known(count: int) -> list[Phase]:
+        return phases_of(Course(START, None, "", {"selfTest": 3}, reports[:count]))
+
+    assert known(0) == known(1) == []
+    assert [phase.name for phase in known(3)] == NAMES[:2]
+    # Whatever else comes, what was told of it stays.
+    assert known(3) == whole[:2]
+    assert known(5) == whole[:4]
+
+
 def test_an_order_of_which_nothing_was_reported_has_no_phases() -> None:
     assert phases_of(course()) == []

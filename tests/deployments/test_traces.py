@@ -7,16 +7,18 @@ from typing import Any
 
 import pytest
 from django.conf import settings
+from opentelemetry import trace
+from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 
-from deployments.choices import DeploymentStatus
+from deployments.choices import DeploymentStatus, UpdateStatus
 from deployments.criteria import RollbackThresholds
-from deployments.models import Deployment, Update
+from deployments.models import Deployment, TickTrace, Update
 from deployments.services.operate import rollback_deployment
 from deployments.services.traces import export_due, is_sampled
 from hotswap.common import tracing
 from tests.collector import Collector, Received, collecting
 from tests.deployments.test_spans import NAMES
-from tests.deployments.world import World
+from tests.deployments.world import ScriptedDevice, World
 
 
 @pytest.fixture
@@ -73,6 +75,7 @@ def test_the_tree_of_a_deployment_is_that_of_the_specification(
     phases: dict[str, Any] = {name: {} for name in NAMES}
     assert tree(collector.spans) == {
         "deployment.create": {
+            "deployment.tick": {},
             "deployment.stage": {},
             "device.notify (d-000)": phases,
             "device.notify (d-001)": phases,
@@ -116,6 +119,154 @@ def test_nothing_is_sent_twice_and_what_is_has_the_same_ids(
     again = {(span.name, span.device): span.span_id for span in collector.spans[count:]}
     assert again.items() <= first.items()
     assert len(again) == 2 * 6 + 2
+
+
+def ordered(world: World, **changes: Any) -> ScriptedDevice:
+    """Give one device its order."""
+    old, new = world.image("1.0.0"), world.image("2.0.0")
+    (device,) = world.fleet(1, runs=old)
+    world.launch(new, **changes)
+    assert device.poll()
+    return device
+
+
+def of_device(spans: list[Received]) -> list[str]:
+    return [span.name for span in spans if span.device]
+
+
+def test_a_phase_is_sent_once_it_is_over_and_not_again_with_its_order(
+    world: World, collector: Collector
+) -> None:
+    device = ordered(world)
+    device.report("downloading")
+    export_due(world.now)
+    assert of_device(collector.spans) == []
+
+    world.now += timedelta(seconds=4)
+    device.report("verifying", body={"durations": {"download": 3.5}})
+    export_due(world.now)
+    assert of_device(collector.spans) == ["firmware.download"]
+    assert collector.one("firmware.download").trace_id
+
+    world.now += timedelta(seconds=4)
+    device.report("installing", body={"durations": {"download": 3.5, "verify": 1.5}})
+    device.report("rebooting", body={"durations": {"verify": 1.5, "install": 0}})
+    export_due(world.now)
+    export_due(world.now)
+    verify = collector.one("firmware.verify")
+    assert verify.end - verify.start == 1_500_000_000
+    assert of_device(collector.spans) == NAMES[:3]
+
+    device.reboot_into(device.ordered_image())
+    device.beat()
+    device.report("confirming")
+    world.live_on(15)
+    assert Update.objects.get().status == UpdateStatus.SUCCESS
+    export_due(world.now)
+
+    sent = of_device(collector.spans)
+    assert sorted(sent) == sorted(["device.notify", *NAMES])
+    notify = collector.one("device.notify")
+    for name in NAMES:
+        assert collector.one(name).parent_id == notify.span_id
+
+
+def test_a_phase_survives_whoever_sends_it(world: World, collector: Collector) -> None:
+    device = ordered(world)
+    device.report("downloading")
+    device.report("verifying")
+    collector.status = 503
+    export_due(world.now)
+    assert of_device(collector.spans) == []
+
+    collector.status = 200
+    export_due(world.now)
+    # As if that one had died before it noted that it was taken.
+    Update.objects.update(traced_sequence=0)
+    export_due(world.now)
+
+    first, second = collector.named("firmware.download")
+    assert first == second
+
+
+def test_a_phase_that_comes_again_is_sent_again_from_first_to_last(
+    world: World, collector: Collector
+) -> None:
+    device = ordered(world)
+    device.report("downloading")
+    device.report("verifying")
+    export_due(world.now)
+
+    world.now += timedelta(seconds=10)
+    for status in ("downloading", "verifying", "installing"):
+        device.report(status)
+    export_due(world.now)
+
+    first, second = collector.named("firmware.download")
+    assert (first.span_id, first.start) == (second.span_id, second.start)
+    assert second.end - first.end == 10_000_000_000
+
+
+@pytest.mark.parametrize("has_exported", [True, False])
+def test_the_phases_of_a_device_that_sends_its_own_wait_for_its_last_report(
+    world: World, collector: Collector, has_exported: bool
+) -> None:
+    device = ordered(world)
+    for status in ("downloading", "verifying", "installing", "rebooting"):
+        device.report(status, body={"spansExported": False})
+    export_due(world.now)
+    assert of_device(collector.spans) == []
+
+    device.reboot_into(device.ordered_image())
+    device.beat()
+    device.report("confirming", body={"spansExported": has_exported})
+    world.live_on(15)
+    export_due(world.now)
+
+    sent = NAMES[-1:] if has_exported else NAMES
+    assert sorted(of_device(collector.spans)) == sorted(["device.notify", *sent])
+
+
+def test_a_tick_that_changed_something_is_sent_by_whoever_comes_next(
+    world: World, collector: Collector
+) -> None:
+    device = ordered(world)
+    # The one that ticked has died, and another one exports.
+    collector.status = 503
+    export_due(world.now)
+    collector.status = 200
+
+    export_due(world.now)
+
+    deployment = Deployment.objects.get()
+    (tick,) = collector.named("deployment.tick")
+    assert tick.parent_id == deployment.root_span_id
+    assert "stage.opened" in tick.attributes["hotswap.events"]
+    stage = deployment.stages.get()
+    assert tick.start == tracing.nanoseconds(stage.opened_at or world.now)
+    assert tick.end >= tick.start
+    assert device.open_updates() == 1
+    assert not TickTrace.objects.exists()
+
+
+def test_ticks_are_noted_where_a_collector_is_configured_alone(world: World) -> None:
+    ordered(world)
+
+    assert not TickTrace.objects.exists()
+
+
+def test_a_request_that_is_not_sampled_is_no_parent(
+    world: World, collector: Collector
+) -> None:
+    def within(flags: int) -> Deployment:
+        context = SpanContext(1, 2, is_remote=False, trace_flags=TraceFlags(flags))
+        with trace.use_span(NonRecordingSpan(context)):
+            return world.launch(world.image(f"2.{flags}.0"))
+
+    world.fleet(1, runs=world.image("1.0.0"))
+
+    assert within(1).parent_span == f"{2:016x}"
+    assert within(0).parent_span == ""
 
 
 def test_what_a_collector_does_not_take_is_sent_later(

@@ -5,6 +5,7 @@ only when a test says so.
 """
 
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -235,9 +236,14 @@ class ScriptedDevice:
         return instruction
 
     def report(
-        self, status: str, *, sequence: int | None = None, **fields: Any
+        self,
+        status: str,
+        *,
+        sequence: int | None = None,
+        body: Mapping[str, Any] | None = None,
+        **fields: Any,
     ) -> bool:
-        """Report on the order at hand."""
+        """Report on the order at hand; `body` is kept beside sequence and status."""
         assert self.order is not None
         fields.setdefault("boot_id", self.boot_id)
         if sequence is None:
@@ -250,7 +256,7 @@ class ScriptedDevice:
             report=DeviceReport(
                 sequence=sequence,
                 status=ReportStatus(status),
-                body={"sequence": sequence, "status": status},
+                body={"sequence": sequence, "status": status, **(body or {})},
                 **fields,
             ),
             now=self.world.now,
