@@ -1,4 +1,4 @@
-"""The gauges of devices and their keys."""
+"""The gauges of devices, their keys and their certificates."""
 
 from typing import Final
 
@@ -35,4 +35,21 @@ KEYS_EXPIRING = Gauge(
     GROUP BY 1
     """,  # noqa: S608
 )
-GAUGES: Final = (VERSIONS_ACTIVE, KEYS_EXPIRING)
+CERTIFICATES_EXPIRING = Gauge(
+    "hotswap_device_certificates_expiring",
+    "",
+    "Devices whose last client certificate has expired or soon will, by which of both",
+    {"state": ("soon", "expired")},
+    f"""
+    SELECT CASE WHEN last <= now() THEN 'expired' ELSE 'soon' END, count(*)
+    FROM (
+        SELECT max(c.not_after) AS last
+        FROM devices_devicecertificate c JOIN devices_device d ON d.id = c.device_id
+        WHERE {IS_ADMITTED} GROUP BY c.device_id
+    ) AS of_device
+    WHERE last <= now() + interval
+          '{int(settings.DEVICE_KEY_WARNING.total_seconds())} seconds'
+    GROUP BY 1
+    """,  # noqa: S608
+)
+GAUGES: Final = (VERSIONS_ACTIVE, KEYS_EXPIRING, CERTIFICATES_EXPIRING)

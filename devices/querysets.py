@@ -69,6 +69,19 @@ class DeviceQuerySet(models.QuerySet["Device"]):
         )
         return self.filter(is_expiring if wanted else ~is_expiring)
 
+    def with_expiring_certificate(self, now: datetime, *, wanted: bool = True) -> Self:
+        """Those whose last client certificate has expired or will, as with keys.
+
+        Args:
+            wanted: False for all others, those without a certificate among them.
+        """
+        owned = apps.get_model("devices", "DeviceCertificate").objects.filter(
+            device=models.OuterRef("pk")
+        )
+        later = owned.filter(not_after__gt=now + settings.DEVICE_KEY_WARNING)
+        is_expiring = models.Exists(owned) & ~models.Exists(later) & admitted()
+        return self.filter(is_expiring if wanted else ~is_expiring)
+
     def alarmed(self) -> Self:
         """Those with an alarm that nobody has acknowledged."""
         return self.filter(alarm_at__isnull=False)

@@ -65,6 +65,7 @@ class DeviceFilter(django_filters.FilterSet):
     group = django_filters.CharFilter(method="filter_group")
     tag = TagFilter()
     keyExpiring = TruthFilter(method="filter_key_expiring")
+    certificateExpiring = TruthFilter(method="filter_certificate_expiring")
     alarm = TruthFilter(method="filter_alarm")
     search = django_filters.CharFilter(method="filter_search")
 
@@ -73,6 +74,12 @@ class DeviceFilter(django_filters.FilterSet):
     ) -> QuerySet[Device]:
         devices = cast(DeviceQuerySet, queryset)
         return devices.with_expiring_key(timezone.now(), wanted=value == "true")
+
+    def filter_certificate_expiring(
+        self, queryset: QuerySet[Device], name: str, value: str
+    ) -> QuerySet[Device]:
+        devices = cast(DeviceQuerySet, queryset)
+        return devices.with_expiring_certificate(timezone.now(), wanted=value == "true")
 
     def filter_alarm(
         self, queryset: QuerySet[Device], name: str, value: str

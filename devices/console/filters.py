@@ -130,6 +130,20 @@ class EnabledFilter(RadioFilter):
         return queryset.filter(enabled=self.value() == "yes")
 
 
+class CertificateFilter(RadioFilter):
+    title = "client certificate"
+    parameter_name = "certificate"
+
+    def lookups(self, request: Any, model_admin: Any) -> list[tuple[str, str]]:
+        return [("expiring", "expires soon or has expired")]
+
+    def queryset(self, request: Any, queryset: QuerySet[Device]) -> QuerySet[Device]:
+        devices = cast(DeviceQuerySet, queryset)
+        if self.value() == "expiring":
+            return devices.with_expiring_certificate(timezone.now())
+        return devices
+
+
 class KeyFilter(RadioFilter):
     title = "key"
     parameter_name = "key"

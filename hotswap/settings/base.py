@@ -376,7 +376,7 @@ PERSON_TOKEN_LIFETIME = timedelta(minutes=15)
 REFRESH_TOKEN_LIFETIME = timedelta(days=7)
 DEVICE_TOKEN_LIFETIME = timedelta(minutes=60)
 DEVICE_KEY_LIFETIME = timedelta(days=env.int("HOTSWAP_DEVICE_KEY_DAYS", default=90))
-# How long before its end a key counts as expiring.
+# How long before its end a key or a client certificate counts as expiring.
 DEVICE_KEY_WARNING = timedelta(
     days=env.int("HOTSWAP_DEVICE_KEY_WARNING_DAYS", default=14)
 )

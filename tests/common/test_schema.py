@@ -131,7 +131,7 @@ def test_lists_describe_their_filters_and_pages(document: Any) -> None:
     assert names == {
         *("cursor", "pageSize", "count", "model", "region", "status", "enabled"),
         *("firmwareVersion", "firmwareChecksum", "group", "tag", "search"),
-        *("keyExpiring", "alarm", "health", "sort", "include"),
+        *("keyExpiring", "certificateExpiring", "alarm", "health", "sort", "include"),
     }
 
 

@@ -434,6 +434,7 @@ def test_the_list_of_devices_filters(
         "enabled=no": False,
         "key=expiring": False,
         "key=alarm": False,
+        "certificate=expiring": False,
         "health=healthy": True,
         "health=unhealthy": False,
         "health=unknown": False,

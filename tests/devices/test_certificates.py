@@ -9,6 +9,7 @@ import pytest
 from django.test import RequestFactory
 from django.utils import timezone
 
+from devices.metrics import CERTIFICATES_EXPIRING
 from devices.models import Device, DeviceCertificate
 from devices.services.registry import revoke_device
 from hotswap.common.api.proxy import client_address, proxied
@@ -492,3 +493,40 @@ def test_the_certificate_of_another_device_does_not_help(
 @pytest.mark.usefixtures("required")
 def test_people_need_no_certificate(viewer: PersonCaller) -> None:
     assert viewer.get("/devices").status_code == 200
+
+
+def test_devices_whose_last_certificate_ends_are_counted_and_found(
+    viewer: PersonCaller,
+) -> None:
+    ends = {
+        "lasting": (5, 20),
+        "ending": (3, 5),
+        "ended": (-3, -1),
+        "revoked": (-1,),
+        "none": (),
+    }
+    devices = {name: DeviceFactory.create() for name in ends}
+    for name, days in ends.items():
+        for number in days:
+            DeviceCertificate.objects.create(
+                device=devices[name],
+                fingerprint=f"{name} {number}",
+                subject=name,
+                not_before=timezone.now() - timedelta(days=30),
+                not_after=timezone.now() + timedelta(days=number),
+            )
+    revoke_device(
+        actor=PersonFactory.create(operator=True),
+        device_id=devices["revoked"].device_id,
+    )
+
+    def found(query: str) -> set[str]:
+        rows = viewer.get(f"/devices?{query}").json()["results"]
+        known = {device.device_id: name for name, device in devices.items()}
+        return {known[row["deviceId"]] for row in rows}
+
+    assert found("certificateExpiring=true") == {"ending", "ended"}
+    assert found("certificateExpiring=false") == {"lasting", "revoked", "none"}
+    problem_of(viewer.get("/devices?certificateExpiring=soon"), 400)
+    shown = CERTIFICATES_EXPIRING.values(CERTIFICATES_EXPIRING.rows())
+    assert sorted(shown) == [(["expired"], 1), (["soon"], 1)]

@@ -52,6 +52,7 @@ from devices.console.badges import (
 )
 from devices.console.fields import tags_as_lines
 from devices.console.filters import (
+    CertificateFilter,
     DeviceStatusFilter,
     EnabledFilter,
     GroupFilter,
@@ -143,6 +144,7 @@ class DeviceAdmin(ConsoleAdmin):
         GroupFilter,
         EnabledFilter,
         KeyFilter,
+        CertificateFilter,
     )
     search_fields = ("device_id",)
     search_help_text = "Device id"
