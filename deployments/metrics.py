@@ -8,7 +8,12 @@ from typing import Final
 
 from django.conf import settings
 
-from deployments.choices import DeploymentStatus, RollbackTrigger, Strategy
+from deployments.choices import (
+    ACTIVE_DEPLOYMENTS,
+    DeploymentStatus,
+    RollbackTrigger,
+    Strategy,
+)
 from deployments.models import Deployment
 from hotswap.common.metrics import Counter, Gauge, Histogram
 from hotswap.common.models import MetricCount
@@ -16,6 +21,7 @@ from hotswap.common.models import MetricCount
 STRATEGY: Final = {"strategy": tuple(Strategy.values)}
 DEVICE: Final = {**STRATEGY, "region": (), "model": ()}
 IMAGE: Final = {"region": (), "model": ()}
+ACTIVE: Final = tuple(status.value for status in ACTIVE_DEPLOYMENTS)
 # What a device finds wrong with an image before it installs it.
 VERIFICATION_CODES: Final = (
     *("checksum_mismatch", "manifest_refused", "signature_invalid"),
@@ -123,12 +129,12 @@ DEPLOYMENTS_ACTIVE = Gauge(
     "hotswap_deployments_active",
     "deployments.active",
     "Deployments that are not over",
-    {"strategy": tuple(Strategy.values), "status": ()},
-    """
+    {"strategy": tuple(Strategy.values), "status": ACTIVE},
+    f"""
     SELECT strategy, status, count(*) FROM deployments_deployment
-    WHERE status IN ('Scheduled', 'Preparing', 'Running', 'Paused', 'RollingBack')
+    WHERE status IN ({", ".join(f"'{each}'" for each in ACTIVE)})
     GROUP BY 1, 2
-    """,
+    """,  # noqa: S608
 )
 DEPLOYMENTS_PAUSED = Gauge(
     "hotswap_deployments_paused",

@@ -43,7 +43,13 @@ class DatabaseCollector:
                     gauge.name, gauge.help, labels=list(gauge.labels)
                 )
                 rows = cached.get(gauge.query, gauge.rows)
-                for labels, number in gauge.values(rows):
+                numbers: dict[tuple[str, ...], float] = dict.fromkeys(
+                    _combinations(gauge.labels), 0
+                )
+                numbers |= {
+                    tuple(labels): number for labels, number in gauge.values(rows)
+                }
+                for labels, number in numbers.items():
                     family.add_metric(labels, number)
                 found.append(family)
         except DatabaseError:

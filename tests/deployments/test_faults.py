@@ -39,6 +39,7 @@ from tests.deployments.fleet import (
 )
 from tests.deployments.live import LiveAdmin, witnesses_of
 from tests.deployments.storm import Storm
+from tests.deployments.test_metrics import EQUALS
 from tests.history import faults_in, read_over
 from tests.live import LiveStack, running_stack
 from tests.waiting import wait_until
@@ -118,6 +119,24 @@ def test_web_and_postgres_may_die_in_the_middle_of_reports(
     stack.kill("postgres")
 
     rollout.end()
+    assert_counts_equal_the_rows(stack)
+
+
+def assert_counts_equal_the_rows(stack: LiveStack) -> None:
+    """Compare every counter and histogram with the rows, as of one moment."""
+    with psycopg.connect(stack.state()["database_url"]) as connection:
+        connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        counted: dict[str, int] = dict(
+            connection.execute(
+                "SELECT metric, sum(count)::int FROM common_metriccount GROUP BY metric"
+            ).fetchall()
+        )
+        in_rows = {
+            name: connection.execute(statement.encode()).fetchall()[0][0]
+            for name, statement in EQUALS.items()
+        }
+    assert counted["hotswap_devices_updated_total"] > 0
+    assert {name: counted.get(name, 0) for name in EQUALS} == in_rows
 
 
 def test_tasks_may_come_threefold_and_shuffled_from_three_beats(

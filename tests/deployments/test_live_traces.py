@@ -1,5 +1,6 @@
 """What a collector is sent of a rollout with real agents on a real stack."""
 
+import secrets
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -27,6 +28,7 @@ SENT_BY_AGENTS = {"firmware.download", "firmware.verify", "firmware.install"} | 
     "device.reboot"
 }
 TOLERANCE = 1_000_000_000
+NOBODY = "http://127.0.0.1:1"
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +45,7 @@ def stack(
     environment = {
         "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
         "OTEL_BSP_SCHEDULE_DELAY": "500",
+        "HOTSWAP_WEBHOOK_ALLOWED_NETWORKS": "127.0.0.0/8",
     }
     folder = tmp_path_factory.mktemp("traces") / "data"
     with running_stack(folder, environment=environment) as running:
@@ -165,8 +168,36 @@ def test_a_rollout_is_one_trace_as_in_the_specification(
 
 
 def test_no_secret_is_in_any_span(stack: LiveStack, collector: Collector) -> None:
-    sent = b"".join(collector.bodies)
+    admin = LiveAdmin(stack)
+    canary = f"canary{secrets.token_hex(8)}"
+    model = new_model(admin)
+    device = f"d-{secrets.token_hex(4)}"
+    key = admin.post(
+        "/devices",
+        {"deviceId": device, "model": model, "metadata": {"owner": canary}},
+    )["apiKey"]
+    admin.client.get(f"/devices?search={canary}", headers={"User-Agent": canary})
+    login = {"username": stack.admin_username, "password": canary}
+    assert admin.client.post("/auth/token", json=login).status_code == 401
+    # Nobody answers there; the address is a secret.
+    hook = admin.post("/webhooks", {"url": f"{NOBODY}/{canary}"})
+    admin.post(f"/webhooks/{hook['id']}/test", {}, status=202)
+    wait_until(
+        lambda: any(
+            each["attempts"]
+            for each in admin.get(f"/webhooks/{hook['id']}/deliveries")["results"]
+        ),
+        what="it was called",
+    )
+    last = admin.client.get(f"/devices/{device}").headers["traceresponse"][3:35]
 
-    assert collector.bodies
-    assert stack.admin_password.encode() not in sent
-    assert LiveAdmin(stack).client.headers["Authorization"].encode() not in sent
+    wait_until(
+        lambda: any(span.trace_id == last for span in list(collector.spans)),
+        what="the span of the last request",
+    )
+    sent = b"".join(collector.bodies)
+    token = admin.client.headers["Authorization"].partition(" ")[2]
+    for secret in (canary, key, stack.admin_password, token):
+        assert secret.encode() not in sent
+    systems = {span.attributes.get("db.system") for span in list(collector.spans)}
+    assert systems >= {"postgresql", "redis"}

@@ -120,8 +120,16 @@ def test_every_kept_metric_is_shown(world: World, token: str) -> None:
     assert not any(name in text for name in world.devices)
 
 
-def test_counters_of_known_labels_begin_at_zero(db: None, token: str) -> None:
+def test_what_has_known_labels_begins_at_zero(db: None, token: str) -> None:
     shown = families(scrape(token).content.decode())
+
+    for name, count in (
+        ("hotswap_deployments_active", 25),
+        ("hotswap_deployments_paused", 4),
+        ("hotswap_device_keys_expiring", 2),
+        ("hotswap_device_certificates_expiring", 2),
+    ):
+        assert [each.value for each in shown[name].samples] == [0] * count
 
     created = shown["hotswap_deployments_created"].samples
     assert {each.labels["strategy"]: each.value for each in created} == {

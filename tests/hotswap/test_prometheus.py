@@ -86,6 +86,19 @@ def test_alerts_and_records_follow_from_series() -> None:
     promtool("test", "rules", Path(__file__).with_name("alert_series.yml"))
 
 
+def test_every_alert_fires_in_some_series() -> None:
+    series = yaml.safe_load(Path(__file__).with_name("alert_series.yml").read_text())
+
+    fired = {
+        expected["alertname"]
+        for test in series["tests"]
+        for expected in test.get("alert_rule_test", ())
+        if expected.get("exp_alerts")
+    }
+
+    assert fired == {rule["alert"] for rule in rules() if "alert" in rule}
+
+
 def test_every_metric_that_is_asked_for_is_shown(db: None) -> None:
     collected = [
         family.name

@@ -2,9 +2,12 @@
 
 import json
 import logging
+import ssl
+import threading
 import time
 from collections.abc import Iterator
 from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +20,12 @@ from hotswap.common.models import JobRun
 from hotswap.monitoring import status
 from hotswap.monitoring.caching import cached
 from hotswap.monitoring.certificate import certificate_end
+from hotswap.monitoring.exposition import StatusCollector
 from hotswap.monitoring.status import QUEUE, State, server_status
 from hotswap.monitoring.tasks import SENT_AT
 from hotswap.operations import SWEEP_JOB, TICK_JOB
 from tests.callers import PersonCaller, admin, operator, viewer  # noqa: F401
+from tests.devices.pki import Authority
 
 NOBODY = "redis://127.0.0.1:1/0"
 
@@ -132,6 +137,44 @@ def test_status_at_any_host_leaves_no_line(
 def test_certificate_is_looked_at_where_there_is_one() -> None:
     assert certificate_end("http://127.0.0.1:1") is None
     assert certificate_end("https://127.0.0.1:1") is None
+
+
+@pytest.fixture
+def public_address(tmp_path: Path) -> Iterator[str]:
+    """An https address whose certificate ends in six days and a half."""
+    credential = Authority().issue("public", ends_in=timedelta(days=6, hours=12))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*credential.write(tmp_path, "public"))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"https://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_certificate_of_the_public_address_that_ends_is_a_figure(
+    db: None, settings: Any, public_address: str
+) -> None:
+    settings.PUBLIC_URL = public_address
+
+    found = part("certificate")
+
+    assert found.state == State.WARNING
+    assert found.figure == pytest.approx(6.5, abs=0.1)
+    cached.forget()
+    figures = next(
+        family
+        for family in StatusCollector().collect()
+        if family.name == "hotswap_part_figure"
+    )
+    assert {
+        sample.labels["unit"]: sample.value
+        for sample in figures.samples
+        if sample.labels["part"] == "certificate"
+    } == {"days left": pytest.approx(6.5, abs=0.1)}
 
 
 @pytest.mark.parametrize("role", ["viewer", "operator", "admin"])
