@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -72,7 +73,9 @@ def send_due(*, clock: Callable[[], datetime] = timezone.now) -> None:
                 if time.monotonic() < ends:
                     busy = {job.queue for job in flying.values()}
                     for job in _claim(now=clock(), busy=busy):
-                        flying[pool.submit(job.send)] = job
+                        # In the trace, and with the log's context, of the task.
+                        context = copy_context()
+                        flying[pool.submit(context.run, job.send)] = job
                 if not flying:
                     break
                 done, _ = wait(flying, timeout=0.5, return_when=FIRST_COMPLETED)

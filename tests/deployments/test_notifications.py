@@ -8,6 +8,9 @@ from typing import Any
 
 import pytest
 from django.core import mail
+from opentelemetry import trace
+from opentelemetry.instrumentation.httpx import HTTPXClientInstrumentor
+from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 
 from deployments.models import Delivery, MailRecipient, Notification, Webhook
 from deployments.notifications import outbox
@@ -69,6 +72,24 @@ def test_events_of_a_launch_arrive_in_order_and_signed(
     assert payload["data"]["deployment"]["id"] == str(deployment.pk)
     assert payload["data"]["deployment"]["firmware"]["version"] == "2.0.0"
     assert not Delivery.objects.exclude(status="delivered").exists()
+
+
+def test_a_webhook_is_called_in_the_trace_of_its_task(
+    world: World, receiver: Receiver
+) -> None:
+    hook(world, receiver.url)
+    launch(world)
+    context = SpanContext(1, 2, is_remote=False, trace_flags=TraceFlags(1))
+
+    HTTPXClientInstrumentor().instrument()
+    try:
+        with trace.use_span(NonRecordingSpan(context)):
+            send(world)
+    finally:
+        HTTPXClientInstrumentor().uninstrument()
+
+    called = {headers["traceparent"][:36] for headers, _ in receiver.got}
+    assert called == {f"00-{1:032x}-"}
 
 
 def test_a_receiver_hears_of_the_events_it_asked_for(
