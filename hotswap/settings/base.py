@@ -579,7 +579,9 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
     "socket_timeout": 5,
     "socket_connect_timeout": 2,
 }
-CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
+# They are closed when they are old or broken (`hotswap/celery.py`), not by their uses.
+CELERY_DB_REUSE_MAX = 1_000_000_000
+CELERY_BEAT_SCHEDULER = "hotswap.schedule:Scheduler"
 CELERY_BEAT_MAX_LOOP_INTERVAL = 1
 # `expires` keeps a stopped worker from finding a heap of stale ticks on its return.
 CELERY_BEAT_SCHEDULE = {

@@ -259,13 +259,24 @@ class Stack:
             self.admin_password = secrets.token_urlsafe(12)
             self._generated_password = True
 
-        def child(name: str, *arguments: str, **more: object) -> Program:
+        def child(
+            name: str,
+            *arguments: str,
+            variables: Mapping[str, str] | None = None,
+            **more: object,
+        ) -> Program:
             return Program(
                 name=name,
                 command=[sys.executable, "-m", *arguments],
                 log=self.folder.logs / f"{name}.log",
                 folder=PROJECT_DIR,
-                **{"environment": environment, "needs": (*servers, "prepare"), **more},  # type: ignore[arg-type]
+                environment={
+                    **environment,
+                    # Names the program in `pg_stat_activity`.
+                    "PGAPPNAME": f"hotswap-{name}",
+                    **(variables or {}),
+                },
+                **{"needs": (*servers, "prepare"), **more},  # type: ignore[arg-type]
             )
 
         # One process of Python uses one core.
@@ -290,21 +301,18 @@ class Stack:
                 self._preparation,
                 needs=(),
                 one_shot=True,
-                environment={
-                    **environment,
-                    "HOTSWAP_ADMIN_PASSWORD": self.admin_password or "",
-                },
+                variables={"HOTSWAP_ADMIN_PASSWORD": self.admin_password or ""},
             ),
             child(
                 "worker",
                 *(*celery, "worker", "--pool", "threads", "--concurrency", concurrency),
                 *("--loglevel", "INFO", "--without-mingle", "--without-gossip"),
-                environment={**environment, METRICS_LISTEN: listens["worker"]},
+                variables={METRICS_LISTEN: listens["worker"]},
             ),
             child(
                 "beat",
                 *(*celery, "beat", "--loglevel", "INFO", "--pidfile="),
-                environment={**environment, METRICS_LISTEN: listens["beat"]},
+                variables={METRICS_LISTEN: listens["beat"]},
                 # Its wish to end gets lost when the signal comes in the middle of a
                 # statement; it holds nothing that a kill could lose.
                 stop_seconds=2.0,
@@ -322,7 +330,6 @@ class Stack:
                 # Little is to lie between a download and its receiver.
                 *("--http1-buffer-size", "65536"),
                 *("--backlog", str(CONNECTIONS), "--backpressure", str(CONNECTIONS)),
-                environment=environment,
                 is_ready=lambda: accepts_connections(self.port),
             ),
         ]
