@@ -1,6 +1,7 @@
 """The Celery application; loaded by wsgi, manage and the tests."""
 
 import contextlib
+import gc
 import os
 from typing import Any
 
@@ -70,6 +71,17 @@ def _keep_connections(sender: Any, **_: Any) -> None:
         from django.db import close_old_connections
 
         close_old_connections()
+
+
+@celeryd_init.connect
+def _pause_collection(**_: Any) -> None:
+    """Look for no garbage while a worker loads its tasks; see `collection_paused`."""
+    gc.disable()
+
+
+@worker_init.connect
+def _resume_collection(**_: Any) -> None:
+    gc.enable()
 
 
 @worker_init.connect

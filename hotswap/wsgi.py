@@ -11,7 +11,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from hotswap.common.gc_freeze import freeze_loaded_objects
+from hotswap.common.gc_freeze import collection_paused, freeze_loaded_objects
 from hotswap.common.logs import formatter
 from hotswap.environ import WithoutProcessEnvironment
 from hotswap.sockets import WithLittleUnsent
@@ -33,6 +33,13 @@ def limit_statements(seconds: int) -> None:
 
 def make_application() -> "WSGIApplication":
     """Load everything and return the application."""
+    with collection_paused():
+        served = _load()
+    freeze_loaded_objects()
+    return WithLittleUnsent(WithoutProcessEnvironment(served))
+
+
+def _load() -> "WSGIApplication":
     import django
 
     from hotswap.monitoring.processes import share_between_siblings
@@ -62,8 +69,7 @@ def make_application() -> "WSGIApplication":
     if not settings.DATABASE_IS_POOLED:
         limit_statements(settings.WEB_STATEMENT_SECONDS)
     get_resolver().url_patterns  # noqa: B018
-    freeze_loaded_objects()
-    return WithLittleUnsent(WithoutProcessEnvironment(served))
+    return served
 
 
 def load_application() -> "WSGIApplication":

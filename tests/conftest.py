@@ -29,6 +29,9 @@ from tests.fuzz.findings import FINDINGS
 from tests.live import LiveStack, running_stack
 from tests.s3 import S3Server, serving_s3
 
+# Until all tests are loaded; see `pytest_collection_finish`.
+gc.disable()
+
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
@@ -66,6 +69,7 @@ def pytest_collection_finish() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
+    gc.enable()
 
 
 def _needs_stack(item: pytest.Item) -> bool:
