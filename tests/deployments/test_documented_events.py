@@ -56,7 +56,8 @@ def test_an_example_has_known_words_and_can_be_mailed(event: str) -> None:
         deployment = payload["data"]["deployment"]
         assert deployment["status"] in DeploymentStatus.values
         assert deployment["strategy"] in Strategy.values
-    assert event in subject_of(payload)
+    assert EventName(event).label in subject_of(payload)
+    assert event in text_of(payload)
     assert payload["data"]["message"] in text_of(payload)
 
 
