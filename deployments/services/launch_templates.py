@@ -44,7 +44,9 @@ def save_template(*, actor: User, name: str, body: Mapping[str, Any]) -> LaunchT
 @transaction.atomic
 def remove_template(*, actor: User, name: str) -> None:
     """Forget a template, if there is one of this name."""
-    template = LaunchTemplate.objects.select_for_update().filter(name=name).first()
+    template = (
+        LaunchTemplate.objects.select_for_update(no_key=True).filter(name=name).first()
+    )
     if template is not None:
         _record(template, "deleted", actor)
         template.delete()
