@@ -34,7 +34,7 @@ from deployments.services import editing, launch, launch_templates
 from deployments.services.preview import preview_deployment
 from deployments.services.requests import DeploymentRequest
 from deployments.windows import DEFAULT_ZONE
-from hotswap.common.console.actions.base import Action
+from hotswap.common.console.actions.base import Action, LinkedAction
 from hotswap.common.console.forms import ConsoleForm
 from hotswap.common.console.pages.base import ConsoleAdmin
 from hotswap.common.console.requests import READING, acting_person, go_to
@@ -364,23 +364,14 @@ class TemplateForm(ConsoleForm):
     name = forms.CharField(max_length=64)
 
 
-class RemoveTemplate(Action):
-    """Asked for beside the template on the launch page, and not by a button."""
-
+class RemoveTemplate(LinkedAction):
     name = "remove-template"
     label = "Remove template"
     icon = "delete"
-    is_of_list = True
     form_class = TemplateForm
-
-    def applies(self, obj: Any) -> bool:
-        return False
 
     def notes(self, obj: Any) -> tuple[str, ...]:
         return ("Nobody can start from it any more. Deployments stay as they are.",)
-
-    def make_form(self, request: HttpRequest, obj: Any) -> ConsoleForm:
-        return self.form_class(request.POST or None, initial=request.GET.dict())
 
     def execute(self, user: User, obj: Any, given: dict[str, Any]) -> str:
         launch_templates.remove_template(actor=user, name=given["name"])

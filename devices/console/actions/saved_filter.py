@@ -3,10 +3,9 @@
 from typing import Any
 
 from django import forms
-from django.http import HttpRequest
 
 from devices.services import saved_filters
-from hotswap.common.console.actions.base import Action
+from hotswap.common.console.actions.base import LinkedAction
 from hotswap.common.console.forms import ConsoleForm
 from hotswap.common.models import User
 from hotswap.common.roles import Role
@@ -20,20 +19,8 @@ class SaveFilterForm(SavedFilterForm):
     query = forms.CharField(max_length=2000, widget=forms.HiddenInput)
 
 
-class SavedFilterAction(Action):
-    """Asked for beside the filters of the list, and not by a button of it."""
-
+class SaveFilter(LinkedAction):
     role = Role.VIEWER
-    is_of_list = True
-
-    def applies(self, obj: Any) -> bool:
-        return False
-
-    def make_form(self, request: HttpRequest, obj: Any) -> ConsoleForm:
-        return self.form_class(request.POST or None, initial=request.GET.dict())
-
-
-class SaveFilter(SavedFilterAction):
     name = "save-filter"
     label = "Save filter"
     icon = "bookmark_add"
@@ -47,7 +34,8 @@ class SaveFilter(SavedFilterAction):
         return f"The filter {saved} is saved."
 
 
-class RemoveFilter(SavedFilterAction):
+class RemoveFilter(LinkedAction):
+    role = Role.VIEWER
     name = "remove-filter"
     label = "Remove filter"
     icon = "bookmark_remove"

@@ -81,11 +81,11 @@ def _joined(details: Mapping[str, Any]) -> str:
             field: change
             for field, change in changes.items()
             if not _is_said(change, details)
-        }
+        } or None
     return "; ".join(
         f"{name}: {_value_in_words(name, value)}"
         for name, value in shown.items()
-        if value not in ("", None, {})
+        if value not in ("", None)
     )
 
 

@@ -224,3 +224,18 @@ class Action:
             context,
             headers={"Cache-Control": "no-store", "Vary": "HX-Request"},
         )
+
+
+class LinkedAction(Action):
+    """An action of a list that a link asks for, and no button.
+
+    What it is about stands in the address of the link, by the names of its form.
+    """
+
+    is_of_list = True
+
+    def applies(self, obj: Any) -> bool:
+        return False
+
+    def make_form(self, request: HttpRequest, obj: Any) -> ConsoleForm:
+        return self.form_class(request.POST or None, initial=request.GET.dict())
