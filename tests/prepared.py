@@ -25,7 +25,7 @@ START_SECONDS = 180
 
 
 def copy_prepared_database(data_dir: Path) -> None:
-    """Begin a data folder with a migrated database and the password of its server.
+    """Begin a data folder with a migrated database and the passwords of its server.
 
     Does nothing outside of a run of tests, whose end removes what was prepared.
     """
@@ -59,7 +59,8 @@ def _prepare(path: Path) -> None:
             env={
                 **os.environ,
                 "DJANGO_SETTINGS_MODULE": "hotswap.settings.local",
-                "HOTSWAP_DATABASE_URL": server.url,
+                "HOTSWAP_DATABASE_URL": server.application_url,
+                "HOTSWAP_DATABASE_OWNER_URL": server.url,
                 "HOTSWAP_DATA_DIR": str(path),
                 "HOTSWAP_KEYS_DIR": str(path / "unused"),
             },

@@ -4,6 +4,8 @@ Rules:
 - Each day (UTC) has a partition; a default one takes whatever has none, so that a
   missing partition loses nothing and delays nothing.
 - `make_partitions` may run at any time, twice, or not at all for a week.
+- Partitions are made and dropped by functions of the database, which run as the owner
+  of the tables (`health/migrations/sql`).
 - A chart has at most 300 points; where a device was silent there are none.
 """
 
@@ -18,7 +20,6 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import OperationalError, connection, transaction
-from psycopg import sql
 
 from devices.models import Device
 from health.exceptions import InvalidRangeError
@@ -36,7 +37,6 @@ MAX_MARKERS = 100
 DEFAULT_SPAN = timedelta(hours=24)
 MAX_SPAN = timedelta(days=366)
 DAYS_AHEAD = 7
-PREFIX = "health_reading_"
 # Heartbeats wait behind whoever waits for a table: better to try again later.
 LONGEST_WAIT = "SET LOCAL lock_timeout = '2s'"
 
@@ -355,45 +355,9 @@ def _tried(work: Any, day: date) -> bool:
     return True
 
 
-def _name(day: date) -> sql.Identifier:
-    return sql.Identifier(f"{PREFIX}{day:%Y%m%d}")
-
-
 def _create(cursor: Any, day: date) -> None:
-    """Make the partition of a day, and move what the default one has taken for it.
-
-    It is attached rather than created in place: that leaves the heartbeats of other
-    days alone. The default partition is locked first, as what it takes in between
-    would forbid the attachment.
-    """
-    since, until = _midnight(day), _midnight(day + timedelta(days=1))
-    name = _name(day)
-    cursor.execute("LOCK TABLE health_reading_default IN ACCESS EXCLUSIVE MODE")
-    cursor.execute(
-        sql.SQL("CREATE TABLE {} (LIKE health_reading INCLUDING ALL)").format(name)
-    )
-    cursor.execute(
-        sql.SQL(
-            "WITH moved AS (DELETE FROM health_reading_default "
-            "WHERE at >= {since} AND at < {until} RETURNING *) "
-            "INSERT INTO {name} SELECT * FROM moved"
-        ).format(
-            name=name,
-            since=sql.Literal(since.isoformat()),
-            until=sql.Literal(until.isoformat()),
-        )
-    )
-    cursor.execute(
-        sql.SQL(
-            "ALTER TABLE health_reading ATTACH PARTITION {name} "
-            "FOR VALUES FROM ({since}) TO ({until})"
-        ).format(
-            name=name,
-            since=sql.Literal(since.isoformat()),
-            until=sql.Literal(until.isoformat()),
-        )
-    )
+    cursor.execute("SELECT health_create_reading_partition(%s)", [day])
 
 
 def _drop(cursor: Any, day: date) -> None:
-    cursor.execute(sql.SQL("DROP TABLE {}").format(_name(day)))
+    cursor.execute("SELECT health_drop_reading_partition(%s)", [day])

@@ -68,11 +68,14 @@ def restore(
     from hotswap.stack.errors import StackError
 
     data = data_dir or DEFAULT_DATA_DIR
+    given = EnvironmentWithFiles()
+    # Only the owner makes tables, where there are two roles.
+    owner_url = given.get("HOTSWAP_DATABASE_OWNER_URL")
     try:
         done = restore_backup(
             folder.absolute(),
             data_dir=data,
-            database_url=EnvironmentWithFiles().get("HOTSWAP_DATABASE_URL"),
+            database_url=owner_url or given.get("HOTSWAP_DATABASE_URL"),
         )
     except StackError as error:
         fail(as_json, REFUSED, "restore_failed", str(error))

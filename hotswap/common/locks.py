@@ -26,5 +26,7 @@ PEOPLE_CHANGE: Final = 0x4853_5045
 ANNOUNCEMENTS: Final = 0x6865_6172
 # One server makes and drops partitions of the history. Not waited for.
 PARTITIONS: Final = 0x6865_616C
+# One `prepare` at a time makes the roles of the database and gives them their rights.
+DATABASE_ROLES: Final = 0x4853_5242
 # One server seals the audit trail. Not waited for; anchors and evidence wait for it.
 AUDIT_CHAIN: Final = 0x4853_4155

@@ -28,6 +28,7 @@ from django.db import DatabaseError, connection
 
 from firmware.storage_locations import check_settings
 from hotswap.common.keyring import master_keys
+from hotswap.common.postgresql.roles import rights_too_many
 from hotswap.common.secret_strength import weakness_of
 from hotswap.monitoring.migrations import AppliedMigrations
 from hotswap.monitoring.status import State, server_status
@@ -171,10 +172,9 @@ def _database() -> Iterator[Finding]:
                 "SELECT current_setting('server_version_num')::int,"
                 " extract(epoch FROM clock_timestamp()),"
                 " current_setting('max_connections')::int,"
-                " (SELECT rolsuper FROM pg_roles WHERE rolname = current_user),"
                 " current_setting('idle_in_transaction_session_timeout')"
             )
-            number, clock, most, is_superuser, idle_limit = cursor.fetchone()
+            number, clock, most, idle_limit = cursor.fetchone()
             after = time.time()
     except DatabaseError as error:
         yield Finding(
@@ -216,12 +216,13 @@ def _database() -> Iterator[Finding]:
         )
     else:
         yield Finding("clock", Verdict.OK, "This host and the database agree.")
-    if is_superuser and is_production():
+    for fault in rights_too_many():
         yield Finding(
             "database",
             Verdict.WARNING,
-            "HotSwap's own role is a superuser, who could rewrite the audit trail.",
-            "Let a role of its own own the tables: docs/operate/install.md",
+            fault,
+            "Separate it from the owner of the tables: docs/operate/install.md, Two "
+            "roles in the database",
         )
     if most < 50:
         yield Finding(

@@ -281,6 +281,9 @@ DATABASES = {
         env.str("HOTSWAP_DATABASE_URL", default="postgresql:///hotswap")
     )
 }
+# Of the role that owns the tables; for `prepare` and `migrate` alone.
+_OWNER_URL = env.str("HOTSWAP_DATABASE_OWNER_URL", default="")
+DATABASE_OWNER = database_from_url(_OWNER_URL) if _OWNER_URL else None
 # Requests at once in each web process, and how long one may take to send its body.
 WEB_THREADS = env.int("HOTSWAP_WEB_THREADS", default=16)
 BODY_SECONDS = env.float("HOTSWAP_BODY_SECONDS", default=10.0)

@@ -25,7 +25,9 @@ from hotswap.stack.folder import StackFolder, may_enter
 from hotswap.stack.processes import Account, Program, start_process
 
 MAJOR_VERSION = "18"
+# The superuser, and the role that HotSwap runs as.
 USER = "hotswap"
+APPLICATION = "hotswap_app"
 DATABASE = "hotswap"
 PORT = 5432
 LEFTOVER_SECONDS = 5.0
@@ -83,16 +85,24 @@ class PostgresServer:
         self.careless = careless
         self.sockets = folder.socket_folder()
         self.password = folder.secret("postgres")
+        self.application_password = folder.secret("postgres-application")
         self.account = self._prepare_home()
 
     @property
     def url(self) -> str:
-        """The address for clients, password included."""
+        """The address for the superuser, password included."""
         return self._address(DATABASE)
 
-    def _address(self, database: str) -> str:
+    @property
+    def application_url(self) -> str:
+        """The address for the role that HotSwap runs as, which `prepare` makes."""
+        return self._address(DATABASE, APPLICATION, self.application_password)
+
+    def _address(
+        self, database: str, user: str = USER, password: str | None = None
+    ) -> str:
         return (
-            f"postgresql://{USER}:{self.password}@/{database}"
+            f"postgresql://{user}:{password or self.password}@/{database}"
             f"?host={quote(str(self.sockets), safe='')}&port={PORT}"
         )
 

@@ -21,28 +21,45 @@ def wait_for_database() -> None:
     """
     from django.db import OperationalError, connection
 
+    from hotswap.common.postgresql.roles import owner_login
+
     deadline = time.monotonic() + DATABASE_SECONDS
-    while True:
-        try:
-            connection.ensure_connection()
-        except OperationalError as error:
-            if time.monotonic() > deadline:
-                raise SystemExit(f"the database does not answer: {error}") from error
-            time.sleep(0.1)
-        else:
-            return
+    # The application's role may be missing yet.
+    with owner_login():
+        while True:
+            try:
+                connection.ensure_connection()
+            except OperationalError as error:
+                if time.monotonic() > deadline:
+                    raise SystemExit(
+                        f"the database does not answer: {error}"
+                    ) from error
+                time.sleep(0.1)
+            else:
+                return
 
 
 def migrate() -> int:
-    """Apply what is missing and return how many migrations that were."""
+    """Apply what is missing as the tables' owner; return how many migrations.
+
+    Raises:
+        SystemExit: the roles of the database are not as they must be.
+    """
+    from django.core.exceptions import ImproperlyConfigured
     from django.core.management import call_command
     from django.db import connection
     from django.db.migrations.executor import MigrationExecutor
 
-    executor = MigrationExecutor(connection)
-    missing = executor.migration_plan(executor.loader.graph.leaf_nodes())
-    if missing:
-        call_command("migrate", interactive=False, verbosity=0)
+    from hotswap.common.postgresql.roles import as_owner
+
+    try:
+        with as_owner():
+            executor = MigrationExecutor(connection)
+            missing = executor.migration_plan(executor.loader.graph.leaf_nodes())
+            if missing:
+                call_command("migrate", interactive=False, verbosity=0)
+    except ImproperlyConfigured as error:
+        raise SystemExit(f"HotSwap does not start: {error}") from None
     return len(missing)
 
 

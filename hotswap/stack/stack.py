@@ -51,7 +51,11 @@ CONNECTIONS = 4096
 OPEN_FILES = 16_384
 METRICS_LISTEN = "HOTSWAP_METRICS_LISTEN"
 # Variables that decide what is run, and so are read before the settings.
-READ_HERE = ("HOTSWAP_DATABASE_URL", "HOTSWAP_REDIS_URL", "HOTSWAP_ADMIN_PASSWORD")
+OWNER_URL = "HOTSWAP_DATABASE_OWNER_URL"
+READ_HERE = (
+    *("HOTSWAP_DATABASE_URL", OWNER_URL),
+    *("HOTSWAP_REDIS_URL", "HOTSWAP_ADMIN_PASSWORD"),
+)
 
 
 class Stack:
@@ -235,7 +239,8 @@ class Stack:
         if not self.environment.get("HOTSWAP_DATABASE_URL"):
             postgres = PostgresServer(self.folder)
             programs.append(postgres.program())
-            self.environment["HOTSWAP_DATABASE_URL"] = postgres.url
+            self.environment["HOTSWAP_DATABASE_URL"] = postgres.application_url
+            self.environment[OWNER_URL] = postgres.url
             self._asks["postgres"] = lambda: postgres_answers(postgres.url)
             self.embedded.append(f"PostgreSQL {postgres.version()}")
         if not self.environment.get("HOTSWAP_REDIS_URL"):
@@ -248,6 +253,9 @@ class Stack:
         servers = tuple(program.name for program in programs)
 
         environment = self.environment
+        # What may change the tables is known to who makes them alone.
+        owner_url = environment.pop(OWNER_URL, "")
+        environment.pop(f"{OWNER_URL}_FILE", None)
         environment.setdefault("DJANGO_SETTINGS_MODULE", "hotswap.settings.local")
         environment["HOTSWAP_DATA_DIR"] = str(self.folder.path)
         environment["HOTSWAP_PORT"] = str(self.port)
@@ -301,7 +309,10 @@ class Stack:
                 self._preparation,
                 needs=(),
                 one_shot=True,
-                variables={"HOTSWAP_ADMIN_PASSWORD": self.admin_password or ""},
+                variables={
+                    "HOTSWAP_ADMIN_PASSWORD": self.admin_password or "",
+                    OWNER_URL: owner_url,
+                },
             ),
             child(
                 "worker",

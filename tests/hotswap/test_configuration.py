@@ -69,7 +69,7 @@ def test_every_variable_has_a_row_in_the_documents() -> None:
 def test_compose_passes_every_setting_on() -> None:
     settings = read_in(PROJECT_DIR / "hotswap" / "settings")
     text = COMPOSE.read_text()
-    given = re.findall(rf"^    ({VARIABLE}):", text, re.MULTILINE)
+    given = re.findall(rf"^ {{4,6}}({VARIABLE}):", text, re.MULTILINE)
     passed = {name.removesuffix("_FILE") for name in given}
 
     assert settings - FIXED_IN_CONTAINERS - passed == set()

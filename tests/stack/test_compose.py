@@ -231,8 +231,12 @@ def test_the_script_makes_every_secret_and_keeps_it(compose, tmp_path):
         assert secret["file"] == f"./secrets/{name}"
         assert len((folder / name).read_text()) >= 20, name
     assert folder.stat().st_mode & 0o777 == 0o700
-    password = (folder / "postgres_password").read_text()
-    assert f":{password}@postgres" in (folder / "database_url").read_text()
+    for file, user, held_in in (
+        ("database_url", "hotswap_app", "database_password"),
+        ("database_owner_url", "hotswap", "postgres_password"),
+    ):
+        password = (folder / held_in).read_text()
+        assert f"//{user}:{password}@postgres" in (folder / file).read_text()
     held = (folder / "proxy_secret").read_text()
     assert f'"{held}"' in (folder / "proxy" / "secret.conf").read_text()
 
@@ -269,6 +273,17 @@ def test_secrets_are_in_no_environment_but_that_of_a_server_that_reads_no_file(c
             is_known = "S3" in variable or variable.startswith("ROOT_")
             if is_secret and not is_file and not is_known and value is not None:
                 pytest.fail(f"{name}: {variable}")
+
+
+def test_the_owner_of_the_tables_is_known_to_the_first_step_alone(compose):
+    knowing = {
+        name
+        for name, service in compose["services"].items()
+        if "database_owner_url" in service.get("secrets", [])
+        or "HOTSWAP_DATABASE_OWNER_URL_FILE" in service.get("environment", {})
+    }
+
+    assert knowing == {"prepare"}
 
 
 @pytest.mark.parametrize("name", OWN)

@@ -9,6 +9,7 @@ from django.core.management.base import BaseCommand, CommandError
 from firmware.services.keys import ensure_firmware_keys
 from firmware.storage_locations import check_settings
 from hotswap.common import people, services
+from hotswap.common.postgresql.roles import require_separate_roles
 from hotswap.common.secret_files import EnvironmentWithFiles
 from hotswap.common.trail.verifier import require_triggers
 
@@ -19,6 +20,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         try:
             check_settings()
+            require_separate_roles()
             require_triggers()
             services.ensure_keys()
             ensure_firmware_keys()

@@ -1,21 +1,17 @@
 """What keeps the trail as it is: nothing starts without, and a role of its own."""
 
-import re
-from pathlib import Path
 from typing import Any
 
 import pytest
-from django.conf import settings
 from django.core.management import CommandError, call_command
 from django.db import ProgrammingError, connection, transaction
 
 from hotswap.common import audit
 from hotswap.common.models import AuditEvent, AuditSeal
+from hotswap.common.postgresql.roles import grant_rights
 from hotswap.common.trail import sealer
 from hotswap.common.trail.verifier import verify
 from tests.common.trail.conftest import Trail
-
-PAGE = Path(settings.BASE_DIR) / "docs" / "operate" / "audit.md"
 
 
 @pytest.mark.parametrize(
@@ -42,15 +38,10 @@ def test_nothing_starts_without_the_triggers(db: None, change: str, named: str) 
 
 @pytest.fixture
 def as_application(trail: Trail) -> Any:
-    """Act as a role that may do what the documented statements leave it."""
-    (written,) = re.findall(r"```sql\n(.*?)```", PAGE.read_text(), re.DOTALL)
-    # The embedded server's superuser has the name of the page's ordinary role.
-    statements = re.sub(r"\bhotswap\b", "application", written)
+    """Act as the role that HotSwap runs as."""
     with connection.cursor() as cursor:
         cursor.execute("CREATE ROLE application LOGIN")
-        cursor.execute("GRANT ALL ON ALL TABLES IN SCHEMA public TO application")
-        cursor.execute("GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO application")
-        cursor.execute(statements)
+        grant_rights(cursor, "application")
         cursor.execute("SET ROLE application")
         yield trail
         cursor.execute("RESET ROLE")
