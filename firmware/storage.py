@@ -416,6 +416,34 @@ def abort_unfinished(place: str, *, before: datetime) -> int:
     return len(old)
 
 
+def documents(bucket: str, folder: str) -> list[str]:
+    """Return the names of the files directly in a folder of a bucket.
+
+    Raises:
+        STORE_ERRORS: the bucket does not answer, or cannot list them.
+    """
+    _, names = _s3(bucket, READ_SECONDS).listdir(folder)
+    return [name for name in names if name]
+
+
+def read_document(bucket: str, name: str, *, max_bytes: int) -> bytes:
+    """Return the beginning of a small file that is no image.
+
+    Raises:
+        STORE_ERRORS: the bucket does not answer, or has no such file.
+    """
+    return _RangedObject(_s3(bucket, READ_SECONDS), name).read(max_bytes)
+
+
+def write_document(bucket: str, name: str, content: bytes) -> None:
+    """Put a small file that is no image into a bucket.
+
+    Raises:
+        STORE_ERRORS: the bucket does not answer or refuses it.
+    """
+    _object(bucket, name).put(Body=content, ContentType="application/json")
+
+
 def answers(place: str) -> bool:
     """Ask a place whether it is there; a folder must be writable, a bucket answer."""
     if place == storage_locations.FOLDER:

@@ -3,13 +3,19 @@
 from celery import shared_task
 from django.utils import timezone
 
-from firmware.services import cleanup, copies, key_rotation
+from firmware.services import audit_anchors, cleanup, copies, key_rotation
 
 
 @shared_task
 def tidy_store() -> None:
     """Remove what interrupted uploads left behind."""
     cleanup.tidy_store()
+
+
+@shared_task
+def publish_audit_anchors() -> None:
+    """Bring anchors of the audit trail to the buckets that lack them."""
+    audit_anchors.publish_anchors()
 
 
 @shared_task

@@ -91,6 +91,10 @@ def verify(
         + f"; {counted(state.waiting, 'row waits', 'rows wait')}.",
         f"{counted(checked, 'link')} checked, "
         f"compared with {counted(found.anchors, 'anchor')}.",
+        *(
+            f"The anchors in the bucket {bucket} were not compared: it does not answer."
+            for bucket in found.unread_buckets
+        ),
         *_unproved_lines(found.unproved_to),
         *(f"{each.kind.value}: {each.detail}" for each in found.findings),
         *([f"and {hidden:,} more"] if hidden else []),

@@ -563,6 +563,7 @@ RUNNING_FIRMWARE_CHANGED_HOOK = "deployments.services.hooks.note_running_firmwar
 HEARTBEAT_REFUSED_HOOK = "deployments.services.hooks.note_refused_heartbeats"
 KEY_ROTATED_HOOK = "deployments.services.hooks.note_new_key"
 DUPLICATE_IDENTITY_HOOK = "deployments.services.hooks.note_duplicate_identity"
+STORED_ANCHORS_HOOK = "firmware.services.audit_anchors.stored_anchors"
 AUDIT_ANCHORED_HOOK = "deployments.services.hooks.enqueue_audit_anchor"
 DEVICES_CHANGED_HOOK = "deployments.services.fleet_news.note_devices_changed"
 GROUP_AUDIENCES_HOOK = "deployments.services.audiences.changed_by_group"
@@ -607,6 +608,11 @@ CELERY_BEAT_SCHEDULE = {
         "task": "firmware.tasks.tidy_store",
         "schedule": 3600.0,
         "options": {"expires": 600},
+    },
+    "firmware-audit-anchors": {
+        "task": "firmware.tasks.publish_audit_anchors",
+        "schedule": 600.0,
+        "options": {"expires": 300},
     },
     "devices-keys": {
         "task": "devices.tasks.sweep_keys",

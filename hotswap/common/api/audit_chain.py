@@ -53,6 +53,10 @@ class ChainOutput(CamelSerializer):
     finding_count = serializers.IntegerField()
     findings = FindingOutput(many=True, help_text="the first hundred")
     anchors_compared = serializers.IntegerField()
+    unread_buckets = serializers.ListField(
+        child=serializers.CharField(),
+        help_text="buckets whose anchors were not compared: they did not answer",
+    )
     unproved_to = serializers.IntegerField(
         allow_null=True,
         help_text="position up to which only a key that was lost has vouched, if any",
@@ -92,6 +96,7 @@ def verification_output(found: Verification) -> dict[str, Any]:
             for finding in found.findings
         ],
         "anchorsCompared": found.anchors,
+        "unreadBuckets": list(found.unread_buckets),
         "unprovedTo": found.unproved_to,
         "anchor": None if anchor is None else anchor_document(anchor, public),
         "publicKey": public_key_pem(),

@@ -2,7 +2,8 @@
 
 Rules:
 - One is made a day, and whenever evidence is handed out. It is kept for good in
-  `settings.AUDIT_DIR`, and told to whoever listens (`audit.anchored`).
+  `settings.AUDIT_DIR` and in the buckets of images (`settings.STORED_ANCHORS_HOOK`),
+  and told to whoever listens (`audit.anchored`).
 - `head.json` there is the signed end of the chain as of the last sealing. It is written
   after the transaction, so it may lag behind the table and is never ahead of it.
 - Files are never written over, `head.json` excepted: after the restore of an older
@@ -12,6 +13,8 @@ Rules:
 import json
 import os
 import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -29,6 +32,30 @@ PATTERN = "anchor-*.json"
 # Anchors whose files are looked for; more are not made within one round of the sealer.
 NEWEST = 50
 
+AnchorKey = tuple[int, str]
+"""Position of an anchor, and its hash in lower hex."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredAnchors:
+    """Anchors in the buckets of images.
+
+    Attributes:
+        unreadable: what is no anchor, and why.
+        unreachable: names of the buckets that did not answer.
+    """
+
+    anchors: tuple[Anchor, ...]
+    unreadable: tuple[str, ...]
+    unreachable: tuple[str, ...]
+
+
+def stored_anchors(known: Iterable[Anchor]) -> StoredAnchors:
+    """Return the anchors in the buckets of images, but for those that are known."""
+    keys = {(anchor.position, anchor.chain_hash.hex()) for anchor in known}
+    found: StoredAnchors = import_string(settings.STORED_ANCHORS_HOOK)(known=keys)
+    return found
+
 
 def anchor_from_row(row: AuditAnchor) -> Anchor:
     return Anchor(
@@ -38,6 +65,14 @@ def anchor_from_row(row: AuditAnchor) -> Anchor:
         signature=bytes(row.signature),
         origin="the database",
     )
+
+
+def newest_anchors() -> list[Anchor]:
+    """Return the newest anchors of the database, the newest first."""
+    return [
+        anchor_from_row(row)
+        for row in AuditAnchor.objects.order_by("-position")[:NEWEST]
+    ]
 
 
 def last_anchor() -> Anchor | None:
@@ -98,8 +133,7 @@ def folder() -> Path:
 
 def write_anchor_files() -> None:
     """Write the files of the newest anchors that have none."""
-    for row in AuditAnchor.objects.order_by("-position")[:NEWEST]:
-        anchor = anchor_from_row(row)
+    for anchor in newest_anchors():
         name = f"anchor-{anchor.position:012}-{anchor.chain_hash.hex()[:8]}.json"
         if not (folder() / name).exists():
             _write(folder() / name, anchor)

@@ -101,6 +101,8 @@ class Verification:
         next: where the next part begins, if this one was not all.
         total: how many findings there are; `findings` has the first hundred.
         anchors: how many signed ends the chain was compared with.
+        unread_buckets: the buckets whose anchors could not be compared, as they did not
+            answer.
         unproved_to: up to which position only the key that was lost has vouched; None
             where none was. What is before is sound in itself, or there is a finding.
     """
@@ -112,6 +114,7 @@ class Verification:
     findings: tuple[Finding, ...]
     total: int
     anchors: int
+    unread_buckets: tuple[str, ...]
     unproved_to: int | None
 
     @property
@@ -140,7 +143,7 @@ def verify(*, start: int | None = None, limit: int | None = None) -> Verificatio
     findings = Findings()
     check_triggers(findings)
     unproved_to = _unproved_to()
-    genuine = _genuine_anchors(findings, unproved_to or 0)
+    genuine, unread_buckets = _genuine_anchors(findings, unproved_to or 0)
     state = chain_state()
     _compare_anchors(findings, genuine, state)
     if start is None:
@@ -167,6 +170,7 @@ def verify(*, start: int | None = None, limit: int | None = None) -> Verificatio
         findings=tuple(findings.kept),
         total=findings.total,
         anchors=len(genuine),
+        unread_buckets=unread_buckets,
         unproved_to=unproved_to,
     )
 
@@ -222,19 +226,24 @@ def _unproved_to() -> int | None:
     return None if row is None else int(row.details["unprovedTo"])
 
 
-def _genuine_anchors(findings: Findings, unproved_to: int) -> list[Anchor]:
-    """Return all anchors whose signature holds, of the files and of the database.
+def _genuine_anchors(
+    findings: Findings, unproved_to: int
+) -> tuple[list[Anchor], tuple[str, ...]]:
+    """Return all anchors whose signature holds, and the buckets that did not answer.
 
-    Those up to `unproved_to` may be of the key that was lost: they prove nothing, and
-    nothing against anybody.
+    They are of the files, the buckets and the database. Those up to `unproved_to` may
+    be of the key that was lost: they prove nothing, and nothing against anybody.
     """
     outside, unreadable = anchors.read_anchor_files()
-    for text in unreadable:
-        findings.add(FindingKind.ANCHOR_FORGED, f"{text} cannot be read")
     public = keyring.audit_key().public_key()
     inside = [anchors.anchor_from_row(row) for row in AuditAnchor.objects.all()]
+    stored = anchors.stored_anchors(
+        known=(each for each in inside if chain.is_genuine(each, public))
+    )
+    for text in (*unreadable, *stored.unreadable):
+        findings.add(FindingKind.ANCHOR_FORGED, f"{text} cannot be read")
     genuine = []
-    for anchor in (*inside, *outside):
+    for anchor in (*inside, *outside, *stored.anchors):
         if chain.is_genuine(anchor, public):
             genuine.append(anchor)
             continue
@@ -246,7 +255,7 @@ def _genuine_anchors(findings: Findings, unproved_to: int) -> list[Anchor]:
             "signed by the key of this server",
             position=anchor.position,
         )
-    return genuine
+    return genuine, stored.unreachable
 
 
 def _compare_anchors(
