@@ -24,7 +24,10 @@ import hotswap.celery
 import hotswap.urls  # noqa: F401
 from tests.browser import find_browser
 from tests.campaign import OUTCOME
-from tests.foundation import django_db_setup  # noqa: F401
+from tests.foundation import (  # noqa: F401
+    django_db_modify_db_settings,
+    django_db_setup,
+)
 from tests.fuzz.findings import FINDINGS
 from tests.live import LiveStack, running_stack
 from tests.s3 import S3Server, serving_s3

@@ -1,6 +1,8 @@
 """What every test that uses the database finds in it: roles and keys.
 
 Rules:
+- It is a copy of the migrated database with which the server began, where that is one
+  of this run (`tests/prepared.py`).
 - The rings of keys are made once a run (an RSA key takes longer than most tests).
 - A test with real transactions empties all tables at its end; the foundation is put
   back afterwards. That the audit trail refuses to be emptied is set aside for this.
@@ -19,6 +21,8 @@ from firmware.models import SigningKey, StorageKey
 from firmware.services.keys import ensure_firmware_keys
 from hotswap.common.models import KeyFingerprint
 from hotswap.common.people import ensure_groups
+from hotswap.stack.postgres import DATABASE
+from tests.services import has_embedded_database
 
 NO_TRUNCATE = {
     "common_auditevent": "audit_no_truncate",
@@ -42,6 +46,13 @@ def _switch(mode: str) -> None:
     with connection.cursor() as cursor:
         for table, trigger in NO_TRUNCATE.items():
             cursor.execute(f"ALTER TABLE {table} {mode} TRIGGER {trigger}")
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(django_db_modify_db_settings: None) -> None:
+    """Let Django copy the migrated database rather than migrate an empty one."""
+    if has_embedded_database():
+        connection.settings_dict["TEST"]["TEMPLATE"] = DATABASE
 
 
 @pytest.fixture(scope="session")
