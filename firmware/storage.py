@@ -69,6 +69,9 @@ READ_SECONDS = 10
 WRITE_SECONDS = 30
 # Whoever asks only whether it is there does not wait for longer.
 PROBE_SECONDS = 3
+# Below a prefix of its own, where nothing looks for images.
+STORE_ID = "hotswap/store-id"
+MAX_STORE_ID_BYTES = 64
 FRAMES_SUFFIX = ".hsf"
 PLAIN_SUFFIX = ".bin"
 
@@ -184,6 +187,33 @@ def folder_id() -> str:
         os.link(draft, path)
     draft.unlink()
     return path.read_text(encoding="ascii")
+
+
+def store_id(place: str, *, make: bool = False) -> str:
+    """Return what tells the store behind a place from every other one.
+
+    Args:
+        make: give an identity to a bucket that has none.
+
+    Returns:
+        "" for a bucket without an identity.
+
+    Raises:
+        STORE_ERRORS: the place does not answer.
+    """
+    if place == storage_locations.FOLDER:
+        return folder_id()
+    held = _s3(place, PROBE_SECONDS).bucket.Object(STORE_ID)
+    try:
+        found: bytes = held.get()["Body"].read(MAX_STORE_ID_BYTES)
+    except ClientError as error:
+        if error.response.get("Error", {}).get("Code") not in ("NoSuchKey", "404"):
+            raise
+        if not make:
+            return ""
+        found = secrets.token_hex(16).encode()
+        held.put(Body=found)
+    return found.decode("ascii", "replace")
 
 
 def new_name() -> str:

@@ -85,6 +85,22 @@ def _resume_collection(**_: Any) -> None:
 
 
 @worker_init.connect
+def _join_as_worker(**_: Any) -> None:
+    _join("worker")
+
+
+@beat_init.connect
+def _join_as_beat(**_: Any) -> None:
+    _join("beat")
+
+
+def _join(role: str) -> None:
+    from hotswap.monitoring.hosts import join
+
+    join(role)
+
+
+@worker_init.connect
 def _trace_worker(sender: Any, **_: Any) -> None:
     # Where tasks run in processes that are forked, each of them sets up its own.
     if "prefork" not in str(sender.pool_cls):

@@ -3,10 +3,12 @@
 Rules:
 - A statement of the database ends after `HOTSWAP_STATEMENT_SECONDS`: whoever asked may
   have left, and would leave it running. A pooler sets that limit itself.
+- Key files that are not those of the database end the start.
 - Nothing of the process's environment reaches a request (`hotswap.environ`).
 """
 
 import logging
+import multiprocessing
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -72,13 +74,23 @@ def _load() -> "WSGIApplication":
     return served
 
 
+def _join() -> None:
+    from hotswap.monitoring.hosts import join
+
+    join("web")
+
+
 def load_application() -> "WSGIApplication":
     """Return the application, or end with a line of the log that says why not.
 
     The web server itself would print the bare traceback.
     """
     try:
-        return make_application()
+        application = make_application()
+        # A worker of the web server, and nobody who only looks at the application.
+        if multiprocessing.parent_process() is not None:
+            _join()
+        return application
     except Exception:
         handler = logging.StreamHandler()
         handler.setFormatter(formatter())

@@ -21,6 +21,7 @@ from deployments.services.advance import advance_running, advance_watch
 from deployments.services.launch import launch_scheduled
 from deployments.services.log import context_of, noted_events
 from deployments.services.rollback_course import advance_rollback
+from deployments.services.ticked import record
 from deployments.services.traces import note_tick
 from hotswap.common.log_context import bound
 from hotswap.common.services import record_run
@@ -35,6 +36,7 @@ def tick(*, now: datetime | None = None) -> int:
     is_real = now is None
     now = now or timezone.now()
     awake_since = record_run(name=TICK_JOB, now=now)
+    record.note_tick(now)
     touched_at = time.monotonic()
     looked_at = 0
     ids = (
@@ -48,7 +50,9 @@ def tick(*, now: datetime | None = None) -> int:
             record_run(name=TICK_JOB, now=timezone.now())
             touched_at = time.monotonic()
         try:
-            looked_at += advance_deployment(deployment_id, now, awake_since)
+            if advance_deployment(deployment_id, now, awake_since):
+                looked_at += 1
+                record.note_deployment(deployment_id, now)
         except Exception:
             # One deployment that cannot be advanced must not hold up the others; the
             # next tick tries it again, and the log shouts every time.

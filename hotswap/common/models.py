@@ -286,6 +286,33 @@ class JobRun(models.Model):
         return self.name
 
 
+class ServerProcess(models.Model):
+    """A process of the server and its last heartbeat (`hotswap.monitoring.hosts`)."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    host = models.CharField(max_length=255)
+    role = models.CharField(max_length=8, help_text="web, worker or beat")
+    pid = models.IntegerField()
+    version = models.CharField(max_length=64)
+    keys = models.CharField(
+        max_length=64, blank=True, help_text="fingerprint of all key files together"
+    )
+    stores = models.JSONField(
+        default=dict, help_text="identity of each storage location, by its name"
+    )
+    started_at = models.DateTimeField()
+    seen_at = models.DateTimeField(help_text="of the last heartbeat")
+    ticks = models.BigIntegerField(default=0)
+    last_tick_at = models.DateTimeField(null=True)
+    ticked = models.JSONField(
+        default=dict,
+        help_text="when it last ticked each deployment of the last minute, by id",
+    )
+
+    def __str__(self) -> str:
+        return f"{self.role} {self.pid} on {self.host}"
+
+
 class RemovalCount(models.Model):
     """How much a policy of retention has removed on one day (UTC)."""
 

@@ -1,5 +1,6 @@
 """What an installation needs before its first request."""
 
+import hashlib
 import logging
 from datetime import datetime, timedelta
 
@@ -84,6 +85,24 @@ def check_keys() -> None:
             "`hotswap manage prepare`"
         )
     _compare(known, keyring.fingerprints())
+
+
+def require_own_keys() -> str:
+    """Check that the key files are those of the database, unless it has none yet.
+
+    Returns:
+        A fingerprint of all key files together; "" before the first start.
+
+    Raises:
+        ImproperlyConfigured: a file is missing, or is another installation's.
+    """
+    known = _known_fingerprints()
+    if not known:
+        return ""
+    found = keyring.fingerprints()
+    _compare(known, found)
+    text = "\n".join(f"{name} {found[name]}" for name in sorted(found))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _known_fingerprints() -> dict[str, str]:

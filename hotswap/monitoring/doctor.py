@@ -11,6 +11,7 @@ import resource
 import ssl
 import stat
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -30,6 +31,13 @@ from firmware.storage_locations import check_settings
 from hotswap.common.keyring import master_keys
 from hotswap.common.postgresql.roles import rights_too_many
 from hotswap.common.secret_strength import weakness_of
+from hotswap.monitoring.hosts import (
+    SILENT_AFTER,
+    Process,
+    by_host,
+    differing_stores,
+    processes,
+)
 from hotswap.monitoring.migrations import AppliedMigrations
 from hotswap.monitoring.status import State, server_status
 from hotswap.production_checks import MEANT, is_production
@@ -320,6 +328,60 @@ def _public(url: str) -> Iterator[Finding]:
         yield Finding("proxy", Verdict.OK, f"{url} leads here.")
 
 
+def _hosts() -> Iterator[Finding]:
+    found = processes()
+    if differing := differing_stores(found):
+        yield Finding(
+            "hosts",
+            Verdict.PROBLEM,
+            f"They keep images in different stores: {', '.join(differing)}.",
+            "Give all of them the same buckets, or one folder: "
+            "docs/operate/install.md, Several hosts",
+        )
+    alive = [each.row for each in found if not each.is_silent]
+    if len({row.keys for row in alive if row.keys}) > 1:
+        yield Finding(
+            "hosts",
+            Verdict.WARNING,
+            "Their key files differ: a key was added on one of them, or is rotated.",
+            "Copy the folder of keys to all of them, and start them again.",
+        )
+    if len({row.version for row in alive}) > 1:
+        yield Finding(
+            "hosts",
+            Verdict.WARNING,
+            "They run different versions.",
+            "Go on with the upgrade: docs/operate/upgrade.md",
+        )
+    silent = sorted({str(each.row) for each in found if each.is_silent})
+    if silent:
+        yield Finding(
+            "hosts",
+            Verdict.WARNING,
+            f"No heartbeat for {SILENT_AFTER.seconds} s: {', '.join(silent)}.",
+            "Start what shall run; what was taken away is forgotten after a day.",
+        )
+    described = [
+        f"{host} ({', '.join(_programs(each))})"
+        for host, each in by_host(found).items()
+    ]
+    yield Finding(
+        "hosts",
+        Verdict.OK if alive else Verdict.WARNING,
+        "; ".join(described) or "None has a heartbeat.",
+        "" if alive else "Start HotSwap: docs/operate/install.md",
+    )
+
+
+def _programs(found: list[Process]) -> list[str]:
+    counts = Counter(
+        f"{each.row.role} {each.row.version}" for each in found if not each.is_silent
+    )
+    return [
+        name if number == 1 else f"{number} {name}" for name, number in counts.items()
+    ] or ["silent"]
+
+
 def _host() -> Iterator[Finding]:
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     if limit not in (resource.RLIM_INFINITY, -1) and limit < FEWEST_OPEN_FILES:
@@ -353,5 +415,5 @@ def _parts() -> Iterator[Finding]:
 
 
 CHECKS: Final[tuple[Callable[[], Iterator[Finding]], ...]] = (
-    *(_settings, _secrets, _database, _redis, _proxy, _host),
+    *(_settings, _secrets, _database, _redis, _proxy, _hosts, _host),
 )

@@ -9,6 +9,7 @@ Rules:
 
 import json
 import logging
+import socket
 import sys
 from datetime import timedelta
 from ipaddress import ip_network
@@ -37,6 +38,9 @@ env = Env()
 BASE_DIR = PROJECT_DIR
 DATA_DIR = Path(env.str("HOTSWAP_DATA_DIR", default=str(DEFAULT_DATA_DIR))).resolve()
 KEYS_DIR = Path(env.str("HOTSWAP_KEYS_DIR", default=str(DATA_DIR / "keys"))).resolve()
+
+# Names this host among those of the installation (hotswap.monitoring.hosts).
+HOST_NAME = env.str("HOTSWAP_HOST_NAME", default="") or socket.gethostname()
 
 DEBUG = False
 # What former keys have signed (sessions, links to new passwords) still counts.

@@ -73,10 +73,12 @@ def main() -> None:
 
     django.setup()
     from django.contrib.auth import get_user_model
+    from django.core.exceptions import ImproperlyConfigured
     from django.core.management import CommandError, call_command
 
     from hotswap.common.idle_limit import no_idle_limit
     from hotswap.common.static_files import collect_static_files
+    from hotswap.monitoring.hosts import require_same_stores
 
     wait_for_database()
     applied = migrate()
@@ -85,7 +87,8 @@ def main() -> None:
     try:
         with no_idle_limit():
             call_command("prepare")
-    except CommandError as error:
+        require_same_stores()
+    except (CommandError, ImproperlyConfigured) as error:
         # The end of this program's output is what `hotswap serve` shows.
         raise SystemExit(f"HotSwap does not start: {error}") from None
     collect_static_files()
