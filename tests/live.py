@@ -53,6 +53,7 @@ class LiveStack:
         prefix: words before the command, to run it as another user.
         is_prepared: a new data folder begins with a copy of a migrated database, made
             once for all tests, rather than with an empty folder.
+        project: folder of the source that is run.
     """
 
     data_dir: Path
@@ -60,6 +61,7 @@ class LiveStack:
     environment: Mapping[str, str] = field(default_factory=dict)
     prefix: tuple[str, ...] = ()
     is_prepared: bool = True
+    project: Path = PROJECT_DIR
     output: Path = field(init=False)
     process: subprocess.Popen[bytes] | None = None
 
@@ -94,7 +96,7 @@ class LiveStack:
                     *(sys.executable, "-m", "hotswap.cli.main", "serve"),
                     *("--port", str(self.port), "--data-dir", str(self.data_dir)),
                 ],
-                cwd=PROJECT_DIR,
+                cwd=self.project,
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=output,

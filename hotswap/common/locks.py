@@ -1,7 +1,8 @@
 """The advisory locks of PostgreSQL, all of them: which number stands for what.
 
-Those of a transaction end with it. Where one is taken together with rows, the order is
-said beside it. A lock with a second key is one of many: of a deployment, or of a model.
+All but the last are those of a transaction and end with it. Where one is taken together
+with rows, the order is said beside it. A lock with a second key is one of many: of a
+deployment, or of a model.
 """
 
 from typing import Final
@@ -30,3 +31,5 @@ PARTITIONS: Final = 0x6865_616C
 DATABASE_ROLES: Final = 0x4853_5242
 # One server seals the audit trail. Not waited for; anchors and evidence wait for it.
 AUDIT_CHAIN: Final = 0x4853_4155
+# One process migrates. Held by its session, and not waited for inside of a statement.
+MIGRATIONS: Final = 0x4853_4D47

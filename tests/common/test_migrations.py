@@ -1,7 +1,13 @@
-"""No new migration holds a large table for as long as it takes to read or write it.
+"""New migrations neither hold a large table for long nor break the programs of before.
 
-Checked is the SQL of each migration after an app's first: what locks a table of one row
-a device or more and then looks at each of its rows stops the fleet meanwhile. Instead:
+**Programs of before** run on while an upgrade goes from host to host
+(docs/operate/upgrade.md): the tables are first widened, then used, and what nobody uses
+any more goes with the release after that. So no migration takes away or renames what
+they read, or demands of a new row what they do not write: a column that must not be
+empty has a default in the database (`db_default`).
+
+**Large tables**: what locks a table of one row a device or more and then looks at each
+of its rows stops the fleet meanwhile. Instead:
 `AddIndexConcurrently` (`atomic = False`), `AddConstraintNotValid` and
 `ValidateConstraint` of `django.contrib.postgres.operations`, and rows changed in steps.
 """
@@ -46,6 +52,43 @@ BLOCKS = {
         rf"(?:UPDATE|DELETE\s+FROM)\s+{TABLE}\b", re.DOTALL
     ),
 }
+# What programs of the release before could not live with.
+NAME = r'(?:ONLY\s+)?"?(\w+)"?'
+BREAKS = {
+    "a table is removed": re.compile(rf"DROP\s+TABLE\s+(?:IF\s+EXISTS\s+)?{NAME}"),
+    "a table or a column is renamed": re.compile(
+        rf"ALTER\s+TABLE\s+{NAME}\s+RENAME\s+(?!CONSTRAINT)", re.DOTALL
+    ),
+    "a column is removed": re.compile(
+        rf"ALTER\s+TABLE\s+{NAME}\s.*?\bDROP\s+COLUMN\b", re.DOTALL
+    ),
+    "a column has another type": re.compile(
+        rf"ALTER\s+TABLE\s+{NAME}\s.*?\bALTER\s+COLUMN\s+\S+\s+TYPE\b", re.DOTALL
+    ),
+    "a column that was empty must not be": re.compile(
+        rf"ALTER\s+TABLE\s+{NAME}\s.*?\bSET\s+NOT\s+NULL\b", re.DOTALL
+    ),
+    "a new column must be written": re.compile(
+        rf"ALTER\s+TABLE\s+{NAME}\s.*?\bADD\s+COLUMN\b(?!.*\bDEFAULT\b)"
+        r".*?\bNOT\s+NULL\b",
+        re.DOTALL,
+    ),
+    # As Django does with a default that is its own alone.
+    "a default is for the rows of now alone": re.compile(
+        rf"ALTER\s+TABLE\s+{NAME}\s.*?\bDROP\s+DEFAULT\b", re.DOTALL
+    ),
+}
+# The last migrations of before these rules; none of them was released.
+BEFORE_THE_RULES = {
+    "common": "0012",
+    "firmware": "0003",
+    "devices": "0002",
+    "health": "0001",
+    "deployments": "0007",
+}
+# Migrations that take away what the release before did not use any more: which one
+# stopped to use it.
+CONTRACTS: dict[str, str] = {}
 # A body of a function runs later, and comments do not run.
 NOT_RUN = re.compile(r"--[^\n]*|\$(\w*)\$.*?\$\1\$", re.DOTALL)
 # Written before anybody had such tables.
@@ -54,16 +97,34 @@ BEFORE_ANY_RELEASE = frozenset(
 )
 
 
+def parts_of(statements: list[str]) -> Iterator[str]:
+    """Yield what is run, statement by statement."""
+    for statement in statements:
+        yield from NOT_RUN.sub("", statement).split(";")
+
+
+def made_by(statements: list[str]) -> set[str]:
+    return set(re.findall(r'CREATE\s+TABLE\s+"?(\w+)"?', "\n".join(statements)))
+
+
 def faults_of(statements: list[str]) -> Iterator[str]:
     """Name what holds a large table, unless the statements themselves make it."""
-    made = set(re.findall(r'CREATE\s+TABLE\s+"?(\w+)"?', "\n".join(statements)))
-    for statement in statements:
-        text = NOT_RUN.sub("", statement)
-        for part in text.split(";"):
-            for fault, pattern in BLOCKS.items():
-                found = pattern.search(part)
-                if found is not None and found["table"] not in made:
-                    yield f"{found['table']}: {fault}"
+    made = made_by(statements)
+    for part in parts_of(statements):
+        for fault, pattern in BLOCKS.items():
+            found = pattern.search(part)
+            if found is not None and found["table"] not in made:
+                yield f"{found['table']}: {fault}"
+
+
+def breaks_of(statements: list[str]) -> Iterator[str]:
+    """Name what programs of before could not live with."""
+    made = made_by(statements)
+    for part in parts_of(statements):
+        for fault, pattern in BREAKS.items():
+            found = pattern.search(part)
+            if found is not None and found[1] not in made:
+                yield f"{found[1]}: {fault}"
 
 
 @pytest.mark.parametrize(
@@ -105,18 +166,67 @@ def test_what_a_migration_makes_itself_is_empty() -> None:
     assert list(faults_of([made, filled])) == []
 
 
+@pytest.mark.parametrize(
+    "statement",
+    [
+        'DROP TABLE "firmware_sbom" CASCADE',
+        'ALTER TABLE "common_clock" RENAME TO "common_jobrun"',
+        'ALTER TABLE "common_user" RENAME COLUMN "a" TO "b"',
+        'ALTER TABLE "common_user" DROP COLUMN "a" CASCADE',
+        'ALTER TABLE "common_user" ALTER COLUMN "a" TYPE text USING "a"::text',
+        'ALTER TABLE "common_user" ALTER COLUMN "a" SET NOT NULL',
+        'ALTER TABLE "common_user" ADD COLUMN "a" integer NOT NULL',
+        'ALTER TABLE "common_user" ALTER COLUMN "a" DROP DEFAULT',
+    ],
+)
+def test_what_breaks_the_programs_of_before_is_found(statement: str) -> None:
+    assert len(list(breaks_of([statement]))) == 1
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        'CREATE TABLE "a" ("b" integer NOT NULL)',
+        'ALTER TABLE "common_user" ADD COLUMN "a" integer NULL',
+        'ALTER TABLE "common_user" ADD COLUMN "a" integer DEFAULT 0 NOT NULL',
+        'ALTER TABLE "common_user" ALTER COLUMN "a" DROP NOT NULL',
+        'ALTER TABLE "common_user" RENAME CONSTRAINT "a" TO "b"',
+        'DROP INDEX "a"',
+    ],
+)
+def test_what_the_programs_of_before_do_not_notice_is_let_pass(statement: str) -> None:
+    assert list(breaks_of([statement])) == []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_programs_of_before_run_on_after_every_new_migration() -> None:
+    found = {}
+    for name, statements in own_migrations():
+        app, number = name.split(".")[0], name.split(".")[1][:4]
+        if number <= BEFORE_THE_RULES[app] or name in CONTRACTS:
+            continue
+        if breaks := list(breaks_of(statements)):
+            found[name] = breaks
+
+    assert found == {}
+
+
+def own_migrations() -> Iterator[tuple[str, list[str]]]:
+    """Yield each migration of HotSwap's own apps, as `app.name`, and its SQL."""
+    loader = MigrationLoader(connection)
+    for (app, name), migration in loader.graph.nodes.items():
+        if app in BEFORE_THE_RULES:
+            yield f"{app}.{name}", loader.collect_sql([(migration, False)])
+
+
 # Without a transaction around it: an index is not made concurrently within one.
 @pytest.mark.django_db(transaction=True)
 def test_no_migration_holds_a_large_table() -> None:
-    loader = MigrationLoader(connection)
-    own = ("common", "firmware", "devices", "health", "deployments")
     found = {}
-    for (app, name), migration in loader.graph.nodes.items():
-        if app not in own or name.startswith("0001_"):
+    for name, statements in own_migrations():
+        if ".0001_" in name or name in BEFORE_ANY_RELEASE:
             continue
-        statements = loader.collect_sql([(migration, False)])
-        faults = list(faults_of(statements))
-        if faults and f"{app}.{name}" not in BEFORE_ANY_RELEASE:
-            found[f"{app}.{name}"] = faults
+        if faults := list(faults_of(statements)):
+            found[name] = faults
 
     assert found == {}
