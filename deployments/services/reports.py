@@ -10,8 +10,10 @@ Rules:
 
 import json
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -32,6 +34,7 @@ from deployments.rules.events import EventName
 from deployments.services import sweeps
 from deployments.services.log import INTO_LOG
 from devices.admission import IS_CALLER
+from firmware.choices import ABSENT
 from health.services.watching import RECORD_CONTACT, contact_values
 from hotswap.common.rows import Columns, prepared_cursor
 
@@ -52,15 +55,13 @@ FETCHED = (
     UpdateStatus.CONFIRMING,
 )
 UPDATE = Columns(Update, "u")
-# The order, with what a claim needs to know beside it.
-READ_ORDER = f"""
-    SELECT u.xmin::text, f.security_version, {UPDATE.sql}
+LOCK_ORDER = f"""
+    SELECT {UPDATE.sql}
     FROM deployments_update u
-    JOIN firmware_firmware f ON f.id = u.firmware_id
     JOIN devices_device d ON d.id = u.device_id
     WHERE u.id = %(update)s AND {IS_CALLER}
+    FOR NO KEY UPDATE OF u
 """  # noqa: S608
-LOCK_ORDER = f"{READ_ORDER} FOR NO KEY UPDATE OF u"
 INTO_REPORTS = """
         INSERT INTO deployments_report
             (update_id, received_at, sequence, status, was_applied, body)
@@ -82,60 +83,130 @@ BOOT_COUNT = """
             + CASE WHEN %(boot_id)s::text IN ('', b.boot_id) THEN 0 ELSE 1 END, 0)
     FROM health_devicestate b WHERE b.device_id = %(device)s
 """
+# What is kept of the durations that the device names: once there are enough, no more.
+DURATIONS = f"""CASE
+    WHEN %(durations)s::jsonb IS NOT NULL
+        AND (SELECT count(*) FROM jsonb_object_keys(u.durations)) < {MAX_DURATIONS}
+    THEN u.durations || %(durations)s::jsonb ELSE u.durations END"""  # noqa: S608
+FETCHED_SQL = ", ".join(f"'{each}'" for each in FETCHED)
 # The first report that says so: an agent that was restarted says it again.
 # Nothing is fetched for a boot of the other slot.
-IS_FETCHED = f"""%(is_fetched)s AND NOT EXISTS (
+IS_FETCHED = f"""was_fetching AND NOT EXISTS (
         SELECT FROM deployments_report r
         WHERE r.update_id = %(update)s AND r.was_applied
-          AND r.status IN ({", ".join(f"'{each}'" for each in FETCHED)})
-    ) AND NOT EXISTS (
-        SELECT FROM deployments_update u
-        JOIN firmware_firmware f ON f.id = u.firmware_id
-        WHERE u.id = %(update)s AND f.status = 'Absent'
-    )"""  # noqa: S608
-# All that a report moves, by one statement, if the order is still the one that was
-# read. An open order alone moves its target.
-APPLY_REPORT = f"""
-    WITH changed AS (
-        UPDATE deployments_update
-        SET last_sequence = %(sequence)s, durations = %(durations)s,
-            status = %(word)s, boot_id_before = %(boot_id_before)s,
-            boot_count_before = CASE WHEN %(reboots)s THEN ({BOOT_COUNT})
-                ELSE boot_count_before END,
-            installing_at = %(installing_at)s, rebooting_at = %(rebooting_at)s,
-            claimed_at = %(claimed_at)s
-        WHERE id = %(update)s AND xmin = %(row_version)s::xid
-        RETURNING id, target_id, device_id
-    ), kept AS (
-        {INTO_REPORTS}
-        SELECT id, %(now)s, %(sequence)s, %(word)s, true, %(body)s FROM changed
-    ), moved AS (
-        UPDATE deployments_target t
-        SET status = COALESCE(%(target_status)s, t.status),
-            progress_percent = %(progress)s, updated_at = %(now)s
-        FROM changed WHERE t.id = changed.target_id
-        RETURNING t.deployment_id, t.device_id, t.stage_number
-    ), logged AS (
-        {INTO_LOG}
-        SELECT deployment_id, %(now)s, 'INFO', %(event)s, device_id, stage_number,
-               %(message)s
-        FROM moved WHERE %(is_logged)s
-    ), fetched AS (
-        {labelled("moved", where=IS_FETCHED)}
-    ), downloads AS (
-        {FIRMWARE_DOWNLOADS.counting("fetched")}
-    ), contacts AS (
-        {RECORD_CONTACT} AND EXISTS (SELECT FROM changed)
-        RETURNING 1
-    ), floored AS (
-        UPDATE devices_device d SET security_version = %(floor)s
-        FROM changed
-        WHERE d.id = changed.device_id AND d.security_version < %(floor)s
-          -- The state first and then the device, as a heartbeat takes them.
-          AND (SELECT count(*) FROM contacts) >= 0
-    )
-    SELECT count(*) FROM changed
-"""  # noqa: S608
+          AND r.status IN ({FETCHED_SQL})
+    )"""
+
+
+def _changes_of_order(word: UpdateStatus) -> Iterator[str]:
+    """Yield the assignments of a report's word to its order, `u`."""
+    yield f"status = '{word}'"
+    yield "last_sequence = %(sequence)s"
+    yield f"durations = {DURATIONS}"
+    if word == UpdateStatus.CONFIRMING:
+        yield "claimed_at = %(now)s"
+    elif word == UpdateStatus.REBOOTING:
+        # The boot that reports the reboot is the one that must be replaced.
+        yield "boot_id_before = COALESCE(NULLIF(%(boot_id)s, ''), u.boot_id_before)"
+        yield f"boot_count_before = ({BOOT_COUNT})"
+        yield "rebooting_at = COALESCE(u.rebooting_at, %(now)s)"
+    else:
+        yield "boot_id_before = COALESCE(NULLIF(u.boot_id_before, ''), %(boot_id)s)"
+    if word == UpdateStatus.INSTALLING:
+        yield "installing_at = COALESCE(u.installing_at, %(now)s)"
+
+
+def _changes_of_target(word: UpdateStatus) -> Iterator[str]:
+    """Yield the assignments of a report's word to its target, `t`."""
+    is_install = f"changed.kind = '{OrderKind.INSTALL}'"
+    yield f"status = CASE WHEN {is_install} THEN '{word}' ELSE t.status END"
+    progress = "NULL"
+    if TargetStatus(word) in WORKING:
+        progress = f"CASE WHEN {is_install} THEN %(progress)s::float8 END"
+    yield f"progress_percent = {progress}"
+    yield "updated_at = %(now)s"
+
+
+def _apply_statement(word: UpdateStatus) -> str:
+    """Return the statement by which a report of a word moves its order on.
+
+    It does all of it, or nothing where the order does not take the report: it is
+    another device's, closed, or claimed and the word no claim, it has had this report
+    or a later one, or somebody changes it in this moment.
+    """
+    claims = word == UpdateStatus.CONFIRMING
+    parts = [
+        f"""order_read AS (
+            SELECT u.id, u.xmin AS row_version, u.status, f.security_version,
+                   f.status AS image_status
+            FROM deployments_update u
+            JOIN firmware_firmware f ON f.id = u.firmware_id
+            JOIN devices_device d ON d.id = u.device_id
+            WHERE u.id = %(update)s AND {IS_CALLER} AND u.closed_at IS NULL
+              AND u.last_sequence < %(sequence)s
+              -- A claim is not taken back.
+              {"" if claims else "AND u.claimed_at IS NULL"}
+        )""",  # noqa: S608
+        f"""changed AS (
+            UPDATE deployments_update u SET {", ".join(_changes_of_order(word))}
+            FROM order_read
+            WHERE u.id = order_read.id AND u.xmin = order_read.row_version
+            RETURNING u.id, u.target_id, u.device_id, u.kind,
+                order_read.security_version,
+                order_read.status <> '{word}' AS is_new_word,
+                order_read.status NOT IN ({FETCHED_SQL})
+                    AND order_read.image_status <> '{ABSENT}' AS was_fetching
+        )""",  # noqa: S608
+        f"""kept AS (
+            {INTO_REPORTS}
+            SELECT id, %(now)s, %(sequence)s, '{word}', true, %(body)s FROM changed
+        )""",  # noqa: S608
+        f"""moved AS (
+            UPDATE deployments_target t SET {", ".join(_changes_of_target(word))}
+            FROM changed WHERE t.id = changed.target_id
+            RETURNING t.deployment_id, t.device_id, t.stage_number,
+                      changed.is_new_word, changed.was_fetching
+        )""",  # noqa: S608
+        f"""contacts AS (
+            {RECORD_CONTACT} AND EXISTS (SELECT FROM changed)
+            RETURNING 1
+        )""",
+    ]
+    if word in ANNOUNCED:
+        event, message = ANNOUNCED[word]
+        parts.append(
+            f"""logged AS (
+                {INTO_LOG}
+                SELECT deployment_id, %(now)s, 'INFO', '{event}', device_id,
+                       stage_number, '{message}'
+                FROM moved WHERE is_new_word
+            )"""  # noqa: S608
+        )
+    if word in FETCHED:
+        parts += [
+            f"fetched AS ({labelled('moved', where=IS_FETCHED)})",
+            f"downloads AS ({FIRMWARE_DOWNLOADS.counting('fetched')})",
+        ]
+    if claims:
+        # Its agent has raised its floor before it claims, proved or not. The state is
+        # changed before the device, as a heartbeat does.
+        parts.append(
+            """floored AS (
+                UPDATE devices_device d SET security_version = changed.security_version
+                FROM changed
+                WHERE d.id = changed.device_id
+                  AND d.security_version < changed.security_version
+                  AND (SELECT count(*) FROM contacts) >= 0
+            )"""
+        )
+    return f"WITH {', '.join(parts)} SELECT count(*) FROM changed"  # noqa: S608
+
+
+APPLY_REPORT: dict[ReportStatus, str] = {
+    word: _apply_statement(UpdateStatus(word))
+    for word in ReportStatus
+    if word != ReportStatus.FAILED
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,23 +246,28 @@ def apply_report(
         UpdateClosedError: the order is finished, cancelled or superseded (409); the
             device drops it and polls again.
     """
-    with prepared_cursor() as cursor:
-        order = _read(cursor, READ_ORDER, device_id, name, update_id)
-        if only_open and order.update.closed_at is not None:
-            raise UpdateClosedError("this update is closed")
-        if order.takes(report) and _take_in(cursor, order, report, now):
-            return True
+    takes = partial(_take_in, device_id, name, update_id, report, now)
+    if report.status != ReportStatus.FAILED:
+        with prepared_cursor() as cursor:
+            if takes(cursor):
+                return True
     # Closed, failed, late, or changed by another in this moment.
     with transaction.atomic(), prepared_cursor() as cursor:
-        order = _read(cursor, LOCK_ORDER, device_id, name, update_id)
-        if only_open and order.update.closed_at is not None:
+        cursor.execute(
+            LOCK_ORDER, {"update": update_id, "device": device_id, "name": name}
+        )
+        row = cursor.fetchone()
+        if row is None:
+            raise UpdateNotFoundError("this device has no such update")
+        update = UPDATE.take(iter(row))
+        if only_open and update.closed_at is not None:
             raise UpdateClosedError("this update is closed")
-        if order.takes(report):
-            return _take_in(cursor, order, report, now)
-        update = order.update
+        has_failed = report.status == ReportStatus.FAILED
+        if not has_failed and takes(cursor):
+            return True
         is_new = report.sequence > update.last_sequence
         is_open = update.closed_at is None
-        applied = is_new and is_open and report.status == ReportStatus.FAILED
+        applied = is_new and is_open and has_failed
         _keep(cursor, update, report, now, applied=applied)
         if applied:
             _fail(update, report, now)
@@ -200,35 +276,39 @@ def apply_report(
     return applied
 
 
-@dataclass(frozen=True, slots=True)
-class _Order:
-    """An order as it was read, with the version of its row."""
+def _take_in(
+    device_id: UUID,
+    name: str,
+    update_id: UUID,
+    report: DeviceReport,
+    now: datetime,
+    cursor: Any,
+) -> bool:
+    """Store a report that its order takes, and move the order on.
 
-    row_version: str
-    security_version: int
-    update: Update
-
-    def takes(self, report: DeviceReport) -> bool:
-        """Tell whether the report moves it on and is no failure."""
-        update = self.update
-        return (
-            update.closed_at is None
-            and report.status != ReportStatus.FAILED
-            and report.sequence > update.last_sequence
-            # A claim is not taken back.
-            and (update.claimed_at is None or report.status == ReportStatus.CONFIRMING)
+    Returns:
+        Whether it did; if not, nothing is stored.
+    """
+    cursor.execute(
+        APPLY_REPORT[report.status],
+        contact_values(
+            device_id=device_id,
+            watch_id=update_id,
+            now=now,
+            reboots=report.status == ReportStatus.REBOOTING,
+            claims=report.status == ReportStatus.CONFIRMING,
         )
-
-
-def _read(
-    cursor: Any, statement: str, device_id: UUID, name: str, update_id: UUID
-) -> _Order:
-    cursor.execute(statement, {"update": update_id, "device": device_id, "name": name})
-    row = cursor.fetchone()
-    if row is None:
-        raise UpdateNotFoundError("this device has no such update")
-    version, security_version, *values = row
-    return _Order(version, security_version, UPDATE.take(iter(values)))
+        | {
+            "name": name,
+            "update": update_id,
+            "sequence": report.sequence,
+            "body": json.dumps(report.body),
+            "boot_id": report.boot_id,
+            "durations": json.dumps(report.durations) if report.durations else None,
+            "progress": report.progress_percent,
+        },
+    )
+    return bool(cursor.fetchone() == (1,))
 
 
 def _keep(
@@ -241,48 +321,14 @@ def _keep(
     cursor.execute(
         STORE_REPORT,
         contact_values(device_id=update.device_id, watch_id=update.pk, now=now)
-        | _kept(update, report)
-        | {"applied": applied},
-    )
-
-
-def _kept(update: Update, report: DeviceReport) -> dict[str, Any]:
-    return {
-        "update": update.pk,
-        "sequence": report.sequence,
-        "word": report.status.value,
-        "body": json.dumps(report.body),
-    }
-
-
-def _take_in(cursor: Any, order: _Order, report: DeviceReport, now: datetime) -> bool:
-    """Store a report that an order takes, and move the order on.
-
-    Returns:
-        Whether it did; if not, nothing is stored: the order is no longer the one that
-        was read.
-    """
-    update = order.update
-    claims = report.status == ReportStatus.CONFIRMING
-    contact = contact_values(
-        device_id=update.device_id,
-        watch_id=update.pk,
-        now=now,
-        reboots=report.status == ReportStatus.REBOOTING,
-        claims=claims,
-    )
-    cursor.execute(
-        APPLY_REPORT,
-        contact
-        | _kept(update, report)
-        | _moves(update, report, now)
         | {
-            # Its agent has raised its floor before it claims, proved or not.
-            "floor": order.security_version if claims else 0,
-            "row_version": order.row_version,
+            "update": update.pk,
+            "sequence": report.sequence,
+            "word": report.status.value,
+            "body": json.dumps(report.body),
+            "applied": applied,
         },
     )
-    return bool(cursor.fetchone() == (1,))
 
 
 def _fail(update: Update, report: DeviceReport, now: datetime) -> None:
@@ -314,38 +360,3 @@ def _durations(update: Update, report: DeviceReport) -> dict[str, float]:
     if report.durations and len(known) < MAX_DURATIONS:
         return known | report.durations
     return known
-
-
-def _moves(update: Update, report: DeviceReport, now: datetime) -> dict[str, Any]:
-    """Return what a report changes, by the names of the statement."""
-    status = UpdateStatus(report.status)
-    boot_id_before = update.boot_id_before
-    if status == UpdateStatus.REBOOTING:
-        # The boot that reports the reboot is the one that must be replaced.
-        boot_id_before = report.boot_id or boot_id_before
-    elif status != UpdateStatus.CONFIRMING:
-        boot_id_before = boot_id_before or report.boot_id
-    event, message = "", ""
-    if update.status != status:
-        event, message = ANNOUNCED.get(status, ("", ""))
-    target_status = None
-    if update.kind == OrderKind.INSTALL:
-        target_status = TargetStatus(report.status)
-
-    def first(at: datetime | None, word: UpdateStatus) -> datetime | None:
-        return now if at is None and status == word else at
-
-    return {
-        "durations": json.dumps(_durations(update, report)),
-        "boot_id": report.boot_id,
-        "boot_id_before": boot_id_before,
-        "installing_at": first(update.installing_at, UpdateStatus.INSTALLING),
-        "rebooting_at": first(update.rebooting_at, UpdateStatus.REBOOTING),
-        "claimed_at": now if status == UpdateStatus.CONFIRMING else update.claimed_at,
-        "target_status": target_status,
-        "progress": report.progress_percent if target_status in WORKING else None,
-        "is_logged": bool(event),
-        "is_fetched": update.status not in FETCHED and status in FETCHED,
-        "event": event,
-        "message": message,
-    }

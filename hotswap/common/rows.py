@@ -4,8 +4,10 @@ To build the SQL of a queryset, and to plan it, costs more there than to run it.
 statements are written out and prepared once for each connection.
 """
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any, Generic, TypeVar, cast
 
 import psycopg
@@ -46,6 +48,46 @@ class Columns(Generic[Kind]):
         return self.model.from_db("default", self._names, values)
 
 
+PLACES = re.compile(r"%(?:\((?P<name>\w+)\)s|(?P<next>s)|(?P<percent>%))")
+
+
+@lru_cache(maxsize=1024)
+def numbered(query: str) -> tuple[bytes, tuple[str, ...] | None]:
+    """Return a statement with PostgreSQL's own places (`$1`), and the names of those.
+
+    A name that occurs twice has one place. The names are None where places have none.
+    psycopg does the same at every execution of a statement of more than 4096
+    characters; here a statement is read once.
+    """
+    names: dict[str, int] = {}
+    count = 0
+
+    def place(found: re.Match[str]) -> str:
+        nonlocal count
+        if found["percent"]:
+            return "%"
+        if found["next"]:
+            count += 1
+            return f"${count}"
+        return f"${names.setdefault(found['name'], len(names) + 1)}"
+
+    text = PLACES.sub(place, query)
+    if names and count:
+        raise ValueError("places with and without names in one statement")
+    return text.encode(), tuple(names) if names else None
+
+
+class PreparedCursor(psycopg.RawCursor[Any]):
+    """A cursor for statements with places as Django writes them: `%(name)s`, `%s`."""
+
+    def execute(self, query: Any, params: Any = None, **options: Any) -> Any:
+        text, names = numbered(query)
+        if names is not None:
+            values: Mapping[str, Any] = params
+            params = [values[name] for name in names]
+        return super().execute(text, params, **options)
+
+
 @contextmanager
 def prepared_cursor() -> Iterator[CursorWrapper]:
     """Open a cursor for statements that are the same but for their values.
@@ -56,7 +98,7 @@ def prepared_cursor() -> Iterator[CursorWrapper]:
     """
     connection.close_if_health_check_failed()
     connection.ensure_connection()
-    with psycopg.Cursor(connection.connection) as cursor:
+    with PreparedCursor(connection.connection) as cursor:
         wrap = (
             connection.make_debug_cursor
             if connection.queries_logged

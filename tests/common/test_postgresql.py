@@ -8,7 +8,7 @@ from django.db import NotSupportedError, OperationalError, connection
 
 from devices.selectors import ADMITTED
 from hotswap.common.postgresql import base
-from hotswap.common.rows import prepared_cursor
+from hotswap.common.rows import numbered, prepared_cursor
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -79,3 +79,28 @@ def test_statements_are_prepared() -> None:
         cursor.execute(ADMITTED, ["00000000-0000-4000-8000-000000000000"])
         cursor.execute("SELECT count(*) FROM pg_prepared_statements")
         assert cursor.fetchone()[0] >= 1
+
+
+def test_places_of_a_statement_are_numbered_by_their_names() -> None:
+    query = "SELECT %(a)s::int, %(b)s::text || '%%', %(a)s::int + 1"
+
+    assert numbered(query) == (
+        b"SELECT $1::int, $2::text || '%', $1::int + 1",
+        ("a", "b"),
+    )
+    assert numbered("SELECT %s, %s") == (b"SELECT $1, $2", None)
+
+
+def test_places_with_and_without_names_are_not_mixed() -> None:
+    with pytest.raises(ValueError, match="with and without names"):
+        numbered("SELECT %s, %(a)s")
+
+
+def test_a_prepared_statement_gives_what_any_other_gives() -> None:
+    query = "SELECT %(a)s::int, %(b)s::text || '%%', %(a)s::int + 1"
+    values: dict[str, Any] = {"a": 7, "b": "50", "surplus": None}
+
+    with prepared_cursor() as prepared, connection.cursor() as plain:
+        prepared.execute(query, values)
+        plain.execute(query, values)
+        assert prepared.fetchone() == plain.fetchone() == (7, "50%", 8)
