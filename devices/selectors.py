@@ -34,6 +34,11 @@ def admitted_device(device_id: UUID) -> Device | None:
     return None if row is None else DEVICE.take(iter(row))
 
 
+def is_admitted_device(device_id: UUID) -> bool:
+    """Tell whether a device may call; asked again and again while it downloads."""
+    return Device.objects.admitted().filter(pk=device_id).exists()
+
+
 def rule_condition(rule: Rule) -> Q:
     """Write a rule as a condition on devices; the same as `Rule.holds_for`."""
     condition = Q()

@@ -62,11 +62,11 @@ from deployments.services.traces import order_context
 from deployments.start_jitter import jitter_of
 from deployments.strategies.blue_green import BLUE_STAGE, GREEN_STAGE
 from deployments.windows import DEVICE_ZONE
-from devices.admission import is_admitted
+from devices.admission import IS_ADMITTED, is_admitted
 from devices.models import Device
 from firmware import signing
 from firmware.choices import ABSENT
-from firmware.models import DeviceModel, Firmware
+from firmware.models import DeviceModel, Firmware, Manifest, SigningKey
 from firmware.services.keys import image_signature
 from firmware.services.manifests import absent_firmware, manifest_for, sign_slot_return
 from health.evaluation import Sample, exceeded
@@ -190,13 +190,19 @@ def answer_poll(
 
 
 def _open_update(device_id: UUID) -> Update | None:
-    return (
-        Update.objects.select_related(
-            "firmware__model", "firmware__key", "manifest__key", "deployment"
-        )
-        .filter(device=device_id, closed_at__isnull=True)
-        .first()
-    )
+    with prepared_cursor() as cursor:
+        cursor.execute(OPEN_UPDATE, [device_id])
+        row = cursor.fetchone()
+    if row is None:
+        return None
+    values = iter(row)
+    update = UPDATE.take(values)
+    update.deployment = DEPLOYMENT.take(values)
+    update.firmware = FIRMWARE.take(values)
+    update.firmware.model = MODEL.take(values)
+    update.manifest = MANIFEST.take(values)
+    update.manifest.key = KEY.take(values)
+    return update
 
 
 def _renew_manifest(
@@ -329,6 +335,20 @@ MODEL = Columns(DeviceModel, "m")
 STATE = Columns(
     DeviceState, "s", without=("application_metrics", "past_boots", "held_back")
 )
+UPDATE = Columns(Update, "u")
+MANIFEST = Columns(Manifest, "n")
+KEY = Columns(SigningKey, "k")
+OPEN_UPDATE = f"""
+    SELECT {UPDATE.sql}, {DEPLOYMENT.sql}, {FIRMWARE.sql}, {MODEL.sql}, {MANIFEST.sql},
+        {KEY.sql}
+    FROM deployments_update u
+    JOIN deployments_deployment p ON p.id = u.deployment_id
+    JOIN firmware_firmware f ON f.id = u.firmware_id
+    JOIN firmware_devicemodel m ON m.id = f.model_id
+    JOIN firmware_manifest n ON n.sequence = u.manifest_id
+    JOIN firmware_signingkey k ON k.id = n.key_id
+    WHERE u.device_id = %s AND u.closed_at IS NULL
+"""  # noqa: S608
 # Everything that an offer depends on, with the target and the state of its device
 # locked. Two of the columns only say that a closer check is needed, which decides.
 OFFER_CONTEXT = f"""
@@ -897,16 +917,26 @@ def _order_of(update: Update, image: Image | None) -> Order:
 
 
 DOWNLOADABLE = f"""
-    SELECT {FIRMWARE.sql} FROM deployments_update u
+    SELECT d.region, {FIRMWARE.sql} FROM deployments_update u
     JOIN firmware_firmware f ON f.id = u.firmware_id
+    JOIN devices_device d ON d.id = u.device_id
     WHERE u.device_id = %s AND u.closed_at IS NULL AND u.firmware_id = %s
-      AND f.signature_revoked_at IS NULL AND f.status <> 'Absent'
+      AND f.signature_revoked_at IS NULL AND f.status <> '{ABSENT}' AND {IS_ADMITTED}
 """  # noqa: S608
 
 
-def downloadable_firmware(*, device: Device, firmware_id: UUID) -> Firmware | None:
-    """Return a firmware if the device has an open order for it."""
+def find_download(
+    *, device_id: UUID, firmware_id: UUID | str
+) -> tuple[str, Firmware] | None:
+    """Return the region of a device and the firmware that it may download.
+
+    Returns:
+        None unless the device is admitted and has an open order for that firmware.
+    """
     with prepared_cursor() as cursor:
-        cursor.execute(DOWNLOADABLE, [device.pk, firmware_id])
+        cursor.execute(DOWNLOADABLE, [device_id, firmware_id])
         row = cursor.fetchone()
-    return None if row is None else FIRMWARE.take(iter(row))
+    if row is None:
+        return None
+    region, *values = row
+    return region, FIRMWARE.take(iter(values))

@@ -12,7 +12,7 @@ from rest_framework.request import Request
 
 from devices.api.certificates import presented_certificate, required_certificate
 from devices.models import Device, DeviceCertificate
-from devices.selectors import admitted_device
+from devices.selectors import admitted_device, is_admitted_device
 from hotswap.common.api.authentication import REALM, BearerAuthentication
 from hotswap.common.log_context import bind
 from hotswap.common.roles import Role
@@ -44,7 +44,7 @@ class DevicePrincipal:
         """Look up whether the device and its certificates are still let in."""
         wanted = set(self.certificates)
         if not wanted:
-            return Device.objects.admitted().filter(pk=self.device.pk).exists()
+            return is_admitted_device(self.device.pk)
         valid = DeviceCertificate.objects.valid(timezone.now()).filter(
             device=self.device, fingerprint__in=wanted
         )

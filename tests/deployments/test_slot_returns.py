@@ -10,7 +10,7 @@ from django.db import IntegrityError
 
 from deployments.models import Target, Update
 from deployments.services.launch import create_deployment
-from deployments.services.offers import downloadable_firmware
+from deployments.services.offers import find_download
 from devices.services import erasure
 from devices.services.registry import register_device
 from firmware.choices import ABSENT
@@ -115,7 +115,7 @@ def test_absent_image_is_in_no_list_and_cannot_be_fetched(
     absent = Firmware.with_absent.get(status=ABSENT)
 
     assert absent not in Firmware.objects.all()
-    assert downloadable_firmware(device=device.device, firmware_id=absent.pk) is None
+    assert find_download(device_id=device.device.pk, firmware_id=absent.pk) is None
     # The same version may be uploaded all the same, whatever its bytes.
     assert world.image("1.0.0-factory").version == absent.version
 

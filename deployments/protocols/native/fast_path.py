@@ -1,4 +1,4 @@
-"""The fast path of what a fleet asks all day: polls, heartbeats, reports.
+"""The fast path of what a fleet asks all day: polls, heartbeats, reports, downloads.
 
 Rules:
 - Only what is plain in every respect is answered here. Whatever is not goes the long
@@ -12,6 +12,7 @@ Rules:
 import re
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -20,8 +21,9 @@ from django.core.exceptions import DisallowedHost
 from django.db import NotSupportedError, OperationalError
 from django.http import HttpRequest, HttpResponse
 from django.http.request import UnreadablePostError
+from django.http.response import HttpResponseBase
 from django.utils import timezone
-from rest_framework.exceptions import ParseError, Throttled
+from rest_framework.exceptions import APIException, ParseError
 from rest_framework.renderers import JSONRenderer
 
 from deployments.protocols.native.instruction import instruction_of
@@ -35,12 +37,15 @@ from deployments.services.offers import (
     POLL_SECONDS,
     PendingWork,
     answer_poll,
+    find_download,
 )
 from deployments.services.reports import apply_report
 from devices.admission import IS_CALLER
 from devices.models import Device
-from devices.selectors import admitted_device
+from devices.selectors import admitted_device, is_admitted_device
+from firmware.api.downloads import ImageResponse, image_response
 from firmware.api.trust import trusted_keys
+from firmware.storage import is_plain
 from health.api.serializers import heartbeat_output
 from health.heartbeat import Heartbeat
 from health.models import DeviceState
@@ -62,11 +67,13 @@ ROUTE = re.compile(
     r"/api/v1/devices/([A-Za-z0-9._:-]{1,128})/"
     r"(?:(update)|(health)|updates/([0-9a-f-]{36})/reports)\Z"
 )
+DOWNLOAD = re.compile(r"/api/v1/firmware/([0-9a-f-]{36})/download\Z")
 # The patterns of the long way, under which requests are counted.
 DEVICE_ROUTE = "api/v1/devices/<str:device_id>"
 POLL_ROUTE = f"{DEVICE_ROUTE}/update"
 HEARTBEAT_ROUTE = f"{DEVICE_ROUTE}/health"
 REPORT_ROUTE = f"{DEVICE_ROUTE}/updates/<uuid:update_id>/reports"
+DOWNLOAD_ROUTE = "api/v1/firmware/<uuid:firmware_id>/download"
 MAX_BODY_BYTES = 16 * 1024
 
 # The device, and whether any deployment wants something of it. A contact is noted at
@@ -114,38 +121,48 @@ HEARTBEAT = f"""
 class FastPathMiddleware:
     """Answers the plain requests of devices before the rest of the chain."""
 
-    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         self.get_response = get_response
 
-    def __call__(self, request: HttpRequest) -> HttpResponse:
-        answer = None
-        route = ""
-        if settings.DEVICE_CERTIFICATES == "off":
-            found = ROUTE.match(request.path_info)
-            if found is not None:
-                name, update, health, order = found.groups()
-                if update and request.method == "GET":
-                    route = POLL_ROUTE
-                    answer = _answer(request, name, _poll, "GET, HEAD")
-                elif health and request.method == "POST":
-                    route = HEARTBEAT_ROUTE
-                    answer = _answer(request, name, _heartbeat, "GET, HEAD, POST")
-                elif order and request.method == "POST":
-                    route = REPORT_ROUTE
-                    answer = _answer(request, name, _report, "POST", order)
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        if settings.DEVICE_CERTIFICATES != "off":
+            return self.get_response(request)
+        route, answer = _answer_plain(request)
         if answer is None:
             return self.get_response(request)
         request.fast_route = route  # type: ignore[attr-defined]
         return answer
 
 
+def _answer_plain(request: HttpRequest) -> tuple[str, HttpResponseBase | None]:
+    """Return the route of a request, and its answer where it is plain."""
+    found = ROUTE.match(request.path_info)
+    if found is not None:
+        name, update, health, order = found.groups()
+        if update and request.method == "GET":
+            handle = partial(_poll, name)
+            return POLL_ROUTE, _answer(request, "poll", handle, "GET, HEAD")
+        if health and request.method == "POST":
+            handle = partial(_heartbeat, name)
+            answer = _answer(request, "heartbeat", handle, "GET, HEAD, POST")
+            return HEARTBEAT_ROUTE, answer
+        if order and request.method == "POST":
+            handle = partial(_report, name, order)
+            return REPORT_ROUTE, _answer(request, "report", handle, "POST")
+    elif request.method == "GET":
+        found = DOWNLOAD.match(request.path_info)
+        if found is not None:
+            fetch = partial(_download, found[1])
+            return DOWNLOAD_ROUTE, _answer(request, "download", fetch, "GET, HEAD")
+    return "", None
+
+
 def _answer(
     request: HttpRequest,
-    name: str,
-    handle: Callable[..., HttpResponse | None],
+    what: str,
+    handle: Callable[[HttpRequest, UUID, datetime], HttpResponseBase | None],
     allowed: str,
-    *more: str,
-) -> HttpResponse | None:
+) -> HttpResponseBase | None:
     """Let a caller who is known and not too eager be answered; else None."""
     meta = request.META
     kind, _, token = meta.get("HTTP_AUTHORIZATION", "").partition(" ")
@@ -158,9 +175,9 @@ def _answer(
         request.get_host()
         check_device_rate("device", subject)
         mark_counted(request)
-        with routine_request(f"{request.method} {handle.__name__[1:]}", meta):
-            answer = handle(request, name, UUID(subject), timezone.now(), *more)
-    except (DisallowedHost, Throttled, HotSwapError):
+        with routine_request(f"{request.method} {what}", meta):
+            answer = handle(request, UUID(subject), timezone.now())
+    except (DisallowedHost, APIException, HotSwapError):
         return None
     except (OperationalError, NotSupportedError):
         # Nothing was stored; the long way tries again, and says so if it cannot.
@@ -169,12 +186,13 @@ def _answer(
         return None
     answer.headers["Allow"] = allowed
     answer.headers["X-Frame-Options"] = settings.X_FRAME_OPTIONS
-    answer.headers["Content-Length"] = str(len(answer.content))
+    if isinstance(answer, HttpResponse):
+        answer.headers["Content-Length"] = str(len(answer.content))
     return answer
 
 
 def _poll(
-    request: HttpRequest, name: str, device: UUID, now: datetime
+    name: str, request: HttpRequest, device: UUID, now: datetime
 ) -> HttpResponse | None:
     # It decides nothing where there is no order, but a wrong one is refused.
     trusted = trusted_keys(request)
@@ -213,7 +231,7 @@ def _json(body: dict[str, Any], headers: dict[str, str] | None = None) -> HttpRe
 
 
 def _heartbeat(
-    request: HttpRequest, name: str, device: UUID, now: datetime
+    name: str, request: HttpRequest, device: UUID, now: datetime
 ) -> HttpResponse | None:
     beat = read_plain_heartbeat(_read_json(request))
     if beat is None:
@@ -255,7 +273,7 @@ def plain_heartbeat(
 
 
 def _report(
-    request: HttpRequest, name: str, device: UUID, now: datetime, order: str
+    name: str, order: str, request: HttpRequest, device: UUID, now: datetime
 ) -> HttpResponse | None:
     report = read_plain_report(_read_json(request))
     try:
@@ -273,6 +291,26 @@ def _report(
         only_open=True,
     )
     return _json({"applied": applied})
+
+
+def _download(
+    firmware_id: str, request: HttpRequest, device: UUID, now: datetime
+) -> HttpResponseBase | None:
+    found = find_download(device_id=device, firmware_id=firmware_id)
+    if found is None:
+        return None
+    region, firmware = found
+    if is_plain(firmware.storage_name):
+        # Its store gives it out.
+        return None
+    answer = image_response(
+        request,
+        firmware,
+        device=device,
+        region=region,
+        is_admitted=partial(is_admitted_device, device),
+    )
+    return answer if isinstance(answer, ImageResponse) else None
 
 
 def _read_json(request: HttpRequest) -> dict[str, Any] | None:

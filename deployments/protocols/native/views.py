@@ -87,15 +87,16 @@ class DownloadView(ApiView):
     def get(self, request: Request, firmware_id: Any) -> HttpResponseBase:
         """Download an image that this device was ordered to install."""
         device = calling_device(request)
-        firmware = offers.downloadable_firmware(device=device, firmware_id=firmware_id)
-        if firmware is None:
+        found = offers.find_download(device_id=device.pk, firmware_id=firmware_id)
+        if found is None:
             raise NoActiveUpdateError(
                 "this device has no active update to this firmware"
             )
+        region, firmware = found
         return image_response(
             request._request,
             firmware,
             device=device.pk,
-            region=device.region,
+            region=region,
             is_admitted=still_admitted(request),
         )

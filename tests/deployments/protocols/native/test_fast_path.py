@@ -247,6 +247,69 @@ def test_a_device_over_its_limit_stays_refused_until_the_window_ends(
     assert late["Retry-After"] == "3"
 
 
+# --- Downloads ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Range": "bytes=0-9"},
+        {"Range": "bytes=10-"},
+        {"Range": "bytes=-5"},
+        {"Range": "bytes=0-1,5-6"},
+        {"Range": "bytes=0-99", "If-Range": '"another"'},
+    ],
+    ids=str,
+)
+def test_a_download_is_answered_as_on_the_long_way(headers: dict[str, str]) -> None:
+    world = World()
+    former, firmware = world.image("1.0.0"), world.image("2.0.0")
+    [scripted] = world.fleet(1, former)
+    world.launch(firmware)
+    caller = Caller(token=device_token(scripted.device))
+    caller.get(f"/devices/{scripted.name}/update")
+    path = f"/firmware/{firmware.pk}/download"
+
+    with CaptureQueriesContext(connection) as queries:
+        quick = caller.get(path, headers=headers)
+    assert len(queries) == 1
+    long = caller.get(path, headers=headers | long_way(caller))
+
+    assert quick.status_code == long.status_code
+    assert dict(quick.headers) == dict(long.headers)
+    assert b"".join(quick) == b"".join(long)
+
+
+def test_a_download_without_an_order_is_refused_as_on_the_long_way(
+    caller: Caller,
+) -> None:
+    firmware = World().image("1.0.0")
+    path = f"/firmware/{firmware.pk}/download"
+
+    quick = caller.get(path)
+
+    assert quick.status_code == 403
+    assert quick.json()["code"] == "no_active_update"
+    assert (
+        quick.json()["code"]
+        == caller.get(path, headers=long_way(caller)).json()["code"]
+    )
+
+
+def test_a_revoked_device_downloads_nothing() -> None:
+    world = World()
+    former, firmware = world.image("1.0.0"), world.image("2.0.0")
+    [scripted] = world.fleet(1, former)
+    world.launch(firmware)
+    caller = Caller(token=device_token(scripted.device))
+    caller.get(f"/devices/{scripted.name}/update")
+    actor = PersonFactory.create(operator=True)
+    registry.revoke_device(actor=actor, device_id=scripted.name)
+
+    assert caller.get(f"/firmware/{firmware.pk}/download").status_code == 401
+
+
 # --- Reports -----------------------------------------------------------------------
 
 
