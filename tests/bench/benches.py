@@ -8,8 +8,11 @@ from tests.bench.names import NAMES
 from tests.bench.table import Line
 
 _FUNCTIONS: dict[str, Callable[[Ground], list[Line]]] = {
+    "idle": requests.idle,
     "polls": requests.polls,
     "heartbeats": requests.heartbeats,
+    "first": requests.first_heartbeats,
+    "downloads": requests.downloads,
     "list": requests.device_list,
     "create": deployments.create,
     "operate": deployments.operate,

@@ -54,7 +54,7 @@ class FaultyDevice:
 
     device: Device
     plan: Plan
-    timed: Callable[[Callable[[], Answer], str], Answer]
+    counted: Callable[[Callable[[], Answer], str], Answer]
     former: tuple[str, str] = ("", "")
     has_vanished: bool = False
     has_run_new: bool = False
@@ -86,7 +86,7 @@ class FaultyDevice:
         now = time.monotonic()
         if now >= self.poll_due:
             self.poll_due = now + POLL_SECONDS
-            answer = self.timed(self.device.poll, "poll")
+            answer = self.counted(self.device.poll, "poll")
             if answer.status == 200:
                 self._carry_out(answer.json())
         if not self.has_vanished and now >= self.beat_due:
@@ -94,7 +94,7 @@ class FaultyDevice:
 
     def _beat(self) -> None:
         rate = SICK_RATE if self.is_sick_now else 0.0
-        answer = self.timed(lambda: self.device.beat(rate), "beat")
+        answer = self.counted(lambda: self.device.beat(rate), "beat")
         seconds = 30.0
         if answer.status == 200:
             seconds = answer.json()["nextHeartbeatSeconds"]
@@ -113,7 +113,7 @@ class FaultyDevice:
 
     def _install(self) -> None:
         device, plan = self.device, self.plan
-        self.timed(device.download, "download")
+        self.counted(device.download, "download")
         if plan.vanishes == "before":
             self.has_vanished = True
             return
@@ -134,7 +134,7 @@ class FaultyDevice:
 
     def _go_back(self) -> None:
         device = self.device
-        self.timed(device.download, "download")
+        self.counted(device.download, "download")
         if self.failed_returns < self.plan.failing_returns:
             self.failed_returns += 1
             self._report("failed", errorCode="install_failed")
@@ -158,4 +158,4 @@ class FaultyDevice:
                 self._report(word)
 
     def _report(self, status: str, **fields: Any) -> None:
-        self.timed(lambda: self.device.report(status, **fields), "report")
+        self.counted(lambda: self.device.report(status, **fields), "report")

@@ -12,6 +12,8 @@ import secrets
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from django.db import connection
@@ -23,10 +25,21 @@ from hotswap.stack.stack import Stack
 from tests.bench.scale import Scale
 from tests.bench.wire import Answer, Wire
 from tests.live import ADMIN_USERNAME
+from tests.load.devices import build, send_devices
 
 MODEL = "bench-sensor"
 FORMER = "1.0.0"
 IMAGE_BYTES = 64 * 1024
+# Kept ones of the devices.
+CONNECTIONS = 32
+# What the devices' polls go by, in the words of the database.
+OFFERABLE = """
+    SELECT count(*) FROM deployments_target t
+    JOIN deployments_deployment d ON d.id = t.deployment_id
+    WHERE t.deployment_id = %s AND t.status = 'pending' AND d.status = 'Running'
+      AND t.rank <= d.open_rank
+      AND (t.next_attempt_at IS NULL OR t.next_attempt_at <= now())
+"""
 # Written again at once after the rows are in, as one index each.
 DEVICE_TABLES = (
     "devices_device",
@@ -200,7 +213,10 @@ class Ground:
 
     def devices(self, region: str, count: int | None = None) -> list[list[str]]:
         """Return name and token of the first devices of a region."""
-        names = self.scale.names(region, count)
+        return self.devices_named(self.scale.names(region, count))
+
+    def devices_named(self, names: list[str]) -> list[list[str]]:
+        """Return name and token of some devices."""
         rows = Device.objects.filter(device_id__in=names).order_by("device_id")
         found = []
         for pk, name in rows.values_list("pk", "device_id"):
@@ -209,10 +225,9 @@ class Ground:
             found.append([name, str(token)])
         return found
 
-    def job(self, kind: str, devices: list[list[str]], **fields: Any) -> dict[str, Any]:
+    def job(self, devices: list[list[str]], **fields: Any) -> dict[str, Any]:
         """Describe what a crowd has to do."""
         return {
-            "kind": kind,
             "port": self.port,
             "devices": devices,
             "version": FORMER,
@@ -222,6 +237,36 @@ class Ground:
             "seed": self.seed,
             **fields,
         }
+
+    def load(
+        self, phase: str, devices: list[list[str]], **fields: Any
+    ) -> dict[str, Any]:
+        """Let devices do something over HTTP, and return what they saw.
+
+        Raises:
+            RuntimeError: something was answered otherwise than expected.
+        """
+        seen = send_devices(
+            self.loader,
+            {
+                "url": self.stack.url,
+                "phase": phase,
+                "devices": [{"name": name, "token": token} for name, token in devices],
+                "version": FORMER,
+                "checksum": self.former["checksum"],
+                "connections": CONNECTIONS,
+                "giveUpSeconds": 120.0,
+                "pollSeconds": 1.0,
+                **fields,
+            },
+        )
+        if seen["wrong"]:
+            raise RuntimeError(f"unexpected answers: {compact(seen['wrong'])}")
+        return seen
+
+    @cached_property
+    def loader(self) -> Path:
+        return build()
 
     # --- the database -------------------------------------------------------------
 
@@ -314,6 +359,13 @@ def wait_for(
 
 def median(values: list[float]) -> float:
     return sorted(values)[len(values) // 2]
+
+
+def percentile(values: list[float], part: float) -> float:
+    """Return a percentile (0-1) of sorted values; 0 where there are none."""
+    if not values:
+        return 0.0
+    return values[min(len(values) - 1, int(len(values) * part))]
 
 
 def compact(seen: dict[str, Any]) -> str:

@@ -5,8 +5,11 @@ is going back: so the hundred come first.
 """
 
 NAMES = {
+    "idle": "CPU of a stack with nothing to do",
     "polls": "idle polls a second",
     "heartbeats": "heartbeats stored a second",
+    "first": "first heartbeats of devices a second",
+    "downloads": "images of 64 KiB fetched a second",
     "list": "device list, page by page and from any depth",
     "concurrent": "100 deployments at once, to their end",
     "create": "create the largest deployment",

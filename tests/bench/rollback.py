@@ -156,9 +156,7 @@ def faults(ground: Ground) -> list[Line]:
         with tempfile.TemporaryDirectory(prefix="hotswap-bench-over-") as folder:
             over = Path(folder) / "over"
             outcomes: list[Outcome] = []
-            job = ground.job(
-                "faulty", devices, seconds=FAULTS_SECONDS, over=str(over), threads=4
-            )
+            job = ground.job(devices, seconds=FAULTS_SECONDS, over=str(over), threads=4)
             crowd = threading.Thread(target=lambda: outcomes.append(send_crowd(job)))
             started = time.perf_counter()
             crowd.start()

@@ -15,7 +15,6 @@ import io
 import json
 import secrets
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -23,20 +22,17 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import psutil
 
 from hotswap.stack.folder import free_port
 from hotswap.stack.stack import Stack
-from tests.live import ADMIN_PASSWORD, ADMIN_USERNAME, PROJECT_DIR
+from tests.live import ADMIN_PASSWORD, ADMIN_USERNAME
+from tests.load.devices import build, cpu_seconds, send_devices
 
-LOADER = PROJECT_DIR / "tests" / "load" / "loader"
 MODEL = "load"
 IMAGE_BYTES = 64 * 1024
 CONFIRMATION_SECONDS = 1.0
 SINGLE_REGISTRATIONS = 200
 LONGEST_SECONDS = 3 * 3600
-# Of the worker, web and servers: what a device costs.
-PROGRAMS = ("web", "worker", "beat", "postgres", "redis")
 SHOWN = ("p50", "p95", "p99", "max")
 ENVIRONMENT = {
     "HOTSWAP_ADMIN_USERNAME": ADMIN_USERNAME,
@@ -51,23 +47,6 @@ ENVIRONMENT = {
 def say(text: str) -> None:
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
-
-
-def build() -> Path:
-    """Build the program that is the devices, and return it.
-
-    Raises:
-        SystemExit: there is no Go, or it does not build.
-    """
-    go = shutil.which("go")
-    if go is None:
-        raise SystemExit("make load-test needs Go 1.21: install the package `golang`")
-    program = PROJECT_DIR / "build" / "loader"
-    program.parent.mkdir(exist_ok=True)
-    done = subprocess.run([go, "build", "-o", program, "."], cwd=LOADER, check=False)
-    if done.returncode != 0:
-        raise SystemExit("the loader does not build")
-    return program
 
 
 class Server:
@@ -108,22 +87,6 @@ class Server:
         ).json()
         path = f"/firmware/{uploaded['id']}/approve"
         found: dict[str, Any] = self.send("POST", path, json={"comment": "load"}).json()
-        return found
-
-    def cpu_seconds(self) -> dict[str, float]:
-        """Return what each program has used so far."""
-        found = {}
-        for name in PROGRAMS:
-            pid = self.stack.pid(name)
-            leader = psutil.Process(pid)
-            found[name] = 0.0
-            for process in (leader, *leader.children(recursive=True)):
-                try:
-                    times = process.cpu_times()
-                except psutil.Error:
-                    continue
-                # Those that have ended are their parents' children.
-                found[name] += sum(times[:4]) if process == leader else sum(times[:2])
         return found
 
 
@@ -181,14 +144,6 @@ def percentiles(seconds: list[float]) -> dict[str, Any]:
     }
 
 
-def send_devices(program: Path, job: dict[str, Any]) -> dict[str, Any]:
-    done = subprocess.run(
-        [program], input=json.dumps(job), stdout=subprocess.PIPE, text=True, check=True
-    )
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
-
-
 def run(count: int, folder: Path, report: Path) -> int:
     """Do all of it, and return the exit code."""
     program = build()
@@ -217,7 +172,7 @@ def run(count: int, folder: Path, report: Path) -> int:
         say("they log in ...")
         prepared = send_devices(program, job)
         say("they are updated ...")
-        before = server.cpu_seconds()
+        before = cpu_seconds(server.stack)
         started = time.perf_counter()
         deployment = server.send(
             "POST",
@@ -250,7 +205,7 @@ def run(count: int, folder: Path, report: Path) -> int:
         status = server.send("GET", f"{path}/status").json()
         used = {
             name: round(after - before[name], 1)
-            for name, after in server.cpu_seconds().items()
+            for name, after in cpu_seconds(server.stack).items()
         }
     finally:
         server.stack.stop()

@@ -1,16 +1,13 @@
-// Devices that go through one deployment over HTTP, from their first login to their last
-// proof, as fast as the server answers. Reads a job as JSON from standard input, writes
-// what was seen as JSON to standard output.
+// Devices over HTTP: they go through one deployment, from their first login to their last
+// proof, or send one kind of request again and again. Reads a job as JSON from standard
+// input, writes what was seen as JSON to standard output.
 package main
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"io"
-	"net/http"
 	"os"
 	"sort"
 	"sync"
@@ -29,8 +26,17 @@ type Job struct {
 	PollSeconds         float64  `json:"pollSeconds"`
 	ConfirmationSeconds float64  `json:"confirmationSeconds"`
 	GiveUpSeconds       float64  `json:"giveUpSeconds"`
-	// "prepare": log in and be heard once. "update": be updated.
-	Phase string `json:"phase"`
+	// "prepare": log in and be heard once. "update": be updated. "polls", "beats",
+	// "downloads": send these for so many seconds.
+	Phase   string  `json:"phase"`
+	Seconds float64 `json:"seconds"`
+	// Requests a second that are due, answered or not (open loop). 0: each connection
+	// sends its next request once it is answered (closed loop).
+	Rate float64 `json:"rate"`
+	// Instead: each device sends it once.
+	Once bool `json:"once"`
+	// Of "downloads": the address of the image.
+	Path string `json:"path"`
 }
 
 // Device is one of the fleet; its token is filled in by the phase "prepare".
@@ -76,7 +82,7 @@ type Order struct {
 type client struct {
 	job    *Job
 	tally  *Tally
-	http   *http.Client
+	wires  chan *wire
 	device *Device
 	boot   int
 	runs   Firmware
@@ -84,39 +90,29 @@ type client struct {
 
 // call sends a request and returns its status and body; 0 if there was no answer.
 func (c *client) call(kind, method, path string, body any) (int, []byte) {
-	var reader io.Reader
+	var text []byte
 	if body != nil {
-		text, err := json.Marshal(body)
-		if err != nil {
+		var err error
+		if text, err = json.Marshal(body); err != nil {
 			panic(err)
 		}
-		reader = bytes.NewReader(text)
 	}
-	request, err := http.NewRequest(method, c.job.URL+path, reader)
-	if err != nil {
-		c.tally.complain(kind + " " + err.Error())
-		return 0, nil
-	}
-	if body != nil {
-		request.Header.Set("Content-Type", "application/json")
-	}
-	if c.device.Token != "" {
-		request.Header.Set("Authorization", "Bearer "+c.device.Token)
-	}
+	// When it is due: whoever waits for a connection waits for the server.
 	started := time.Now()
-	answer, err := c.http.Do(request)
+	connection := <-c.wires
+	defer func() { c.wires <- connection }()
+	return c.timed(connection, started, kind, method, path, text)
+}
+
+func (c *client) timed(connection *wire, started time.Time, kind, method, path string,
+	text []byte) (int, []byte) {
+	status, content, err := connection.send(method, path, c.device.Token, text)
 	if err != nil {
 		c.tally.complain(kind + " no answer")
 		return 0, nil
 	}
-	defer answer.Body.Close()
-	content, err := io.ReadAll(answer.Body)
-	if err != nil {
-		c.tally.complain(kind + " broken off")
-		return 0, nil
-	}
 	c.tally.note(kind, time.Since(started).Seconds())
-	return answer.StatusCode, content
+	return status, content
 }
 
 // expect repeats a request until it is granted, as devices do; false if it never is.
@@ -156,14 +152,18 @@ func (c *client) logIn() bool {
 	return true
 }
 
+func (c *client) heartbeat() map[string]any {
+	return map[string]any{
+		"cpuUsage": 4.5, "memoryUsage": 20.0, "uptime": 1000,
+		"bootId": c.bootID(), "firmwareVersion": c.runs.Version,
+		"firmwareChecksum":   c.runs.Checksum,
+		"applicationMetrics": map[string]float64{"errorRate": 0},
+	}
+}
+
 func (c *client) beat(kind string) bool {
-	_, _, ok := c.expect(kind, "POST", "/api/v1/devices/"+c.device.Name+"/health",
-		map[string]any{
-			"cpuUsage": 4.5, "memoryUsage": 20.0, "uptime": 1000,
-			"bootId": c.bootID(), "firmwareVersion": c.runs.Version,
-			"firmwareChecksum":   c.runs.Checksum,
-			"applicationMetrics": map[string]float64{"errorRate": 0},
-		}, 200)
+	_, _, ok := c.expect(
+		kind, "POST", "/api/v1/devices/"+c.device.Name+"/health", c.heartbeat(), 200)
 	return ok
 }
 
@@ -246,6 +246,36 @@ func (c *client) prepare() {
 	}
 }
 
+func newClient(job *Job, tally *Tally, wires chan *wire, device *Device) *client {
+	return &client{job: job, tally: tally, wires: wires, device: device, boot: 1,
+		runs: Firmware{Version: job.Version, Checksum: job.Checksum}}
+}
+
+// walk takes every device through its phase, so many of them at a time.
+func walk(job *Job, tally *Tally, wires chan *wire) {
+	queue := make(chan *Device)
+	var group sync.WaitGroup
+	for number := 0; number < job.AtOnce; number++ {
+		group.Add(1)
+		go func() {
+			defer group.Done()
+			for device := range queue {
+				each := newClient(job, tally, wires, device)
+				if job.Phase == "prepare" {
+					each.prepare()
+				} else {
+					each.update()
+				}
+			}
+		}()
+	}
+	for number := range job.Devices {
+		queue <- &job.Devices[number]
+	}
+	close(queue)
+	group.Wait()
+}
+
 // Figures are those of one kind of request, in milliseconds.
 type Figures struct {
 	Count int     `json:"count"`
@@ -278,37 +308,22 @@ func main() {
 		os.Exit(2)
 	}
 	tally := &Tally{seconds: map[string][]float64{}, wrong: map[string]int{}}
-	shared := &http.Client{
-		Timeout: 120 * time.Second,
-		Transport: &http.Transport{
-			MaxConnsPerHost:     job.Connections,
-			MaxIdleConnsPerHost: job.Connections,
-			DisableCompression:  true,
-		},
+	wires := make(chan *wire, job.Connections)
+	for number := 0; number < job.Connections; number++ {
+		each, err := newWire(job.URL)
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(2)
+		}
+		wires <- each
 	}
-	queue := make(chan *Device)
-	var group sync.WaitGroup
 	started := time.Now()
-	for number := 0; number < job.AtOnce; number++ {
-		group.Add(1)
-		go func() {
-			defer group.Done()
-			for device := range queue {
-				each := &client{job: &job, tally: tally, http: shared, device: device, boot: 1,
-					runs: Firmware{Version: job.Version, Checksum: job.Checksum}}
-				if job.Phase == "prepare" {
-					each.prepare()
-				} else {
-					each.update()
-				}
-			}
-		}()
+	switch job.Phase {
+	case "prepare", "update":
+		walk(&job, tally, wires)
+	default:
+		repeat(&job, tally, wires)
 	}
-	for number := range job.Devices {
-		queue <- &job.Devices[number]
-	}
-	close(queue)
-	group.Wait()
 	kinds := map[string]Figures{}
 	for kind, found := range tally.seconds {
 		kinds[kind] = figures(found)
