@@ -21,11 +21,12 @@ from hotswap.common.models import AuditAnchor, AuditEvent, AuditPending, AuditSe
 from hotswap.common.trail import anchors, chain
 from hotswap.common.trail.chain import FindingKind as Kind
 from hotswap.common.trail.sealer import content
-from hotswap.common.trail.verifier import TRIGGERS, verify
+from hotswap.common.trail.verifier import DEEDS, TRIGGERS, verify
 from tests.common.trail.conftest import Trail, owner_rights, undone
 
 ROWS = 24
-TIMES = 40
+# Of each kind: a thousand and more in all.
+TIMES = 70
 Tampering = Callable[[random.Random], None]
 
 
@@ -196,6 +197,21 @@ def remove_a_row_that_waits(chance: random.Random) -> None:
     row.delete()
 
 
+def drop_a_trigger(chance: random.Random) -> None:
+    table, name = chance.choice(sorted(TRIGGERS))
+    with connection.cursor() as cursor:
+        cursor.execute(f"DROP TRIGGER {name} ON {table}")
+
+
+def replace_a_function(chance: random.Random) -> None:
+    name = chance.choice(sorted(DEEDS))
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"CREATE OR REPLACE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql"
+            " AS $$ BEGIN RETURN NULL; END $$"
+        )
+
+
 CASES: list[tuple[Tampering, set[Kind]]] = [
     (change_a_row, {Kind.ROW_CHANGED}),
     (remove_a_row, {Kind.ROW_REMOVED}),
@@ -210,6 +226,8 @@ CASES: list[tuple[Tampering, set[Kind]]] = [
     (restore_an_older_copy, {Kind.OLDER_COPY}),
     (forge_an_anchor, {Kind.ANCHOR_FORGED}),
     (remove_a_row_that_waits, {Kind.ROW_REMOVED}),
+    (drop_a_trigger, {Kind.TRIGGER_MISSING}),
+    (replace_a_function, {Kind.TRIGGER_DISABLED}),
 ]
 
 
@@ -225,6 +243,13 @@ def sealed(trail: Trail) -> Trail:
     assert AuditSeal.objects.count() == ROWS
     assert AuditAnchor.objects.count() == 2
     return trail
+
+
+def test_the_tamperings_are_a_thousand_of_every_kind() -> None:
+    named = set().union(*(kinds for _, kinds in CASES))
+
+    assert len(CASES) * TIMES >= 1000
+    assert named == set(Kind)
 
 
 @pytest.mark.parametrize(
