@@ -11,6 +11,14 @@ from tests.debian import provide
 
 # What htmx says of a request that the next page breaks off.
 BROKEN_OFF = ("htmx:sendAbort", "htmx:afterRequest")
+# What the policy of content forbids, and a page has tried: `window.violations`.
+NOTE_VIOLATIONS = """
+window.violations = [];
+document.addEventListener("securitypolicyviolation", (event) => {
+  const { effectiveDirective, blockedURI, sourceFile } = event;
+  window.violations.push(`${effectiveDirective} ${blockedURI} ${sourceFile}`);
+});
+"""
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 

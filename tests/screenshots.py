@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from hotswap.stack.folder import free_port
-from tests.browser import find_browser
+from tests.browser import NOTE_VIOLATIONS, find_browser
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -52,7 +52,10 @@ def main() -> int:
 
 
 def take_all(site: str, password: str, out: Path, only: list[str]) -> None:
-    """Take all pictures, and name the pages that are wider than the screen."""
+    """Take all pictures, and name the pages with a fault.
+
+    They are wider than the screen, or try what the policy of content forbids.
+    """
     from playwright.sync_api import sync_playwright
 
     out.mkdir(parents=True, exist_ok=True)
@@ -76,6 +79,8 @@ def take_all(site: str, password: str, out: Path, only: list[str]) -> None:
                 )
                 if wide > 0:
                     sys.stdout.write(f"{path} ({name}): {wide} px too wide\n")
+                for violation in page.evaluate("window.violations"):
+                    sys.stdout.write(f"{path} ({name}): forbidden: {violation}\n")
             page.context.close()
         browser.close()
     sys.stdout.write(f"{len(paths)} pages, {len(VIEWS)} pictures each: {out}\n")
@@ -106,6 +111,7 @@ def _logged_in(
         viewport={"width": width, "height": height},
         color_scheme="dark" if scheme == "dark" else "light",
     ).new_page()
+    page.add_init_script(NOTE_VIOLATIONS)
     page.goto(site)
     page.fill("[name=username]", "admin")
     page.fill("[name=password]", password)

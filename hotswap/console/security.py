@@ -1,9 +1,8 @@
 """What pages may load: nothing from elsewhere, and nothing that stands in the page.
 
 Rules:
-- No script may stand in a page, and a style only under the nonce of its answer.
-- Attributes of style are let through: bars and dialogs have widths that are computed,
-  and no nonce serves there.
+- No script may stand in a page, and a style only under the nonce of its answer; none
+  in an attribute. Widths of bars are attributes of SVG, which are no style.
 - The pages of the console may evaluate expressions, which Alpine and htmx live from; no
   other page may.
 """

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.browser import NOTE_VIOLATIONS
 from tests.live import LiveStack
 
 if TYPE_CHECKING:
@@ -40,14 +41,6 @@ PAGES = (
     "common/user/",
     "no/such/page/",
 )
-# What the policy of content forbids, and the page has tried.
-NOTE_VIOLATIONS = """
-window.violations = [];
-document.addEventReceiver("securitypolicyviolation", (event) => {
-  const { effectiveDirective, blockedURI, sample } = event;
-  window.violations.push(`${effectiveDirective} ${blockedURI} ${sample}`);
-});
-"""
 WIDTHS = {"desktop": (1440, 900), "phone": (390, 844)}
 
 
@@ -98,6 +91,43 @@ def test_no_main_page_has_a_serious_fault(
     context.close()
 
     assert found == {}
+
+
+@pytest.mark.parametrize(
+    ("piece", "directive"),
+    [
+        ("<b style='color: red'>x</b>", "style-src-attr inline"),
+        ("<img src='https://example.com/x.png'>", "img-src https://example.com/"),
+        ("<b onclick='1'>x</b>", "script-src-attr inline"),
+    ],
+)
+def test_what_the_policy_forbids_is_refused_and_noted(
+    live_stack: LiveStack, browser_page: "Page", piece: str, directive: str
+) -> None:
+    page = browser_page
+    page.add_init_script(NOTE_VIOLATIONS)
+    log_in(page, live_stack)
+
+    page.evaluate(
+        "(html) => document.body.insertAdjacentHTML('beforeend', html)", piece
+    )
+    page.wait_for_function("window.violations.length")
+
+    assert page.evaluate("window.violations")[0].startswith(directive)
+
+
+def test_the_description_of_the_api_keeps_to_the_policy(
+    live_stack: LiveStack, browser_page: "Page"
+) -> None:
+    page = browser_page
+    page.add_init_script(NOTE_VIOLATIONS)
+    log_in(page, live_stack)
+    page.goto(f"{live_stack.url}/api/v1/docs")
+
+    page.locator(".opblock-summary").first.click()
+    page.locator(".opblock-body").first.wait_for()
+
+    assert page.evaluate("window.violations") == []
 
 
 def test_the_keyboard_alone_reaches_the_content_and_presses_buttons(
