@@ -86,6 +86,16 @@ class DeviceQuerySet(models.QuerySet["Device"]):
         """Those with an alarm that nobody has acknowledged."""
         return self.filter(alarm_at__isnull=False)
 
+    def running_component(self, component: str) -> Self:
+        """Those whose running image has a bill of materials that names a component.
+
+        Args:
+            component: a package URL as a whole, `name`, or `name@version`.
+        """
+        firmware = apps.get_model("firmware", "Firmware")._default_manager
+        made_of_it = firmware.made_of(component).values("sha256")
+        return self.filter(firmware_checksum__in=made_of_it)
+
     def with_status(self, status: str, now: datetime) -> Self:
         """Those whose derived status is the given one."""
         if status == DeviceStatus.REVOKED:

@@ -24,6 +24,20 @@ class FirmwareQuerySet(models.QuerySet["Firmware"]):
             signature_revoked_at__isnull=True,
         )
 
+    def made_of(self, component: str) -> Self:
+        """Those whose bill of materials has a component.
+
+        Args:
+            component: a package URL as a whole, `name`, or `name@version`.
+        """
+        part: dict[str, str] = {"purl": component}
+        if not component.startswith("pkg:"):
+            named, at, version = component.rpartition("@")
+            # The @ of a scope begins a name: `@angular/core`.
+            part = {"name": named, "version": version} if at and named else {}
+            part = part or {"name": component}
+        return self.filter(sbom__components__contains=[part])
+
 
 class FirmwareManager(models.Manager.from_queryset(FirmwareQuerySet)):  # type: ignore[misc]
     """Images on this server. What only devices hold is reached through orders."""

@@ -62,6 +62,11 @@ class DeviceFilter(django_filters.FilterSet):
     enabled = TruthFilter()
     firmwareVersion = VersionFilter("firmware_version")
     firmwareChecksum = django_filters.CharFilter("firmware_checksum")
+    component = django_filters.CharFilter(
+        method="filter_component",
+        max_length=512,
+        help_text="of what runs: a package URL, `name`, or `name@version`",
+    )
     group = django_filters.CharFilter(method="filter_group")
     tag = TagFilter()
     keyExpiring = TruthFilter(method="filter_key_expiring")
@@ -85,6 +90,11 @@ class DeviceFilter(django_filters.FilterSet):
         self, queryset: QuerySet[Device], name: str, value: str
     ) -> QuerySet[Device]:
         return queryset.filter(alarm_at__isnull=value != "true")
+
+    def filter_component(
+        self, queryset: QuerySet[Device], name: str, value: str
+    ) -> QuerySet[Device]:
+        return cast(DeviceQuerySet, queryset).running_component(value)
 
     def filter_status(
         self, queryset: QuerySet[Device], name: str, value: str

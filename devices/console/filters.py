@@ -100,6 +100,19 @@ class VersionFilter(TextFilter):
         )
 
 
+class ComponentFilter(TextFilter):
+    """A component of what runs, by its bill of materials."""
+
+    title = "component"
+    parameter_name = "component"
+    hint = "openssl@3.0.1"
+
+    def queryset(self, request: Any, queryset: QuerySet[Device]) -> QuerySet[Device]:
+        if not self.text():
+            return queryset
+        return cast(DeviceQuerySet, queryset).running_component(self.text())
+
+
 class TagFilter(TextFilter):
     """One tag or several, all of which must be there."""
 

@@ -1,6 +1,6 @@
 """Typed filters of firmware."""
 
-from typing import Any
+from typing import Any, cast
 
 import django_filters
 from django import forms
@@ -9,6 +9,7 @@ from rest_framework import serializers
 
 from firmware.choices import FirmwareStatus
 from firmware.models import DeviceModel, Firmware
+from firmware.querysets import FirmwareQuerySet
 from firmware.versions import VersionScheme, check_version
 from hotswap.common.api.filters import ChoiceFilter, TruthFilter
 
@@ -77,13 +78,7 @@ class FirmwareFilter(django_filters.FilterSet):
         self, queryset: QuerySet[Firmware], name: str, value: str
     ) -> QuerySet[Firmware]:
         """By what it is made of: a package URL, `name`, or `name@version`."""
-        part: dict[str, str] = {"purl": value}
-        if not value.startswith("pkg:"):
-            named, at, version = value.rpartition("@")
-            # The @ of a scope begins a name: `@angular/core`.
-            part = {"name": named, "version": version} if at and named else {}
-            part = part or {"name": value}
-        return queryset.filter(sbom__components__contains=[part])
+        return cast(FirmwareQuerySet, queryset).made_of(value)
 
     def filter_search(
         self, queryset: QuerySet[Firmware], name: str, value: str

@@ -130,7 +130,7 @@ def test_lists_describe_their_filters_and_pages(document: Any) -> None:
 
     assert names == {
         *("cursor", "pageSize", "count", "model", "region", "status", "enabled"),
-        *("firmwareVersion", "firmwareChecksum", "group", "tag", "search"),
+        *("firmwareVersion", "firmwareChecksum", "component", "group", "tag", "search"),
         *("keyExpiring", "certificateExpiring", "alarm", "health", "sort", "include"),
     }
 

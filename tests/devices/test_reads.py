@@ -17,6 +17,7 @@ from hotswap.common.models import AuditEvent
 from tests.api import pointers, problem_of
 from tests.callers import PersonCaller
 from tests.devices.factories import DeviceFactory, GroupFactory
+from tests.firmware.factories import FirmwareFactory
 from tests.health.factories import HeartbeatFactory
 
 
@@ -231,3 +232,38 @@ def test_a_wrong_region_is_told_the_right_ones(operator: PersonCaller) -> None:
     assert pointers(found) == {"/region": "invalid_choice"}
     assert "US-EAST" in found["detail"]
     assert "'MOON'" in found["detail"]
+
+
+# --- Components --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("component", "found"),
+    [
+        ("openssl", ["runs"]),
+        ("openssl@3.0.1", ["runs"]),
+        ("openssl@3.0.2", []),
+        ("zlib", []),
+    ],
+)
+def test_devices_are_found_by_what_their_image_is_made_of(
+    viewer: PersonCaller, admin: PersonCaller, component: str, found: list[str]
+) -> None:
+    made_of_it, other = FirmwareFactory.create(), FirmwareFactory.create()
+    admin.post(
+        f"/firmware/{made_of_it.pk}/sbom",
+        {
+            "bomFormat": "CycloneDX",
+            "specVersion": "1.5",
+            "components": [{"name": "openssl", "version": "3.0.1"}],
+        },
+    )
+    runs = {"runs": made_of_it.sha256, "other": other.sha256, "unknown": "0" * 64}
+    for device_id, checksum in runs.items():
+        DeviceFactory.create(device_id=device_id)
+        Device.objects.filter(device_id=device_id).update(firmware_checksum=checksum)
+    DeviceFactory.create(device_id="silent")
+
+    assert ids(viewer, f"?component={component}") == found
+    export = viewer.get(f"/devices/export?component={component}").content.decode()
+    assert [line.split(",")[0] for line in export.splitlines()[1:]] == found

@@ -53,6 +53,7 @@ from devices.console.badges import (
 from devices.console.fields import tags_as_lines
 from devices.console.filters import (
     CertificateFilter,
+    ComponentFilter,
     DeviceStatusFilter,
     EnabledFilter,
     GroupFilter,
@@ -98,6 +99,7 @@ class DeviceAdmin(ConsoleAdmin):
             "region": "region",
             "model": "model",
             "version": "firmwareVersion",
+            "component": "component",
             "tag": "tag",
             "group": "group",
         }
@@ -140,6 +142,7 @@ class DeviceAdmin(ConsoleAdmin):
         RegionFilter,
         ModelFilter,
         VersionFilter,
+        ComponentFilter,
         TagFilter,
         GroupFilter,
         EnabledFilter,
