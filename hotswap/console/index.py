@@ -55,6 +55,7 @@ from hotswap.console.figures import (
     updates_by_hour,
     version_spread,
 )
+from hotswap.console.region_map import region_map
 from hotswap.monitoring.status import cached_status
 
 SHOWN_DEPLOYMENTS: Final = 6
@@ -205,6 +206,7 @@ def moving_part(user: User) -> dict[str, Any]:
             for each in concerns(active, cached_status(), now)
         ],
         "regions": [(each, *_shares(each)) for each in fleet.regions],
+        "map": region_map(fleet.regions),
         "models": [(each, *_shares(each)) for each in fleet.models],
         "launch_url": reverse("admin:deployments_deployment_launch")
         if user.may(Role.OPERATOR)

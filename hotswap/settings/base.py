@@ -448,6 +448,24 @@ DEFAULT_REGION = env.str("HOTSWAP_DEFAULT_REGION", default="US-EAST")
 REGIONS = env.list(
     "HOTSWAP_REGIONS", default=["US-EAST", "US-WEST", "EU-CENTRAL", "EU", "APAC"]
 )
+# Latitude and longitude in degrees, for the map of the overview.
+REGION_PLACES: dict[str, list[float]] = json_object("HOTSWAP_REGION_PLACES") or {
+    "US-EAST": [38, -78],
+    "US-WEST": [44, -121],
+    "EU-CENTRAL": [50, 9],
+    "EU": [53, -8],
+    "APAC": [1, 104],
+}
+for _name, _place in REGION_PLACES.items():
+    if not (
+        isinstance(_place, list)
+        and [type(each) in (int, float) for each in _place] == [True, True]
+        and -90 <= _place[0] <= 90
+        and -180 <= _place[1] <= 180
+    ):
+        raise ImproperlyConfigured(
+            f"HOTSWAP_REGION_PLACES, {_name!r}: must be [latitude, longitude]"
+        )
 IMPORT_MAX_BYTES = env.int("HOTSWAP_IMPORT_MAX_BYTES", default=64 * 1024 * 1024)
 IMPORT_MAX_LINES = env.int("HOTSWAP_IMPORT_MAX_LINES", default=500_000)
 # How long the keys of an import wait to be fetched, and how long they can be fetched
