@@ -89,13 +89,15 @@ def test_serve_says_why_it_cannot_start(tmp_path):
     assert "exception" not in line
 
 
-def test_asking_for_help_loads_neither_django_nor_the_stack():
+def test_asking_for_help_loads_neither_django_nor_the_stack_nor_the_agent():
     code = (
         "import sys; sys.argv = ['hotswap', '--help']\n"
         "from hotswap.cli.main import main\n"
         "try: main()\n"
         "except SystemExit: pass\n"
-        "sys.exit(bool({'django', 'hotswap.stack', 'psycopg'} & set(sys.modules)))"
+        "unused = {'django', 'hotswap.stack', 'psycopg', 'devices'}\n"
+        "loaded = unused & set(sys.modules)\n"
+        "sys.exit(str(loaded) if loaded else 0)"
     )
 
     assert subprocess.run([sys.executable, "-c", code], cwd=PROJECT_DIR).returncode == 0
