@@ -381,6 +381,10 @@ def to_request(given: dict[str, Any]) -> DeploymentRequest:
     )
 
 
+class RenameInput(CamelSerializer):
+    name = StrictCharField(max_length=128)
+
+
 class StageApprovalInput(CamelSerializer):
     comment = StrictCharField(max_length=2000)
 

@@ -52,6 +52,7 @@ from deployments.inputs import (
     DeploymentInput,
     HoldAcknowledgementInput,
     ReasonInput,
+    RenameInput,
     RollbackInput,
     StageApprovalInput,
     to_request,
@@ -182,7 +183,7 @@ class PreviewView(ApiView):
 class DeploymentView(ApiView):
     """One deployment."""
 
-    roles = {"GET": Role.VIEWER, "PUT": Role.OPERATOR}
+    roles = {"GET": Role.VIEWER, "PUT": Role.OPERATOR, "PATCH": Role.OPERATOR}
 
     @extend_schema(responses=DeploymentDetailOutput)
     def get(self, request: Request, deployment_id: Any) -> Response:
@@ -199,6 +200,19 @@ class DeploymentView(ApiView):
             expected=expected_etags(request),
         )
         return self._show(deployment, **to_wire(launch_reach(audience)))
+
+    @extend_schema(request=RenameInput, responses=DeploymentDetailOutput)
+    def patch(self, request: Request, deployment_id: Any) -> Response:
+        """Give a deployment another name, whatever its status."""
+        given = self.validated(RenameInput, request.data)
+        return self._show(
+            editing.rename_deployment(
+                actor=acting_person(request),
+                deployment_id=deployment_id,
+                name=given["name"],
+                expected=expected_etags(request),
+            )
+        )
 
     @staticmethod
     def _show(deployment: Deployment, **more: Any) -> Response:

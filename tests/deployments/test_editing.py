@@ -266,3 +266,55 @@ def test_a_waiting_deployment_whose_plan_does_not_fit_foresees_no_stages(
 
     assert answer.status_code == 200
     assert (answer.json()["targetCount"], answer.json()["stages"]) == (10, [])
+
+
+# --- Names -------------------------------------------------------------------------
+
+
+def test_any_deployment_is_renamed(
+    world: World, new: Firmware, operator: PersonCaller
+) -> None:
+    deployment = schedule(world, new, name="nightly")
+    cancel_deployment(actor=world.admin, deployment_id=deployment.pk, reason="late")
+    path = f"/deployments/{deployment.pk}"
+
+    answer = operator.patch(path, {"name": "nightly, in vain"})
+    again = operator.patch(path, {"name": "nightly, in vain"})
+
+    assert answer.status_code == 200, answer.content
+    assert answer.json()["name"] == "nightly, in vain"
+    assert answer.json()["status"] == "Cancelled"
+    assert again["ETag"] == answer["ETag"]
+    event = Event.objects.get(event="deployment.edited")
+    assert event.message == "changed: name nightly -> nightly, in vain"
+    audit = AuditEvent.objects.get(verb="deployment.renamed")
+    assert audit.actor == operator.person.pseudonym
+    assert audit.details["changes"] == {
+        "name": {"from": "nightly", "to": "nightly, in vain"}
+    }
+
+
+@pytest.mark.parametrize("body", [{}, {"name": ""}, {"name": "x" * 129}, {"name": 1}])
+def test_a_name_must_be_one(
+    world: World, new: Firmware, operator: PersonCaller, body: Any
+) -> None:
+    deployment = schedule(world, new, name="nightly")
+
+    answer = operator.patch(f"/deployments/{deployment.pk}", body)
+
+    assert set(pointers(problem_of(answer, 400))) == {"/name"}
+    deployment.refresh_from_db()
+    assert deployment.name == "nightly"
+
+
+def test_a_deployment_that_has_changed_meanwhile_is_not_renamed(
+    world: World, new: Firmware, operator: PersonCaller
+) -> None:
+    path = f"/deployments/{schedule(world, new).pk}"
+    before = operator.get(path)["ETag"]
+    operator.patch(path, {"name": "first"})
+
+    answer = operator.patch(path, {"name": "second"}, headers={"If-Match": before})
+
+    assert answer.status_code == 412
+    assert operator.get(path).json()["name"] == "first"

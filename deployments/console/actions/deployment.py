@@ -23,7 +23,7 @@ from deployments.choices import (
 from deployments.console.live import status_counts
 from deployments.inputs import RollbackInput
 from deployments.models import Deployment, Target
-from deployments.services import operate, sweeps
+from deployments.services import editing, operate, sweeps
 from deployments.services.fleets import current_hold
 from deployments.strategies.holds import POINTS
 from hotswap.common.console.actions.base import Action
@@ -118,6 +118,25 @@ class Pause(OperatingAction):
             actor=user, deployment_id=obj.pk, reason=given["reason"]
         )
         return f"{obj} is paused."
+
+
+class NameForm(ConsoleForm):
+    name = forms.CharField(max_length=128)
+
+
+class Rename(Action):
+    name = "rename"
+    label = "Rename"
+    icon = "edit"
+    form_class = NameForm
+
+    def make_form(self, request: HttpRequest, obj: Deployment) -> ConsoleForm:
+        posted = request.POST if request.method == "POST" else None
+        return NameForm(posted, initial={"name": obj.name})
+
+    def execute(self, user: User, obj: Deployment, given: dict[str, Any]) -> str:
+        editing.rename_deployment(actor=user, deployment_id=obj.pk, name=given["name"])
+        return f"It is called {given['name']}."
 
 
 class StageApprovalForm(ConsoleForm):
