@@ -21,6 +21,7 @@ from firmware.models import SigningKey, StorageKey
 from firmware.services.keys import ensure_firmware_keys
 from hotswap.common.models import KeyFingerprint
 from hotswap.common.people import ensure_groups
+from hotswap.common.postgresql.roles import OWNER
 from hotswap.stack.postgres import DATABASE
 from tests.services import has_embedded_database
 
@@ -59,6 +60,10 @@ def django_db_modify_db_settings(django_db_modify_db_settings: None) -> None:
 def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
     """Lay the foundation in the new database and keep it there."""
     with django_db_blocker.unblock():
+        if has_embedded_database():
+            # A test does what it likes, as the one role that owns everything.
+            with connection.cursor() as cursor:
+                cursor.execute(f"REASSIGN OWNED BY {OWNER} TO CURRENT_USER")
         ensure_groups()
         ensure_firmware_keys()
         kept = [row for model in FOUNDATION for row in model._default_manager.all()]
