@@ -17,11 +17,13 @@ from deployments.choices import (
     Strategy,
 )
 from deployments.criteria import HealthCriteria, RollbackThresholds
+from deployments.models import MAX_TAG_LENGTH
 from deployments.references import (
     FirmwareReferenceField,
     firmware_id_of,
     group_ids_of,
 )
+from deployments.services.labelling import MAX_TAGS
 from deployments.services.requests import OFFLINE_DEADLINE, DeploymentRequest, Selection
 from deployments.strategies.fields import Field, Kind
 from deployments.strategies.registry import STRATEGIES, make_plan
@@ -381,16 +383,28 @@ def to_request(given: dict[str, Any]) -> DeploymentRequest:
     )
 
 
-class RenameInput(CamelSerializer):
-    name = StrictCharField(max_length=128)
-
-
 class StageApprovalInput(CamelSerializer):
     comment = StrictCharField(max_length=2000)
 
 
 class HoldAcknowledgementInput(CamelSerializer):
     comment = StrictCharField(max_length=2000)
+
+
+class LabelsInput(CamelSerializer):
+    """What a deployment is called, and whether lists show it."""
+
+    name = StrictCharField(max_length=128, required=False)
+    tags = BoundedListField(
+        child=StrictCharField(max_length=MAX_TAG_LENGTH),
+        max_length=MAX_TAGS,
+        required=False,
+        help_text="all that it has from then on",
+    )
+    archived = StrictBooleanField(
+        required=False,
+        help_text="of one that has ended: whether lists leave it out",
+    )
 
 
 class ReasonInput(CamelSerializer):

@@ -76,6 +76,9 @@ def _is_no_move(moves: tuple[tuple[TargetStatus, TargetStatus], ...]) -> str:
     )
 
 
+MAX_TAG_LENGTH = 32
+
+
 class Deployment(Tracked, BaseModel):
     """A rollout of one firmware.
 
@@ -86,6 +89,8 @@ class Deployment(Tracked, BaseModel):
     audited_fields = frozenset(
         {
             "name",
+            "tags",
+            "archived_at",
             "firmware",
             "strategy",
             "parameters",
@@ -114,6 +119,14 @@ class Deployment(Tracked, BaseModel):
     withheld_fields = frozenset({"selection"})
 
     name = models.CharField(max_length=128)
+    tags = ArrayField(
+        models.CharField(max_length=MAX_TAG_LENGTH),
+        default=list,
+        db_default=models.expressions.RawSQL("'{}'", ()),
+    )
+    archived_at = models.DateTimeField(
+        null=True, help_text="since when lists leave it out"
+    )
     firmware = models.ForeignKey(Firmware, on_delete=models.PROTECT)
     strategy = models.CharField(max_length=10, choices=Strategy.choices)
     parameters = models.JSONField(default=dict)
@@ -238,6 +251,11 @@ class Deployment(Tracked, BaseModel):
             and self.cancel_requested_at is None
         )
         return self.status == DeploymentStatus.SCHEDULED or is_paused
+
+    @property
+    def may_be_archived(self) -> bool:
+        """Whether it has ended, and watches its devices no longer."""
+        return self.status not in ACTIVE_DEPLOYMENTS and self.watching_until is None
 
     @property
     def criteria(self) -> HealthCriteria:

@@ -62,6 +62,8 @@ class FirmwareBrief(CamelSerializer):
 class DeploymentOutput(CamelSerializer):
     id = serializers.UUIDField()
     name = serializers.CharField()
+    tags = serializers.ListField(child=serializers.CharField())
+    archived_at = serializers.DateTimeField(allow_null=True)
     status = serializers.CharField()
     pause_reasons = serializers.ListField(child=serializers.CharField())
     cancel_requested_at = serializers.DateTimeField(allow_null=True)

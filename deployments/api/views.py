@@ -51,8 +51,8 @@ from deployments.exceptions import DeploymentNotFoundError
 from deployments.inputs import (
     DeploymentInput,
     HoldAcknowledgementInput,
+    LabelsInput,
     ReasonInput,
-    RenameInput,
     RollbackInput,
     StageApprovalInput,
     to_request,
@@ -69,6 +69,7 @@ from deployments.reads.status import deployment_status
 from deployments.references import id_in
 from deployments.services import editing, launch, operate, quarantine
 from deployments.services.evidence import deployment_evidence
+from deployments.services.labelling import label_deployment
 from deployments.services.preview import preview_deployment
 from devices.exceptions import DeviceNotFoundError
 from devices.models import Device
@@ -79,6 +80,7 @@ from hotswap.common.api.filters import (
     AnyNameFilter,
     AnyOfFilter,
     ChoiceFilter,
+    TruthFilter,
     ZonedTimeFilter,
 )
 from hotswap.common.api.idempotency import idempotent
@@ -125,6 +127,18 @@ class DeploymentFilter(django_filters.FilterSet):
     firmware = django_filters.CharFilter(method="of_firmware")
     deviceId = django_filters.CharFilter(method="of_device")
     search = django_filters.CharFilter("name", "icontains")
+    tag = django_filters.CharFilter(method="of_tag")
+    archived = TruthFilter("archived_at__isnull", method="in_archive")
+
+    def of_tag(
+        self, queryset: QuerySet[Deployment], name: str, value: str
+    ) -> QuerySet[Deployment]:
+        return queryset.filter(tags__contains=[value])
+
+    def in_archive(
+        self, queryset: QuerySet[Deployment], name: str, value: str
+    ) -> QuerySet[Deployment]:
+        return queryset.filter(archived_at__isnull=value == "false")
 
     def of_firmware(
         self, queryset: QuerySet[Deployment], name: str, value: str
@@ -201,18 +215,19 @@ class DeploymentView(ApiView):
         )
         return self._show(deployment, **to_wire(launch_reach(audience)))
 
-    @extend_schema(request=RenameInput, responses=DeploymentDetailOutput)
+    @extend_schema(request=LabelsInput, responses=DeploymentDetailOutput)
     def patch(self, request: Request, deployment_id: Any) -> Response:
-        """Give a deployment another name, whatever its status."""
-        given = self.validated(RenameInput, request.data)
-        return self._show(
-            editing.rename_deployment(
-                actor=acting_person(request),
-                deployment_id=deployment_id,
-                name=given["name"],
-                expected=expected_etags(request),
-            )
+        """Rename a deployment, tag it, or put it into the archive or out of it."""
+        given = self.validated(LabelsInput, request.data)
+        deployment = label_deployment(
+            actor=acting_person(request),
+            deployment_id=deployment_id,
+            name=given.get("name"),
+            tags=given.get("tags"),
+            is_archived=given.get("archived"),
+            expected=expected_etags(request),
         )
+        return self._show(deployment)
 
     @staticmethod
     def _show(deployment: Deployment, **more: Any) -> Response:

@@ -1,4 +1,4 @@
-"""Editing a deployment that waits for its time (FR-FW-003), and renaming any."""
+"""Editing a deployment that waits for its time (FR-FW-003)."""
 
 from datetime import datetime
 from typing import Any
@@ -102,48 +102,6 @@ def edit_deployment(
                 details={"changes": changes},
             )
     return deployment, audience
-
-
-def rename_deployment(
-    *,
-    actor: User,
-    deployment_id: UUID,
-    name: str,
-    expected: frozenset[str] | None = None,
-    now: datetime | None = None,
-) -> Deployment:
-    """Give a deployment another name, whatever its status.
-
-    Args:
-        expected: ETags of which its own must be one; None when any will do.
-
-    Raises:
-        DeploymentNotFoundError: there is none.
-        PreconditionFailedError: it has changed since the caller read it (412).
-    """
-    now = now or timezone.now()
-    with transaction.atomic():
-        deployment = (
-            Deployment.objects.select_for_update(of=("self",), no_key=True)
-            .select_related("firmware__model")
-            .filter(pk=deployment_id)
-            .first()
-        )
-        if deployment is None:
-            raise DeploymentNotFoundError("there is no such deployment")
-        check_match(deployment, expected)
-        if changes := _apply(deployment, {"name": name}):
-            deployment.updated_at = now
-            deployment.save(update_fields=["name", "updated_at"])
-            log(deployment, EventName.EDITED, _in_words(changes), now=now)
-            audit.record(
-                actor=actor,
-                verb="deployment.renamed",
-                object_kind="deployment",
-                object_id=deployment.pk,
-                details={"changes": changes},
-            )
-    return deployment
 
 
 def _apply(

@@ -118,7 +118,7 @@ TABLE = """
     /deployments/preview                           POST   401 403 400 400 403
     /deployments/<deployment>                      GET    401 404 404 404 403
     /deployments/<deployment>                      PUT    401 403 400 400 403
-    /deployments/<deployment>                      PATCH  401 403 400 400 403
+    /deployments/<deployment>                      PATCH  401 403 404 404 403
     /deployments/<deployment>/evidence             GET    401 403 403 404 403
     /deployments/<deployment>/status               GET    401 404 404 404 403
     /deployments/<deployment>/metrics              GET    401 404 404 404 403

@@ -177,17 +177,6 @@ def test_many_devices_are_typed_out(
     assert scene.deployment.cancel_requested_at is not None
 
 
-def test_a_deployment_is_renamed(operator_client: ConsoleClient, scene: Scene) -> None:
-    url = url_of(scene.deployment, "rename")
-
-    asked = operator_client.get(url).content.decode()
-    operator_client.post(url, {"name": "spring update"})
-
-    assert f'value="{scene.deployment.name}"' in asked
-    scene.deployment.refresh_from_db()
-    assert scene.deployment.name == "spring update"
-
-
 def test_rolling_back_says_its_reason(
     operator_client: ConsoleClient, scene: Scene
 ) -> None:

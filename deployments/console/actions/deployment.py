@@ -22,9 +22,10 @@ from deployments.choices import (
 )
 from deployments.console.live import status_counts
 from deployments.inputs import RollbackInput
-from deployments.models import Deployment, Target
-from deployments.services import editing, operate, sweeps
+from deployments.models import MAX_TAG_LENGTH, Deployment, Target
+from deployments.services import operate, sweeps
 from deployments.services.fleets import current_hold
+from deployments.services.labelling import MAX_TAGS, label_deployment
 from deployments.strategies.holds import POINTS
 from hotswap.common.console.actions.base import Action
 from hotswap.common.console.forms import ConsoleForm, ReasonForm
@@ -118,25 +119,6 @@ class Pause(OperatingAction):
             actor=user, deployment_id=obj.pk, reason=given["reason"]
         )
         return f"{obj} is paused."
-
-
-class NameForm(ConsoleForm):
-    name = forms.CharField(max_length=128)
-
-
-class Rename(Action):
-    name = "rename"
-    label = "Rename"
-    icon = "edit"
-    form_class = NameForm
-
-    def make_form(self, request: HttpRequest, obj: Deployment) -> ConsoleForm:
-        posted = request.POST if request.method == "POST" else None
-        return NameForm(posted, initial={"name": obj.name})
-
-    def execute(self, user: User, obj: Deployment, given: dict[str, Any]) -> str:
-        editing.rename_deployment(actor=user, deployment_id=obj.pk, name=given["name"])
-        return f"It is called {given['name']}."
 
 
 class StageApprovalForm(ConsoleForm):
@@ -277,6 +259,78 @@ class RetryFailed(OperatingAction):
     def execute(self, user: User, obj: Deployment, given: dict[str, Any]) -> str:
         operate.retry_failed(actor=user, deployment_id=obj.pk, reason=given["reason"])
         return f"What failed in {obj} is tried again."
+
+
+class LabelsForm(ConsoleForm):
+    name = forms.CharField(max_length=128)
+    tags = forms.CharField(
+        required=False,
+        help_text=f"Up to {MAX_TAGS}, with commas between, as in: pilot, customer-7.",
+    )
+
+    def clean_tags(self) -> list[str]:
+        words = [word.strip() for word in self.cleaned_data["tags"].split(",")]
+        tags = [word for word in words if word]
+        for tag in tags:
+            if len(tag) > MAX_TAG_LENGTH:
+                raise forms.ValidationError(
+                    f"{tag} is too long: a tag has {MAX_TAG_LENGTH} characters at most."
+                )
+        if len(set(tags)) > MAX_TAGS:
+            raise forms.ValidationError(f"{MAX_TAGS} tags are the most.")
+        return tags
+
+
+class Label(Action):
+    """Rename and tag, whatever the deployment does."""
+
+    name = "label"
+    label = "Rename and tag"
+    icon = "sell"
+
+    def make_form(self, request: HttpRequest, obj: Deployment) -> ConsoleForm:
+        return LabelsForm(
+            request.POST if request.method == "POST" else None,
+            initial={"name": obj.name, "tags": ", ".join(obj.tags)},
+        )
+
+    def execute(self, user: User, obj: Deployment, given: dict[str, Any]) -> str:
+        labelled = label_deployment(
+            actor=user, deployment_id=obj.pk, name=given["name"], tags=given["tags"]
+        )
+        return f"{labelled} has its name and tags."
+
+
+class Archive(Action):
+    name = "archive"
+    label = "Archive"
+    icon = "inventory_2"
+    form_class = ConsoleForm
+
+    def applies(self, obj: Deployment) -> bool:
+        return obj.may_be_archived and obj.archived_at is None
+
+    def notes(self, obj: Deployment) -> tuple[str, ...]:
+        kept = "It keeps all that it has; the filter Archive of the list finds it."
+        return "The list leaves it out from then on.", kept
+
+    def execute(self, user: User, obj: Deployment, given: dict[str, Any]) -> str:
+        label_deployment(actor=user, deployment_id=obj.pk, is_archived=True)
+        return f"{obj} is in the archive."
+
+
+class Unarchive(Action):
+    name = "unarchive"
+    label = "Take out of the archive"
+    icon = "unarchive"
+    form_class = ConsoleForm
+
+    def applies(self, obj: Deployment) -> bool:
+        return obj.archived_at is not None
+
+    def execute(self, user: User, obj: Deployment, given: dict[str, Any]) -> str:
+        label_deployment(actor=user, deployment_id=obj.pk, is_archived=False)
+        return f"{obj} is among the others again."
 
 
 class Cancel(ConfirmedAction):

@@ -22,7 +22,7 @@ from django.template.loader import render_to_string
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
 from django.utils import timezone
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import RadioFilter
 from unfold.decorators import display
@@ -36,13 +36,15 @@ from deployments.choices import (
 from deployments.console.actions.deployment import (
     AcknowledgeHold,
     ApproveStage,
+    Archive,
     Cancel,
+    Label,
     Pause,
-    Rename,
     Resume,
     RetryFailed,
     RollBack,
     RollBackPart,
+    Unarchive,
 )
 from deployments.console.actions.launch import (
     CopyAsNew,
@@ -74,6 +76,7 @@ from hotswap.common.api.etags import knows
 from hotswap.common.console.pages.evidence import EvidencePage
 from hotswap.common.console.requests import READING, acting_person
 from hotswap.common.console.text import age
+from hotswap.common.console.text_filter import TextFilter
 from hotswap.common.models import User
 
 
@@ -111,6 +114,34 @@ class StrategyFilter(RadioFilter):
         return queryset.filter(strategy=self.value()) if self.value() else queryset
 
 
+class ArchiveFilter(RadioFilter):
+    """Leaves out what is in the archive unless it is asked for."""
+
+    title = "archive"
+    parameter_name = "archive"
+
+    def lookups(self, request: Any, model_admin: Any) -> list[tuple[str, str]]:
+        return [("only", "Archive"), ("all", "All")]
+
+    def queryset(
+        self, request: Any, queryset: QuerySet[Deployment]
+    ) -> QuerySet[Deployment]:
+        if self.value() == "all":
+            return queryset
+        return queryset.filter(archived_at__isnull=self.value() != "only")
+
+
+class TagFilter(TextFilter):
+    title = "tag"
+    parameter_name = "tag"
+
+    def queryset(
+        self, request: Any, queryset: QuerySet[Deployment]
+    ) -> QuerySet[Deployment]:
+        tag = self.text()
+        return queryset.filter(tags__contains=[tag]) if tag else queryset
+
+
 class DeploymentAdmin(EvidencePage):
     help_page = "deployments.md"
     api_path = "deployments"
@@ -130,15 +161,17 @@ class DeploymentAdmin(EvidencePage):
         Resume,
         RetryFailed,
         EditWaiting,
-        Rename,
         CopyAsNew,
+        Label,
+        Archive,
+        Unarchive,
         RollBackPart,
         RollBack,
         Cancel,
     )
     page_template = "console/deployment.html"
-    list_display = ("name", "image", "strategy", "state", "stage", "progress", "since")
-    list_filter = (StateFilter, StrategyFilter)
+    list_display = ("named", "image", "strategy", "state", "stage", "progress", "since")
+    list_filter = (StateFilter, StrategyFilter, TagFilter, ArchiveFilter)
     list_per_page = 25
     search_fields = ("name", "firmware__version")
     search_help_text = "Name or version"
@@ -160,6 +193,13 @@ class DeploymentAdmin(EvidencePage):
             numbers[pk][status] = number
         for row in rows:
             row.progress = numbers[row.pk]
+
+    @display(description="Name", ordering="name")
+    def named(self, deployment: Deployment) -> SafeString:
+        tags = format_html_join(
+            "", ' <span class="hs-tag">{}</span>', ((tag,) for tag in deployment.tags)
+        )
+        return format_html("{}{}", deployment.name, tags)
 
     @display(description="Firmware")
     def image(self, deployment: Deployment) -> str:
