@@ -16,7 +16,12 @@ from typing import Any, Final
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
-from django.db import DEFAULT_DB_ALIAS, connections, transaction
+from django.db import (
+    DEFAULT_DB_ALIAS,
+    OperationalError,
+    connections,
+    transaction,
+)
 from psycopg import sql
 
 from hotswap.common import locks
@@ -130,7 +135,8 @@ def as_owner(using: str = DEFAULT_DB_ALIAS) -> Iterator[None]:
         yield
         return
     application = str(database.settings_dict["USER"])
-    password = str(database.settings_dict["PASSWORD"])
+    # A password that opens stays as it is: poolers may hold its digest, too.
+    password = "" if _can_log_in(database) else str(database.settings_dict["PASSWORD"])
     with owner_login(using):
         owner = _make_roles(database, application, password)
         if owner != database.settings_dict["USER"]:
@@ -145,12 +151,24 @@ def as_owner(using: str = DEFAULT_DB_ALIAS) -> Iterator[None]:
             grant_rights(cursor, application)
 
 
+def _can_log_in(database: Any) -> bool:
+    try:
+        database.ensure_connection()
+    except OperationalError:
+        return False
+    return True
+
+
 def _lock(cursor: Any) -> None:
     cursor.execute("SELECT pg_advisory_xact_lock(%s)", [locks.DATABASE_ROLES])
 
 
 def _make_roles(database: Any, application: str, password: str) -> str:
-    """Make the roles that are missing; return the one that is to own the tables."""
+    """Make the roles that are missing; return the one that is to own the tables.
+
+    Args:
+        password: what the application's is to be; "" leaves it as it is.
+    """
     with transaction.atomic(database.alias), database.cursor() as cursor:
         _lock(cursor)
         cursor.execute(
