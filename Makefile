@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo demo-check serve agent test check coverage test-faults test-defaults test-chart fuzz bench load-test screenshots lint format browser proxy prometheus lock clean
+.PHONY: help demo demo-check serve agent test check coverage test-faults test-defaults test-chart fuzz bench load-test scale-test screenshots lint format browser proxy prometheus lock clean
 
 help:
 	@echo "make demo        HotSwap with a fleet that takes a good and then a bad update"
@@ -23,6 +23,7 @@ help:
 	@echo "make fuzz        requests drawn from the API's description and odd ones, to API and console"
 	@echo "make bench       speed beside its targets, on a database of a million devices"
 	@echo "make load-test   100,000 devices through one deployment over HTTP, with a report"
+	@echo "make scale-test  whole hosts behind one proxy: upgraded, lost, added, with a report"
 	@echo "make screenshots  every page of the console on the demo, in build/screenshots"
 	@echo "make lint        style, types, imports, and advisories about packages"
 	@echo "make clean       remove the environment and caches (data folders stay)"
@@ -104,6 +105,10 @@ fuzz: $(VENV)/.ready-dev
 # Fewer devices: ARGS="--devices 2000". The devices are a program in Go.
 load-test: $(VENV)/.ready-dev
 	@exec $(BIN)/python -m tests.load $(ARGS)
+
+# Fewer: ARGS="--devices 200 --hosts 2".
+scale-test: proxy
+	@exec $(BIN)/python -m tests.scale $(ARGS)
 
 # Some benches alone, or a smaller database: ARGS="polls heartbeats --devices 200000".
 bench: $(VENV)/.ready-dev

@@ -2,6 +2,7 @@
 
 import logging
 import secrets
+import shutil
 import threading
 import uuid
 from datetime import timedelta
@@ -23,6 +24,8 @@ from hotswap.common.services import ensure_keys, require_own_keys
 from hotswap.monitoring import hosts
 from hotswap.monitoring.doctor import Verdict, examine
 from hotswap.monitoring.hosts import Membership, differ, require_same_stores, store_ids
+from hotswap.stack.folder import StackFolder
+from hotswap.stack.postgres import PostgresServer
 from tests.callers import PersonCaller, viewer  # noqa: F401
 from tests.deployments.world import World
 from tests.live import LiveStack
@@ -293,3 +296,29 @@ def test_programs_of_a_stack_send_heartbeats(live_stack: LiveStack) -> None:
 
     wanted = {("web", True, True), ("worker", True, True), ("beat", True, True)}
     wait_until(lambda: roles() == wanted, what="web, worker and beat")
+
+
+@pytest.mark.stack
+def test_host_with_a_folder_of_its_own_does_not_start(
+    live_stack: LiveStack, tmp_path: Path
+) -> None:
+    shutil.copytree(live_stack.data_dir / "keys", tmp_path / "data" / "keys")
+    second = LiveStack(
+        data_dir=tmp_path / "data",
+        environment={
+            "HOTSWAP_HOST_NAME": "second",
+            "HOTSWAP_DATABASE_URL": live_stack.state()["database_url"],
+            "HOTSWAP_DATABASE_OWNER_URL": PostgresServer(
+                StackFolder(live_stack.data_dir)
+            ).url,
+            "HOTSWAP_REDIS_URL": live_stack.state()["redis_url"],
+        },
+        is_prepared=False,
+    )
+    second.start()
+    try:
+        wait_until(second.has_ended, what="the second host ends")
+    finally:
+        second.stop()
+
+    assert "HotSwap does not start: this host keeps images in folder" in second.said()

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"sort"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -26,6 +27,8 @@ type Job struct {
 	PollSeconds         float64  `json:"pollSeconds"`
 	ConfirmationSeconds float64  `json:"confirmationSeconds"`
 	GiveUpSeconds       float64  `json:"giveUpSeconds"`
+	// Certificate that the server's is trusted by over https, in PEM.
+	Authority string `json:"authority"`
 	// "prepare": log in and be heard once. "update": be updated. "polls", "beats",
 	// "downloads": send these for so many seconds.
 	Phase   string  `json:"phase"`
@@ -125,7 +128,12 @@ func (c *client) expect(kind, method, path string, body any, granted ...int) (in
 				return status, content, true
 			}
 		}
-		c.tally.complain(fmt.Sprintf("%s %d", kind, status))
+		var problem struct {
+			Code string `json:"code"`
+		}
+		// A proxy answers with a page of its own.
+		_ = json.Unmarshal(content, &problem)
+		c.tally.complain(strings.TrimSpace(fmt.Sprintf("%s %d %s", kind, status, problem.Code)))
 		time.Sleep(time.Second)
 	}
 	return 0, nil, false
@@ -310,7 +318,7 @@ func main() {
 	tally := &Tally{seconds: map[string][]float64{}, wrong: map[string]int{}}
 	wires := make(chan *wire, job.Connections)
 	for number := 0; number < job.Connections; number++ {
-		each, err := newWire(job.URL)
+		each, err := newWire(job.URL, job.Authority)
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(2)

@@ -3,12 +3,15 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/url"
 	"strconv"
+	"syscall"
 	"time"
 )
 
@@ -18,21 +21,30 @@ const longestAnswer = 120 * time.Second
 // because the machine is the server's too: no pool, no parsing beyond the status and the
 // length of an answer.
 type wire struct {
-	host   string
+	host string
+	// Nil over plain HTTP.
+	secure *tls.Config
 	conn   net.Conn
 	reader *bufio.Reader
 }
 
-// newWire returns a connection that is opened at its first request.
-func newWire(address string) (*wire, error) {
+// newWire returns a connection that is opened at its first request. Over https the server
+// is trusted by a certificate in PEM.
+func newWire(address, authority string) (*wire, error) {
 	parsed, err := url.Parse(address)
 	if err != nil {
 		return nil, err
 	}
-	if parsed.Scheme != "http" {
-		return nil, fmt.Errorf("%s: only http is spoken here", address)
+	switch parsed.Scheme {
+	case "http":
+		return &wire{host: parsed.Host}, nil
+	case "https":
+		trusted := x509.NewCertPool()
+		trusted.AppendCertsFromPEM([]byte(authority))
+		secure := &tls.Config{RootCAs: trusted, ServerName: parsed.Hostname()}
+		return &wire{host: parsed.Host, secure: secure}, nil
 	}
-	return &wire{host: parsed.Host}, nil
+	return nil, fmt.Errorf("%s: only http and https are spoken here", address)
 }
 
 func (w *wire) close() {
@@ -47,7 +59,8 @@ func (w *wire) close() {
 func (w *wire) send(method, path, token string, body []byte) (int, []byte, error) {
 	isKept := w.conn != nil
 	status, content, err := w.exchange(method, path, token, body)
-	if err != nil && isKept && errors.Is(err, io.EOF) {
+	if err != nil && isKept && (errors.Is(err, io.EOF) ||
+		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)) {
 		status, content, err = w.exchange(method, path, token, body)
 	}
 	return status, content, err
@@ -55,7 +68,7 @@ func (w *wire) send(method, path, token string, body []byte) (int, []byte, error
 
 func (w *wire) exchange(method, path, token string, body []byte) (int, []byte, error) {
 	if w.conn == nil {
-		conn, err := net.Dial("tcp", w.host)
+		conn, err := w.dial()
 		if err != nil {
 			return 0, nil, err
 		}
@@ -66,6 +79,13 @@ func (w *wire) exchange(method, path, token string, body []byte) (int, []byte, e
 		w.close()
 	}
 	return status, content, err
+}
+
+func (w *wire) dial() (net.Conn, error) {
+	if w.secure == nil {
+		return net.Dial("tcp", w.host)
+	}
+	return tls.Dial("tcp", w.host, w.secure)
 }
 
 func (w *wire) write(method, path, token string, body []byte) (int, []byte, error) {

@@ -1,0 +1,1 @@
+"""Several whole hosts behind one proxy: `python -m tests.scale`."""
