@@ -125,7 +125,7 @@ def database(tmp_path: Path) -> Iterator[Database]:
     (tmp_path / "data").mkdir()
     with psycopg.connect(server, autocommit=True) as connection:
         # The server's own database may be one with two roles, too.
-        owned_by = ("hotswap_owner",)
+        owned_by: tuple[str, ...] = ("hotswap_owner",)
         if connection.execute(
             "SELECT 1 FROM pg_roles WHERE rolname = %s", owned_by
         ).fetchone():
