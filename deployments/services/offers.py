@@ -72,7 +72,7 @@ from firmware.services.manifests import absent_firmware, manifest_for, sign_slot
 from health.evaluation import Sample, exceeded
 from health.models import DeviceState
 from health.services.heartbeats import note_poll
-from health.services.watching import Watch, fresh_sample, watch
+from health.services.watching import BEGIN_WATCH, Watch, fresh_sample, watch_values
 from health.triggers import TRIGGERS
 from hotswap.common import locks
 from hotswap.common.rows import Columns, prepared_cursor
@@ -734,7 +734,8 @@ def _end_return(target: Target, code: str, message: str, now: datetime) -> None:
     )
 
 
-# The order, and what it changes of its target and the log, by one statement.
+# The order, the watch of its device, and what it changes of its target and the log, by
+# one statement.
 WRITE_ORDER = f"""
     WITH ordered AS (
         INSERT INTO deployments_update (
@@ -749,6 +750,8 @@ WRITE_ORDER = f"""
             %(baseline)s, %(exempt)s, 0,
             %(offered_at)s, %(deadline)s, '', '', '{{}}', %(traceparent)s
         )
+    ), watched AS (
+        {BEGIN_WATCH}
     ), logged AS (
         {INTO_LOG}
         VALUES (%(deployment_id)s, %(offered_at)s, 'INFO', %(event)s, %(device_id)s,
@@ -815,15 +818,12 @@ def _write_order(
         update.exempt = sorted(exceeded(before, thresholds.limits)) if before else []
     else:
         update.baseline, update.exempt = _first_baseline(target)
-    watch(
-        state=context.state,
-        watch=Watch(
-            watch_id=update.pk,
-            image_checksum=firmware.sha256,
-            limits=replace(thresholds.limits, exempt=frozenset(update.exempt)),
-            offline_after=thresholds.offline_after,
-            interval=deployment.heartbeat_interval,
-        ),
+    watch = Watch(
+        watch_id=update.pk,
+        image_checksum=firmware.sha256,
+        limits=replace(thresholds.limits, exempt=frozenset(update.exempt)),
+        offline_after=thresholds.offline_after,
+        interval=deployment.heartbeat_interval,
     )
     word = "offered" if is_install else "ordered back to"
     place = " in its other slot" if firmware.status == ABSENT else ""
@@ -832,7 +832,8 @@ def _write_order(
     with prepared_cursor() as cursor:
         cursor.execute(
             WRITE_ORDER,
-            {
+            watch_values(device_id=device.pk, watch=watch)
+            | {
                 "id": update.pk,
                 "target_id": target.pk,
                 "deployment_id": deployment.pk,

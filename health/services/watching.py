@@ -194,38 +194,32 @@ def _new_state(device_id: UUID, now: datetime) -> dict[str, Any]:
     }
 
 
+# Begins to watch a device, or begins anew with a clean slate. Whoever gives the order
+# makes it a part of the statement that writes it, and has the state locked.
 BEGIN_WATCH = f"""
     UPDATE health_devicestate
-    SET watch_id = %s, watch_checksum = %s, watch_until = NULL,
-        watch_interval_seconds = %s, limits = %s, offline_after_seconds = %s,
-        silence_counts_from = NULL,
+    SET watch_id = %(watch)s, watch_checksum = %(watch_checksum)s, watch_until = NULL,
+        watch_interval_seconds = %(watch_interval_seconds)s, limits = %(limits)s,
+        offline_after_seconds = %(offline_after_seconds)s, silence_counts_from = NULL,
         healthy_since = NULL, healthy_at = NULL, healthy_count = 0,
         {", ".join(f"{each.timer} = NULL" for each in TRIGGERS)},
         breach = '', breach_detail = '', breach_at = NULL,
         left_image_at = NULL, anomaly = '', announced_anomaly_at = NULL,
         attentive_until = NULL
-    WHERE device_id = %s
+    WHERE device_id = %(device)s
 """  # noqa: S608
 
 
-def watch(*, state: DeviceState, watch: Watch) -> None:
-    """Begin to watch a device, or begin anew with a clean slate.
-
-    Args:
-        state: of the device, under its lock.
-    """
-    with prepared_cursor() as cursor:
-        cursor.execute(
-            BEGIN_WATCH,
-            [
-                watch.watch_id,
-                watch.image_checksum,
-                int(watch.interval.total_seconds()),
-                json.dumps(limits_to_json(watch.limits)),
-                int(watch.offline_after.total_seconds()),
-                state.device_id,
-            ],
-        )
+def watch_values(*, device_id: UUID, watch: Watch) -> dict[str, Any]:
+    """Return the values of `BEGIN_WATCH`."""
+    return {
+        "device": device_id,
+        "watch": watch.watch_id,
+        "watch_checksum": watch.image_checksum,
+        "watch_interval_seconds": int(watch.interval.total_seconds()),
+        "limits": json.dumps(limits_to_json(watch.limits)),
+        "offline_after_seconds": int(watch.offline_after.total_seconds()),
+    }
 
 
 def fresh_sample(state: DeviceState, now: datetime) -> Sample | None:

@@ -20,15 +20,17 @@ from health.services.heartbeats import (
     record_heartbeat,
 )
 from health.services.watching import (
+    BEGIN_WATCH,
     Watch,
     locked_state,
     record_contact,
     sweep,
     unwatch,
-    watch,
     watch_on,
+    watch_values,
 )
 from hotswap.common.models import JobRun
+from hotswap.common.rows import prepared_cursor
 from tests.api import Caller, problem_of
 from tests.callers import PersonCaller
 from tests.devices.factories import DeviceFactory, device_token
@@ -79,8 +81,9 @@ def watched(device: Device, seconds: float = 0, **fields: Any) -> Watch:
         "interval": timedelta(seconds=5),
     } | fields
     order = Watch(**given)
-    with transaction.atomic():
-        watch(state=locked_state(device.pk, at(seconds)), watch=order)
+    with transaction.atomic(), prepared_cursor() as cursor:
+        locked_state(device.pk, at(seconds))
+        cursor.execute(BEGIN_WATCH, watch_values(device_id=device.pk, watch=order))
     return order
 
 

@@ -589,3 +589,49 @@ def test_an_eager_device_is_told_to_wait(caller: Caller, settings: Any) -> None:
     codes = {caller.get("/devices/quick-device/update").status_code for _ in range(20)}
 
     assert codes == {204, 429}
+
+
+def test_the_whole_update_of_a_device_takes_few_statements() -> None:
+    world = World(now=timezone.now())
+    former, firmware = world.image("1.0.0"), world.image("2.0.0")
+    first, scripted = world.fleet(2, former)
+    caller = Caller(token=device_token(scripted.device))
+    health = f"/devices/{scripted.name}/health"
+    beat = BEAT | {"firmwareVersion": "1.0.0", "firmwareChecksum": former.sha256}
+    caller.post(health, beat)
+    world.launch(firmware)
+    # For it the manifest is signed, which the others share.
+    first.poll()
+    counts: dict[str, int] = {}
+
+    def counted(what: str, send: Any) -> Any:
+        with CaptureQueriesContext(connection) as queries:
+            answer = send()
+        assert answer.status_code == 200, answer.content
+        counts[what] = counts.get(what, 0) + sum(
+            "SAVEPOINT" not in str(each["sql"]) for each in queries.captured_queries
+        )
+        return answer
+
+    order = counted("poll", lambda: caller.get(f"/devices/{scripted.name}/update"))
+    path = f"/devices/{scripted.name}/updates/{order.json()['updateId']}/reports"
+    image = order.json()["firmware"]["downloadUrl"]
+    counted("download", lambda: caller.get(image))
+    words = ("downloading", "verifying", "installing", "rebooting")
+    for number, word in enumerate(words, start=1):
+        report = {"sequence": number, "status": word, "bootId": "boot-1"}
+        counted("reports", lambda report=report: caller.post(path, report))
+    claim = {"sequence": 5, "status": "confirming", "bootId": "boot-2"}
+    counted("reports", lambda: caller.post(path, claim))
+    beat |= {"bootId": "boot-2", "firmwareVersion": "2.0.0"}
+    beat["firmwareChecksum"] = firmware.sha256
+    counted("first heartbeat", lambda: caller.post(health, beat))
+    counted("heartbeat", lambda: caller.post(health, beat))
+
+    assert counts == {
+        "poll": 4,
+        "download": 1,
+        "reports": 5,
+        "first heartbeat": 5,
+        "heartbeat": 2,
+    }
