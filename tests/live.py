@@ -10,10 +10,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import psutil
 
-from hotswap.stack.folder import free_port
+from hotswap.stack.folder import StackFolder, free_port
+from hotswap.stack.postgres import USER
 from tests.prepared import copy_prepared_database
 from tests.waiting import wait_until
 
@@ -42,6 +44,17 @@ def clean_environment() -> dict[str, str]:
         for name, value in os.environ.items()
         if not name.startswith(FOREIGN_PREFIXES)
     }
+
+
+def superuser_url(data_dir: Path) -> str:
+    """Return the address of an embedded database for whom nothing is forbidden there.
+
+    HotSwap itself runs as a role that owns nothing.
+    """
+    state = json.loads((data_dir / "stack.json").read_text())
+    password = StackFolder(data_dir).secret("postgres")
+    address = urlsplit(state["database_url"])
+    return address._replace(netloc=f"{USER}:{password}@").geturl()
 
 
 @dataclass(slots=True, kw_only=True)

@@ -18,7 +18,12 @@ from pathlib import Path
 from hotswap.stack.folder import free_port
 from hotswap.stack.stack import Stack
 from tests.bench import table
-from tests.live import ADMIN_PASSWORD, ADMIN_USERNAME, FOREIGN_PREFIXES
+from tests.live import (
+    ADMIN_PASSWORD,
+    ADMIN_USERNAME,
+    FOREIGN_PREFIXES,
+    superuser_url,
+)
 
 DEVICES = 1_000_000
 FEWEST_DEVICES = 2_000
@@ -79,6 +84,8 @@ def run(arguments: argparse.Namespace, folder: Path) -> list[table.Line]:
         os.environ["HOTSWAP_DATA_DIR"] = str(folder)
         os.environ["DJANGO_SETTINGS_MODULE"] = "hotswap.settings.local"
         os.environ["HOTSWAP_REGIONS"] = ",".join(scale.regions)
+        # The fleet is written without its indexes.
+        os.environ["HOTSWAP_DATABASE_URL"] = superuser_url(folder)
         import django
 
         django.setup()

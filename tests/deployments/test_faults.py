@@ -41,7 +41,7 @@ from tests.deployments.live import LiveAdmin, witnesses_of
 from tests.deployments.storm import Storm
 from tests.deployments.test_metrics import EQUALS
 from tests.history import faults_in, read_over
-from tests.live import LiveStack, running_stack
+from tests.live import LiveStack, running_stack, superuser_url
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.stack
@@ -253,7 +253,7 @@ def test_defect_planted_in_a_real_history_is_found(
     stack: LiveStack, finished: Rollout, statement: str, fault: str
 ) -> None:
     own = finished.ledger.deployment
-    with psycopg.connect(stack.state()["database_url"]) as connection:
+    with psycopg.connect(superuser_url(stack.data_dir)) as connection:
         # Neither triggers nor foreign keys keep the defect out.
         connection.execute("SET LOCAL session_replication_role = 'replica'")
         changed = connection.execute(statement.format(its=f"deployment_id = '{own}'"))
