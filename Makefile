@@ -56,7 +56,7 @@ test: lint browser proxy prometheus
 # branch than main to compare with: BASE=...
 CHECK_SECONDS ?= 75
 
-check: lint
+check: lint prometheus
 	@tests=$$(BASE=$(or $(BASE),main) $(BIN)/python -m tests.changed); \
 	[ -n "$$tests" ] || { echo "No test is concerned by what changed."; exit 0; }; \
 	$(BIN)/python -m pytest --quiet --session-timeout $(CHECK_SECONDS) \
