@@ -49,8 +49,10 @@ def test_the_list_leaves_out_what_is_in_the_archive(
     assert archive in page
 
     assert operator_client.post(archive, {}).status_code == 302
-    # It names what was done, once.
-    assert b"is in the archive." in operator_client.get(LIST).content
+    # It names what was done, once; and what its filter leaves out.
+    shown = operator_client.get(LIST).content.decode()
+    assert "is in the archive." in shown
+    assert '<option value="">left out</option>' in shown
 
     rows = {
         query: name in operator_client.get(f"{LIST}{query}").content

@@ -119,9 +119,10 @@ class ArchiveFilter(RadioFilter):
 
     title = "archive"
     parameter_name = "archive"
+    unset = "left out"
 
     def lookups(self, request: Any, model_admin: Any) -> list[tuple[str, str]]:
-        return [("only", "Archive"), ("all", "All")]
+        return [("all", "included"), ("only", "alone")]
 
     def queryset(
         self, request: Any, queryset: QuerySet[Deployment]

@@ -24,6 +24,7 @@ from hotswap.common.models import AuditEvent
 class DecidedFilter(RadioFilter):
     title = "state"
     parameter_name = "decided"
+    unset = "to be decided"
 
     def lookups(self, request: Any, model_admin: Any) -> list[tuple[str, str]]:
         return [("yes", "decided")]

@@ -60,6 +60,7 @@ class ShownFilter:
 
     Attributes:
         kind: `select`, or the type of the input.
+        unset: what a `select` says where nothing is chosen.
         choices: value and word of each, for a `select`.
         word: what is chosen, in words; "" for nothing.
         removed_url: the list without it.
@@ -70,6 +71,7 @@ class ShownFilter:
     kind: str
     value: str
     hint: str
+    unset: str
     choices: list[tuple[str, str]]
     word: str
     removed_url: str
@@ -149,6 +151,8 @@ def list_filters(cl: ChangeList) -> list[ShownFilter]:
                 kind=written.input_type if written else "select",
                 value=value,
                 hint=written.hint if written else "",
+                # Some leave rows out unless they are asked for.
+                unset=getattr(each, "unset", "any"),
                 choices=[] if written else choices,
                 word=word,
                 removed_url=cl.get_query_string(remove=[name, PAGE_VAR]),
