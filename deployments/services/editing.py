@@ -7,7 +7,7 @@ from uuid import UUID
 from django.db import transaction
 from django.utils import timezone
 
-from deployments.exceptions import DeploymentNotFoundError, WrongStatusError
+from deployments.exceptions import WrongStatusError
 from deployments.models import Deployment
 from deployments.rules.events import EventName
 from deployments.services.launch import (
@@ -18,6 +18,7 @@ from deployments.services.launch import (
     with_warnings,
 )
 from deployments.services.launch_warnings import check_acknowledged
+from deployments.services.locked import locked_deployment
 from deployments.services.log import log
 from deployments.services.refusals import check_green_group, check_groups
 from deployments.services.requests import DeploymentRequest
@@ -61,14 +62,7 @@ def edit_deployment(
     """
     now = now or timezone.now()
     with transaction.atomic():
-        deployment = (
-            Deployment.objects.select_for_update(of=("self",), no_key=True)
-            .select_related("firmware__model")
-            .filter(pk=deployment_id)
-            .first()
-        )
-        if deployment is None:
-            raise DeploymentNotFoundError("there is no such deployment")
+        deployment = locked_deployment(deployment_id)
         if not deployment.is_waiting:
             raise WrongStatusError(
                 f"a deployment that is {deployment.status} cannot be edited: only one "

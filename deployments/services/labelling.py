@@ -7,9 +7,10 @@ from uuid import UUID
 from django.db import transaction
 from django.utils import timezone
 
-from deployments.exceptions import DeploymentNotFoundError, WrongStatusError
+from deployments.exceptions import WrongStatusError
 from deployments.models import Deployment
 from deployments.rules.events import EventName
+from deployments.services.locked import locked_deployment
 from deployments.services.log import log
 from hotswap.common import audit
 from hotswap.common.etags import check_match
@@ -43,14 +44,7 @@ def label_deployment(
     """
     now = now or timezone.now()
     with transaction.atomic():
-        deployment = (
-            Deployment.objects.select_for_update(of=("self",), no_key=True)
-            .select_related("firmware__model")
-            .filter(pk=deployment_id)
-            .first()
-        )
-        if deployment is None:
-            raise DeploymentNotFoundError("there is no such deployment")
+        deployment = locked_deployment(deployment_id)
         check_match(deployment, expected)
         if is_archived and not deployment.may_be_archived:
             raise WrongStatusError(

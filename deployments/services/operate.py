@@ -25,7 +25,6 @@ from deployments.choices import (
     StageStatus,
 )
 from deployments.exceptions import (
-    DeploymentNotFoundError,
     NothingToRetryError,
     OwnLaunchError,
     WrongStatusError,
@@ -34,6 +33,7 @@ from deployments.models import Deployment
 from deployments.rules.events import EventName
 from deployments.services import sweeps, transitions
 from deployments.services.fleets import current_hold
+from deployments.services.locked import locked_deployment
 from deployments.services.log import context_of, log
 from deployments.services.partial_rollback import begin_partial_rollback, resolve_scope
 from deployments.services.progress import count_stages, progress_of
@@ -69,14 +69,7 @@ def _acting(
         details: what the audit trail says beside the reason.
     """
     with transaction.atomic():
-        deployment = (
-            Deployment.objects.select_for_update(of=("self",), no_key=True)
-            .select_related("firmware__model")
-            .filter(pk=deployment_id)
-            .first()
-        )
-        if deployment is None:
-            raise DeploymentNotFoundError("there is no such deployment")
+        deployment = locked_deployment(deployment_id)
         bind(**context_of(deployment))
         if deployment.status not in allowed:
             raise WrongStatusError(

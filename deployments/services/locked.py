@@ -1,0 +1,26 @@
+"""A deployment under its lock."""
+
+from uuid import UUID
+
+from deployments.exceptions import DeploymentNotFoundError
+from deployments.models import Deployment
+
+
+def locked_deployment(deployment_id: UUID) -> Deployment:
+    """Return a deployment, with its firmware and model, under its lock.
+
+    Call it in a transaction, which ends the lock. Its status is to be checked
+    afterwards: whoever had the lock before may have changed it.
+
+    Raises:
+        DeploymentNotFoundError: there is none.
+    """
+    deployment = (
+        Deployment.objects.select_for_update(of=("self",), no_key=True)
+        .select_related("firmware__model")
+        .filter(pk=deployment_id)
+        .first()
+    )
+    if deployment is None:
+        raise DeploymentNotFoundError("there is no such deployment")
+    return deployment
