@@ -44,7 +44,7 @@ def test_the_list_leaves_out_what_is_in_the_archive(
     archive = url_of(scene.deployment, "archive")
     page = operator_client.get(url_of(scene.deployment, "change")).content.decode()
     assert archive not in page
-    Deployment.objects.filter(pk=scene.deployment.pk).update(status="Cancelled")
+    Deployment.objects.filter(pk=scene.deployment.pk).update(status="Completed")
     page = operator_client.get(url_of(scene.deployment, "change")).content.decode()
     assert archive in page
 
@@ -59,6 +59,11 @@ def test_the_list_leaves_out_what_is_in_the_archive(
         for query in ("", "?archive=only", "?archive=all")
     }
     assert rows == {"": False, "?archive=only": True, "?archive=all": True}
+    # One that goes back after all is no matter of the past.
+    Deployment.objects.filter(pk=scene.deployment.pk).update(status="RollingBack")
+    assert name in operator_client.get(LIST).content
+    Deployment.objects.filter(pk=scene.deployment.pk).update(status="RolledBack")
+    assert name not in operator_client.get(LIST).content
     operator_client.post(url_of(scene.deployment, "unarchive"), {})
     assert name in operator_client.get(LIST).content
 

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied
-from django.db.models import Count, Prefetch, QuerySet
+from django.db.models import Count, Prefetch, Q, QuerySet
 from django.http import (
     Http404,
     HttpRequest,
@@ -115,7 +115,7 @@ class StrategyFilter(RadioFilter):
 
 
 class ArchiveFilter(RadioFilter):
-    """Leaves out what is in the archive unless it is asked for."""
+    """Leaves out what is in the archive, unless it is asked for or moves again."""
 
     title = "archive"
     parameter_name = "archive"
@@ -129,7 +129,12 @@ class ArchiveFilter(RadioFilter):
     ) -> QuerySet[Deployment]:
         if self.value() == "all":
             return queryset
-        return queryset.filter(archived_at__isnull=self.value() != "only")
+        if self.value() == "only":
+            return queryset.filter(archived_at__isnull=False)
+        # A rollback or another try may come after it was archived.
+        return queryset.filter(
+            Q(archived_at__isnull=True) | Q(status__in=ACTIVE_DEPLOYMENTS)
+        )
 
 
 class TagFilter(TextFilter):
