@@ -20,6 +20,7 @@ from deployments.protocols.native.messages import (
     read_report,
 )
 from devices.services import registry
+from firmware.models import Firmware
 from health.heartbeat import read_heartbeat
 from health.models import DeviceState, Reading
 from hotswap.common.api import throttling
@@ -67,6 +68,16 @@ def age(device: Any, seconds: float) -> None:
     DeviceState.objects.filter(device=device).update(
         last_seen_at=timezone.now() - timedelta(seconds=seconds)
     )
+
+
+def planned_device() -> tuple[Caller, str, Firmware]:
+    """Return a device that will get an order, its name, and the firmware of that."""
+    world = World()
+    former, firmware = world.image("1.0.0"), world.image("2.0.0")
+    [scripted] = world.fleet(1, former)
+    world.launch(firmware)
+    caller = Caller(token=device_token(scripted.device))
+    return caller, scripted.name, firmware
 
 
 def test_an_idle_poll_is_answered_as_on_the_long_way(caller: Caller) -> None:
@@ -214,17 +225,13 @@ def test_a_heartbeat_of_another_boot_begins_anew_and_late_mail_changes_nothing(
 
 
 def test_a_device_that_is_planned_for_gets_its_order() -> None:
-    world = World()
-    former, firmware = world.image("1.0.0"), world.image("2.0.0")
-    [scripted] = world.fleet(1, former)
-    world.launch(firmware)
-    caller = Caller(token=device_token(scripted.device))
+    caller, name, _ = planned_device()
 
-    answer = caller.get(f"/devices/{scripted.name}/update")
+    answer = caller.get(f"/devices/{name}/update")
 
     assert answer.status_code == 200
     assert json.loads(answer.content)["firmware"]["version"] == "2.0.0"
-    repeated = caller.get(f"/devices/{scripted.name}/update", headers=long_way(caller))
+    repeated = caller.get(f"/devices/{name}/update", headers=long_way(caller))
     assert shape(answer) == shape(repeated)
 
 
@@ -263,12 +270,8 @@ def test_a_device_over_its_limit_stays_refused_until_the_window_ends(
     ids=str,
 )
 def test_a_download_is_answered_as_on_the_long_way(headers: dict[str, str]) -> None:
-    world = World()
-    former, firmware = world.image("1.0.0"), world.image("2.0.0")
-    [scripted] = world.fleet(1, former)
-    world.launch(firmware)
-    caller = Caller(token=device_token(scripted.device))
-    caller.get(f"/devices/{scripted.name}/update")
+    caller, name, firmware = planned_device()
+    caller.get(f"/devices/{name}/update")
     path = f"/firmware/{firmware.pk}/download"
 
     with CaptureQueriesContext(connection) as queries:
@@ -298,14 +301,10 @@ def test_a_download_without_an_order_is_refused_as_on_the_long_way(
 
 
 def test_a_revoked_device_downloads_nothing() -> None:
-    world = World()
-    former, firmware = world.image("1.0.0"), world.image("2.0.0")
-    [scripted] = world.fleet(1, former)
-    world.launch(firmware)
-    caller = Caller(token=device_token(scripted.device))
-    caller.get(f"/devices/{scripted.name}/update")
+    caller, name, firmware = planned_device()
+    caller.get(f"/devices/{name}/update")
     actor = PersonFactory.create(operator=True)
-    registry.revoke_device(actor=actor, device_id=scripted.name)
+    registry.revoke_device(actor=actor, device_id=name)
 
     assert caller.get(f"/firmware/{firmware.pk}/download").status_code == 401
 
@@ -315,13 +314,9 @@ def test_a_revoked_device_downloads_nothing() -> None:
 
 def ordered_device() -> tuple[Caller, str]:
     """Return a device that has an order, and the address of its reports."""
-    world = World()
-    former, firmware = world.image("1.0.0"), world.image("2.0.0")
-    [scripted] = world.fleet(1, former)
-    world.launch(firmware)
-    caller = Caller(token=device_token(scripted.device))
-    order = caller.get(f"/devices/{scripted.name}/update").json()
-    return caller, f"/devices/{scripted.name}/updates/{order['updateId']}/reports"
+    caller, name, _ = planned_device()
+    order = caller.get(f"/devices/{name}/update").json()
+    return caller, f"/devices/{name}/updates/{order['updateId']}/reports"
 
 
 @pytest.fixture
