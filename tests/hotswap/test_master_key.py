@@ -83,7 +83,7 @@ def everything() -> list[tuple[master_key.SealedColumn, Any, bytes]]:
     return [
         (column, row, each)
         for column in SEALED
-        for row in column.model._base_manager.all()
+        for row in column.model._base_manager.order_by("pk")
         for each in column.read(row)
     ]
 

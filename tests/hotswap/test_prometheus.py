@@ -25,6 +25,7 @@ from tests.prometheus import find_program
 from tests.waiting import wait_until
 
 SHIPPED = PROJECT_DIR / "deploy" / "observability"
+SERIES = Path(__file__).with_name("alert_series.yml")
 NAME = re.compile(r"\bhotswap(?::[a-z0-9_]+)+|\bhotswap_[a-z0-9_]+")
 SUFFIXES = re.compile(r"_(total|bucket|sum|count)$")
 # Of scrapes, which a test asks for.
@@ -58,10 +59,14 @@ def configuration(tmp_path: Path) -> Path:
     return folder
 
 
-def rules() -> Iterator[dict[str, Any]]:
+def groups() -> Iterator[dict[str, Any]]:
     for path in sorted((SHIPPED / "rules").glob("*.yml")):
-        for group in yaml.safe_load(path.read_text())["groups"]:
-            yield from group["rules"]
+        yield from yaml.safe_load(path.read_text())["groups"]
+
+
+def rules() -> Iterator[dict[str, Any]]:
+    for group in groups():
+        yield from group["rules"]
 
 
 def expressions() -> Iterator[str]:
@@ -83,11 +88,23 @@ def test_rules_are_valid() -> None:
 
 
 def test_alerts_and_records_follow_from_series() -> None:
-    promtool("test", "rules", Path(__file__).with_name("alert_series.yml"))
+    promtool("test", "rules", SERIES)
+
+
+def test_series_go_through_the_rules_in_one_order() -> None:
+    """A group that the order does not name, or a name of two, comes at any moment."""
+    order = yaml.safe_load(SERIES.read_text())["group_eval_order"]
+
+    alerting = {
+        group["name"]: any("alert" in rule for rule in group["rules"])
+        for group in groups()
+    }
+    assert sorted(order) == sorted(group["name"] for group in groups())
+    assert [alerting[name] for name in order] == sorted(alerting.values())
 
 
 def test_every_alert_fires_in_some_series() -> None:
-    series = yaml.safe_load(Path(__file__).with_name("alert_series.yml").read_text())
+    series = yaml.safe_load(SERIES.read_text())
 
     fired = {
         expected["alertname"]
