@@ -3,12 +3,13 @@
 Nor does any of them try what the policy of content forbids.
 """
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.browser import NOTE_VIOLATIONS
-from tests.live import LiveStack
+from tests.live import PROJECT_DIR, LiveStack
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -39,6 +40,7 @@ PAGES = (
     "deployments/webhook/",
     "common/auditevent/",
     "common/user/",
+    "common/user/1/change/",
     "no/such/page/",
 )
 WIDTHS = {"desktop": (1440, 900), "phone": (390, 844)}
@@ -63,6 +65,20 @@ def log_in(page: "Page", stack: LiveStack) -> None:
     page.fill("[name=password]", stack.admin_password)
     page.click("[type=submit]")
     page.locator("#hs-main").wait_for()
+
+
+def test_whatever_scrolls_can_be_scrolled_by_keys() -> None:
+    logs = [
+        (path.name, tag)
+        for path in (PROJECT_DIR / "templates").rglob("*.html")
+        for tag in re.findall(
+            r'<\w+ [^>]*class="(?:hs-log|hs-scroll)[ "][^>]*>', path.read_text()
+        )
+        if "hs-whole" not in tag
+    ]
+
+    assert len(logs) > 20
+    assert [each for each in logs if 'tabindex="0"' not in each[1]] == []
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
