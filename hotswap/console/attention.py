@@ -62,11 +62,16 @@ COUNTS: Final = """
     SELECT 'deliveries', count(*), min(last_attempt_at) FROM deployments_delivery
     WHERE status = %(undelivered)s AND last_attempt_at > %(lately)s
     UNION ALL
-    SELECT 'silent', count(*), min(at) FROM health_deviceevent
+    SELECT 'silent', count(DISTINCT device_id), min(at) FROM health_deviceevent
     WHERE at > %(hour)s AND event = %(offline)s
     UNION ALL
-    SELECT 'usually silent', count(*), min(at) FROM health_deviceevent
-    WHERE at > %(usual)s AND at <= %(hour)s AND event = %(offline)s
+    SELECT 'usually silent', count(*), min(at) FROM (
+        -- Of each hour its devices, however often each of them fell silent in it.
+        SELECT date_bin('1 hour', at, %(hour)s) AS hour, device_id, min(at) AS at
+        FROM health_deviceevent
+        WHERE at > %(usual)s AND at <= %(hour)s AND event = %(offline)s
+        GROUP BY 1, 2
+    ) fell
 """
 
 

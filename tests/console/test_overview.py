@@ -190,9 +190,9 @@ def test_what_went_wrong_is_listed_for_a_day(
 def test_more_silent_devices_than_usual_are_listed(
     viewer_client: ConsoleClient, world: World
 ) -> None:
-    device = world.fleet(1, world.image("1.0.0"))[0]
+    devices = world.fleet(8, world.image("1.0.0"))
 
-    def fall_silent(times: int, hours_ago: float) -> None:
+    def fall_silent(count: int, hours_ago: float, *, times: int = 1) -> None:
         DeviceEvent.objects.bulk_create(
             DeviceEvent(
                 device_id=device.pk,
@@ -201,17 +201,22 @@ def test_more_silent_devices_than_usual_are_listed(
                 event=HealthEvent.OFFLINE,
                 message="",
             )
+            for device in devices[:count]
             for _ in range(times)
         )
 
-    fall_silent(2, 0.5)
+    fall_silent(2, 0.5, times=3)
     two = texts(viewer_client)
-    fall_silent(2, 0.5)
+    fall_silent(4, 0.25)
     four = texts(viewer_client)
-    fall_silent(400, 30)
+    fall_silent(1, 30, times=400)
+    one_comes_and_goes = texts(viewer_client)
+    for hours_ago in range(30, 80):
+        fall_silent(8, hours_ago)
 
     assert "4 devices fell silent in the last hour" in four
     assert not [text for text in two if "fell silent" in text]
+    assert "4 devices fell silent in the last hour" in one_comes_and_goes
     assert not [text for text in texts(viewer_client) if "fell silent" in text]
 
 
