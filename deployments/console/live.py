@@ -4,9 +4,11 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from itertools import accumulate
 from typing import Any
+from urllib.parse import urlencode
 
 from django.conf import settings
 from django.db.models import Count
+from django.urls import reverse
 from django.utils import timezone
 
 from deployments.choices import (
@@ -16,6 +18,7 @@ from deployments.choices import (
     LiveFleet,
     PauseReason,
     StageStatus,
+    Strategy,
     TargetStatus,
 )
 from deployments.console.badges import (
@@ -38,6 +41,12 @@ from deployments.services.fleets import current_hold
 from deployments.strategies.holds import POINTS
 from deployments.strategies.registry import STRATEGIES
 from hotswap.common.console.badges import DONE, FAILED, MOVING, NOT_STARTED, WAITS
+from hotswap.common.console.region_map import (
+    Region,
+    RegionMap,
+    is_on_the_map,
+    region_map,
+)
 from hotswap.common.console.text import age, span_in_words
 from hotswap.common.pluralize import counted
 
@@ -117,6 +126,7 @@ def live_context(deployment: Deployment) -> dict[str, Any]:
         else "",
         "summary": _summary(deployment, status, settled),
         "drawing": _drawing(deployment, status),
+        "map": _map(deployment, status),
         "trace_id": deployment.trace_id,
         "trace_url": settings.TRACE_URL.replace("{trace_id}", deployment.trace_id),
         "by_status": progress,
@@ -157,6 +167,28 @@ def _drawing(deployment: Deployment, status: LiveStatus) -> Drawing | None:
         ],
         in_flight=STRATEGIES[deployment.strategy].in_flight(deployment.parameters),
         is_switched=deployment.live_fleet == LiveFleet.GREEN,
+    )
+
+
+def _map(deployment: Deployment, status: LiveStatus) -> RegionMap | None:
+    """Draw the regions as they fill; None where one of them has no place."""
+    if deployment.strategy != Strategy.REGIONAL or not all(
+        is_on_the_map(stage.name) for stage in status.stages
+    ):
+        return None
+    devices = reverse("admin:devices_device_changelist")
+    return region_map(
+        [
+            Region(
+                stage.name,
+                stage.size,
+                parts_of(segments_of(stage.counts.by_status)),
+                f"{stage.counts.success:,} of {counted(stage.size, 'device')} updated",
+                f"{devices}?{urlencode({'region': stage.name})}",
+            )
+            for stage in status.stages
+        ],
+        "Map of the regions; the list of stages has the figures",
     )
 
 

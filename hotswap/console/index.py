@@ -7,9 +7,11 @@ where nothing has changed.
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
+from urllib.parse import urlencode
 
 from django.db.models import Prefetch
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
@@ -36,9 +38,11 @@ from deployments.services.progress import (
     usual_device_time,
 )
 from hotswap.common.api.etags import knows
+from hotswap.common.console.region_map import Region, RegionMap, region_map
 from hotswap.common.console.requests import READING, acting_person
 from hotswap.common.console.text import age, percent_in_words
 from hotswap.common.models import User
+from hotswap.common.pluralize import counted
 from hotswap.common.roles import Role
 from hotswap.console.attention import concerns
 from hotswap.console.checklist import first_steps
@@ -55,7 +59,6 @@ from hotswap.console.figures import (
     updates_by_hour,
     version_spread,
 )
-from hotswap.console.region_map import region_map
 from hotswap.monitoring.status import cached_status
 
 SHOWN_DEPLOYMENTS: Final = 6
@@ -206,12 +209,30 @@ def moving_part(user: User) -> dict[str, Any]:
             for each in concerns(active, cached_status(), now)
         ],
         "regions": [(each, *_shares(each)) for each in fleet.regions],
-        "map": region_map(fleet.regions),
+        "map": _map(fleet.regions),
         "models": [(each, *_shares(each)) for each in fleet.models],
         "launch_url": reverse("admin:deployments_deployment_launch")
         if user.may(Role.OPERATOR)
         else "",
     }
+
+
+def _map(regions: Sequence[Part]) -> RegionMap | None:
+    """Draw where the fleet is, green what is online."""
+    devices = reverse("admin:devices_device_changelist")
+    return region_map(
+        [
+            Region(
+                each.name,
+                each.devices,
+                (("green", each.online),),
+                f"{each.online:,} of {counted(each.devices, 'device')} online",
+                f"{devices}?{urlencode({'region': each.name})}",
+            )
+            for each in regions
+        ],
+        "Map of the regions; the table has the figures",
+    )
 
 
 def _shares(part: Part) -> tuple[str, str]:

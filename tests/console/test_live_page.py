@@ -16,6 +16,7 @@ from deployments.reads import changes
 from deployments.reads.changes import current_version
 from deployments.reads.history import progress_history
 from deployments.services import operate
+from deployments.services.requests import Selection
 from tests.console.conftest import ConsoleClient, Scene
 from tests.console.test_deployments import url_of
 from tests.deployments.world import World
@@ -375,6 +376,33 @@ def test_the_halves_of_blue_green_stand_beside_the_switch(
 
     assert page.count('class="hs-box"') == 2
     assert "Blue serves until the switch" in page
+
+
+def test_regions_fill_on_a_map_as_long_as_each_of_them_has_a_place(
+    viewer_client: ConsoleClient, scene: Scene, settings: Any
+) -> None:
+    operate.cancel_deployment(
+        actor=scene.world.admin, deployment_id=scene.deployment.pk, reason="enough"
+    )
+    scene.world.tick()
+    deployment = scene.world.launch(
+        scene.approved,
+        "Regional",
+        selection=Selection(regions=("US-EAST",)),
+        parameters={"regions": ["US-EAST"], "pause_duration": 30.0},
+    )
+    for device in scene.world.devices.values():
+        device.poll()
+    total = deployment.targets.count()
+
+    page = live(viewer_client, deployment).content.decode()
+    settings.REGION_PLACES = {}
+    without = live(viewer_client, deployment).content.decode()
+
+    assert page.count('class="hs-map"') == 1
+    assert f"<title>US-EAST: 0 of {total} devices updated</title>" in page
+    assert re.search(r'hs-map-blue"[^>]* stroke-dasharray="100.00 100"', page)
+    assert 'class="hs-map"' not in without
 
 
 def test_an_open_stage_says_when_it_is_expected_to_end(

@@ -7,50 +7,84 @@ from typing import Any
 
 import pytest
 
-from hotswap.console.figures import Part
-from hotswap.console.region_map import MAX_RADIUS, region_map
+from hotswap.common.console.region_map import (
+    MAX_RADIUS,
+    Region,
+    RegionMap,
+    region_map,
+    short_number,
+)
 from tests.console.conftest import ConsoleClient, Scene
 from tests.live import PROJECT_DIR
 
 
-def part(name: str, devices: int, online: int) -> Part:
-    return Part(name, "", devices, online, 0, 0, 0)
+def region(name: str, devices: int, **parts: int) -> Region:
+    return Region(name, devices, tuple(parts.items()), "", "/")
+
+
+def drawn(*regions: Region) -> RegionMap:
+    found = region_map(regions, "Map")
+    assert found is not None
+    return found
 
 
 def test_areas_are_numbers_of_devices() -> None:
-    drawn = region_map([part("EU", 100, 25), part("APAC", 400, 400)])
+    apac, eu = drawn(region("EU", 225), region("APAC", 400)).spots
 
-    assert drawn is not None
-    apac, eu = drawn.spots
     assert apac.radius == pytest.approx(MAX_RADIUS)
-    assert (eu.radius / apac.radius) ** 2 == pytest.approx(100 / 400)
-    assert (eu.online_radius / eu.radius) ** 2 == pytest.approx(25 / 100)
-    assert apac.online_radius == apac.radius
+    assert (eu.radius / apac.radius) ** 2 == pytest.approx(225 / 400)
+    assert (apac.number, eu.number) == ("400", "225")
+
+
+def test_slices_are_shares_of_the_devices_one_after_the_other() -> None:
+    (spot,) = drawn(region("EU", 200, green=50, red=0, blue=100)).spots
+
+    assert [(each.tone, each.start, each.length) for each in spot.slices] == [
+        ("green", 0, 25),
+        ("blue", 25, 50),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (7, "7"),
+        (999, "999"),
+        (1_000, "1k"),
+        (1_299, "1.2k"),
+        (34_999, "34k"),
+        (999_999, "999k"),
+        (1_950_000, "1.9M"),
+        (12_000_000, "12M"),
+    ],
+)
+def test_a_number_that_is_cut_is_never_more_than_there_are(
+    number: int, words: str
+) -> None:
+    assert short_number(number) == words
 
 
 def test_a_place_is_where_its_degrees_are(settings: Any) -> None:
     settings.REGION_PLACES = {"A": [0, 0], "B": [75, -180], "C": [-60, 180]}
 
-    drawn = region_map([part(name, 1, 0) for name in "ABC"])
+    spots = drawn(*(region(name, 1) for name in "ABC")).spots
 
-    assert drawn is not None
-    assert [(spot.x, spot.y) for spot in drawn.spots] == [(180, 75), (0, 0), (360, 135)]
+    assert [(spot.x, spot.y) for spot in spots] == [(180, 75), (0, 0), (360, 135)]
 
 
 def test_a_name_lies_on_no_other(settings: Any) -> None:
     settings.REGION_PLACES = {"EU": [53, -8], "EU-CENTRAL": [50, 9], "FAR": [80, 90]}
 
-    drawn = region_map([part("EU", 2, 2), part("EU-CENTRAL", 9, 9), part("FAR", 1, 1)])
+    spots = drawn(region("EU", 2), region("EU-CENTRAL", 9), region("FAR", 1)).spots
 
-    assert drawn is not None
-    above = {spot.part.name: spot.label_y < spot.y for spot in drawn.spots}
+    above = {spot.region.name: spot.label_y < spot.y for spot in spots}
     assert above == {"EU-CENTRAL": True, "EU": False, "FAR": False}
 
 
 def test_what_has_no_place_or_no_device_is_not_drawn(settings: Any) -> None:
     settings.REGION_PLACES = {"A": [0, 0]}
 
-    assert region_map([part("A", 0, 0), part("B", 5, 5)]) is None
+    assert region_map([region("A", 0), region("B", 5)], "Map") is None
 
 
 def test_the_overview_shows_it_above_the_table(
