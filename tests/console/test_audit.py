@@ -13,10 +13,11 @@ from django.utils import timezone
 
 from devices.services.registry import change_device
 from firmware.services.approval import approve_firmware
-from hotswap.common import keyring
+from hotswap.common import audit, keyring
 from hotswap.common.console.pages.audit_event import KINDS_WITHOUT_PAGE, pages_by_kind
 from hotswap.common.models import AuditEvent
 from hotswap.common.trail.export_check import check_export
+from tests.api import Caller
 from tests.console.conftest import ConsoleClient, Scene
 
 LIST = "/admin/common/auditevent/"
@@ -75,6 +76,28 @@ def test_a_row_names_its_object_and_leads_to_its_page(
 
     assert f">{disabled.device.device_id}</a>" in shown
     assert f"/admin/devices/device/{disabled.device.pk}/change/" in shown
+
+
+def test_a_refused_login_of_a_name_that_nobody_has_is_shown(
+    admin_client: ConsoleClient,
+) -> None:
+    refused = Caller().post(
+        "/api/v1/auth/token", {"username": "nobody-of-this-name", "password": "guess"}
+    )
+    assert refused.status_code == 401
+
+    shown = admin_client.get(f"{LIST}?q=person.login-failed").content.decode()
+
+    assert "person unknown" in shown
+
+
+@pytest.mark.parametrize("kind", sorted(pages_by_kind()))
+def test_a_row_about_what_is_no_object_of_its_table_is_shown(
+    admin_client: ConsoleClient, kind: str
+) -> None:
+    audit.record(actor=None, verb="tried.something", object_kind=kind, object_id="none")
+
+    assert len(found(admin_client, "q=tried.something")) == 1
 
 
 def test_every_kind_that_was_recorded_of_an_object_with_a_page_can_be_chosen(

@@ -8,6 +8,7 @@ from typing import Any
 
 from django.contrib import admin, messages
 from django.contrib.admin.options import IncorrectLookupParameters
+from django.core.exceptions import ValidationError
 from django.db.models import Q, QuerySet
 from django.http import (
     HttpRequest,
@@ -252,12 +253,18 @@ class AuditEventAdmin(ConsoleAdmin):
         """Return name and address of what the rows are about, as far as it is there."""
         found = {}
         for kind, page in pages_by_kind().items():
-            ids = {row.object_id for row in rows if row.object_kind == kind}
+            name = page.audit_field
+            field = page.opts.pk if name == "pk" else page.opts.get_field(name)
+            ids = {
+                row.object_id
+                for row in rows
+                if row.object_kind == kind and _fits(field, row.object_id)
+            }
             if not ids:
                 continue
             objects = page.model._default_manager.select_related()
-            for each in objects.filter(**{f"{page.audit_field}__in": ids}):
-                key = str(getattr(each, page.audit_field))
+            for each in objects.filter(**{f"{name}__in": ids}):
+                key = str(getattr(each, name))
                 found[kind, key] = (str(each), page.page_url(each))
         return found
 
@@ -370,6 +377,18 @@ class AuditEventAdmin(ConsoleAdmin):
         return format_html(
             '<span class="hs-details">{}</span>', details_with_digests(row.details)
         )
+
+
+def _fits(field: Any, object_id: str) -> bool:
+    """Tell whether a row may be about an object of the table that a field is of.
+
+    The account that a refused login named is `unknown` where nobody has the name.
+    """
+    try:
+        field.to_python(object_id)
+    except ValidationError:
+        return False
+    return True
 
 
 def exported_rows(rows: QuerySet[AuditEvent]) -> Iterator[bytes]:
