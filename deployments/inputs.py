@@ -385,6 +385,7 @@ def to_request(given: dict[str, Any]) -> DeploymentRequest:
 
 class StageApprovalInput(CamelSerializer):
     comment = StrictCharField(max_length=2000)
+    signature = SignatureInput(required=False)
 
 
 class HoldAcknowledgementInput(CamelSerializer):

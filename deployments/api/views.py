@@ -505,10 +505,17 @@ class ApproveStageView(ApiView):
     @extend_schema(request=StageApprovalInput, responses=DeploymentOutput)
     @idempotent
     def post(self, request: Request, deployment_id: Any) -> Response:
-        """Let the next stage open; under four eyes not by whoever launched."""
+        """Let the next stage open; under four eyes not by whoever launched.
+
+        Where it has to be signed, with `signature`.
+        """
         given = self.validated(StageApprovalInput, request.data)
+        signature = given_signature(request, given, Meaning.STAGE_APPROVAL)
         deployment = operate.approve_stage(
-            actor=acting_person(request), deployment_id=deployment_id, **given
+            actor=acting_person(request),
+            deployment_id=deployment_id,
+            signature=signature,
+            **given,
         )
         return Response(deployment_output(deployment))
 

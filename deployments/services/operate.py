@@ -60,12 +60,15 @@ def _acting(
     reason: str,
     *,
     signature: Signature | None = None,
+    signed: Mapping[str, Any] | None = None,
     **details: Any,
 ) -> Iterator[Deployment]:
     """Lock a deployment, check that the verb fits, and write down who did it.
 
     Args:
         signature: of the person, where the verb is signed.
+        signed: what the record that is signed says beside reason and details; may be
+            filled while the deployment is locked.
         details: what the audit trail says beside the reason.
     """
     with transaction.atomic():
@@ -87,7 +90,8 @@ def _acting(
                 "reason": reason,
                 **details,
                 **signed_details(
-                    signature, _signed_record(deployment, reason, details)
+                    signature,
+                    _signed_record(deployment, reason, {**details, **(signed or {})}),
                 ),
             },
             changed=deployment,
@@ -165,7 +169,12 @@ def _try_unreached_again(deployment: Deployment, now: datetime) -> list[int]:
 
 
 def approve_stage(
-    *, actor: User, deployment_id: UUID, comment: str, now: datetime | None = None
+    *,
+    actor: User,
+    deployment_id: UUID,
+    comment: str,
+    signature: Signature | None = None,
+    now: datetime | None = None,
 ) -> Deployment:
     """Let the next stage open.
 
@@ -173,16 +182,27 @@ def approve_stage(
         DeploymentNotFoundError.
         WrongStatusError: no stage waits for an approval.
         OwnLaunchError: under four eyes, by whoever launched.
+        SignatureRequiredError: it has to be signed.
     """
+    check_signature(actor, Meaning.STAGE_APPROVAL, signature)
     now = now or timezone.now()
     paused = (DeploymentStatus.PAUSED,)
-    verb = "approved"
-    with _acting(actor, deployment_id, paused, verb, comment) as deployment:
+    signed: dict[str, Any] = {}
+    with _acting(
+        actor,
+        deployment_id,
+        paused,
+        "approved",
+        comment,
+        signature=signature,
+        signed=signed,
+    ) as deployment:
         stage = deployment.stages.filter(status=StageStatus.PENDING).first()
         if stage is None or PauseReason.APPROVAL not in deployment.pause_reasons:
             raise WrongStatusError("no stage of this deployment waits for an approval")
         if settings.FOUR_EYES and deployment.created_by_id == actor.pk:
             raise OwnLaunchError("whoever launched a deployment cannot approve it")
+        signed["stage"] = stage.number
         transitions.approve_stage(deployment, stage, actor, comment, now)
     return deployment
 
@@ -314,16 +334,16 @@ def rollback_deployment(
 
 
 def _signed_record(
-    deployment: Deployment, reason: str, scope: dict[str, Any]
+    deployment: Deployment, reason: str, part: dict[str, Any]
 ) -> dict[str, Any]:
-    """Return what the signature of a rollback is bound to."""
+    """Return what the signature of a rollback, or of an approval, is bound to."""
     return {
         "deployment": str(deployment.pk),
         "name": deployment.name,
         "firmware": str(deployment.firmware_id),
         "sha256": deployment.firmware.sha256,
         "reason": reason,
-        **scope,
+        **part,
     }
 
 

@@ -64,10 +64,12 @@ from hotswap.common.api.filters import RepeatableFilter
 from hotswap.common.api.idempotency import idempotent, idempotent_without
 from hotswap.common.api.proxy import client_address
 from hotswap.common.api.serializers import EmptyInput
+from hotswap.common.api.signatures import ErasureInput, given_signature
 from hotswap.common.api.throttling import guard_login
 from hotswap.common.etags import etag_of
 from hotswap.common.models import User
 from hotswap.common.roles import Role
+from hotswap.common.signatures import Meaning
 
 
 def device_response(device: Device) -> Response:
@@ -251,9 +253,17 @@ class DeviceView(AudienceView):
 
     @extend_schema(responses={204: None})
     def delete(self, request: Request, device_id: str) -> Response:
-        """Erase the device and all that is held about it but its pseudonym."""
-        self.validated(EmptyInput, request.data)
-        erasure.erase_device(actor=acting_person(request), device_id=device_id)
+        """Erase the device and all that is held about it but its pseudonym.
+
+        Where it has to be signed, the body has a `signature` with the meaning
+        `device_erasure`.
+        """
+        given = self.validated(ErasureInput, request.data)
+        erasure.erase_device(
+            actor=acting_person(request),
+            device_id=device_id,
+            signature=given_signature(request, given, Meaning.DEVICE_ERASURE),
+        )
         return Response(status=204)
 
     @extend_schema(responses=DeviceDetailOutput)

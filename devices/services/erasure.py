@@ -38,6 +38,12 @@ from devices.selectors import groups_of
 from hotswap.common import audit
 from hotswap.common.idempotency_answers import opened
 from hotswap.common.models import AuditEvent, RememberedAnswer, User
+from hotswap.common.signatures import (
+    Meaning,
+    Signature,
+    check_signature,
+    signed_details,
+)
 
 logger = logging.getLogger(__name__)
 CHUNK = 500
@@ -64,7 +70,13 @@ class Name:
 # --- Erasure -----------------------------------------------------------------------
 
 
-def erase_device(*, actor: User, device_id: str, now: datetime | None = None) -> None:
+def erase_device(
+    *,
+    actor: User,
+    device_id: str,
+    signature: Signature | None = None,
+    now: datetime | None = None,
+) -> None:
     """Erase a device and all that is held about it but its pseudonym.
 
     An update that is under way is cancelled; deployments go on without the device, and
@@ -72,7 +84,9 @@ def erase_device(*, actor: User, device_id: str, now: datetime | None = None) ->
 
     Raises:
         DeviceNotFoundError: there is none, or somebody was first.
+        SignatureRequiredError: it has to be signed.
     """
+    check_signature(actor, Meaning.DEVICE_ERASURE, signature)
     now = now or timezone.now()
     with transaction.atomic():
         device = Device.objects.filter(device_id=device_id).first()
@@ -118,6 +132,8 @@ def erase_device(*, actor: User, device_id: str, now: datetime | None = None) ->
             verb="device.erased",
             object_kind="device",
             object_id=device.pk,
+            # Its name is not signed: it is destroyed.
+            details=signed_details(signature, {"device": str(device.pk)}),
         )
     logger.info("Device erased", extra={"device": str(device.pk)})
 

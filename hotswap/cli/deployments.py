@@ -386,7 +386,8 @@ def approve_stage(
     """Let the next stage open."""
     api = open_api(server, token_file)
     found = find_deployment(api, deployment)
-    answer = api.post(f"/deployments/{found}/approve-stage", {"comment": comment})
+    path = f"/deployments/{found}/approve-stage"
+    answer = post_signed(api, path, {"comment": comment}, "stage_approval")
     print_document(answer, as_json=as_json)
 
 

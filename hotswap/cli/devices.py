@@ -32,6 +32,7 @@ from hotswap.cli.output import (
     print_rows,
     say,
 )
+from hotswap.cli.signing import delete_signed
 
 app = typer.Typer(
     help="Register, import, list and revoke devices.", no_args_is_help=True
@@ -287,7 +288,7 @@ def erase(
         typed = typer.prompt(f"Type {device_id} to erase it", err=True)
         if typed != device_id:
             raise NotConfirmedError("that is another name; nothing was erased")
-    api.request("DELETE", path_of(device_id))
+    delete_signed(api, path_of(device_id), "device_erasure")
     say(f"{device_id} is erased.")
 
 

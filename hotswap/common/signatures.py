@@ -31,9 +31,11 @@ class Meaning(StrEnum):
     """What a signature says, by the word that the API and the audit trail have."""
 
     APPROVAL = "approval"
+    STAGE_APPROVAL = "stage_approval"
     ROLLBACK = "rollback"
     REVOCATION = "revocation"
     ERASURE = "erasure"
+    DEVICE_ERASURE = "device_erasure"
 
     @property
     def statement(self) -> str:
@@ -43,6 +45,9 @@ class Meaning(StrEnum):
 
 STATEMENTS = {
     Meaning.APPROVAL: "I approve that this image is installed on devices.",
+    Meaning.STAGE_APPROVAL: (
+        "I approve that this image is installed on the devices of the next stage."
+    ),
     Meaning.ROLLBACK: (
         "I order that devices go back to the firmware that they ran before."
     ),
@@ -50,6 +55,9 @@ STATEMENTS = {
         "I revoke this key: nothing that it alone has signed is to be trusted."
     ),
     Meaning.ERASURE: "I order that the name of this person is destroyed.",
+    Meaning.DEVICE_ERASURE: (
+        "I order that this device and all that is held about it are erased."
+    ),
 }
 
 

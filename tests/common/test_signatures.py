@@ -19,6 +19,7 @@ from tests.api import Caller, pointers, problem_of
 from tests.callers import PersonCaller
 from tests.common.factories import PASSWORD, PersonFactory
 from tests.deployments.world import World
+from tests.devices.factories import DeviceFactory
 from tests.factors import add_app, add_recovery_codes, code_of
 from tests.firmware.factories import FirmwareFactory
 
@@ -240,6 +241,55 @@ def test_a_rollback_is_signed_with_its_reason(
     record = details["signature"]["record"]
     assert (record["reason"], record["scope"]) == ("it leaks", {"stage": 1})
     assert record["sha256"] == completed.firmware.sha256
+
+
+def test_the_approval_of_a_stage_is_signed_with_its_number(
+    admin: PersonCaller, world: World, settings: Any
+) -> None:
+    old, new = world.image("1.0.0"), world.image("2.0.0")
+    world.fleet(10, old)
+    deployment = world.launch(
+        new,
+        "Canary",
+        parameters={"wait_duration": 0.0},
+        require_approval_per_stage=True,
+    )
+    world.update_offered()
+    settings.REQUIRE_SIGNATURES = True
+    path, body = f"/deployments/{deployment.pk}/approve-stage", {"comment": "fine"}
+
+    problem_of(admin.post(path, body), 403, "signature_required")
+    other = {"signature": APPROVAL}
+    assert list(pointers(problem_of(admin.post(path, body | other), 400))) == [
+        "/signature/meaning"
+    ]
+    signature = {"meaning": "stage_approval", "password": PASSWORD}
+    answer = admin.post(path, {**body, "signature": signature})
+
+    assert answer.status_code == 200, answer.content
+    (signed,) = signatures_of("deployment", [str(deployment.pk)])
+    assert signed.statement == Meaning.STAGE_APPROVAL.statement
+    details = row_of("deployment.approved", deployment.pk).details
+    record = details["signature"]["record"]
+    assert (record["stage"], record["reason"]) == (2, "fine")
+    assert record["sha256"] == new.sha256
+
+
+@pytest.mark.usefixtures("_required")
+def test_the_erasure_of_a_device_is_signed_without_its_name(
+    admin: PersonCaller,
+) -> None:
+    device = DeviceFactory.create()
+    name, path = device.device_id, f"/devices/{device.device_id}"
+
+    problem_of(admin.delete(path), 403, "signature_required")
+    signature = {"meaning": "device_erasure", "password": PASSWORD}
+    answer = admin.delete(path, {"signature": signature})
+
+    assert answer.status_code == 204
+    details = row_of("device.erased", device.pk).details
+    assert details["signature"]["record"] == {"device": str(device.pk)}
+    assert name not in json.dumps(details)
 
 
 @pytest.mark.usefixtures("_required")

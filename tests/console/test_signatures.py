@@ -5,12 +5,14 @@ from uuid import uuid4
 
 import pytest
 
+from deployments.services.requests import Selection
 from firmware.models import Firmware, SigningKey
 from firmware.services.key_rotation import create_signing_key
 from hotswap.common.models import AuditEvent, User
 from hotswap.common.signatures import Meaning
 from tests.common.factories import PASSWORD, PersonFactory
 from tests.console.conftest import ConsoleClient, Scene
+from tests.devices.factories import DeviceFactory
 from tests.factors import add_app, code_of
 from tests.firmware.factories import FirmwareFactory
 
@@ -112,6 +114,41 @@ def test_a_rollback_and_an_erasure_are_signed(
     shown = admin_client.get(f"/admin/deployments/deployment/{deployment.pk}/change/")
     assert Meaning.ROLLBACK.statement in text_of(shown)
     assert User.objects.get(pk=person.pk).erased_at is not None
+
+
+def test_a_stage_and_the_erasure_of_a_device_are_signed(
+    admin_client: ConsoleClient, scene: Scene, settings: Any
+) -> None:
+    world, device = scene.world, DeviceFactory.create()
+    old, new = world.image("7.0.0"), world.image("8.0.0")
+    fleet = world.fleet(10, old, prefix="signed")
+    deployment = world.launch(
+        new,
+        "Canary",
+        selection=Selection(device_ids=tuple(each.name for each in fleet)),
+        parameters={"wait_duration": 0.0},
+        require_approval_per_stage=True,
+    )
+    world.update_offered()
+    settings.REQUIRE_SIGNATURES = True
+    approve = f"/admin/deployments/deployment/{deployment.pk}/approve-stage/"
+    erase = f"/admin/devices/device/{device.pk}/erase/"
+    erased = {"typed": device.device_id}
+
+    forms = [text_of(admin_client.get(approve)), text_of(admin_client.get(erase))]
+    unsigned = [
+        text_of(admin_client.post(approve, {"comment": "fine"})),
+        text_of(admin_client.post(erase, erased)),
+    ]
+    admin_client.post(approve, {"comment": "fine", "signature": PASSWORD})
+    admin_client.post(erase, {**erased, "signature": PASSWORD})
+
+    assert Meaning.STAGE_APPROVAL.statement in forms[0]
+    assert Meaning.DEVICE_ERASURE.statement in forms[1]
+    assert all("This field is required." in page for page in unsigned)
+    assert deployment.stages.get(number=2).approved_by == admin_client.person
+    row = AuditEvent.objects.get(verb="device.erased", object_id=str(device.pk))
+    assert row.details["signature"]["meaning"] == Meaning.DEVICE_ERASURE
 
 
 @pytest.mark.usefixtures("_required")

@@ -167,6 +167,7 @@ class ApproveStage(OperatingAction):
     tone = "primary"
     role = Role.ADMIN
     form_class = StageApprovalForm
+    meaning = Meaning.STAGE_APPROVAL
 
     def heading(self, obj: Deployment) -> str:
         return f"Approve the next stage of {obj}"
@@ -192,7 +193,10 @@ class ApproveStage(OperatingAction):
 
     def execute(self, user: User, obj: Deployment, given: dict[str, Any]) -> str:
         operate.approve_stage(
-            actor=user, deployment_id=obj.pk, comment=given["comment"]
+            actor=user,
+            deployment_id=obj.pk,
+            comment=given["comment"],
+            signature=given.get(SIGNATURE),
         )
         return f"The next stage of {obj} opens."
 

@@ -24,6 +24,8 @@ from hotswap.common.console.pages.base import ConsoleAdmin
 from hotswap.common.errors import HotSwapError
 from hotswap.common.models import User
 from hotswap.common.roles import Role
+from hotswap.common.signatures import FIELD as SIGNATURE
+from hotswap.common.signatures import Meaning
 
 
 class DeviceForm(AcknowledgingForm):
@@ -150,6 +152,7 @@ class EraseDevice(Action):
     tone = "danger"
     role = Role.ADMIN
     form_class = EraseForm
+    meaning = Meaning.DEVICE_ERASURE
 
     def notes(self, obj: Device) -> tuple[str, ...]:
         return (
@@ -168,7 +171,9 @@ class EraseDevice(Action):
     def execute(self, user: User, obj: Device, given: dict[str, Any]) -> str:
         if given["typed"].strip() != obj.device_id:
             raise ValidationError(f"That is not the id of {obj.device_id}.")
-        erasure.erase_device(actor=user, device_id=obj.device_id)
+        erasure.erase_device(
+            actor=user, device_id=obj.device_id, signature=given.get(SIGNATURE)
+        )
         return "The device is erased."
 
     def next_url(self, admin: ConsoleAdmin, obj: Any) -> str:
