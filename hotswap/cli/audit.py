@@ -6,6 +6,7 @@ or the key files cannot be used.
 """
 
 import os
+import zipfile
 from pathlib import Path
 from typing import Annotated
 
@@ -122,7 +123,9 @@ def _verify_export(export: Path, public_key: Path, as_json: bool) -> None:
         with export.open("rb") as file:
             report = check_export(file, public)
     except NoExportError as error:
-        fail(as_json, UNREADABLE, "no_export", f"{export}: {error}")
+        is_pack = zipfile.is_zipfile(export)
+        hint = "; `hotswap evidence verify` checks exports as CSV" if is_pack else ""
+        fail(as_json, UNREADABLE, "no_export", f"{export}: {error}{hint}")
     print_result(
         as_json,
         {

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+import zipfile
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from devices.services.registry import change_device
 from firmware.services.approval import approve_firmware
 from hotswap.common import audit, keyring
 from hotswap.common.console.pages.audit_event import KINDS_WITHOUT_PAGE, pages_by_kind
+from hotswap.common.evidence.check import check_pack
 from hotswap.common.models import AuditEvent
 from hotswap.common.trail.export_check import check_export
 from tests.api import Caller
@@ -197,12 +199,30 @@ def test_the_signed_export_is_that_of_the_list(
 ) -> None:
     settings.AUDIT_DIR = tmp_path / "audit"
     page = admin_client.get(f"{LIST}?q=device.changed").content.decode()
-    answer = admin_client.get(f"{LIST}export-signed/?q=device.changed")
+    answer = admin_client.get(f"{LIST}export-signed/ndjson/?q=device.changed")
 
     content = b"".join(answer)
-    assert "export-signed/?q=device.changed" in page
+    assert "export-signed/ndjson/?q=device.changed" in page
     report = check_export(io.BytesIO(content), keyring.audit_key().public_key())
     assert report.faults == []
     verbs = {json.loads(line).get("verb") for line in content.splitlines()[1:-1]}
     assert verbs == {"device.changed"}
     assert AuditEvent.objects.latest("id").verb == "audit.exported"
+
+
+def test_the_signed_csv_is_that_of_the_list(
+    admin_client: ConsoleClient, disabled: Scene, settings: Any, tmp_path: Path
+) -> None:
+    settings.AUDIT_DIR = tmp_path / "audit"
+    page = admin_client.get(f"{LIST}?q=device.changed").content.decode()
+    answer = admin_client.get(f"{LIST}export-signed/csv/?q=device.changed")
+
+    assert "export-signed/csv/?q=device.changed" in page
+    file = tmp_path / "audit.zip"
+    file.write_bytes(b"".join(answer))
+    assert check_pack(file, keyring.audit_key().public_key()).faults == []
+    with zipfile.ZipFile(file) as pack:
+        text = pack.read("audit-events.csv").decode("utf-8-sig")
+    assert {row["verb"] for row in csv.DictReader(io.StringIO(text))} == {
+        "device.changed"
+    }

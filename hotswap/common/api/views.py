@@ -15,7 +15,11 @@ from rest_framework.response import Response
 
 from hotswap.common.account_gate import used_second_factor
 from hotswap.common.api.base import ApiView, ListView, acting_person
-from hotswap.common.api.filters import StrictFilterBackend, ZonedTimeFilter
+from hotswap.common.api.filters import (
+    ChoiceFilter,
+    StrictFilterBackend,
+    ZonedTimeFilter,
+)
 from hotswap.common.api.serializers import CamelSerializer, StrictCharField
 from hotswap.common.api.throttling import guard_password
 from hotswap.common.login_audit import API, note_failure, note_login
@@ -25,7 +29,7 @@ from hotswap.common.people import change_own_password
 from hotswap.common.roles import Role
 from hotswap.common.second_factors import guard_code, has_second_factor
 from hotswap.common.tokens import TokenPair, issue_token_pair, rotate_refresh_token
-from hotswap.common.trail.export import export_response
+from hotswap.common.trail.export import SENT_AS, Form, export_response
 
 
 class LoginInput(CamelSerializer):
@@ -175,6 +179,20 @@ class AuditFilter(django_filters.FilterSet):
 AuditFilter.base_filters["from"] = ZonedTimeFilter("at", "gte")
 
 
+class AuditExportFilter(AuditFilter):
+    form = ChoiceFilter(
+        choices=[(form.value, form.value) for form in Form],
+        method="keep_all",
+        help_text="`ndjson`, which is the default, or `csv` in a zip.",
+    )
+
+    def keep_all(self, rows: Any, name: str, value: str) -> Any:
+        return rows
+
+
+AuditExportFilter.base_filters["from"] = AuditFilter.base_filters["from"]
+
+
 class AuditOutput(CamelSerializer):
     id = serializers.IntegerField()
     at = serializers.DateTimeField()
@@ -195,19 +213,24 @@ class AuditExportView(ApiView):
     roles = {"GET": Role.ADMIN}
     rates = {"GET": "EXPORTS_PER_MINUTE"}
     queryset = AuditEvent.objects.all()
-    filterset_class = AuditFilter
+    filterset_class = AuditExportFilter
     filter_backends = [StrictFilterBackend]
 
     def known_parameters(self, request: Request) -> set[str]:
-        return set(AuditFilter.base_filters)
+        return set(AuditExportFilter.base_filters)
 
     @extend_schema(
-        filters=True, responses={(200, "application/x-ndjson"): OpenApiTypes.BINARY}
+        filters=True,
+        responses={
+            (200, content_type): OpenApiTypes.BINARY
+            for content_type, _ in SENT_AS.values()
+        },
     )
     def get(self, request: Request) -> StreamingHttpResponse:
-        """Give out the trail, filtered as the list is, as NDJSON with its signature.
+        """Give out the trail, filtered as the list is, with its signature.
 
-        `hotswap audit verify --export FILE` checks it on any machine.
+        As NDJSON, which `hotswap audit verify --export FILE` checks on any machine; by
+        `form=csv` as CSV in a zip, which `hotswap evidence verify FILE` checks.
         """
         rows = StrictFilterBackend().filter_queryset(request, self.queryset.all(), self)
         return export_response(
@@ -215,6 +238,7 @@ class AuditExportView(ApiView):
             actor=acting_person(request),
             query=dict(request.query_params.items()),
             now=timezone.now(),
+            form=Form(request.query_params.get("form", Form.NDJSON)),
         )
 
 

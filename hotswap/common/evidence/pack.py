@@ -74,7 +74,7 @@ def evidence_pack(
     """Give the bytes of a pack.
 
     Args:
-        kind: of what it tells, `firmware` or `deployment`.
+        kind: of what it tells, `firmware`, `deployment` or `audit`.
         subject: what names it.
     """
     outlet = _Outlet()

@@ -1,23 +1,29 @@
-"""The audit trail for an inspection: NDJSON that ends with its own signature.
+"""The audit trail for an inspection, as NDJSON or CSV, with its own signature.
 
 Rules:
 - What waits is sealed and the chain anchored first, so that each row has its position.
 - Rows are read and sent in batches, the oldest first; those that come meanwhile are
   left out.
-- The last line is signed by the key that signs anchors, and covers every byte before
-  it (`hotswap.common.trail.export_check`).
+- The last line of NDJSON is signed by the key that signs anchors, and covers every byte
+  before it (`hotswap.common.trail.export_check`).
+- CSV has no place for a signature: it goes out in a zip, beside an index that is signed
+  as that of an evidence pack is, and is checked as one (`hotswap.common.evidence`).
 """
 
 import base64
 import hashlib
+import json
 from collections.abc import Iterator, Mapping
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 
 from django.db.models import QuerySet
 from django.http import StreamingHttpResponse
 
 from hotswap.common import audit, keyring
+from hotswap.common.csv_cells import MARK, csv_lines
+from hotswap.common.evidence.pack import EvidenceFile, evidence_pack, json_file
 from hotswap.common.models import AuditEvent, AuditSeal, User
 from hotswap.common.trail import chain, sealer
 from hotswap.common.trail.chain import (
@@ -30,10 +36,34 @@ from hotswap.common.trail.chain import (
 from hotswap.common.trail.export_check import END, START
 
 BATCH = 2000
+CSV_FILE, ANCHOR_FILE = "audit-events.csv", "audit-anchor.json"
+COLUMNS = (
+    *("id", "position", "at", "actorKind", "actor", "actorName"),
+    *("verb", "objectKind", "objectId", "details", "contentHash"),
+)
+
+
+class Form(StrEnum):
+    """What an export is written as."""
+
+    NDJSON = "ndjson"
+    CSV = "csv"
+
+
+# Of each form: content type and ending of the file that is sent.
+SENT_AS = {
+    Form.NDJSON: ("application/x-ndjson", "ndjson"),
+    Form.CSV: ("application/zip", "zip"),
+}
 
 
 def export_trail(
-    rows: QuerySet[AuditEvent], *, actor: User, query: Mapping[str, Any], now: datetime
+    rows: QuerySet[AuditEvent],
+    *,
+    actor: User,
+    query: Mapping[str, Any],
+    now: datetime,
+    form: Form = Form.NDJSON,
 ) -> Iterator[bytes]:
     """Write into the trail that rows of it go out, and give the bytes of the export.
 
@@ -45,28 +75,75 @@ def export_trail(
         verb="audit.exported",
         object_kind="audit",
         object_id="export",
-        details={**query, "form": "ndjson"},
+        details={**query, "form": form.value},
     )
     anchor = sealer.seal_and_anchor(now=now)
     # This row too, and none that is written while they are sent.
     newest = AuditEvent.objects.order_by("-id").values_list("id", flat=True).first()
-    return _signed_lines(rows.filter(pk__lte=newest), actor, query, anchor, now)
+    write = _signed_lines if form is Form.NDJSON else _signed_pack
+    return write(rows.filter(pk__lte=newest), actor, query, anchor, now)
 
 
 def export_response(
-    rows: QuerySet[AuditEvent], *, actor: User, query: Mapping[str, Any], now: datetime
+    rows: QuerySet[AuditEvent],
+    *,
+    actor: User,
+    query: Mapping[str, Any],
+    now: datetime,
+    form: Form = Form.NDJSON,
 ) -> StreamingHttpResponse:
     """Send an export as a file, while it is written; arguments as `export_trail`."""
+    content_type, ending = SENT_AS[form]
     return StreamingHttpResponse(
-        export_trail(rows, actor=actor, query=query, now=now),
-        content_type="application/x-ndjson",
+        export_trail(rows, actor=actor, query=query, now=now, form=form),
+        content_type=content_type,
         headers={
             "Cache-Control": "no-store",
             "Content-Disposition": (
-                f'attachment; filename="audit-{now:%Y-%m-%d}.ndjson"'
+                f'attachment; filename="audit-{now:%Y-%m-%d}.{ending}"'
             ),
         },
     )
+
+
+def _signed_pack(
+    rows: QuerySet[AuditEvent],
+    actor: User,
+    query: Mapping[str, Any],
+    anchor: Anchor | None,
+    now: datetime,
+) -> Iterator[bytes]:
+    key = keyring.audit_key()
+    signed = None if anchor is None else chain.anchor_document(anchor, key.public_key())
+    return evidence_pack(
+        kind="audit",
+        subject={
+            "id": "export",
+            "name": "trail",
+            "by": str(actor.pseudonym),
+            "query": dict(query),
+        },
+        files=[
+            EvidenceFile(CSV_FILE, _csv_pieces(rows)),
+            json_file(ANCHOR_FILE, signed),
+        ],
+        key=key,
+        now=now,
+    )
+
+
+def _csv_pieces(rows: QuerySet[AuditEvent]) -> Iterator[bytes]:
+    yield MARK + csv_lines([COLUMNS])
+    for batch in _batches(rows):
+        yield csv_lines(
+            [_cell(line[column]) for column in COLUMNS] for line in _lines(batch)
+        )
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return json.dumps(value, ensure_ascii=False, sort_keys=True) if value else ""
+    return "" if value is None else str(value)
 
 
 def _signed_lines(

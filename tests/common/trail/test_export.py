@@ -1,7 +1,9 @@
 """Exports of the trail: signed, and any change to one is found."""
 
+import csv
 import io
 import json
+import zipfile
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,8 +15,9 @@ from typer.testing import CliRunner
 from hotswap.cli.main import app
 from hotswap.common import keyring
 from hotswap.common.api.audit_chain import public_key_pem
-from hotswap.common.models import AuditEvent
+from hotswap.common.models import AuditEvent, AuditSeal
 from hotswap.common.trail import export
+from hotswap.common.trail.export import ANCHOR_FILE, CSV_FILE
 from hotswap.common.trail.export_check import NoExportError, check_export
 from tests.api import pointers, problem_of
 from tests.callers import PersonCaller
@@ -197,3 +200,67 @@ def test_an_export_is_made_at_a_time(trail_of_ten: Trail, admin: PersonCaller) -
     assert 'filename="audit-2026-03-03.ndjson"' in response["Content-Disposition"]
     (start, *_) = documents(b"".join(response))
     assert start["at"] == "2026-03-03T12:00:00.000000Z"
+
+
+@pytest.fixture
+def pack(admin: PersonCaller, trail_of_ten: Trail, tmp_path: Path) -> Path:
+    """An export as CSV."""
+    answer = admin.get(f"{ROUTE}?form=csv")
+    assert answer.status_code == 200
+    assert answer["Content-Type"] == "application/zip"
+    file = tmp_path / "audit.zip"
+    file.write_bytes(b"".join(answer))
+    return file
+
+
+def changed_pack(pack: Path, change: Callable[[bytes], bytes]) -> Path:
+    """Write a copy of an export whose CSV is another one."""
+    copy = pack.with_name("changed.zip")
+    with zipfile.ZipFile(pack) as found, zipfile.ZipFile(copy, "w") as made:
+        for name in found.namelist():
+            content = found.read(name)
+            made.writestr(name, change(content) if name == CSV_FILE else content)
+    return copy
+
+
+def test_an_export_as_csv_holds_every_row_with_its_place(
+    admin: PersonCaller, pack: Path
+) -> None:
+    with zipfile.ZipFile(pack) as found:
+        text = found.read(CSV_FILE).decode("utf-8-sig")
+        anchor = json.loads(found.read(ANCHOR_FILE))
+
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert [int(row["position"]) for row in rows] == list(range(1, 12))
+    assert rows[-1]["verb"] == "audit.exported"
+    assert rows[-1]["actorName"] == admin.person.username
+    assert json.loads(rows[-1]["details"]) == {"form": "csv"}
+    hashes = {s.position: s.content_hash.hex() for s in AuditSeal.objects.all()}
+    assert {int(row["position"]): row["contentHash"] for row in rows} == hashes
+    assert anchor["position"] == 11
+
+
+def test_an_export_as_csv_is_checked_on_any_machine(pack: Path, tmp_path: Path) -> None:
+    key = tmp_path / "server.pem"
+    key.write_text(public_key_pem())
+
+    def verify(file: Path) -> tuple[int, str]:
+        arguments = ["evidence", "verify", str(file), "--public-key", str(key)]
+        result = CliRunner().invoke(app, arguments)
+        return result.exit_code, result.output
+
+    assert verify(pack)[0] == 0
+    for change in (
+        lambda content: content.replace(b"audit.exported", b"audit.imported"),
+        lambda content: b"".join(content.splitlines(keepends=True)[:-1]),
+    ):
+        code, said = verify(changed_pack(pack, change))
+        assert code == 1
+        assert f"{CSV_FILE} is not the file that was signed" in said
+
+
+def test_another_form_is_refused_by_its_name(admin: PersonCaller) -> None:
+    for form in ("xml", ""):
+        answer = admin.get(f"{ROUTE}?form={form}")
+
+        assert list(pointers(problem_of(answer, 400))) == ["/form"]

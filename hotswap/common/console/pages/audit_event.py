@@ -40,7 +40,7 @@ from hotswap.common.console.text_filter import TextFilter
 from hotswap.common.csv_cells import MARK, csv_lines
 from hotswap.common.models import AuditEvent, User
 from hotswap.common.roles import Role
-from hotswap.common.trail.export import export_response
+from hotswap.common.trail.export import Form, export_response
 
 SPANS = (("1", "24 hours"), ("7", "7 days"), ("30", "30 days"))
 # What is recorded of things that have no page.
@@ -273,16 +273,19 @@ class AuditEventAdmin(ConsoleAdmin):
     ) -> Any:
         query = request.GET.urlencode()
         export = self.export_button("export", query)
-        signed = replace(
-            self.export_button("export-signed", query),
-            label="Export signed NDJSON",
-            icon="verified",
-            name="export-signed",
-        )
+        signed = [
+            replace(
+                self.export_button(f"export-signed-{form}", query),
+                label=f"Export signed {form.upper()}",
+                icon="verified",
+                name=f"export-signed-{form}",
+            )
+            for form in Form
+        ]
         return super().changelist_view(
             request,
             {
-                "console_buttons": [export, signed],
+                "console_buttons": [export, *signed],
                 **chain_context(),
                 **(extra_context or {}),
             },
@@ -293,7 +296,15 @@ class AuditEventAdmin(ConsoleAdmin):
         signed = self.protected(self.signed_export_view)
         return [
             path("export/", export, name=self.url_name("export")),
-            path("export-signed/", signed, name=self.url_name("export-signed")),
+            *(
+                path(
+                    f"export-signed/{form}/",
+                    signed,
+                    {"form": form},
+                    name=self.url_name(f"export-signed-{form}"),
+                )
+                for form in Form
+            ),
             path("chain/", check, name=self.url_name("chain")),
         ]
 
@@ -325,8 +336,8 @@ class AuditEventAdmin(ConsoleAdmin):
             },
         )
 
-    def signed_export_view(self, request: HttpRequest) -> Any:
-        """Send the rows of the list, as it is filtered, as signed NDJSON."""
+    def signed_export_view(self, request: HttpRequest, form: Form) -> Any:
+        """Send all rows of the list, as it is filtered, with their signature."""
         if request.method != "GET":
             return HttpResponseNotAllowed(["GET"])
         person = acting_person(request)
@@ -336,7 +347,11 @@ class AuditEventAdmin(ConsoleAdmin):
         except IncorrectLookupParameters:
             return HttpResponseRedirect(self.list_url())
         return export_response(
-            rows, actor=person, query=dict(request.GET.items()), now=timezone.now()
+            rows,
+            actor=person,
+            query=dict(request.GET.items()),
+            now=timezone.now(),
+            form=form,
         )
 
     @display(description="When")
