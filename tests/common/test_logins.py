@@ -16,6 +16,7 @@ from hotswap.common.api.throttling import guard_password
 from hotswap.common.cache import ForgivingRedisCache
 from hotswap.common.models import LoginCount
 from hotswap.retention import enforce_policies
+from hotswap.settings import base
 from tests.api import Caller, problem_of
 from tests.common.factories import PASSWORD, PersonFactory
 from tests.waiting import wait_until
@@ -104,6 +105,17 @@ def test_guesses_at_one_account_from_everywhere_end(settings: Any) -> None:
 
     assert sum(judged) == 20
     assert judged[:20] == [True] * 20
+
+
+def test_forty_names_of_one_address_and_forty_addresses_of_one_name_are_stopped(
+    settings: Any,
+) -> None:
+    settings.LOGIN_FAILURES_PER_ADDRESS = base.LOGIN_FAILURES_PER_ADDRESS
+
+    names = [wrong(f"name-{number}", "198.51.100.1") for number in range(40)]
+    addresses = [wrong("sprayed", f"192.0.2.{number}") for number in range(40)]
+
+    assert names == addresses == [True] * 30 + [False] * 10
 
 
 def test_refused_guesses_take_no_place_of_others(settings: Any) -> None:
