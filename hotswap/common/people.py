@@ -522,9 +522,17 @@ def end_logins(user: User, *, but: str | None = None) -> None:
 
 
 def ensure_first_admin(*, username: str, password: str) -> bool:
-    """Create the first Admin where there is none yet; tell whether it did."""
+    """Create the first Admin where there is none yet; tell whether it did.
+
+    Raises:
+        WeakPasswordError: the password is too weak.
+    """
     ensure_groups()
     if User.objects.filter(groups__name=Role.ADMIN.value).exists():
         return False
+    try:
+        validate_password(password, User(username=username))
+    except ValidationError as error:
+        raise WeakPasswordError(" ".join(error.messages)) from error
     create_person(username=username, password=password, role=Role.ADMIN, actor=None)
     return True

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import pytest
 from django.conf import settings as project
 from django.contrib.auth.hashers import MD5PasswordHasher, identify_hasher
+from django.core.management import CommandError, call_command
 from django.db import connection
 from django.utils import timezone
 
@@ -109,6 +110,19 @@ def test_a_password_that_was_changed_meanwhile_is_not_overwritten(
 
 def test_twelve_characters_are_needed() -> None:
     assert project.PASSWORD_MIN_LENGTH == 12
+
+
+@pytest.mark.parametrize("password", ["admin", "adminadminadmin", "123456789012"])
+def test_the_first_admin_gets_no_weak_password_either(
+    password: str, monkeypatch: pytest.MonkeyPatch, db: None
+) -> None:
+    monkeypatch.setenv("HOTSWAP_ADMIN_PASSWORD", password)
+    monkeypatch.setenv("HOTSWAP_ADMIN_USERNAME", "adminadminadmin")
+
+    with pytest.raises(CommandError, match=r"HOTSWAP_ADMIN_PASSWORD: .*password"):
+        call_command("prepare")
+
+    assert not User.objects.exists()
 
 
 def test_a_changed_password_ends_all_logins_and_begins_one(

@@ -30,7 +30,10 @@ class Command(BaseCommand):
         people.ensure_groups()
         password = EnvironmentWithFiles().get("HOTSWAP_ADMIN_PASSWORD")
         if password:
-            people.ensure_first_admin(
-                username=os.environ.get("HOTSWAP_ADMIN_USERNAME", "admin"),
-                password=password,
-            )
+            try:
+                people.ensure_first_admin(
+                    username=os.environ.get("HOTSWAP_ADMIN_USERNAME", "admin"),
+                    password=password,
+                )
+            except people.WeakPasswordError as error:
+                raise CommandError(f"HOTSWAP_ADMIN_PASSWORD: {error.detail}") from None
