@@ -12,6 +12,7 @@ from allauth.account.authentication import get_authentication_records
 from allauth.account.internal.flows.login import record_authentication
 from allauth.mfa import signals as mfa_signals
 from allauth.mfa.models import Authenticator
+from django.contrib.auth.models import update_last_login
 from django.contrib.auth.signals import (
     user_logged_in,
     user_logged_out,
@@ -49,7 +50,11 @@ def connect() -> None:
 
 
 def note_login(user: User, *, via: str, second_factor: bool) -> None:
-    """Write down that a person has logged in."""
+    """Write down that a person has logged in.
+
+    Django does the first for sessions alone.
+    """
+    update_last_login(sender=User, user=user)
     audit.record(
         actor=user,
         verb="person.logged-in",

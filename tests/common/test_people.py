@@ -62,6 +62,17 @@ def test_a_new_person_logs_in_once_with_the_password_and_changes_it(
     assert caller.get("/devices").status_code == 200
 
 
+def test_a_login_of_the_api_is_the_last_login(admin: PersonCaller) -> None:
+    person = PersonFactory.create()
+    path = f"/people/{person.pseudonym}"
+    before = admin.get(path).json()["lastLoginAt"]
+
+    Caller().post("/auth/token", {"username": person.username, "password": PASSWORD})
+
+    assert before is None
+    assert admin.get(path).json()["lastLoginAt"] is not None
+
+
 def test_a_repeated_answer_does_not_show_the_password_again(
     admin: PersonCaller,
 ) -> None:
