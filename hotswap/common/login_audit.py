@@ -24,6 +24,7 @@ from django.utils import timezone
 from hotswap.common import audit
 from hotswap.common.models import User
 from hotswap.common.people import end_logins
+from hotswap.common.second_factors import take_code
 from hotswap.common.sessions import begin_session
 
 UNKNOWN = "unknown"
@@ -116,6 +117,9 @@ def _note_added_factor(
     _note_factor(user, "added", authenticator)
     if authenticator.type == Authenticator.Type.RECOVERY_CODES:
         return
+    if authenticator.type == Authenticator.Type.TOTP:
+        # The code that it was set up with opens nothing more.
+        take_code(user, request.POST.get("code", ""))
     # Whoever has just shown it has used it in this session.
     record_authentication(request, user, "mfa", type=authenticator.type)
     end_logins(user, but=request.session.session_key)

@@ -1,10 +1,13 @@
 """The login of the console: one way in, with a second factor where there is one."""
 
 import re
+import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from allauth.mfa.models import Authenticator
+from allauth.mfa.totp.internal import auth as totp
 from django.contrib import admin
 from django.test import Client
 from django.urls import NoReverseMatch, reverse
@@ -12,10 +15,18 @@ from django.utils import timezone
 
 from hotswap.common.logins import current_logins
 from hotswap.common.models import AuditEvent, User
+from hotswap.common.second_factors import take_code
 from hotswap.common.tokens import issue_token_pair
+from tests import factors
 from tests.common.factories import PASSWORD, PersonFactory
 from tests.console.conftest import ConsoleClient
-from tests.factors import add_app, add_recovery_codes, code_of
+from tests.factors import (
+    add_app,
+    add_recovery_codes,
+    code_of,
+    opened,
+    stored_secret,
+)
 
 LOGIN = "/admin/login/"
 CODE = "/admin/account/factors/authenticate/"
@@ -151,6 +162,24 @@ def test_setting_one_up_ends_the_logins_that_had_none(person: User) -> None:
     assert len(current_logins(user=person, now=timezone.now())) == 1
     verbs = AuditEvent.objects.values_list("verb", flat=True)
     assert "person.second-factor-added" in verbs
+
+
+@COMMITTED
+def test_the_code_that_an_app_is_set_up_with_is_used_up(
+    person: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = int(time.time())
+    monkeypatch.setattr(factors, "time", SimpleNamespace(time=lambda: now))
+    monkeypatch.setattr(totp, "time", SimpleNamespace(time=lambda: now))
+    client = ConsoleClient()
+    give_password(client, person)
+    set_up(client)
+    secret = opened(stored_secret(person))
+
+    assert take_code(person, code_of(secret)) is None
+
+    monkeypatch.setattr(totp, "time", SimpleNamespace(time=lambda: now + 30))
+    assert take_code(person, code_of(secret, later=1)) is not None
 
 
 def test_a_session_of_one_factor_is_not_enough_once_one_is_required(
