@@ -72,24 +72,28 @@ class LastTick:
 
 
 def join(role: str) -> None:
-    """Check the keys of this process, and renew its row from now until it ends.
+    """Check keys and stores of this process, and renew its row from now until it ends.
 
-    Where the database does not answer, or has no tables yet, the row comes later.
+    `prepare` has checked both, where it has run on this host and its settings have not
+    changed since. Where the database does not answer, or has no tables yet, the row
+    comes later.
 
     Args:
         role: `web`, `worker` or `beat`.
 
     Raises:
-        SystemExit: the key files are not those of the database.
+        SystemExit: the key files are not those of the database, or a host that is
+            alive keeps its images elsewhere.
     """
     keys = ""
     try:
         keys = require_own_keys()
+        require_same_stores()
     except ImproperlyConfigured as error:
         logger.critical("HotSwap does not start: %s", error)
         sys.exit(1)
     except Error:
-        logger.warning("The keys are not compared: the database does not answer")
+        logger.warning("Keys and stores are not compared: the database does not answer")
     finally:
         connection.close()
     Membership(role, keys).start()

@@ -169,6 +169,21 @@ def test_host_with_another_folder_than_a_living_one_is_refused(
 
 
 @pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("role", ["web", "worker", "beat"])
+def test_program_started_without_prepare_does_not_start_with_another_folder(
+    settings: Any, tmp_path: Path, role: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    row = other_host()
+    settings.FIRMWARE_DIR = tmp_path / "of-this-host"
+
+    with Heart(row), pytest.raises(SystemExit):
+        hosts.join(role)
+
+    assert "does not start: this host keeps images in folder" in caplog.text
+    assert not ServerProcess.objects.exclude(pk=row.pk).exists()
+
+
+@pytest.mark.django_db(transaction=True)
 def test_host_with_the_same_folder_is_let_in(settings: Any) -> None:
     with Heart(other_host()):
         require_same_stores(silent_seconds=0)
