@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo demo-check serve agent test check coverage test-faults test-defaults test-chart fuzz bench load-test scale-test screenshots lint format browser proxy prometheus lock clean
+.PHONY: help demo demo-check serve agent test check coverage test-faults test-defaults test-chart chaos fuzz bench load-test scale-test screenshots lint format browser proxy prometheus lock clean
 
 help:
 	@echo "make demo        HotSwap with a fleet that takes a good and then a bad update"
@@ -18,6 +18,7 @@ help:
 	@echo "make check       checks and the tests of what changed since main, 2 minutes"
 	@echo "make coverage    the test suite, and how much of the code it runs"
 	@echo "make test-faults power cuts, kills and freezes at every step, chance from SEED"
+	@echo "make chaos       faults of 39 kinds on two hosts, chance from SEED, as many as FAULTS"
 	@echo "make test-defaults  bad images on real agents at all defaults, 15 minutes"
 	@echo "make test-chart  the Helm chart, rendered by a real helm and held against the schemas"
 	@echo "make fuzz        requests drawn from the API's description and odd ones, to API and console"
@@ -60,7 +61,7 @@ check: lint prometheus
 	@tests=$$(BASE=$(or $(BASE),main) $(BIN)/python -m tests.changed); \
 	[ -n "$$tests" ] || { echo "No test is concerned by what changed."; exit 0; }; \
 	$(BIN)/python -m pytest --quiet --session-timeout $(CHECK_SECONDS) \
-		-m "not stack and not browser and not campaign and not defaults and not chart" \
+		-m "not stack and not browser and not campaign and not defaults and not chart and not chaos" \
 		$(ARGS) $$tests
 
 # The same tests take half as long again while what they run is counted.
@@ -76,6 +77,13 @@ coverage: browser proxy prometheus
 # ALL=1 leaves none out for want of time.
 test-faults: $(VENV)/.ready-dev
 	SEED=$(SEED) CASE='$(CASE)' ALL=$(ALL) $(BIN)/python -m pytest -m campaign $(ARGS)
+
+# Others: SEED=7. So many: FAULTS=2000; at most so long: MINUTES=60. Some kinds alone, or
+# one case as the report names it: CASE='database.*'. Devices of a deployment: DEVICES=100;
+# faults of a deployment: EACH=3.
+chaos: proxy
+	SEED=$(SEED) CASE='$(CASE)' FAULTS=$(FAULTS) MINUTES=$(MINUTES) DEVICES=$(DEVICES) \
+		EACH=$(EACH) $(BIN)/python -m pytest -m chaos tests/chaos $(ARGS)
 
 test-defaults: $(VENV)/.ready-dev
 	$(BIN)/python -m pytest -m defaults tests/deployments/test_defaults.py $(ARGS)

@@ -7,6 +7,7 @@ time; what was left out otherwise is counted in the report.
 
 import contextlib
 import os
+import random
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -22,6 +23,11 @@ def is_wanted(case: str) -> bool:
     return case == CASE or fnmatch(case, CASE)
 
 
+def campaigns_of(case: str) -> list[str]:
+    """Return the names before the colon, one or several with a plus in between."""
+    return case.split(":")[0].split("+")
+
+
 @dataclass
 class Outcome:
     """What came of a run.
@@ -32,6 +38,8 @@ class Outcome:
         left_out: cases by campaign for which there was no time.
         takeovers: seconds until another took over, by case.
         wrong: what went wrong, by case.
+        counts: what else is counted, by what it is.
+        again: the command that tries a case again, with `{}` in its place.
     """
 
     tried: Counter[str] = field(default_factory=Counter)
@@ -39,11 +47,17 @@ class Outcome:
     left_out: Counter[str] = field(default_factory=Counter)
     takeovers: dict[str, float] = field(default_factory=dict)
     wrong: dict[str, str] = field(default_factory=dict)
+    counts: Counter[str] = field(default_factory=Counter)
+    again: str = f"make test-faults SEED={SEED} CASE='{{}}'"
+
+    def chance_of(self, case: str) -> random.Random:
+        """Return the chance that steers a case."""
+        return random.Random(f"{SEED}-{case}")
 
     @contextlib.contextmanager
     def trying(self, case: str) -> Iterator[None]:
-        """Count one case of the campaign before its colon, and what came of it."""
-        self.tried[case.split(":")[0]] += 1
+        """Count one case of each campaign before its colon, and what came of it."""
+        self.tried.update(campaigns_of(case))
         try:
             yield
         except BaseException as error:
@@ -56,10 +70,7 @@ class Outcome:
             return []
         lines = [f"seed {SEED}"]
         for campaign, count in sorted(self.tried.items()):
-            failed = sum(
-                case == campaign or case.startswith(f"{campaign}:")
-                for case in self.wrong
-            )
+            failed = sum(campaign in campaigns_of(case) for case in self.wrong)
             missed, left = self.missed[campaign], self.left_out[campaign]
             lines.append(
                 f"{campaign:24} {count:5} cases {count - failed:5} passed "
@@ -68,17 +79,18 @@ class Outcome:
                 + (f"; {left} more were left out, ALL=1 tries them" if left else "")
             )
         total = self.tried.total()
+        failed = sum(len(campaigns_of(case)) for case in self.wrong)
         lines.append(
-            f"{'all':24} {total:5} cases {total - len(self.wrong):5} passed "
-            f"{len(self.wrong):3} failed"
+            f"{'all':24} {total:5} cases {total - failed:5} passed {failed:3} failed"
         )
         if self.takeovers:
             longest = max(self.takeovers, key=lambda case: self.takeovers[case])
             lines.append(
                 f"longest takeover {self.takeovers[longest]:.1f} s, in {longest}"
             )
+        lines += [f"{what:24} {count:5}" for what, count in self.counts.items()]
         for case in sorted(self.wrong):
-            lines.append(f"again: make test-faults SEED={SEED} CASE='{case}'")
+            lines.append(f"again: {self.again.format(case)}")
             lines.append(f"  {self.wrong[case].splitlines()[0][:200]}")
         return lines
 
