@@ -20,6 +20,7 @@ import environ
 from django.core.exceptions import ImproperlyConfigured
 from psycopg.conninfo import conninfo_to_dict
 
+from hotswap.common.postgresql.network import NOTICED
 from hotswap.common.secret_files import EnvironmentWithFiles
 from hotswap.paths import DEFAULT_DATA_DIR, PROJECT_DIR
 from hotswap.settings.accounts import *  # noqa: F403
@@ -197,7 +198,7 @@ def database_from_url(url: str) -> dict[str, Any]:
             form that libpq reads; `host` may be the folder of a Unix socket.
     """
     parts = conninfo_to_dict(url)
-    options: dict[str, Any] = {
+    options: dict[str, Any] = NOTICED | {
         key: value
         for key, value in parts.items()
         if key not in {"dbname", "user", "password", "host", "port"}

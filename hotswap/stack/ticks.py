@@ -3,6 +3,8 @@
 Rules:
 - Whether work is done is read from the database: a frozen process is no dead one, and
   a worker that has lost its broker for good looks busy.
+- The row of the tick is written anew by each; the time in it stands still where a
+  clock was set back, or another host's is ahead.
 - Only what was seen to stand still counts: not the time in which the database did not
   answer, in which a program was away, or in which this process itself was frozen. No
   two machines' clocks are compared.
@@ -16,6 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from hotswap.common.postgresql.network import NOTICED
 from hotswap.stack.processes import Supervisor
 
 LOOK_SECONDS = 2.0
@@ -26,7 +29,7 @@ START_SECONDS = 60.0
 MAX_START_SECONDS = 960.0
 TICKING = ("worker", "beat")
 _LAST_TICK = """
-    SELECT clock.last_run_at
+    SELECT clock.xmin::text
     FROM common_jobrun clock
     JOIN django_celery_beat_periodictask task ON task.name = clock.name
     WHERE clock.name = 'deployments-tick' AND task.enabled
@@ -34,12 +37,14 @@ _LAST_TICK = """
 
 
 def last_tick(database_url: str) -> Any:
-    """Return when the last tick began; None if that cannot be told."""
+    """Return a mark that changes with every tick; None if it cannot be told."""
     # Not needed before the stack runs, and slow to import.
     import psycopg
+    from psycopg.conninfo import make_conninfo
 
     try:
-        with psycopg.connect(database_url, connect_timeout=2) as connection:
+        patient = make_conninfo(database_url, **NOTICED)
+        with psycopg.connect(patient, connect_timeout=2) as connection:
             row = connection.execute(_LAST_TICK).fetchone()
     except psycopg.Error:
         return None

@@ -130,6 +130,24 @@ def test_last_tick_is_read_from_the_database(live_stack):
 
 
 @pytest.mark.stack
+def test_ticks_are_seen_while_the_clock_of_another_host_is_ahead(live_stack):
+    address = live_stack.state()["database_url"]
+    wait_until(lambda: last_tick(address), what="a first tick")
+    to_time = (
+        "UPDATE common_jobrun SET last_run_at = now() + make_interval(secs => %s)"
+        " WHERE name = 'deployments-tick'"
+    )
+
+    with psycopg.connect(address, autocommit=True) as connection:
+        connection.execute(to_time, [290])
+        try:
+            first = last_tick(address)
+            wait_until(lambda: last_tick(address) != first, what="another tick")
+        finally:
+            connection.execute(to_time, [0])
+
+
+@pytest.mark.stack
 def test_ticks_that_are_switched_off_are_not_missed(live_stack):
     address = live_stack.state()["database_url"]
     wait_until(lambda: last_tick(address), what="a first tick")
