@@ -3,7 +3,7 @@
 import threading
 import time
 
-from tests.deployments.fleet import Ledger
+from hotswap.stack.ticks import last_tick
 
 LOOK_SECONDS = 0.1
 
@@ -15,8 +15,8 @@ class Silence:
         longest: seconds without a tick since `begin()`, within the block.
     """
 
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
+    def __init__(self, database_url: str) -> None:
+        self._url = database_url
         self._over = threading.Event()
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._run)
@@ -38,9 +38,9 @@ class Silence:
             self.longest = 0.0
 
     def _run(self) -> None:
-        known = self._ledger.last_tick()
+        known = last_tick(self._url)
         while not self._over.wait(LOOK_SECONDS):
-            found = self._ledger.last_tick()
+            found = last_tick(self._url)
             now = time.monotonic()
             with self._lock:
                 self.longest = max(self.longest, now - self._heard_at)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from hotswap.stack.ticks import last_tick
 from tests.campaign import OUTCOME, SEED, campaigns_of, is_wanted
 from tests.chaos.fleet import ChaosAdmin, end, fresh_rollout
 from tests.chaos.kinds import KINDS, Scene, draw
@@ -64,7 +65,7 @@ def test_site_survives(
         site.be_whole()
         with (
             fresh_rollout(admin, DEVICES) as rollout,
-            Silence(rollout.ledger) as silence,
+            Silence(site.direct_url) as silence,
         ):
             scene = Scene(site, admin, rollout, chance, tmp_path)
             # A deployment writes six lines of each device and a handful of its own.
@@ -87,12 +88,12 @@ def test_site_survives(
 
 def strike(name: str, scene: Scene, silence: Silence) -> None:
     """Let a fault strike, and wait for a tick after it."""
-    kind, ledger = KINDS[name], scene.rollout.ledger
+    kind, address = KINDS[name], scene.site.direct_url
     silence.begin()
     kind.strike(scene)
     if kind.is_shared:
         silence.begin()
-    ticked = ledger.last_tick()
+    ticked = last_tick(address)
     wait_until(
-        lambda: ledger.last_tick() not in (None, ticked), what="a tick after the fault"
+        lambda: last_tick(address) not in (None, ticked), what="a tick after the fault"
     )
