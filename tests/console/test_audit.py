@@ -102,6 +102,27 @@ def test_a_row_about_what_is_no_object_of_its_table_is_shown(
     assert len(found(admin_client, "q=tried.something")) == 1
 
 
+def test_the_details_name_people_and_things_instead_of_their_ids(
+    admin_client: ConsoleClient, scene: Scene
+) -> None:
+    approved = approve_firmware(
+        actor=scene.world.admin, firmware_id=scene.draft.pk, comment="ran for a week"
+    )
+
+    page = admin_client.get(LIST).content.decode()
+
+    rows = page.split("<tr")
+    approval = next(row for row in rows if "ran for a week" in row)
+    pseudonym = str(scene.world.admin.pseudonym)
+    name = scene.world.admin.username
+    assert f'approvedBy – → <span title="{pseudonym}">{name}</span>' in approval
+    assert f">{pseudonym}" not in page
+    assert f"{approved.approved_at:%Y-%m-%d %H:%M:%S} UTC" in approval
+    launch = next(row for row in rows if "strategy: Canary" in row)
+    key = str(scene.approved.pk)
+    assert f'firmware: <span title="{key}">{scene.approved}</span>' in launch
+
+
 def test_every_kind_that_was_recorded_of_an_object_with_a_page_can_be_chosen(
     admin_client: ConsoleClient, scene: Scene
 ) -> None:

@@ -8,7 +8,7 @@ from django.test import Client
 
 from hotswap.common.models import AuditEvent, User
 from tests.common.factories import PASSWORD, PersonFactory
-from tests.console.conftest import ConsoleClient
+from tests.console.conftest import ConsoleClient, Scene
 from tests.factors import add_app
 
 INVITE = "/admin/common/user/invite/"
@@ -94,6 +94,16 @@ def test_erasing_asks_for_the_name(admin_client: ConsoleClient) -> None:
     assert b"erased-" not in admin_client.get(LIST).content
     assert AuditEvent.objects.latest("id").verb == "person.erased"
     assert admin_client.get(page_of(person, "change")).status_code in (302, 404)
+
+
+def test_what_a_person_did_is_named_and_linked(
+    admin_client: ConsoleClient, scene: Scene
+) -> None:
+    page = admin_client.get(page_of(scene.world.admin, "change")).content.decode()
+
+    log = page[page.index("Recent activity") :]
+    assert f">{scene.deployment}</a>" in log
+    assert f'/admin/deployments/deployment/{scene.deployment.pk}/change/"' in log
 
 
 def test_an_operator_does_nothing_to_people(operator_client: ConsoleClient) -> None:

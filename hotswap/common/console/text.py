@@ -52,6 +52,10 @@ def event_pattern(written: str) -> str:
 
 
 DIGEST = re.compile(r"\b([0-9a-f]{40,64})\b")
+_UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+ID = re.compile(rf"\b({_UUID})\b")
+DIGEST_OR_ID = re.compile(rf"\b({_UUID}|[0-9a-f]{{40,64}})\b")
+MOMENT = re.compile(r"^(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)(?:\.\d+)?(?:Z|\+00:00)$")
 SHOWN_OF_DIGEST = 12
 
 
@@ -60,18 +64,29 @@ def details_in_words(details: Mapping[str, Any]) -> str:
     return DIGEST.sub(lambda found: f"{found[1][:SHOWN_OF_DIGEST]}…", _joined(details))
 
 
-def details_with_digests(details: Mapping[str, Any]) -> SafeString:
-    """Show the same on a page, where the whole of a digest can be copied."""
-    # Every second part is a digest.
-    parts = DIGEST.split(_joined(details))
+def details_with_digests(
+    details: Mapping[str, Any], names: Mapping[str, str] | None = None
+) -> SafeString:
+    """Show the same on a page, where the whole of a digest can be copied.
+
+    Args:
+        names: what is shown instead of ids; an id stays in the tooltip.
+    """
+    # Every second part is a digest or an id.
+    parts = DIGEST_OR_ID.split(_joined(details))
     return format_html_join(
         "",
         "{}",
         (
-            (_short_digest(part) if number % 2 else part,)
+            (_short_digest_or_name(part, names or {}) if number % 2 else part,)
             for number, part in enumerate(parts)
         ),
     )
+
+
+def ids_in(details: Mapping[str, Any]) -> set[str]:
+    """Return the UUIDs among the details of a row of the audit trail."""
+    return set(ID.findall(json.dumps(details)))
 
 
 def _joined(details: Mapping[str, Any]) -> str:
@@ -107,6 +122,8 @@ def _value_in_words(name: str, value: Any) -> str:
         )
     if name == CHANGES and isinstance(value, dict):
         return ", ".join(f"{field} {_change(each)}" for field, each in value.items())
+    if isinstance(value, list) and all(isinstance(each, str) for each in value):
+        return ", ".join(value) or "none"
     return value if isinstance(value, str) else json.dumps(value)
 
 
@@ -124,11 +141,20 @@ def _short(value: Any) -> str:
         case None | "":
             return "–"
         case str():
-            return value
+            return MOMENT.sub(r"\1 \2 UTC", value)
         case {"sha256": str(digest)}:
             return digest
         case _:
             return json.dumps(value)
+
+
+def _short_digest_or_name(found: str, names: Mapping[str, str]) -> SafeString:
+    if not ID.fullmatch(found):
+        return _short_digest(found)
+    name = names.get(found)
+    if name is None:
+        return format_html("{}", found)
+    return format_html('<span title="{}">{}</span>', found, name)
 
 
 def _short_digest(digest: str) -> SafeString:

@@ -1,10 +1,12 @@
 """The audit trail: a list that nobody changes."""
 
 import json
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime, time, timedelta
 from typing import Any
+from uuid import UUID
 
 from django.contrib import admin, messages
 from django.contrib.admin.options import IncorrectLookupParameters
@@ -35,6 +37,7 @@ from hotswap.common.console.text import (
     details_with_digests,
     event_in_words,
     event_pattern,
+    ids_in,
 )
 from hotswap.common.console.text_filter import TextFilter
 from hotswap.common.csv_cells import MARK, csv_lines
@@ -63,6 +66,49 @@ def pages_by_kind() -> dict[str, ConsoleAdmin]:
         for page in admin.site._registry.values()
         if isinstance(page, ConsoleAdmin) and page.audit_kind
     }
+
+
+def mentioned_in(rows: Iterable[AuditEvent]) -> dict[str, set[str]]:
+    """Return the ids that the details of rows name, by the kind of object.
+
+    A detail is called as the kind is, as in `firmware`; any other id may be that of a
+    person.
+    """
+    mentioned: dict[str, set[str]] = defaultdict(set)
+    kinds = pages_by_kind()
+    for row in rows:
+        for name, value in (row.details or {}).items():
+            kind = name if name in kinds else "person"
+            mentioned[kind] |= ids_in({name: value})
+    return mentioned
+
+
+def objects_of(
+    rows: Iterable[AuditEvent], mentioned: Mapping[str, set[str]] | None = None
+) -> dict[tuple[str, str], tuple[str, str]]:
+    """Return name and address of what rows are about, as far as it is there.
+
+    Args:
+        mentioned: further ids by their kind.
+    """
+    wanted: dict[str, set[str]] = defaultdict(set)
+    for row in rows:
+        wanted[row.object_kind].add(row.object_id)
+    for kind, ids in (mentioned or {}).items():
+        if kind != "person":
+            wanted[kind] |= ids
+    found = {}
+    for kind, page in pages_by_kind().items():
+        name = page.audit_field
+        field = page.opts.pk if name == "pk" else page.opts.get_field(name)
+        ids = {each for each in wanted[kind] if _fits(field, each)}
+        if not ids:
+            continue
+        objects = page.model._default_manager.select_related()
+        for each in objects.filter(**{f"{name}__in": ids}):
+            key = str(getattr(each, name))
+            found[kind, key] = (str(each), page.page_url(each))
+    return found
 
 
 def done_by(name: str) -> Q:
@@ -242,31 +288,17 @@ class AuditEventAdmin(ConsoleAdmin):
 
     def complete(self, rows: list[Any]) -> None:
         # Names are joined when read: the rows themselves hold pseudonyms only.
-        names = names_of(row.actor for row in rows)
-        objects = self._objects(rows)
+        mentioned = mentioned_in(rows)
+        people = names_of(
+            [row.actor for row in rows] + [UUID(each) for each in mentioned["person"]]
+        )
+        objects = objects_of(rows, mentioned)
         for row in rows:
-            row.actor_name = names.get(row.actor)
+            row.actor_name = people.get(row.actor)
             row.object = objects.get((row.object_kind, row.object_id))
-
-    @staticmethod
-    def _objects(rows: list[Any]) -> dict[tuple[str, str], tuple[str, str]]:
-        """Return name and address of what the rows are about, as far as it is there."""
-        found = {}
-        for kind, page in pages_by_kind().items():
-            name = page.audit_field
-            field = page.opts.pk if name == "pk" else page.opts.get_field(name)
-            ids = {
-                row.object_id
-                for row in rows
-                if row.object_kind == kind and _fits(field, row.object_id)
+            row.names = {str(key): name for key, name in people.items()} | {
+                key: name for (_, key), (name, _) in objects.items()
             }
-            if not ids:
-                continue
-            objects = page.model._default_manager.select_related()
-            for each in objects.filter(**{f"{name}__in": ids}):
-                key = str(getattr(each, name))
-                found[kind, key] = (str(each), page.page_url(each))
-        return found
 
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
@@ -388,9 +420,10 @@ class AuditEventAdmin(ConsoleAdmin):
         )
 
     @display(description="Details")
-    def said(self, row: AuditEvent) -> SafeString:
+    def said(self, row: Any) -> SafeString:
         return format_html(
-            '<span class="hs-details">{}</span>', details_with_digests(row.details)
+            '<span class="hs-details">{}</span>',
+            details_with_digests(row.details, row.names),
         )
 
 

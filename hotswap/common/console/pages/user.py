@@ -30,6 +30,7 @@ from hotswap.common.console.actions.user import (
     SetPassword,
 )
 from hotswap.common.console.badges import DONE, NOT_STARTED, badge
+from hotswap.common.console.pages.audit_event import objects_of
 from hotswap.common.console.pages.base import ConsoleAdmin
 from hotswap.common.console.requests import acting_person
 from hotswap.common.console.roles import role_name
@@ -117,6 +118,9 @@ class UserAdmin(ConsoleAdmin):
         return redirect(self.page_url(person))
 
     def page_context(self, request: HttpRequest, obj: User) -> dict[str, Any]:
+        done = AuditEvent.objects.filter(actor=obj.pseudonym)
+        audited = list(done.order_by("-id")[:SHOWN_ACTIONS])
+        objects = objects_of(audited)
         return {
             "tokens": token_rows(
                 usable_tokens(obj, timezone.now()),
@@ -129,7 +133,7 @@ class UserAdmin(ConsoleAdmin):
             ),
             "status": self.state(obj),
             "role": role_name(obj),
-            "audited": AuditEvent.objects.filter(actor=obj.pseudonym).order_by("-id")[
-                :SHOWN_ACTIONS
+            "audited": [
+                (row, objects.get((row.object_kind, row.object_id))) for row in audited
             ],
         }
