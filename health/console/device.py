@@ -13,7 +13,7 @@ from django.utils.html import format_html
 from devices.models import Device
 from health.baseline import RunningStatistics
 from health.console.badges import VERDICT_BADGES
-from health.models import DeviceEvent, DeviceState
+from health.models import DeviceEvent, DeviceState, Reading
 from health.services.heartbeats import current_verdict
 from health.services.history import device_history, history_as_json
 from health.triggers import APPLICATION_METRICS, TRIGGERS
@@ -144,13 +144,20 @@ def _fitting_span(device: Device, now: datetime) -> str:
     """Return the key of the span that shows most of what there is.
 
     Of a new device the time since its registration, of a silent one that in which it
-    was last heard; else 24 hours.
+    was last heard, of one that has come back within the hour that hour; else 24 hours.
     """
     state = _state(device)
     heard = state.last_heartbeat_at if state else None
     known = now - device.created_at
     silent = now - heard if heard else timedelta()
     wanted = max(min(known, SPANS["24h"][1]), silent)
+    hour, day = SPANS["1h"][1], SPANS["24h"][1]
+    if hour < wanted <= day and silent < hour:
+        before = Reading.objects.filter(
+            device_id=device.pk, at__gt=now - day, at__lte=now - hour
+        )
+        if not before.exists():
+            return "1h"
     return next((key for key, (_, span) in SPANS.items() if span >= wanted), "30d")
 
 

@@ -12,7 +12,7 @@ from devices.models import Device
 from devices.services.registry import change_device, revoke_device
 from firmware.models import SigningKey
 from health.console.device import chart_of
-from health.models import DeviceState
+from health.models import DeviceState, Reading
 from hotswap.common.console.panels import newest_lines
 from hotswap.common.models import AuditEvent
 from tests.console.conftest import ConsoleClient, Scene
@@ -110,6 +110,14 @@ def test_the_span_of_the_chart_fits_what_there_is(scene: Scene) -> None:
         return str(chart_of(device, "")["span"])
 
     assert chosen(timedelta(minutes=5), timedelta()) == "1h"
+    # It has come back: of the day before there is nothing.
+    assert chosen(timedelta(days=90), timedelta()) == "1h"
+    Reading.objects.create(
+        device_id=scene.device.pk,
+        at=now - timedelta(hours=3),
+        firmware_version="1.0.0",
+        is_first_of_boot=False,
+    )
     assert chosen(timedelta(hours=5), timedelta()) == "24h"
     assert chosen(timedelta(days=90), timedelta()) == "24h"
     assert chosen(timedelta(days=90), timedelta(days=3)) == "7d"
