@@ -44,10 +44,7 @@ MAX_DURATIONS = 64
 ANNOUNCED = {
     UpdateStatus.INSTALLING: (EventName.INSTALLING, "it is installing"),
     UpdateStatus.REBOOTING: (EventName.REBOOTING, "it is rebooting"),
-    UpdateStatus.CONFIRMING: (
-        EventName.CLAIMED,
-        "it says that it is done; the proof is awaited",
-    ),
+    UpdateStatus.CONFIRMING: (EventName.CLAIMED, "reported installed; verifying"),
 }
 # By then it has fetched the image.
 FETCHED = (
