@@ -50,6 +50,7 @@ class Collector:
     status: int = 200
     spans: list[Received] = field(default_factory=list)
     bodies: list[bytes] = field(default_factory=list)
+    authorizations: list[str] = field(default_factory=list)
     refused: int = 0
     url: str = ""
 
@@ -133,6 +134,7 @@ def collecting() -> Iterator[Collector]:
             if self.headers.get("Content-Encoding") == "gzip":
                 body = gzip.decompress(body)
             assert self.path == "/v1/traces"
+            collector.authorizations.append(self.headers.get("Authorization", ""))
             self.send_response(collector.take(self.headers["Content-Type"], body))
             self.send_header("Content-Length", "0")
             self.end_headers()

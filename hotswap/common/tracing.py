@@ -56,6 +56,7 @@ from opentelemetry.trace import (
     StatusCode,
     TraceFlags,
 )
+from opentelemetry.util.re import parse_env_headers
 from opentelemetry.util.types import Attributes
 
 from hotswap.common.logs import without_row_values
@@ -297,8 +298,12 @@ def _cleaned_value(key: str, value: Any, is_client: bool) -> Any:
 
 
 def make_exporter() -> SpanExporter:
-    """Make an exporter for the collector that the environment names."""
-    return CleanExporter(OTLPSpanExporter())
+    """Make an exporter for the collector that the environment names.
+
+    Its headers come from the settings, which take a secret from a file as well.
+    """
+    headers = dict(parse_env_headers(settings.TRACE_HEADERS, liberal=True))
+    return CleanExporter(OTLPSpanExporter(headers=headers))
 
 
 _lock = threading.Lock()

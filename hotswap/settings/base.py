@@ -770,6 +770,11 @@ if _EXPORTER not in ("otlp", "none"):
 TRACES_EXPORTED = _EXPORTER == "otlp" and not env.bool(
     "OTEL_SDK_DISABLED", default=False
 )
+# Sent with them, as `name=value` with commas between; often the key of the collector.
+TRACE_HEADERS = env.str(
+    "OTEL_EXPORTER_OTLP_TRACES_HEADERS",
+    default=env.str("OTEL_EXPORTER_OTLP_HEADERS", default=""),
+)
 # Devices of a deployment whose updates are traced beside all that fail.
 TRACE_DEVICES = env.int("HOTSWAP_TRACE_DEVICES", default=100)
 # Percent of what devices ask all day, and of periodic tasks.

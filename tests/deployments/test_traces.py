@@ -100,6 +100,18 @@ def test_the_tree_of_a_deployment_is_that_of_the_specification(
         assert order.traceparent == f"00-{deployment.trace_id}-{span.span_id}-01"
 
 
+def test_the_headers_of_the_settings_go_along(
+    world: World, collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settings, "TRACE_HEADERS", "authorization=Bearer%20key")
+    monkeypatch.setattr(tracing, "_exporters", [tracing.make_exporter()])
+    updated(world, 1)
+
+    export_due(world.now)
+
+    assert set(collector.authorizations) == {"Bearer key"}
+
+
 def test_nothing_is_sent_twice_and_what_is_has_the_same_ids(
     world: World, collector: Collector
 ) -> None:

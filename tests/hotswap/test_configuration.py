@@ -29,6 +29,7 @@ FIXED_IN_CONTAINERS = {
 SHOW_SECRETS = """
 from hotswap.settings import production as read
 print(read.SECRET_KEY, read.DATABASES["default"]["HOST"], read.METRICS_TOKEN)
+print(read.TRACE_HEADERS)
 """
 LONG_SECRET = "0123456789-abcdefghijklmnopqrstuvwxyz-0123456789-abcdef"
 SHORT_SECRET = "0123456789-abcdefghi"
@@ -113,6 +114,7 @@ def test_settings_take_their_secrets_from_files(tmp_path: Path) -> None:
         "HOTSWAP_SECRET_KEY": LONG_SECRET,
         "HOTSWAP_DATABASE_URL": "postgresql://a:b@db.example.com/c",
         "HOTSWAP_METRICS_TOKEN": SHORT_SECRET,
+        "OTEL_EXPORTER_OTLP_HEADERS": "authorization=Bearer%20key",
     }
     files = {}
     for name, value in secrets.items():
@@ -136,6 +138,7 @@ def test_settings_take_their_secrets_from_files(tmp_path: Path) -> None:
         LONG_SECRET,
         "db.example.com",
         SHORT_SECRET,
+        "authorization=Bearer%20key",
     ], done.stderr
 
 
