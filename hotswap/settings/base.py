@@ -155,16 +155,18 @@ _PASSWORD_DAYS = env.int("HOTSWAP_PASSWORD_DAYS", default=0)
 if not 0 <= _PASSWORD_DAYS <= 3650:
     raise ImproperlyConfigured("HOTSWAP_PASSWORD_DAYS must be 0 (never) to 3650")
 PASSWORD_MAX_AGE = timedelta(days=_PASSWORD_DAYS) if _PASSWORD_DAYS else None
+_DJANGOS = "django.contrib.auth.password_validation"
 AUTH_PASSWORD_VALIDATORS = [
     {
-        "NAME": f"django.contrib.auth.password_validation.{name}",
+        "NAME": f"{module}.{name}",
         "OPTIONS": options,
     }
-    for name, options in (
-        ("UserAttributeSimilarityValidator", {}),
-        ("MinimumLengthValidator", {"min_length": PASSWORD_MIN_LENGTH}),
-        ("CommonPasswordValidator", {}),
-        ("NumericPasswordValidator", {}),
+    for module, name, options in (
+        (_DJANGOS, "UserAttributeSimilarityValidator", {}),
+        (_DJANGOS, "MinimumLengthValidator", {"min_length": PASSWORD_MIN_LENGTH}),
+        (_DJANGOS, "CommonPasswordValidator", {}),
+        (_DJANGOS, "NumericPasswordValidator", {}),
+        ("hotswap.common.password_strength", "DisguisedPasswordValidator", {}),
     )
 ]
 PASSWORD_HASHERS = [

@@ -7,6 +7,8 @@ from typing import Any, ClassVar
 import pytest
 from django.conf import settings as project
 from django.contrib.auth.hashers import MD5PasswordHasher, identify_hasher
+from django.contrib.auth.password_validation import validate_password
+from django.core.exceptions import ValidationError
 from django.core.management import CommandError, call_command
 from django.db import connection
 from django.utils import timezone
@@ -123,6 +125,31 @@ def test_the_first_admin_gets_no_weak_password_either(
         call_command("prepare")
 
     assert not User.objects.exists()
+
+
+@pytest.mark.parametrize(
+    "password",
+    [
+        *("passwordpassword", "Password12345", "qwertyqwerty!", "!!Dragon2026!!"),
+        *("hotswap-2026-11", "HotSwapHotSwap", "abababababab", "admin123admin123"),
+    ],
+)
+def test_a_common_password_that_was_made_longer_is_refused(password: str) -> None:
+    with pytest.raises(ValidationError):
+        validate_password(password, User(username="somebody"))
+
+
+@pytest.mark.parametrize(
+    "password",
+    [
+        "correct-horse-battery-staple",
+        "Harmless-Winter-71",
+        "kT7-xq9LpZab",
+        "ütf-8-ist-ok",
+    ],
+)
+def test_other_passwords_are_taken(password: str) -> None:
+    validate_password(password, User(username="somebody"))
 
 
 def test_a_changed_password_ends_all_logins_and_begins_one(
