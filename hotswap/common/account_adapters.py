@@ -4,15 +4,17 @@ import base64
 from typing import Any
 
 from allauth.account.adapter import DefaultAccountAdapter
+from allauth.account.utils import get_login_redirect_url
 from allauth.core.exceptions import ImmediateHttpResponse
 from allauth.mfa.adapter import DefaultMFAAdapter
 from allauth.socialaccount.adapter import DefaultSocialAccountAdapter
 from django.conf import settings
 from django.contrib.auth import authenticate
+from django.contrib.auth.base_user import AbstractBaseUser
 from django.core.exceptions import ValidationError
 from django.db import transaction
-from django.http import HttpRequest
-from django.shortcuts import render
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render, resolve_url
 from rest_framework.exceptions import Throttled
 
 from hotswap.common.api.proxy import client_address
@@ -55,6 +57,25 @@ class AccountAdapter(DefaultAccountAdapter):
             return guard_password(request, name, attempt)
         except Throttled as error:
             raise ValidationError(throttled_words(error), code="throttled") from None
+
+    def post_login(
+        self,
+        request: HttpRequest,
+        user: AbstractBaseUser,
+        *,
+        redirect_url: str | None,
+        **given: Any,
+    ) -> HttpResponse:
+        """Lead people to the page that their role begins with.
+
+        Whoever was on the way to another page than home gets there.
+        """
+        wanted = get_login_redirect_url(request, redirect_url, signup=given["signup"])
+        role = user.role if isinstance(user, User) else None
+        begins = settings.FIRST_PAGES.get(role.value) if role else None
+        if begins and wanted == resolve_url(settings.LOGIN_REDIRECT_URL):
+            wanted = resolve_url(begins)
+        return super().post_login(request, user, redirect_url=wanted, **given)
 
     def get_client_ip(self, request: HttpRequest) -> str:
         return client_address(request) or ""

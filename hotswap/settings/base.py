@@ -175,6 +175,8 @@ PASSWORD_HASHERS = [
 ]
 LOGIN_URL = "account_login"
 LOGIN_REDIRECT_URL = "admin:index"
+# By role, where a login leads that was not on its way to a page; others end at home.
+FIRST_PAGES = {"Operator": "admin:deployments_deployment_changelist"}
 
 STATIC_URL = "/static/"
 # Beside the source and not with the data: what is collected belongs to the source.

@@ -603,14 +603,23 @@ def test_audit_names_people_and_leads_to_things(
     assert b"deployment.created" not in answer.content
 
 
-def test_a_login_without_a_place_to_go_ends_at_home(db: None) -> None:
-    person = PersonFactory.create()
+@pytest.mark.parametrize("role", [Role.ADMIN, Role.OPERATOR, Role.VIEWER])
+@pytest.mark.parametrize(
+    "wanted", ["", "/admin/", "/admin/devices/device/", "https://elsewhere.example/"]
+)
+def test_a_login_leads_on_its_way_or_to_where_its_role_begins(
+    db: None, role: Role, wanted: str
+) -> None:
+    person = PersonFactory.create(role=role)
+    home = "/admin/deployments/deployment/" if role == Role.OPERATOR else "/admin/"
 
     answer = Client().post(
-        "/admin/login/", {"username": person.username, "password": PASSWORD}
+        "/admin/login/",
+        {"username": person.username, "password": PASSWORD, "next": wanted},
     )
 
-    assert (answer.status_code, answer["Location"]) == (302, "/admin/")
+    expected = wanted if wanted == "/admin/devices/device/" else home
+    assert (answer.status_code, answer["Location"]) == (302, expected)
 
 
 def test_login_has_the_limit_of_the_api(settings: Any, db: None) -> None:
