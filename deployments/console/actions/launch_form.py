@@ -4,6 +4,7 @@ The form only gathers; what is allowed is said by the API's `DeploymentInput`, s
 console and the API cannot differ.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
@@ -483,6 +484,13 @@ class LaunchForm(ConsoleForm):
                 "scheduledAt", "No clock of this zone shows that time on that day."
             )
 
+    def clean_increments(self) -> str:
+        text: str = self.cleaned_data["increments"]
+        for part in _words(text):
+            if re.fullmatch("[0-9]{1,3}", part) is None:
+                raise forms.ValidationError(f"{part!r} is no whole number of percent.")
+        return text
+
     def clean_regionOrder(self) -> str:  # noqa: N802 - named after its field
         text: str = self.cleaned_data["regionOrder"]
         for name in _words(text):
@@ -548,10 +556,7 @@ class LaunchForm(ConsoleForm):
             else:
                 body[name] = value
         if "increments" in own and cleaned.get("increments"):
-            body["increments"] = [
-                int(part) if part.isdigit() else part
-                for part in _words(cleaned["increments"])
-            ]
+            body["increments"] = [int(part) for part in _words(cleaned["increments"])]
         match cleaned["target"]:
             case "devices":
                 names = _words(cleaned["targetDevices"])
