@@ -27,6 +27,8 @@ from hotswap.common.csv_cells import unguarded
 
 MAX_REMEMBERED = 10_000
 TRUTHS = {"true": True, "false": False}
+MISSING = "missing in this line"
+MISSING_CODES = ("required", "blank", "null")
 
 
 class _LineError(ValueError):
@@ -111,7 +113,13 @@ class LineReader:
             return _refused(body, str(error.detail.code), str(error.detail))  # type: ignore[union-attr]
         except ValidationError as error:
             errors = flat_errors(error.detail)
-            named = [{"pointer": x.attr or "", "detail": x.detail} for x in errors]
+            named = [
+                {
+                    "pointer": x.attr or "",
+                    "detail": MISSING if x.code in MISSING_CODES else x.detail,
+                }
+                for x in errors
+            ]
             text = summary_of(named, len(named))
             return _refused(body, errors[0].code, text)
         device = StatedDevice(

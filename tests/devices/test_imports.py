@@ -353,6 +353,8 @@ def test_each_csv_line_stands_alone(admin: PersonCaller) -> None:
     assert said[8]["deviceId"] == "d-7"
     assert said[8]["detail"].startswith("region: ")
     assert said[5]["deviceId"] is None
+    assert said[5]["detail"] == "deviceId: missing in this line"
+    assert said[6]["detail"] == "model: missing in this line"
     assert "line 2" in said[19]["detail"]
     names = set(Device.objects.values_list("device_id", flat=True))
     assert names == {"good-1", "good-2", "taken"}
