@@ -72,6 +72,27 @@ document.addEventListener("DOMContentLoaded", () => {
     }
   });
 
+  // What has the focus keeps it when its part is replaced: htmx sees to those with an id.
+  const FOCUSABLE = "a[href], button, input, select, textarea, summary, [tabindex]";
+  let focused = null;
+  document.body.addEventListener("htmx:beforeSwap", (event) => {
+    const { target, shouldSwap } = event.detail;
+    const element = document.activeElement;
+    focused = null;
+    if (!shouldSwap || !target?.id || target.id === "hs-dialog" || element.id) return;
+    if (element === target || !target.contains(element)) return;
+    const place = [...target.querySelectorAll(FOCUSABLE)].indexOf(element);
+    focused = { part: target.id, tag: element.tagName, href: element.getAttribute("href"), place };
+  });
+  document.body.addEventListener("htmx:afterSwap", () => {
+    if (!focused || document.activeElement !== document.body) return;
+    const found = [...(document.getElementById(focused.part)?.querySelectorAll(FOCUSABLE) ?? [])];
+    const isSame = (each) => each?.tagName === focused.tag && each.getAttribute("href") === focused.href;
+    const again = isSame(found[focused.place]) ? found[focused.place] : found.find(isSame);
+    again?.focus({ preventScroll: true });
+    focused = null;
+  });
+
   // What is confirmed in the preview of a launch stays so while the same is previewed.
   let confirmed = null;
   document.body.addEventListener("htmx:beforeSwap", (event) => {
