@@ -1,4 +1,7 @@
-"""The first minutes of an operator, in a real browser against a running server."""
+"""The first minutes of an operator, in a real browser against a running server.
+
+They are told with the keyboard alone, as those in `test_keyboard_stories.py`.
+"""
 
 import contextlib
 import re
@@ -8,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.console.keyboard import Keyboard
 from tests.deployments.agents import new_model
 from tests.deployments.live import LiveAdmin, LiveDevice
 from tests.live import LiveStack
@@ -41,7 +45,7 @@ def test_an_operator_launches_and_sees_it_move(
     live_stack: LiveStack, browser_page: "Page"
 ) -> None:
     page, site = browser_page, live_stack.url
-    admin = LiveAdmin(live_stack)
+    admin, keys = LiveAdmin(live_stack), Keyboard(browser_page)
     model = new_model(admin)
     old = admin.upload(model, "1.0.0", b"old image" * 100)
     new = admin.upload(model, "1.1.0", b"new image" * 100)
@@ -49,27 +53,34 @@ def test_an_operator_launches_and_sees_it_move(
     for device in devices:
         device.beat()
     page.goto(f"{site}/admin/login/?next=/admin/firmware/firmware/{new['id']}/change/")
-    page.fill("[name=username]", live_stack.admin_username)
-    page.fill("[name=password]", live_stack.admin_password)
-    page.click("[type=submit]")
+    keys.log_in(live_stack)
 
     # From the firmware to a launch that is filled in; the preview follows the form.
-    page.click("#action-launch")
+    keys.skip_to_content()
+    keys.go("#action-launch")
     page.get_by_role("button", name="Launch canary on 2 devices").wait_for()
-    page.fill("[name=initialPercentage]", "50")
-    page.fill("[name=increments]", "")
-    page.fill("[name=waitDuration]", "1 s")
+    keys.skip_to_content()
+    # An arrow chooses the next strategy, and the other the former one.
+    keys.reach("[name=strategy]:checked")
+    page.keyboard.press("ArrowRight")
+    page.get_by_role("button", name="Launch regional on 2 devices").wait_for()
+    page.keyboard.press("ArrowLeft")
+    keys.write("[name=initialPercentage]", "50")
+    keys.write("[name=increments]", "")
+    keys.write("[name=waitDuration]", "1 s")
     page.locator("#hs-result").get_by_text("1. 50 %: 1 device").wait_for()
-    page.get_by_text("Proof of a device").click()
-    page.fill("[name=healthCriteria_confirmationDuration]", "a while")
-    page.locator("#hs-result").get_by_text("is no duration").wait_for()
-    page.fill("[name=healthCriteria_confirmationDuration]", "1 s")
-    page.fill("[name=healthCriteria_watchDuration]", "1 s")
+    keys.go("summary", "Proof of a device")
+    keys.write("[name=healthCriteria_confirmationDuration]", "1 s")
+    keys.write("[name=healthCriteria_watchDuration]", "a while")
+    wrong = page.locator("#hs-result").get_by_text("is no duration")
+    wrong.wait_for()
+    keys.rewrite("1 s")
+    wrong.wait_for(state="detached")
     page.get_by_role("button", name="Launch canary on 2 devices").wait_for()
 
     # What is confirmed stays so while the same is previewed.
-    page.fill("#hs-result [name=typed]", "2")
-    page.click("#hs-launch")
+    keys.write("#hs-result [name=typed]", "2")
+    keys.go("#hs-launch")
 
     # Its page moves by itself: nobody reloads it.
     live = page.locator("#hs-live")
@@ -92,15 +103,21 @@ def test_an_operator_launches_and_sees_it_move(
 
     # Its devices by status and name, its log by text.
     table = page.locator("#hs-device-table")
-    table.get_by_text(re.compile(r"^Updated")).click()
+    keys.reach("#hs-device-table [type=radio]:checked")
+    updated = table.locator("label", has_text=re.compile("^Updated")).locator("input")
+    for _ in range(table.locator("[type=radio]").count()):
+        if updated.is_checked():
+            break
+        page.keyboard.press("ArrowRight")
+    assert updated.is_checked()
     table.get_by_role("link", name=devices[0].name, exact=True).wait_for()
-    table.get_by_placeholder("Device id contains").fill(devices[1].name)
+    keys.write("#hs-device-table [type=search]", devices[1].name)
     table.get_by_role("link", name=devices[0].name, exact=True).wait_for(
         state="detached"
     )
     table.get_by_role("link", name=devices[1].name, exact=True).wait_for()
     log = page.locator("#hs-log-card")
-    log.get_by_placeholder("Text, event or device").fill("deployment completed")
+    keys.write("#hs-log-card [type=search]", "deployment completed")
     log.get_by_text("Device updated").first.wait_for(state="detached")
     log.get_by_text("Deployment completed").wait_for()
 
