@@ -46,12 +46,18 @@ agent: $(VENV)/.ready
 	@ls build/agent/*.whl
 
 # So many processes share the tests, each with servers of its own; 0 is none but one.
-# A third of the time a test waits for other processes.
-TEST_PROCESSES ?= 3
+# Half of the time a test waits for other processes.
+TEST_PROCESSES ?= 4
 SHARED := --numprocesses $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
-test: lint browser proxy prometheus
-	$(BIN)/python -m pytest $(SHARED) $(ARGS)
+# The checks take one core for a minute, beside tests that leave half of it idle. What
+# they find is printed at once, and fails the target in the end.
+test: $(VENV)/.ready-dev browser proxy prometheus
+	@mkdir -p build; \
+	( ( $(LINT) ) > build/lint.txt 2>&1 || { cat build/lint.txt; false; } ) & lint=$$!; \
+	$(BIN)/python -m pytest $(SHARED) $(ARGS); tests=$$?; \
+	wait $$lint || { echo "The checks failed: see build/lint.txt"; exit 1; }; \
+	exit $$tests
 
 # The nearest tests first; the time ends what would take longer, and says so. Another
 # branch than main to compare with: BASE=...
@@ -126,14 +132,16 @@ bench: $(VENV)/.ready-dev
 screenshots: browser
 	@exec $(BIN)/python -m tests.screenshots $(ARGS)
 
+LINT = set -x; $(BIN)/ruff check . \
+	&& $(BIN)/ruff format --check . \
+	&& $(BIN)/mypy \
+	&& $(BIN)/lint-imports --no-cache \
+	&& DJANGO_SETTINGS_MODULE=hotswap.settings.test $(BIN)/python -W ignore \
+		manage.py makemigrations --check --dry-run \
+	&& $(BIN)/python -m tests.advisories requirements.lock requirements-dev.lock
+
 lint: $(VENV)/.ready-dev
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	$(BIN)/lint-imports --no-cache
-	DJANGO_SETTINGS_MODULE=hotswap.settings.test $(BIN)/python -W ignore \
-		manage.py makemigrations --check --dry-run
-	@$(BIN)/python -m tests.advisories requirements.lock requirements-dev.lock
+	@$(LINT)
 
 format: $(VENV)/.ready-dev
 	$(BIN)/ruff check --fix .

@@ -15,6 +15,7 @@ SECONDS = 800
 needs_go = pytest.mark.skipif(not shutil.which("go"), reason="the devices need Go")
 
 
+@pytest.mark.stack
 @needs_go
 def test_a_fleet_goes_from_its_first_login_to_its_last_proof(tmp_path: Path) -> None:
     report = tmp_path / "report.json"
