@@ -3,7 +3,7 @@
 import base64
 from typing import Any
 
-from allauth.account.adapter import DefaultAccountAdapter
+from allauth.account.adapter import DefaultAccountAdapter, get_adapter
 from allauth.account.utils import get_login_redirect_url
 from allauth.core.exceptions import ImmediateHttpResponse
 from allauth.mfa.adapter import DefaultMFAAdapter
@@ -133,6 +133,15 @@ class SocialAccountAdapter(DefaultSocialAccountAdapter):
     def save_user(
         self, request: HttpRequest, sociallogin: Any, form: Any = None
     ) -> Any:
+        user = sociallogin.user
+        if not user.username:
+            # Allauth has emptied what somebody has already, or what is no name here.
+            said = sociallogin.account.get_provider().extract_common_fields(
+                sociallogin.account.extra_data
+            )
+            user.username = get_adapter().generate_unique_username(
+                [said.get("username"), said.get("email"), "user"]
+            )
         with transaction.atomic():
             user = super().save_user(request, sociallogin, form)
             admit_from_provider(user=user, role=sociallogin.role)

@@ -1,5 +1,6 @@
 """Single sign-on by OpenID Connect, against a real provider."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -93,13 +94,16 @@ def test_whoever_has_no_role_there_does_not_come_in(provider: Provider) -> None:
 def test_nobody_takes_over_an_account_by_its_name_or_address(
     provider: Provider,
 ) -> None:
+    provider.person |= {"given_name": "Grace", "family_name": "Hopper"}
     local = PersonFactory.create(username="ada", email="ada@example.com", admin=True)
     client = Client()
 
     sign_on(client)
 
     assert is_in(client)
-    assert User.objects.get(pk=client.session["_auth_user_id"]).pk != local.pk
+    person = User.objects.get(pk=client.session["_auth_user_id"])
+    assert person.pk != local.pk
+    assert re.fullmatch(r"ada\d+", person.username)
     assert User.objects.count() == 2
 
 
