@@ -117,24 +117,29 @@ def fresh_rollout(admin: ChaosAdmin, count: int) -> Iterator[Rollout]:
         yield rollout
 
 
-def end(admin: ChaosAdmin, rollout: Rollout, firmware_may_look_damaged: bool) -> None:
+def help_on(admin: ChaosAdmin, rollout: Rollout) -> None:
+    """Have an image that was taken for damaged looked at again, and go on."""
+    own = rollout.ledger.deployment
+    if rollout.ledger.status() == "Paused":
+        firmware = rollout.ledger.ask(
+            "SELECT firmware_id::text FROM deployments_deployment WHERE id = %s", own
+        )
+        admin.try_post(f"/firmware/{firmware}/verify", {})
+        admin.try_post(f"/deployments/{own}/resume", {"reason": "it is whole"})
+
+
+def end(admin: ChaosAdmin, rollout: Rollout, may_look_damaged: bool) -> None:
     """Wait for the end, which must be the right one, reached the right way.
 
     Args:
-        firmware_may_look_damaged: an Admin has the image looked at again, and goes on.
+        may_look_damaged: the image may have been taken for damaged.
     """
     own = rollout.ledger.deployment
 
     def has_ended() -> bool:
-        status = rollout.ledger.status()
-        if status == "Paused" and firmware_may_look_damaged:
-            firmware = rollout.ledger.ask(
-                "SELECT firmware_id::text FROM deployments_deployment WHERE id = %s",
-                own,
-            )
-            admin.try_post(f"/firmware/{firmware}/verify", {})
-            admin.try_post(f"/deployments/{own}/resume", {"reason": "it is whole"})
-        return status in FINAL
+        if may_look_damaged:
+            help_on(admin, rollout)
+        return rollout.ledger.status() in FINAL
 
     wait_until(has_ended, seconds=PATIENCE_SECONDS, what=f"the end of {own}")
     assert rollout.ledger.status() == "Completed"

@@ -242,6 +242,7 @@ def _slow_store(scene: Scene) -> None:
 
 
 def _lying_store(scene: Scene) -> None:
+    """What was taken for damaged is whole again afterwards, once an Admin looks."""
     with contextlib.ExitStack() as lying:
         for host in scene.site.hosts.values():
             lying.enter_context(host.bucket.lying(scene.chance))

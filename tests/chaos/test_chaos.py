@@ -15,7 +15,7 @@ import pytest
 
 from hotswap.stack.ticks import last_tick
 from tests.campaign import OUTCOME, SEED, campaigns_of, is_wanted
-from tests.chaos.fleet import ChaosAdmin, end, fresh_rollout
+from tests.chaos.fleet import ChaosAdmin, end, fresh_rollout, help_on
 from tests.chaos.kinds import KINDS, Scene, draw
 from tests.chaos.silence import Silence
 from tests.chaos.site import Site, running_site
@@ -69,21 +69,28 @@ def test_site_survives(
         ):
             scene = Scene(site, admin, rollout, chance, tmp_path)
             # A deployment writes six lines of each device and a handful of its own.
+            looks_damaged = False
             so_far, most = 0, 5 * DEVICES // len(names)
             for name in names:
                 so_far = max(so_far, rollout.ledger.lines()) + chance.randint(1, most)
                 wait_until(
-                    lambda: (
-                        rollout.ledger.lines() >= so_far  # noqa: B023
-                        or rollout.ledger.status() in FINAL
-                    ),
+                    lambda: has_come_to(scene, so_far, looks_damaged),  # noqa: B023
                     what="the moment of the fault",
                 )
+                looks_damaged |= KINDS[name].may_look_damaged
                 strike(name, scene, silence)
                 OUTCOME.takeovers[f"{name}:{case}"] = silence.longest
-            end(admin, rollout, any(KINDS[name].may_look_damaged for name in names))
+            end(admin, rollout, looks_damaged)
         longest = max(OUTCOME.takeovers[f"{name}:{case}"] for name in names)
         assert longest <= TAKEOVER_SECONDS, "no tick for so many seconds"
+
+
+def has_come_to(scene: Scene, lines: int, looks_damaged: bool) -> bool:
+    """Tell whether the log of a deployment has so many lines, or it has ended."""
+    ledger = scene.rollout.ledger
+    if looks_damaged:
+        help_on(scene.admin, scene.rollout)
+    return ledger.lines() >= lines or ledger.status() in FINAL
 
 
 def strike(name: str, scene: Scene, silence: Silence) -> None:
