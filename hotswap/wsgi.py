@@ -3,6 +3,7 @@
 Rules:
 - A statement of the database ends after `HOTSWAP_STATEMENT_SECONDS`: whoever asked may
   have left, and would leave it running. A pooler sets that limit itself.
+- Its threads share a few connections to the database.
 - Key files that are not those of the database end the start.
 - Nothing of the process's environment reaches a request (`hotswap.environ`).
 """
@@ -55,6 +56,7 @@ def _load() -> "WSGIApplication":
     import hotswap.celery  # noqa: F401
     from hotswap.common.handler import Handler
     from hotswap.common.logs import log_everything
+    from hotswap.common.postgresql.sharing import share_connections
     from hotswap.production_checks import refuse_weak_settings
     from hotswap.telemetry import set_up_telemetry, trace_requests
 
@@ -70,6 +72,7 @@ def _load() -> "WSGIApplication":
     served = Handler()
     if not settings.DATABASE_IS_POOLED:
         limit_statements(settings.WEB_STATEMENT_SECONDS)
+    share_connections(settings.WEB_CONNECTIONS)
     get_resolver().url_patterns  # noqa: B018
     return served
 

@@ -17,6 +17,7 @@ from firmware.api.pace import downloads
 from firmware.exceptions import DownloadEndedError, ImageUnavailableError
 from firmware.models import Firmware
 from firmware.services.delivery import download_link, stored_bytes
+from hotswap.common.postgresql.sharing import release_connection
 from hotswap.common.streams import CountedPieces
 
 RANGE = re.compile(r"bytes=(\d*)-(\d*)", re.ASCII | re.IGNORECASE)
@@ -77,6 +78,7 @@ def while_admitted(
             if not is_admitted():
                 raise DownloadEndedError("the receiver has been shut out")
             asked_at = clock()
+            release_connection()
         yield piece
 
 
@@ -135,6 +137,8 @@ def image_response(
     pieces: Iterator[bytes] = iter(stored_bytes(firmware, start, end, region=region))
     counted = CountedPieces(pieces, downloads.begin(device))
     first = next(counted, b"")
+    # The rest waits for its receiver.
+    release_connection()
     response = ImageResponse(
         while_admitted(chain((first,), counted), is_admitted),
         status=206 if isinstance(wanted, tuple) else 200,

@@ -10,6 +10,8 @@ from collections.abc import Callable
 
 from django.conf import settings
 
+from hotswap.common.postgresql.sharing import release_connection
+
 # How many of sixteen threads may wait for clients at a time.
 SHARES = {
     # Bodies of those whom nobody knows yet; of uploads; all others.
@@ -42,11 +44,14 @@ class Slots:
     def take(self) -> Callable[[], None] | None:
         """Take a slot; return what gives it back, once, however often it is called.
 
+        Whoever has one waits for others, and lets them have its database connection.
+
         Returns:
             None where all slots are taken, and none becomes free soon: it waits for
             half a second, and only if one was taken within the last half second.
         """
         token = object()
+        release_connection()
         with self._changed:
             if not self._is_free() and not (
                 self._may_soon_be_free()

@@ -236,8 +236,9 @@ def _database() -> Iterator[Finding]:
         yield Finding(
             "database",
             Verdict.WARNING,
-            f"It takes {most} connections; each web thread and worker task holds one.",
-            "Raise max_connections, or run fewer HOTSWAP_WEB_THREADS.",
+            f"It takes {most} connections; each worker task holds one, and each web "
+            f"process {settings.WEB_CONNECTIONS or settings.WEB_THREADS}.",
+            "Raise max_connections, or run fewer of them.",
         )
 
 

@@ -293,6 +293,10 @@ DATABASES = {
 # Of the role that owns the tables; for `prepare` and `migrate` alone.
 _OWNER_URL = env.str("HOTSWAP_DATABASE_OWNER_URL", default="")
 DATABASE_OWNER = database_from_url(_OWNER_URL) if _OWNER_URL else None
+# Connections that the threads of a web process share; 0 gives each thread its own.
+WEB_CONNECTIONS = env.int("HOTSWAP_WEB_CONNECTIONS", default=3)
+if WEB_CONNECTIONS < 0:
+    raise ImproperlyConfigured("HOTSWAP_WEB_CONNECTIONS must be 0 or more")
 # Requests at once in each web process, and how long one may take to send its body.
 WEB_THREADS = env.int("HOTSWAP_WEB_THREADS", default=16)
 BODY_SECONDS = env.float("HOTSWAP_BODY_SECONDS", default=10.0)

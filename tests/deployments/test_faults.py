@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import celery
+import httpx
 import psycopg
 import pytest
 from django.conf import settings
@@ -47,6 +48,8 @@ from tests.waiting import wait_until
 pytestmark = pytest.mark.stack
 
 TAKEOVER_SECONDS = 10.0
+# Of two web processes, a worker and a beat, together.
+MOST_CONNECTIONS = 12
 # The moments around which a deployment could lose or double something.
 MOMENTS: dict[str, Callable[[Ledger], bool]] = {
     "first-reports": lambda ledger: ledger.has("device.installing", stage=1),
@@ -167,6 +170,37 @@ def test_reports_may_come_doubled_late_and_out_of_order(
     storm.run()
 
     storm.check()
+
+
+def test_host_of_two_web_processes_holds_twelve_connections(
+    stack: LiveStack, rollout: Rollout
+) -> None:
+    ledger, token = rollout.ledger, rollout.admin.client.headers["Authorization"]
+    held: list[int] = []
+
+    def ask(_: int) -> int:
+        with httpx.Client(timeout=120, headers={"Authorization": token}) as client:
+            return min(
+                client.get(f"{stack.url}/api/v1/{path}").status_code
+                for path in ("devices?count=true", "deployments", "firmware")
+                for _ in range(5)
+            )
+
+    # Threads enough for all of both processes.
+    with ThreadPoolExecutor(40) as pool:
+        asked = [pool.submit(ask, number) for number in range(40)]
+        while not all(each.done() for each in asked):
+            held.append(
+                ledger.ask(
+                    "SELECT count(*)::int FROM pg_stat_activity"
+                    " WHERE application_name LIKE 'hotswap-%'"
+                )
+                or 0
+            )
+    rollout.end()
+
+    assert {each.result() for each in asked} == {200}
+    assert 0 < max(held) <= MOST_CONNECTIONS
 
 
 @pytest.fixture(scope="module")

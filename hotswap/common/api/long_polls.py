@@ -14,6 +14,7 @@ from typing import Final
 
 from rest_framework.request import Request
 
+from hotswap.common.postgresql.sharing import release_connection
 from hotswap.common.slots import share_of_threads
 
 MAX_SECONDS: Final = 30
@@ -53,6 +54,7 @@ class LongPolls:
         try:
             deadline = time.monotonic() + seconds
             while (left := deadline - time.monotonic()) > 0:
+                release_connection()
                 pause(min(LOOK_EVERY_SECONDS, left))
                 if is_news():
                     break
