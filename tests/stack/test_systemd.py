@@ -15,7 +15,7 @@ from tests.live import PROJECT_DIR
 UNITS = PROJECT_DIR / "deploy" / "systemd"
 PYTHON = "/opt/hotswap/.venv/bin/python"
 # A host has a proxy of its own, and worker and beat beside each other.
-DIFFERING = {"0.0.0.0", "127.0.0.1", "http://127.0.0.1:9464/health"} | {
+DIFFERING = {"--host", "0.0.0.0", "http://127.0.0.1:9464/health"} | {
     "http://127.0.0.1:9465/health"
 }
 
@@ -35,6 +35,16 @@ def test_units_run_the_commands_of_the_containers(name: str) -> None:
     assert [word for word in in_unit if word not in DIFFERING] == [
         word for word in in_container if word not in DIFFERING
     ]
+
+
+def test_environment_of_a_host_says_where_its_web_server_listens() -> None:
+    lines = (UNITS / "hotswap-web.service").read_text().splitlines()
+
+    # The file comes later, and wins; an argument would win over both.
+    assert "--host" not in command_of(UNITS / "hotswap-web.service")
+    assert lines.index("Environment=GRANIAN_HOST=127.0.0.1") < lines.index(
+        "EnvironmentFile=/etc/hotswap/environment"
+    )
 
 
 def test_units_are_what_systemd_takes(tmp_path: Path) -> None:
