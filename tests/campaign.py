@@ -76,7 +76,7 @@ class Outcome:
                 f"{campaign:24} {count:5} cases {count - failed:5} passed "
                 f"{failed:3} failed"
                 + (f" {missed:3} ended before the fault" if missed else "")
-                + (f"; {left} more were left out, ALL=1 tries them" if left else "")
+                + (f"; {left} more were left out" if left else "")
             )
         total = self.tried.total()
         failed = sum(len(campaigns_of(case)) for case in self.wrong)

@@ -59,7 +59,7 @@ def test_site_survives(
     OUTCOME.left_out.update(set(campaigns_of(case)) - set(names))
     if not names or time.monotonic() - BEGAN > 60 * MINUTES:
         OUTCOME.left_out.update(names)
-        return
+        pytest.skip("it cannot be tried here, or no time is left")
     chance = OUTCOME.chance_of(case)
     with OUTCOME.trying(case):
         site.be_whole()
