@@ -78,6 +78,12 @@ def test_an_operator_launches_and_sees_it_move(
     wrong.wait_for(state="detached")
     page.get_by_role("button", name="Launch canary on 2 devices").wait_for()
 
+    # Kept as a template, beside the preview, which stays.
+    keys.go("summary", "Save as template")
+    keys.write("[name=templateName]", model)
+    keys.go("#hs-template button", "Save as template")
+    page.get_by_text(f"The template {model} is saved.").wait_for()
+
     # What is confirmed stays so while the same is previewed.
     keys.write("#hs-result [name=typed]", "2")
     keys.go("#hs-launch")
