@@ -38,7 +38,7 @@ ALIVE = ("Alive", DONE, "check_circle")
 SILENT = ("Silent", FAILED, "error")
 SHOWN_OF_FINGERPRINT = 8
 MOST_TICKS = 20
-RUNBOOKS = "docs/operate/runbooks.md"
+RUNBOOKS = "operate/runbooks.md"
 
 
 def system_view(request: HttpRequest) -> HttpResponse:

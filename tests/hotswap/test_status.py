@@ -190,6 +190,8 @@ def test_page_shows_the_same(request: pytest.FixtureRequest, role: str) -> None:
     assert answer.status_code == 200
     assert "The fleet is not being served." in text
     assert "Down: Last tick." in text
+    assert 'href="/admin/help/operate/runbooks.md"' in text
+    assert client.get("/admin/help/operate/runbooks.md").status_code == 200
     assert "7 h" in text
     assert status.VERSION in text
 
