@@ -98,7 +98,9 @@ def strike(name: str, scene: Scene, silence: Silence) -> None:
     kind, address = KINDS[name], scene.site.direct_url
     silence.begin()
     kind.strike(scene)
-    if kind.is_shared:
+    # A host that an earlier fault has taken away leaves the other one alone.
+    is_alone = any(each.stack.has_ended() for each in scene.site.hosts.values())
+    if kind.is_shared or (is_alone and name != "host.lost"):
         silence.begin()
     ticked = last_tick(address)
     wait_until(
