@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from tests.bench import bulk, deployments, requests, rollback
+from tests.bench import bulk, deployments, pages, requests, rollback
 from tests.bench.ground import Ground
 from tests.bench.names import NAMES
 from tests.bench.table import Line
@@ -14,6 +14,7 @@ _FUNCTIONS: dict[str, Callable[[Ground], list[Line]]] = {
     "first": requests.first_heartbeats,
     "downloads": requests.downloads,
     "list": requests.device_list,
+    "console": pages.console,
     "create": deployments.create,
     "operate": deployments.operate,
     "status": deployments.status,

@@ -111,6 +111,7 @@ class Ground:
         self.stack = stack
         self.scale = scale
         self.seed = seed
+        self.password = password
         self.port = stack.port
         self.wire = Wire(stack.port)
         self.versions = iter(f"2.{n}.0" for n in range(10_000))

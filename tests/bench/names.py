@@ -11,6 +11,7 @@ NAMES = {
     "first": "first heartbeats of devices a second",
     "downloads": "images of 64 KiB fetched a second",
     "list": "device list, page by page and from any depth",
+    "console": "pages of the console beside 10,000 deployments",
     "concurrent": "100 deployments at once, to their end",
     "create": "create the largest deployment",
     "operate": "open a stage of it, pause it, roll it back",
