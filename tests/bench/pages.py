@@ -60,7 +60,7 @@ def console(ground: Ground) -> list[Line]:
         "devices": "devices/device/",
         "devices of a region": "devices/device/?region=CROWD",
         "devices of a version": "devices/device/?version=1.0.0",
-        "the last devices": "devices/device/?o=-1",
+        "the last devices": "devices/device/?o=-0",
         "a device": f"devices/device/{device.pk}/change/",
         "deployments": "deployments/deployment/",
         "a deployment": f"deployments/deployment/{ended.pk}/change/",

@@ -45,6 +45,26 @@ def fleet(scene: Scene) -> Scene:
     return scene
 
 
+def test_devices_are_sorted_by_what_an_index_sorts(
+    fleet: Scene, admin_client: ConsoleClient
+) -> None:
+    """By region, say, a page of a million devices would take them all."""
+    by_id = ["d-000", "d-001", "d-002", "d-003"]
+    region = DeviceAdmin.list_display.index("region")
+
+    assert listed(admin_client, "o=0") == by_id
+    assert listed(admin_client, "o=-0") == by_id[::-1]
+    with CaptureQueriesContext(connection) as queries:
+        assert sorted(listed(admin_client, f"o={region}")) == by_id
+    assert not [
+        each["sql"]
+        for each in queries
+        if re.search(r'ORDER BY[^)]*"region"', each["sql"])
+    ]
+    page = admin_client.get(DEVICES).content.decode()
+    assert set(re.findall(r"[?&;]o=-?(\d+)", page)) == {"0"}
+
+
 @pytest.mark.parametrize(
     ("query", "found"),
     [

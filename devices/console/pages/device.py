@@ -135,6 +135,8 @@ class DeviceAdmin(ConsoleAdmin):
         "contact",
         "attention",
     )
+    # By the others a whole fleet would be sorted for one page; they have filters.
+    sortable_by = ("device_id",)
     selection_field = "device_id"
     list_filter = (
         DeviceStatusFilter,
@@ -156,7 +158,7 @@ class DeviceAdmin(ConsoleAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Device]:
         return Device.objects.select_related("model", "state").with_key_expiry()
 
-    @display(description="Firmware", ordering="version_key")
+    @display(description="Firmware")
     def version(self, device: Device) -> str:
         return device.firmware_version or "–"
 

@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 from urllib.parse import urlencode
 
 from django.contrib.admin.utils import unquote
-from django.contrib.admin.views.main import ChangeList
 from django.db.models import Model
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.template.response import TemplateResponse
@@ -16,6 +15,7 @@ from django.views.generic import RedirectView
 from rest_framework.exceptions import Throttled
 from unfold.admin import ModelAdmin
 from unfold.decorators import display
+from unfold.views import ChangeList
 
 from hotswap.common.api.proxy import public_url
 from hotswap.common.api.throttling import check_person_rate
@@ -39,6 +39,18 @@ from hotswap.common.console.text import curl_command
 from hotswap.common.models import User
 from hotswap.common.roles import Role
 from hotswap.common.signatures import ShownSignature, signatures_of
+
+
+class List(ChangeList):
+    """The rows of a list, in the order of a column that it may be sorted by.
+
+    Django takes an order by any column from the address, shown as sortable or not.
+    """
+
+    def get_ordering_field(self, field_name: str) -> Any:
+        if field_name not in self.sortable_by:
+            return None
+        return super().get_ordering_field(field_name)
 
 
 class ConsoleAdmin(ModelAdmin):
@@ -263,6 +275,9 @@ class ConsoleAdmin(ModelAdmin):
         """Return the columns, those of other apps last."""
         added = [_added_column(each) for each in added_columns(self.model)]
         return [*super().get_list_display(request), *added]
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[List]:
+        return List
 
     def get_changelist_instance(self, request: HttpRequest) -> ChangeList:
         changes = super().get_changelist_instance(request)
