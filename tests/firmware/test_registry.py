@@ -401,12 +401,13 @@ def test_the_database_refuses_another_model_and_another_key(db: None) -> None:
 )
 def test_the_audit_trail_can_only_grow(db: None, statement: str) -> None:
     FirmwareFactory.create()
-    before = list(AuditEvent.objects.values_list())
+    rows = AuditEvent.objects.order_by("pk").values_list()
+    before = list(rows)
 
     with connection.cursor() as cursor:
         refused_by_the_database(lambda: cursor.execute(statement))
 
-    assert list(AuditEvent.objects.values_list()) == before
+    assert list(rows.all()) == before
 
 
 def test_the_audit_trail_refuses_changes_through_its_rows_too(db: None) -> None:
