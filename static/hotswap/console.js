@@ -107,6 +107,18 @@ document.addEventListener("DOMContentLoaded", () => {
 
   setUpList();
 
+  // Unfold moves the focus into its search after 20 ms, on a busy machine too early: what
+  // is not shown yet takes none.
+  const command = document.getElementById("search-input-command");
+  if (command) {
+    let wasShown = false;
+    new ResizeObserver(() => {
+      const isShown = command.offsetWidth > 0;
+      if (isShown && !wasShown) command.focus();
+      wasShown = isShown;
+    }).observe(command);
+  }
+
   const upload = document.querySelector("[data-hs-upload]");
   if (upload) {
     const file = upload.querySelector("input[type=file]");

@@ -1,6 +1,7 @@
 """A person who has a keyboard and no mouse."""
 
 from typing import TYPE_CHECKING
+from urllib.parse import urlencode
 
 import pytest
 
@@ -66,7 +67,11 @@ class Keyboard:
         """Go to what the search of the console finds under a name."""
         self.page.keyboard.press("Control+k")
         self.page.wait_for_function("document.activeElement.type === 'search'")
-        self.page.keyboard.type(words)
+        asked = urlencode({"s": words})
+        with self.page.expect_response(lambda answer: asked in answer.url):
+            self.page.keyboard.type(words)
+        # What was found for the first letters alone may have been shown before.
+        self.page.wait_for_function("!document.querySelector('.htmx-request')")
         found = self.page.locator("#command-results").get_by_role("link", name=name)
         found.first.wait_for()
         self.page.keyboard.press("ArrowDown")
