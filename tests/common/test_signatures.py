@@ -246,15 +246,7 @@ def test_a_rollback_is_signed_with_its_reason(
 def test_the_approval_of_a_stage_is_signed_with_its_number(
     admin: PersonCaller, world: World, settings: Any
 ) -> None:
-    old, new = world.image("1.0.0"), world.image("2.0.0")
-    world.fleet(10, old)
-    deployment = world.launch(
-        new,
-        "Canary",
-        parameters={"wait_duration": 0.0},
-        require_approval_per_stage=True,
-    )
-    world.update_offered()
+    deployment = world.launch_with_approvals()
     settings.REQUIRE_SIGNATURES = True
     path, body = f"/deployments/{deployment.pk}/approve-stage", {"comment": "fine"}
 
@@ -272,7 +264,7 @@ def test_the_approval_of_a_stage_is_signed_with_its_number(
     details = row_of("deployment.approved", deployment.pk).details
     record = details["signature"]["record"]
     assert (record["stage"], record["reason"]) == (2, "fine")
-    assert record["sha256"] == new.sha256
+    assert record["sha256"] == deployment.firmware.sha256
 
 
 @pytest.mark.usefixtures("_required")

@@ -62,22 +62,8 @@ def test_polls_at_once_do_not_exceed_the_pace() -> None:
     assert Update.objects.filter(deployment=deployment).count() == 3
 
 
-def launch_with_approvals(world: World) -> Deployment:
-    old, new = world.image("1.0.0"), world.image("2.0.0")
-    world.fleet(10, old)
-    deployment = world.launch(
-        new,
-        "Canary",
-        parameters={"wait_duration": 0.0},
-        require_approval_per_stage=True,
-    )
-    world.update_offered()
-    deployment.refresh_from_db()
-    return deployment
-
-
 def test_each_stage_but_the_first_waits_for_its_approval(world: World) -> None:
-    deployment = launch_with_approvals(world)
+    deployment = world.launch_with_approvals()
 
     assert deployment.status == DeploymentStatus.PAUSED
     assert deployment.pause_reasons == ["approval"]
@@ -105,7 +91,7 @@ def test_under_four_eyes_the_launcher_cannot_approve(world: World, settings) -> 
         username="second", password="x-Str0ng-enough", role=Role.ADMIN, actor=None
     )
     settings.FOUR_EYES = False
-    deployment = launch_with_approvals(world)
+    deployment = world.launch_with_approvals()
     settings.FOUR_EYES = True
 
     with pytest.raises(OwnLaunchError):

@@ -133,6 +133,23 @@ class World:
         deployment.refresh_from_db()
         return deployment
 
+    def launch_with_approvals(self) -> Deployment:
+        """Launch a canary to ten devices, and let its first stage be proved.
+
+        The next one waits for its approval.
+        """
+        old, new = self.image("1.0.0"), self.image("2.0.0")
+        self.fleet(10, old)
+        deployment = self.launch(
+            new,
+            "Canary",
+            parameters={"wait_duration": 0.0},
+            require_approval_per_stage=True,
+        )
+        self.update_offered()
+        deployment.refresh_from_db()
+        return deployment
+
     def preview(
         self, firmware: Firmware, strategy: str = "Direct", **changes: Any
     ) -> Preview:
