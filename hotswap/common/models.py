@@ -157,7 +157,7 @@ class ConsoleSession(AbstractBaseSession):
 
 
 class LoginCount(models.Model):
-    """Attempts to log in within one window of time, counted while Redis is away."""
+    """Attempts to log in within one window: what has failed, and what is under way."""
 
     key = models.CharField(max_length=160, primary_key=True)
     count = models.IntegerField()

@@ -3,10 +3,12 @@
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
+from django.db import connection
 from django.test import Client, RequestFactory
 from django.utils import timezone
 from rest_framework.exceptions import Throttled
@@ -17,8 +19,12 @@ from hotswap.common.cache import ForgivingRedisCache
 from hotswap.common.models import LoginCount
 from hotswap.retention import enforce_policies
 from hotswap.settings import base
+from hotswap.stack.folder import StackFolder
+from hotswap.stack.processes import Supervisor
+from hotswap.stack.redis import RedisServer
 from tests.api import Caller, problem_of
 from tests.common.factories import PASSWORD, PersonFactory
+from tests.deployments.fleet import frozen
 from tests.waiting import wait_until
 
 
@@ -27,14 +33,6 @@ def one_minute(monkeypatch: pytest.MonkeyPatch) -> None:
     """A minute that does not end, with counters that no other test has."""
     window = uuid4().int
     monkeypatch.setattr(throttling, "_window", lambda seconds: (window, 60.0))
-
-
-@pytest.fixture
-def without_redis(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing listens where the counters are looked for."""
-    monkeypatch.setattr(
-        throttling, "cache", ForgivingRedisCache("redis://127.0.0.1:1/0", {})
-    )
 
 
 def wrong(account: str, address: str = "192.0.2.1") -> bool:
@@ -49,13 +47,7 @@ def wrong(account: str, address: str = "192.0.2.1") -> bool:
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize("redis", ["there", "away"])
-def test_guesses_at_one_account_end_at_ten(
-    request: pytest.FixtureRequest, redis: str
-) -> None:
-    if redis == "away":
-        request.getfixturevalue("without_redis")
-
+def test_guesses_at_one_account_end_at_ten() -> None:
     judged = [wrong("somebody") for _ in range(15)]
 
     assert judged == [True] * 10 + [False] * 5
@@ -64,13 +56,8 @@ def test_guesses_at_one_account_end_at_ten(
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize("redis", ["there", "away"])
-def test_guesses_at_many_accounts_end_for_their_address(
-    request: pytest.FixtureRequest, settings: Any, redis: str
-) -> None:
+def test_guesses_at_many_accounts_end_for_their_address(settings: Any) -> None:
     settings.LOGIN_FAILURES_PER_ADDRESS = 30
-    if redis == "away":
-        request.getfixturevalue("without_redis")
 
     judged = [wrong(f"name-{number}") for number in range(40)]
 
@@ -79,16 +66,42 @@ def test_guesses_at_many_accounts_end_for_their_address(
 
 
 @pytest.mark.django_db
-def test_counts_of_guesses_in_the_database_are_of_all_processes_and_tidied_away(
-    without_redis: None,
+def test_a_redis_that_freezes_and_comes_back_gives_no_more_guesses(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    assert [wrong("somebody") for _ in range(12)] == [True] * 10 + [False] * 2
-    assert not wrong("somebody")
+    folder = StackFolder(tmp_path)
+    folder.create()
+    redis = RedisServer(folder)
+    server = Supervisor([redis.program()])
+    server.start()
+    try:
+        server.wait_ready(120)
+        monkeypatch.setattr(
+            throttling,
+            "cache",
+            ForgivingRedisCache(redis.url, {"OPTIONS": {"socket_timeout": 1}}),
+        )
+        judged = [wrong("somebody") for _ in range(4)]
+        with frozen(server.pid("redis")):
+            judged += [wrong("somebody") for _ in range(3)]
+        judged += [wrong("somebody") for _ in range(8)]
+    finally:
+        server.stop()
+
+    assert judged == [True] * 10 + [False] * 5
+
+
+@pytest.mark.django_db
+def test_counts_of_guesses_are_tidied_away() -> None:
+    wrong("somebody")
+    assert LoginCount.objects.exists()
+
     enforce_policies(now=timezone.now() + timedelta(hours=2), names=["login-counts"])
 
     assert not LoginCount.objects.exists()
 
 
+@pytest.mark.django_db
 def test_addresses_of_one_ipv6_network_count_together(settings: Any) -> None:
     settings.LOGIN_FAILURES_PER_ADDRESS = 30
 
@@ -98,6 +111,7 @@ def test_addresses_of_one_ipv6_network_count_together(settings: Any) -> None:
     assert wrong("name-0", "2001:db8:1:3::1")
 
 
+@pytest.mark.django_db
 def test_guesses_at_one_account_from_everywhere_end(settings: Any) -> None:
     settings.LOGIN_FAILURES_PER_ACCOUNT = 20
 
@@ -107,6 +121,7 @@ def test_guesses_at_one_account_from_everywhere_end(settings: Any) -> None:
     assert judged[:20] == [True] * 20
 
 
+@pytest.mark.django_db
 def test_forty_names_of_one_address_and_forty_addresses_of_one_name_are_stopped(
     settings: Any,
 ) -> None:
@@ -118,6 +133,7 @@ def test_forty_names_of_one_address_and_forty_addresses_of_one_name_are_stopped(
     assert names == addresses == [True] * 30 + [False] * 10
 
 
+@pytest.mark.django_db
 def test_refused_guesses_take_no_place_of_others(settings: Any) -> None:
     settings.LOGIN_FAILURES_PER_ADDRESS = 30
     for _ in range(100):
@@ -126,12 +142,14 @@ def test_refused_guesses_take_no_place_of_others(settings: Any) -> None:
     assert wrong("another")
 
 
+@pytest.mark.django_db
 def test_success_gives_its_place_back() -> None:
     request = RequestFactory().post("/")
 
     assert all(guard_password(request, "me", lambda: True) for _ in range(30))
 
 
+@pytest.mark.django_db(transaction=True)
 def test_guesses_at_the_same_time_count_too() -> None:
     """Each waits until all that get a place have one: none is counted afterwards."""
     go = threading.Event()
@@ -144,6 +162,8 @@ def test_guesses_at_the_same_time_count_too() -> None:
             guard_password(request, "somebody", lambda: look(number))
         except Throttled:
             refused.append(number)
+        finally:
+            connection.close()
 
     def look(number: int) -> None:
         judged.append(number)
@@ -163,6 +183,7 @@ def test_guesses_at_the_same_time_count_too() -> None:
     assert len(judged) == throttling.LOGINS_AT_ONCE
 
 
+@pytest.mark.django_db
 def test_places_come_back_after_an_attempt_that_breaks() -> None:
     request = RequestFactory().post("/")
 

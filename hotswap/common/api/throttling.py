@@ -1,7 +1,8 @@
-"""Limits counted in Redis.
+"""Limits of requests, counted in Redis, and of guesses at passwords, in the database.
 
-While Redis is away, devices are let through, the requests of people are counted in
-each process, and their logins in the database: a limit on guesses is never open.
+While Redis is away, devices are let through, and the requests of people are counted in
+each process. Logins of people are counted in the database alone: there is one truth,
+and a limit on guesses is never open, nor begun anew when Redis comes back.
 
 A fixed window of ten seconds allows any burst that docs/api.md promises. Each process
 counts by itself and tells Redis of ten requests at once, so that a device that keeps to
@@ -12,7 +13,7 @@ import hashlib
 import ipaddress
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 from django.conf import settings
@@ -245,51 +246,74 @@ def guard_password(
         number, remaining = _window(LOGIN_WINDOW_SECONDS)
         name, origin = hash_key(account), _origin(request)
         places = {
-            f"login:{name}:{origin}": settings.LOGIN_FAILURES_PER_MINUTE,
-            f"login-address:{origin}": settings.LOGIN_FAILURES_PER_ADDRESS,
-            f"login-account:{name}": (
+            f"login:{name}:{origin}:{number}": settings.LOGIN_FAILURES_PER_MINUTE,
+            f"login-address:{origin}:{number}": settings.LOGIN_FAILURES_PER_ADDRESS,
+            f"login-account:{name}:{number}": (
                 settings.LOGIN_FAILURES_PER_ACCOUNT
                 if per_account is None
                 else per_account
             ),
         }
-        taken = [_take(key, number) <= limit for key, limit in places.items()]
-        result = None
-        if all(taken):
-            with _hashes:
-                result = attempt()
-        if result is not None or not all(taken):
-            for key in places:
-                _take(key, number, by=-1)
-        if not all(taken):
+        if not _take_places(places):
             raise Throttled(wait=remaining)
+        with _hashes:
+            result = attempt()
+        if result is not None:
+            _give_back(places)
         return result
     finally:
         _logins.release()
 
 
-def _take(key: str, window: int, *, by: int = 1) -> int:
-    """Add to a counter of this window; return how far it is."""
-    name = f"{key}:{window}"
-    counted = _count(name, LOGIN_WINDOW_SECONDS, by=by)
-    return _count_in_database(name, by) if counted is None else counted
+def _take_places(places: dict[str, int]) -> bool:
+    """Take a place of each counter, or of none where one of them has none left.
 
+    Refusing writes nothing, so that it costs little to be attacked.
 
-def _count_in_database(key: str, by: int) -> int:
+    Args:
+        places: counters, and how far each may go.
+    """
     with connection.cursor() as cursor:
         cursor.execute(
             """
+            WITH wanted AS (
+                SELECT * FROM unnest(%(keys)s::text[], %(most)s::int[])
+                AS given (key, most)
+            )
             INSERT INTO common_logincount AS counted (key, count, counted_at)
-            VALUES (%(key)s, GREATEST(0, %(by)s), now())
-            ON CONFLICT (key) DO UPDATE
-            SET count = GREATEST(0, counted.count + %(by)s)
-            RETURNING count
+            SELECT key, 1, now() FROM wanted
+            WHERE NOT EXISTS (
+                SELECT FROM common_logincount AS present JOIN wanted USING (key)
+                WHERE present.count >= wanted.most
+            )
+            ORDER BY key
+            ON CONFLICT (key) DO UPDATE SET count = counted.count + 1
+            RETURNING key, count
             """,
-            {"key": key, "by": by},
+            {"keys": list(places), "most": list(places.values())},
         )
-        row = cursor.fetchone()
-    count: int = row[0]
-    return count
+        counts: dict[str, int] = dict(cursor.fetchall())
+    if counts and all(counts[key] <= most for key, most in places.items()):
+        return True
+    # Somebody else has taken the last one at the same time.
+    if counts:
+        _give_back(places)
+    return False
+
+
+def _give_back(keys: Iterable[str]) -> None:
+    """Give back a place of each counter."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            UPDATE common_logincount SET count = count - 1
+            WHERE key IN (
+                SELECT key FROM common_logincount
+                WHERE key = ANY(%s) ORDER BY key FOR NO KEY UPDATE
+            )
+            """,
+            [list(keys)],
+        )
 
 
 def _origin(request: HttpRequest | Request) -> str:
