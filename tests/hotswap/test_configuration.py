@@ -1,5 +1,6 @@
 """Every variable that the server reads is documented and can be given to it."""
 
+import json
 import re
 import subprocess
 import sys
@@ -102,6 +103,10 @@ def test_a_value_may_come_from_a_file(tmp_path: Path) -> None:
     ] == ("plain")
 
 
+DATABASE_URL = f"postgresql://a:{LONG_SECRET[:16]}@db.example.com/c"
+REDIS_URL = f"redis://:{LONG_SECRET[-16:]}@cache.example.com:6379/0"
+
+
 def test_a_file_that_cannot_be_read_is_named_by_its_variable(tmp_path: Path) -> None:
     found = EnvironmentWithFiles({"HOTSWAP_A_FILE": str(tmp_path / "nothing")})
 
@@ -112,7 +117,7 @@ def test_a_file_that_cannot_be_read_is_named_by_its_variable(tmp_path: Path) -> 
 def test_settings_take_their_secrets_from_files(tmp_path: Path) -> None:
     secrets = {
         "HOTSWAP_SECRET_KEY": LONG_SECRET,
-        "HOTSWAP_DATABASE_URL": "postgresql://a:b@db.example.com/c",
+        "HOTSWAP_DATABASE_URL": DATABASE_URL,
         "HOTSWAP_METRICS_TOKEN": SHORT_SECRET,
         "OTEL_EXPORTER_OTLP_HEADERS": "authorization=Bearer%20key",
     }
@@ -155,7 +160,7 @@ def test_admins_need_a_second_factor_in_production(
         env={
             **clean_environment(),
             "HOTSWAP_SECRET_KEY": LONG_SECRET,
-            "HOTSWAP_DATABASE_URL": "postgresql://a:b@db.example.com/c",
+            "HOTSWAP_DATABASE_URL": DATABASE_URL,
             "HOTSWAP_ALLOWED_HOSTS": "updates.example.com",
             **given,
         },
@@ -168,60 +173,136 @@ def test_admins_need_a_second_factor_in_production(
 
 
 PRODUCTION = {
+    "HOTSWAP_REDIS_URL": REDIS_URL,
     "HOTSWAP_SECRET_KEY": LONG_SECRET,
-    "HOTSWAP_DATABASE_URL": "postgresql://a:b@db.example.com/c",
+    "HOTSWAP_DATABASE_URL": DATABASE_URL,
     "HOTSWAP_ALLOWED_HOSTS": "updates.example.com",
 }
 
 
-def start_of_production(**changes: str) -> "subprocess.CompletedProcess[str]":
-    """Read the production settings in a process of its own."""
-    return subprocess.run(
-        [
-            *(sys.executable, "-W", "ignore", "-c"),
-            "from hotswap.settings.production import *; print(SECRET_KEY_FALLBACKS)",
-        ],
+# Reads the settings of production once for each set of variables.
+READ_PRODUCTION = """
+import json, os, runpy, sys
+def said(changes):
+    for name in [name for name in sys.modules if name.startswith("hotswap.settings")]:
+        del sys.modules[name]
+    former = dict(os.environ)
+    os.environ.update(changes)
+    try:
+        found = runpy.run_module("hotswap.settings.production")
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    finally:
+        os.environ.clear()
+        os.environ.update(former)
+    return str(found["SECRET_KEY_FALLBACKS"])
+print(json.dumps([said(each) for each in json.load(sys.stdin)]))
+"""
+
+
+def starts_of_production(*changes: dict[str, str]) -> list[str]:
+    """Return what reading the production settings says, for each set of variables.
+
+    It is the error, or, where they start, the list of the former secrets.
+    """
+    done = subprocess.run(
+        [*(sys.executable, "-W", "ignore", "-c"), READ_PRODUCTION],
         cwd=PROJECT_DIR,
-        env={**clean_environment(), **PRODUCTION, **changes},
+        env={**clean_environment(), **PRODUCTION},
+        input=json.dumps(changes),
         capture_output=True,
         text=True,
-        check=False,
+        check=True,
     )
+    found: list[str] = json.loads(done.stdout)
+    return found
 
 
-@pytest.mark.parametrize(
-    ("changes", "reason"),
-    [
-        ({"HOTSWAP_SECRET_KEY": "short"}, "HOTSWAP_SECRET_KEY is shorter"),
-        ({"HOTSWAP_SECRET_KEY": "abcd" * 20}, "HOTSWAP_SECRET_KEY repeats"),
-        ({"HOTSWAP_SECRET_KEY": "changeme-" * 8}, "HOTSWAP_SECRET_KEY is well known"),
-        (
-            {"HOTSWAP_SECRET_KEY": f"django-insecure-{LONG_SECRET}"},
-            "HOTSWAP_SECRET_KEY is well known",
-        ),
-        ({"HOTSWAP_SECRET_KEY_FALLBACKS": "short"}, "HOTSWAP_SECRET_KEY_FALLBACKS is"),
-        ({"HOTSWAP_PROXY_SECRET": "changeme-changeme"}, "HOTSWAP_PROXY_SECRET is well"),
-        ({"HOTSWAP_METRICS_TOKEN": "m" * 20}, "HOTSWAP_METRICS_TOKEN repeats"),
-        ({"HOTSWAP_ALLOWED_HOSTS": "*"}, "HOTSWAP_ALLOWED_HOSTS must name"),
-        ({"HOTSWAP_ALLOWED_HOSTS": "a.example.com,*"}, "HOTSWAP_ALLOWED_HOSTS must"),
-        ({"HOTSWAP_ALLOWED_HOSTS": ""}, "HOTSWAP_ALLOWED_HOSTS must name"),
-    ],
-)
-def test_production_does_not_start_with_what_anybody_could_guess(
-    changes: dict[str, str], reason: str
-) -> None:
-    done = start_of_production(**changes)
+GUESSED: list[tuple[dict[str, str], str]] = [
+    ({"HOTSWAP_SECRET_KEY": "short"}, "HOTSWAP_SECRET_KEY is shorter"),
+    ({"HOTSWAP_SECRET_KEY": "abcd" * 20}, "HOTSWAP_SECRET_KEY repeats"),
+    ({"HOTSWAP_SECRET_KEY": "changeme-" * 8}, "HOTSWAP_SECRET_KEY is well known"),
+    (
+        {"HOTSWAP_SECRET_KEY": f"django-insecure-{LONG_SECRET}"},
+        "HOTSWAP_SECRET_KEY is well known",
+    ),
+    ({"HOTSWAP_SECRET_KEY_FALLBACKS": "short"}, "HOTSWAP_SECRET_KEY_FALLBACKS is"),
+    ({"HOTSWAP_PROXY_SECRET": "changeme-changeme"}, "HOTSWAP_PROXY_SECRET is well"),
+    ({"HOTSWAP_METRICS_TOKEN": "m" * 20}, "HOTSWAP_METRICS_TOKEN repeats"),
+    (
+        {"HOTSWAP_DATABASE_URL": "postgresql://a@db.example.com/c"},
+        "HOTSWAP_DATABASE_URL has no password, for a server on another machine",
+    ),
+    (
+        {"HOTSWAP_DATABASE_URL": "postgresql://a@/c?host=/run/pg,db.example.com"},
+        "HOTSWAP_DATABASE_URL has no password",
+    ),
+    (
+        {"HOTSWAP_DATABASE_URL": "postgresql://a:short@db.example.com/c"},
+        "HOTSWAP_DATABASE_URL has a password that is shorter than 16",
+    ),
+    (
+        {"HOTSWAP_DATABASE_URL": "postgresql://a:postgres-postgres@127.0.0.1/c"},
+        "HOTSWAP_DATABASE_URL has a password that is well known",
+    ),
+    (
+        {"HOTSWAP_DATABASE_OWNER_URL": "postgresql://a:short@db.example.com/c"},
+        "HOTSWAP_DATABASE_OWNER_URL has a password that is shorter",
+    ),
+    (
+        {"HOTSWAP_REDIS_URL": "redis://cache.example.com:6379/0"},
+        "HOTSWAP_REDIS_URL has no password, for a server on another machine",
+    ),
+    (
+        {"HOTSWAP_REDIS_URL": "rediss://:foobared@cache.example.com:6379/0"},
+        "HOTSWAP_REDIS_URL has a password that is shorter than 16",
+    ),
+    ({"HOTSWAP_REDIS_URL": "http://cache"}, "HOTSWAP_REDIS_URL: Redis URL must"),
+    ({"HOTSWAP_S3_SECRET_KEY": "minioadmin"}, "HOTSWAP_S3_SECRET_KEY is shorter"),
+    (
+        {"HOTSWAP_S3_BUCKETS": '{"b": {"secretKey": "minioadminminioadmin"}}'},
+        "HOTSWAP_S3_BUCKETS, secretKey of 'b', is well known",
+    ),
+    ({"HOTSWAP_ALLOWED_HOSTS": "*"}, "HOTSWAP_ALLOWED_HOSTS must name"),
+    ({"HOTSWAP_ALLOWED_HOSTS": "a.example.com,*"}, "HOTSWAP_ALLOWED_HOSTS must"),
+    ({"HOTSWAP_ALLOWED_HOSTS": ""}, "HOTSWAP_ALLOWED_HOSTS must name"),
+]
+PROVED: list[dict[str, str]] = [
+    # Whoever calls is told by the socket, or by rules on the machine of the server.
+    {"HOTSWAP_DATABASE_URL": "postgresql:///hotswap"},
+    {"HOTSWAP_DATABASE_URL": "postgresql://a@/c?host=/run/postgresql"},
+    {"HOTSWAP_DATABASE_URL": "postgresql://a@127.0.0.1/c"},
+    {"HOTSWAP_DATABASE_URL": "postgresql://a@db.example.com/c?sslcert=/etc/a.crt"},
+    {"HOTSWAP_DATABASE_URL": "postgresql://a@db.example.com/c?passfile=/etc/pw"},
+    {"HOTSWAP_REDIS_URL": "unix:///run/redis.sock"},
+    {"HOTSWAP_REDIS_URL": "redis://localhost:6379/0"},
+    {"HOTSWAP_REDIS_URL": "rediss://cache.example.com/0?ssl_certfile=/etc/a.crt"},
+    # The rights of the machine itself.
+    {"HOTSWAP_S3_BUCKET": "b", "HOTSWAP_S3_SECRET_KEY": ""},
+]
 
-    assert done.returncode != 0
-    assert reason in done.stderr
+
+def test_production_does_not_start_with_what_anybody_could_guess() -> None:
+    found = starts_of_production(*(changes for changes, _ in GUESSED))
+
+    for said, (changes, reason) in zip(found, GUESSED, strict=True):
+        assert said.startswith(f"ImproperlyConfigured: {reason}"), changes
+
+
+def test_production_starts_without_a_password_where_something_else_says_who_calls() -> (
+    None
+):
+    found = starts_of_production(*PROVED)
+
+    assert found == ["[]"] * len(PROVED)
 
 
 def test_production_takes_former_secrets_as_fallbacks() -> None:
     former = LONG_SECRET[::-1]
 
-    done = start_of_production(HOTSWAP_SECRET_KEY_FALLBACKS=former)
+    found = starts_of_production({"HOTSWAP_SECRET_KEY_FALLBACKS": former})
 
-    assert done.stdout.strip() == str([former]), done.stderr
+    assert found == [str([former])]
 
 
 def test_production_refuses_what_django_objects_to(
