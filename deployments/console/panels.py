@@ -14,7 +14,10 @@ from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import RadioFilter
 
 from deployments.choices import TargetStatus
-from deployments.console.badges import deployment_badge, failed_of
+from deployments.console.badges import (
+    deployment_badge,
+    failed_of,
+)
 from deployments.console.live import segments_of
 from deployments.models import Deployment, Event, Quarantine, Target, Update
 from deployments.services.progress import count_stages_of, total_of

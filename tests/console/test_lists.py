@@ -2,7 +2,7 @@
 
 import gzip
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.contrib import admin
@@ -20,6 +20,10 @@ from hotswap.common.console.pages.base import ConsoleAdmin
 from hotswap.common.models import AuditEvent
 from tests.console.conftest import ConsoleClient, Scene
 from tests.devices.factories import DeviceFactory, GroupFactory
+from tests.live import PROJECT_DIR
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
 
 DEVICES = "/admin/devices/device/"
 MAX_QUERIES = 30
@@ -157,6 +161,47 @@ def test_only_what_is_not_as_usual_is_marked(
     shown = viewer_client.get(DEVICES).content.decode()
 
     assert shown.count("updates disabled") == 1
+
+
+# --- On a phone ---------------------------------
+
+
+def test_every_column_that_has_a_place_on_a_phone_is_one_of_its_list(
+    admin_client: ConsoleClient, scene: Scene
+) -> None:
+    for page in console_pages():
+        row = page.narrow_row
+        columns = admin_client.get(page.list_url()).context["cl"].list_display
+        names = {each if isinstance(each, str) else each.__name__ for each in columns}
+        placed = [*row.first, *row.left_out, *row.titled]
+
+        assert set(placed) <= names, page
+        assert len(placed) == len(set(placed)), page
+
+
+@pytest.mark.browser
+def test_a_device_takes_two_lines_of_a_phone(
+    viewer_client: ConsoleClient, fleet: Scene, browser_page: "Page"
+) -> None:
+    """The first has its id and state, so that 50 of them are found by scrolling."""
+    page = browser_page
+    page.set_viewport_size({"width": 390, "height": 844})
+
+    page.set_content(viewer_client.get(DEVICES).content.decode())
+    page.add_style_tag(content=(PROJECT_DIR / "static/hotswap/console.css").read_text())
+    row = page.locator("#result_list tbody tr").filter(has_text="d-001")
+    whole, name, state = row.evaluate(
+        "(row) => [row, row.querySelector('th a'), row.querySelector('.hs-badge')]"
+        ".map((each) => each.getBoundingClientRect().toJSON())"
+    )
+    model = row.get_by_text(fleet.model.name, exact=True).evaluate(
+        "(cell) => cell.getBoundingClientRect().toJSON()"
+    )
+
+    assert whole["height"] <= 60
+    assert abs(state["top"] - name["top"]) < name["height"]
+    assert state["left"] > name["right"]
+    assert model["top"] >= name["bottom"] - 1
 
 
 # --- Rows that are selected ---------------------------------

@@ -14,6 +14,7 @@ from deployments.console.badges import status_badge
 from deployments.console.receivers import DELIVERY_BADGES, next_attempt, receiver_url
 from deployments.models import Delivery
 from hotswap.common.console.filters import StatusFilter
+from hotswap.common.console.narrow_row import NarrowRow
 from hotswap.common.console.pages.base import AdminsOnly
 from hotswap.common.console.text import age
 
@@ -27,6 +28,7 @@ class DeliveryAdmin(AdminsOnly):
     list_name = "Deliveries"
     console_actions = (Resend,)
     page_template = "console/delivery.html"
+    narrow_row = NarrowRow(first=("state",), titled=("attempts", "answer"))
     list_display = ("what", "whom", "state", "attempts", "answer", "error", "since")
     list_filter = (DeliveryStatusFilter,)
     ordering = ("-created_at",)

@@ -73,6 +73,7 @@ from deployments.services.preview import predict
 from deployments.services.progress import SETTLED
 from firmware.models import Firmware
 from hotswap.common.api.etags import knows
+from hotswap.common.console.narrow_row import NarrowRow
 from hotswap.common.console.pages.evidence import EvidencePage
 from hotswap.common.console.requests import READING, acting_person
 from hotswap.common.console.text import age
@@ -176,6 +177,7 @@ class DeploymentAdmin(EvidencePage):
         Cancel,
     )
     page_template = "console/deployment.html"
+    narrow_row = NarrowRow(first=("state",), titled=("stage",))
     list_display = ("named", "image", "strategy", "state", "stage", "progress", "since")
     list_filter = (StateFilter, StrategyFilter, TagFilter, ArchiveFilter)
     list_per_page = 25
@@ -228,7 +230,7 @@ class DeploymentAdmin(EvidencePage):
         numbers: dict[str, int] = deployment.progress
         total = sum(numbers.values())
         if not total:
-            return format_html('<span class="hs-subtle">{}</span>', "–")
+            return SafeString(self.empty_value_display)
         settled = sum(numbers[status] for status in SETTLED)
         return format_html(
             '<span class="hs-meter">{} {} of {} updated '

@@ -10,6 +10,7 @@ from unfold.decorators import display
 
 from deployments.console.actions.quarantine import Release
 from deployments.models import Quarantine
+from hotswap.common.console.narrow_row import NarrowRow
 from hotswap.common.console.pages.base import ConsoleAdmin
 from hotswap.common.console.text import age
 
@@ -18,6 +19,7 @@ class QuarantineAdmin(ConsoleAdmin):
     help_page = "deployments.md#quarantine"
     api_path = "quarantines"
     console_actions = (Release,)
+    narrow_row = NarrowRow(first=("image", "since"), titled=("failures",))
     list_display = ("on_device", "image", "failures", "last_code", "since")
     search_fields = ("device__device_id", "firmware__version")
     search_help_text = "Device or version"

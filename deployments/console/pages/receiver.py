@@ -28,6 +28,7 @@ from deployments.console.receivers import (
 )
 from deployments.models import Delivery, Receiver
 from deployments.notifications.channels.types import Channel
+from hotswap.common.console.narrow_row import NarrowRow
 from hotswap.common.console.pages.base import AdminsOnly
 from hotswap.common.console.requests import acting_person
 from hotswap.common.console.text import age
@@ -124,6 +125,7 @@ def receiver_admin(channel: Channel) -> type[ReceiverAdmin]:
             DeleteReceiver,
         ),
         "where": where,
+        "narrow_row": NarrowRow(first=("state",), titled=("last",)),
         "list_display": ("where", "description", "subscribed", "state", "last"),
         "empty_words": channel.empty_words,
     }

@@ -12,6 +12,7 @@ from unfold.decorators import display
 
 from deployments.choices import RollbackTrigger
 from deployments.models import Rollback
+from hotswap.common.console.narrow_row import NarrowRow
 from hotswap.common.console.pages.base import ConsoleAdmin
 from hotswap.common.console.text import age
 
@@ -40,6 +41,7 @@ class RollbackAdmin(ConsoleAdmin):
     help_page = "monitoring.md#rollbacks"
     api_path = "rollbacks"
     list_name = "Rollbacks"
+    narrow_row = NarrowRow(first=("since",), titled=("stage", "failed"))
     list_display = ("of_deployment", "image", "since", "stage", "failed", "why")
     list_display_links = None
     list_filter = (TriggerFilter,)

@@ -71,6 +71,7 @@ from devices.selectors import groups_of, revocation_reason
 from hotswap.common.console.actions.base import Button
 from hotswap.common.console.badges import NOT_STARTED, badge
 from hotswap.common.console.names import names_of
+from hotswap.common.console.narrow_row import NarrowRow
 from hotswap.common.console.pages.base import ConsoleAdmin
 from hotswap.common.console.panels import newest_lines
 from hotswap.common.console.requests import READING, acting_person
@@ -127,6 +128,7 @@ class DeviceAdmin(ConsoleAdmin):
     )
     chips_template = "console/saved_filters.html"
     page_template = "console/device.html"
+    narrow_row = NarrowRow(first=("contact",), left_out=("last_deployment",))
     list_display = (
         "device_id",
         "model",

@@ -21,6 +21,7 @@ from devices.console.actions.device_group import (
 from devices.console.badges import device_badge, group_badge
 from devices.models import DeviceGroup, FirmwareRun
 from devices.selectors import count_members, devices_of, rule_of
+from hotswap.common.console.narrow_row import NarrowRow
 from hotswap.common.console.pages.base import ConsoleAdmin
 from hotswap.common.console.text import age
 from hotswap.common.models import AuditEvent
@@ -50,6 +51,7 @@ class DeviceGroupAdmin(ConsoleAdmin):
         DeleteGroup,
     )
     page_template = "console/group.html"
+    narrow_row = NarrowRow(first=("kind",), left_out=("since",), titled=("size",))
     list_display = ("name", "kind", "meaning", "size", "since")
     search_fields = ("name", "description")
     ordering = ("name",)

@@ -19,6 +19,7 @@ from devices.console.actions.device_import import (
 from devices.console.badges import import_badge
 from devices.models import Device, DeviceImport
 from hotswap.common.console.badges import DONE, FAILED, MOVING, NOT_STARTED
+from hotswap.common.console.narrow_row import NarrowRow
 from hotswap.common.console.pages.base import AdminsOnly
 from hotswap.common.console.requests import READING
 from hotswap.common.console.text import age
@@ -37,6 +38,9 @@ class DeviceImportAdmin(AdminsOnly):
     empty_words = (
         "Nothing was imported in the last 30 days.",
         "Many devices are registered at once from a CSV file or from JSON lines.",
+    )
+    narrow_row = NarrowRow(
+        first=("by", "state"), titled=("lines", "made", "altered", "refused")
     )
     list_display = (
         "since",

@@ -13,6 +13,7 @@ from devices.console.badges import enrolment_badge
 from devices.console.fields import tags_as_lines
 from devices.models import EnrolmentRequest
 from hotswap.common.console.filters import StatusFilter
+from hotswap.common.console.narrow_row import NarrowRow
 from hotswap.common.console.pages.base import ConsoleAdmin
 from hotswap.common.console.text import age
 
@@ -32,6 +33,7 @@ class EnrolmentAdmin(ConsoleAdmin):
         "Nothing waits for you.",
         "Devices that register themselves with an enrolment token appear here.",
     )
+    narrow_row = NarrowRow(first=("state",), titled=("token",))
     list_display = ("device_id", "model", "region", "token", "state", "since")
     list_filter = (EnrolmentStatusFilter,)
     search_fields = ("device_id",)

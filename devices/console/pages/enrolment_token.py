@@ -11,6 +11,7 @@ from devices.console.actions.enrolment_token import CreateToken, RevokeToken
 from devices.console.badges import enrolment_badge, token_badge
 from devices.console.fields import tags_as_lines
 from devices.models import EnrolmentToken
+from hotswap.common.console.narrow_row import NarrowRow
 from hotswap.common.console.pages.base import AdminsOnly
 from hotswap.common.console.text import age
 
@@ -29,6 +30,7 @@ class EnrolmentTokenAdmin(AdminsOnly):
         "There is no enrolment token.",
         "With one, devices register themselves: at once, or when a person approves.",
     )
+    narrow_row = NarrowRow(first=("state",), titled=("place", "asks", "used", "ends"))
     list_display = ("name", "model", "place", "asks", "used", "state", "ends")
     search_fields = ("name",)
     ordering = ("-created_at",)

@@ -16,6 +16,7 @@ from firmware.console.sentences import compared_with_fleet
 from firmware.models import ApprovalRequest, Firmware
 from firmware.selectors import common_images, name_actors
 from hotswap.common.console.badges import WAITS, badge
+from hotswap.common.console.narrow_row import NarrowRow
 from hotswap.common.console.pages.base import ConsoleAdmin
 from hotswap.common.console.text import age
 from hotswap.common.models import AuditEvent
@@ -49,6 +50,7 @@ class ApprovalAdmin(ConsoleAdmin):
     )
     list_name = "Approvals"
     rows_name = "images"
+    narrow_row = NarrowRow(first=("decision",), titled=("requester", "since"))
     list_display = ("image", "requester", "since", "said", "change", "decision")
     list_display_links = None
     list_filter = (DecidedFilter,)

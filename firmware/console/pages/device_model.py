@@ -11,6 +11,7 @@ from firmware.console.actions.device_model import ChangeDeviceModel, CreateDevic
 from firmware.models import DeviceModel
 from firmware.versions import VersionScheme
 from hotswap.common.console.badges import NOT_STARTED, WAITS, badge
+from hotswap.common.console.narrow_row import NarrowRow
 from hotswap.common.console.pages.base import ConsoleAdmin
 from hotswap.common.console.text import age
 
@@ -26,6 +27,9 @@ class DeviceModelAdmin(ConsoleAdmin):
     )
     console_actions = (CreateDeviceModel, ChangeDeviceModel)
     page_template = "console/device_model.html"
+    narrow_row = NarrowRow(
+        left_out=("version_scheme", "secure_boot", "since"), titled=("versions",)
+    )
     list_display = (
         *("name", "description", "versions", "version_scheme", "secure_boot"),
         "since",

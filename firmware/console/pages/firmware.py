@@ -33,6 +33,7 @@ from firmware.selectors import (
 )
 from firmware.services.evidence import firmware_evidence
 from hotswap.common.console.badges import DONE, FAILED, WAITS, badge
+from hotswap.common.console.narrow_row import NarrowRow
 from hotswap.common.console.pages.evidence import EvidencePage
 from hotswap.common.console.text import age, in_bytes, percent_in_words
 from hotswap.common.models import User
@@ -95,6 +96,11 @@ class FirmwareAdmin(EvidencePage):
         DeleteFirmware,
     )
     page_template = "console/firmware.html"
+    narrow_row = NarrowRow(
+        first=("model", "state"),
+        left_out=("approver", "uploader", "bytes", "signed"),
+        titled=("running", "success"),
+    )
     list_display = (
         *("version", "model", "state", "running", "success", "approver"),
         *("uploader", "bytes", "signed", "since"),

@@ -18,6 +18,7 @@ from firmware.console.actions.signing_key import (
 from firmware.console.badges import key_badge
 from firmware.models import Firmware, ImageSignature, SigningKey
 from firmware.services import key_rotation
+from hotswap.common.console.narrow_row import NarrowRow
 from hotswap.common.console.pages.base import ConsoleAdmin
 from hotswap.common.console.text import age
 
@@ -37,6 +38,7 @@ class SigningKeyAdmin(ConsoleAdmin):
         *(RetireSigningKey, RevokeSigningKey),
     )
     page_template = "console/signing_key.html"
+    narrow_row = NarrowRow(first=("state",), titled=("signed", "trusted", "since"))
     list_display = ("key_id", "state", "signed", "trusted", "since")
     ordering = ("-created_at",)
 

@@ -10,6 +10,7 @@ from unfold.decorators import display
 from firmware.console.actions.storage_key import DeleteStorageKey, RotateStorageKeys
 from firmware.console.badges import key_badge
 from firmware.models import StorageKey
+from hotswap.common.console.narrow_row import NarrowRow
 from hotswap.common.console.pages.base import ConsoleAdmin
 from hotswap.common.console.text import age
 
@@ -24,6 +25,7 @@ class StorageKeyAdmin(ConsoleAdmin):
     )
     console_actions = (RotateStorageKeys, DeleteStorageKey)
     page_template = "console/storage_key.html"
+    narrow_row = NarrowRow(first=("state",), titled=("wrapped", "since"))
     list_display = ("key_id", "state", "wrapped", "since")
     ordering = ("-created_at",)
 

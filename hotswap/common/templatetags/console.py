@@ -19,6 +19,7 @@ from django.urls import NoReverseMatch
 from django.utils.safestring import SafeString
 from unfold.templatetags.unfold_list import result_headers
 
+from hotswap.common.console.narrow_row import NarrowRow
 from hotswap.common.console.paginator import ListPaginator
 from hotswap.common.console.text import age as age_of
 from hotswap.common.console.text import details_in_words as words_of_details
@@ -40,11 +41,18 @@ def event_in_words(name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One cell of a list; `url` leads to the page of its row, "" for none."""
+    """One cell of a list.
 
-    label: str
+    Attributes:
+        url: leads to the page of its row, "" for none.
+        title: of its column, where a phone shows it; "" where it does not.
+        css: its place on a phone.
+    """
+
     shown: Any
     url: str = ""
+    title: str = ""
+    css: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,12 +113,17 @@ def _row(cl: ChangeList, obj: Model, labels: list[str], selection: str) -> Row:
 
 def _cells(cl: ChangeList, obj: Model, labels: list[str]) -> Iterator[Cell]:
     links = cl.list_display_links
+    empty = cl.model_admin.get_empty_value_display()
+    narrow: NarrowRow = getattr(cl.model_admin, "narrow_row", NarrowRow())
     for number, name in enumerate(cl.list_display):
         is_link = links is not None and (name in links or (not links and number == 0))
+        column = name if isinstance(name, str) else name.__name__
+        shown = _shown(cl, obj, name)
         yield Cell(
-            label=labels[number],
-            shown=_shown(cl, obj, name),
+            shown=shown,
             url=_url(cl, obj) if is_link else "",
+            title=labels[number] if column in narrow.titled else "",
+            css="hs-row-wide" if shown in ("", empty) else narrow.css_of(column),
         )
 
 

@@ -29,6 +29,7 @@ from unfold.decorators import display
 from hotswap.common import audit
 from hotswap.common.console.audit_chain import chain_context, check_view
 from hotswap.common.console.names import names_of
+from hotswap.common.console.narrow_row import NarrowRow
 from hotswap.common.console.pages.base import ConsoleAdmin
 from hotswap.common.console.requests import READING, acting_person
 from hotswap.common.console.roles import require_role
@@ -265,6 +266,7 @@ class AuditEventAdmin(ConsoleAdmin):
     )
     list_name = "Audit"
     rows_name = "events"
+    narrow_row = NarrowRow(first=("action_name", "who"))
     list_display = ("when", "who", "action_name", "what", "said")
     list_display_links = None
     list_filter = (

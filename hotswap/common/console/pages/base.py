@@ -20,6 +20,7 @@ from unfold.views import ChangeList
 from hotswap.common.api.proxy import public_url
 from hotswap.common.api.throttling import check_person_rate
 from hotswap.common.console.actions.base import Action, Button
+from hotswap.common.console.narrow_row import NarrowRow
 from hotswap.common.console.paginator import ListPaginator
 from hotswap.common.console.panels import (
     Column,
@@ -76,6 +77,8 @@ class ConsoleAdmin(ModelAdmin):
     api_filters: ClassVar[Mapping[str, str]] = MappingProxyType({})
     # The field by which rows are selected; "" where they cannot be.
     selection_field: ClassVar[str] = ""
+    # How a row stands on a phone.
+    narrow_row: ClassVar[NarrowRow] = NarrowRow()
     # What stands beside the chips of the filters; "" for nothing.
     chips_template: ClassVar[str] = ""
     # What an empty list says: a sentence, and what would fill it.

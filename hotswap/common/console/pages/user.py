@@ -30,6 +30,7 @@ from hotswap.common.console.actions.user import (
     SetPassword,
 )
 from hotswap.common.console.badges import DONE, NOT_STARTED, badge
+from hotswap.common.console.narrow_row import NarrowRow
 from hotswap.common.console.pages.audit_event import objects_of
 from hotswap.common.console.pages.base import ConsoleAdmin
 from hotswap.common.console.requests import acting_person
@@ -58,6 +59,7 @@ class UserAdmin(ConsoleAdmin):
     )
     list_name = "Users"
     page_template = "console/person.html"
+    narrow_row = NarrowRow(first=("state",), titled=("seen",))
     list_display = ("username", "held_role", "email", "state", "seen")
     search_fields = ("username", "email")
     ordering = ("username",)
