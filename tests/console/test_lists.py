@@ -198,10 +198,10 @@ def test_a_device_takes_two_lines_of_a_phone(
         "(cell) => cell.getBoundingClientRect().toJSON()"
     )
 
-    assert whole["height"] <= 60
     assert abs(state["top"] - name["top"]) < name["height"]
     assert state["left"] > name["right"]
     assert model["top"] >= name["bottom"] - 1
+    assert whole["bottom"] - model["bottom"] < model["height"]
 
 
 # --- Rows that are selected ---------------------------------
