@@ -2,6 +2,8 @@
 
 import time
 
+from allauth.account.authentication import AUTHENTICATION_METHODS_SESSION_KEY
+from allauth.account.internal.flows.login import record_authentication
 from allauth.mfa.adapter import get_adapter
 from allauth.mfa.models import Authenticator
 from allauth.mfa.recovery_codes.internal.auth import RecoveryCodes
@@ -11,6 +13,7 @@ from allauth.mfa.totp.internal.auth import (
     generate_totp_secret,
     hotp_value,
 )
+from django.test import Client, RequestFactory
 
 from hotswap.common.models import User
 
@@ -41,3 +44,13 @@ def stored_secret(user: User) -> str:
 def opened(stored: str) -> str:
     """Return a stored secret in clear."""
     return str(get_adapter().decrypt(stored))
+
+
+def log_in_by_password(client: Client, user: User, *, seconds_ago: int = 0) -> None:
+    """Log a person in as the form of the login does, some time ago."""
+    client.force_login(user)
+    request = RequestFactory().get("/")
+    session = request.session = client.session
+    record_authentication(request, user, "password", username=user.username)
+    session[AUTHENTICATION_METHODS_SESSION_KEY][-1]["at"] -= seconds_ago
+    session.save()

@@ -27,6 +27,7 @@ from hotswap.common.people import (
     admit_from_provider,
     give_role_of_provider,
 )
+from hotswap.common.recent_proof import has_proved_lately
 from hotswap.common.single_sign_on import role_of
 
 PURPOSE = "second-factor"
@@ -81,8 +82,14 @@ class AccountAdapter(DefaultAccountAdapter):
         return client_address(request) or ""
 
     def is_reauthentication_required(self, *, app: str, **kwargs: Any) -> bool:
-        """Ask again for what the person has; one of a single sign-on has neither."""
-        if not self.get_reauthentication_methods(self.request.user):
+        """Ask again for what the person has; one of a single sign-on has neither.
+
+        Allauth itself would ask at once whoever has just logged in.
+        """
+        user = self.request.user
+        if not self.get_reauthentication_methods(user) or (
+            isinstance(user, User) and has_proved_lately(self.request, user)
+        ):
             return False
         required: bool = super().is_reauthentication_required(app=app, **kwargs)
         return required

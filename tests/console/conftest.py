@@ -40,6 +40,7 @@ from hotswap.console.bell import read_lately
 from tests.common.factories import PersonFactory
 from tests.deployments.world import World
 from tests.devices.factories import EnrolmentTokenFactory, GroupFactory, value_of
+from tests.factors import log_in_by_password
 
 # Markup of our own that was escaped: people would read it as text.
 ESCAPED = re.compile(rb"&lt;(?:time|span|small|div|svg)\b[^&]*(?:class|datetime)=")
@@ -74,7 +75,7 @@ def log_in(db: None) -> Callable[..., ConsoleClient]:
     def log_in(role: Role, **options: Any) -> ConsoleClient:
         client = ConsoleClient(**options)
         client.person = PersonFactory.create(role=role)
-        client.force_login(client.person)
+        log_in_by_password(client, client.person)
         return client
 
     return log_in

@@ -63,8 +63,6 @@ def test_a_passkey_is_set_up_and_opens_the_console_alone(
     page.fill("[name=username]", name)
     page.fill("[name=password]", PASSWORD)
     page.get_by_role("button", name="Log in", exact=True).click()
-    page.fill("[name=password]", PASSWORD)
-    page.get_by_role("button", name="Confirm").click()
     page.get_by_label("Passwordless").check()
     page.click("#mfa_webauthn_add")
     page.wait_for_url("**/recovery-codes/")

@@ -7,6 +7,7 @@ from django.test import Client
 
 from hotswap.common.roles import Role
 from tests.common.factories import PersonFactory
+from tests.factors import log_in_by_password
 from tests.fuzz import console
 from tests.fuzz.application import send
 from tests.fuzz.findings import FINDINGS, SEED
@@ -21,7 +22,7 @@ REQUESTS = int(os.environ.get("CONSOLE_REQUESTS") or 300)
 def session(role: Role) -> str:
     """Log a person of a role in; return what the cookie holds."""
     client = Client()
-    client.force_login(PersonFactory.create(role=role))
+    log_in_by_password(client, PersonFactory.create(role=role))
     return client.cookies["sessionid"].value
 
 

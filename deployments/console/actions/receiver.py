@@ -98,6 +98,7 @@ class ReceiverAction(Action):
 
 class RotateSecret(ReceiverAction):
     name = "rotate-secret"
+    needs_proof = True
     label = "Rotate secret"
     icon = "key"
     is_dialog = False
@@ -146,6 +147,7 @@ class AddReceiver(ReceiverAction):
 
     channel: ClassVar[Channel]
     name = "add"
+    needs_proof = True
     icon = "add"
     tone = "primary"
     is_of_list = True
@@ -202,6 +204,7 @@ class EditReceiver(ReceiverAction):
 
     channel: ClassVar[Channel]
     name = "edit"
+    needs_proof = True
     label = "Edit"
     icon = "edit"
 

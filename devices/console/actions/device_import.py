@@ -139,6 +139,7 @@ class ApplyImport(Action):
 
 class DownloadKeys(Action):
     name = "keys"
+    needs_proof = True
     label = "Download keys"
     icon = "key"
     tone = "primary"

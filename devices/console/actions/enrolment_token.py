@@ -74,6 +74,7 @@ class TokenForm(ConsoleForm):
 
 class CreateToken(Action):
     name = "create"
+    needs_proof = True
     label = "Make token"
     icon = "add"
     tone = "primary"

@@ -36,6 +36,7 @@ def _signed_again(done: key_rotation.SignedAgain) -> str:
 
 class CreateSigningKey(Action):
     name = "create"
+    needs_proof = True
     label = "Publish next key"
     icon = "key"
     role = Role.ADMIN
@@ -70,6 +71,7 @@ class OverlapForm(ConsoleForm):
 
 class RotateSigningKeys(Action):
     name = "rotate"
+    needs_proof = True
     label = "Rotate"
     icon = "autorenew"
     tone = "primary"
@@ -146,6 +148,7 @@ class SignHeldBack(Action):
 
 class RetireSigningKey(Action):
     name = "retire"
+    needs_proof = True
     label = "Retire"
     icon = "inventory_2"
     tone = "danger"
@@ -185,6 +188,7 @@ class RevokeForm(ReasonForm):
 
 class RevokeSigningKey(Action):
     name = "revoke"
+    needs_proof = True
     label = "Revoke"
     icon = "block"
     tone = "danger"

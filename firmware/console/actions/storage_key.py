@@ -14,6 +14,7 @@ from hotswap.common.roles import Role
 
 class RotateStorageKeys(Action):
     name = "rotate"
+    needs_proof = True
     label = "Rotate"
     icon = "autorenew"
     tone = "primary"
@@ -44,6 +45,7 @@ class RotateStorageKeys(Action):
 
 class DeleteStorageKey(Action):
     name = "remove"
+    needs_proof = True
     label = "Delete"
     icon = "delete"
     tone = "danger"

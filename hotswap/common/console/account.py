@@ -29,6 +29,7 @@ from hotswap.common.personal_tokens import (
     revoke_token,
     usable_tokens,
 )
+from hotswap.common.recent_proof import page_to_prove
 from hotswap.common.roles import PEOPLE, Role
 from hotswap.common.second_factors import has_second_factor
 from hotswap.common.sessions import LOGIN, begin_session
@@ -178,6 +179,9 @@ def new_token_view(request: HttpRequest) -> HttpResponse:
     if request.method not in (*READING, "POST"):
         return HttpResponseNotAllowed([*READING, "POST"])
     person = acting_person(request)
+    confirm = page_to_prove(request, person, back=request.path)
+    if confirm is not None:
+        return redirect(confirm)
     form = TokenForm(person, request.POST if request.method == "POST" else None)
     shown: dict[str, Any] = {}
     if request.method == "POST" and form.is_valid():

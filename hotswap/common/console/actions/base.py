@@ -79,6 +79,9 @@ class Action:
     # Done to the rows of a list that are selected.
     is_of_selection: ClassVar[bool] = False
     is_csrf_checked_inside: ClassVar[bool] = False
+    # Asks for the password or second factor again, unless it was given lately: it gives
+    # somebody rights or secrets, or takes away what guards them.
+    needs_proof: ClassVar[bool] = False
     # What the person signs by it; None where nothing is signed.
     meaning: ClassVar[Meaning | None] = None
 
@@ -124,6 +127,10 @@ class Action:
         return self.blocked_reason(user, obj) or (
             signing_blocked_reason(user) if self.is_signed() else ""
         )
+
+    def asks_for_proof(self) -> bool:
+        """Tell whether it asks who it is; a signature is asked for each time."""
+        return self.needs_proof and not self.is_signed()
 
     def is_signed(self) -> bool:
         """Tell whether the person has to sign what the action does."""

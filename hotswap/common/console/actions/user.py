@@ -76,6 +76,7 @@ class PersonForm(NewNameForm, NewPasswordForm):
 
 class CreatePerson(Action):
     name = "create"
+    needs_proof = True
     label = "Add person"
     icon = "person_add"
     tone = "primary"
@@ -97,6 +98,7 @@ class CreatePerson(Action):
 
 class InvitePerson(Action):
     name = "invite"
+    needs_proof = True
     label = "Invite person"
     icon = "outgoing_mail"
     tone = "primary"
@@ -157,6 +159,7 @@ class SendInvitation(Action):
 
 class ResetSecondFactors(Action):
     name = "reset-second-factors"
+    needs_proof = True
     label = "Reset second factors"
     icon = "phonelink_erase"
     role = Role.ADMIN
@@ -183,6 +186,7 @@ class ResetSecondFactors(Action):
 
 class ErasePerson(Action):
     name = "erase"
+    needs_proof = True
     label = "Erase"
     icon = "delete_forever"
     tone = "danger"
@@ -241,6 +245,7 @@ class DisablePerson(Action):
 
 class EnablePerson(Action):
     name = "enable"
+    needs_proof = True
     label = "Enable"
     icon = "person"
     role = Role.ADMIN
@@ -259,6 +264,7 @@ class EnablePerson(Action):
 
 class ChangePerson(Action):
     name = "edit"
+    needs_proof = True
     label = "Edit"
     icon = "edit"
     role = Role.ADMIN
@@ -286,6 +292,7 @@ class ChangePerson(Action):
 
 class SetPassword(Action):
     name = "set-password"
+    needs_proof = True
     label = "Set password"
     icon = "lock_reset"
     role = Role.ADMIN

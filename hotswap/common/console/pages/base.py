@@ -33,11 +33,13 @@ from hotswap.common.console.panels import (
 from hotswap.common.console.requests import (
     READING,
     acting_person,
+    go_to,
     too_many_requests,
 )
 from hotswap.common.console.roles import require_role
 from hotswap.common.console.text import curl_command
 from hotswap.common.models import User
+from hotswap.common.recent_proof import page_to_prove
 from hotswap.common.roles import Role
 from hotswap.common.signatures import ShownSignature, signatures_of
 
@@ -211,6 +213,13 @@ class ConsoleAdmin(ModelAdmin):
                 except Throttled as error:
                     return too_many_requests(error)
             obj = None if action.is_of_list else self.found(request, object_id)
+            if action.asks_for_proof() and person.may(action.role):
+                # A dialog has no page of its own to come back to.
+                page = self.list_url() if obj is None else self.page_url(obj)
+                page = page if action.is_dialog else request.get_full_path()
+                confirm = page_to_prove(request, person, back=page)
+                if confirm is not None:
+                    return go_to(request, confirm)
             return action.serve(self, request, obj)
 
         view.__name__ = f"{action.name}_view"
