@@ -99,12 +99,15 @@ class ApprovalInput(CamelSerializer):
 
 class RejectInput(CamelSerializer):
     comment = StrictCharField(max_length=2000)
+    signature = SignatureInput(required=False)
 
 
 class ReinstatementInput(CamelSerializer):
     reason = StrictCharField(max_length=2000)
+    signature = SignatureInput(required=False)
 
 
 class DeprecationInput(CamelSerializer):
     reason = StrictCharField(max_length=2000)
     cancel_deployments = StrictBooleanField(default=False)
+    signature = SignatureInput(required=False)

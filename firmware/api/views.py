@@ -114,9 +114,16 @@ def execute(
     firmware_id: UUID,
     body: type[CamelSerializer],
     service: Callable[..., Firmware],
+    meaning: Meaning | None = None,
 ) -> Response:
-    """Call a service for one firmware with the fields of the body."""
+    """Call a service for one firmware with the fields of the body.
+
+    Args:
+        meaning: what the person signs by it; None where nothing is signed.
+    """
     given = view.validated(body, request.data)
+    if meaning is not None:
+        given = {**given, "signature": given_signature(request, given, meaning)}
     firmware = service(
         actor=acting_person(request),
         firmware_id=firmware_id,
@@ -272,8 +279,15 @@ class RejectView(ApiView):
     @extend_schema(request=RejectInput, responses=FirmwareOutput)
     @idempotent
     def post(self, request: Request, firmware_id: Any) -> Response:
-        """Reject a Draft for good."""
-        return execute(self, request, firmware_id, RejectInput, reject_firmware)
+        """Reject a Draft for good; where it has to be signed, with `signature`."""
+        return execute(
+            self,
+            request,
+            firmware_id,
+            RejectInput,
+            reject_firmware,
+            Meaning.REJECTION,
+        )
 
 
 class DeprecateView(ApiView):
@@ -285,12 +299,15 @@ class DeprecateView(ApiView):
         """Close an approved version to new deployments.
 
         With `cancelDeployments` it is recalled: deployments of it that wait or run
-        are cancelled too, also those of a version that was deprecated before.
+        are cancelled too, also those of a version that was deprecated before. Where it
+        has to be signed, with `signature`.
         """
         given = self.validated(DeprecationInput, request.data)
+        signature = given_signature(request, given, Meaning.WITHDRAWAL)
         firmware, cancelled = deprecate_firmware(
             actor=acting_person(request),
             firmware_id=firmware_id,
+            signature=signature,
             expected=expected_etags(request),
             **given,
         )
@@ -305,9 +322,17 @@ class ReinstateView(ApiView):
     @extend_schema(request=ReinstatementInput, responses=FirmwareOutput)
     @idempotent
     def post(self, request: Request, firmware_id: Any) -> Response:
-        """Open a deprecated version to new deployments again."""
+        """Open a deprecated version to new deployments again.
+
+        Where it has to be signed, with `signature`.
+        """
         return execute(
-            self, request, firmware_id, ReinstatementInput, reinstate_firmware
+            self,
+            request,
+            firmware_id,
+            ReinstatementInput,
+            reinstate_firmware,
+            Meaning.REINSTATEMENT,
         )
 
 

@@ -139,8 +139,12 @@ def approve_firmware(
     return firmware
 
 
-def _signed_record(firmware: Firmware) -> dict[str, Any]:
-    """Return what the signature of an approval is bound to."""
+def _signed_record(firmware: Firmware, **more: Any) -> dict[str, Any]:
+    """Return what the signature of a decision about a firmware is bound to.
+
+    Args:
+        more: what was decided beside it.
+    """
     notes = firmware.release_notes.encode()
     return {
         "firmware": str(firmware.pk),
@@ -151,6 +155,7 @@ def _signed_record(firmware: Firmware) -> dict[str, Any]:
         "securityVersion": firmware.security_version,
         "rebootRequired": firmware.reboot_required,
         "releaseNotesSha256": hashlib.sha256(notes).hexdigest(),
+        **more,
     }
 
 
@@ -168,13 +173,16 @@ def reject_firmware(
     actor: User,
     firmware_id: UUID,
     comment: str,
+    signature: Signature | None = None,
     expected: frozenset[str] | None = None,
 ) -> Firmware:
     """Reject a Draft for good.
 
     Raises:
         WrongStatusError: not a Draft.
+        SignatureRequiredError: it has to be signed.
     """
+    check_signature(actor, Meaning.REJECTION, signature)
     with transaction.atomic():
         firmware = locked_firmware(firmware_id)
         check_match(firmware, expected)
@@ -184,6 +192,7 @@ def reject_firmware(
             actor,
             "rejected",
             {"status": FirmwareStatus.REJECTED, "status_comment": comment},
+            signed_details(signature, _signed_record(firmware, reason=comment)),
         )
         _notify(firmware, "rejected", actor)
     return firmware
@@ -195,6 +204,7 @@ def deprecate_firmware(
     firmware_id: UUID,
     reason: str,
     cancel_deployments: bool = False,
+    signature: Signature | None = None,
     expected: frozenset[str] | None = None,
 ) -> tuple[Firmware, list[UUID]]:
     """Close an approved version to new deployments, and recall it if asked to.
@@ -208,10 +218,17 @@ def deprecate_firmware(
 
     Raises:
         WrongStatusError: not approved (nor deprecated, for a recall).
+        SignatureRequiredError: it has to be signed.
     """
+    check_signature(actor, Meaning.WITHDRAWAL, signature)
     with transaction.atomic():
         firmware = locked_firmware(firmware_id)
         check_match(firmware, expected)
+        record = _signed_record(
+            firmware, reason=reason, cancelDeployments=cancel_deployments
+        )
+        # In the row of the deed, which of a second one is the recall alone.
+        signed = signed_details(signature, record)
         if not (cancel_deployments and firmware.status == FirmwareStatus.DEPRECATED):
             _require(firmware, FirmwareStatus.APPROVED, "deprecated")
             _move(
@@ -219,7 +236,9 @@ def deprecate_firmware(
                 actor,
                 "deprecated",
                 {"status": FirmwareStatus.DEPRECATED, "status_comment": reason},
+                signed,
             )
+            signed = {}
             _notify(firmware, "deprecated", actor)
         cancelled: list[UUID] = []
         if cancel_deployments:
@@ -237,6 +256,7 @@ def deprecate_firmware(
                     "sha256": firmware.sha256,
                     "comment": reason,
                     "deployments": [str(pk) for pk in cancelled],
+                    **signed,
                 },
             )
     return firmware, cancelled
@@ -247,6 +267,7 @@ def reinstate_firmware(
     actor: User,
     firmware_id: UUID,
     reason: str,
+    signature: Signature | None = None,
     expected: frozenset[str] | None = None,
 ) -> Firmware:
     """Open a deprecated version to new deployments again.
@@ -259,7 +280,9 @@ def reinstate_firmware(
         OwnUploadError: four eyes are asked for and the actor is the uploader.
         ImageChangedError: the stored image is damaged.
         SignatureRevokedError: the image is to be signed again first.
+        SignatureRequiredError: it has to be signed.
     """
+    check_signature(actor, Meaning.REINSTATEMENT, signature)
     with transaction.atomic():
         firmware = locked_firmware(firmware_id)
         check_match(firmware, expected)
@@ -279,6 +302,7 @@ def reinstate_firmware(
             actor,
             "reinstated",
             {"status": FirmwareStatus.APPROVED, "status_comment": reason},
+            signed_details(signature, _signed_record(firmware, reason=reason)),
         )
     return firmware
 

@@ -126,9 +126,8 @@ def approve(
     found = find_firmware(api, firmware)
     if checksum is not None and checksum.lower() != found["checksum"]:
         raise RefusedError(f"the image is {found['checksum']}, not {checksum}")
-    path = f"/firmware/{found['id']}/approve"
-    approved = post_signed(api, path, {"comment": comment}, "approval")
-    print_document(approved, as_json=as_json)
+    body = {"comment": comment}
+    _execute(api, found, "approve", body, "approval", as_json=as_json)
 
 
 @app.command()
@@ -143,7 +142,7 @@ def reject(
     """Reject a Draft, for good."""
     api = open_api(server, token_file)
     found = find_firmware(api, firmware)
-    _execute(api, found, "reject", {"comment": comment}, as_json=as_json)
+    _execute(api, found, "reject", {"comment": comment}, "rejection", as_json=as_json)
 
 
 @app.command()
@@ -165,7 +164,7 @@ def deprecate(
     api = open_api(server, token_file)
     found = find_firmware(api, firmware)
     body = {"reason": reason, "cancelDeployments": cancel_deployments}
-    _execute(api, found, "deprecate", body, as_json=as_json)
+    _execute(api, found, "deprecate", body, "withdrawal", as_json=as_json)
 
 
 @app.command()
@@ -180,7 +179,8 @@ def reinstate(
     """Open a deprecated firmware to new deployments again."""
     api = open_api(server, token_file)
     found = find_firmware(api, firmware)
-    _execute(api, found, "reinstate", {"reason": reason}, as_json=as_json)
+    body = {"reason": reason}
+    _execute(api, found, "reinstate", body, "reinstatement", as_json=as_json)
 
 
 @app.command()
@@ -235,9 +235,10 @@ def _execute(
     firmware: dict[str, Any],
     verb: str,
     body: dict[str, Any],
+    meaning: str,
     *,
     as_json: bool,
 ) -> None:
-    print_document(
-        api.post(f"/firmware/{firmware['id']}/{verb}", body), as_json=as_json
-    )
+    """Decide about a firmware, with a signature if the server asks for one."""
+    done = post_signed(api, f"/firmware/{firmware['id']}/{verb}", body, meaning)
+    print_document(done, as_json=as_json)

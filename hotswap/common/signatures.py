@@ -31,6 +31,9 @@ class Meaning(StrEnum):
     """What a signature says, by the word that the API and the audit trail have."""
 
     APPROVAL = "approval"
+    REJECTION = "rejection"
+    WITHDRAWAL = "withdrawal"
+    REINSTATEMENT = "reinstatement"
     STAGE_APPROVAL = "stage_approval"
     ROLLBACK = "rollback"
     REVOCATION = "revocation"
@@ -45,6 +48,11 @@ class Meaning(StrEnum):
 
 STATEMENTS = {
     Meaning.APPROVAL: "I approve that this image is installed on devices.",
+    Meaning.REJECTION: "I reject this image: it is never to be installed.",
+    Meaning.WITHDRAWAL: (
+        "I withdraw the approval of this image: no new deployment may install it."
+    ),
+    Meaning.REINSTATEMENT: ("I approve that this image is installed on devices again."),
     Meaning.STAGE_APPROVAL: (
         "I approve that this image is installed on the devices of the next stage."
     ),

@@ -211,6 +211,34 @@ def test_a_repeated_request_needs_no_second_code(
     assert done.json() == again.json()
 
 
+@pytest.mark.usefixtures("_required")
+def test_each_decision_about_a_firmware_is_signed_with_its_reason(
+    admin: PersonCaller,
+) -> None:
+    rejected, withdrawn = FirmwareFactory.create(), FirmwareFactory.create()
+    approve(admin, withdrawn, signature=APPROVAL)
+    recall = {"reason": "leaks", "cancelDeployments": True}
+    decisions: list[tuple[Firmware, str, str, str, dict[str, Any]]] = [
+        (rejected, "reject", "rejected", "rejection", {"comment": "leaks"}),
+        (withdrawn, "deprecate", "deprecated", "withdrawal", {"reason": "leaks"}),
+        (withdrawn, "deprecate", "recalled", "withdrawal", recall),
+        (withdrawn, "reinstate", "reinstated", "reinstatement", {"reason": "leaks"}),
+    ]
+
+    for firmware, path, verb, meaning, body in decisions:
+        route = f"/firmware/{firmware.pk}/{path}"
+        problem_of(admin.post(route, body), 403, "signature_required")
+        signature = {"meaning": meaning, "password": PASSWORD}
+        answer = admin.post(route, {**body, "signature": signature})
+
+        assert answer.status_code == 200, answer.content
+        signed = row_of(f"firmware.{verb}", firmware.pk).details["signature"]
+        assert signed["statement"] == Meaning(meaning).statement
+        assert signed["record"]["sha256"] == firmware.sha256
+        assert signed["record"]["reason"] == "leaks"
+    assert len(signatures_of("firmware", [str(withdrawn.pk)])) == 4
+
+
 @pytest.fixture
 def completed(world: World) -> Deployment:
     old, new = world.image("1.0.0"), world.image("2.0.0")

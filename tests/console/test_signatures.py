@@ -152,6 +152,40 @@ def test_a_stage_and_the_erasure_of_a_device_are_signed(
 
 
 @pytest.mark.usefixtures("_required")
+@pytest.mark.parametrize(
+    ("options", "action", "status", "meaning"),
+    [
+        ({}, "reject", "Rejected", Meaning.REJECTION),
+        ({"approved": True}, "deprecate", "Deprecated", Meaning.WITHDRAWAL),
+        ({"deprecated": True}, "reinstate", "Approved", Meaning.REINSTATEMENT),
+    ],
+)
+def test_decisions_about_a_firmware_are_signed(
+    admin_client: ConsoleClient,
+    settings: Any,
+    options: dict[str, bool],
+    action: str,
+    status: str,
+    meaning: Meaning,
+) -> None:
+    settings.REQUIRE_SIGNATURES = False
+    firmware = FirmwareFactory.create(**options)
+    settings.REQUIRE_SIGNATURES = True
+
+    form = text_of(admin_client.get(page_of(firmware, action)))
+    unsigned = admin_client.post(page_of(firmware, action), {"reason": "leaks"})
+    signed = {"reason": "leaks", "signature": PASSWORD}
+    admin_client.post(page_of(firmware, action), signed)
+
+    assert meaning.statement in form
+    assert "This field is required." in text_of(unsigned)
+    firmware.refresh_from_db()
+    assert firmware.status == status
+    page = text_of(admin_client.get(page_of(firmware, "change")))
+    assert meaning.statement in page
+
+
+@pytest.mark.usefixtures("_required")
 def test_the_revocation_of_a_key_is_signed(admin_client: ConsoleClient) -> None:
     key = create_signing_key(actor=admin_client.person)
     page = f"/admin/firmware/signingkey/{key.pk}/"

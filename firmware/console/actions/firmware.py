@@ -100,6 +100,7 @@ class RejectFirmware(Action):
     icon = "close"
     tone = "danger"
     role = Role.ADMIN
+    meaning = Meaning.REJECTION
 
     def applies(self, obj: Firmware) -> bool:
         return obj.status == FirmwareStatus.DRAFT
@@ -111,7 +112,12 @@ class RejectFirmware(Action):
         )
 
     def execute(self, user: User, obj: Firmware, given: dict[str, Any]) -> str:
-        reject_firmware(actor=user, firmware_id=obj.pk, comment=given["reason"])
+        reject_firmware(
+            actor=user,
+            firmware_id=obj.pk,
+            comment=given["reason"],
+            signature=given.get(SIGNATURE),
+        )
         return f"{obj} is rejected."
 
 
@@ -130,6 +136,7 @@ class DeprecateFirmware(Action):
     tone = "danger"
     role = Role.ADMIN
     form_class = DeprecateForm
+    meaning = Meaning.WITHDRAWAL
 
     def applies(self, obj: Firmware) -> bool:
         if obj.status == FirmwareStatus.DEPRECATED:
@@ -151,6 +158,7 @@ class DeprecateFirmware(Action):
             firmware_id=obj.pk,
             reason=given["reason"],
             cancel_deployments=given["cancelDeployments"],
+            signature=given.get(SIGNATURE),
         )
         if cancelled:
             return (
@@ -166,6 +174,7 @@ class ReinstateFirmware(Action):
     label = "Reinstate"
     icon = "settings_backup_restore"
     role = Role.ADMIN
+    meaning = Meaning.REINSTATEMENT
 
     def applies(self, obj: Firmware) -> bool:
         return obj.status == FirmwareStatus.DEPRECATED
@@ -191,7 +200,12 @@ class ReinstateFirmware(Action):
         )
 
     def execute(self, user: User, obj: Firmware, given: dict[str, Any]) -> str:
-        reinstate_firmware(actor=user, firmware_id=obj.pk, reason=given["reason"])
+        reinstate_firmware(
+            actor=user,
+            firmware_id=obj.pk,
+            reason=given["reason"],
+            signature=given.get(SIGNATURE),
+        )
         return f"{obj} is approved again: it can be deployed."
 
 
