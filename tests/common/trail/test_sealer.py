@@ -1,8 +1,11 @@
 """Every row of the trail is sealed once, whoever writes at the same time."""
 
+import base64
 import json
+import subprocess
 import threading
 from datetime import timedelta
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -10,14 +13,17 @@ from uuid import uuid4
 import pytest
 from django.db import connection, transaction
 
-from deployments.models import Notification, Webhook
+from deployments.notifications.outbox import send_due
+from deployments.services.receivers import create_webhook
 from hotswap.common import audit, locks
-from hotswap.common.keyring import audit_key
+from hotswap.common.api.audit_chain import public_key_pem
 from hotswap.common.models import AuditAnchor, AuditEvent, AuditPending, AuditSeal
 from hotswap.common.tasks import seal_audit_trail
-from hotswap.common.trail import chain, sealer
+from hotswap.common.trail import sealer
 from hotswap.common.trail.verifier import chain_state, verify
+from tests.common.factories import PersonFactory
 from tests.common.trail.conftest import Trail
+from tests.deployments.receivers import Receiver, serving, verified
 
 
 def sealed_rows() -> list[int]:
@@ -118,17 +124,53 @@ def test_an_anchor_of_a_time_to_come_puts_off_none(trail: Trail) -> None:
     assert AuditAnchor.objects.count() == 2
 
 
-def test_an_anchor_is_told_to_who_listens(trail: Trail) -> None:
-    Webhook.objects.create(url="https://example.com/", events=["audit.anchored"])
-    trail.add(2)
+def test_an_anchor_arrives_at_who_listens_and_openssl_verifies_it(
+    trail: Trail, settings: Any, tmp_path: Path
+) -> None:
+    receiver = Receiver()
+    server = serving(receiver)
+    settings.WEBHOOK_ALLOWED_NETWORKS = [ip_network("127.0.0.0/8")]
+    _, secret = create_webhook(
+        actor=PersonFactory.create(admin=True),
+        url=f"{receiver.url}/anchors",
+        events=["audit.anchored"],
+    )
+    written = AuditEvent.objects.count()
 
     trail.seal()
+    send_due(clock=lambda: trail.now)
+    server.shutdown()
+    server.server_close()
 
-    told = Notification.objects.get(type="audit.anchored").payload["data"]
-    anchor = chain.read_anchor(told["anchor"])
-    assert anchor.position == 2
-    assert chain.is_genuine(anchor, audit_key().public_key())
-    assert "position 2" in told["message"]
+    ((headers, body),) = receiver.got
+    assert verified(headers, body, secret)
+    told = json.loads(body)["data"]
+    assert told["message"].endswith(f"position {written}")
+    anchor = told["anchor"]
+    assert anchor["position"] == written
+    signature = base64.b64decode(anchor.pop("signature"))
+    (tmp_path / "key.pem").write_text(public_key_pem())
+    (tmp_path / "anchor.sig").write_bytes(signature)
+    assert verified_by_openssl(tmp_path, anchor)
+    assert not verified_by_openssl(tmp_path, {**anchor, "position": written + 1})
+
+
+def verified_by_openssl(folder: Path, anchor: dict[str, Any]) -> bool:
+    """Verify the signature of an anchor as docs/operate/audit.md says."""
+    content = json.dumps(anchor, sort_keys=True, separators=(",", ":"))
+    (folder / "anchor.json").write_text(content)
+    done = subprocess.run(
+        [
+            *("openssl", "pkeyutl", "-verify", "-pubin", "-inkey", "key.pem"),
+            *("-rawin", "-in", "anchor.json", "-sigfile", "anchor.sig"),
+        ],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "Verified Successfully" in done.stdout or "Failure" in done.stdout, done
+    return done.returncode == 0
 
 
 @pytest.mark.django_db(transaction=True)
