@@ -18,7 +18,6 @@ from typing import Any
 
 from cryptography.exceptions import InvalidTag
 from django.conf import settings
-from django.core.serializers.json import DjangoJSONEncoder
 from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
@@ -37,6 +36,7 @@ from devices.models import (
 from devices.selectors import groups_of
 from hotswap.common import audit
 from hotswap.common.idempotency_answers import opened
+from hotswap.common.json_pieces import Sections, json_pieces
 from hotswap.common.models import AuditEvent, RememberedAnswer, User
 from hotswap.common.signatures import (
     Meaning,
@@ -47,7 +47,6 @@ from hotswap.common.signatures import (
 
 logger = logging.getLogger(__name__)
 CHUNK = 500
-Sections = Iterator[tuple[str, Iterator[Any]]]
 
 
 class Name:
@@ -185,20 +184,8 @@ def export_device(*, device_id: str) -> Iterator[str]:
     device = Device.objects.select_related("model").filter(device_id=device_id).first()
     if device is None:
         raise DeviceNotFoundError(f"there is no device {device_id!r}")
-    return _document(device)
-
-
-def _document(device: Device) -> Iterator[str]:
-    def text(value: Any) -> str:
-        return json.dumps(value, cls=DjangoJSONEncoder, ensure_ascii=False)
-
-    yield f'{{"exportedAt": {text(timezone.now())}, "device": {text(_device(device))}'
-    for name, rows in _sections(device):
-        yield f', "{name}": ['
-        for number, row in enumerate(rows):
-            yield f"{', ' if number else ''}{text(row)}"
-        yield "]"
-    yield "}"
+    head = {"exportedAt": timezone.now(), "device": _device(device)}
+    return json_pieces(head, _sections(device))
 
 
 def _sections(device: Device) -> Sections:

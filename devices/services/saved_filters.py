@@ -1,5 +1,7 @@
 """Filters of the list of devices that people keep under a name, each their own."""
 
+from collections.abc import Iterator
+from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 from devices.exceptions import TooManySavedFiltersError
@@ -35,3 +37,19 @@ def save_filter(*, user: User, name: str, query: str) -> SavedFilter:
 def remove_filter(*, user: User, name: str) -> None:
     """Forget a filter of a person, if there is one of this name."""
     SavedFilter.objects.filter(user=user, name=name).delete()
+
+
+def erase_filters(*, person: User) -> None:
+    """Delete the filters of a person who is erased."""
+    SavedFilter.objects.filter(user=person).delete()
+
+
+def export_filters(*, person: User) -> Iterator[tuple[str, Iterator[Any]]]:
+    """Give out the filters of a person."""
+    yield (
+        "savedFilters",
+        (
+            {"name": row.name, "query": row.query, "createdAt": row.created_at}
+            for row in SavedFilter.objects.filter(user=person).order_by("pk")
+        ),
+    )

@@ -18,7 +18,7 @@ from hotswap.cli.client import Api, RefusedError
 from hotswap.cli.keys import AsJson, DataDir, on_the_server, print_result
 from hotswap.cli.login import open_api
 from hotswap.cli.options import Json, Limit, Server, TokenFile, Yes
-from hotswap.cli.output import confirm, print_document, print_rows, say
+from hotswap.cli.output import confirm, print_document, print_json, print_rows, say
 from hotswap.cli.signing import delete_signed
 
 app = typer.Typer(
@@ -166,6 +166,18 @@ def enable(
     api = open_api(server, token_file)
     path = f"/people/{find_person(api, person)['id']}/enable"
     print_document(api.post(path), as_json=as_json)
+
+
+@app.command()
+def export(
+    person: Reference,
+    *,
+    server: Server = None,
+    token_file: TokenFile = None,
+) -> None:
+    """Print all that is held about a person, as JSON without secrets."""
+    api = open_api(server, token_file)
+    print_json(api.get(f"/people/{find_person(api, person)['id']}/export"))
 
 
 @app.command()

@@ -16,6 +16,7 @@ from django.core.exceptions import ValidationError
 from django.db import connection, transaction
 from django.db.models import Q, QuerySet
 from django.utils import timezone
+from django.utils.module_loading import import_string
 
 from hotswap.common import audit
 from hotswap.common.errors import (
@@ -241,6 +242,8 @@ def erase_person(
         for model in (Authenticator, SocialAccount, EmailAddress):
             model.objects.filter(user=user).delete()
         RememberedAnswer.objects.filter(principal=str(user.pseudonym)).delete()
+        for hook in settings.PERSON_ERASURE_HOOKS:
+            import_string(hook)(person=user)
         user.groups.clear()
         user.username = f"erased-{str(user.pseudonym)[:8]}"
         user.first_name = user.last_name = user.email = ""

@@ -588,6 +588,8 @@ DEVICE_EXPORT_HOOKS = [
     "health.services.erasure.export_health_data",
     "deployments.services.erasure.export_deployment_data",
 ]
+PERSON_ERASURE_HOOKS = ["devices.services.saved_filters.erase_filters"]
+PERSON_EXPORT_HOOKS = ["devices.services.saved_filters.export_filters"]
 VERSION_ORDER_CHANGED_HOOK = "devices.services.version_keys.refresh_version_keys"
 UNPROVED_IMAGE_HOOK = "deployments.services.hooks.is_unproved"
 RUNNING_FIRMWARE_CHANGED_HOOK = "deployments.services.hooks.note_running_firmware"

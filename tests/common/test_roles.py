@@ -34,6 +34,7 @@ TABLE = """
     /people/<person>                               GET    401 403 403 404 403
     /people/<person>                               PATCH  401 403 403 404 403
     /people/<person>                               DELETE 401 403 403 404 403
+    /people/<person>/export                        GET    401 403 403 404 403
     /people/<person>/invite                        POST   401 403 403 404 403
     /people/<person>/reset-password                POST   401 403 403 404 403
     /people/<person>/reset-second-factors          POST   401 403 403 404 403

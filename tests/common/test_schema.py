@@ -29,6 +29,7 @@ FREE = {
     "RegisteredDeviceOutput.metadata",
     "get /api/v1/devices/{device_id}/export 200",
     "get /api/v1/firmware/{firmware_id}/sbom 200",
+    "get /api/v1/people/{person_id}/export 200",
 }
 HINT = "run `python manage.py spectacular --file docs/openapi.yaml`"
 

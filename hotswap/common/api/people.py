@@ -7,6 +7,8 @@ from uuid import UUID
 import django_filters
 from allauth.mfa.models import Authenticator
 from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.http import StreamingHttpResponse
+from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
@@ -27,6 +29,7 @@ from hotswap.common.api.serializers import (
 from hotswap.common.api.signatures import ErasureInput, given_signature
 from hotswap.common.invitations import invite_person
 from hotswap.common.models import User
+from hotswap.common.personal_data import personal_data_file
 from hotswap.common.roles import PEOPLE, Role
 from hotswap.common.second_factors import FACTORS
 from hotswap.common.signatures import Meaning
@@ -187,6 +190,18 @@ class PersonView(ApiView):
             signature=given_signature(request, given, Meaning.ERASURE),
         )
         return Response(status=204)
+
+
+class ExportPersonView(ApiView):
+    roles = {"GET": Role.ADMIN}
+    rates = {"GET": "EXPORTS_PER_MINUTE"}
+
+    @extend_schema(responses=OpenApiTypes.OBJECT)
+    def get(self, request: Request, person_id: UUID) -> StreamingHttpResponse:
+        """Give out all that is held about a person, without secrets."""
+        return personal_data_file(
+            actor=acting_person(request), person=people.find_person(person_id)
+        )
 
 
 class PersonDeedView(ApiView):

@@ -12,6 +12,11 @@ urlpatterns = [
     path("people", people.PeopleView.as_view(), name="people"),
     path("people/<uuid:person_id>", people.PersonView.as_view(), name="person"),
     path(
+        "people/<uuid:person_id>/export",
+        people.ExportPersonView.as_view(),
+        name="export-person",
+    ),
+    path(
         "people/<uuid:person_id>/invite",
         people.InviteView.as_view(),
         name="invite-person",

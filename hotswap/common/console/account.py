@@ -9,21 +9,23 @@ from django import forms
 from django.contrib import admin, messages
 from django.contrib.auth import update_session_auth_hash
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
+from django.http.response import HttpResponseBase
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from rest_framework.exceptions import Throttled
 
-from hotswap.common.api.throttling import guard_password
+from hotswap.common.api.throttling import check_person_rate, guard_password
 from hotswap.common.console.forms import ConsoleForm, throttled_words
-from hotswap.common.console.requests import READING, acting_person
+from hotswap.common.console.requests import READING, acting_person, too_many_requests
 from hotswap.common.console.roles import role_name
 from hotswap.common.console.text import age
 from hotswap.common.errors import HotSwapError, NotFoundError
 from hotswap.common.logins import Login, current_logins, end_login
 from hotswap.common.models import PersonalToken, User
 from hotswap.common.people import change_own_password
+from hotswap.common.personal_data import personal_data_file
 from hotswap.common.personal_tokens import (
     create_token,
     revoke_token,
@@ -203,6 +205,26 @@ def new_token_view(request: HttpRequest) -> HttpResponse:
     )
 
 
+def own_data_view(request: HttpRequest) -> HttpResponseBase:
+    """Send all that is held about the person who asks, as a file."""
+    if request.method != "GET":
+        return HttpResponseNotAllowed(["GET"])
+    return send_personal_data(request, acting_person(request))
+
+
+def send_personal_data(request: HttpRequest, person: User) -> HttpResponseBase:
+    """Send all that is held about a person to whoever has proved who they are."""
+    actor = acting_person(request)
+    confirm = page_to_prove(request, actor, back=request.path)
+    if confirm is not None:
+        return redirect(confirm)
+    try:
+        check_person_rate(actor.pseudonym, "EXPORTS_PER_MINUTE")
+    except Throttled as error:
+        return too_many_requests(error)
+    return personal_data_file(actor=actor, person=person)
+
+
 def revoke_token_view(request: HttpRequest, token_id: UUID) -> HttpResponse:
     """Revoke one of one's own tokens."""
     if request.method != "POST":
@@ -287,6 +309,7 @@ def _page(request: HttpRequest, template: str, **context: Any) -> HttpResponse:
 
 urlpatterns: list[URLPattern] = [
     path("account/", admin.site.admin_view(account_view), name="account"),
+    path("account/data/", admin.site.admin_view(own_data_view), name="account-data"),
     path(
         "account/logins/<uuid:login_id>/end/",
         admin.site.admin_view(end_login_view),

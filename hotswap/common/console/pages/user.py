@@ -6,6 +6,7 @@ from uuid import UUID
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
+from django.http.response import HttpResponseBase
 from django.shortcuts import redirect
 from django.urls import URLPattern, path
 from django.utils import timezone
@@ -16,6 +17,7 @@ from hotswap.common.console.account import (
     end_and_confirm,
     login_rows,
     revoke_and_confirm,
+    send_personal_data,
     token_rows,
 )
 from hotswap.common.console.actions.user import (
@@ -84,6 +86,11 @@ class UserAdmin(ConsoleAdmin):
     def more_urls(self) -> list[URLPattern]:
         return [
             path(
+                "<path:object_id>/data/",
+                self.protected(self.data_view),
+                name=self.url_name("data"),
+            ),
+            path(
                 "<path:object_id>/logins/<uuid:login_id>/end/",
                 self.protected(self.end_login_view),
                 name=self.url_name("end-login"),
@@ -106,6 +113,14 @@ class UserAdmin(ConsoleAdmin):
         person = self.found(request, object_id)
         end_and_confirm(request, person, login_id)
         return redirect(self.page_url(person))
+
+    def data_view(self, request: HttpRequest, object_id: str) -> HttpResponseBase:
+        """Send all that is held about a person; Admins alone see people."""
+        if request.method != "GET":
+            return HttpResponseNotAllowed(["GET"])
+        if not acting_person(request).may(Role.ADMIN):
+            raise PermissionDenied
+        return send_personal_data(request, self.found(request, object_id))
 
     def revoke_token_view(
         self, request: HttpRequest, object_id: str, token_id: UUID
@@ -134,6 +149,7 @@ class UserAdmin(ConsoleAdmin):
                 lambda each: self.url("end-login", obj.pk, each),
             ),
             "status": self.state(obj),
+            "data_url": self.url("data", obj.pk),
             "role": role_name(obj),
             "audited": [
                 (row, objects.get((row.object_kind, row.object_id))) for row in audited
