@@ -43,6 +43,8 @@ def test_a_token_is_made_after_the_password_was_given_again(client: Client) -> N
     assert asked(client.post(NEW_TOKEN, TOKEN), NEW_TOKEN)
     assert not PersonalToken.objects.exists()
 
+    page = client.get(f"{CONFIRM}?next={NEW_TOKEN}").content.decode()
+    assert "Is it still you?" in page
     answer = client.post(f"{CONFIRM}?next={NEW_TOKEN}", {"password": PASSWORD})
     assert answer["Location"] == NEW_TOKEN
     client.post(NEW_TOKEN, TOKEN)
