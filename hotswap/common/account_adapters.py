@@ -21,6 +21,7 @@ from hotswap.common.api.proxy import client_address
 from hotswap.common.api.throttling import guard_password
 from hotswap.common.console.forms import throttled_words
 from hotswap.common.keyring import seal, unseal
+from hotswap.common.known_devices import remember_device
 from hotswap.common.models import User
 from hotswap.common.people import (
     LastAdminError,
@@ -76,7 +77,11 @@ class AccountAdapter(DefaultAccountAdapter):
         begins = settings.FIRST_PAGES.get(role.value) if role else None
         if begins and wanted == resolve_url(settings.LOGIN_REDIRECT_URL):
             wanted = resolve_url(begins)
-        return super().post_login(request, user, redirect_url=wanted, **given)
+        response: HttpResponse = super().post_login(
+            request, user, redirect_url=wanted, **given
+        )
+        remember_device(response, user.get_username())
+        return response
 
     def get_client_ip(self, request: HttpRequest) -> str:
         return client_address(request) or ""

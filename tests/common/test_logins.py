@@ -16,7 +16,7 @@ from rest_framework.exceptions import Throttled
 from hotswap.common.api import throttling
 from hotswap.common.api.throttling import guard_password
 from hotswap.common.cache import ForgivingRedisCache
-from hotswap.common.models import LoginCount
+from hotswap.common.models import LoginCount, User
 from hotswap.retention import enforce_policies
 from hotswap.settings import base
 from hotswap.stack.folder import StackFolder
@@ -25,6 +25,7 @@ from hotswap.stack.redis import RedisServer
 from tests.api import Caller, problem_of
 from tests.common.factories import PASSWORD, PersonFactory
 from tests.deployments.fleet import frozen
+from tests.factors import add_app, code_of
 from tests.waiting import wait_until
 
 
@@ -215,3 +216,87 @@ def test_the_console_and_the_api_share_their_limits(settings: Any) -> None:
     assert b"Too many failures" in page.content
     problem_of(answer, 429, "throttled")
     assert answer["Retry-After"] == "60"
+
+
+@pytest.fixture
+def person(settings: Any) -> User:
+    settings.LOGIN_FAILURES_PER_ACCOUNT = 5
+    return PersonFactory.create()
+
+
+def console_login(client: Client, name: str, password: str = PASSWORD) -> bool:
+    """Log in by the form; tell whether that opened the console."""
+    client.post("/admin/login/", {"username": name, "password": password})
+    return client.get("/admin/account/").status_code == 200
+
+
+def known_names(client: Client) -> list[str]:
+    return [name for name in client.cookies if name.startswith("known-")]
+
+
+def log_out(client: Client) -> None:
+    del client.cookies["sessionid"]
+
+
+@pytest.mark.django_db
+def test_guesses_of_strangers_do_not_shut_out_a_browser_that_is_known(
+    person: User,
+) -> None:
+    known, new = Client(), Client()
+    assert console_login(known, person.username)
+    log_out(known)
+    for number in range(10):
+        wrong(person.username, f"192.0.2.{number}")
+
+    assert not console_login(new, person.username)
+    assert console_login(known, person.username)
+
+
+@pytest.mark.django_db
+def test_guesses_of_a_browser_that_is_known_end_too(
+    person: User, settings: Any
+) -> None:
+    settings.LOGIN_FAILURES_PER_MINUTE = 3
+    known = Client()
+    assert console_login(known, person.username)
+    log_out(known)
+
+    for _ in range(3):
+        assert not console_login(known, person.username, "wrong")
+
+    assert not console_login(known, person.username)
+    assert console_login(Client(), person.username)
+
+
+@pytest.mark.django_db
+def test_a_browser_is_known_under_the_name_that_it_logged_in_with(
+    person: User,
+) -> None:
+    other, forging = PersonFactory.create(), Client()
+    assert console_login(forging, other.username)
+    log_out(forging)
+    (theirs,) = known_names(forging)
+    value = forging.cookies[theirs].value
+    known = Client()
+    console_login(known, person.username)
+    (wanted,) = known_names(known)
+    forging.cookies[wanted] = value
+    for number in range(10):
+        wrong(person.username, f"192.0.2.{number}")
+
+    assert not console_login(forging, person.username)
+    assert known.cookies[wanted]["httponly"]
+
+
+@pytest.mark.django_db
+def test_a_browser_is_known_after_the_second_factor_and_not_before(
+    person: User,
+) -> None:
+    secret, client = add_app(person), Client()
+
+    client.post("/admin/login/", {"username": person.username, "password": PASSWORD})
+    before = known_names(client)
+    code = {"code": code_of(secret)}
+    client.post("/admin/account/factors/authenticate/", code)
+
+    assert (len(before), len(known_names(client))) == (0, 1)

@@ -25,6 +25,7 @@ from rest_framework.exceptions import Throttled
 from rest_framework.request import Request
 
 from hotswap.common.api.proxy import client_address
+from hotswap.common.known_devices import known_device
 
 Result = TypeVar("Result")
 WINDOW_SECONDS = 10
@@ -230,7 +231,8 @@ def guard_password(
 
     A place is taken before the password is looked at, so that attempts at the same
     time count, and is given back on success. There are limits for an account from one
-    address, for an address, and for an account from everywhere. A few attempts at a
+    address, for an address, and for an account from everywhere; a browser that has
+    logged in under the name before has a limit of its own instead. A few attempts at a
     time are worked on in each process.
 
     Args:
@@ -245,15 +247,19 @@ def guard_password(
     try:
         number, remaining = _window(LOGIN_WINDOW_SECONDS)
         name, origin = hash_key(account), _origin(request)
-        places = {
-            f"login:{name}:{origin}:{number}": settings.LOGIN_FAILURES_PER_MINUTE,
-            f"login-address:{origin}:{number}": settings.LOGIN_FAILURES_PER_ADDRESS,
-            f"login-account:{name}:{number}": (
-                settings.LOGIN_FAILURES_PER_ACCOUNT
-                if per_account is None
-                else per_account
-            ),
-        }
+        if device := known_device(request, account):
+            key = f"login-device:{name}:{hash_key(device)}:{number}"
+            places = {key: settings.LOGIN_FAILURES_PER_MINUTE}
+        else:
+            places = {
+                f"login:{name}:{origin}:{number}": settings.LOGIN_FAILURES_PER_MINUTE,
+                f"login-address:{origin}:{number}": settings.LOGIN_FAILURES_PER_ADDRESS,
+                f"login-account:{name}:{number}": (
+                    settings.LOGIN_FAILURES_PER_ACCOUNT
+                    if per_account is None
+                    else per_account
+                ),
+            }
         if not _take_places(places):
             raise Throttled(wait=remaining)
         with _hashes:
