@@ -27,6 +27,24 @@ def wait_until(
         time.sleep(0.05)
 
 
+def wait_until_holds(check: Callable[[], None], *, seconds: float = 180) -> None:
+    """Call a check until it raises no AssertionError: what comes, comes in any order.
+
+    Raises:
+        AssertionError: that of the last call, if it never held in that time.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            check()
+        except AssertionError:
+            if time.monotonic() > deadline:
+                raise
+        else:
+            return
+        time.sleep(0.05)
+
+
 def is_waited_for() -> bool:
     """Tell whether another connection waits for a lock that this one holds."""
     with connection.cursor() as cursor:
