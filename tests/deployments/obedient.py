@@ -105,10 +105,11 @@ class ObedientFleet:
     def live_until(self, at: datetime, until: Callable[[], bool] | None = None) -> None:
         """Let time pass, from one timer to the next, until then or a condition.
 
-        Sweeps and ticks run every 15 s.
+        Sweeps and ticks run every 15 s. The condition is one that they bring about.
         """
         world = self.world
-        while world.now < at and not (until is not None and until()):
+        is_over = until is not None and until()
+        while world.now < at and not is_over:
             ticks_at = (self.ticked_at or world.now) + BETWEEN_TICKS
             following = min(ticks_at, *(device.due_at() for device in self.devices))
             world.now = min(at, max(following, world.now + timedelta(seconds=1)))
@@ -119,6 +120,7 @@ class ObedientFleet:
                 self.ticked_at = world.now
                 sweep(now=world.now)
                 tick(now=world.now)
+                is_over = until is not None and until()
 
     @contextmanager
     def what_if(self) -> Iterator[None]:

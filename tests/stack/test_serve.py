@@ -6,12 +6,13 @@ The stack of each module-wide fixture is shared by the tests that leave it as it
 import contextlib
 import os
 import pwd
+import shutil
 import signal
 import socket
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from tests.live import (
     clean_environment,
     running_stack,
 )
+from tests.prepared import copy_prepared_database
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.stack
@@ -42,6 +44,12 @@ connection.ensure_connection()
 print(connection.settings_dict["HOST"])
 """
 PROGRAMS = ("web", "worker", "beat", "redis", "postgres")
+# What may become of files in the folder of the keys.
+DAMAGES: dict[str, Callable[[Path], Any]] = {
+    "master.key": lambda path: path.unlink(),
+    "pepper.key": lambda path: path.write_text("0" * 64),
+    "tokens": shutil.rmtree,
+}
 
 
 @pytest.fixture(scope="module")
@@ -51,35 +59,17 @@ def stack(tmp_path_factory) -> Iterator[LiveStack]:
         yield stack
 
 
-@pytest.fixture(scope="module")
-def survivor(tmp_path_factory) -> Iterator[tuple[LiveStack, set[int]]]:
-    """A stack that was killed and started again, and the processes it had before."""
-    folder = tmp_path_factory.mktemp("survivor") / "data"
-    with running_stack(folder) as stack:
-        pids = stack.process_ids()
-        assert stack.process is not None
-        stack.process.kill()
-        wait_until(lambda: not alive(pids), what="all processes gone")
-        stack.process.wait()
-        stack.output.unlink()
-        stack.start()
-        stack.wait_ready()
-        yield stack, pids
-
-
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """One run of a stack from its start until it was asked to stop.
+    """One run of a stack from its start until it has ended.
 
     Attributes:
-        number: the signal that asked.
         code: its exit code.
         pids: its processes; `left`, those that outlived it.
         state: what `stack.json` said afterwards.
         said: what it printed.
     """
 
-    number: signal.Signals
     code: int
     pids: set[int]
     left: set[int]
@@ -87,33 +77,74 @@ class Run:
     said: str
 
 
+@dataclass(frozen=True)
+class Folder:
+    """A stack on a folder that has been through much, and still runs.
+
+    It was started by somebody who names no password, and asked to stop; started with
+    key files that were damaged, which were given back; started, killed with all its
+    processes, and started again.
+
+    Attributes:
+        first: the first run.
+        refused: the runs that were refused, by the damaged file.
+        killed: the processes of the killed run.
+        kept_key: a key file that was lost and given back.
+    """
+
+    stack: LiveStack
+    first: Run
+    refused: dict[Path, Run]
+    killed: set[int]
+    kept_key: Path
+
+
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory) -> list[Run]:
-    """Two runs on one folder by somebody who names no password."""
+def folder(tmp_path_factory) -> Iterator[Folder]:
     stack = LiveStack(
-        data_dir=tmp_path_factory.mktemp("runs") / "data",
+        data_dir=tmp_path_factory.mktemp("folder") / "data",
         environment={"HOTSWAP_ADMIN_PASSWORD": ""},
     )
-    found = []
-    for number in (signal.SIGTERM, signal.SIGINT):
+    stack.start()
+    try:
+        stack.wait_ready()
+        first = ended(stack, stack.stop)
+        keys, backup = stack.data_dir / "keys", stack.data_dir.with_name("backup")
+        shutil.copytree(keys, backup)
+        (kept_key,) = (keys / "tokens").glob("*.pem")
+        refused = {}
+        for path, damage in DAMAGES.items():
+            damage(keys / path)
+            stack.start()
+            refused[keys / path] = ended(stack, lambda: stack.process.wait(180))
+            shutil.copytree(backup, keys, dirs_exist_ok=True)
         stack.start()
-        try:
-            stack.wait_ready()
-            pids = stack.process_ids()
-        finally:
-            code = stack.stop(number)
-        found.append(
-            Run(
-                number=number,
-                code=code,
-                pids=pids,
-                left=alive(pids),
-                state=stack.state(),
-                said=stack.said(),
-            )
-        )
+        stack.wait_ready()
+        killed = stack.process_ids()
+        stack.process.kill()
+        wait_until(lambda: not alive(killed), what="all processes gone")
+        stack.process.wait()
         stack.output.unlink()
-    return found
+        stack.start()
+        stack.wait_ready()
+        yield Folder(stack, first, refused, killed, kept_key)
+    finally:
+        stack.stop()
+
+
+def ended(stack: LiveStack, wait: Callable[[], int]) -> Run:
+    """Wait for the end of a run, and take its output away."""
+    pids = stack.process_ids()
+    code = wait()
+    run = Run(
+        code=code,
+        pids=pids,
+        left=alive(pids),
+        state=stack.state(),
+        said=stack.said(),
+    )
+    stack.output.unlink()
+    return run
 
 
 def is_ready(stack: LiveStack) -> bool:
@@ -190,8 +221,8 @@ def test_a_second_stack_on_the_folder_is_refused(stack):
     assert is_ready(stack)
 
 
-def test_two_stacks_run_side_by_side(stack, survivor):
-    other, _ = survivor
+def test_two_stacks_run_side_by_side(stack, folder):
+    other = folder.stack
 
     assert is_ready(stack)
     assert is_ready(other)
@@ -210,22 +241,35 @@ def test_a_port_in_use_is_refused(tmp_path):
     assert f"port {stack.port} is in use" in stack.said()
 
 
-def test_a_stop_leaves_nothing_and_the_folder_starts_again(runs):
-    assert [run.number for run in runs] == [signal.SIGTERM, signal.SIGINT]
-    for run in runs:
-        assert run.code == 0
-        assert len(run.pids) > len(PROGRAMS)
-        assert not run.left
-        assert run.state == {}
+def test_a_stop_leaves_nothing_and_the_folder_starts_again(folder):
+    assert folder.first.code == 0
+    assert len(folder.first.pids) > len(PROGRAMS)
+    assert not folder.first.left
+    assert folder.first.state == {}
+    assert is_ready(folder.stack)
 
 
-def test_a_first_admin_is_made_up_and_shown_once(runs):
-    first, second = (run.said for run in runs)
+def test_a_first_admin_is_made_up_and_shown_once(folder):
+    first, later = folder.first.said, folder.stack.said()
 
     (line,) = [line for line in first.splitlines() if "First administrator" in line]
     assert line.startswith("First administrator: admin / ")
     assert len(line.split(" / ")[1]) >= 12
-    assert "First administrator" not in second
+    assert "First administrator" not in later
+
+
+def test_a_lost_or_swapped_key_file_is_named_and_its_return_mends_it(folder):
+    assert len(folder.refused) == len(DAMAGES)
+    for path, run in folder.refused.items():
+        assert run.code == 1
+        assert f"HotSwap does not start: the key file {path}" in run.said or (
+            f"HotSwap does not start: there is no token key in {path}" in run.said
+        )
+        assert "restore it from your backup" in run.said
+        assert "Traceback" not in run.said
+        assert not run.left
+    assert folder.kept_key.exists()
+    assert folder.stack.has_logged("HotSwap ready at")
 
 
 def test_a_stop_right_after_the_start_leaves_nothing(tmp_path):
@@ -240,22 +284,21 @@ def test_a_stop_right_after_the_start_leaves_nothing(tmp_path):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's help is Linux's")
-def test_killing_everything_at_once_leaves_nothing_and_it_starts_again(survivor):
-    stack, pids = survivor
-
-    assert not alive(pids)
-    assert is_ready(stack)
+def test_killing_everything_at_once_leaves_nothing_and_it_starts_again(folder):
+    assert not alive(folder.killed)
+    assert is_ready(folder.stack)
 
 
-def test_a_stop_while_a_program_is_dead_leaves_nothing(survivor):
-    stack, _ = survivor
+def test_a_stop_by_ctrl_c_while_a_program_is_dead_leaves_nothing(folder):
+    stack = folder.stack
     pids = stack.process_ids()
     stack.kill("redis")
     stack.kill("postgres")
 
-    assert stack.stop() == 0
+    assert stack.stop(signal.SIGINT) == 0
 
     assert not alive(pids)
+    assert stack.state() == {}
 
 
 def test_a_program_that_keeps_failing_ends_the_stack_with_the_reason(tmp_path):
@@ -335,6 +378,7 @@ def test_it_runs_as_an_ordinary_user(tmp_path):
 
 def test_a_stack_can_be_run_from_python(tmp_path):
     events: list[str] = []
+    copy_prepared_database(tmp_path / "data")
     stack = Stack(
         data_dir=tmp_path / "data",
         port=free_port(),
