@@ -160,6 +160,11 @@ class LiveStack:
         os.kill(pid, signal.SIGKILL)
         return pid
 
+    def wait_ended(self, seconds: float = 180) -> int:
+        """Wait until it has ended by itself, and return its exit code."""
+        assert self.process is not None
+        return self.process.wait(seconds)
+
     def stop(
         self, number: signal.Signals = signal.SIGTERM, seconds: float = 180
     ) -> int:

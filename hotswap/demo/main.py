@@ -57,7 +57,7 @@ from hotswap.stack.stack import Stack
 
 LOCAL_SETTINGS = "hotswap.settings.local"
 MARK = "demo.json"
-FLEET_SECONDS = 60.0
+FLEET_SECONDS = 300.0
 
 
 class EndRequestedError(Exception):
