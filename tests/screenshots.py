@@ -2,9 +2,9 @@
 
     python -m tests.screenshots [--data-dir DIR] [--out DIR] [PATH ...]
 
-It logs in as the demo's admin and walks the sidebar: each list, and of each list the
-first page. Each is taken on a desk and on a phone, light and dark, whole. Without a
-running demo it starts one of its own, and ends it.
+It logs in as the demo's admin and follows all links: each list, and of each kind of
+object the first page. Each is taken on a desk and on a phone, light and dark, whole.
+Without a running demo it starts one of its own, and ends it.
 """
 
 import argparse
@@ -14,10 +14,13 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
+from functools import partial
+from html import unescape
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 from hotswap.stack.folder import free_port
 from tests.browser import NOTE_VIOLATIONS, find_browser
@@ -31,12 +34,30 @@ VIEWS = {
     for device, width, height in (("desk", 1440, 900), ("phone", 390, 844))
     for scheme in ("light", "dark")
 }
-# Pages to which no entry of the sidebar leads.
-MORE = ("firmware/firmware/upload/", "devices/device/register/", "account/")
 START_SECONDS = 300.0
 # In which charts and pieces have come.
 SETTLE_MS = 1200
-FIRST_ROW = "#result_list tbody th a, #result_list tbody td a.hs-link"
+LINK = re.compile(r'<a\b[^>]*?\bhref="([^"]*)"[^>]*>')
+UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+# Objects, and the documents of the manual.
+ANY_OBJECT = re.compile(rf"{UUID}|(?<=/)\d+(?=/)|(?<=/help/).+")
+# Files, and what ends the login.
+NO_PAGE = re.compile(r"/(logout|export|export-signed|evidence|download)/|\.csv$")
+# Deployments look as their strategy and status are; other kinds are shown by one.
+SEVERAL = {"deployments/deployment/*/change/": 6, "devices/devicegroup/*/change/": 3}
+# To what is done with selected devices no link leads.
+MORE = ("devices/device/tag/", "devices/device/add-to-group/")
+START_SECONDS = 300.0
+# In which charts and pieces have come.
+SETTLE_MS = 1200
+LINK = re.compile(r'<a\b[^>]*?\bhref="([^"]*)"[^>]*>')
+UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+# Objects, and the documents of the manual.
+ANY_OBJECT = re.compile(rf"{UUID}|(?<=/)\d+(?=/)|(?<=/help/).+")
+# Files, and what ends the login.
+NO_PAGE = re.compile(
+    r"/(logout|export|export-signed|evidence|download|adoption)/|\.csv$"
+)
 
 
 def main() -> int:
@@ -65,15 +86,18 @@ def take_all(site: str, password: str, out: Path, only: list[str]) -> None:
             executable_path=find_browser(), args=["--no-sandbox"]
         )
         for name, view in VIEWS.items():
-            page = _logged_in(browser, site, password, *view)
-            paths = paths or find_paths(page, site)
+            page = _page(browser, *view)
+            page.goto(site)
+            page.wait_for_load_state("load")
+            page.screenshot(path=out / f"login-{name}.png", full_page=True)
+            _log_in(page, password)
+            paths = paths or find_paths(partial(_read, page, site), urlsplit(site).path)
             for path in paths:
                 page.goto(site + path)
                 page.wait_for_load_state("load")
                 page.wait_for_timeout(SETTLE_MS)
-                page.screenshot(
-                    path=out / f"{_file_name(path)}-{name}.png", full_page=True
-                )
+                file = f"{_file_name(path, paths)}-{name}.png"
+                page.screenshot(path=out / file, full_page=True)
                 wide = page.evaluate(
                     "document.documentElement.scrollWidth - innerWidth"
                 )
@@ -86,45 +110,63 @@ def take_all(site: str, password: str, out: Path, only: list[str]) -> None:
     sys.stdout.write(f"{len(paths)} pages, {len(VIEWS)} pictures each: {out}\n")
 
 
-def find_paths(page: "Page", site: str) -> list[str]:
-    """Return the paths of all pages, below that of the console."""
-    page.goto(site)
-    base = urlsplit(site).path
-    links = page.locator("#nav-sidebar a[href]").evaluate_all(
-        "(links) => links.map((link) => new URL(link.href).pathname)"
-    )
-    found = {link.removeprefix(base) for link in links if link.startswith(base)}
-    for path in sorted(found):
-        page.goto(site + path)
-        row = page.locator(FIRST_ROW).first
-        if row.count():
-            target = str(row.evaluate("(link) => new URL(link.href).pathname"))
-            if target.startswith(base):
-                found.add(target.removeprefix(base))
-    return sorted({*found, *MORE})
+def find_paths(read: Callable[[str], str], start: str) -> list[str]:
+    """Return the paths of all pages to which links lead, below that of the console.
+
+    Of pages that show one object of a kind each, the first found stands for all.
+
+    Args:
+        read: gives the text of a page, by its path.
+        start: the path of the console.
+    """
+    found: set[str] = set()
+    kinds: Counter[str] = Counter()
+    waiting = [start, *(start + path for path in MORE)]
+    while waiting:
+        path = waiting.pop(0)
+        kind = ANY_OBJECT.sub("*", path).removeprefix(start)
+        if path in found or NO_PAGE.search(path) or kinds[kind] == SEVERAL.get(kind, 1):
+            continue
+        found.add(path)
+        kinds[kind] += 1
+        for link in LINK.finditer(read(path)):
+            # What opens in a dialog is no page of its own.
+            if "hx-get" not in link[0]:
+                target = urlsplit(urljoin(path, unescape(link[1])))
+                if target.path.startswith(start) and not target.netloc:
+                    waiting.append(target.path)
+    return sorted(path.removeprefix(start) for path in found)
 
 
-def _logged_in(
-    browser: "Browser", site: str, password: str, width: int, height: int, scheme: str
-) -> "Page":
+def _read(page: "Page", site: str, path: str) -> str:
+    return page.context.request.get(urljoin(site, path)).text()
+
+
+def _page(browser: "Browser", width: int, height: int, scheme: str) -> "Page":
     page = browser.new_context(
         viewport={"width": width, "height": height},
         color_scheme="dark" if scheme == "dark" else "light",
     ).new_page()
     page.add_init_script(NOTE_VIOLATIONS)
-    page.goto(site)
+    return page
+
+
+def _log_in(page: "Page", password: str) -> None:
     page.fill("[name=username]", "admin")
     page.fill("[name=password]", password)
     page.click("[type=submit]")
     page.locator("#hs-main").wait_for()
-    return page
 
 
-def _file_name(path: str) -> str:
-    return (
-        re.sub(r"[^a-z]+", "-", re.sub(r"[0-9a-f-]{36}", "", path)).strip("-")
-        or "index"
-    )
+def _file_name(path: str, paths: list[str]) -> str:
+    """Name a page by its path without the object, and number those that are alike."""
+    alike = [each for each in paths if _plain(each) == _plain(path)]
+    number = f"-{alike.index(path) + 1}" if len(alike) > 1 else ""
+    return (_plain(path) or "index") + number
+
+
+def _plain(path: str) -> str:
+    return re.sub(r"[^a-z]+", "-", ANY_OBJECT.sub("", path)).strip("-")
 
 
 @contextlib.contextmanager
