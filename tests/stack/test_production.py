@@ -282,3 +282,26 @@ def test_probe_and_plain_requests_get_their_answers(site: Site) -> None:
     assert foreign.status_code == 400
     assert plain.status_code == 301
     assert plain.headers["Location"] == f"https://{NAME}/api/v1/firmware"
+
+
+def test_browsers_keep_static_files_for_ever_and_get_them_compressed(
+    site: Site,
+) -> None:
+    client = site.client()
+    page = client.get("/admin/login/")
+    links = re.findall(r'"(/static/hotswap/[^"]+\.css)"', page.text)
+
+    assert links
+    files = [
+        client.get(link, headers={"Accept-Encoding": packing})
+        for link in links
+        for packing in ("gzip", "br, gzip")
+    ]
+
+    assert page.headers["Content-Encoding"] == "gzip"
+    assert "no-store" in page.headers["Cache-Control"]
+    for file in files:
+        assert re.search(r"\.[0-9a-f]{12}\.css$", file.url.path)
+        assert "immutable" in file.headers["Cache-Control"]
+        wanted = file.request.headers["Accept-Encoding"].split(",")[0]
+        assert file.headers["Content-Encoding"] == wanted
