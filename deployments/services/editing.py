@@ -83,7 +83,7 @@ def edit_deployment(
         audience = accepted_audience(request, judged)
         audience = with_warnings(audience, request, judged, firmware, now)
         check_acknowledged(audience.warnings, request.acknowledge)
-        changes = _apply(deployment, settings_of(request, firmware))
+        changes = _apply(deployment, settings_of(request, firmware, deployment))
         if changes:
             deployment.updated_at = now
             deployment.save()

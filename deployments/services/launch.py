@@ -170,11 +170,30 @@ def with_warnings(
     return replace(audience, warnings=found)
 
 
-def settings_of(request: DeploymentRequest, firmware: Firmware) -> dict[str, Any]:
-    """Return what is asked for by the fields of a deployment that hold it."""
+def default_name(
+    request: DeploymentRequest, firmware: Firmware, edited: Deployment | None
+) -> str:
+    """Name a deployment by firmware and strategy, and number those that are alike.
+
+    The caller holds the row of the firmware, so that two do not get one number.
+    """
+    alike = Deployment.objects.filter(firmware=firmware, strategy=request.strategy)
+    number = alike.exclude(pk=edited and edited.pk).count() + 1
+    name = f"{firmware} ({request.strategy})"
+    return f"{name} #{number}" if number > 1 else name
+
+
+def settings_of(
+    request: DeploymentRequest, firmware: Firmware, edited: Deployment | None = None
+) -> dict[str, Any]:
+    """Return what is asked for by the fields of a deployment that hold it.
+
+    Args:
+        edited: the deployment that gets them; None for a new one.
+    """
     is_blue_green = request.strategy == Strategy.BLUE_GREEN
     return {
-        "name": request.name or f"{firmware} ({request.strategy})",
+        "name": request.name or default_name(request, firmware, edited),
         "firmware": firmware,
         "strategy": request.strategy,
         "parameters": request.parameters,
@@ -321,7 +340,7 @@ def _freeze(
     audience = accepted_audience(request, judged)
     if audience.eligible == 0:
         raise NoEligibleDevicesError(
-            f"none of the {audience.matched} matching devices can take part",
+            f"none of the {audience.matched} matching devices is eligible",
             errors=[
                 FieldError("", x.code, f"{x.device_id}: {x.detail}")
                 for x in audience.excluded

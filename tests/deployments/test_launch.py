@@ -161,7 +161,7 @@ def test_all_faults_of_a_list_are_named_at_once_and_in_its_order(world: World) -
     ]
     assert faults(previewed) == faults(caught)
     assert caught.value.detail.startswith(
-        "5 of 7 devices cannot take part: 2 unknown_device, "
+        "5 of 7 devices are not eligible: 2 unknown_device, "
     )
     assert not Deployment.objects.exists()
 
@@ -470,3 +470,18 @@ def test_an_unknown_firmware_is_refused(world: World) -> None:
         )
 
     assert caught.value.code == "unknown_firmware"
+
+
+def test_deployments_without_a_name_are_numbered_where_they_are_alike(
+    world: World,
+) -> None:
+    old, new = world.image("1.0.0"), world.image("2.0.0")
+    world.fleet(2, old)
+    later = world.now + timedelta(hours=1)
+
+    found = [
+        world.launch(new, strategy, scheduled_at=later).name
+        for strategy in ("Direct", "Direct", "Rolling")
+    ]
+
+    assert found == [f"{new} (Direct)", f"{new} (Direct) #2", f"{new} (Rolling)"]
