@@ -47,7 +47,7 @@ from hotswap.common.console.region_map import (
     is_on_the_map,
     region_map,
 )
-from hotswap.common.console.text import age, span_in_words
+from hotswap.common.console.text import age, estimated, span_in_words
 from hotswap.common.pluralize import counted
 
 HTMX_STOP_POLLING = 286
@@ -59,7 +59,7 @@ SEGMENTS = (
     ("green", "done", (T.SUCCESS,)),
     ("red", "failed or sent back", GONE_WRONG),
     ("blue", "moving", IN_FLIGHT),
-    ("striped", "left out", (T.SKIPPED, T.CANCELLED)),
+    ("striped", "excluded", (T.SKIPPED, T.CANCELLED)),
     ("grey", "not started", (T.PENDING,)),
 )
 
@@ -115,7 +115,7 @@ def live_context(deployment: Deployment) -> dict[str, Any]:
         else "",
         "next_check_at": deployment.next_check_at,
         "banner": _banner(deployment, progress, now, has_reasons=bool(reasons)),
-        "eta": age(status.estimated_completion_at, now)
+        "eta": estimated(status.estimated_completion_at, now)
         if status.estimated_completion_at and not _has_no_end(status)
         else "",
         "is_forecast": status.estimate_basis == "forecast",
@@ -235,7 +235,7 @@ def _stage(
         "threshold": f"{threshold:g}",
         "gate_tone": tone,
         "opened": age(stage.opened_at, now) if stage.opened_at else "",
-        "ends": age(stage.estimated_completion_at, now)
+        "ends": estimated(stage.estimated_completion_at, now)
         if stage.estimated_completion_at and not _has_no_end(status)
         else "",
     }
@@ -327,7 +327,7 @@ def _banner(
             return {
                 "tone": "red",
                 "icon": "settings_backup_restore",
-                "title": "Rolled back: every touched device is proven back",
+                "title": "Rolled back: every touched device is proved back",
                 "text": deployment.rollback_reason,
                 "next": "If devices failed, read why below, correct the firmware, and "
                 "upload it under a new version. Deprecate this one, so that nobody "
@@ -340,7 +340,7 @@ def _banner(
                 "title": "Failed: a part is back, the rest stays on the new firmware",
                 "text": deployment.failure_reason,
                 "next": "Read why devices failed, correct the firmware, and deploy it "
-                "under a new version. Those that stayed are proven.",
+                "under a new version. Those that stayed are proved.",
             }
         case D.FAILED:
             return {
@@ -349,7 +349,7 @@ def _banner(
                 "title": "Failed",
                 "text": deployment.failure_reason or deployment.rollback_reason,
                 "next": "Look at the devices below: those that failed or are not "
-                "proven back need a visit or a new deployment.",
+                "proved back need a visit or a new deployment.",
             }
         case _:
             return None
@@ -384,5 +384,5 @@ def _summary(deployment: Deployment, status: LiveStatus, settled: int) -> str:
     return (
         f"{looks[2]}{where}: {progress.success} of "
         f"{counted(progress.total, 'device is', 'devices are')} "
-        f"updated, {settled} settled, {progress.failed} failed."
+        f"updated, {settled} finished, {progress.failed} failed."
     )

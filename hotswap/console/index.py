@@ -40,7 +40,7 @@ from deployments.services.progress import (
 from hotswap.common.api.etags import knows
 from hotswap.common.console.region_map import Region, RegionMap, region_map
 from hotswap.common.console.requests import READING, acting_person
-from hotswap.common.console.text import age, percent_in_words
+from hotswap.common.console.text import age, estimated, percent_in_words
 from hotswap.common.models import User
 from hotswap.common.pluralize import counted
 from hotswap.common.roles import Role
@@ -347,6 +347,6 @@ def _progress(
         "stage": f"stage {stage.number} of {len(stages)}: {stage.name}"
         if stage
         else "",
-        "eta": age(estimate.at, now) if estimate and not has_no_end else "",
+        "eta": estimated(estimate.at, now) if estimate and not has_no_end else "",
         "waiting_for": "" if is_paused or waiting is None else waiting.reason,
     }

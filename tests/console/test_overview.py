@@ -16,7 +16,7 @@ from devices.models import Device
 from firmware.models import DeviceModel
 from health.choices import HealthEvent
 from health.models import DeviceEvent
-from hotswap.common.console.text import percent_in_words
+from hotswap.common.console.text import estimated, percent_in_words
 from hotswap.console import figures
 from hotswap.console.attention import is_unusual
 from hotswap.monitoring.caching import cached
@@ -130,6 +130,13 @@ def test_a_share_is_never_rounded_up(value: float | None, words: str) -> None:
     assert percent_in_words(value) == words
 
 
+def test_what_is_late_by_its_estimate_is_expected_any_moment() -> None:
+    now = timezone.now()
+
+    assert ">in 5 min<" in estimated(now + timedelta(minutes=5), now)
+    assert ">any moment<" in estimated(now - timedelta(seconds=5), now)
+
+
 # --- In progress, and what needs attention ---------------------------------
 
 
@@ -164,7 +171,7 @@ def test_what_waits_for_a_person_is_listed_with_a_link(
     assert "ago" in paused["since"]
     assert "1 image of firmware to be approved" in found
     assert "1 device keeps an image in quarantine" in found
-    assert "1 device asks to be let in" in found
+    assert "1 enrolment pending" in found
 
 
 def test_what_went_wrong_is_listed_for_a_day(

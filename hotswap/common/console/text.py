@@ -33,6 +33,15 @@ def age(at: datetime | None, now: datetime | None = None) -> SafeString:
         if seconds >= 0
         else f"in {span_in_words(-seconds)}"
     )
+    return _time(at, words)
+
+
+def estimated(at: datetime, now: datetime) -> SafeString:
+    """Say when something is expected; what was expected by now may come any moment."""
+    return age(at, now) if at > now else _time(at, "any moment")
+
+
+def _time(at: datetime, words: str) -> SafeString:
     return format_html(
         '<time datetime="{}" title="{} UTC">{}</time>',
         at.isoformat(),

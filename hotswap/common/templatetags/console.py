@@ -16,6 +16,7 @@ from django.contrib.admin.views.main import PAGE_VAR, SEARCH_VAR, ChangeList
 from django.core.exceptions import ObjectDoesNotExist
 from django.db.models import ForeignKey, Model
 from django.urls import NoReverseMatch
+from django.utils.html import strip_tags
 from django.utils.safestring import SafeString
 from unfold.templatetags.unfold_list import result_headers
 
@@ -27,6 +28,9 @@ from hotswap.common.console.text import event_in_words as words_of_event
 from hotswap.common.console.text_filter import TextFilter
 
 register = template.Library()
+
+# What is shorter stands on one line of a list.
+LONG_TEXT = 24
 
 
 @register.filter
@@ -123,8 +127,16 @@ def _cells(cl: ChangeList, obj: Model, labels: list[str]) -> Iterator[Cell]:
             shown=shown,
             url=_url(cl, obj) if is_link else "",
             title=labels[number] if column in narrow.titled else "",
-            css="hs-row-wide" if shown in ("", empty) else narrow.css_of(column),
+            css=_css(narrow.css_of(column), shown, is_empty=shown in ("", empty)),
         )
+
+
+def _css(place: str, shown: Any, *, is_empty: bool) -> str:
+    """Return the classes of a cell: its place on a phone, and whether it may wrap."""
+    if is_empty:
+        return "hs-row-wide"
+    is_long = len(strip_tags(str(shown))) > LONG_TEXT
+    return f"{place} hs-long".strip() if is_long else place
 
 
 def _shown(cl: ChangeList, obj: Model, name: Any) -> Any:
