@@ -404,7 +404,7 @@ class LabelsInput(CamelSerializer):
     )
     archived = StrictBooleanField(
         required=False,
-        help_text="of one that has ended: whether lists leave it out",
+        help_text="of one that has ended: whether lists hide it",
     )
 
 

@@ -30,7 +30,7 @@ def _events_for_people() -> BoundedListField:
     """What a person is told, who has not said what: what needs one."""
     names = ", ".join(NEEDS_A_PERSON)
     return _events_field(
-        f"empty: all; left out: {names}", default=lambda: list(NEEDS_A_PERSON)
+        f"empty: all; omitted: {names}", default=lambda: list(NEEDS_A_PERSON)
     )
 
 

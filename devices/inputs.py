@@ -152,7 +152,7 @@ class DeviceChangesInput(CamelSerializer):
 
 
 class DeviceReplacementInput(CamelSerializer):
-    """PUT: all that an owner says of a device; what is left out gets its default."""
+    """PUT: all that an owner says of a device; what is omitted gets its default."""
 
     model = StrictCharField(max_length=64)
     region = RegionField(default=settings.DEFAULT_REGION)
@@ -198,7 +198,7 @@ class CertificateInput(CamelSerializer):
 
 
 class DeviceTokenInput(CamelSerializer):
-    """The key may be left out by a device that shows its certificate to the proxy."""
+    """The key may be omitted by a device that shows its certificate to the proxy."""
 
     device_id = StrictCharField(max_length=128)
     api_key = StrictCharField(max_length=128, required=False)

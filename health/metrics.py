@@ -12,7 +12,7 @@ HEARTBEATS_REFUSED = Counter(
 )
 FIELDS_IGNORED = Counter(
     "hotswap_heartbeat_fields_ignored",
-    "Fields that were left out of heartbeats",
+    "Fields of heartbeats that were ignored",
     ["code"],
 )
 

@@ -75,7 +75,7 @@ def _distance(found: Distance) -> str:
     trigger = BY_FIELD[found.measure]
     return (
         f"{trigger.title} {_shown(trigger, found.value)}, "
-        f"{found.direction} its usual {_shown(trigger, found.usual)} "
+        f"{found.direction} its baseline {_shown(trigger, found.usual)} "
         f"({found.confidence} confidence, "
         f"{counted(found.baseline_samples, 'report')})"
     )

@@ -137,7 +137,7 @@ def _about_firmware(firmware: dict[str, Any]) -> list[str]:
         f"SHA-256: {firmware['checksum']}",
     ]
     if firmware["requestComment"]:
-        lines += ["", "To the approver:", firmware["requestComment"]]
+        lines += ["", "Note for the approver:", firmware["requestComment"]]
     if firmware["releaseNotes"]:
         lines += ["", "Release notes:", firmware["releaseNotes"]]
     return lines

@@ -215,7 +215,7 @@ def _reported_stage(
 
 
 def health_report(deployment: Deployment, now: datetime) -> HealthReport:
-    """Return all that is to be said about a deployment, under way or over.
+    """Return all that is to be said about a deployment, in progress or over.
 
     Source: FR-FW-007, health report.
     """

@@ -19,7 +19,7 @@ class FirmwareName:
 
 @dataclass(frozen=True, slots=True)
 class ExcludedDevice:
-    """A device that is left out, and why."""
+    """A device that is excluded, and why."""
 
     device_id: str
     code: str
@@ -30,7 +30,7 @@ class ExcludedDevice:
 class Targets:
     """Numbers of devices selected and eligible, and the exclusions with their reasons.
 
-    Of a list of devices all that are left out are named; else the first hundred.
+    Of a list of devices all that are excluded are named; else the first hundred.
     """
 
     matched: int

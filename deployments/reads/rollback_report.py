@@ -125,7 +125,7 @@ class RollbackAccount:
     """The rollback of a deployment or of a part, with what became of its devices.
 
     `devices` are those that ran or may have run the new image: restored, failed or
-    under way. With the next four numbers they are all that were exposed.
+    in progress. With the next four numbers they are all that were exposed.
     """
 
     device_id: Annotated[str | None, Wire(help_text="null: it is about many devices")]

@@ -79,7 +79,7 @@ def target_waiting(
             until = since + ROLLBACK_TIMEOUT if since else None
             if update is None:
                 if _is_others_turn(target, deployment):
-                    return Waiting("the devices of the other fleet to settle", until)
+                    return Waiting("the devices of the other fleet to finish", until)
                 return Waiting("to poll, and be ordered back", until)
             if update.claimed_at is None:
                 return Waiting(f"going back: it is {update.status}", until)

@@ -22,7 +22,7 @@ class Issuer(Flag):
     """Who uses a code, and of what."""
 
     LAUNCH = auto()
-    """The server, of a device that a launch leaves out."""
+    """The server, of a device that a launch excludes."""
     SERVER = auto()
     """The server, of a target or an order."""
     DEVICE = auto()
@@ -412,7 +412,7 @@ _TABLE = (
         "busy",
         L,
         C.NEUTRAL,
-        "another update of the device is under way",
+        "another update of the device is in progress",
         level="INFO",
     ),
 )

@@ -9,7 +9,7 @@ Rules:
   the ones that do not wait: whoever polls is heard and has no open order.
 
 Source: FR-FW-003 (targets exist, are online, are compatible);
-docs/deployments.md#who-takes-part.
+docs/deployments.md#eligible-devices.
 """
 
 from collections.abc import Callable

@@ -80,12 +80,12 @@ class EventName(StrEnum):
     STARTED = "deployment.started", "Deployment started", INFO, BOTH
     LAUNCH_WARNING = "deployment.warning", "Warning of a launch", WARNING, LOG
     STAGE_OPENED = "stage.opened", "Stage opened", INFO, BOTH
-    STAGE_SETTLED = "stage.settled", "Stage settled", INFO, LOG
+    STAGE_SETTLED = "stage.settled", "Stage finished", INFO, LOG
     STAGE_PASSED = "stage.passed", "Stage passed", INFO, LOG
     PAUSED = "deployment.paused", "Deployment paused", INFO, BOTH | PERSON, True
     RESUMED = "deployment.resumed", "Deployment resumed", INFO, LOG
     STAGE_WARNING = (
-        *("stage.warning", "Warning of a stage", WARNING),
+        *("stage.warning", "Stage warning", WARNING),
         *(BOTH | PERSON, True),
     )
     RETRIED = "deployment.retried", "Devices tried again", INFO, LOG
@@ -162,7 +162,7 @@ class EventName(StrEnum):
     ONLINE = "device.online", "Device online again", INFO, BOTH
     UNHEALTHY = "device.unhealthy", "Device unhealthy", WARNING, BOTH
     HEALTHY = "device.healthy", "Device healthy again", INFO, BOTH
-    ANOMALY = "device.anomaly", "Device far from its usual", WARNING, BOTH
+    ANOMALY = "device.anomaly", "Anomaly on a device", WARNING, BOTH
 
 
 NOTIFIED: Final = tuple(each for each in EventName if NOTIFY in each.audience)

@@ -246,7 +246,7 @@ def _complete(deployment: Deployment, now: datetime) -> None:
     if left:
         # Returns of single devices, or devices that appeared after their gate opened.
         note_wait(
-            deployment, f"{counted(left, 'device')} to settle", deployment.next_check_at
+            deployment, f"{counted(left, 'device')} to finish", deployment.next_check_at
         )
         return
     proved = Target.objects.filter(

@@ -26,8 +26,8 @@ WORDS = {
     EventName.UNHEALTHY: ("is unhealthy", "are unhealthy"),
     EventName.HEALTHY: ("is healthy again", "are healthy again"),
     EventName.ANOMALY: (
-        "is far from what is usual for it",
-        "are far from what is usual for them",
+        "shows an anomaly",
+        "show anomalies",
     ),
 }
 NEWS_OF = """

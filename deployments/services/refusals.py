@@ -97,7 +97,7 @@ def refuse_faulty_list(
     errors = [faults[name] for name in selection.device_ids if name in faults]
     numbers = Counter(error.code for error in errors)
     raise IneligibleDevicesError(
-        f"{len(errors):,} of {counted(len(place), 'device')} cannot take part: "
+        f"{len(errors):,} of {counted(len(place), 'device')} are not eligible: "
         + ", ".join(f"{number:,} {code}" for code, number in numbers.most_common()),
         errors=errors,
     )

@@ -125,7 +125,7 @@ def judged_devices(
     Where a green fleet is named, `is_green` says who is in it.
 
     Source: FR-FW-003 (targets exist, are online, are compatible);
-    docs/deployments.md#who-takes-part.
+    docs/deployments.md#eligible-devices.
     """
     rules = exclusions(Launch(firmware, offline=offline, busy=busy, now=now))
     reasons = [When(condition, then=Value(code)) for code, condition in rules]

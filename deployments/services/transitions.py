@@ -119,7 +119,7 @@ def start(
         deployment,
         EventName.STARTED,
         f"{counted(targets, 'device')} in {counted(stages, 'stage')}"
-        + (f"; {left_out} left out" if left_out > 0 else ""),
+        + (f"; {left_out} excluded" if left_out > 0 else ""),
         now=now,
     )
 

@@ -114,7 +114,7 @@ CANARY = StrategyDeclaration(
         ),
     ),
     plan=_plan,
-    summary="A few first; each step opens when the one before has proven itself.",
+    summary="A few first; each step opens when the one before has proved itself.",
     picture=(
         (2, 28, 25, 6, 1),
         (32, 21, 25, 13, 1),

@@ -193,7 +193,7 @@ def _gate(
             " still at work"
         )
     if stage.settled_at is None:
-        return Wait("the stage has just settled", now)
+        return Wait("the stage has just finished", now)
     over_at = stage.settled_at + planned.wait
     if now < over_at:
         return Wait("watching the devices before the next step", over_at)

@@ -65,7 +65,7 @@ class ReturnFacts:
 
     Attributes:
         steps: those of the course that have begun.
-        unfinished: devices of the whole deployment that have still to settle.
+        unfinished: devices of the whole deployment that have still to finish.
         one_at_a_time: a step waits for the one before, as in blue-green.
         is_green_live: of a blue-green deployment.
         was_switched: green has served at some time.
@@ -121,7 +121,7 @@ def decide_return(
         return Wait(f"{counted(left, 'device')} to prove the former image")
     if not has_more:
         if facts.unfinished:
-            return Wait(f"{counted(facts.unfinished, 'device')} to settle")
+            return Wait(f"{counted(facts.unfinished, 'device')} to finish")
         return EndReturn()
     if GREEN_STAGE in course[len(begun)] and facts.is_green_live:
         if begun and not _is_restored(begun[-1], required_percent):

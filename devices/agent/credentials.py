@@ -138,7 +138,7 @@ class KeyFile:
             reach("rotate.settled")
         except OSError as error:
             # Both keys stay, which does no harm; the next login settles it.
-            logger.error("API key not settled", extra={"reason": str(error)})
+            logger.error("API key not confirmed", extra={"reason": str(error)})
 
     def remaining_seconds(self) -> float | None:
         """Say how long the key in use lasts, None if the server did not say."""

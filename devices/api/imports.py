@@ -236,7 +236,7 @@ class ImportDevicesView(ApiView):
                 "mode",
                 enum=ImportMode.values,
                 description="`upsert` changes devices that are registered already; "
-                "what a line leaves out stays as it is.",
+                "what a line omits stays as it is.",
             ),
             OpenApiParameter(
                 "dryRun",

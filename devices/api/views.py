@@ -344,7 +344,7 @@ class EnableDeviceView(ApiView):
     @extend_schema(request=None, responses=DeviceDetailOutput)
     @idempotent
     def post(self, request: Request, device_id: str) -> Response:
-        """Let a device take part in updates, or not."""
+        """Enable or disable updates of a device."""
         self.validated(EmptyInput, request.data)
         change = registry.change_device(
             actor=acting_person(request),

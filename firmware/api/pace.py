@@ -47,7 +47,7 @@ class Downloads:
             if self._by_device[device] >= PER_DEVICE:
                 raise Throttled(
                     wait=COME_AGAIN_SECONDS,
-                    detail=f"{PER_DEVICE} downloads of this device are under way.",
+                    detail=f"{PER_DEVICE} downloads of this device are in progress.",
                 )
             self._by_device[device] += 1
         give_back = self._slots.take()

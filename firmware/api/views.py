@@ -417,7 +417,7 @@ class SigningKeysView(ApiView):
     def get(self, request: Request) -> Response:
         """List the active, the next and the retiring signing keys, in this order.
 
-        Retired and revoked ones are left out, so that what is listed may be pinned. A
+        Retired and revoked ones are omitted, so that what is listed may be pinned. A
         copy is good for 5 s, after which it is asked again whether it has changed.
         """
         keys = SigningKey.objects.published(timezone.now()).order_by(

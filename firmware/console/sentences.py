@@ -20,9 +20,9 @@ def use_in_words(use: FirmwareUse) -> tuple[str, ...]:
     under_way = ", ".join(f"{each.name} ({each.status})" for each in use.deployments)
     return (
         f"Devices that run it now: {use.device_count:,}.",
-        f"Deployments under way: {under_way}."
+        f"Deployments in progress: {under_way}."
         if under_way
-        else "No deployment of it is under way.",
+        else "No deployment of it is in progress.",
     )
 
 

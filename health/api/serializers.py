@@ -76,7 +76,7 @@ class HeartbeatInput(CamelSerializer):
 
 
 class IgnoredOutput(CamelSerializer):
-    """A part of the message that was left out: its JSON pointer, and why."""
+    """A part of the message that was ignored: its JSON pointer, and why."""
 
     pointer = serializers.CharField()
     code = serializers.CharField()
@@ -90,7 +90,7 @@ class HeartbeatOutput(CamelSerializer):
         help_text="false where it does not come from the boot that the device is in",
     )
     ignored = IgnoredOutput(
-        many=True, required=False, help_text="only if anything was left out"
+        many=True, required=False, help_text="only if anything was ignored"
     )
 
 
@@ -123,7 +123,7 @@ class UsualOutput(CamelSerializer):
 
 
 class BaselineOutput(CamelSerializer):
-    """What is usual for the device; null where it is not known."""
+    """The baseline of the device; null where it is not known."""
 
     since = serializers.DateTimeField()
     confidence = StrictChoiceField(

@@ -215,7 +215,7 @@ def launch(
     if preview:
         _show_plan(plan, as_json=as_json)
         if not plan["targets"]["eligible"]:
-            raise RefusedError("no device can take part")
+            raise RefusedError("no device is eligible")
         return
     if not yes:
         _check_acknowledged(plan, body)
@@ -604,20 +604,22 @@ def _plan_lines(plan: dict[str, Any]) -> list[str]:
     targets, blast = plan["targets"], plan["blastRadius"]
     first = (
         f"Firmware {plan['firmware']['version']}: {targets['eligible']:,} of "
-        f"{counted(targets['matched'], 'device')} take part, in "
+        f"{counted(targets['matched'], 'device')} eligible, in "
         f"{counted(len(plan['stages']), 'stage')}; {blast['online']:,} are online, "
         f"{blast['percentOfFleet']} % of all of the model."
     )
     lines = [first]
     if plan["expected"]:
-        lines.append(f"Over by {plan['expected']['finishesAt']}, at the earliest.")
+        lines.append(
+            f"Estimated finish: {plan['expected']['finishesAt']}, at the earliest."
+        )
     lines += [
         f"Warning: {each['detail']}."
         + (f" To acknowledge: {each['code']}." if each["mustAcknowledge"] else "")
         for each in plan["warnings"]
     ]
     lines += [
-        f"Left out: {each['deviceId']}, {each['detail']}."
+        f"Excluded: {each['deviceId']}, {each['detail']}."
         for each in targets["excluded"][:10]
     ]
     return lines

@@ -211,7 +211,7 @@ def enable(
     token_file: TokenFile = None,
     as_json: Json = False,
 ) -> None:
-    """Let a device take part in updates."""
+    """Enable updates of a device."""
     api = open_api(server, token_file)
     print_document(api.post(path_of(device_id, "enable")), as_json=as_json)
 

@@ -26,7 +26,7 @@ def open_api(server: str | None, token_file: Path | None) -> Api:
 
 def login(
     username: Annotated[
-        str | None, typer.Argument(help="Asked for if left out.")
+        str | None, typer.Argument(help="Asked for if omitted.")
     ] = None,
     *,
     password_stdin: Annotated[

@@ -110,7 +110,7 @@ def summary_of(status: Mapping[str, Any]) -> str:
     if stage is not None:
         parts.append(f"stage {stage['number']} of {stage['of']} ({stage['name']})")
     total = counted(progress["total"], "device")
-    parts.append(f"{settled:,} of {total} settled")
+    parts.append(f"{settled:,} of {total} finished")
     parts += [
         f"{progress[name]:,} {word}"
         for name, word in (
@@ -168,7 +168,7 @@ def _picture(status: Mapping[str, Any]) -> Group:
         Text(str(status["name"]), style="bold"),
         Text(summary_of(status)),
         table,
-        Text(f"over by about {over}" if over else ""),
+        Text(f"estimated finish {over}" if over else ""),
     )
 
 

@@ -6,7 +6,7 @@ from django.apps import AppConfig
 class CommonConfig(AppConfig):
     name = "hotswap.common"
     label = "common"
-    verbose_name = "People and audit"
+    verbose_name = "Users and audit"
 
     def ready(self) -> None:
         from hotswap.common import login_audit

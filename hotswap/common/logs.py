@@ -48,7 +48,7 @@ def _cut(text: str) -> str:
 
 def without_row_values(text: str) -> str:
     """Take out of an error of PostgreSQL what it says of the values of a row."""
-    return _ROW_VALUES.sub(r"\1: (left out)", text)
+    return _ROW_VALUES.sub(r"\1: (omitted)", text)
 
 
 def _shown(value: Any) -> Any:

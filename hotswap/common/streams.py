@@ -24,7 +24,7 @@ from hotswap.common.slots import Slots, share_of_threads
 from hotswap.common.slow_readers import slow_readers
 
 WHOLE_BYTES = 512 * 1024
-BUSY = "As many long answers are under way as the server takes."
+BUSY = "As many long answers are in progress as the server takes."
 
 
 class CountedPieces:

@@ -326,8 +326,7 @@ def _of_people(counts: dict[str, _Count]) -> list[Concern]:
     if enrolments.number:
         found.append(
             Concern(
-                f"{counted(enrolments.number, 'device asks', 'devices ask')}"
-                " to be let in",
+                f"{counted(enrolments.number, 'enrolment')} pending",
                 *(WAITS, "how_to_reg"),
                 _list("devices_enrolmentrequest", status=EnrolmentStatus.PENDING.value),
                 enrolments.oldest,

@@ -81,7 +81,7 @@ def _good_left_out(evidence: Evidence) -> _Seen:
     expected |= dict.fromkeys(evidence["spares"], "disabled")
     seen = {x["deviceId"]: x["code"] for x in evidence["good"]["excluded"]}
     return _Seen(
-        f"{len(seen)} devices left out with a reason", _differing(expected, seen)
+        f"{len(seen)} devices excluded with a reason", _differing(expected, seen)
     )
 
 
@@ -287,7 +287,7 @@ CHECKS: tuple[tuple[str, Callable[[Evidence], _Seen]], ...] = (
     ("Good update: deployment", _good_completed),
     ("Good update: counts", _good_all_succeeded),
     ("Good update: each target", _good_targets),
-    ("Good update: left out", _good_left_out),
+    ("Good update: excluded", _good_left_out),
     ("Good update: stages in order", _good_stages),
     ("Good update: no stage too large", _good_stage_exposure),
     ("Good update: claim, then proof", _good_proof_follows_claim),

@@ -101,7 +101,7 @@ class Storyteller:
             excluded = targets["excluded"]
             self._screen.say(
                 f"{version}: a canary on {targets['eligible']} devices begins "
-                f"({targets['matched'] - targets['eligible']} left out with a reason)"
+                f"({targets['matched'] - targets['eligible']} excluded with a reason)"
             )
         page = f"{self._console_url}deployments/deployment/{known['id']}/change/"
         self._screen.say(f"{version}: {page}")

@@ -39,7 +39,7 @@ def test_the_live_part_goes_on_while_it_runs(
     assert part.status_code == 200
     text = part.content.decode()
     assert 'role="progressbar"' in text
-    assert "<b>0 of 4</b><span>updated · 0 % settled</span>" in text
+    assert "<b>0 of 4</b><span>updated · 0 % finished</span>" in text
     assert "gate <b>99 %</b>" in text
     shown = page.content.decode()
     assert "the device to poll" in shown or "which is offline" in shown

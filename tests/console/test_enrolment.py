@@ -67,7 +67,7 @@ def test_a_waiting_device_is_counted_and_shown_with_its_age(
     assert "new-1" in shown
     assert "Nothing waits for you." not in shown
     assert " s ago" in shown
-    assert "1 device asks to be let in" in index
+    assert "1 enrolment pending" in index
 
 
 def test_an_operator_lets_a_device_in(operator_client: ConsoleClient) -> None:

@@ -52,7 +52,7 @@ def test_the_list_leaves_out_what_is_in_the_archive(
     # It names what was done, once; and what its filter leaves out.
     shown = operator_client.get(LIST).content.decode()
     assert "is in the archive." in shown
-    assert '<option value="">left out</option>' in shown
+    assert '<option value="">hidden</option>' in shown
 
     rows = {
         query: name in operator_client.get(f"{LIST}{query}").content

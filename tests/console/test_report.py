@@ -60,7 +60,7 @@ def test_the_report_of_one_that_is_scheduled_says_when_it_starts(
 
     assert "not yet; starts" in text
     assert ">in 3 h</time>" in text
-    assert "settled at the start" in text
+    assert "set at the start" in text
 
 
 def test_the_report_says_what_tripped_and_what_to_do(

@@ -247,7 +247,7 @@ WRONG_ENDS = {
         "Good update: each target",
         lambda e: e["good"]["targets"].pop(),
     ),
-    "nobody was left out": ("Good update: left out", put([], "good", "excluded")),
+    "nobody was left out": ("Good update: excluded", put([], "good", "excluded")),
     "a stage opened too early": (
         "Good update: stages in order",
         swap_lines("good", ("stage.passed", None, 1), ("stage.opened", None, 2)),

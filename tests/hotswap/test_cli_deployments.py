@@ -73,7 +73,7 @@ def test_a_pipeline_launches_and_waits_for_the_end(
     ended = admin(*words, "--yes", "--wait", "--interval", "0.2", "--json")
 
     assert [stage["size"] for stage in plan["stages"]] == [1, 2]
-    assert "3 of 3 devices take part, in 2 stages" in shown.stdout
+    assert "3 of 3 devices eligible, in 2 stages" in shown.stdout
     assert unconfirmed.returncode == 5
     status = answer(ended)
     assert (status["status"], status["progress"]["success"]) == ("Completed", 3)

@@ -145,7 +145,7 @@ def test_every_end_of_a_deployment_has_an_exit_code_of_its_own() -> None:
 
 
 def test_a_pipe_gets_a_line_for_each_change(serving: Any, tmp_path: Path) -> None:
-    running = status("Running", waitingFor="4 devices to settle")
+    running = status("Running", waitingFor="4 devices to finish")
     _, address = serving(
         running, running, status("Running", success=2), status("Completed", success=4)
     )
@@ -155,9 +155,9 @@ def test_a_pipe_gets_a_line_for_each_change(serving: Any, tmp_path: Path) -> Non
     assert done.returncode == 0, done.stderr
     lines = [line.split(" ", 1)[1] for line in done.stdout.splitlines()]
     assert lines == [
-        "Running, stage 1 of 1 (100 %), 0 of 4 devices settled: 4 devices to settle",
-        "Running, stage 1 of 1 (100 %), 2 of 4 devices settled, 2 proved",
-        "Completed, stage 1 of 1 (100 %), 4 of 4 devices settled, 4 proved",
+        "Running, stage 1 of 1 (100 %), 0 of 4 devices finished: 4 devices to finish",
+        "Running, stage 1 of 1 (100 %), 2 of 4 devices finished, 2 proved",
+        "Completed, stage 1 of 1 (100 %), 4 of 4 devices finished, 4 proved",
     ]
     assert "\x1b" not in done.stdout
 

@@ -316,7 +316,7 @@ class Archive(Action):
 
     def notes(self, obj: Deployment) -> tuple[str, ...]:
         kept = "It keeps all that it has; the filter Archive of the list finds it."
-        return "The list leaves it out from then on.", kept
+        return "The list hides it from then on.", kept
 
     def execute(self, user: User, obj: Deployment, given: dict[str, Any]) -> str:
         label_deployment(actor=user, deployment_id=obj.pk, is_archived=True)

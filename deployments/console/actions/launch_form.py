@@ -212,7 +212,7 @@ class LaunchForm(ConsoleForm):
         required=False,
         widget=forms.Textarea(attrs={"rows": 5, "spellcheck": "false"}),
         help_text="One a line, or separated by spaces or commas. A list is refused "
-        "whole if one device of it cannot take part.",
+        "whole if one device of it is not eligible.",
     )
     targetGroups = forms.MultipleChoiceField(
         label="Groups", required=False, widget=forms.CheckboxSelectMultiple
@@ -231,10 +231,10 @@ class LaunchForm(ConsoleForm):
     regionOrder = forms.CharField(
         label="Order of the regions",
         required=False,
-        help_text="Separated by commas; regions that are left out come last",
+        help_text="Separated by commas; regions not named come last",
     )
     healthThreshold = forms.FloatField(
-        label="Gate: devices proven, %",
+        label="Gate: devices proved, %",
         required=False,
         help_text="Share of a stage that must succeed before the next one opens; "
         "empty: 99, for blue-green 99.5",
@@ -263,7 +263,7 @@ class LaunchForm(ConsoleForm):
         label="Healthy for", help_text=DURATION_HELP
     )
     healthCriteria_heartbeatsRequired = forms.IntegerField(
-        label="Proof: heartbeats", required=False, initial=2
+        label="Heartbeats required", required=False, initial=2
     )
     healthCriteria_watchDuration = DurationText(label="Monitor for")
     scheduledAt = forms.DateTimeField(
@@ -282,9 +282,9 @@ class LaunchForm(ConsoleForm):
         label="Offline devices",
         required=False,
         choices=[
-            ("", "as usual: a list is refused, others wait"),
+            ("", "default: a list is refused, others wait"),
             (OfflineDevices.WAIT.value, "wait until they appear"),
-            (OfflineDevices.EXCLUDE.value, "leave out"),
+            (OfflineDevices.EXCLUDE.value, "exclude"),
             (OfflineDevices.REJECT.value, "refuse the deployment"),
         ],
     )
@@ -293,7 +293,7 @@ class LaunchForm(ConsoleForm):
         required=False,
         choices=[
             (BusyDevices.WAIT.value, "wait for it"),
-            (BusyDevices.EXCLUDE.value, "leave out"),
+            (BusyDevices.EXCLUDE.value, "exclude"),
             (BusyDevices.REJECT.value, "refuse the deployment"),
         ],
     )
@@ -473,7 +473,7 @@ class LaunchForm(ConsoleForm):
         return None if at is None else at.replace(tzinfo=self.zone)
 
     def _check_start(self) -> None:
-        """Refuse a time that clocks leave out when they are put forward."""
+        """Refuse a time that clocks skip when they are put forward."""
         at = self.start()
         if at is None or self.zone is None:
             return

@@ -248,7 +248,7 @@ class EnableReceiver(ReceiverAction):
     def notes(self, obj: Receiver) -> tuple[str, ...]:
         return (
             f"Why it was disabled: {obj.disabled_reason}.",
-            "It is told of what happens from now on; what has failed can be resent.",
+            "It is sent what happens from now on; what has failed can be resent.",
         )
 
     def execute(self, user: User, obj: Receiver, given: dict[str, Any]) -> str:

@@ -120,7 +120,7 @@ class ArchiveFilter(RadioFilter):
 
     title = "archive"
     parameter_name = "archive"
-    unset = "left out"
+    unset = "hidden"
 
     def lookups(self, request: Any, model_admin: Any) -> list[tuple[str, str]]:
         return [("all", "included"), ("only", "alone")]
@@ -234,7 +234,7 @@ class DeploymentAdmin(EvidencePage):
         settled = sum(numbers[status] for status in SETTLED)
         return format_html(
             '<span class="hs-meter">{} {} of {} updated '
-            '<span class="hs-hint">{} % settled</span></span>',
+            '<span class="hs-hint">{} % finished</span></span>',
             render_to_string(
                 "console/bar.html",
                 {"segments": segments_of(numbers)},

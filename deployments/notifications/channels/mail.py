@@ -39,7 +39,7 @@ MAIL = Channel(
     route="mail-recipients",
     name="mail recipient",
     icon="mail",
-    about="The mail addresses that are told of events, newest first.",
+    about="The mail addresses that events are sent to, newest first.",
     about_adding="Add a mail address.",
     empty_words=(
         "Nobody is told by mail.",

@@ -79,7 +79,7 @@ WEBHOOK = Channel(
     route="webhooks",
     name="webhook",
     icon="webhook",
-    about="The endpoints that are told of events, newest first.",
+    about="The endpoints that events are sent to, newest first.",
     about_adding="Add an endpoint; the answer alone holds its secret.",
     empty_words=(
         "There is no webhook.",

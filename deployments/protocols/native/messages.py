@@ -96,7 +96,7 @@ class ReportInput(RequiredInput):
 class ReportOutput(CamelSerializer):
     applied = serializers.BooleanField()
     ignored = IgnoredOutput(
-        many=True, required=False, help_text="only if anything was left out"
+        many=True, required=False, help_text="only if anything was ignored"
     )
 
 

@@ -73,8 +73,8 @@ class DisableDevice(Action):
     def notes(self, obj: Device) -> tuple[str, ...]:
         return (
             (
-                "New deployments leave it out. It may still report, and an update that "
-                "is under way goes on."
+                "New deployments exclude it. It may still report, and an update that "
+                "is in progress goes on."
             ),
         )
 
@@ -162,9 +162,9 @@ class EraseDevice(Action):
                 "cannot be undone."
             ),
             (
-                "An update under way is cancelled, and the device is shut out at once. "
+                "An update in progress is cancelled, and the device shut out at once. "
                 "Deployments go on without it. What past ones counted stays counted, "
-                "under a pseudonym; the audit trail keeps that pseudonym as well."
+                "under an audit ID; the audit trail keeps that ID as well."
             ),
         )
 

@@ -68,7 +68,7 @@ class StrictFilterBackend(DjangoFilterBackend):
         ]
         if empty:
             raise ValidationError(
-                {name: ["is empty: leave it out for no filter"] for name in empty},
+                {name: ["is empty: omit it for no filter"] for name in empty},
                 code="empty",
             )
         return super().filter_queryset(request, queryset, view)

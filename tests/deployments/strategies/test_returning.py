@@ -95,7 +95,7 @@ def test_green_serves_on_if_blue_is_not_proved_back() -> None:
 def test_the_end_waits_for_devices_outside_of_the_course() -> None:
     answer = decide_return(((2,),), facts(BACK, left=2), 95, NOW)
 
-    assert answer == Wait("2 devices to settle")
+    assert answer == Wait("2 devices to finish")
 
 
 def test_regions_do_not_wait_for_each_other() -> None:

@@ -201,7 +201,7 @@ class ErasePerson(Action):
         return (
             (
                 "Name, address, logins, tokens and second factors are destroyed. What "
-                "the person did stays in the audit trail, under the pseudonym."
+                "the person did stays in the audit trail, under the audit ID."
             ),
             "This cannot be undone.",
         )
