@@ -178,7 +178,9 @@ def default_name(
     The caller holds the row of the firmware, so that two do not get one number.
     """
     alike = Deployment.objects.filter(firmware=firmware, strategy=request.strategy)
-    number = alike.exclude(pk=edited and edited.pk).count() + 1
+    if edited is not None:
+        alike = alike.exclude(pk=edited.pk)
+    number = alike.count() + 1
     name = f"{firmware} ({request.strategy})"
     return f"{name} #{number}" if number > 1 else name
 
