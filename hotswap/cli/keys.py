@@ -383,11 +383,14 @@ def on_the_server(as_json: bool, *, check: bool = True) -> Iterator[None]:
     from django.core.exceptions import ImproperlyConfigured
     from django.db import DatabaseError
 
-    import hotswap.celery  # noqa: F401
+    try:
+        import hotswap.celery  # noqa: F401
 
-    # Another set-up would send the logs of this process elsewhere.
-    if not apps.ready:
-        django.setup()
+        # Another set-up would send the logs of this process elsewhere.
+        if not apps.ready:
+            django.setup()
+    except ImproperlyConfigured as error:
+        fail(as_json, UNUSABLE, "settings_refused", str(error))
     from firmware.exceptions import StoreUnavailableError
     from hotswap.common.errors import HotSwapError
     from hotswap.common.services import check_keys

@@ -68,12 +68,15 @@ def main() -> None:
     gc.disable()
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "hotswap.settings.local")
     import django
-
-    import hotswap.celery  # noqa: F401
-
-    django.setup()
-    from django.contrib.auth import get_user_model
     from django.core.exceptions import ImproperlyConfigured
+
+    try:
+        import hotswap.celery  # noqa: F401
+
+        django.setup()
+    except ImproperlyConfigured as error:
+        raise SystemExit(f"HotSwap does not start: {error}") from None
+    from django.contrib.auth import get_user_model
     from django.core.management import CommandError, call_command
 
     from hotswap.common.idle_limit import no_idle_limit

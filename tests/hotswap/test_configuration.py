@@ -289,6 +289,35 @@ def test_production_does_not_start_with_what_anybody_could_guess() -> None:
         assert said.startswith(f"ImproperlyConfigured: {reason}"), changes
 
 
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (("hotswap.stack.prepare",), "HotSwap does not start: "),
+        (("hotswap.cli.main", "doctor"), "hotswap: "),
+    ],
+)
+def test_weak_settings_end_the_start_with_one_line(
+    command: tuple[str, ...], said: str
+) -> None:
+    done = subprocess.run(
+        [*(sys.executable, "-W", "ignore", "-m"), *command],
+        cwd=PROJECT_DIR,
+        env={
+            **clean_environment(),
+            **PRODUCTION,
+            "DJANGO_SETTINGS_MODULE": "hotswap.settings.production",
+            "HOTSWAP_DATABASE_URL": "postgresql://a:short@db.example.com/c",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"{said}HOTSWAP_DATABASE_URL has a password that is")
+    assert done.returncode != 0
+
+
 def test_production_starts_without_a_password_where_something_else_says_who_calls() -> (
     None
 ):
