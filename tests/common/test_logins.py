@@ -184,6 +184,28 @@ def test_guesses_at_the_same_time_count_too() -> None:
     assert len(judged) == throttling.LOGINS_AT_ONCE
 
 
+@pytest.mark.django_db(transaction=True)
+def test_guesses_of_many_processes_at_the_same_time_count_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As many as would be in several processes, which share the database alone."""
+    for name in ("_logins", "_hashes"):
+        monkeypatch.setattr(throttling, name, threading.BoundedSemaphore(24))
+    together = threading.Barrier(24)
+
+    def guess(_: int) -> bool:
+        try:
+            together.wait(120)
+            return wrong("somebody")
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(24) as pool:
+        judged = list(pool.map(guess, range(24)))
+
+    assert sum(judged) == 10
+
+
 @pytest.mark.django_db
 def test_places_come_back_after_an_attempt_that_breaks() -> None:
     request = RequestFactory().post("/")

@@ -4,12 +4,13 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from allauth.mfa.models import Authenticator
 from django.test import Client
 
 from hotswap.common.models import AuditEvent, PersonalToken, User
 from tests.common.factories import PASSWORD, PersonFactory
 from tests.console.conftest import Scene
-from tests.factors import add_app, code_of, log_in_by_password
+from tests.factors import add_app, add_recovery_codes, code_of, log_in_by_password
 
 CONFIRM = "/admin/account/confirm/"
 CODE = "/admin/account/factors/reauthenticate/"
@@ -81,10 +82,20 @@ def test_a_code_of_the_app_counts_as_the_password_does(
     assert client.get(NEW_TOKEN).status_code == 200
 
 
-def test_second_factors_are_asked_for_it_too(client: Client) -> None:
-    for path in ("totp/activate/", "webauthn/add/", "recovery-codes/generate/"):
+def test_adding_and_removing_second_factors_asks_too(
+    client: Client, person: User
+) -> None:
+    for path in ("totp/activate/", "webauthn/add/"):
         answer = client.get(f"/admin/account/factors/{path}")
         assert urlsplit(answer["Location"]).path == CONFIRM, path
+
+    add_app(person)
+    add_recovery_codes(person)
+    client.post("/admin/account/factors/totp/deactivate/")
+    for path in ("recovery-codes/", "recovery-codes/generate/"):
+        answer = client.get(f"/admin/account/factors/{path}")
+        assert urlsplit(answer["Location"]).path == CONFIRM, path
+    assert Authenticator.objects.filter(user=person).count() == 2
 
 
 def test_whoever_has_neither_password_nor_factor_is_not_asked(
