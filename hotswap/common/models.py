@@ -12,12 +12,14 @@ from datetime import datetime, timedelta
 from functools import cached_property
 from typing import ClassVar
 
+import pgtrigger
 from django.conf import settings
 from django.contrib.auth.models import AbstractUser, UserManager
 from django.contrib.postgres.fields import ArrayField
 from django.contrib.sessions.base_session import AbstractBaseSession
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import models
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from hotswap.common.changes import Tracked
@@ -281,6 +283,22 @@ class JobRun(models.Model):
     restarted_at = models.DateTimeField(
         help_text="since when the job has run without a gap"
     )
+    noted_at = models.DateTimeField(
+        db_default=Now(),
+        editable=False,
+        help_text="when that was written, by the clock of the database",
+    )
+
+    class Meta:
+        triggers: ClassVar[list[pgtrigger.Trigger]] = [
+            # A trigger, so that a process of the former version notes it too.
+            pgtrigger.Trigger(
+                name="job_run_noted",
+                when=pgtrigger.Before,
+                operation=pgtrigger.Insert | pgtrigger.Update,
+                func="NEW.noted_at = clock_timestamp(); RETURN NEW;",
+            )
+        ]
 
     def __str__(self) -> str:
         return self.name

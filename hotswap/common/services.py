@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connection, transaction
-from django.utils import timezone
+from django.db.models import DateTimeField, DurationField, ExpressionWrapper, F, Func
 from django_celery_beat.models import PeriodicTask
 
 from hotswap.common import audit, keyring
@@ -226,12 +226,19 @@ def record_run(*, name: str, now: datetime) -> datetime:
 def run_age(*, name: str) -> timedelta | None:
     """Return how long ago the job last ran, or None if it never did.
 
-    A last run that lies ahead was noted by a wrong clock; it is as old as it is ahead.
+    The clock of the database alone tells, which all hosts share: that of the host where
+    the job runs may be wrong.
     """
-    last = (
-        JobRun.objects.filter(name=name).values_list("last_run_at", flat=True).first()
+    moment = Func(function="clock_timestamp", output_field=DateTimeField())
+    age: timedelta | None = (
+        JobRun.objects.filter(name=name)
+        .annotate(
+            age=ExpressionWrapper(moment - F("noted_at"), output_field=DurationField())
+        )
+        .values_list("age", flat=True)
+        .first()
     )
-    return None if last is None else abs(timezone.now() - last)
+    return age
 
 
 def forget_former_schedules() -> int:

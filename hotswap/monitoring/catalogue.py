@@ -13,7 +13,8 @@ WORK_AGE: Final = Gauge(
     "",
     "How long ago periodic work last ran",
     {"work": ()},
-    "SELECT name, extract(epoch FROM now() - last_run_at)::float8 FROM common_jobrun",
+    "SELECT name, extract(epoch FROM clock_timestamp() - noted_at)::float8 "
+    "FROM common_jobrun",
 )
 CONNECTIONS: Final = Gauge(
     "hotswap_database_connections",

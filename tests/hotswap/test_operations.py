@@ -5,20 +5,18 @@ import os
 import secrets
 import subprocess
 import sys
-from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.db import connection
 from django.db.migrations.recorder import MigrationRecorder
 from django.test import Client
-from django.utils import timezone
 from psycopg.conninfo import make_conninfo
 
 from hotswap import operations
-from hotswap.common.models import JobRun
 from hotswap.monitoring.migrations import AppliedMigrations
 from hotswap.operations import SWEEP_JOB, TICK_JOB
+from tests.hotswap.job_runs import run_ago
 from tests.live import PROJECT_DIR
 
 PROBE = """
@@ -38,8 +36,7 @@ def run_at(*, tick: float | None, sweep: float | None) -> None:
     """Note when ticks and sweeps ran last, in seconds before now."""
     for name, age in ((TICK_JOB, tick), (SWEEP_JOB, sweep)):
         if age is not None:
-            at = timezone.now() - timedelta(seconds=age)
-            JobRun.objects.create(name=name, last_run_at=at, restarted_at=at)
+            run_ago(name, age)
 
 
 def readiness() -> Any:

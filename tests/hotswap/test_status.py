@@ -14,9 +14,7 @@ from typing import Any
 import pytest
 import redis
 from django.test import Client
-from django.utils import timezone
 
-from hotswap.common.models import JobRun
 from hotswap.monitoring import status
 from hotswap.monitoring.caching import cached
 from hotswap.monitoring.certificate import certificate_end
@@ -26,6 +24,7 @@ from hotswap.monitoring.tasks import SENT_AT
 from hotswap.operations import SWEEP_JOB, TICK_JOB
 from tests.callers import PersonCaller, admin, operator, viewer  # noqa: F401
 from tests.devices.pki import Authority
+from tests.hotswap.job_runs import run_ago
 
 NOBODY = "redis://127.0.0.1:1/0"
 
@@ -42,8 +41,7 @@ def nothing_remembered(settings: Any) -> Iterator[None]:
 
 def run_at(*, tick: float = 1, sweep: float = 1) -> None:
     for name, age in ((TICK_JOB, tick), (SWEEP_JOB, sweep)):
-        at = timezone.now() - timedelta(seconds=age)
-        JobRun.objects.create(name=name, last_run_at=at, restarted_at=at)
+        run_ago(name, age)
 
 
 def part(name: str) -> status.Part:
