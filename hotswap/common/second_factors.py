@@ -70,9 +70,16 @@ def session_used_second_factor(request: HttpRequest) -> bool:
 
 
 def guard_code(
-    request: HttpRequest | Request, user: User, code: str
+    request: HttpRequest | Request,
+    user: User,
+    code: str,
+    *,
+    is_within_deed: bool = False,
 ) -> Authenticator | None:
     """Return the authenticator that a code is of, under the limit of failures.
+
+    Args:
+        is_within_deed: as `guard_password` has it.
 
     Raises:
         Throttled: too many wrong codes for this person in the current minute.
@@ -82,6 +89,7 @@ def guard_code(
         f"code of {user.pseudonym}",
         lambda: take_code(user, code),
         per_account=settings.LOGIN_FAILURES_PER_MINUTE,
+        is_within_deed=is_within_deed,
     )
 
 

@@ -89,11 +89,11 @@ def _factor_of_password(
     def attempt() -> str | None:
         return PASSWORD if user.check_password(password) else None
 
-    return guard_password(request, user.username, attempt)
+    return guard_password(request, user.username, attempt, is_within_deed=True)
 
 
 def _factor_of_code(
     request: HttpRequest | Request, user: User, code: str
 ) -> str | None:
-    used = guard_code(request, user, code)
+    used = guard_code(request, user, code, is_within_deed=True)
     return None if used is None else str(used.type)

@@ -8,7 +8,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.test import Client, RequestFactory
 from django.utils import timezone
 from rest_framework.exceptions import Throttled
@@ -17,6 +17,8 @@ from hotswap.common.api import throttling
 from hotswap.common.api.throttling import guard_password
 from hotswap.common.cache import ForgivingRedisCache
 from hotswap.common.models import LoginCount, User
+from hotswap.common.signatures import Meaning
+from hotswap.common.signing_people import sign
 from hotswap.retention import enforce_policies
 from hotswap.settings import base
 from hotswap.stack.folder import StackFolder
@@ -204,6 +206,26 @@ def test_guesses_of_many_processes_at_the_same_time_count_too(
         judged = list(pool.map(guess, range(24)))
 
     assert sum(judged) == 10
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_deed_that_is_signed_and_lasts_keeps_no_login_waiting() -> None:
+    """Reading the image that is approved may take seconds."""
+    person, request = PersonFactory.create(), RequestFactory().post("/")
+
+    def another_login() -> bool:
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute("SET lock_timeout = '5s'")
+            return wrong("another", request.META["REMOTE_ADDR"])
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(1) as pool, transaction.atomic():
+        sign(request, person, Meaning.APPROVAL, password=PASSWORD)
+        judged = pool.submit(another_login).result(120)
+
+    assert judged
 
 
 @pytest.mark.django_db

@@ -130,13 +130,18 @@ def test_a_wrong_password_signs_nothing_and_is_audited(
     assert draft.status == "Draft"
 
 
+@pytest.mark.parametrize("is_idempotent", [False, True])
 def test_wrong_signatures_count_as_failed_logins(
-    admin: PersonCaller, draft: Firmware, settings: Any
+    admin: PersonCaller, draft: Firmware, settings: Any, is_idempotent: bool
 ) -> None:
     settings.LOGIN_FAILURES_PER_MINUTE = 3
     wrong = {"meaning": "approval", "password": "not it"}
 
-    answers = [approve(admin, draft, signature=wrong).status_code for _ in range(3 * 3)]
+    answers = []
+    for _ in range(3 * 3):
+        headers = {"Idempotency-Key": uuid4().hex} if is_idempotent else {}
+        answer = approve(admin, draft, signature=wrong, headers=headers)
+        answers.append(answer.status_code)
 
     assert set(answers) == {400, 429}
     name = {"username": admin.person.username, "password": "not it"}

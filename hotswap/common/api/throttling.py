@@ -26,6 +26,7 @@ from rest_framework.request import Request
 
 from hotswap.common.api.proxy import client_address
 from hotswap.common.known_devices import known_device
+from hotswap.common.models import LoginCount
 
 Result = TypeVar("Result")
 WINDOW_SECONDS = 10
@@ -226,6 +227,7 @@ def guard_password(
     attempt: Callable[[], Result | None],
     *,
     per_account: int | None = None,
+    is_within_deed: bool = False,
 ) -> Result | None:
     """Run a person's attempt to log in, if there is a place for it.
 
@@ -238,6 +240,9 @@ def guard_password(
     Args:
         per_account: failures of the account from everywhere in a minute, if it is not
             what the settings say.
+        is_within_deed: the person is logged in and signs what a transaction does. That
+            would hold the counters until its end, and with them the logins of others:
+            failures are counted afterwards instead.
 
     Raises:
         Throttled: no place is left in the current minute, or others are under way.
@@ -260,15 +265,24 @@ def guard_password(
                     else per_account
                 ),
             }
-        if not _take_places(places):
+        has_place = _has_places if is_within_deed else _take_places
+        if not has_place(places):
             raise Throttled(wait=remaining)
         with _hashes:
             result = attempt()
-        if result is not None:
+        if is_within_deed and result is None:
+            _take_places(places)
+        elif not is_within_deed and result is not None:
             _give_back(places)
         return result
     finally:
         _logins.release()
+
+
+def _has_places(places: dict[str, int]) -> bool:
+    """Tell whether each counter has a place left, and lock none."""
+    counts = dict(LoginCount.objects.filter(key__in=places).values_list("key", "count"))
+    return all(counts.get(key, 0) < most for key, most in places.items())
 
 
 def _take_places(places: dict[str, int]) -> bool:
