@@ -637,7 +637,9 @@ def read_image(
     """Yield the bytes [start, end) of a stored image.
 
     Frames are verified one by one; of plain bytes only their number is certain. Where
-    one place stops in the middle, the next goes on at that byte.
+    one place stops in the middle, the next goes on at that byte. A place that gives
+    wrong bytes is read once more from there: a read may go wrong, and the file be
+    whole.
 
     Args:
         at: the places to ask, in order, one or more.
@@ -650,21 +652,29 @@ def read_image(
     position = start
     failure: Exception | None = None
     for place in _by_reachability(at):
-        try:
-            for piece in _read_at(
-                place, name, key_of, size=size, start=position, end=end
-            ):
-                position += len(piece)
-                yield piece
-        except DamagedImageError as error:
-            on_damage(place, str(error))
-            # What does not answer may yet have it: damage is the weaker news.
-            failure = failure or error
-        except STORE_ERRORS as error:
-            _note_failure(place, error)
-            failure = error
-        else:
-            return
+        for is_second in (False, True):
+            try:
+                for piece in _read_at(
+                    place, name, key_of, size=size, start=position, end=end
+                ):
+                    position += len(piece)
+                    yield piece
+            except DamagedImageError as error:
+                if not is_second:
+                    logger.warning(
+                        "Stored image is read again",
+                        extra={"image": name, "place": place, "damage": str(error)},
+                    )
+                    continue
+                on_damage(place, str(error))
+                # What does not answer may yet have it: damage is the weaker news.
+                failure = failure or error
+            except STORE_ERRORS as error:
+                _note_failure(place, error)
+                failure = error
+            else:
+                return
+            break
     assert failure is not None
     raise failure
 

@@ -18,7 +18,7 @@ from tests.api import problem_of
 from tests.callers import PersonCaller
 from tests.firmware.factories import DeviceModelFactory, FirmwareFactory
 from tests.firmware.forms import upload
-from tests.s3 import S3Server, use_bucket
+from tests.s3 import S3Server, TrippingProxy, use_bucket
 
 # More than one part of a multipart transfer, and no round number.
 LARGE = 9 * 1024 * 1024 + 7
@@ -83,6 +83,30 @@ def test_a_damaged_object_is_noticed_and_noted(bucket: Path) -> None:
     firmware.refresh_from_db()
     assert firmware.damaged_at is not None
     assert AuditEvent.objects.filter(verb="firmware.damaged").count() == 1
+
+
+def test_a_read_that_went_wrong_once_is_no_damage(
+    bucket: Path, rclone_s3: S3Server, settings: Any
+) -> None:
+    content = secrets.token_bytes(400_000)
+    firmware = FirmwareFactory.create(content=content)
+    stored = bucket / firmware.storage_name
+    whole = stored.read_bytes()
+    wrong = bytearray(whole)
+    wrong[100_000] ^= 1
+    stored.write_bytes(wrong)
+    proxy = TrippingProxy(rclone_s3.port)
+    settings.S3_ENDPOINT = proxy.endpoint
+    # The wrong byte has passed by then.
+    proxy.arm(300_000, lambda: stored.write_bytes(whole))
+
+    read = b"".join(stored_bytes(firmware, 0, firmware.size))
+
+    proxy.close()
+    assert read == content
+    assert proxy.passed_bytes > 2 * len(content)
+    firmware.refresh_from_db()
+    assert firmware.damaged_at is None
 
 
 @pytest.mark.parametrize("kept", [0, 93, 70_000])
