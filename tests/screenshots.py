@@ -34,15 +34,12 @@ VIEWS = {
     for device, width, height in (("desk", 1440, 900), ("phone", 390, 844))
     for scheme in ("light", "dark")
 }
-START_SECONDS = 300.0
-# In which charts and pieces have come.
-SETTLE_MS = 1200
 LINK = re.compile(r'<a\b[^>]*?\bhref="([^"]*)"[^>]*>')
 UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 # Objects, and the documents of the manual.
 ANY_OBJECT = re.compile(rf"{UUID}|(?<=/)\d+(?=/)|(?<=/help/).+")
-# Files, and what ends the login.
-NO_PAGE = re.compile(r"/(logout|export|export-signed|evidence|download)/|\.csv$")
+LOGOUT = "logout/"
+HTML = "text/html"
 # Deployments look as their strategy and status are; other kinds are shown by one.
 SEVERAL = {"deployments/deployment/*/change/": 6, "devices/devicegroup/*/change/": 3}
 # To what is done with selected devices no link leads.
@@ -50,14 +47,6 @@ MORE = ("devices/device/tag/", "devices/device/add-to-group/")
 START_SECONDS = 300.0
 # In which charts and pieces have come.
 SETTLE_MS = 1200
-LINK = re.compile(r'<a\b[^>]*?\bhref="([^"]*)"[^>]*>')
-UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
-# Objects, and the documents of the manual.
-ANY_OBJECT = re.compile(rf"{UUID}|(?<=/)\d+(?=/)|(?<=/help/).+")
-# Files, and what ends the login.
-NO_PAGE = re.compile(
-    r"/(logout|export|export-signed|evidence|download|adoption)/|\.csv$"
-)
 
 
 def main() -> int:
@@ -110,13 +99,13 @@ def take_all(site: str, password: str, out: Path, only: list[str]) -> None:
     sys.stdout.write(f"{len(paths)} pages, {len(VIEWS)} pictures each: {out}\n")
 
 
-def find_paths(read: Callable[[str], str], start: str) -> list[str]:
+def find_paths(read: Callable[[str], str | None], start: str) -> list[str]:
     """Return the paths of all pages to which links lead, below that of the console.
 
     Of pages that show one object of a kind each, the first found stands for all.
 
     Args:
-        read: gives the text of a page, by its path.
+        read: gives the text of a page, by its path; None of what is no page.
         start: the path of the console.
     """
     found: set[str] = set()
@@ -125,11 +114,14 @@ def find_paths(read: Callable[[str], str], start: str) -> list[str]:
     while waiting:
         path = waiting.pop(0)
         kind = ANY_OBJECT.sub("*", path).removeprefix(start)
-        if path in found or NO_PAGE.search(path) or kinds[kind] == SEVERAL.get(kind, 1):
+        if path in found or kinds[kind] == SEVERAL.get(kind, 1) or kind == LOGOUT:
+            continue
+        kinds[kind] += 1
+        text = read(path)
+        if text is None:
             continue
         found.add(path)
-        kinds[kind] += 1
-        for link in LINK.finditer(read(path)):
+        for link in LINK.finditer(text):
             # What opens in a dialog is no page of its own.
             if "hx-get" not in link[0]:
                 target = urlsplit(urljoin(path, unescape(link[1])))
@@ -138,8 +130,9 @@ def find_paths(read: Callable[[str], str], start: str) -> list[str]:
     return sorted(path.removeprefix(start) for path in found)
 
 
-def _read(page: "Page", site: str, path: str) -> str:
-    return page.context.request.get(urljoin(site, path)).text()
+def _read(page: "Page", site: str, path: str) -> str | None:
+    answer = page.context.request.get(urljoin(site, path))
+    return answer.text() if answer.headers["content-type"].startswith(HTML) else None
 
 
 def _page(browser: "Browser", width: int, height: int, scheme: str) -> "Page":
