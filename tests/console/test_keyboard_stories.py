@@ -4,13 +4,20 @@ That of an operator is in `test_operator_story.py`, by the keyboard as well.
 """
 
 import secrets
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.console.keyboard import HAS_FOCUS, Keyboard
-from tests.deployments.agents import new_model
-from tests.deployments.live import LiveAdmin
+from tests.deployments.agents import (
+    QUICK_CRITERIA,
+    AgentDevice,
+    new_model,
+    running_agents,
+)
+from tests.deployments.live import LiveAdmin, living
+from tests.devices.agent.device_process import GOOD_PROGRAM
 from tests.live import LiveStack
 
 if TYPE_CHECKING:
@@ -62,6 +69,60 @@ def test_an_admin_approves_what_waits_and_finds_it_in_the_audit(
     page.keyboard.press("Enter")
     page.wait_for_url("**q=3.1.4**")
     page.get_by_text("ran for a week on the bench").first.wait_for()
+
+
+def test_an_admin_sees_a_bad_image_go_back_and_reads_why(
+    live_stack: LiveStack, browser_page: "Page"
+) -> None:
+    page, admin, keys = browser_page, LiveAdmin(live_stack), Keyboard(browser_page)
+    model = new_model(admin)
+    old = admin.upload(model, "2.5.0", b"good image" * 100)
+    bad = admin.upload(model, "2.6.0", b"bad image" * 100)
+    recipient = admin.post(
+        "/mail-recipients",
+        {"address": f"{model}@example.com", "events": ["deployment.rolled_back"]},
+    )
+    updated, broken = devices = admin.register(model, 2, old)
+    for device in devices:
+        device.beat()
+    deployment = admin.post(
+        "/deployments",
+        {
+            "firmwareId": bad["id"],
+            "strategy": "Direct",
+            "targetAll": True,
+            "maxAttempts": 1,
+            **QUICK_CRITERIA,
+        },
+    )
+    page.goto(
+        f"{live_stack.url}/admin/deployments/deployment/{deployment['id']}/change/"
+    )
+    keys.log_in(live_stack)
+    live = page.locator("#hs-live")
+    live.locator(".hs-badge", has_text="Running").first.wait_for()
+
+    # One device cannot run it; the page says so by itself, and that the other is back.
+    with living([updated]):
+        live.get_by_text("1 of 2").first.wait_for()
+        broken.fail("self_test_failed")
+        live.locator(".hs-badge", has_text="Rolled back").first.wait_for()
+    assert updated.version == "2.5.0"
+    live.locator("code", has_text="self_test_failed").first.wait_for()
+
+    # The report: what tripped, and the numbers of that moment.
+    keys.skip_to_content()
+    keys.go("a", "Health report")
+    page.locator("#hs-report").get_by_text("At that moment").first.wait_for()
+    page.locator("#hs-report").get_by_text("1 of 2 devices").first.wait_for()
+
+    # Who was told of it.
+    keys.find("deliveries", "Deliveries")
+    page.wait_for_url("**/deployments/delivery/")
+    page.locator("#result_list tr", has_text=recipient["address"]).filter(
+        has_text="deployment.rolled_back"
+    ).first.wait_for()
+    assert admin.client.delete(f"/mail-recipients/{recipient['id']}").is_success
 
 
 def test_a_part_that_is_replaced_leaves_the_focus_where_it_is(
@@ -133,6 +194,38 @@ def test_an_engineer_registers_a_device_and_copies_what_it_needs(
     keys.go("a", "agent")
     page.wait_for_url("**/help/*.md")
     page.locator(".hs-manual h2").first.wait_for()
+
+
+def test_an_engineer_spoils_a_download_and_sees_which_check_refused_it(
+    live_stack: LiveStack, browser_page: "Page", tmp_path: Path
+) -> None:
+    page, admin, keys = browser_page, LiveAdmin(live_stack), Keyboard(browser_page)
+    model, image = new_model(admin), GOOD_PROGRAM.encode()
+    admin.upload(model, "1.0.0", image)
+    new = admin.upload(model, "1.1.0", image + b"# 1.1.0\n")
+    device = AgentDevice(tmp_path / "device", admin, model, image)
+
+    with running_agents() as start:
+        start(device, "--corrupt")
+        page.goto(f"{live_stack.url}/admin/devices/device/?q={device.name}")
+        keys.log_in(live_stack)
+        deployment = admin.post(
+            "/deployments",
+            {
+                "firmwareId": new["id"],
+                "strategy": "Direct",
+                "targetAll": True,
+                "maxAttempts": 1,
+                **QUICK_CRITERIA,
+            },
+        )
+        page.goto(
+            f"{live_stack.url}/admin/deployments/deployment/{deployment['id']}/change/"
+        )
+        live = page.locator("#hs-live")
+        live.locator("code", has_text="checksum_mismatch").first.wait_for()
+        live.locator(".hs-badge", has_text="Failed").first.wait_for()
+        assert device.running_image() == image
 
 
 def test_the_search_has_the_focus_however_late_it_is_shown(

@@ -3,42 +3,21 @@
 They are told with the keyboard alone, as those in `test_keyboard_stories.py`.
 """
 
-import contextlib
 import re
-import threading
-from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.console.keyboard import Keyboard
 from tests.deployments.agents import new_model
-from tests.deployments.live import LiveAdmin, LiveDevice
+from tests.deployments.live import LiveAdmin, living
 from tests.live import LiveStack
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page, Request
 
 pytestmark = pytest.mark.browser
-
-
-@contextlib.contextmanager
-def living(devices: list[LiveDevice]) -> Iterator[None]:
-    """Let devices do their work beside the browser."""
-    is_over = threading.Event()
-
-    def live() -> None:
-        while not is_over.wait(0.2):
-            for device in devices:
-                device.step_or_leave()
-
-    thread = threading.Thread(target=live)
-    thread.start()
-    try:
-        yield
-    finally:
-        is_over.set()
-        thread.join()
 
 
 def test_an_operator_launches_and_sees_it_move(
@@ -91,6 +70,14 @@ def test_an_operator_launches_and_sees_it_move(
     # Its page moves by itself: nobody reloads it.
     live = page.locator("#hs-live")
     live.wait_for()
+    # Paused with a reason, it says what still happens; and it goes on.
+    for action, badge in (("pause", "Paused"), ("resume", "Running")):
+        keys.skip_to_content()
+        keys.go(f"#action-{action}")
+        keys.write("#hs-dialog [name=reason]", f"lunch: {action}")
+        keys.go("#hs-dialog button[type=submit]")
+        live.locator(".hs-badge", has_text=badge).first.wait_for()
+
     by_itself: list[dict[str, str]] = []
 
     def note(request: "Request") -> None:
@@ -100,6 +87,7 @@ def test_an_operator_launches_and_sees_it_move(
 
     page.on("request", note)
     page.get_by_text("No device has been given the order yet.").wait_for()
+
     with living(devices):
         live.locator(".hs-badge", has_text="Completed").first.wait_for()
     live.get_by_text("2 of 2").first.wait_for()
@@ -131,6 +119,61 @@ def test_an_operator_launches_and_sees_it_move(
     page.goto(f"{site}/admin/")
     page.locator("#hs-overview").get_by_role("link", name=model, exact=True).wait_for()
     page.locator("#hs-overview-charts canvas").first.wait_for()
+
+
+def test_an_operator_retries_what_failed_and_takes_the_report_along(
+    live_stack: LiveStack, browser_page: "Page"
+) -> None:
+    page, admin, keys = browser_page, LiveAdmin(live_stack), Keyboard(browser_page)
+    model = new_model(admin)
+    old = admin.upload(model, "1.0.0", b"old image" * 100)
+    new = admin.upload(model, "1.1.0", b"new image" * 100)
+    good, full = devices = admin.register(model, 2, old)
+    for device in devices:
+        device.beat()
+    deployment = admin.post(
+        "/deployments",
+        {
+            "firmwareId": new["id"],
+            "strategy": "Direct",
+            "targetAll": True,
+            "healthThreshold": 50,
+            "maxAttempts": 1,
+            "healthCriteria": {
+                "confirmationDuration": "PT1S",
+                "heartbeatsRequired": 1,
+                "watchDuration": "PT1S",
+            },
+        },
+    )
+    page.goto(
+        f"{live_stack.url}/admin/deployments/deployment/{deployment['id']}/change/"
+    )
+    keys.log_in(live_stack)
+    live = page.locator("#hs-live")
+    full.fail("disk_full")
+    with living([good]):
+        live.locator(".hs-badge", has_text="Completed, 1 failed").first.wait_for()
+
+    # Why it failed, what to do next, and the same order once more.
+    live.locator("code", has_text="disk_full").first.wait_for()
+    keys.skip_to_content()
+    keys.go("#action-retry-failed")
+    page.locator("#hs-dialog").get_by_text("1 device that failed").wait_for()
+    keys.write("#hs-dialog [name=reason]", "room was made")
+    keys.go("#hs-dialog button[type=submit]")
+    with living(devices):
+        live.get_by_text("2 of 2").first.wait_for()
+
+    # The report as a file.
+    keys.skip_to_content()
+    keys.go("a", "Health report")
+    page.locator("#hs-report").wait_for()
+    keys.skip_to_content()
+    with page.expect_download() as download:
+        keys.go("a", "CSV")
+    rows = Path(download.value.path()).read_text("utf-8-sig").splitlines()
+    assert sorted(row.split(",")[0] for row in rows[1:]) == [x.name for x in devices]
 
 
 def test_a_page_says_when_the_server_has_ceased_to_answer(

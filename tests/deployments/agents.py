@@ -103,10 +103,13 @@ class StartAgent:
 
     running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
-    def __call__(self, device: AgentDevice) -> None:
+    def __call__(self, device: AgentDevice, *options: str) -> None:
         with (device.folder / "agent.log").open("ab") as log:
             self.running[device.name] = subprocess.Popen(
-                [sys.executable, "-m", "devices.agent", "--config", device.config],
+                [
+                    *(sys.executable, "-m", "devices.agent"),
+                    *("--config", device.config, *options),
+                ],
                 cwd=REPOSITORY,
                 stderr=log,
                 stdout=log,

@@ -1,7 +1,10 @@
 """Devices and people that speak to a running HotSwap over HTTP."""
 
+import contextlib
 import secrets
+import threading
 import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -149,12 +152,18 @@ class LiveDevice:
 
         wait_until(has_order, what=f"an order for {self.name}")
 
-    def report(self, status: str) -> int:
+    def report(self, status: str, error_code: str = "") -> int:
         assert self.order is not None
         self.sequence += 1
-        return self.report_again(status)
+        return self.report_again(status, error_code)
 
-    def report_again(self, status: str) -> int:
+    def fail(self, error_code: str) -> None:
+        """Take the order, and say that it failed here."""
+        self.wait_for_order()
+        assert self.report("failed", error_code) == 200
+        self.words = []
+
+    def report_again(self, status: str, error_code: str = "") -> int:
         """Report under the sequence of the last time."""
         assert self.order is not None
         update_id = self.order["updateId"]
@@ -164,6 +173,7 @@ class LiveDevice:
                 "sequence": self.sequence,
                 "status": status,
                 "bootId": self.boot_id,
+                **({"errorCode": error_code} if error_code else {}),
             },
         ).status_code
         if code == 200:
@@ -211,6 +221,25 @@ class LiveDevice:
         except (httpx.HTTPError, AssertionError):
             # Cut off in an answer, or told 5xx by a server that lacks a part.
             return
+
+
+@contextlib.contextmanager
+def living(devices: list[LiveDevice]) -> Iterator[None]:
+    """Let devices do their work beside the browser."""
+    is_over = threading.Event()
+
+    def live() -> None:
+        while not is_over.wait(0.2):
+            for device in devices:
+                device.step_or_leave()
+
+    thread = threading.Thread(target=live)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join()
 
 
 def assert_right_history(
