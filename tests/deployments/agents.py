@@ -108,7 +108,8 @@ class StartAgent:
             self.running[device.name] = subprocess.Popen(
                 [
                     *(sys.executable, "-m", "devices.agent"),
-                    *("--config", device.config, *options),
+                    *("--config", str(device.config)),
+                    *options,
                 ],
                 cwd=REPOSITORY,
                 stderr=log,
