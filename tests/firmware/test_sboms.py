@@ -159,6 +159,28 @@ def test_one_that_cannot_be_read_is_a_400_and_leaves_the_former(
     assert admin.get(route(firmware)).json() == SPDX
 
 
+def test_bytes_that_are_no_text_are_a_400_also_with_a_key(
+    admin: PersonCaller, firmware: Firmware
+) -> None:
+    for headers in ({}, {"Idempotency-Key": "once"}):
+        answer = admin.post(route(firmware), raw=b"i\xd5\xbb\xe0", headers=headers)
+
+        problem_of(answer, 400, "invalid_sbom")
+
+
+def test_another_document_under_the_same_key_is_refused(
+    admin: PersonCaller, firmware: Firmware
+) -> None:
+    key = {"Idempotency-Key": "once"}
+
+    first = admin.post(route(firmware), SPDX, headers=key)
+    again = admin.post(route(firmware), SPDX, headers=key)
+    other = admin.post(route(firmware), CYCLONE_DX, headers=key)
+
+    assert first.json() == again.json()
+    problem_of(other, 422, "idempotency_key_reused")
+
+
 def test_where_none_was_uploaded_there_is_none(
     admin: PersonCaller, firmware: Firmware
 ) -> None:

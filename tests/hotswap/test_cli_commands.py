@@ -625,6 +625,7 @@ def test_a_person_from_the_first_login_to_the_erasure(admin: Run) -> None:
     reset = people("reset", made["id"])
     off, on = people("disable", name), people("enable", name)
     listed = people("list", "--search", name)
+    exported = json.loads(admin("people", "export", name).stdout)
     unconfirmed = admin("people", "erase", name)
     erased = admin("people", "erase", name, "--yes")
     gone = admin("people", "show", name)
@@ -636,6 +637,8 @@ def test_a_person_from_the_first_login_to_the_erasure(admin: Run) -> None:
     assert reset["password"] != made["password"]
     assert (off["enabled"], on["enabled"]) == (False, True)
     assert [each["username"] for each in listed] == [name]
+    assert exported["person"]["email"] == "ada@example.com"
+    assert exported["auditEvents"][-1]["verb"] == "person.exported"
     assert unconfirmed.returncode == 5
     assert erased.returncode == 0, erased.stderr
     assert made["id"] in erased.stderr

@@ -110,6 +110,9 @@ def _digest_of(data: Any) -> str:
     A digest of a password would be there to be guessed at, and the code of a second
     factor is another one when the request is sent again.
     """
+    # A document that is kept to the byte need not be text.
+    if isinstance(data, bytes):
+        return hashlib.sha256(data).hexdigest()
     if isinstance(data, dict):
         data = {name: value for name, value in data.items() if name != SIGNATURE}
     return hashlib.sha256(JSONRenderer().render(data) or b"").hexdigest()
