@@ -38,7 +38,8 @@ LINK = re.compile(r'<a\b[^>]*?\bhref="([^"]*)"[^>]*>')
 UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 # Objects, and the documents of the manual.
 ANY_OBJECT = re.compile(rf"{UUID}|(?<=/)\d+(?=/)|(?<=/help/).+")
-LOGOUT = "logout/"
+# Exports would be written down in the audit trail.
+NO_PAGE = re.compile(r"/(logout|data|evidence|export[\w-]*)/|\.csv$")
 HTML = "text/html"
 # Deployments look as their strategy and status are; other kinds are shown by one.
 SEVERAL = {"deployments/deployment/*/change/": 6, "devices/devicegroup/*/change/": 3}
@@ -114,7 +115,7 @@ def find_paths(read: Callable[[str], str | None], start: str) -> list[str]:
     while waiting:
         path = waiting.pop(0)
         kind = ANY_OBJECT.sub("*", path).removeprefix(start)
-        if path in found or kinds[kind] == SEVERAL.get(kind, 1) or kind == LOGOUT:
+        if path in found or kinds[kind] == SEVERAL.get(kind, 1) or NO_PAGE.search(path):
             continue
         kinds[kind] += 1
         text = read(path)

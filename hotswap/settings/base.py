@@ -346,7 +346,12 @@ REST_FRAMEWORK = {
 }
 SPECTACULAR_SETTINGS = {
     "TITLE": "HotSwap",
-    "DESCRIPTION": "Update server for fleets of IoT devices.",
+    "DESCRIPTION": (
+        "Update server for fleets of IoT devices. A first call, with a token of "
+        "`POST /api/v1/auth/token` or of the page of one's account:\n\n"
+        '    curl -H "Authorization: Bearer $TOKEN" https://HOST/api/v1/devices\n\n'
+        "*Try it out* shows the curl of any other."
+    ),
     "VERSION": "1.0.0",
     "OAS_VERSION": "3.1.0",
     "SERVE_INCLUDE_SCHEMA": False,
@@ -354,6 +359,7 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "SCHEMA_PATH_PREFIX": "/api/v1",
     "COMPONENT_SPLIT_REQUEST": True,
+    "CAMELIZE_NAMES": True,
     "POSTPROCESSING_HOOKS": [],
 }
 

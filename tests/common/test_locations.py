@@ -76,14 +76,14 @@ def enrol(caller: PersonCaller) -> Any:
 
 MAKERS: dict[str, Make] = {
     "/deployments": launch,
-    "/deployments/{deployment_id}/copy": copy,
+    "/deployments/{deploymentId}/copy": copy,
     "/device-groups": lambda caller: caller.post(
         "/device-groups", {"name": "g", "type": "Static"}
     ),
     "/device-models": make_model,
     "/devices": register,
-    "/devices/{device_id}/api-key": rotate_key,
-    "/devices/{device_id}/certificates": add_certificate,
+    "/devices/{deviceId}/api-key": rotate_key,
+    "/devices/{deviceId}/certificates": add_certificate,
     "/enrolment-tokens": lambda caller: caller.post(
         "/enrolment-tokens", {"name": "line 3"}
     ),

@@ -1,6 +1,7 @@
 """The description of the API is true, checked in, and free of warnings."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 import yaml
 from django.core.management import call_command
 
+from hotswap.common.wire import camelize
 from hotswap.urls import SchemaView
 from tests.api import pointers, problem_of
 from tests.callers import PersonCaller
@@ -27,9 +29,9 @@ FREE = {
     "LineChangeOutput.to",
     "ListedDeviceOutput.metadata",
     "RegisteredDeviceOutput.metadata",
-    "get /api/v1/devices/{device_id}/export 200",
-    "get /api/v1/firmware/{firmware_id}/sbom 200",
-    "get /api/v1/people/{person_id}/export 200",
+    "get /api/v1/devices/{deviceId}/export 200",
+    "get /api/v1/firmware/{firmwareId}/sbom 200",
+    "get /api/v1/people/{personId}/export 200",
 }
 HINT = "run `python manage.py spectacular --file docs/openapi.yaml`"
 
@@ -59,16 +61,24 @@ def test_it_describes_every_route(document: Any) -> None:
     }
 
     served = {
-        (
-            "/"
-            + address.replace("<str:", "{").replace("<uuid:", "{").replace(">", "}"),
-            m,
-        )
+        ("/" + re.sub(r"<\w+:(\w+)>", lambda x: f"{{{camelize(x[1])}}}", address), m)
         for address, m, *_ in ROWS
         if address.startswith("api/") and not address.endswith(("/schema", "/docs"))
     }
 
     assert described == served
+
+
+def test_every_operation_has_a_title_and_stands_with_its_kind(document: Any) -> None:
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            title = operation.get("summary", "")
+            assert title, (method, path)
+            assert title[0].isupper(), title
+            assert len(title) <= 90, title
+            (tag,) = operation["tags"]
+            assert tag[0].isupper()
+            assert tag not in ("Common", "Health"), (method, path)
 
 
 def test_every_operation_describes_its_problems_and_its_token(document: Any) -> None:

@@ -113,19 +113,17 @@ def lay_ground() -> Ground:
             NOBODY: None,
         },
         names=Names(
-            own={"device_id": calling.name, "update_id": calling.order["updateId"]},
+            own={"deviceId": calling.name, "updateId": calling.order["updateId"]},
             known={
-                **dict.fromkeys(("device_id", "deviceId", "deviceIds"), devices),
+                **dict.fromkeys(("deviceId", "deviceIds"), devices),
                 "targetDevices": devices,
-                **dict.fromkeys(("firmware_id", "firmwareId", "firmware"), images),
-                "model_id": (str(old.model_id),),
+                **dict.fromkeys(("firmwareId", "firmware"), images),
+                "modelId": (str(old.model_id),),
                 "model": (MODEL,),
-                **dict.fromkeys(("deployment_id", "deployment"), deployments),
-                **dict.fromkeys(
-                    ("group_id", "group", "groupId", "targetGroups"), groups
-                ),
-                "update_id": (calling.order["updateId"],),
-                "import_id": (str(batch.pk),),
+                **dict.fromkeys(("deploymentId", "deployment"), deployments),
+                **dict.fromkeys(("groupId", "group", "targetGroups"), groups),
+                "updateId": (calling.order["updateId"],),
+                "importId": (str(batch.pk),),
                 "apiKey": (key_of(spare[0]),),
                 **_certificate(world.admin, spare[0].device_id),
                 **_enrolment(),
@@ -150,9 +148,9 @@ def _enrolment() -> dict[str, tuple[Any, ...]]:
         now=timezone.now(),
     )
     return {
-        "token_id": (str(token.pk),),
+        "tokenId": (str(token.pk),),
         "enrolmentToken": (value_of(token),),
-        "enrolment_id": (str(EnrolmentRequest.objects.get().pk),),
+        "enrolmentId": (str(EnrolmentRequest.objects.get().pk),),
     }
 
 
@@ -169,6 +167,6 @@ def _receivers(actor: User) -> dict[str, tuple[Any, ...]]:
     }
     for kind, receiver in receivers.items():
         sent = send_test(actor=actor, kind=type(receiver), receiver_id=receiver.pk)
-        names[f"{kind}/receiver_id"] = (str(receiver.pk),)
-        names[f"{kind}/delivery_id"] = (str(sent.pk),)
+        names[f"{kind}/receiverId"] = (str(receiver.pk),)
+        names[f"{kind}/deliveryId"] = (str(sent.pk),)
     return names

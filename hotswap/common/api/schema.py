@@ -1,5 +1,6 @@
 """OpenAPI: names, errors, keys and headers as the API really has them."""
 
+import re
 from typing import Any
 
 from drf_spectacular.extensions import (
@@ -17,6 +18,8 @@ from hotswap.common.api.serializers import CamelSerializer
 from hotswap.common.roles import Role
 
 PERSON_SCHEME = "personToken"
+# Kinds of objects that people call by another name than their path.
+KIND_NAMES = {"auth": "Login", "people": "Users", "quarantines": "Quarantine"}
 IDEMPOTENCY_KEY = OpenApiParameter(
     "Idempotency-Key",
     location=OpenApiParameter.HEADER,
@@ -80,11 +83,17 @@ class DurationExtension(OpenApiSerializerFieldExtension):
 
 
 class HotSwapSchema(AutoSchema):
-    """One tag for each app; roles, problems and headers of each operation."""
+    """One tag for each kind of object; roles, problems and headers of operations."""
 
     def get_tags(self) -> list[str]:
-        module: str = self.view.__module__
-        return [module.split(".")[0] if not module.startswith("hotswap") else "common"]
+        kind = self.path.removeprefix("/api/v1/").split("/")[0]
+        return [KIND_NAMES.get(kind, kind.replace("-", " ").capitalize())]
+
+    def get_summary(self) -> str | None:
+        """Return the first sentence of the description, as the title of a line."""
+        described = (super().get_description() or "").partition("\n\n")[0]
+        first = re.split(r"\.(?:\s|$)|[:;] ", " ".join(described.split()))[0]
+        return first or None
 
     def _is_list_view(self, serializer: Any = None) -> bool:
         if isinstance(serializer, serializers.ListSerializer):
