@@ -17,7 +17,8 @@ from pathlib import Path
 
 from hotswap.stack.folder import free_port
 from hotswap.stack.stack import Stack
-from tests.bench import table
+from tests.bench import against, table
+from tests.earlier import NoHistoryError
 from tests.live import (
     ADMIN_PASSWORD,
     ADMIN_USERNAME,
@@ -40,7 +41,15 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--devices", type=int, default=DEVICES, help="in the database")
     parser.add_argument("--seed", type=int, default=1, help="for all that is by chance")
     parser.add_argument("--list", action="store_true", help="name the benches and end")
+    parser.add_argument(
+        "--against", metavar="REV", help="a revision to be measured in turn with this"
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=3, help="with --against, of each of the two"
+    )
     found = parser.parse_args()
+    if found.rounds < 1:
+        parser.error("--rounds must be 1 at least")
     if found.devices < FEWEST_DEVICES:
         parser.error(f"--devices must be {FEWEST_DEVICES} at least")
     return found
@@ -125,6 +134,26 @@ def run_one(name: str, bench: Callable[[], list[table.Line]]) -> list[table.Line
     return lines
 
 
+def compare_with(arguments: argparse.Namespace, folder: Path) -> int:
+    """Measure this revision and an earlier one in turn; the exit code is 0."""
+    options = [*arguments.names, "--devices", str(arguments.devices)]
+    say(f"Machine: {surroundings()}")
+    try:
+        found = against.compare(
+            arguments.against,
+            [*options, "--seed", str(arguments.seed)],
+            rounds=arguments.rounds,
+            folder=folder / "earlier",
+            say=say,
+        )
+    except NoHistoryError as error:
+        say(f"there is no revision {arguments.against}: {error}")
+        return 2
+    say()
+    say("\n".join(against.table_of(arguments.against, found)))
+    return 0
+
+
 def main() -> int:
     arguments = read_arguments()
     from tests.bench.names import NAMES
@@ -140,6 +169,8 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     folder = Path(tempfile.mkdtemp(prefix="hotswap-bench-"))
     try:
+        if arguments.against:
+            return compare_with(arguments, folder)
         lines = run(arguments, folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

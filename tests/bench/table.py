@@ -54,7 +54,7 @@ def _line(
     unit: str,
     more: str,
 ) -> Line:
-    digits = 2 if value < 100 else 0
+    digits = 3 if value < 1 else 2 if value < 100 else 0
     said = f"{value:,.{digits}f} {unit}" + (f" ({more})" if more else "")
     return Line(work, said, target, is_met, workload)
 
