@@ -25,7 +25,7 @@ WORDS = {
     r"usual (mean|for)|its usual|what is usual": "baseline",
     r"(of its|own|wider) spreads": "standard deviations",
     r"far from (what is|its|their)? ?usual": "anomaly",
-    r"warning of a stage": "stage warning",
+    r"warning of a (stage|launch)": "stage warning, launch warning",
     r"told of|what is told": "events, payload",
     r"let in": "enrolled",
     r"limits at which": "rollback thresholds",

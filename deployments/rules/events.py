@@ -78,7 +78,7 @@ class EventName(StrEnum):
     CREATED = "deployment.created", "Deployment created", INFO, BOTH
     EDITED = "deployment.edited", "Deployment edited", INFO, BOTH
     STARTED = "deployment.started", "Deployment started", INFO, BOTH
-    LAUNCH_WARNING = "deployment.warning", "Warning of a launch", WARNING, LOG
+    LAUNCH_WARNING = "deployment.warning", "Launch warning", WARNING, LOG
     STAGE_OPENED = "stage.opened", "Stage opened", INFO, BOTH
     STAGE_SETTLED = "stage.settled", "Stage finished", INFO, LOG
     STAGE_PASSED = "stage.passed", "Stage passed", INFO, LOG

@@ -94,4 +94,5 @@ def announce(stack: Stack) -> None:
         say(
             f"First administrator: {stack.admin_username} / {stack.made_admin_password}"
         )
+        say("It is shown once; if it is lost, `hotswap set-password` makes another")
     say(f"HotSwap ready at {stack.url}")

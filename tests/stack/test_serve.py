@@ -254,6 +254,7 @@ def test_a_first_admin_is_made_up_and_shown_once(folder):
 
     (line,) = [line for line in first.splitlines() if "First administrator" in line]
     assert line.startswith("First administrator: admin / ")
+    assert "`hotswap set-password` makes another" in first
     assert len(line.split(" / ")[1]) >= 12
     assert "First administrator" not in later
 
