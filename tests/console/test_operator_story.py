@@ -151,6 +151,8 @@ def test_an_operator_retries_what_failed_and_takes_the_report_along(
     )
     keys.log_in(live_stack)
     live = page.locator("#hs-live")
+    # The gate counts those that have been given the order.
+    good.wait_for_order()
     full.fail("disk_full")
     with living([good]):
         live.locator(".hs-badge", has_text="Completed, 1 failed").first.wait_for()
