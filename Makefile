@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo demo-check serve agent test check coverage test-faults test-defaults test-chart chaos fuzz bench load-test scale-test screenshots lint format browser proxy prometheus lock clean
+.PHONY: help demo demo-check serve agent test check coverage test-faults test-defaults test-chart chaos fuzz bench load-test scale-test soak screenshots lint format browser proxy prometheus lock clean
 
 help:
 	@echo "make demo        HotSwap with a fleet that takes a good and then a bad update"
@@ -24,6 +24,7 @@ help:
 	@echo "make fuzz        requests drawn from the API's description and odd ones, to API and console"
 	@echo "make bench       speed beside its targets, on a database of a million devices"
 	@echo "make load-test   100,000 devices through one deployment over HTTP, with a report"
+	@echo "make soak        100,000 devices that live on for an hour: does anything grow?"
 	@echo "make scale-test  whole hosts behind one proxy: upgraded, lost, added, with a report"
 	@echo "make screenshots  every page of the console on the demo, in build/screenshots"
 	@echo "make lint        style, types, imports, and advisories about packages"
@@ -119,6 +120,10 @@ fuzz: $(VENV)/.ready-dev
 # Fewer devices: ARGS="--devices 2000". The devices are a program in Go.
 load-test: $(VENV)/.ready-dev
 	@exec $(BIN)/python -m tests.load $(ARGS)
+
+# Fewer, or shorter: ARGS="--devices 20000 --minutes 15".
+soak: $(VENV)/.ready-dev
+	@exec $(BIN)/python -m tests.soak $(ARGS)
 
 # Fewer: ARGS="--devices 200 --hosts 2".
 scale-test: proxy

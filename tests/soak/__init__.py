@@ -1,0 +1,1 @@
+"""A fleet that lives on for an hour."""
