@@ -115,7 +115,7 @@ test-chart: $(VENV)/.ready-dev
 fuzz: $(VENV)/.ready-dev
 	SEED=$(SEED) REQUESTS=$(or $(REQUESTS),250000) ODD_REQUESTS=$(ODD_REQUESTS) \
 		CONSOLE_REQUESTS=$(or $(CONSOLE_REQUESTS),5000) \
-		$(BIN)/python -m pytest tests/fuzz $(ARGS)
+		$(BIN)/python -m pytest --timeout=0 tests/fuzz $(ARGS)
 
 # Fewer devices: ARGS="--devices 2000". The devices are a program in Go.
 load-test: $(VENV)/.ready-dev
