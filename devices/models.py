@@ -284,8 +284,22 @@ class DeviceCertificate(models.Model):
     not_before = models.DateTimeField()
     not_after = models.DateTimeField()
     created_at = models.DateTimeField(default=timezone.now)
+    expiry_told_at = models.DateTimeField(
+        null=True,
+        help_text="when it was about to expire, which was told unless another followed",
+    )
 
     objects = DeviceCertificateQuerySet.as_manager()
+
+    class Meta:
+        indexes = [
+            models.Index(fields=["not_after"], name="device_certificate_expiry"),
+            models.Index(
+                fields=["not_after"],
+                condition=models.Q(expiry_told_at__isnull=True),
+                name="certificate_untold_expiry",
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"{self.subject} ({self.fingerprint[:16]}...)"
@@ -424,6 +438,9 @@ class EnrolmentRequest(BaseModel):
     )
     decided_at = models.DateTimeField(null=True)
     completed_at = models.DateTimeField(null=True)
+    told_at = models.DateTimeField(
+        null=True, help_text="when administrators were notified that it waits"
+    )
     registered = models.ForeignKey(Device, null=True, on_delete=models.CASCADE)
 
     class Meta:

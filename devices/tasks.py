@@ -4,13 +4,21 @@ from celery import shared_task
 from django.utils import timezone
 
 from devices.import_lines import LineReader
-from devices.services import alarms, erasure, imports
+from devices.services import alarms, enrolment, erasure, imports
 
 
 @shared_task
 def sweep_keys() -> None:
-    """Tell of keys that are about to expire."""
-    alarms.announce_expiring_keys(now=timezone.now())
+    """Tell of keys and certificates that are about to expire."""
+    now = timezone.now()
+    alarms.announce_expiring_keys(now=now)
+    alarms.announce_expiring_certificates(now=now)
+
+
+@shared_task
+def announce_enrolments() -> None:
+    """Tell of devices that wait to be enrolled."""
+    enrolment.announce_waiting(now=timezone.now())
 
 
 @shared_task

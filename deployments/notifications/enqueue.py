@@ -110,7 +110,7 @@ def _failures(deployment: Deployment) -> dict[str, Any] | None:
 def enqueue_firmware(
     firmware: Firmware, event: EventName, *, actor: User | None, now: datetime
 ) -> None:
-    """Write down who is to be told that firmware waits, or was decided on.
+    """Write down who is to be told that firmware waits, was decided on or is damaged.
 
     Args:
         actor: who uploaded it or decided; None for the server itself.
@@ -121,7 +121,9 @@ def enqueue_firmware(
     by = actor.username if actor is not None else None
     did = event.value.removeprefix("firmware.")
     message = f"{firmware} was {did} by {by or 'the server'}"
-    if event == EventName.FIRMWARE_UPLOADED:
+    if event == EventName.FIRMWARE_DAMAGED:
+        message = f"the stored image of {firmware} is damaged: {firmware.damage}"
+    elif event == EventName.FIRMWARE_UPLOADED:
         message += " and waits for approval"
     elif firmware.status_comment:
         message += f": {firmware.status_comment}"

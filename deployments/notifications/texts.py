@@ -10,6 +10,13 @@ from deployments.rules.events import EventName
 from hotswap.common.pluralize import counted
 
 LABELS: dict[str, str] = {each.value: each.label for each in EventName}
+# Where something is done about what belongs to no deployment and no firmware.
+PAGES: dict[str, str] = {
+    EventName.ENROLMENT_WAITING: "enrolmentrequest/?status=Pending",
+    EventName.KEY_EXPIRING: "device/?key=expiring",
+    EventName.CERTIFICATE_EXPIRING: "device/?certificate=expiring",
+    EventName.RETIRED_KEY_USED: "device/?key=alarm",
+}
 SUBJECT_LENGTH = 200
 # What is told in a short message, without the link: about two SMS with its title.
 SHORT_LENGTH = 200
@@ -71,7 +78,7 @@ def text_of(*payloads: dict[str, Any]) -> str:
     for each in payloads:
         if "devices" in each["data"]:
             lines += ["", *_names(each["data"]["devices"], each["data"]["total"])]
-    if page := _page_of(last):
+    if page := _page_of(payloads[-1]):
         lines += ["", page]
     if len(payloads) == 1:
         lines += ["", f"{payloads[0]['type']} at {payloads[0]['timestamp']}"]
@@ -89,7 +96,7 @@ def short_of(payload: dict[str, Any]) -> str:
         lines.append(_cut(f"{reasons}: {names}"))
     elif data.get("total", 0) > 1:
         lines.append(_cut(_in_short(data["devices"], data["total"])))
-    if page := _page_of(data):
+    if page := _page_of(payload):
         lines.append(page)
     return "\n".join(lines)
 
@@ -107,11 +114,14 @@ def _in_short(devices: Sequence[dict[str, Any]], total: int) -> str:
     return ", ".join(names) + (f" and {more:,} more" if more else "")
 
 
-def _page_of(data: dict[str, Any]) -> str:
+def _page_of(payload: dict[str, Any]) -> str:
     """Return the address of the page in the console; "" if it is not known."""
     if not settings.PUBLIC_URL:
         return ""
     base = str(settings.PUBLIC_URL).rstrip("/")
+    data = payload["data"]
+    if page := PAGES.get(payload["type"]):
+        return f"{base}/admin/devices/{page}"
     if "deployment" in data:
         return f"{base}/admin/deployments/deployment/{data['deployment']['id']}/change/"
     if "firmware" in data:

@@ -73,6 +73,10 @@ class EventName(StrEnum):
     FIRMWARE_APPROVED = "firmware.approved", "Firmware approved", INFO, NOTIFY
     FIRMWARE_REJECTED = "firmware.rejected", "Firmware rejected", INFO, NOTIFY
     FIRMWARE_DEPRECATED = "firmware.deprecated", "Firmware deprecated", INFO, NOTIFY
+    FIRMWARE_DAMAGED = (
+        *("firmware.damaged", "Stored image found damaged", ERROR),
+        NOTIFY | PERSON,
+    )
 
     # Of a whole deployment.
     CREATED = "deployment.created", "Deployment created", INFO, BOTH
@@ -153,6 +157,22 @@ class EventName(StrEnum):
     )
 
     KEY_ROTATED = "device.key_rotated", "A device was given a new key", INFO, NOTIFY
+    KEY_EXPIRING = (
+        *("device.key_expiring", "Device keys about to expire", WARNING),
+        NOTIFY | PERSON,
+    )
+    CERTIFICATE_EXPIRING = (
+        "device.certificate_expiring",
+        *("Device certificates about to expire", WARNING, NOTIFY | PERSON),
+    )
+    RETIRED_KEY_USED = (
+        *("device.retired_key_used", "A retired device key was used", ERROR),
+        NOTIFY | PERSON,
+    )
+    ENROLMENT_WAITING = (
+        *("enrolment.waiting", "Devices wait to be enrolled", INFO),
+        NOTIFY | PERSON,
+    )
 
     # Of the audit trail; `hotswap.common.trail.anchors`.
     AUDIT_ANCHORED = "audit.anchored", "Audit trail anchored", INFO, NOTIFY

@@ -1,6 +1,6 @@
 """What lower apps ask of this one; named by dotted path in the settings."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -21,6 +21,7 @@ from deployments.notifications import enqueue
 from deployments.notifications.enqueue import (
     enqueue_devices,
     enqueue_duplicate,
+    enqueue_fleet,
     enqueue_new_key,
 )
 from deployments.rules.events import EventName
@@ -241,6 +242,42 @@ def note_new_key(*, device: Device, actor: User | None, now: datetime) -> None:
     enqueue_new_key(device.device_id, actor=actor, now=now)
 
 
+def enqueue_device_event(
+    *, event: str, devices: Sequence[dict[str, Any]], total: int, now: datetime
+) -> None:
+    """Write down who is to be told of devices that wait, or of what opens them.
+
+    Args:
+        event: as in `device.key_expiring`.
+        devices: as in `enqueue_fleet`, the most urgent first.
+    """
+    known = EventName(event)
+    message = _sentence(known, devices[0], total)
+    enqueue_fleet(known, message, devices=devices, total=total, now=now)
+
+
+def _sentence(event: EventName, first: dict[str, Any], total: int) -> str:
+    name = first["id"]
+    match event:
+        case EventName.ENROLMENT_WAITING if total == 1:
+            return f"{name} ({first['model']}) waits to be enrolled"
+        case EventName.ENROLMENT_WAITING:
+            return f"{counted(total, 'device')} wait to be enrolled"
+        case EventName.RETIRED_KEY_USED:
+            return f"a retired API key of {name} was used{_origin(first['address'])}"
+    what = "API key" if event == EventName.KEY_EXPIRING else "client certificate"
+    if total == 1:
+        return f"the {what} of {name} expires at {first['expiresAt']}"
+    return (
+        f"the {what}s of {counted(total, 'device')} expire soon, "
+        f"the first at {first['expiresAt']}"
+    )
+
+
+def _origin(address: str | None) -> str:
+    return f" from {address}" if address else ""
+
+
 def _log_of_device(
     device: Device, event: EventName, message: str, now: datetime
 ) -> None:
@@ -370,7 +407,7 @@ def firmware_in_use(*, firmware: Firmware) -> str:
 
 
 def enqueue_firmware(*, firmware: Firmware, verb: str, actor: User | None) -> None:
-    """Write down who is to be told that firmware was uploaded, or decided on.
+    """Write down who is to be told that firmware was uploaded, decided on or damaged.
 
     Args:
         verb: what was done, as in `approved`.

@@ -8,18 +8,21 @@ Rules:
 - A device counts once against its token, however often it asks; one that was counted
   may finish after the token has expired or is used up, but not after its revocation.
 - One name has one open request. Another secret for it is refused, not queued.
+- Administrators are notified of devices that wait for them: at once when none waited,
+  and of those that join them once an hour.
 """
 
 import secrets
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Any, Final
 from uuid import UUID
 
 from django.conf import settings
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 from django.db.models import F, Q
 from django.utils import timezone
+from django.utils.module_loading import import_string
 
 from devices.choices import MAX_TAGS, OPEN_ENROLMENTS, EnrolmentStatus
 from devices.exceptions import (
@@ -41,6 +44,28 @@ from hotswap.common import audit
 from hotswap.common.errors import FieldError
 from hotswap.common.keyring import peppered_digest
 from hotswap.common.models import User
+
+REMINDER_PAUSE: Final = timedelta(hours=1)
+# Devices that a notification names.
+NAMED: Final = 100
+TELL_WAITING: Final = f"""
+    WITH due AS (
+        SELECT id FROM {EnrolmentRequest._meta.db_table}
+        WHERE status = %(pending)s AND told_at IS NULL AND NOT EXISTS (
+            SELECT FROM {EnrolmentRequest._meta.db_table}
+            WHERE status = %(pending)s AND told_at > %(lately)s
+        )
+        FOR NO KEY UPDATE SKIP LOCKED
+    ), told AS (
+        UPDATE {EnrolmentRequest._meta.db_table} AS own SET told_at = %(now)s
+        FROM due WHERE own.id = due.id
+        RETURNING own.device_id, own.model_id, own.region, own.created_at
+    )
+    SELECT told.device_id, m.name, told.region, count(*) OVER ()
+    FROM told JOIN {DeviceModel._meta.db_table} m ON m.id = told.model_id
+    ORDER BY told.created_at, told.device_id
+    LIMIT %(named)s
+"""  # noqa: S608
 
 
 @dataclass(frozen=True, slots=True)
@@ -426,3 +451,39 @@ def _decide(
             details={"comment": comment, "token": str(request.token_id)},
         )
     return request
+
+
+# --- Notification ------------------------------------------------------------------
+
+
+@transaction.atomic
+def announce_waiting(*, now: datetime) -> int:
+    """Notify administrators of the devices that wait for a decision, each once.
+
+    While one waits that they were told of within the hour, others are told of later,
+    together. Safe to run twice and side by side. Returns the number of devices.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            TELL_WAITING,
+            {
+                "pending": EnrolmentStatus.PENDING.value,
+                "lately": now - REMINDER_PAUSE,
+                "now": now,
+                "named": NAMED,
+            },
+        )
+        rows = cursor.fetchall()
+    if not rows:
+        return 0
+    total: int = rows[0][3]
+    import_string(settings.DEVICE_EVENT_HOOK)(
+        event="enrolment.waiting",
+        devices=[
+            {"id": name, "model": model, "region": region}
+            for name, model, region, _ in rows
+        ],
+        total=total,
+        now=now,
+    )
+    return total

@@ -6,8 +6,10 @@ All other services of firmware may call this one, and it calls none of them.
 import logging
 from uuid import UUID
 
+from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
+from django.utils.module_loading import import_string
 
 from firmware.exceptions import FirmwareNotFoundError
 from firmware.models import Firmware
@@ -68,7 +70,7 @@ def locked_firmware(firmware_id: UUID) -> Firmware:
 
 
 def note_damage(firmware: Firmware, damage: str) -> None:
-    """Write down that the stored image is damaged, once."""
+    """Write down that the stored image is damaged, and notify of it; once."""
     with transaction.atomic():
         noted = Firmware.objects.filter(pk=firmware.pk, damaged_at__isnull=True).update(
             damaged_at=timezone.now(), damage=damage[:200], updated_at=timezone.now()
@@ -80,6 +82,11 @@ def note_damage(firmware: Firmware, damage: str) -> None:
                 object_kind="firmware",
                 object_id=firmware.pk,
                 details={"damage": damage},
+            )
+            import_string(settings.FIRMWARE_EVENT_HOOK)(
+                firmware=Firmware.objects.select_related("model").get(pk=firmware.pk),
+                verb="damaged",
+                actor=None,
             )
     logger.error(
         "Stored image is damaged",

@@ -56,6 +56,16 @@ COUNTS: Final = """
     SELECT 'keys', count(*), min(expires_at) FROM devices_devicekey
     WHERE superseded_at IS NULL AND expires_at <= %(key_warning)s
     UNION ALL
+    SELECT 'certificates', count(*), min(c.not_after)
+    FROM devices_devicecertificate c JOIN devices_device d ON d.id = c.device_id
+    WHERE c.not_after <= %(key_warning)s
+      AND d.revoked_at IS NULL AND d.erased_at IS NULL
+      AND NOT EXISTS (
+        SELECT FROM devices_devicecertificate later
+        WHERE later.device_id = c.device_id
+          AND (later.not_after, later.id) > (c.not_after, c.id)
+      )
+    UNION ALL
     SELECT 'enrolments', count(*), min(created_at) FROM devices_enrolmentrequest
     WHERE status = %(pending)s
     UNION ALL
@@ -263,16 +273,20 @@ def _of_devices(counts: dict[str, _Count], now: datetime) -> list[Concern]:
                 quarantined.oldest,
             )
         )
-    keys = counts["keys"]
-    if keys.number:
-        number = f"{counted(keys.number, 'device key has', 'device keys have')}"
-        found.append(
-            Concern(
-                f"{number} expired or will soon",
-                *(WAITS, "key", _list("devices_device", key="expiring")),
-                detail=f"The first ends {keys.oldest:%Y-%m-%d %H:%M} UTC.",
+    for name, one, icon in (
+        ("key", "device key", "key"),
+        ("certificate", "device certificate", "key"),
+    ):
+        ending = counts[f"{name}s"]
+        if ending.number:
+            number = counted(ending.number, f"{one} has", f"{one}s have")
+            found.append(
+                Concern(
+                    f"{number} expired or will soon",
+                    *(WAITS, icon, _list("devices_device", **{name: "expiring"})),
+                    detail=f"The first ends {ending.oldest:%Y-%m-%d %H:%M} UTC.",
+                )
             )
-        )
     return found
 
 

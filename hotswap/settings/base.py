@@ -600,6 +600,7 @@ VERSION_ORDER_CHANGED_HOOK = "devices.services.version_keys.refresh_version_keys
 UNPROVED_IMAGE_HOOK = "deployments.services.hooks.is_unproved"
 RUNNING_FIRMWARE_CHANGED_HOOK = "deployments.services.hooks.note_running_firmware"
 HEARTBEAT_REFUSED_HOOK = "deployments.services.hooks.note_refused_heartbeats"
+DEVICE_EVENT_HOOK = "deployments.services.hooks.enqueue_device_event"
 KEY_ROTATED_HOOK = "deployments.services.hooks.note_new_key"
 DUPLICATE_IDENTITY_HOOK = "deployments.services.hooks.note_duplicate_identity"
 STORED_ANCHORS_HOOK = "firmware.services.audit_anchors.stored_anchors"
@@ -657,6 +658,11 @@ CELERY_BEAT_SCHEDULE = {
         "task": "devices.tasks.sweep_keys",
         "schedule": 60.0,
         "options": {"expires": 30},
+    },
+    "devices-enrolments": {
+        "task": "devices.tasks.announce_enrolments",
+        "schedule": 10.0,
+        "options": {"expires": 10},
     },
     "devices-imports": {
         "task": "devices.tasks.run_imports",

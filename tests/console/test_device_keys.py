@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from devices.models import Device, DeviceKey
+from devices.models import Device, DeviceCertificate, DeviceKey
 from hotswap.common.models import AuditEvent
 from tests.console.conftest import ConsoleClient, Scene
 from tests.devices.pki import Authority
@@ -43,6 +43,27 @@ def test_a_key_that_ends_soon_is_seen_everywhere(
     assert "d-001" not in listed
     assert words in viewer_client.get(page(scene.device)).content.decode()
     assert "1 device key has expired or will soon" in overview(viewer_client)
+
+
+def test_a_last_certificate_that_ends_soon_is_on_the_overview(
+    viewer_client: ConsoleClient, scene: Scene
+) -> None:
+    for name, days in (("first", 2), ("last", 5)):
+        DeviceCertificate.objects.create(
+            device=scene.device,
+            fingerprint=name,
+            subject="CN=d-000",
+            not_before=timezone.now() - timedelta(days=30),
+            not_after=timezone.now() + timedelta(days=days),
+        )
+
+    listed = viewer_client.get(f"{LIST}?certificate=expiring").content.decode()
+    shown = overview(viewer_client)
+
+    assert "1 device certificate has expired or will soon" in shown
+    assert "certificate=expiring" in shown
+    assert "d-000" in listed
+    assert "d-001" not in listed
 
 
 def test_a_retired_key_in_use_is_red_until_it_is_acknowledged(

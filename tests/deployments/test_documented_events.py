@@ -11,7 +11,7 @@ from django.conf import settings
 from deployments.choices import DeploymentStatus, Strategy
 from deployments.models import MailRecipient, Notification
 from deployments.notifications.texts import subject_of, text_of
-from deployments.rules.events import NOTIFIED, EventName
+from deployments.rules.events import NEEDS_A_PERSON, NOTIFIED, EventName
 from deployments.services.operate import (
     pause_deployment,
     resume_deployment,
@@ -23,7 +23,14 @@ from firmware.choices import FirmwareStatus
 from health.choices import HealthEvent
 from tests.deployments.world import World
 
-OF_NO_DEPLOYMENT = {EventName.KEY_ROTATED, EventName.AUDIT_ANCHORED}
+OF_NO_DEPLOYMENT = {
+    EventName.KEY_ROTATED,
+    EventName.KEY_EXPIRING,
+    EventName.CERTIFICATE_EXPIRING,
+    EventName.RETIRED_KEY_USED,
+    EventName.ENROLMENT_WAITING,
+    EventName.AUDIT_ANCHORED,
+}
 PAGE = Path(settings.BASE_DIR) / "docs" / "notifications.md"
 EXAMPLES: dict[str, Any] = {
     payload["type"]: payload
@@ -44,6 +51,12 @@ def shape(value: Any) -> Any:
 
 def test_each_event_type_has_one_example() -> None:
     assert sorted(EXAMPLES) == sorted(NOTIFIED)
+
+
+def test_the_events_of_new_mail_recipients_are_documented() -> None:
+    (sentence,) = re.findall(r"sent what needs a person: (.*?)\. ", PAGE.read_text())
+
+    assert re.findall(r"`([^`]+)`", sentence) == list(NEEDS_A_PERSON)
 
 
 @pytest.mark.parametrize("event", NOTIFIED)
