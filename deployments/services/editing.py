@@ -11,9 +11,8 @@ from deployments.exceptions import WrongStatusError
 from deployments.models import Deployment
 from deployments.rules.events import EventName
 from deployments.services.launch import (
-    accepted_audience,
     deployable,
-    judged_for,
+    refuse_list,
     settings_of,
     with_warnings,
 )
@@ -22,7 +21,7 @@ from deployments.services.locked import locked_deployment
 from deployments.services.log import log
 from deployments.services.refusals import check_green_group, check_groups
 from deployments.services.requests import DeploymentRequest
-from deployments.services.targeting import Audience
+from deployments.services.targeting import Audience, choose_devices
 from devices.services.groups import hold_groups
 from hotswap.common import audit
 from hotswap.common.changes import difference
@@ -79,9 +78,9 @@ def edit_deployment(
         hold_groups(request.groups)
         check_groups(request.selection)
         check_green_group(request.green_fleet)
-        judged = judged_for(request, firmware, now)
-        audience = accepted_audience(request, judged)
-        audience = with_warnings(audience, request, judged, firmware, now)
+        chosen = choose_devices(request, firmware, now)
+        refuse_list(request, chosen.audience)
+        audience = with_warnings(chosen, request, firmware, now)
         check_acknowledged(audience.warnings, request.acknowledge)
         changes = _apply(deployment, settings_of(request, firmware, deployment))
         if changes:

@@ -39,6 +39,7 @@ from deployments.services.launch_warnings import (
     launch_warnings,
 )
 from deployments.services.log import context_of, log
+from deployments.services.plan_writing import write_plan
 from deployments.services.refusals import (
     check_green_group,
     check_groups,
@@ -46,15 +47,7 @@ from deployments.services.refusals import (
     refuse_rejected,
 )
 from deployments.services.requests import DeploymentRequest, Selection
-from deployments.services.targeting import (
-    Audience,
-    count_green,
-    count_regions,
-    find_audience,
-    judged_devices,
-    too_many,
-    write_plan,
-)
+from deployments.services.targeting import Audience, Chosen, choose_devices
 from deployments.services.traces import new_root
 from deployments.services.transitions import finish, start
 from deployments.strategies.blue_green import GREEN_STAGE
@@ -123,50 +116,23 @@ def plan_for(request: DeploymentRequest, fleet: Fleet) -> Plan | None:
         ) from error
 
 
-def _region_order(request: DeploymentRequest) -> tuple[str, ...]:
-    """Return the regions in the order of their stages; empty if that is no matter."""
-    return tuple(request.parameters.get("regions", ()))
+def refuse_list(request: DeploymentRequest, audience: Audience) -> None:
+    """Refuse a list of devices that has a fault, as a whole.
 
-
-def fleet_of(request: DeploymentRequest, audience: Audience, judged: Any) -> Fleet:
-    """Count the devices that take part, as far as the strategy tells them apart."""
-    if request.green_fleet is not None:
-        return count_green(judged)
-    order = _region_order(request)
-    return count_regions(judged, order) if order else Fleet(audience.eligible)
-
-
-def judged_for(request: DeploymentRequest, firmware: Firmware, now: datetime) -> Any:
-    """Return the devices that are meant, each annotated with its `exclusion`."""
-    return judged_devices(
-        request.selection,
-        firmware,
-        offline=request.offline_policy,
-        busy=request.busy_devices,
-        now=now,
-        green_fleet=request.green_fleet,
-    )
-
-
-def accepted_audience(request: DeploymentRequest, judged: Any) -> Audience:
-    """Find who takes part; a list with a fault is refused whole."""
-    is_list = bool(request.selection.device_ids)
-    audience = find_audience(judged, show_all=is_list)
-    if is_list:
+    Raises:
+        IneligibleDevicesError: every fault.
+    """
+    if request.selection.device_ids:
         left_out = request.exclusions_with(OfflineDevices.EXCLUDE)
         refuse_faulty_list(request.selection, audience, left_out)
-    return audience.shortened()
 
 
 def with_warnings(
-    audience: Audience,
-    request: DeploymentRequest,
-    judged: Any,
-    firmware: Firmware,
-    now: datetime,
+    chosen: Chosen, request: DeploymentRequest, firmware: Firmware, now: datetime
 ) -> Audience:
-    """Add the warnings of a preview, before anything is written."""
-    found = launch_warnings(request, judged, firmware, audience.eligible, now)
+    """Return who takes part, with the warnings of a preview; nothing is written yet."""
+    audience = chosen.audience.shortened()
+    found = launch_warnings(request, chosen.judged, firmware, audience.eligible, now)
     return replace(audience, warnings=found)
 
 
@@ -295,9 +261,9 @@ def create_deployment(
             | ({"acknowledged": acknowledged} if acknowledged else {}),
         )
         if request.scheduled_at is not None and request.scheduled_at > now:
-            judged = judged_for(request, firmware, now)
-            audience = accepted_audience(request, judged)
-            audience = with_warnings(audience, request, judged, firmware, now)
+            chosen = choose_devices(request, firmware, now)
+            refuse_list(request, chosen.audience)
+            audience = with_warnings(chosen, request, firmware, now)
             check_acknowledged(audience.warnings, request.acknowledge)
         else:
             audience = _freeze(deployment, request, now)
@@ -336,28 +302,29 @@ def _freeze(
         asked: the warnings that have to be acknowledged; others are logged if they are
             not.
     """
-    judged = judged_for(request, deployment.firmware, now)
+    chosen = choose_devices(request, deployment.firmware, now)
     if not request.selection.device_ids:
-        refuse_rejected(judged, request.exclusions_with(OfflineDevices.REJECT))
-    audience = accepted_audience(request, judged)
+        rejected = request.exclusions_with(OfflineDevices.REJECT)
+        refuse_rejected(chosen.judged, rejected)
+    audience = chosen.audience
+    refuse_list(request, audience)
     if audience.eligible == 0:
         raise NoEligibleDevicesError(
             f"none of the {audience.matched} matching devices is eligible",
             errors=[
                 FieldError("", x.code, f"{x.device_id}: {x.detail}")
-                for x in audience.excluded
+                for x in audience.shortened().excluded
             ],
         )
-    if too_many(audience.eligible):
+    if audience.eligible > settings.MAX_DEVICES_PER_DEPLOYMENT:
         raise TooManyDevicesError(
             f"{audience.eligible} devices are more than the "
             f"{settings.MAX_DEVICES_PER_DEPLOYMENT} of one deployment"
         )
-    fleet = fleet_of(request, audience, judged)
     # Asked before the targets are written, which make their devices busy.
-    audience = with_warnings(audience, request, judged, deployment.firmware, now)
+    audience = with_warnings(chosen, request, deployment.firmware, now)
     check_acknowledged(audience.warnings, request.acknowledge, asked=asked)
-    plan, written = _write(deployment, request, judged, fleet)
+    plan, written = _write(deployment, request, chosen)
     start(
         deployment,
         now,
@@ -380,13 +347,14 @@ def _freeze(
 
 
 def _write(
-    deployment: Deployment, request: DeploymentRequest, judged: Any, fleet: Fleet
+    deployment: Deployment, request: DeploymentRequest, chosen: Chosen
 ) -> tuple[Plan, int]:
     """Plan for the devices that fit and write them.
 
     A device may come to fit, or cease to, between the counting and the writing; the
     plan is then made anew for what is found.
     """
+    fleet = chosen.fleet
     for _ in range(WRITE_TRIES):
         plan = plan_for(request, fleet)
         if plan is None:
@@ -395,8 +363,8 @@ def _write(
             written = write_plan(
                 deployment,
                 plan,
-                judged,
-                _region_order(request),
+                chosen.judged,
+                request.region_order,
                 names_green=request.green_fleet is not None,
             )
             if written == fleet:

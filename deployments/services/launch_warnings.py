@@ -16,21 +16,12 @@ from typing import Any
 from django.db.models import Count, Exists, OuterRef, Q
 from django.db.models.fields.json import KeyTextTransform
 
-from deployments.choices import (
-    AcknowledgedWarning,
-    BusyDevices,
-    OfflineDevices,
-    Strategy,
-)
+from deployments.choices import AcknowledgedWarning, Strategy
 from deployments.exceptions import AcknowledgementRequiredError
 from deployments.rules.codes import UNKNOWN_TIMEZONE
-from deployments.services.requests import DeploymentRequest, Selection
-from deployments.services.targeting import (
-    LaunchWarning,
-    judged_devices,
-    selection_condition,
-)
-from deployments.strategies.canary import jitter_of
+from deployments.services.requests import DeploymentRequest
+from deployments.services.targeting import LaunchWarning, is_whole_fleet
+from deployments.strategies.types import share_of
 from deployments.windows import DEFAULT_ZONE, DEVICE_ZONE
 from devices.timezones import ZONE_TAG, zone_names
 from firmware.models import Firmware
@@ -189,7 +180,7 @@ def _reach_warnings(
     request: DeploymentRequest, firmware: Firmware, device_count: int, now: datetime
 ) -> Iterator[LaunchWarning]:
     """Tell of a launch that leaves no device out, and of one without stages to many."""
-    if device_count > 1 and _is_whole_fleet(request.selection, firmware, now):
+    if device_count > 1 and is_whole_fleet(request.selection, firmware, now):
         yield LaunchWarning(
             AcknowledgedWarning.WHOLE_FLEET.value,
             f"All devices of the model {firmware.model.name} that can take it get it: "
@@ -205,24 +196,6 @@ def _reach_warnings(
         )
 
 
-def _is_whole_fleet(selection: Selection, firmware: Firmware, now: datetime) -> bool:
-    """Tell whether no device that could take the firmware is outside the selection.
-
-    Offline and busy devices could.
-    """
-    if selection.everyone:
-        return True
-    everyone = judged_devices(
-        Selection(everyone=True),
-        firmware,
-        offline=OfflineDevices.WAIT,
-        busy=BusyDevices.WAIT,
-        now=now,
-    )
-    others = everyone.filter(exclusion="").exclude(selection_condition(selection))
-    return not others.exists()
-
-
 def _plan_warnings(
     strategy: str, parameters: dict[str, Any], device_count: int
 ) -> Iterator[LaunchWarning]:
@@ -230,7 +203,7 @@ def _plan_warnings(
     if strategy != Strategy.CANARY:
         return
     last = [parameters["initial_percentage"], *parameters["increments"]][-1]
-    rest = device_count - jitter_of(device_count, last)
+    rest = device_count - share_of(device_count, last)
     if rest:
         yield LaunchWarning(
             "stage_added",

@@ -8,11 +8,9 @@ from datetime import datetime, timedelta
 
 from deployments.models import Deployment
 from deployments.services.launch import (
-    accepted_audience,
     deployable,
-    fleet_of,
-    judged_for,
     plan_for,
+    refuse_list,
     request_of,
 )
 from deployments.services.launch_warnings import launch_warnings
@@ -23,7 +21,7 @@ from deployments.services.refusals import (
     unknown_devices,
 )
 from deployments.services.requests import DeploymentRequest
-from deployments.services.targeting import Audience, LaunchWarning, find_audience
+from deployments.services.targeting import Audience, LaunchWarning, choose_devices
 from deployments.strategies.forecast import forecast
 from deployments.strategies.types import Plan
 from devices.models import Device
@@ -80,11 +78,11 @@ def preview_deployment(*, request: DeploymentRequest, now: datetime) -> Preview:
     firmware = deployable(request.firmware_id)
     check_groups(request.selection)
     check_green_group(request.green_fleet)
-    judged = judged_for(request, firmware, now)
+    chosen = choose_devices(request, firmware, now)
     if unknown_devices(request.selection):
-        accepted_audience(request, judged)
-    audience = find_audience(judged)
-    plan = plan_for(request, fleet_of(request, audience, judged))
+        refuse_list(request, chosen.audience)
+    audience, judged = chosen.audience.shortened(), chosen.judged
+    plan = plan_for(request, chosen.fleet)
     return Preview(
         firmware,
         audience,
@@ -141,8 +139,7 @@ class Prediction:
 def predict(deployment: Deployment, now: datetime) -> Prediction:
     """Count the devices of a waiting deployment, and plan for them."""
     request = request_of(deployment)
-    judged = judged_for(request, deployment.firmware, now)
-    fleet = fleet_of(request, find_audience(judged), judged)
+    fleet = choose_devices(request, deployment.firmware, now).fleet
     try:
         plan = plan_for(request, fleet)
     except InvalidInputError:

@@ -79,6 +79,11 @@ class DeploymentRequest:
         return found
 
     @property
+    def region_order(self) -> tuple[str, ...]:
+        """The regions in the order of their stages; empty if that is no matter."""
+        return tuple(self.parameters.get("regions", ()))
+
+    @property
     def groups(self) -> tuple[UUID, ...]:
         """All device groups that it names."""
         green = (self.green_fleet or {}).get("group")

@@ -8,27 +8,22 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from django.conf import settings
-from django.db import connection
 from django.db.models import (
     BooleanField,
     Case,
     CharField,
     Count,
-    F,
     Q,
     Subquery,
     Value,
     When,
 )
-from django.db.models.functions import Coalesce
 
-from deployments.choices import AcknowledgedWarning
-from deployments.models import Deployment, Stage, Target
+from deployments.choices import AcknowledgedWarning, BusyDevices, OfflineDevices
 from deployments.rules.codes import message_of
 from deployments.rules.eligibility import Launch, exclusions, open_updates
-from deployments.services.requests import Selection
-from deployments.strategies.types import Fleet, Plan
+from deployments.services.requests import DeploymentRequest, Selection
+from deployments.strategies.types import Fleet
 from devices.models import Device, DeviceGroup
 from devices.selectors import group_condition
 from firmware.models import Firmware
@@ -175,13 +170,50 @@ def find_audience(judged: Any, *, show_all: bool = False) -> Audience:
     )
 
 
-def count_regions(judged: Any, regions: tuple[str, ...]) -> Fleet:
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The devices that a launch means, and those of them that take part.
+
+    Attributes:
+        judged: all that are meant, each annotated with its `exclusion`; not read yet.
+        audience: how many take part, and who does not. Of a list it names all of those.
+        fleet: those that take part, as far as the strategy tells them apart.
+    """
+
+    judged: Any
+    audience: Audience
+    fleet: Fleet
+
+
+def choose_devices(
+    request: DeploymentRequest, firmware: Firmware, now: datetime
+) -> Chosen:
+    """Find the devices that a launch means, and count those that take part."""
+    judged = judged_devices(
+        request.selection,
+        firmware,
+        offline=request.offline_policy,
+        busy=request.busy_devices,
+        now=now,
+        green_fleet=request.green_fleet,
+    )
+    audience = find_audience(judged, show_all=bool(request.selection.device_ids))
+    if request.green_fleet is not None:
+        fleet = _count_green(judged)
+    elif request.region_order:
+        fleet = _count_regions(judged, request.region_order)
+    else:
+        fleet = Fleet(audience.eligible)
+    return Chosen(judged, audience, fleet)
+
+
+def _count_regions(judged: Any, regions: tuple[str, ...]) -> Fleet:
     """Count the devices that fit, by region in this order."""
     rows = judged.filter(exclusion="").order_by().values_list("region")
-    return _in_order(dict(rows.annotate(Count("pk"))), regions)
+    return Fleet.of_regions(dict(rows.annotate(Count("pk"))), regions)
 
 
-def count_green(judged: Any) -> Fleet:
+def _count_green(judged: Any) -> Fleet:
     """Count the devices that fit, and how many of them are named as green."""
     counts = judged.filter(exclusion="").aggregate(
         all=Count("pk"), green=Count("pk", filter=Q(is_green=True))
@@ -189,102 +221,19 @@ def count_green(judged: Any) -> Fleet:
     return Fleet(counts["all"], green_count=counts["green"])
 
 
-def _in_order(counts: dict[str, int], regions: tuple[str, ...]) -> Fleet:
-    # A region that is not in the order comes after those that are.
-    order = [*regions, *sorted(set(counts) - set(regions))]
-    return Fleet(
-        sum(counts.values()),
-        tuple((region, counts[region]) for region in order if region in counts),
-    )
+def is_whole_fleet(selection: Selection, firmware: Firmware, now: datetime) -> bool:
+    """Tell whether no device that could take the firmware is outside the selection.
 
-
-def write_plan(
-    deployment: Deployment,
-    plan: Plan,
-    judged: Any,
-    regions: tuple[str, ...] = (),
-    *,
-    names_green: bool = False,
-) -> Fleet:
-    """Write the stages and, by one statement, all targets with their ranks.
-
-    The rank is a hash of the device salted with the deployment, so that the canaries
-    are not always the same devices, and the order is the same however often it is
-    computed. Regions come before that, where their order matters, and the green half,
-    where it is named.
-
-    Returns:
-        What was written, to be compared with what was planned for.
+    Offline and busy devices could.
     """
-    earlier = 0
-    stages = []
-    for stage in plan.stages:
-        stages.append(
-            Stage(
-                deployment=deployment,
-                number=stage.number,
-                name=stage.name,
-                boundary=stage.boundary,
-                size=stage.boundary - earlier,
-                wait_seconds=stage.wait.total_seconds(),
-            )
-        )
-        earlier = stage.boundary
-    Stage.objects.bulk_create(stages)
-    green = ("is_green",) if names_green else ()
-    chosen = (
-        judged.filter(exclusion="")
-        .order_by()
-        .annotate(version=Coalesce(F("firmware_version"), Value("")))
-        .values("id", "version", "firmware_checksum", "region", *green)
+    if selection.everyone:
+        return True
+    everyone = judged_devices(
+        Selection(everyone=True),
+        firmware,
+        offline=OfflineDevices.WAIT,
+        busy=BusyDevices.WAIT,
+        now=now,
     )
-    query, parameters = chosen.query.sql_with_params()
-    boundaries = [stage.boundary for stage in plan.stages]
-    first = "array_position(%s::varchar[], region), region," if regions else ""
-    if names_green:
-        first = "is_green DESC,"
-    counted_green = "count(*) FILTER (WHERE is_green)" if names_green else "0"
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"""
-            WITH ranked AS (
-                SELECT chosen.*, row_number() OVER (
-                    ORDER BY {first} hashtextextended(id::text || %s, 0), id
-                ) AS rank
-                FROM ({query}) AS chosen
-            ), written AS (
-                INSERT INTO deployments_target (
-                    deployment_id, device_id, rank, stage_number, status, attempt,
-                    rollback_attempt, from_version, from_checksum, error_code, message,
-                    updated_at
-                )
-                SELECT %s, id, rank, width_bucket(rank::int - 1, %s::int[]) + 1,
-                       'pending', 0, 0, version, firmware_checksum, '', '', %s
-                FROM ranked
-                -- In the order of the indexes, which then fill from left to right.
-                ORDER BY id
-            )
-            SELECT count(*), {counted_green} FROM ranked
-            """,
-            [
-                *([list(regions)] if regions else []),
-                str(deployment.pk),
-                *parameters,
-                deployment.pk,
-                boundaries,
-                deployment.created_at,
-            ],
-        )
-        written, green_count = cursor.fetchone()
-    if names_green:
-        return Fleet(written, green_count=green_count)
-    if not regions:
-        return Fleet(written)
-    targets = Target.objects.filter(deployment=deployment).order_by()
-    rows = targets.values_list("device__region").annotate(Count("pk"))
-    return _in_order(dict(rows), regions)
-
-
-def too_many(count: int) -> bool:
-    """Tell whether a deployment of so many devices exceeds the limit."""
-    return count > settings.MAX_DEVICES_PER_DEPLOYMENT
+    others = everyone.filter(exclusion="").exclude(selection_condition(selection))
+    return not others.exists()

@@ -11,6 +11,7 @@ from deployments.strategies.types import (
     Plan,
     Stage,
     nothing_after_the_last,
+    share_of,
 )
 
 
@@ -41,11 +42,6 @@ class CanaryParameters:
         return steps if steps[-1] == 100 else (*steps, 100)
 
 
-def jitter_of(device_count: int, percent: int) -> int:
-    """Return so many percent of the devices, rounded up."""
-    return -(-device_count * percent // 100)
-
-
 def plan_canary(fleet: Fleet, parameters: CanaryParameters) -> Plan:
     """Cut the fleet into cumulative percentage stages.
 
@@ -63,7 +59,7 @@ def plan_canary(fleet: Fleet, parameters: CanaryParameters) -> Plan:
     stages: list[Stage] = []
     reached = 0
     for percent in parameters.steps:
-        boundary = jitter_of(fleet.device_count, percent)
+        boundary = share_of(fleet.device_count, percent)
         if boundary == reached:
             continue
         reached = boundary

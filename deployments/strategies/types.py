@@ -30,6 +30,13 @@ class Fleet:
     by_region: tuple[tuple[str, int], ...] = ()
     green_count: int | None = None
 
+    @classmethod
+    def of_regions(cls, counts: Mapping[str, int], order: Sequence[str]) -> "Fleet":
+        """Return a fleet by its counts; what the order lacks comes last, by name."""
+        names = [*order, *sorted(set(counts) - set(order))]
+        found = tuple((name, counts[name]) for name in names if name in counts)
+        return cls(sum(counts.values()), found)
+
     def check(self) -> None:
         """Refuse to plan for nobody.
 
@@ -38,6 +45,11 @@ class Fleet:
         """
         if self.device_count < 1:
             raise ValueError("a plan needs at least one device")
+
+
+def share_of(device_count: int, percent: int) -> int:
+    """Return so many percent of the devices, rounded up."""
+    return -(-device_count * percent // 100)
 
 
 @dataclass(frozen=True, slots=True)
