@@ -4,10 +4,10 @@ from typing import Any
 
 from django.http import StreamingHttpResponse
 from django.utils import timezone
-from django.utils.http import content_disposition_header
 
 from devices.services import erasure, exporting
 from hotswap.common import audit
+from hotswap.common.json_pieces import json_file
 from hotswap.common.models import User
 
 
@@ -41,14 +41,5 @@ def devices_file(
 
 def export_response(device_id: str) -> StreamingHttpResponse:
     """Send all that is held about a device, as a file, while it is read."""
-    return StreamingHttpResponse(
-        erasure.export_device(device_id=device_id),
-        content_type="application/json",
-        headers={
-            "Cache-Control": "no-store",
-            "Content-Disposition": content_disposition_header(
-                as_attachment=True, filename=f"device-{device_id}.json"
-            )
-            or "attachment",
-        },
-    )
+    document = erasure.export_device(device_id=device_id)
+    return json_file(document, f"device-{device_id}.json")

@@ -19,11 +19,10 @@ from django.conf import settings
 from django.db.models import Q
 from django.http import StreamingHttpResponse
 from django.utils import timezone
-from django.utils.http import content_disposition_header
 from django.utils.module_loading import import_string
 
 from hotswap.common import audit
-from hotswap.common.json_pieces import Sections, json_pieces
+from hotswap.common.json_pieces import Sections, json_file, json_pieces
 from hotswap.common.models import (
     AuditEvent,
     ConsoleSession,
@@ -47,17 +46,7 @@ def personal_data_file(*, actor: User, person: User) -> StreamingHttpResponse:
         object_kind="person",
         object_id=person.pseudonym,
     )
-    return StreamingHttpResponse(
-        export_person(person),
-        content_type="application/json",
-        headers={
-            "Cache-Control": "no-store",
-            "Content-Disposition": content_disposition_header(
-                as_attachment=True, filename=f"person-{person.username}.json"
-            )
-            or "attachment",
-        },
-    )
+    return json_file(export_person(person), f"person-{person.username}.json")
 
 
 def export_person(person: User) -> Iterator[str]:
