@@ -3,6 +3,8 @@
 Rules:
 - Each kind shows its first few, and a way to all of them where there are more.
 - What was found is not kept: a search shows what is there now, to whom may see it.
+- Devices whose name begins with the text are found from an index, however large the
+  fleet is. Only where there is none, all names are read for those that contain it.
 """
 
 import re
@@ -32,6 +34,8 @@ from hotswap.console.waiting import has_role
 FOUND_PER_KIND = 8
 FOUND_AT_MOST = 100
 ACTIVE_AT_MOST = 100
+# With which the pseudonyms begin that erased devices are called by.
+ERASED = "~"
 DIGEST = re.compile(r"[0-9a-fA-F]{6,64}")
 TAG = re.compile(r"([^:]+):\s*(.+)")
 # Of "pause the canary of 2.6.0".
@@ -79,11 +83,6 @@ def _objects(request: HttpRequest, text: str) -> Iterator[SearchResult]:
     )
     kinds: list[tuple[str, str, QuerySet[Any]]] = [
         (
-            "Device",
-            "devices_device",
-            Device.objects.filter(device_id__icontains=text).order_by("device_id"),
-        ),
-        (
             "Deployment",
             "deployments_deployment",
             Deployment.objects.filter(name__icontains=text).order_by("-created_at"),
@@ -107,14 +106,46 @@ def _objects(request: HttpRequest, text: str) -> Iterator[SearchResult]:
     if has_role(request, Role.ADMIN):
         people = User.objects.filter(username__icontains=text).order_by("username")
         kinds.append(("Person", "common_user", people))
+    yield from _devices(text)
     for kind, name, queryset in kinds:
         found = list(queryset[: FOUND_PER_KIND + 1])
-        for each in found[:FOUND_PER_KIND]:
-            link = reverse(f"admin:{name}_change", args=[each.pk])
-            yield _result(str(each), kind, link, "arrow_forward")
+        yield from _shown(kind, name, found[:FOUND_PER_KIND])
         if len(found) > FOUND_PER_KIND:
-            link = f"{reverse(f'admin:{name}_changelist')}?{urlencode({'q': text})}"
-            yield _result(f"All like {text}", f"{kind}: there are more", link, "list")
+            yield _all_like(text, f"{kind}: there are more", name)
+
+
+def _devices(text: str) -> Iterator[SearchResult]:
+    """Find devices by the begin of their name; where there is none, by a part of it."""
+    named = Device.objects.order_by("device_id")
+    found = list(named.filter(device_id__startswith=text)[: FOUND_PER_KIND + 1])
+    more = "Device: those with it elsewhere in their name, too"
+    if not found:
+        # Names alone, which an index holds; rows are read of those that are shown.
+        # Whether a device is erased is in its row, and in its name.
+        names = (
+            Device._base_manager.filter(device_id__icontains=text)
+            .exclude(device_id__startswith=ERASED)
+            .order_by("device_id")
+            .values("device_id")
+        )
+        found = list(named.filter(device_id__in=names[: FOUND_PER_KIND + 1]))
+        more = ""
+    if len(found) > FOUND_PER_KIND:
+        more = "Device: there are more"
+    yield from _shown("Device", "devices_device", found[:FOUND_PER_KIND])
+    if more:
+        yield _all_like(text, more, "devices_device")
+
+
+def _shown(kind: str, name: str, found: Iterable[Any]) -> Iterator[SearchResult]:
+    for each in found:
+        link = reverse(f"admin:{name}_change", args=[each.pk])
+        yield _result(str(each), kind, link, "arrow_forward")
+
+
+def _all_like(text: str, more: str, name: str) -> SearchResult:
+    link = f"{reverse(f'admin:{name}_changelist')}?{urlencode({'q': text})}"
+    return _result(f"All like {text}", more, link, "list")
 
 
 def _digest(text: str) -> Q:
