@@ -230,13 +230,35 @@ def test_it_is_in_the_evidence(
         assert json.loads(archive.read("sbom.json")) == SPDX
 
 
-def test_the_page_of_the_firmware_names_it(
+def page_of(firmware: Firmware) -> str:
+    return f"/admin/firmware/firmware/{firmware.pk}/change/"
+
+
+def test_the_page_of_the_firmware_names_its_components_and_gives_it_out(
     admin: PersonCaller, firmware: Firmware
 ) -> None:
     admin.post(route(firmware), CYCLONE_DX)
     client = Client()
-    client.force_login(PersonFactory.create(admin=True))
+    client.force_login(PersonFactory.create())
 
-    page = client.get(f"/admin/firmware/firmware/{firmware.pk}/change/")
+    page = client.get(page_of(firmware)).content.decode()
+    document = client.get(f"/admin/firmware/firmware/{firmware.pk}/sbom/")
 
-    assert "CycloneDX 1.6, 3 components, uploaded" in page.content.decode()
+    assert "CycloneDX 1.6, 3 components, uploaded" in page
+    assert "<dt>libcrypto</dt><dd>3.0.1</dd>" in page
+    assert OPENSSL in page
+    assert "<dt>@angular/core</dt><dd>no version</dd>" in page
+    assert f'href="/admin/firmware/firmware/{firmware.pk}/sbom/"' in page
+    assert json.loads(document.content) == CYCLONE_DX
+    assert "attachment" in document["Content-Disposition"]
+
+
+def test_a_page_without_one_says_where_it_goes(firmware: Firmware) -> None:
+    client = Client()
+    client.force_login(PersonFactory.create())
+
+    page = client.get(page_of(firmware)).content.decode()
+
+    assert f"<code>/api/v1/firmware/{firmware.pk}/sbom</code>" in page
+    missing = client.get(f"/admin/firmware/firmware/{firmware.pk}/sbom/")
+    assert missing.status_code == 404

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from django.db.models import QuerySet
-from django.http import HttpRequest
-from django.urls import reverse
+from django.http import Http404, HttpRequest, HttpResponse
+from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import RadioFilter
@@ -46,6 +46,7 @@ WHAT_TO_DO_ABOUT_DAMAGE = (
 
 
 SHOWN_HISTORY = 50
+SHOWN_COMPONENTS = 200
 
 
 class DamagedFilter(RadioFilter):
@@ -115,6 +116,30 @@ class FirmwareAdmin(EvidencePage):
         return Firmware.objects.select_related(
             *self.list_select_related
         ).prefetch_related("later_signatures__key")
+
+    def more_urls(self) -> list[URLPattern]:
+        return [
+            *super().more_urls(),
+            path(
+                "<path:object_id>/sbom/",
+                self.protected(self.sbom_view),
+                name=self.url_name("sbom"),
+            ),
+        ]
+
+    def sbom_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Send the bill of materials as it was uploaded."""
+        firmware = self.found(request, object_id)
+        sbom = FirmwareSbom.objects.filter(firmware=firmware).first()
+        if sbom is None:
+            raise Http404
+        return HttpResponse(
+            bytes(sbom.document),
+            content_type="application/json",
+            headers={
+                "Content-Disposition": f'attachment; filename="sbom-{firmware.pk}.json"'
+            },
+        )
 
     def evidence(self, actor: User, obj: Firmware) -> Iterator[bytes]:
         return firmware_evidence(actor=actor, firmware_id=obj.pk)
@@ -194,6 +219,8 @@ class FirmwareAdmin(EvidencePage):
         return {
             "sbom": sbom,
             "sbom_uploaded": sbom and age(sbom.uploaded_at),
+            "components": sbom.components[:SHOWN_COMPONENTS] if sbom else (),
+            "sbom_url": self.url("sbom", obj.pk),
             "verified": verified,
             "verified_at": age(verified.at) if verified else "",
             "signature_badge": badge("Valid", DONE, "verified")
