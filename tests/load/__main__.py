@@ -15,6 +15,7 @@ import io
 import json
 import secrets
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -259,6 +260,8 @@ def main() -> None:
     parser.add_argument("--report", type=Path, default=Path("build/load-report.json"))
     given = parser.parse_args()
     given.report.parent.mkdir(parents=True, exist_ok=True)
+    # Ended from outside, it still stops its stack and removes its folder.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     folder = Path(tempfile.mkdtemp(prefix="hotswap-load-"))
     try:
         sys.exit(run(given.devices, folder, given.report.absolute()))

@@ -21,6 +21,7 @@ import argparse
 import json
 import secrets
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -300,6 +301,8 @@ def main() -> None:
             f"{2 * UPDATED} for each minute"
         )
     given.report.parent.mkdir(parents=True, exist_ok=True)
+    # Ended from outside, it still stops its stack and removes its folder.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     folder = Path(tempfile.mkdtemp(prefix="hotswap-soak-"))
     try:
         sys.exit(run(given, folder))
