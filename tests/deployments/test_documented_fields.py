@@ -27,7 +27,7 @@ from hotswap.common.wire import camelize
 
 # Their defaults are words.
 OF_WORDS = {
-    "name": "made from the firmware and the strategy",
+    "name": "made from the firmware and the strategy, and numbered from the second on",
     "firmwareId": "required",
     "strategy": "required",
     **dict.fromkeys(
