@@ -19,6 +19,7 @@ from django.urls import reverse
 
 from deployments.choices import DeliveryStatus, DeploymentStatus, PauseReason
 from deployments.models import Deployment, Hold
+from devices.admission import IS_ADMITTED
 from devices.choices import EnrolmentStatus
 from firmware.choices import FirmwareStatus
 from health.choices import HealthEvent
@@ -34,7 +35,7 @@ USUAL_OVER: Final = timedelta(days=7)
 HOUR: Final = timedelta(hours=1)
 D = DeploymentStatus
 
-COUNTS: Final = """
+COUNTS: Final = f"""
     SELECT 'drafts', count(*), min(created_at) FROM firmware_firmware
     WHERE status = %(draft)s
     UNION ALL
@@ -59,7 +60,7 @@ COUNTS: Final = """
     SELECT 'certificates', count(*), min(c.not_after)
     FROM devices_devicecertificate c JOIN devices_device d ON d.id = c.device_id
     WHERE c.not_after <= %(key_warning)s
-      AND d.revoked_at IS NULL AND d.erased_at IS NULL
+      AND {IS_ADMITTED}
       AND NOT EXISTS (
         SELECT FROM devices_devicecertificate later
         WHERE later.device_id = c.device_id
@@ -82,7 +83,7 @@ COUNTS: Final = """
         WHERE at > %(usual)s AND at <= %(hour)s AND event = %(offline)s
         GROUP BY 1, 2
     ) fell
-"""
+"""  # noqa: S608
 
 
 @dataclass(frozen=True, slots=True)

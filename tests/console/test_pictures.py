@@ -16,7 +16,7 @@ PIECES = re.compile(
     r"|autocomplete|jsi18n|view_on_site|app_list|password_change(_done)?|logout)$"
 )
 FILES = re.compile(
-    r"(evidence|export(_list)?|export-signed-\w+|_devices|_keys|[_-]data)$"
+    r"(evidence|export(_list)?|export-signed-\w+|_devices|_keys|_sbom|[_-]data)$"
 )
 # Forms of a single button.
 BUTTONS = re.compile(r"(end-login|revoke-token)$")
