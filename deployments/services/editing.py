@@ -10,18 +10,12 @@ from django.utils import timezone
 from deployments.exceptions import WrongStatusError
 from deployments.models import Deployment
 from deployments.rules.events import EventName
-from deployments.services.launch import (
-    deployable,
-    refuse_list,
-    settings_of,
-    with_warnings,
-)
-from deployments.services.launch_warnings import check_acknowledged
+from deployments.services.launch import accepted_audience, deployable, settings_of
 from deployments.services.locked import locked_deployment
 from deployments.services.log import log
 from deployments.services.refusals import check_green_group, check_groups
 from deployments.services.requests import DeploymentRequest
-from deployments.services.targeting import Audience, choose_devices
+from deployments.services.targeting import Audience
 from devices.services.groups import hold_groups
 from hotswap.common import audit
 from hotswap.common.changes import difference
@@ -78,10 +72,7 @@ def edit_deployment(
         hold_groups(request.groups)
         check_groups(request.selection)
         check_green_group(request.green_fleet)
-        chosen = choose_devices(request, firmware, now)
-        refuse_list(request, chosen.audience)
-        audience = with_warnings(chosen, request, firmware, now)
-        check_acknowledged(audience.warnings, request.acknowledge)
+        audience = accepted_audience(request, firmware, now)
         changes = _apply(deployment, settings_of(request, firmware, deployment))
         if changes:
             deployment.updated_at = now

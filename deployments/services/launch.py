@@ -127,7 +127,23 @@ def refuse_list(request: DeploymentRequest, audience: Audience) -> None:
         refuse_faulty_list(request.selection, audience, left_out)
 
 
-def with_warnings(
+def accepted_audience(
+    request: DeploymentRequest, firmware: Firmware, now: datetime
+) -> Audience:
+    """Return whom a launch for later reaches as things are; nothing is written.
+
+    Raises:
+        AcknowledgementRequiredError: a warning that must be acknowledged was not.
+        IneligibleDevicesError: one of a list of devices cannot take part.
+    """
+    chosen = choose_devices(request, firmware, now)
+    refuse_list(request, chosen.audience)
+    audience = _with_warnings(chosen, request, firmware, now)
+    check_acknowledged(audience.warnings, request.acknowledge)
+    return audience
+
+
+def _with_warnings(
     chosen: Chosen, request: DeploymentRequest, firmware: Firmware, now: datetime
 ) -> Audience:
     """Return who takes part, with the warnings of a preview; nothing is written yet."""
@@ -261,10 +277,7 @@ def create_deployment(
             | ({"acknowledged": acknowledged} if acknowledged else {}),
         )
         if request.scheduled_at is not None and request.scheduled_at > now:
-            chosen = choose_devices(request, firmware, now)
-            refuse_list(request, chosen.audience)
-            audience = with_warnings(chosen, request, firmware, now)
-            check_acknowledged(audience.warnings, request.acknowledge)
+            audience = accepted_audience(request, firmware, now)
         else:
             audience = _freeze(deployment, request, now)
         deployment.creation_time = timedelta(seconds=time.monotonic() - began_at)
@@ -322,7 +335,7 @@ def _freeze(
             f"{settings.MAX_DEVICES_PER_DEPLOYMENT} of one deployment"
         )
     # Asked before the targets are written, which make their devices busy.
-    audience = with_warnings(chosen, request, deployment.firmware, now)
+    audience = _with_warnings(chosen, request, deployment.firmware, now)
     check_acknowledged(audience.warnings, request.acknowledge, asked=asked)
     plan, written = _write(deployment, request, chosen)
     start(
