@@ -13,6 +13,7 @@ from devices.services.erasure import erase_device
 from firmware.models import Firmware
 from tests.deployments.receivers import Receiver, hook, send
 from tests.deployments.world import ScriptedDevice, World
+from tests.words import says
 
 
 @pytest.fixture(autouse=True)
@@ -165,7 +166,7 @@ def test_an_erased_device_is_erased_from_the_list_of_devices(
     send(world)
 
     (said,) = told(receiver)
-    assert "d-000" not in json.dumps(said)
+    assert not says(json.dumps(said), "d-000")
     assert said["data"]["total"] == 2
     assert {each["id"] for each in said["data"]["devices"]} == {"[erased]", "d-001"}
 

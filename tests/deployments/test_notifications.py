@@ -38,6 +38,7 @@ from tests.deployments.receivers import (
 )
 from tests.deployments.world import World
 from tests.waiting import wait_until
+from tests.words import says
 
 LAUNCHED = ("deployment.created", "deployment.started", "stage.opened")
 
@@ -147,7 +148,7 @@ def test_an_erased_device_is_erased_from_what_waits(
     erase_device(actor=world.admin, device_id="d-000")
     send(world)
 
-    assert b"d-000" not in receiver.got[0][1]
+    assert not says(receiver.got[0][1].decode(), "d-000")
 
 
 # --- What goes wrong on the way ---------------------------------
