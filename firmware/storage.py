@@ -34,6 +34,7 @@ from botocore.exceptions import (
     ClientError,
     NoCredentialsError,
     PartialCredentialsError,
+    ResponseStreamingError,
 )
 from django.conf import settings
 from django.core.files.storage import FileSystemStorage, Storage
@@ -576,6 +577,17 @@ class _RangedObject:
         return data
 
     def _fetch(self, start: int, size: int) -> bytes:
+        """Return these bytes; fewer at the end.
+
+        A body that breaks off is asked for once more: botocore repeats a request that
+        got no answer, but not one whose answer broke off.
+        """
+        try:
+            return self._fetch_once(start, size)
+        except ResponseStreamingError:
+            return self._fetch_once(start, size)
+
+    def _fetch_once(self, start: int, size: int) -> bytes:
         try:
             answer = self._object.get(Range=f"bytes={start}-{start + size - 1}")
         except ClientError as error:

@@ -86,7 +86,7 @@ def test_a_damaged_object_is_noticed_and_noted(bucket: Path) -> None:
 
 
 def test_a_read_that_went_wrong_once_is_no_damage(
-    bucket: Path, rclone_s3: S3Server, settings: Any
+    bucket: Path, rclone_s3: S3Server, settings: Any, tmp_path: Path
 ) -> None:
     content = secrets.token_bytes(400_000)
     firmware = FirmwareFactory.create(content=content)
@@ -97,8 +97,15 @@ def test_a_read_that_went_wrong_once_is_no_damage(
     stored.write_bytes(wrong)
     proxy = TrippingProxy(rclone_s3.port)
     settings.S3_ENDPOINT = proxy.endpoint
+    repaired = tmp_path / "repaired"
+    repaired.write_bytes(whole)
+
+    def repair() -> None:
+        # The server may still read the file: its name changes hands, not its bytes.
+        repaired.replace(stored)
+
     # The wrong byte has passed by then.
-    proxy.arm(300_000, lambda: stored.write_bytes(whole))
+    proxy.arm(300_000, repair)
 
     read = b"".join(stored_bytes(firmware, 0, firmware.size))
 
@@ -107,6 +114,26 @@ def test_a_read_that_went_wrong_once_is_no_damage(
     assert proxy.passed_bytes > 2 * len(content)
     firmware.refresh_from_db()
     assert firmware.damaged_at is None
+
+
+def test_a_read_that_breaks_off_is_asked_for_again(
+    bucket: Path, rclone_s3: S3Server, settings: Any
+) -> None:
+    content = secrets.token_bytes(400_000)
+    firmware = FirmwareFactory.create(content=content)
+    proxy = TrippingProxy(rclone_s3.port)
+    settings.S3_ENDPOINT = proxy.endpoint
+
+    def cut() -> None:
+        raise ConnectionResetError
+
+    proxy.arm(300_000, cut)
+
+    read = b"".join(stored_bytes(firmware, 0, firmware.size))
+
+    proxy.close()
+    assert proxy.has_tripped
+    assert read == content
 
 
 @pytest.mark.parametrize("kept", [0, 93, 70_000])
