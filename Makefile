@@ -60,14 +60,14 @@ test: $(VENV)/.ready-dev browser proxy prometheus
 	wait $$lint || { echo "The checks failed: see build/lint.txt"; exit 1; }; \
 	exit $$tests
 
-# The nearest tests first; the time ends what would take longer, and says so. Another
-# branch than main to compare with: BASE=...
+# The nearest tests first; after the time no further one begins, and the last line says
+# how many were not reached. Another branch than main to compare with: BASE=...
 CHECK_SECONDS ?= 75
 
 check: lint prometheus
 	@tests=$$(BASE=$(or $(BASE),main) $(BIN)/python -m tests.changed); \
 	[ -n "$$tests" ] || { echo "No test is concerned by what changed."; exit 0; }; \
-	$(BIN)/python -m pytest --quiet --session-timeout $(CHECK_SECONDS) \
+	$(BIN)/python -m pytest --quiet -p tests.time_limit --seconds $(CHECK_SECONDS) \
 		-m "not stack and not browser and not campaign and not defaults and not chart and not chaos" \
 		$(ARGS) $$tests
 
