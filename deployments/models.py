@@ -53,8 +53,10 @@ from firmware.models import Firmware, Manifest
 from hotswap.common.changes import Tracked
 from hotswap.common.keyring import seal, unseal
 from hotswap.common.models import BaseModel
+from hotswap.common.sealed_field import SealedField
 
 GATEWAY_PURPOSE = "gateway-url"
+WEBHOOK_PURPOSE = "webhook-secret"
 
 
 def _is_no_move(moves: tuple[tuple[TargetStatus, TargetStatus], ...]) -> str:
@@ -783,9 +785,9 @@ class Webhook(Receiver):
     delivery_field = "webhook"
 
     url = models.CharField(max_length=2000)
-    sealed_secret = models.BinaryField()
+    sealed_secret = SealedField(purpose=WEBHOOK_PURPOSE)
     # For an overlap requests are signed with the former secret too.
-    previous_sealed_secret = models.BinaryField(null=True)
+    previous_sealed_secret = SealedField(null=True, purpose=WEBHOOK_PURPOSE)
     previous_secret_until = models.DateTimeField(null=True)
 
     def __str__(self) -> str:
@@ -820,7 +822,7 @@ class Gateway(Receiver):
 
     # All that is ever shown of the URL: the rest of it is mostly secrets.
     scheme = models.CharField(max_length=40)
-    sealed_url = models.BinaryField()
+    sealed_url = SealedField(purpose=GATEWAY_PURPOSE)
 
     def __str__(self) -> str:
         named = f" ({self.description})" if self.description else ""

@@ -43,6 +43,9 @@ from devices.querysets import (
 from firmware.models import DeviceModel, Firmware
 from hotswap.common.changes import Tracked
 from hotswap.common.models import BaseModel, User
+from hotswap.common.sealed_field import SealedField
+
+IMPORT_KEYS_PURPOSE = "device-import-keys"
 
 
 class DeviceManager(models.Manager.from_queryset(DeviceQuerySet)):  # type: ignore[misc]
@@ -614,7 +617,7 @@ class DeviceImportKeys(models.Model):
     batch = models.ForeignKey(
         DeviceImport, on_delete=models.CASCADE, related_name="key_chunks"
     )
-    sealed = models.BinaryField()
+    sealed = SealedField(purpose=IMPORT_KEYS_PURPOSE)
 
     def __str__(self) -> str:
         return f"keys of {self.batch_id}"

@@ -25,6 +25,11 @@ FIRMWARE_MOVES = (
 DELETABLE = (FirmwareStatus.DRAFT, FirmwareStatus.REJECTED)
 
 
+# What a key of either ring is: to the audit trail, and to the master key that seals it.
+SIGNING = "signing-key"
+STORAGE = "storage-key"
+
+
 class KeyStatus(models.TextChoices):
     """Where a key of a ring stands.
 

@@ -20,7 +20,9 @@ from firmware.choices import (
     ABSENT,
     CURRENT_FIRST,
     FIRMWARE_MOVES,
+    SIGNING,
     SIGNING_KEY_MOVES,
+    STORAGE,
     STORAGE_KEY_MOVES,
     FirmwareStatus,
     KeyStatus,
@@ -33,6 +35,7 @@ from firmware.querysets import (
 from firmware.versions import VersionScheme
 from hotswap.common.changes import Tracked
 from hotswap.common.models import BaseModel
+from hotswap.common.sealed_field import SealedField
 
 
 class DeviceModel(Tracked, BaseModel):
@@ -82,8 +85,8 @@ class SigningKey(Tracked, BaseModel):
     key_id = models.CharField(max_length=16, unique=True)
     algorithm = models.CharField(max_length=32, default=signing.ALGORITHM)
     public_key = models.TextField(help_text="PEM")
-    sealed_private_key = models.BinaryField(
-        help_text="erased when the key signs no more"
+    sealed_private_key = SealedField(
+        purpose=SIGNING, help_text="erased when the key signs no more"
     )
     status = models.CharField(
         max_length=8, choices=KeyStatus.choices, default=KeyStatus.ACTIVE
@@ -140,7 +143,7 @@ class StorageKey(Tracked, BaseModel):
     )
 
     key_id = models.CharField(max_length=16, unique=True)
-    sealed_key = models.BinaryField()
+    sealed_key = SealedField(purpose=STORAGE)
     status = models.CharField(
         max_length=8, choices=KeyStatus.choices, default=KeyStatus.ACTIVE
     )

@@ -21,18 +21,14 @@ from typing import Any, Final
 
 from allauth.mfa.models import Authenticator
 from cryptography.exceptions import InvalidTag
+from django.apps import apps
 from django.conf import settings
 from django.db import connection, models, transaction
 
-from deployments.models import GATEWAY_PURPOSE, Gateway, Webhook
-from deployments.notifications.channels.webhook import SECRET_PURPOSE
-from devices.models import DeviceImportKeys
-from devices.services import imports
-from firmware.models import SigningKey, StorageKey
-from firmware.services import keys as firmware_keys
-from hotswap.common import account_adapters, audit, idempotency_answers, keyring
+from hotswap.common import account_adapters, audit, keyring
 from hotswap.common.errors import ConflictError
-from hotswap.common.models import KeyFingerprint, RememberedAnswer, User
+from hotswap.common.models import KeyFingerprint, User
+from hotswap.common.sealed_field import SealedField
 
 ROWS_A_STEP: Final = 200
 # Between the sealing of a secret and its first statement.
@@ -101,16 +97,17 @@ class SealedFactor(SealedColumn):
             yield from value if isinstance(value, list) else [value]
 
 
-SEALED: Final = (
-    SealedColumn(SigningKey, "sealed_private_key", firmware_keys.SIGNING),
-    SealedColumn(StorageKey, "sealed_key", firmware_keys.STORAGE),
-    SealedColumn(Webhook, "sealed_secret", SECRET_PURPOSE),
-    SealedColumn(Webhook, "previous_sealed_secret", SECRET_PURPOSE),
-    SealedColumn(Gateway, "sealed_url", GATEWAY_PURPOSE),
-    SealedColumn(DeviceImportKeys, "sealed", imports.PURPOSE),
-    SealedColumn(RememberedAnswer, "body", idempotency_answers.PURPOSE),
-    SealedFactor(Authenticator, "data", account_adapters.PURPOSE),
-)
+def sealed_columns() -> tuple[SealedColumn, ...]:
+    """Return what the master key seals: each `SealedField`, and what allauth has."""
+    return (
+        *(
+            SealedColumn(model, field.attname, field.purpose)
+            for model in apps.get_models()
+            for field in model._meta.local_concrete_fields
+            if isinstance(field, SealedField)
+        ),
+        SealedFactor(Authenticator, "data", account_adapters.PURPOSE),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +201,7 @@ def _reseal_all(
     on_progress: Callable[[int], None], done: int
 ) -> tuple[int, tuple[str, ...]]:
     unreadable: list[str] = []
-    for column in SEALED:
+    for column in sealed_columns():
         last: Any = None
         while True:
             with transaction.atomic():

@@ -37,9 +37,7 @@ RUN_SECONDS = 20.0
 EVENTS_A_MESSAGE = 20
 # One for each receiver that can be slow, and one for all others.
 OWN_QUEUES = tuple(each.key for each in CHANNELS if each.has_own_queue)
-QUEUES = 1 + sum(
-    getattr(settings, each.maximum) for each in CHANNELS if each.has_own_queue
-)
+QUEUES = 1 + sum(each.maximum for each in CHANNELS if each.has_own_queue)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,10 +10,9 @@ from django.utils import timezone
 
 from deployments.choices import DeliveryStatus
 from deployments.exceptions import DeliveryNotFoundError, TooManyReceiversError
-from deployments.models import Delivery, Receiver, Webhook
+from deployments.models import WEBHOOK_PURPOSE, Delivery, Receiver, Webhook
 from deployments.notifications.channels.registry import OF_MODEL
 from deployments.notifications.channels.types import Channel
-from deployments.notifications.channels.webhook import SECRET_PURPOSE
 from deployments.notifications.enqueue import enqueue_test, wake_a_worker
 from deployments.notifications.outbox import disable
 from deployments.notifications.signing import new_secret
@@ -110,7 +109,7 @@ def create_webhook(
     webhook = Webhook(
         events=sorted(set(events)),
         description=description,
-        sealed_secret=seal(secret.encode(), purpose=SECRET_PURPOSE),
+        sealed_secret=seal(secret.encode(), purpose=WEBHOOK_PURPOSE),
     )
     _create(actor, webhook, url=url)
     return webhook, secret
@@ -123,9 +122,10 @@ def _create(actor: User, receiver: Receiver, **endpoint: str) -> None:
     recorded = channel.check(where)
     setattr(receiver, channel.endpoint.name, where)
     with transaction.atomic():
-        most = getattr(settings, channel.maximum)
-        if kind._default_manager.count() >= most:
-            raise TooManyReceiversError(f"there are {most} {channel.plural} already")
+        if kind._default_manager.count() >= channel.maximum:
+            raise TooManyReceiversError(
+                f"there are {channel.maximum} {channel.plural} already"
+            )
         _insert(channel, receiver)
         _record(receiver, "created", actor, recorded | {"events": receiver.events})
 
@@ -270,7 +270,7 @@ def rotate_secret(*, actor: User, webhook_id: UUID) -> tuple[Webhook, str]:
         webhook = _locked(Webhook, webhook_id)
         webhook.previous_sealed_secret = webhook.sealed_secret
         webhook.previous_secret_until = now + settings.WEBHOOK_SECRET_OVERLAP
-        webhook.sealed_secret = seal(secret.encode(), purpose=SECRET_PURPOSE)
+        webhook.sealed_secret = seal(secret.encode(), purpose=WEBHOOK_PURPOSE)
         webhook.updated_at = now
         webhook.save()
         _record(webhook, "secret-rotated", actor)

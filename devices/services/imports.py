@@ -46,7 +46,12 @@ from devices.exceptions import (
     ImportNotFoundError,
     KeysGoneError,
 )
-from devices.models import DeviceImport, DeviceImportKeys, DeviceImportLine
+from devices.models import (
+    IMPORT_KEYS_PURPOSE,
+    DeviceImport,
+    DeviceImportKeys,
+    DeviceImportLine,
+)
 from devices.services.registry import (
     FieldChange,
     StatedDevice,
@@ -64,7 +69,6 @@ from hotswap.common.models import User
 logger = logging.getLogger(__name__)
 
 TASK = "devices.tasks.run_imports"
-PURPOSE = "device-import-keys"
 CHUNK_LINES = 2000
 # A worker that died is replaced after this; a chunk takes a fraction of it.
 LEASE = timedelta(seconds=10)
@@ -353,7 +357,8 @@ def _register_lines(
     _keep_outcomes(batch, outcomes)
     if keys:
         DeviceImportKeys.objects.create(
-            batch=batch, sealed=seal("".join(keys).encode(), purpose=PURPOSE)
+            batch=batch,
+            sealed=seal("".join(keys).encode(), purpose=IMPORT_KEYS_PURPOSE),
         )
     counts = Counter(each.outcome for each in outcomes)
     batch.created += counts[LineOutcome.CREATED]
@@ -590,7 +595,9 @@ def fetch_keys(*, actor: User, import_id: UUID, now: datetime) -> bytes:
             batch.keys_fetched_at = now
             batch.save(update_fields=["keys_fetched_at"])
         chunks = batch.key_chunks.order_by("pk").values_list("sealed", flat=True)
-        keys = b"".join(unseal(bytes(sealed), purpose=PURPOSE) for sealed in chunks)
+        keys = b"".join(
+            unseal(bytes(sealed), purpose=IMPORT_KEYS_PURPOSE) for sealed in chunks
+        )
         audit.record(
             actor=actor,
             verb="device-import.keys-fetched",

@@ -26,7 +26,7 @@ from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.utils import timezone
 
 from firmware import signing, storage
-from firmware.choices import SOUND_KEYS, FirmwareStatus, KeyStatus
+from firmware.choices import SIGNING, SOUND_KEYS, STORAGE, FirmwareStatus, KeyStatus
 from firmware.encrypted_format import (
     DamagedImageError,
     key_in_header,
@@ -53,8 +53,6 @@ from firmware.models import (
 )
 from firmware.services.delivery import stored_bytes
 from firmware.services.keys import (
-    SIGNING,
-    STORAGE,
     active_storage_key,
     add_signing_key,
     add_storage_key,

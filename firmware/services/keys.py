@@ -27,7 +27,7 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from firmware import signing, storage
-from firmware.choices import SOUND_KEYS, KeyStatus
+from firmware.choices import SIGNING, SOUND_KEYS, STORAGE, KeyStatus
 from firmware.encrypted_format import (
     KEY_BYTES,
     DamagedImageError,
@@ -50,9 +50,6 @@ from hotswap.common.models import User
 from hotswap.common.services import ensure_keys as ensure_key_files
 
 logger = logging.getLogger(__name__)
-
-SIGNING = "signing-key"
-STORAGE = "storage-key"
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,10 @@ from django.utils import timezone
 
 from hotswap.common.changes import Tracked
 from hotswap.common.roles import INCLUDES, PEOPLE, Role
+from hotswap.common.sealed_field import SealedField
+
+# What the answers that are kept for `Idempotency-Key` are sealed with.
+ANSWER_PURPOSE = "remembered-answer"
 
 
 class BaseModel(models.Model):
@@ -251,7 +255,7 @@ class RememberedAnswer(models.Model):
     request_digest = models.CharField(max_length=64)
     status = models.PositiveSmallIntegerField(null=True)
     headers = models.JSONField(default=dict)
-    body = models.BinaryField(null=True)
+    body = SealedField(null=True, purpose=ANSWER_PURPOSE)
     created_at = models.DateTimeField(default=timezone.now, db_index=True)
 
     class Meta:

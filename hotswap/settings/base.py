@@ -529,9 +529,6 @@ NOTIFICATION_RETRIES = [
 ]
 # How long requests are signed with the former secret of a webhook too.
 WEBHOOK_SECRET_OVERLAP = timedelta(hours=24)
-MAX_WEBHOOKS = 20
-MAX_MAIL_RECIPIENTS = 50
-MAX_GATEWAYS = 10
 # Who hands messages to apprise, and when it is killed. Isolated (-I): neither variables
 # nor files of the working directory reach it; -B: it writes nothing.
 GATEWAY_COMMAND = [

@@ -18,8 +18,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import connection, models
 from django.utils import timezone
 
-from deployments.models import Gateway, Webhook
-from deployments.notifications.channels.webhook import SECRET_PURPOSE
+from deployments.models import WEBHOOK_PURPOSE, Gateway, Webhook
 from firmware.models import SigningKey
 from firmware.services import keys as firmware_keys
 from hotswap import master_key
@@ -28,12 +27,13 @@ from hotswap.common.idempotency_answers import opened
 from hotswap.common.idempotency_answers import sealed as sealed_body
 from hotswap.common.keyring import is_sealed_by_first, seal, unseal
 from hotswap.common.models import AuditEvent, KeyFingerprint, RememberedAnswer
+from hotswap.common.sealed_field import SealedField
 from hotswap.common.services import check_keys, ensure_keys
 from hotswap.master_key import (
-    SEALED,
     RotationHeldUpError,
     RotationRunsError,
     rotate_master_key,
+    sealed_columns,
 )
 from hotswap.monitoring.doctor import Verdict, examine
 from tests.common.factories import PersonFactory
@@ -64,8 +64,8 @@ def sealed(keys: Path) -> None:
     RecoveryCodes.activate(person)
     Webhook.objects.create(
         url="https://example.com",
-        sealed_secret=seal(b"secret", purpose=SECRET_PURPOSE),
-        previous_sealed_secret=seal(b"former", purpose=SECRET_PURPOSE),
+        sealed_secret=seal(b"secret", purpose=WEBHOOK_PURPOSE),
+        previous_sealed_secret=seal(b"former", purpose=WEBHOOK_PURPOSE),
     )
     gateway = Gateway()
     gateway.url = "json://example.com/secret"
@@ -82,7 +82,7 @@ def sealed(keys: Path) -> None:
 def everything() -> list[tuple[master_key.SealedColumn, Any, bytes]]:
     return [
         (column, row, each)
-        for column in SEALED
+        for column in sealed_columns()
         for row in column.model._base_manager.order_by("pk")
         for each in column.read(row)
     ]
@@ -270,20 +270,21 @@ def test_one_rotation_runs_at_a_time(keys: Path) -> None:
     assert keyring.master_keys() != before
 
 
-def test_every_column_of_sealed_bytes_is_known() -> None:
-    known = {(column.model, column.field) for column in SEALED}
-    found = {
-        (model, field.name)
+def test_every_column_of_sealed_bytes_says_what_it_is_sealed_for() -> None:
+    purposes = {
+        (model, field.name): getattr(field, "purpose", "")
         for model in apps.get_models()
         for field in model._meta.concrete_fields
-        if isinstance(field, models.BinaryField) and "sealed" in field.name
+        if isinstance(field, SealedField)
+        or (isinstance(field, models.BinaryField) and "sealed" in field.name)
     }
 
-    assert found - known == set()
+    assert len(purposes) == 7
+    assert all(purposes.values()), purposes
 
 
 def test_every_purpose_of_sealing_is_known() -> None:
-    purposes = {column.purpose for column in SEALED}
+    purposes = {column.purpose for column in sealed_columns()}
     root = Path(keyring.__file__).parents[2]
     sources = [
         path
@@ -293,7 +294,7 @@ def test_every_purpose_of_sealing_is_known() -> None:
     ]
     users = {path.stem for path in sources if "purpose=" in path.read_text()}
 
-    # Whoever seals under a new purpose names it in `hotswap.master_key.SEALED`.
+    # Whoever seals under a new purpose keeps it in a `SealedField` of that purpose.
     assert len(purposes) == 7
     assert users >= {"idempotency_answers", "account_adapters", "imports", "keys"}
     assert users <= {

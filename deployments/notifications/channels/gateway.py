@@ -68,7 +68,7 @@ GATEWAY = Channel(
         "Nobody is told by SMS or chat.",
         "Add the URL of a service, and short messages say what happens.",
     ),
-    maximum="MAX_GATEWAYS",
+    maximum=10,
     missing=GatewayNotFoundError,
     disabled=GatewayDisabledError,
     endpoint=Endpoint(

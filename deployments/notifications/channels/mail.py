@@ -45,7 +45,7 @@ MAIL = Channel(
         "Nobody is told by mail.",
         "Add an address, and mails say what becomes of deployments.",
     ),
-    maximum="MAX_MAIL_RECIPIENTS",
+    maximum=50,
     missing=RecipientNotFoundError,
     disabled=RecipientDisabledError,
     duplicate=RecipientKnownError,

@@ -1,8 +1,8 @@
 """Which channels there are, in the order in which people see them.
 
-One more costs a module beside the others that declares it, a line below, its model in
-`deployments/models.py` with a migration, its lines in the table of roles, and its part
-of `docs/notifications.md`.
+One more costs a module beside the others that declares it, a line below, its refusals
+in `deployments/exceptions.py`, its model in `deployments/models.py` with a migration,
+its lines in the table of roles, and its part of `docs/notifications.md`.
 """
 
 from deployments.models import Receiver

@@ -62,7 +62,7 @@ class Channel:
         icon: of the sidebar (Material Symbols).
         about, about_adding: what the schema says of the list, and of adding one.
         empty_words: what an empty list of the console says, and what would fill it.
-        maximum: the setting that says how many there may be.
+        maximum: how many of them there may be.
         missing, disabled: the refusals of one that is not there (404), or that is
             disabled (409).
         endpoint: the field that says where it is.
@@ -89,7 +89,7 @@ class Channel:
     about: str
     about_adding: str
     empty_words: tuple[str, str]
-    maximum: str
+    maximum: int
     missing: type[NotFoundError]
     disabled: type[ConflictError]
     endpoint: Endpoint

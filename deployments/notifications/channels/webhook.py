@@ -13,15 +13,13 @@ from deployments.exceptions import (
     WebhookNotFoundError,
     WebhookRefusedError,
 )
-from deployments.models import Delivery, Webhook
+from deployments.models import WEBHOOK_PURPOSE, Delivery, Webhook
 from deployments.notifications.addresses import TargetRefusedError, resolve
 from deployments.notifications.channels.types import Attempt, Channel, Endpoint
 from deployments.notifications.sending import post
 from deployments.notifications.signing import signed_headers
 from hotswap.common.errors import FieldError
 from hotswap.common.keyring import unseal
-
-SECRET_PURPOSE = "webhook-secret"  # noqa: S105
 
 
 def _check(url: str) -> dict[str, Any]:
@@ -71,7 +69,7 @@ def _secrets(webhook: Webhook, now: datetime) -> list[str]:
     until = webhook.previous_secret_until
     if webhook.previous_sealed_secret is not None and until is not None and now < until:
         sealed.append(webhook.previous_sealed_secret)
-    return [unseal(bytes(each), purpose=SECRET_PURPOSE).decode() for each in sealed]
+    return [unseal(bytes(each), purpose=WEBHOOK_PURPOSE).decode() for each in sealed]
 
 
 WEBHOOK = Channel(
@@ -85,7 +83,7 @@ WEBHOOK = Channel(
         "There is no webhook.",
         "Add one, and its endpoint is told by signed requests of what happens.",
     ),
-    maximum="MAX_WEBHOOKS",
+    maximum=20,
     missing=WebhookNotFoundError,
     disabled=WebhookDisabledError,
     endpoint=Endpoint(
