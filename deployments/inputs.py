@@ -86,7 +86,10 @@ class RollbackThresholdsInput(CamelSerializer):
         limits: dict[str, Any] = {}
         for each in TRIGGERS:
             limits[each.field] = StrictFloatField(
-                source=each.limit, min_value=0, max_value=each.maximum, required=False
+                source=each.limit,
+                min_value=each.minimum,
+                max_value=each.maximum,
+                required=False,
             )
             limits[camelize(each.duration)] = DurationField(
                 source=each.duration, required=False

@@ -159,8 +159,5 @@ def judge(sample: Sample, limits: Limits, before: Timers) -> Judgement:
 def _excess(trigger: Trigger, sample: Sample, limits: Limits) -> str:
     """Say by how much a measure is over its limit."""
     value = sample.values[trigger.name] or 0
-    limit = limits.by_name[trigger.name].value
-    return (
-        f"{trigger.label} {value * trigger.to_percent:.1f} % "
-        f"is over {limit * trigger.to_percent:g} %"
-    )
+    limit = trigger.shown_limit(limits.by_name[trigger.name].value)
+    return f"{trigger.label} {trigger.shown(value)} is over {limit}"

@@ -26,8 +26,8 @@ MAX_VERSION_LENGTH = 64
 MAX_BOOT_ID_LENGTH = 64
 MAX_UPTIME_SECONDS = 2**53
 MAX_SEQUENCE = 2**53
-# So far beyond its bounds a measure is an error of rounding: percent.
-PERCENT_SLACK = 1.0
+# So far beyond its bounds a measure is an error of rounding, as a share of their reach.
+SLACK = 0.01
 MAX_NUMBER = sys.float_info.max
 # Beyond it, floating point does not tell integers apart.
 MAX_EXACT = 2**53
@@ -46,7 +46,7 @@ class UnusableHeartbeatError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """What a device says of itself. Percent 0-100, ratios 0-1, uptime in seconds.
+    """What a device says of itself. Measures in their own units, uptime in seconds.
 
     What it did not say, or not readably, is None or empty.
 
@@ -100,7 +100,7 @@ def read_heartbeat(body: Any) -> tuple[Heartbeat, list[Ignored]]:
     metrics = _metrics(reader)
     values = {
         each.name: reader.number(
-            each.field, 0, each.maximum, slack=PERCENT_SLACK / each.to_percent
+            each.field, each.minimum, each.maximum, slack=SLACK * each.reach
         )
         for each in FIELDS
     }
@@ -231,7 +231,7 @@ def _metrics(reader: LenientReader) -> dict[str, float]:
                 inner.number(name, -MAX_NUMBER, MAX_NUMBER)
                 if trigger is None
                 else inner.number(
-                    name, 0, trigger.maximum, slack=PERCENT_SLACK / trigger.to_percent
+                    name, trigger.minimum, trigger.maximum, slack=SLACK * trigger.reach
                 )
             )
             if value is not None:

@@ -78,8 +78,7 @@ def describe_anomalies(
         A sentence for people; "" where there is nothing to say.
     """
     return "; ".join(
-        f"{trigger.label} {trigger.to_percent * value:.1f} %, "
-        f"usually {trigger.to_percent * usual.mean:.1f} % "
+        f"{trigger.label} {trigger.shown(value)}, usually {trigger.shown(usual.mean)} "
         f"({usual.confidence} confidence, {counted(usual.samples, 'report')})"
         for trigger, value, usual in values
         if value is not None and is_anomalous(trigger, value, usual)

@@ -13,6 +13,7 @@ Rules:
   (`health.services.watching.sweep`).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
@@ -33,7 +34,9 @@ class Trigger:
             not exceed, and for how long. In camelCase the limit is also how the
             measure is called in heartbeats and answers.
         default_limit, default_duration: of a deployment that says nothing else.
-        maximum: of the measure: 100 of percents, 1 of ratios; the minimum is 0.
+        maximum, minimum: of the measure: 100 and 0 of percents, 1 and 0 of ratios.
+        unit: in which people read it. What is read as a percent is shown as the share
+            of its maximum, anything else as it is.
         column: of the latest value in the state and of the value in the history.
         timer: the column of the state that says since when the limit is exceeded.
         baseline: the prefix of the columns that hold what is usual.
@@ -42,7 +45,7 @@ class Trigger:
         anomaly_floor: the least distance from what is usual that matters.
         is_anomalous_only_above: less than usual is good news.
         digits: to which a value is rounded.
-        percent_digits: the same of its percentage, beside its baseline.
+        shown_digits: to which it is shown beside its baseline.
         is_application_metric: heartbeats have it among their `applicationMetrics`.
         is_optional: devices need not report it.
     """
@@ -53,7 +56,7 @@ class Trigger:
     duration: str
     default_limit: float
     default_duration: timedelta
-    maximum: int
+    maximum: float
     column: str
     timer: str
     baseline: str
@@ -62,7 +65,9 @@ class Trigger:
     anomaly_floor: float
     is_anomalous_only_above: bool
     digits: int
-    percent_digits: int
+    shown_digits: int
+    minimum: float = 0
+    unit: str = "%"
     is_application_metric: bool = False
     is_optional: bool = False
 
@@ -77,9 +82,26 @@ class Trigger:
         return self.label[:1].upper() + self.label[1:]
 
     @property
-    def to_percent(self) -> int:
-        """What makes percent of a value."""
-        return 100 // self.maximum
+    def scale(self) -> float:
+        """What makes a value in the shown unit of one in its own."""
+        return 100 / self.maximum if self.unit == "%" else 1
+
+    @property
+    def reach(self) -> float:
+        """How far its bounds lie apart, in its own unit."""
+        return self.maximum - self.minimum
+
+    def shown(self, value: float, digits: int = 1, sign: str = "") -> str:
+        """Write a value, or a difference of two, for people.
+
+        Args:
+            sign: `+` for a difference, which then always has one.
+        """
+        return f"{value * self.scale:{sign}.{digits}f} {self.unit}"
+
+    def shown_limit(self, value: float) -> str:
+        """Write a limit for people, with as many digits as it was given with."""
+        return f"{value * self.scale:g} {self.unit}"
 
     @property
     def mean(self) -> str:
@@ -111,7 +133,7 @@ TRIGGERS: Final = (
         anomaly_floor=20.0,
         is_anomalous_only_above=False,
         digits=2,
-        percent_digits=1,
+        shown_digits=1,
     ),
     Trigger(
         name="memory",
@@ -129,7 +151,7 @@ TRIGGERS: Final = (
         anomaly_floor=15.0,
         is_anomalous_only_above=False,
         digits=2,
-        percent_digits=1,
+        shown_digits=1,
     ),
     Trigger(
         name="error_rate",
@@ -147,7 +169,7 @@ TRIGGERS: Final = (
         anomaly_floor=0.05,
         is_anomalous_only_above=True,
         digits=4,
-        percent_digits=2,
+        shown_digits=2,
         is_application_metric=True,
         is_optional=True,
     ),
@@ -166,3 +188,13 @@ BREACHES: Final = tuple(
     (name, name.replace("_", " ").title())
     for name in (OFFLINE, *(each.name for each in TRIGGERS))
 )
+
+
+def by_unit(
+    triggers: Sequence[Trigger] = TRIGGERS,
+) -> list[tuple[str, tuple[Trigger, ...]]]:
+    """Return the units in which measures are shown, each with what has it: a chart."""
+    units = dict.fromkeys(each.unit for each in triggers)
+    return [
+        (unit, tuple(each for each in triggers if each.unit == unit)) for unit in units
+    ]

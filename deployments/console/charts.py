@@ -1,7 +1,9 @@
 """Charts of a deployment: how far its devices were, and how many of them proved."""
 
 import json
+from collections.abc import Sequence
 from datetime import datetime, timedelta
+from itertools import cycle
 from typing import Any, Final
 
 from deployments.models import Deployment
@@ -9,8 +11,8 @@ from deployments.reads.adoption import firmware_adoption
 from deployments.reads.exposure import firmware_exposure
 from deployments.reads.history import progress_history
 from firmware.models import Firmware
-from health.services.history import mean_history
-from health.triggers import TRIGGERS
+from health.services.history import MeanPoint, mean_history
+from health.triggers import Trigger, by_unit
 from hotswap.common.console.text import span_in_words
 
 ADOPTION_SPAN: Final = timedelta(days=90)
@@ -102,30 +104,42 @@ def _health_chart(
         until=min(now, end + margin),
         points=HEALTH_POINTS,
     )
+    return {
+        "has_health": bool(points),
+        "health_devices": len(devices),
+        "health_charts": [
+            {"unit": unit, "chart": json.dumps(chart)}
+            for unit, triggers in by_unit()
+            if (chart := _measure_chart(unit, triggers, points, marks))["series"]
+        ],
+    }
+
+
+def _measure_chart(
+    unit: str,
+    triggers: Sequence[Trigger],
+    points: Sequence[MeanPoint],
+    marks: list[dict[str, Any]],
+) -> dict[str, Any]:
+    """Return what the chart of the measures that are read in one unit draws."""
     series = [
         {
             "label": f"mean {each.label}",
             "tone": tone,
             "points": [
-                [_milliseconds(point.at), round(value * each.to_percent, 2)]
+                [_milliseconds(point.at), round(value * each.scale, 2)]
                 for point in points
                 if (value := point.measures.get(each.name)) is not None
             ],
         }
-        for each, tone in zip(TRIGGERS, HEALTH_TONES, strict=False)
+        for each, tone in zip(triggers, cycle(HEALTH_TONES), strict=False)
     ]
     return {
-        "has_health": bool(points),
-        "health_devices": len(devices),
-        "health_chart": json.dumps(
-            {
-                "kind": "line",
-                "unit": "%",
-                "max": 100,
-                "marks": marks,
-                "series": [each for each in series if each["points"]],
-            }
-        ),
+        "kind": "line",
+        "unit": unit,
+        **({"max": 100} if unit == "%" else {}),
+        "marks": marks,
+        "series": [each for each in series if each["points"]],
     }
 
 

@@ -68,7 +68,7 @@ def health_context(
 
 
 def _shown(trigger: Trigger, value: float | None, sign: str = "") -> str:
-    return "–" if value is None else f"{value * trigger.to_percent:{sign}.1f} %"
+    return "–" if value is None else trigger.shown(value, sign=sign)
 
 
 def _distance(found: Distance) -> str:

@@ -47,16 +47,20 @@ class ApplicationError(Exception):
 class Measurement:
     """What was seen of the application since the last look.
 
-    Percentages are 0-100: of one core, and of the device's memory; None where they
-    could not be read, as an unknown load is not a low one. `metrics` is empty
-    until the program has written some; `metrics_age_seconds` is how long ago they were
-    last seen to change.
+    `measures` are what the agent itself measures, by the names and in the units of a
+    heartbeat: `cpuUsage` in percent of one core, `memoryUsage` in percent of the
+    device's memory. What could not be read is missing, as an unknown load is not a low
+    one. `metrics` is empty until the program has written some; `metrics_age_seconds` is
+    how long ago they were last seen to change.
     """
 
-    cpu_percent: float | None
-    memory_percent: float | None
+    measures: Mapping[str, float]
     metrics: Mapping[str, float]
     metrics_age_seconds: float | None
+
+
+# Of a program that does not run.
+IDLE: Mapping[str, float] = {"cpuUsage": 0.0, "memoryUsage": 0.0}
 
 
 class Application(Protocol):
@@ -188,7 +192,7 @@ class ProcessApplication:
         """See `Application`."""
         metrics = read_metrics(self._metrics_path)
         if self._process is None or not self.is_running():
-            return Measurement(0.0, 0.0, metrics, self._metrics_age_seconds())
+            return Measurement(IDLE, metrics, self._metrics_age_seconds())
         now = time.monotonic()
         cpu_seconds = _cpu_seconds(self._process.pid)
         elapsed = max(now - self._measured_at, 1e-3)
@@ -196,8 +200,10 @@ class ProcessApplication:
         self._measured_at, self._measured_cpu_seconds = now, cpu_seconds
         memory_percent = _resident_bytes(self._process.pid) / self.memory_bytes * 100
         return Measurement(
-            cpu_percent=round(min(100.0, max(0.0, cpu_percent)), 2),
-            memory_percent=round(min(100.0, memory_percent), 2),
+            measures={
+                "cpuUsage": round(min(100.0, max(0.0, cpu_percent)), 2),
+                "memoryUsage": round(min(100.0, memory_percent), 2),
+            },
             metrics=metrics,
             metrics_age_seconds=self._metrics_age_seconds(),
         )

@@ -130,13 +130,9 @@ class Heart:
         news = (
             {} if kept in (None, self._reported_kept) else {"otherSlotChecksum": kept}
         )
-        measured = {
-            "cpuUsage": seen.cpu_percent,
-            "memoryUsage": seen.memory_percent,
-        }
         return {
             **news,
-            **{name: value for name, value in measured.items() if value is not None},
+            **seen.measures,
             "uptime": int(self.uptime_seconds()),
             "bootId": self.boot_id,
             "firmwareVersion": image.version,

@@ -75,9 +75,14 @@ class SystemApplication:
             metrics = read_metrics(self.metrics_file)
         if self._metrics_age is not None:
             age_seconds = self._metrics_age.seconds()
+        measured = {
+            "cpuUsage": _cpu_percent(before, self._ticks),
+            "memoryUsage": _memory_percent(),
+        }
         return Measurement(
-            cpu_percent=_cpu_percent(before, self._ticks),
-            memory_percent=_memory_percent(),
+            measures={
+                name: value for name, value in measured.items() if value is not None
+            },
             metrics=metrics,
             metrics_age_seconds=None if age_seconds is None else round(age_seconds, 1),
         )

@@ -20,7 +20,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar, Protocol, cast
 
-from devices.agent.application import ApplicationError, Measurement, clean_metrics
+from devices.agent.application import (
+    IDLE,
+    ApplicationError,
+    Measurement,
+    clean_metrics,
+)
 from devices.agent.installer import Image
 
 logger = logging.getLogger(__name__)
@@ -129,15 +134,17 @@ class InProcessApplication:
         """See `Application`."""
         self._catch_up()
         if self._program is None:
-            return Measurement(0.0, 0.0, {}, None)
+            return Measurement(IDLE, {}, None)
         now = self.monotonic()
         elapsed = max(now - self._measured_at, 1e-3)
         cpu_percent = self._cpu_seconds / elapsed * 100
         self._cpu_seconds, self._measured_at = 0.0, now
         memory_percent = self._program.memory_bytes() / self.memory_bytes * 100
         return Measurement(
-            cpu_percent=round(min(100.0, cpu_percent), 2),
-            memory_percent=round(min(100.0, memory_percent), 2),
+            measures={
+                "cpuUsage": round(min(100.0, cpu_percent), 2),
+                "memoryUsage": round(min(100.0, memory_percent), 2),
+            },
             metrics=clean_metrics(self._program.metrics()) if self._steps else {},
             metrics_age_seconds=round(max(0.0, now - self._program_time), 1),
         )

@@ -8,11 +8,10 @@ import random
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from devices.agent.application import Measurement
+from devices.agent.application import IDLE, Measurement
 from devices.agent.installer import Image
 
-CPU_PERCENT = 22.0
-MEMORY_PERCENT = 41.0
+MEASURES = {"cpuUsage": 22.0, "memoryUsage": 41.0}
 GOOD_ERROR_RATE = 0.001
 SICK_ERROR_RATE = 0.6
 
@@ -84,8 +83,8 @@ class SyntheticApplication:
     def measure(self) -> Measurement:
         """See `Application`."""
         if not self._is_running:
-            return Measurement(0.0, 0.0, {}, None)
+            return Measurement(IDLE, {}, None)
         self._readings += 1
         error_rate = SICK_ERROR_RATE if self._is_sick else GOOD_ERROR_RATE
         metrics = {"errorRate": error_rate, "sensorReadings": float(self._readings)}
-        return Measurement(CPU_PERCENT, MEMORY_PERCENT, metrics, 0.0)
+        return Measurement(MEASURES, metrics, 0.0)

@@ -68,7 +68,7 @@ class HeartbeatInput(CamelSerializer):
     def get_fields(self) -> dict[str, Any]:
         measures = {
             each.field: StrictFloatField(
-                min_value=0, max_value=each.maximum, required=False
+                min_value=each.minimum, max_value=each.maximum, required=False
             )
             for each in FIELDS
         }

@@ -16,7 +16,7 @@ from health.console.badges import VERDICT_BADGES
 from health.models import DeviceEvent, DeviceState, Reading
 from health.services.heartbeats import current_verdict
 from health.services.history import device_history, history_as_json
-from health.triggers import APPLICATION_METRICS, TRIGGERS
+from health.triggers import APPLICATION_METRICS, TRIGGERS, Trigger, by_unit
 from hotswap.common.console.badges import badge
 from hotswap.common.console.text import age, span_in_words
 
@@ -34,31 +34,26 @@ SPANS = {
 def baseline_rows(state: DeviceState) -> list[dict[str, str]]:
     """Return what is usual for a device, and how far its latest values are from it."""
     return [
-        _against_usual(
-            each.title,
-            state.measured(each),
-            state.usual(each),
-            each.to_percent,
-            each.percent_digits,
-        )
+        _against_usual(each, state.measured(each), state.usual(each))
         for each in TRIGGERS
     ]
 
 
 def _against_usual(
-    name: str, value: float | None, usual: RunningStatistics, scale: int, digits: int
+    trigger: Trigger, value: float | None, usual: RunningStatistics
 ) -> dict[str, str]:
-    """Put a value beside what is usual; both times `scale` are percent."""
-    row = {"name": name, "latest": NOT_REPORTED, "reports": "0"}
+    """Put a value beside what is usual."""
+    digits = trigger.shown_digits
+    row = {"name": trigger.title, "latest": NOT_REPORTED, "reports": "0"}
     if value is not None:
-        row["latest"] = f"{scale * value:.{digits}f} %"
+        row["latest"] = trigger.shown(value, digits)
     if not usual.is_known:
         return {**row, "unknown": "not known: no healthy report yet"}
     distance = "–"
     if value is not None:
         spreads = usual.distance(value)
         distance = (
-            f"{scale * (value - usual.mean):+.{digits}f} points; it never varied"
+            f"{_difference(trigger, value - usual.mean)}; it never varied"
             if spreads is None
             else f"{spreads:+.1f} σ"
         )
@@ -66,14 +61,20 @@ def _against_usual(
         **row,
         "reports": f"{usual.samples:,}"
         + ("" if usual.is_certain else f", {usual.confidence} confidence"),
-        "mean": f"{scale * usual.mean:.{digits}f} %",
-        "spread": f"± {scale * usual.spread:.{digits}f} %",
+        "mean": trigger.shown(usual.mean, digits),
+        "spread": f"± {trigger.shown(usual.spread, digits)}",
         "distance": distance,
     }
 
 
-def _percent(value: float | None, *, scale: int = 1) -> str:
-    return NOT_REPORTED if value is None else f"{scale * value:.1f} %"
+def _difference(trigger: Trigger, value: float) -> str:
+    """Write how far a value is from another; two percentages are points apart."""
+    shown = trigger.shown(value, trigger.shown_digits, "+")
+    return f"{shown.removesuffix('%')}points" if trigger.unit == "%" else shown
+
+
+def _shown(trigger: Trigger, value: float | None) -> str:
+    return NOT_REPORTED if value is None else trigger.shown(value)
 
 
 def health_rows(state: DeviceState, now: datetime) -> list[tuple[str, Any]]:
@@ -91,10 +92,7 @@ def health_rows(state: DeviceState, now: datetime) -> list[tuple[str, Any]]:
                 age(state.last_heartbeat_at, now),
             ),
         ),
-        *(
-            (each.title, _percent(state.measured(each), scale=each.to_percent))
-            for each in TRIGGERS
-        ),
+        *((each.title, _shown(each, state.measured(each))) for each in TRIGGERS),
         (
             "Up for",
             NOT_REPORTED
@@ -130,10 +128,16 @@ def chart_of(device: Device, wanted: str, metric: str = "") -> dict[str, Any]:
         "has_points": bool(history.points),
         "bucket_seconds": shown["bucketSeconds"],
         "data": DjangoJSONEncoder().encode(shown),
-        "measures": json.dumps(
-            [(each.title, each.field, each.to_percent) for each in TRIGGERS]
-        ),
-        "measure_names": ", ".join(each.label for each in TRIGGERS),
+        "charts": [
+            {
+                "unit": unit,
+                "measures": json.dumps(
+                    [(each.title, each.field, each.scale) for each in triggers]
+                ),
+                "names": ", ".join(each.label for each in triggers),
+            }
+            for unit, triggers in by_unit()
+        ],
         "metric": metric,
         "metrics": sorted(offered - {""}),
         "has_metric": any(point.metric for point in history.points),

@@ -178,7 +178,7 @@ def device_history(
 class MeanPoint:
     """The readings of several devices in one bucket.
 
-    `measures` are means by the names of the triggers: percent 0-100, ratios 0-1.
+    `measures` are means by the names of the triggers, each in its own unit.
     """
 
     at: datetime

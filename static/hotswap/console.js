@@ -136,14 +136,16 @@ document.addEventListener("DOMContentLoaded", () => {
     upload.addEventListener("htmx:afterRequest", () => { bar.hidden = true; });
   }
 
-  const canvas = document.querySelector("[data-hs-history]");
-  if (canvas) {
-    const history = JSON.parse(canvas.dataset.hsHistory);
-    drawHistory(canvas, history, measuresOf(canvas), true);
+  const place = document.querySelector("[data-hs-history]");
+  if (place) {
+    const history = JSON.parse(place.dataset.hsHistory);
+    for (const canvas of place.querySelectorAll("[data-hs-measures]")) {
+      drawHistory(canvas, history, measuresOf(canvas), canvas.dataset.hsUnit);
+    }
     const other = document.querySelector("[data-hs-metric]");
     if (other) {
       const name = other.dataset.hsMetric;
-      drawHistory(other, history, [[name, (point) => Object.hasOwn(point.applicationMetrics, name) ? point.applicationMetrics[name] : null, 1, "#8b5cf6", []]], false);
+      drawHistory(other, history, [[name, (point) => Object.hasOwn(point.applicationMetrics, name) ? point.applicationMetrics[name] : null, 1, "#8b5cf6", []]], "");
     }
   }
 });
@@ -225,7 +227,7 @@ function setUpList() {
 // Colour and dash of the lines, one after the other.
 const LINES = [["#3b82f6", []], ["#22a559", [6, 3]], ["#dc2626", [2, 2]], ["#d97706", [8, 2, 2, 2]], ["#0891b2", [1, 3]]];
 
-// Label, where a point has it, its factor to percent, colour and dash of each line.
+// Label, where a point has it, its factor to the unit, colour and dash of each line.
 function measuresOf(canvas) {
   return JSON.parse(canvas.dataset.hsMeasures).map(([label, field, scale], number) => [
     label, (point) => point[field], scale, ...LINES[number % LINES.length],
@@ -234,8 +236,9 @@ function measuresOf(canvas) {
 
 // The health of a device: one line a measure, broken where it was silent, and an
 // upright line where it began to run another version. What is not percent has an axis
-// of its own reach.
-function drawHistory(canvas, history, measures, isPercent) {
+// of its own reach; a unit that is not known is empty.
+function drawHistory(canvas, history, measures, unit) {
+  const isPercent = unit === "%";
   const since = Date.parse(history.from);
   const until = Date.parse(history.to);
   // The middle of a gap lies between the points on its two sides.
@@ -261,7 +264,7 @@ function drawHistory(canvas, history, measures, isPercent) {
     const text = new Date(value).toISOString();
     return long ? `${text.slice(0, 10)} ${text.slice(11, 19)} UTC` : isShort ? text.slice(11, 16) : text.slice(5, 10);
   };
-  const said = (value) => (isPercent ? `${value.toFixed(1)} %` : String(Number(value.toPrecision(6))));
+  const said = (value) => (isPercent ? `${value.toFixed(1)} %` : `${Number(value.toPrecision(6))} ${unit}`.trim());
   const dataset = ([label, measure, scale, shade, dash]) => ({
     label, data: line(measure, scale), borderColor: shade, backgroundColor: shade, borderDash: dash,
     borderWidth: 2, pointRadius: 1, pointHoverRadius: 4, spanGaps: false, tension: 0,

@@ -1,28 +1,20 @@
 """Heartbeats of a healthy device."""
 
-from collections.abc import Mapping
+from typing import Any
 
 import factory
 
 from health.heartbeat import Heartbeat, known_measures
 from health.triggers import FIELDS
 
-
-def measures_of(
-    fields: Mapping[str, float | None], metrics: Mapping[str, float]
-) -> dict[str, float]:
-    """Return the measures of a heartbeat, by the names of their limits given."""
-    said = {each.name: fields.get(each.limit) for each in FIELDS}
-    return known_measures(said, metrics)
+HEALTHY = {"cpu_usage": 5.0, "memory_usage": 20.0}
 
 
 class HeartbeatFactory(factory.Factory[Heartbeat]):
+    """What is measured is given by the names of the limits, as in `cpu_usage=95.0`."""
+
     class Meta:
         model = Heartbeat
-
-    class Params:
-        cpu_usage = 5.0
-        memory_usage = 20.0
 
     uptime = 100
     boot_id = "boot-1"
@@ -30,9 +22,11 @@ class HeartbeatFactory(factory.Factory[Heartbeat]):
     firmware_checksum = "a" * 64
     application_metrics = factory.LazyFunction(lambda: {"errorRate": 0.0})
     secure_boot = "unknown"
-    measures = factory.LazyAttribute(
-        lambda made: measures_of(
-            {"cpu_usage": made.cpu_usage, "memory_usage": made.memory_usage},
-            made.application_metrics,
-        )
-    )
+
+    @classmethod
+    def _adjust_kwargs(cls, **given: Any) -> dict[str, Any]:
+        said = {
+            each.name: given.pop(each.limit, HEALTHY.get(each.limit)) for each in FIELDS
+        }
+        measures = known_measures(said, given["application_metrics"])
+        return {"measures": measures, **given}

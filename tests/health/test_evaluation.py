@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from health.evaluation import Limits, Sample, Timers, exceeded, judge
+from health.triggers import BY_NAME
 
 START = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 LIMITS = Limits()
@@ -15,7 +16,7 @@ def sample(
     seconds: float = 0, cpu: float = 5, memory: float = 20, errors: float | None = 0
 ) -> Sample:
     values = {"cpu": cpu, "memory": memory, "error_rate": errors}
-    return Sample(START + timedelta(seconds=seconds), values)
+    return Sample(START + timedelta(seconds=seconds), dict.fromkeys(BY_NAME) | values)
 
 
 @pytest.mark.parametrize(

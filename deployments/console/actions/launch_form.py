@@ -106,7 +106,7 @@ def _limit_fields() -> dict[str, forms.Field]:
     """Return the fields of the limits, those that say most about a program first."""
     found: dict[str, forms.Field] = {}
     for each in reversed(TRIGGERS):
-        unit = "%" if each.to_percent == 1 else f"0–{each.maximum}"
+        unit = each.unit if each.scale == 1 else f"{each.minimum}–{each.maximum}"
         found[_limit_field(each)] = forms.FloatField(
             label=f"{each.title} of a device, {unit}",
             required=False,

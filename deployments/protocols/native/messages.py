@@ -25,7 +25,7 @@ from health.heartbeat import (
     CHECKSUM,
     MAX_BOOT_ID_LENGTH,
     MAX_VERSION_LENGTH,
-    PERCENT_SLACK,
+    SLACK,
     Heartbeat,
     known_measures,
     read_boot_id,
@@ -127,7 +127,7 @@ def read_report(body: Any) -> tuple[DeviceReport, list[Ignored]]:
     reader = LenientReader(body)
     taken: dict[str, Any] = {
         "progressPercentage": reader.number(
-            "progressPercentage", 0, 100, slack=PERCENT_SLACK
+            "progressPercentage", 0, 100, slack=100 * SLACK
         ),
         "bootId": read_boot_id(reader),
         "firmwareVersion": reader.text("firmwareVersion", MAX_VERSION_LENGTH),
@@ -222,7 +222,7 @@ def read_plain_heartbeat(given: dict[str, Any] | None) -> Heartbeat | None:
         not all(_is_number(given[key]) for key in given.keys() & NUMERIC)
         or not _are_right(given)
         or not all(
-            0 <= given[key] <= MEASURES[key].maximum
+            MEASURES[key].minimum <= given[key] <= MEASURES[key].maximum
             for key in given.keys() & MEASURES.keys()
         )
         or not isinstance(given["uptime"], int)
@@ -235,8 +235,9 @@ def read_plain_heartbeat(given: dict[str, Any] | None) -> Heartbeat | None:
         or not all(_is_plain(key) for key in metrics)
         or not all(_is_number(value) for value in metrics.values())
         or not all(
-            0 <= metrics.get(key, 0) <= each.maximum
+            each.minimum <= metrics[key] <= each.maximum
             for key, each in APPLICATION_METRICS.items()
+            if key in metrics
         )
     ):
         return None

@@ -18,17 +18,27 @@ from health.api.serializers import (
     HealthPointOutput,
     HeartbeatInput,
 )
+from health.baseline import RunningStatistics
 from health.evaluation import Limit, Limits, Sample, judge
 from health.models import DeviceState, Reading
-from health.score import anomaly_sql, is_anomalous
+from health.score import anomaly_sql, describe_anomalies, is_anomalous
 from health.services.heartbeats import _CHANGED
 from health.services.watching import limits_from_json, limits_to_json
-from health.triggers import BY_NAME, OFFLINE, TRIGGERS, Trigger
+from health.triggers import BY_NAME, OFFLINE, TRIGGERS, Trigger, by_unit
 from hotswap.common.wire import camelize
 from tests.deployments.rules.test_evidence import row_of
 from tests.deployments.world import World
 
 START = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
+# Neither a percent nor a ratio, and below zero, too.
+DEGREES = replace(
+    BY_NAME["cpu"],
+    name="heat",
+    label="temperature",
+    minimum=-40,
+    maximum=125,
+    unit="°C",
+)
 each_trigger = pytest.mark.parametrize("trigger", TRIGGERS, ids=BY_NAME)
 moments = st.integers(0, 6).map(lambda n: START + timedelta(seconds=10 * n))
 
@@ -63,13 +73,41 @@ def test_names_and_columns_are_used_once() -> None:
         assert len(set(names)) == len(names)
 
 
+def test_a_measure_is_shown_in_its_unit() -> None:
+    assert BY_NAME["cpu"].shown(42.26) == "42.3 %"
+    assert BY_NAME["error_rate"].shown(0.0512, 2) == "5.12 %"
+    assert BY_NAME["error_rate"].shown_limit(0.125) == "12.5 %"
+    assert DEGREES.shown(-3.5) == "-3.5 °C"
+    assert DEGREES.shown(12, sign="+") == "+12.0 °C"
+    assert DEGREES.shown_limit(85) == "85 °C"
+
+
+def test_measures_of_one_unit_share_a_chart() -> None:
+    cpu, error_rate = BY_NAME["cpu"], BY_NAME["error_rate"]
+
+    assert by_unit([cpu, DEGREES, error_rate]) == [
+        ("%", (cpu, error_rate)),
+        ("°C", (DEGREES,)),
+    ]
+
+
+def test_an_anomaly_is_told_in_the_unit_of_its_measure() -> None:
+    usual = RunningStatistics(20, -10.0, 1.0)
+
+    said = describe_anomalies([(DEGREES, 61.0, usual), (BY_NAME["cpu"], -9.0, usual)])
+
+    assert said == (
+        "temperature 61.0 °C, usually -10.0 °C (high confidence, 20 reports)"
+    )
+
+
 limits = st.builds(
     Limits,
     st.fixed_dictionaries(
         {
             each.name: st.builds(
                 Limit,
-                st.floats(0, each.maximum),
+                st.floats(each.minimum, each.maximum),
                 st.integers(0, 60).map(lambda n: timedelta(seconds=n)),
             )
             for each in TRIGGERS
@@ -78,7 +116,7 @@ limits = st.builds(
     st.frozensets(st.sampled_from(sorted(BY_NAME))),
 )
 values = st.fixed_dictionaries(
-    {each.name: st.none() | st.floats(0, each.maximum) for each in TRIGGERS}
+    {each.name: st.none() | st.floats(each.minimum, each.maximum) for each in TRIGGERS}
 )
 
 
@@ -152,10 +190,12 @@ def states(draw: Any) -> DeviceState:
     )
     for each in TRIGGERS:
         setattr(state, each.timer, draw(st.none() | moments))
-        setattr(state, each.column, draw(st.none() | st.floats(0, each.maximum)))
+        setattr(
+            state, each.column, draw(st.none() | st.floats(each.minimum, each.maximum))
+        )
         setattr(state, each.baseline_samples, draw(st.integers(0, 12)))
-        setattr(state, each.mean, draw(st.floats(0, each.maximum)))
-        setattr(state, each.variance, draw(st.floats(0, each.maximum)))
+        setattr(state, each.mean, draw(st.floats(each.minimum, each.maximum)))
+        setattr(state, each.variance, draw(st.floats(0, each.reach)))
     return state
 
 
