@@ -148,6 +148,8 @@ def image_response(
     response["Accept-Ranges"] = "bytes"
     response["ETag"] = etag
     response["Cache-Control"] = "private, no-transform"
+    # What a proxy like nginx has buffered would reach a device after its revocation.
+    response["X-Accel-Buffering"] = "no"
     if isinstance(wanted, tuple):
         response["Content-Range"] = f"bytes {start}-{end - 1}/{firmware.size}"
     return response

@@ -49,6 +49,7 @@ class DeviceHealthView(ApiView):
 
     roles = {"GET": Role.VIEWER, "POST": Role.DEVICE}
     parser_classes = [LenientJSONParser]
+    is_routine = True
     caller: Device | None = None
 
     @extend_schema(responses=HealthOutput)

@@ -7,13 +7,13 @@ Rules:
   open: it is derived from rows once it is over (`Derived`). Its id is a hash of what it
   is about, so that whoever derives it again gets the same one.
 - Routine (polls and heartbeats of devices, pieces of downloads, periodic tasks) is
-  sampled at its start, one in a hundred by default.
+  sampled at its start, one in a hundred by default. A view says itself that it is
+  routine (`is_routine`), or one of many pieces (`is_piecewise`).
 - No span carries a query, an address of a person, or the values of a row.
 """
 
 import hashlib
 import random
-import re
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -24,6 +24,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from django.conf import settings
+from django.urls import Resolver404, resolve
 from opentelemetry import trace
 from opentelemetry.context import (
     Context,
@@ -77,10 +78,6 @@ LEFT_OUT: Final = frozenset(
     }
 )
 ADDRESSES: Final = frozenset({"http.url", "url.full", "http.target"})
-DOWNLOAD: Final = re.compile(r"/api/v1/firmware/[^/]+/download\Z")
-ROUTINE: Final = re.compile(
-    r"/api/v1/devices/[^/]+/(update|health|updates/[^/]+/reports)\Z"
-)
 PERIODIC_TASK: Final = ("apply_async/", "run/")
 
 
@@ -172,11 +169,11 @@ class RoutineSampler(Sampler):
         links: Sequence[Link] | None = None,
         *more: Any,
     ) -> SamplingResult:
-        path = _path_of(kind, attributes or {})
+        view = _view_of(kind, attributes or {})
         parent = trace.get_current_span(parent_context).get_span_context()
         # Of one image there may be thousands, with a parent each.
-        is_piece = DOWNLOAD.match(path) is not None
-        is_root = not parent.is_valid and is_routine_root(name, kind, path)
+        is_piece = getattr(view, "is_piecewise", False)
+        is_root = not parent.is_valid and is_routine_root(name, kind, view)
         chosen = self._ratio if is_piece or is_root else self._other
         return chosen.should_sample(
             parent_context, trace_id, name, kind, attributes, links, *more
@@ -186,17 +183,21 @@ class RoutineSampler(Sampler):
         return f"RoutineSampler({self._other.get_description()})"
 
 
-def _path_of(kind: SpanKind | None, attributes: Mapping[str, Any]) -> str:
-    if kind is not SpanKind.SERVER:
-        return ""
+def _view_of(kind: SpanKind | None, attributes: Mapping[str, Any]) -> Any:
+    """Return the class of the view that a request is for; None if there is none."""
     path = str(attributes.get("url.path") or attributes.get("http.target") or "")
-    return path.partition("?")[0]
+    if kind is not SpanKind.SERVER or not path:
+        return None
+    try:
+        return getattr(resolve(path.partition("?")[0]).func, "view_class", None)
+    except Resolver404:
+        return None
 
 
-def is_routine_root(name: str, kind: SpanKind | None, path: str) -> bool:
+def is_routine_root(name: str, kind: SpanKind | None, view: Any) -> bool:
     """Tell whether a trace that begins so is one of many thousands alike."""
-    if path:
-        return ROUTINE.match(path) is not None
+    if kind is SpanKind.SERVER:
+        return getattr(view, "is_routine", False)
     # What a person causes has a parent. So it is a tick of the beat, or what a program
     # does by itself: a look into the queue.
     return kind is SpanKind.CLIENT or name.startswith(PERIODIC_TASK)

@@ -9,13 +9,16 @@ from typing import Any
 
 import pytest
 from django.conf import settings
+from django.urls import get_resolver
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON, Decision
 from opentelemetry.trace import SpanKind
 
 from hotswap.common.tracing import RoutineSampler, routine_request
 from tests.collector import Collector, collecting
+from tests.common.test_roles import routes
 from tests.live import PROJECT_DIR, clean_environment
 
+ID = "7d0f6a4e-9a3b-4c55-8f43-2f6c8f0c2b11"
 PREPARATION = """
 import io, json
 from wsgiref.util import setup_testing_defaults
@@ -144,7 +147,10 @@ def sampled(sampler: RoutineSampler, name: str, kind: SpanKind, path: str = "") 
         ("GET", SpanKind.SERVER, "/api/v1/devices/d-1", 1000),
         ("POST", SpanKind.SERVER, "/api/v1/devices/d-1/health", 10),
         ("GET", SpanKind.SERVER, "/api/v1/devices/d-1/update?x=1", 10),
-        ("GET", SpanKind.SERVER, "/api/v1/firmware/1234/download", 10),
+        ("POST", SpanKind.SERVER, f"/api/v1/devices/d-1/updates/{ID}/reports", 10),
+        ("GET", SpanKind.SERVER, f"/api/v1/firmware/{ID}/download", 10),
+        ("GET", SpanKind.SERVER, f"/api/v1/firmware/{ID}", 1000),
+        ("GET", SpanKind.SERVER, "/api/v1/nowhere", 1000),
         ("apply_async/deployments.tasks.tick", SpanKind.PRODUCER, "", 10),
         ("BRPOP", SpanKind.CLIENT, "", 10),
     ],
@@ -155,6 +161,17 @@ def test_routine_is_sampled_at_its_start(
     sampler = RoutineSampler(ALWAYS_ON, 0.01)
 
     assert sampled(sampler, name, kind, path) == pytest.approx(count, abs=1)
+
+
+def test_what_devices_call_all_day_says_that_it_is_routine() -> None:
+    views = [
+        view
+        for _, view in routes(get_resolver().url_patterns)
+        if view and view.__module__.startswith("deployments.protocols.")
+    ]
+
+    assert len(views) >= 3
+    assert [each for each in views if not (each.is_routine or each.is_piecewise)] == []
 
 
 def test_a_request_on_the_fast_path_opens_a_span_only_if_it_is_sampled(

@@ -32,6 +32,7 @@ InstructionOutput = output_of(Instruction)
 
 class DeviceUpdateView(ApiView):
     roles = {"GET": Role.DEVICE}
+    is_routine = True
 
     @extend_schema(
         parameters=[TRUSTED_KEYS], responses={200: InstructionOutput, 204: None}
@@ -55,6 +56,7 @@ class DeviceUpdateView(ApiView):
 
 class UpdateReportsView(ApiView):
     roles = {"POST": Role.DEVICE}
+    is_routine = True
 
     parser_classes = [LenientJSONParser]
 
@@ -75,6 +77,7 @@ class UpdateReportsView(ApiView):
 
 class DownloadView(ApiView):
     roles = {"GET": Role.DEVICE}
+    is_piecewise = True
 
     @extend_schema(
         responses={

@@ -48,6 +48,9 @@ class ApiView(APIView):
     Attributes:
         rates: for each method that costs much, the setting that says how often a
             person may use it in a minute, beside the limit of all requests.
+        is_routine: every device calls it all day, so that few of its traces are kept.
+        is_piecewise: it gives a file piece by piece, so that of a trace that leads to
+            it few spans are kept.
     """
 
     permission_classes = [RolePermission]
@@ -56,6 +59,8 @@ class ApiView(APIView):
     roles: ClassVar[Roles] = {}
     query_parameters: ClassVar[frozenset[str]] = frozenset()
     rates: ClassVar[dict[str, str]] = {}
+    is_routine: ClassVar[bool] = False
+    is_piecewise: ClassVar[bool] = False
 
     @property
     def max_body_bytes(self) -> int:
