@@ -12,7 +12,6 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitVie
 from rest_framework.authentication import SessionAuthentication
 from rest_framework.request import Request
 
-import devices.api.schema  # noqa: F401 - how devices authenticate, for the description
 from devices.api.authentication import DeviceAuthentication
 from hotswap import operations
 from hotswap.common.api.authentication import PersonAuthentication

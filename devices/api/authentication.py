@@ -2,18 +2,22 @@
 
 import uuid
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from django.conf import settings
 from django.utils import timezone
-from rest_framework.authentication import BaseAuthentication, get_authorization_header
+from rest_framework.authentication import get_authorization_header
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 
 from devices.api.certificates import presented_certificate, required_certificate
 from devices.models import Device, DeviceCertificate
 from devices.selectors import admitted_device, is_admitted_device
-from hotswap.common.api.authentication import REALM, BearerAuthentication
+from hotswap.common.api.authentication import (
+    BearerAuthentication,
+    DeclaredAuthentication,
+)
 from hotswap.common.log_context import bind
 from hotswap.common.roles import Role
 from hotswap.common.tokens import DeviceToken, KeyringToken, verified_subject
@@ -54,6 +58,7 @@ class DevicePrincipal:
 class DeviceAuthentication(BearerAuthentication):
     """Accept the token of a device that exists and is not revoked."""
 
+    scheme_name = "deviceToken"
     token_class = DeviceToken
 
     def authenticate(self, request: Request) -> tuple[Any, Any] | None:
@@ -93,8 +98,16 @@ class DeviceAuthentication(BearerAuthentication):
         )
 
 
-class CertificateAuthentication(BaseAuthentication):
+class CertificateAuthentication(DeclaredAuthentication):
     """Accept a certificate instead of a token, where certificates are optional."""
+
+    scheme_name = "deviceCertificate"
+    scheme = MappingProxyType(
+        {
+            "type": "mutualTLS",
+            "description": "Where certificates are optional; checked by the proxy.",
+        }
+    )
 
     def authenticate(self, request: Request) -> tuple[Any, Any] | None:
         if settings.DEVICE_CERTIFICATES != "optional":
@@ -106,6 +119,3 @@ class CertificateAuthentication(BaseAuthentication):
             return None
         bind(device_id=found.device.device_id)
         return DevicePrincipal(found.device, (found.fingerprint,)), found
-
-    def authenticate_header(self, request: Request) -> str:
-        return REALM

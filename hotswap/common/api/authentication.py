@@ -1,6 +1,8 @@
 """Bearer tokens. A token of the wrong kind is recognised, then refused by role."""
 
-from typing import Any
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, ClassVar
 
 from django.core.exceptions import ValidationError
 from django.utils import timezone
@@ -20,6 +22,7 @@ from hotswap.common.tokens import (
     token_type,
 )
 
+PERSON_SCHEME = "personToken"
 REALM = 'Bearer realm="hotswap"'
 
 
@@ -44,9 +47,27 @@ def bearer_text(request: Request) -> str | None:
         ) from None
 
 
-class BearerAuthentication(BaseAuthentication):
+class DeclaredAuthentication(BaseAuthentication):
+    """A way to authenticate that says how the schema describes it.
+
+    Attributes:
+        scheme_name: what the schema calls it.
+        scheme: its security scheme, as OpenAPI has it.
+    """
+
+    scheme_name: ClassVar[str]
+    scheme: ClassVar[Mapping[str, str]]
+
+    def authenticate_header(self, request: Request) -> str:
+        return REALM
+
+
+class BearerAuthentication(DeclaredAuthentication):
     """Verify a token of one class; leave other kinds to the next authenticator."""
 
+    scheme = MappingProxyType(
+        {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
+    )
     token_class: type[KeyringToken]
 
     def authenticate(self, request: Request) -> tuple[Any, Any] | None:
@@ -70,9 +91,6 @@ class BearerAuthentication(BaseAuthentication):
         """Return who the claims speak of, or raise AuthenticationFailed."""
         raise AuthenticationFailed("the token is not valid", code="token_invalid")
 
-    def authenticate_header(self, request: Request) -> str:
-        return REALM
-
 
 class PersonAuthentication(BearerAuthentication):
     """Tokens of people; the account is looked up on every request.
@@ -80,6 +98,7 @@ class PersonAuthentication(BearerAuthentication):
     Those of a login are signed, personal access tokens are kept in the database.
     """
 
+    scheme_name = PERSON_SCHEME
     token_class = PersonToken
 
     def authenticate(self, request: Request) -> tuple[Any, Any] | None:

@@ -11,13 +11,13 @@ from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.utils import OpenApiParameter
 from rest_framework import serializers
 
+from hotswap.common.api.authentication import PERSON_SCHEME
 from hotswap.common.api.etags import ETAG_LIST
 from hotswap.common.api.idempotency import MAX_KEY_LENGTH
 from hotswap.common.api.middleware import PROBLEM_TYPE
 from hotswap.common.api.serializers import CamelSerializer
 from hotswap.common.roles import Role
 
-PERSON_SCHEME = "personToken"
 # Kinds of objects that people call by another name than their path.
 KIND_NAMES = {"auth": "Login", "people": "Users", "quarantines": "Quarantine"}
 IDEMPOTENCY_KEY = OpenApiParameter(
@@ -61,16 +61,18 @@ class ProblemOutput(CamelSerializer):
     errors = ProblemErrorOutput(many=True)  # type: ignore[assignment]
 
 
-class BearerScheme(OpenApiAuthenticationExtension):
-    """A token in the Authorization header."""
+class DeclaredScheme(OpenApiAuthenticationExtension):
+    """What an authentication class declares of itself."""
+
+    target_class = "hotswap.common.api.authentication.DeclaredAuthentication"
+    match_subclasses = True
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        return str(self.target.scheme_name)
 
     def get_security_definition(self, auto_schema: AutoSchema) -> dict[str, Any]:
-        return {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
-
-
-class PersonTokenScheme(BearerScheme):
-    target_class = "hotswap.common.api.authentication.PersonAuthentication"
-    name = PERSON_SCHEME
+        return dict(self.target.scheme)
 
 
 class DurationExtension(OpenApiSerializerFieldExtension):
