@@ -1,4 +1,4 @@
-"""One flight at a time, among the threads of one process.
+"""Turns of the threads of one process: one at a time, and not too often.
 
 Pure: a clock that is passed in, and a lock.
 """
@@ -28,3 +28,32 @@ class SingleFlight:
         with self._lock:
             if self._taken_at == taken_at:
                 self._taken_at = None
+
+    @property
+    def is_taken(self) -> bool:
+        """Whether somebody has it, for however long."""
+        with self._lock:
+            return self._taken_at is not None
+
+
+class Pace:
+    """Keeps what is done of its own accord to a share of the time.
+
+    Args:
+        share: what it may take of the time at most, above 0, below 1.
+    """
+
+    def __init__(self, share: float) -> None:
+        self._rest = 1 / share - 1
+        self._lock = threading.Lock()
+        self._next_at = float("-inf")
+
+    def note(self, began: float, ended: float) -> None:
+        """Note how long it took this time."""
+        with self._lock:
+            self._next_at = ended + (ended - began) * self._rest
+
+    def wait(self, now: float) -> float:
+        """Return in how many seconds it may be done again; 0 at once."""
+        with self._lock:
+            return max(0.0, self._next_at - now)

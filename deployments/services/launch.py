@@ -57,6 +57,7 @@ from devices.services.groups import hold_groups
 from firmware.choices import FirmwareStatus
 from firmware.models import Firmware
 from hotswap.common import audit, locks, metrics
+from hotswap.common.early_ticks import ask_for_tick_on_commit
 from hotswap.common.errors import FieldError, HotSwapError, InvalidInputError
 from hotswap.common.log_context import bind
 from hotswap.common.models import User
@@ -282,6 +283,7 @@ def create_deployment(
             audience = _freeze(deployment, request, now)
         deployment.creation_time = timedelta(seconds=time.monotonic() - began_at)
         deployment.save(update_fields=["creation_time"])
+        ask_for_tick_on_commit()
     logger.info(
         "Deployment created successfully",
         extra={

@@ -36,6 +36,7 @@ from deployments.services.log import INTO_LOG
 from devices.admission import IS_CALLER
 from firmware.choices import ABSENT
 from health.services.watching import RECORD_CONTACT, contact_values
+from hotswap.common.early_ticks import ask_for_tick_on_commit
 from hotswap.common.rows import Columns, prepared_cursor
 
 logger = logging.getLogger(__name__)
@@ -268,6 +269,7 @@ def apply_report(
         _keep(cursor, update, report, now, applied=applied)
         if applied:
             _fail(update, report, now)
+            ask_for_tick_on_commit()
     if is_new and not is_open:
         raise UpdateClosedError(f"this update is closed: {update.status}")
     return applied

@@ -35,6 +35,7 @@ from health.services.watching import (
     poll_interval,
 )
 from health.triggers import FIELDS, REQUIRED, TRIGGERS
+from hotswap.common.early_ticks import ask_for_tick_on_commit
 from hotswap.common.lenient import Ignored
 from hotswap.common.rows import prepared_cursor
 
@@ -100,6 +101,8 @@ def record_heartbeat(
         is_first_of_boot = placement.place is Place.NEW
         _apply(state, beat, placement, interval, now)
         _store(_STORE, _ANEW, state, is_first_of_boot=is_first_of_boot)
+        if _may_decide(state, now, has_order=is_deploying):
+            ask_for_tick_on_commit()
         # Without a checksum it is not known what it runs, only what it is called; that
         # is worth as much as what a person said at the registration, and no more.
         if beat.firmware_checksum or not device.firmware_checksum:
@@ -248,17 +251,31 @@ def record_plain_heartbeat(
         row_version=row_version,
     )
     if not runs_another:
-        return answer if store() else None
-    with transaction.atomic():
         if not store():
             return None
-        record_running_firmware(
-            device=device,
-            version=beat.firmware_version,
-            checksum=beat.firmware_checksum,
-            now=now,
-        )
+    else:
+        with transaction.atomic():
+            if not store():
+                return None
+            record_running_firmware(
+                device=device,
+                version=beat.firmware_version,
+                checksum=beat.firmware_checksum,
+                now=now,
+            )
+    if _may_decide(state, now, has_order=has_order):
+        ask_for_tick_on_commit()
     return answer
+
+
+def _may_decide(state: DeviceState, now: datetime, *, has_order: bool) -> bool:
+    """Tell whether a heartbeat may prove or fail something: a tick is to look."""
+    is_towards_proof = (
+        has_order
+        and state.healthy_count > 0
+        and state.firmware_checksum == state.watch_checksum
+    )
+    return is_towards_proof or now in (state.breach_at, state.left_image_at)
 
 
 def _is_watched(state: DeviceState, now: datetime) -> bool:

@@ -223,6 +223,22 @@ def record_run(*, name: str, now: datetime) -> datetime:
     return restarted_at
 
 
+def running_since(*, name: str, now: datetime) -> datetime | None:
+    """Return since when a periodic job has run without a gap, as `record_run` does.
+
+    Returns:
+        None if its last run is more than 30 s away, or it never ran.
+    """
+    since: datetime | None = (
+        JobRun.objects.filter(
+            name=name, last_run_at__range=(now - CLOCK_GAP, now + CLOCK_GAP)
+        )
+        .values_list("restarted_at", flat=True)
+        .first()
+    )
+    return since
+
+
 def run_age(*, name: str) -> timedelta | None:
     """Return how long ago the job last ran, or None if it never did.
 

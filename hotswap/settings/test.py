@@ -17,6 +17,8 @@ EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
 LOGIN_FAILURES_PER_MINUTE = 10
 # All tests have one address.
 LOGIN_FAILURES_PER_ADDRESS = 10_000
+# Tests in this process tick by themselves.
+EARLY_TICKS = False
 # Tests in this process load the web application, too.
 WEB_STATEMENT_SECONDS = 0
 WHITENOISE_AUTOREFRESH = True
