@@ -37,7 +37,7 @@ def tick() -> None:
 def tick_early() -> None:
     """Move what may have become due, soon, unless ticks take long already.
 
-    It waits for a tick that is under way, which may have passed by, and after each for
+    It waits for a tick in progress, which may have passed by, and after each for
     nine times as long as it took. One that waits stands for all that are asked for.
     """
     asked_at = time.monotonic()
