@@ -82,7 +82,10 @@ def collect_static_files() -> bool:
                 )
                 _state().write_text(_sources_digest())
     except OSError as error:
-        logger.warning("Static files were not collected", exc_info=error)
+        logger.warning(
+            "Static files were not collected: pages load them under their plain names",
+            extra={"reason": str(error), "remedy": "python -m hotswap.stack.static"},
+        )
         return False
     return True
 

@@ -1,5 +1,8 @@
 """Static files: names by content, compressed, and only those of the present sources."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -13,6 +16,7 @@ from hotswap.common.static_files import (
     collect_static_files,
     is_collected,
 )
+from tests.live import PROJECT_DIR
 
 
 def forget_finders() -> None:
@@ -85,3 +89,23 @@ def test_a_folder_that_cannot_be_written_stops_nothing(
 
     assert not collect_static_files()
     assert HashedStaticFiles().url("look.css") == "/static/look.css"
+
+
+def test_they_are_collected_by_a_command_that_needs_no_settings() -> None:
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if name != "DJANGO_SETTINGS_MODULE"
+    }
+
+    done = subprocess.run(
+        [sys.executable, "-m", "hotswap.stack.static"],
+        cwd=PROJECT_DIR,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert (PROJECT_DIR / "staticfiles" / "staticfiles.json").exists()
