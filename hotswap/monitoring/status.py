@@ -254,7 +254,9 @@ def _disk() -> Part:
     return Part(
         "disk",
         state,
-        f"{sizes['free'] / 1024**3:,.1f} GiB are free where the data folder lies.",
+        f"{sizes['free'] / 1024**3:,.1f} GiB are free where the data folder lies, and "
+        f"{used:.0f} % of the disk is used (a warning from {DISK_WARNING_PERCENT:.0f} %"
+        " on).",
         figure=round(used, 1),
         unit="percent used",
     )
