@@ -152,9 +152,14 @@ def remove_certificate(*, actor: User, device_id: str, fingerprint: str) -> None
     """
     with transaction.atomic():
         device = locked_device(device_id)
-        removed, _ = device.certificates.filter(fingerprint=fingerprint).delete()
-        if not removed:
+        removed = device.certificates.filter(fingerprint=fingerprint).first()
+        if removed is None:
             raise CertificateNotFoundError("the device has no such certificate")
+        ends = removed.not_after
+        removed.delete()
+        if not device.certificates.filter(not_after__gt=ends).exists():
+            # Passed over as this one outlasted them, they are looked at again.
+            device.certificates.update(expiry_told_at=None)
         audit.record(
             actor=actor,
             verb="device.certificate-removed",

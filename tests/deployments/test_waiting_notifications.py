@@ -14,6 +14,7 @@ from devices.services.alarms import (
     announce_expiring_certificates,
     announce_expiring_keys,
 )
+from devices.services.certificates import remove_certificate
 from devices.services.enrolment import (
     REMINDER_PAUSE,
     Applicant,
@@ -187,6 +188,36 @@ def test_the_last_certificate_of_a_device_is_told_of_once(admin: User) -> None:
     ]
     (event,) = AuditEvent.objects.filter(verb="device.certificate-expiring")
     assert (event.object_id, event.details) == (str(ending.pk), {"expiresAt": end})
+
+
+def test_one_that_was_outlasted_is_told_of_when_the_longer_one_is_removed(
+    admin: User,
+) -> None:
+    device = DeviceFactory.create(device_id="pump-1")
+    for days in (2, 3, 40):
+        certify(device, days)
+    assert announce_expiring_certificates(now=NOW) == 0
+
+    remove_certificate(actor=admin, device_id="pump-1", fingerprint="pump-1 40")
+
+    assert [announce_expiring_certificates(now=NOW) for _ in range(2)] == [1, 0]
+    end = f"{NOW + timedelta(days=3):%Y-%m-%dT%H:%M:%SZ}"
+    assert messages("device.certificate_expiring") == [
+        f"the client certificate of pump-1 expires at {end}"
+    ]
+
+
+def test_one_that_was_told_of_is_not_told_of_again_when_a_shorter_one_is_removed(
+    admin: User,
+) -> None:
+    device = DeviceFactory.create(device_id="pump-1")
+    for days in (2, 3):
+        certify(device, days)
+    assert announce_expiring_certificates(now=NOW) == 1
+
+    remove_certificate(actor=admin, device_id="pump-1", fingerprint="pump-1 2")
+
+    assert announce_expiring_certificates(now=NOW) == 0
 
 
 def test_many_certificates_are_told_of_in_batches(
