@@ -39,6 +39,7 @@ from devices.querysets import (
     DeviceCertificateQuerySet,
     DeviceKeyQuerySet,
     DeviceQuerySet,
+    name_pieces,
 )
 from firmware.models import DeviceModel, Firmware
 from hotswap.common.changes import Tracked
@@ -130,6 +131,11 @@ class Device(Tracked, BaseModel):
                 condition=models.Q(erased_at__isnull=False),
                 name="device_erased",
             ),
+            models.Index(
+                fields=["revoked_at"],
+                condition=models.Q(revoked_at__isnull=False),
+                name="device_revoked",
+            ),
             # Tells at once whether any has one, which in most fleets none has.
             models.Index(
                 fields=["security_version"],
@@ -137,6 +143,7 @@ class Device(Tracked, BaseModel):
                 name="device_raised",
             ),
             GinIndex(fields=["tags"], name="device_tags", opclasses=["jsonb_path_ops"]),
+            GinIndex(name_pieces("device_id"), name="device_name_pieces"),
         ]
         triggers: ClassVar[list[pgtrigger.Trigger]] = [
             pgtrigger.Trigger(

@@ -73,6 +73,7 @@ from deployments.services.labelling import label_deployment
 from deployments.services.preview import preview_deployment
 from devices.exceptions import DeviceNotFoundError
 from devices.models import Device
+from devices.querysets import name_contains
 from firmware.models import Firmware
 from hotswap.common.api.base import ApiView, ListView, acting_person
 from hotswap.common.api.etags import expected_etags, knows
@@ -284,7 +285,14 @@ class TargetFilter(django_filters.FilterSet):
     status = ChoiceFilter(choices=TargetStatus.choices)
     stage = StageFilter("stage_number", min_value=1, max_value=MAX_STAGE)
     errorCode = django_filters.CharFilter("error_code")
-    search = django_filters.CharFilter("device__device_id", "icontains")
+    search = django_filters.CharFilter(
+        method="filter_search", help_text="a part of the device id, in any case"
+    )
+
+    def filter_search(
+        self, queryset: QuerySet[Target], name: str, value: str
+    ) -> QuerySet[Target]:
+        return queryset.filter(name_contains(value, "device__"))
 
 
 class DeviceDeploymentFilter(django_filters.FilterSet):

@@ -16,6 +16,7 @@ from deployments.console.badges import (
 )
 from deployments.models import Deployment, Target
 from deployments.reads.devices import target_rows
+from devices.querysets import name_contains
 
 PAGE: Final = 50
 T = TargetStatus
@@ -56,7 +57,7 @@ def device_table(
     text = query.get("device", "")[:MAX_NAME].strip()
     targets = Target.objects.select_related("device").filter(deployment=deployment)
     if text:
-        targets = targets.filter(device__device_id__icontains=text)
+        targets = targets.filter(name_contains(text, "device__"))
         total = targets.filter(status__in=statuses[tab]).count()
     else:
         total = sum(counts.get(each, 0) for each in statuses[tab])

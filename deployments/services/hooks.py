@@ -341,16 +341,38 @@ FIGURES = """
     ) AS u
     WHERE f.id = ANY(%(firmware)s)
 """
+# Counted from `device_image` alone, without the few that are let in no more.
 COMMON = """
-    SELECT DISTINCT ON (model_id) model_id, firmware_version, firmware_checksum, number,
-           sum(number) OVER (PARTITION BY model_id)
-    FROM (
-        SELECT model_id, firmware_version, firmware_checksum, count(*) AS number
-        FROM devices_device
-        WHERE model_id = ANY(%(models)s) AND erased_at IS NULL AND revoked_at IS NULL
-        GROUP BY 1, 2, 3
-    ) AS counted
-    ORDER BY model_id, firmware_checksum = '', number DESC, firmware_version
+    WITH counted AS (
+        SELECT model_id, firmware_checksum, sum(number) AS number
+        FROM (
+            SELECT model_id, firmware_checksum, count(*) AS number
+            FROM devices_device
+            WHERE model_id = ANY(%(models)s) AND erased_at IS NULL
+            GROUP BY 1, 2
+            UNION ALL
+            SELECT model_id, firmware_checksum, -count(*)
+            FROM devices_device
+            WHERE model_id = ANY(%(models)s) AND erased_at IS NULL
+                AND revoked_at IS NOT NULL
+            GROUP BY 1, 2
+        ) AS parts
+        GROUP BY 1, 2
+    ), common AS (
+        SELECT DISTINCT ON (model_id) *,
+               sum(number) OVER (PARTITION BY model_id) AS total
+        FROM counted
+        WHERE number > 0
+        ORDER BY model_id, firmware_checksum = '', number DESC, firmware_checksum
+    )
+    SELECT model_id, (
+        SELECT firmware_version FROM devices_device d
+        WHERE d.model_id = common.model_id AND d.erased_at IS NULL
+            AND d.firmware_checksum = common.firmware_checksum
+        LIMIT 1
+    ), firmware_checksum, number, total
+    FROM common
+    WHERE firmware_checksum <> ''
 """
 
 
@@ -373,17 +395,19 @@ def common_images(*, model_ids: Collection[UUID]) -> dict[UUID, CommonImage]:
     """Return what most devices of each model have reported to run."""
     with connection.cursor() as cursor:
         cursor.execute(COMMON, {"models": list(model_ids)})
-        rows = [row for row in cursor.fetchall() if row[2]]
+        rows = cursor.fetchall()
     images = {
         (each.model_id, each.sha256): each
         for each in Firmware.objects.select_related("model").filter(
             model__in=[row[0] for row in rows], sha256__in=[row[2] for row in rows]
         )
     }
-    return {
-        model: CommonImage(version, images.get((model, sha256)), number, int(total))
-        for model, version, sha256, number, total in rows
-    }
+    common = {}
+    for model, called, sha256, number, total in rows:
+        image = images.get((model, sha256))
+        version = called if image is None else image.version
+        common[model] = CommonImage(version, image, int(number), int(total))
+    return common
 
 
 def firmware_in_use(*, firmware: Firmware) -> str:

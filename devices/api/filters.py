@@ -72,7 +72,9 @@ class DeviceFilter(django_filters.FilterSet):
     keyExpiring = TruthFilter(method="filter_key_expiring")
     certificateExpiring = TruthFilter(method="filter_certificate_expiring")
     alarm = TruthFilter(method="filter_alarm")
-    search = django_filters.CharFilter(method="filter_search")
+    search = django_filters.CharFilter(
+        method="filter_search", help_text="a part of the device id, in any case"
+    )
 
     def filter_key_expiring(
         self, queryset: QuerySet[Device], name: str, value: str
@@ -123,7 +125,7 @@ class DeviceFilter(django_filters.FilterSet):
     def filter_search(
         self, queryset: QuerySet[Device], name: str, value: str
     ) -> QuerySet[Device]:
-        return queryset.filter(device_id__icontains=value)
+        return cast(DeviceQuerySet, queryset).named_like(value)
 
 
 class DeviceListFilter(DeviceFilter):

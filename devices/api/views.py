@@ -178,9 +178,10 @@ class DevicesView(ListView):
 
     @property
     def paginator(self) -> Any:
-        paginator = super().paginator
-        if self.request.query_params.get("sort") == "-deviceId":
-            paginator.ordering = ("-device_id",)
+        paginator, asked = super().paginator, self.request.query_params
+        name = "name_order" if asked.get("search", "").strip() else "device_id"
+        sign = "-" if asked.get("sort") == "-deviceId" else ""
+        paginator.ordering = (f"{sign}{name}",)
         return paginator
 
     def page_data(self, rows: list[Device]) -> Any:

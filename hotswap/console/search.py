@@ -3,8 +3,8 @@
 Rules:
 - Each kind shows its first few, and a way to all of them where there are more.
 - What was found is not kept: a search shows what is there now, to whom may see it.
-- Devices whose name begins with the text are found from an index, however large the
-  fleet is. Only where there is none, all names are read for those that contain it.
+- Devices whose name begins with the text come first; only where there is none, those
+  that contain it.
 """
 
 import re
@@ -34,8 +34,6 @@ from hotswap.console.waiting import has_role
 FOUND_PER_KIND = 8
 FOUND_AT_MOST = 100
 ACTIVE_AT_MOST = 100
-# With which the pseudonyms begin that erased devices are called by.
-ERASED = "~"
 DIGEST = re.compile(r"[0-9a-fA-F]{6,64}")
 TAG = re.compile(r"([^:]+):\s*(.+)")
 # Of "pause the canary of 2.6.0".
@@ -120,15 +118,8 @@ def _devices(text: str) -> Iterator[SearchResult]:
     found = list(named.filter(device_id__startswith=text)[: FOUND_PER_KIND + 1])
     more = "Device: those with it elsewhere in their name, too"
     if not found:
-        # Names alone, which an index holds; rows are read of those that are shown.
-        # Whether a device is erased is in its row, and in its name.
-        names = (
-            Device._base_manager.filter(device_id__icontains=text)
-            .exclude(device_id__startswith=ERASED)
-            .order_by("device_id")
-            .values("device_id")
-        )
-        found = list(named.filter(device_id__in=names[: FOUND_PER_KIND + 1]))
+        named = Device.objects.named_like(text).order_by("name_order")
+        found = list(named[: FOUND_PER_KIND + 1])
         more = ""
     if len(found) > FOUND_PER_KIND:
         more = "Device: there are more"

@@ -2,13 +2,17 @@
 
 import re
 import time
+from importlib import import_module
 
 import httpx
+from django.conf import settings
+from django.contrib import admin
 from django.db import connection
 
 from deployments.models import Deployment
 from devices.models import Device
 from firmware.models import Firmware
+from hotswap.common.console.pages.base import ConsoleAdmin
 from tests.bench.ground import Ground, median, wait_for
 from tests.bench.scale import device_name
 from tests.bench.table import Line, at_most
@@ -41,7 +45,7 @@ COPY = (
 
 
 def console(ground: Ground) -> list[Line]:
-    """Read the main pages, one after the other."""
+    """Read every list and the main pages, one after the other."""
     device = Device.objects.get(device_id=device_name(ground.scale.devices // 2))
     with ground.launched("CROWD", "Rolling") as created:
         pass
@@ -55,23 +59,24 @@ def console(ground: Ground) -> list[Line]:
         for statement in COPY:
             cursor.execute(statement, {"number": DEPLOYMENTS, "source": ended.pk})
     ground.settle()
+    # One that waits, for the list of approvals.
+    ground.upload(next(ground.versions), b"not approved yet")
+    part = device.device_id[3:-2]
     paths = {
         "overview": "",
-        "devices": "devices/device/",
+        **_lists(),
         "devices of a region": "devices/device/?region=CROWD",
         "devices of a version": "devices/device/?version=1.0.0",
+        "devices with a part of a name": f"devices/device/?q={part}",
+        "devices with two letters": "devices/device/?q=zz",
         "the last devices": "devices/device/?o=-0",
         "a device": f"devices/device/{device.pk}/change/",
-        "deployments": "deployments/deployment/",
         "a deployment": f"deployments/deployment/{ended.pk}/change/",
-        "rollbacks": "deployments/rollback/",
         "launch": "deployments/deployment/launch/",
-        "firmware": "firmware/firmware/",
         "an image": f"firmware/firmware/{Firmware.objects.latest('created_at').pk}"
         "/change/",
-        "groups": "devices/devicegroup/",
-        "audit": "common/auditevent/",
         "search": f"search/?s={device.device_id}",
+        "search for a part of a name": f"search/?s={part}",
         "bell": "bell/",
         "system": "system/",
     }
@@ -120,6 +125,17 @@ def console(ground: Ground) -> list[Line]:
             more=f"it is that of {largest}",
         ),
     ]
+
+
+def _lists() -> dict[str, str]:
+    """Return the address of every list, by its title."""
+    # They are registered with the addresses.
+    import_module(settings.ROOT_URLCONF)
+    return {
+        f"list of {page.title}": page.list_url().removeprefix("/admin/")
+        for page in admin.site._registry.values()
+        if isinstance(page, ConsoleAdmin)
+    }
 
 
 def _log_in(client: httpx.Client, password: str) -> None:

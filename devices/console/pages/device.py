@@ -7,7 +7,7 @@ import json
 from dataclasses import replace
 from itertools import groupby
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlencode
 
 from django.contrib.admin.options import IncorrectLookupParameters
@@ -67,6 +67,7 @@ from devices.console.filters import (
 from devices.console.timeline import AuditedLine
 from devices.files import devices_file, export_response
 from devices.models import Device, SavedFilter
+from devices.querysets import DeviceQuerySet, name_contains
 from devices.selectors import groups_of, revocation_reason
 from hotswap.common.console.actions.base import Button
 from hotswap.common.console.badges import NOT_STARTED, badge
@@ -159,6 +160,23 @@ class DeviceAdmin(ConsoleAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Device]:
         return Device.objects.select_related("model", "state").with_key_expiry()
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        """Find the devices whose name has each of the words."""
+        words = sorted(search_term.split(), key=len, reverse=True)
+        if not words:
+            return queryset, False
+        order = (
+            each.replace("device_id", "name_order") for each in queryset.query.order_by
+        )
+        found = cast(DeviceQuerySet, queryset).named_like(words[0])
+        for word in words[1:]:
+            found = found.filter(name_contains(word))
+        return found.order_by(
+            *(each.replace("device_id", "name_order") for each in order)
+        ), False
 
     @display(description="Firmware")
     def version(self, device: Device) -> str:
