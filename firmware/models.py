@@ -94,6 +94,9 @@ class SigningKey(Tracked, BaseModel):
     status_comment = models.TextField(blank=True, help_text="why it was revoked")
     not_before = models.DateTimeField(default=timezone.now)
     not_after = models.DateTimeField(null=True)
+    expiry_told_at = models.DateTimeField(
+        null=True, help_text="when people were told that its end is near"
+    )
 
     objects = SigningKeyQuerySet.as_manager()
 

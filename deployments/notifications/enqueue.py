@@ -29,7 +29,7 @@ from deployments.models import (
 from deployments.notifications.channels.registry import CHANNELS, OF_MODEL
 from deployments.rules.events import NOTIFIED, EventName
 from deployments.services.progress import JUDGED_FAILED
-from firmware.models import Firmware
+from firmware.models import Firmware, SigningKey
 from hotswap.common.models import User
 from hotswap.common.pluralize import counted
 
@@ -309,6 +309,21 @@ def enqueue_new_key(device_name: str, *, actor: User | None, now: datetime) -> N
         "devices": [{"id": device_name}],
         "total": 1,
     }
+    _put(event, data, receivers, now=now, due=now)
+
+
+def enqueue_signing_key(key: SigningKey, *, now: datetime) -> None:
+    """Write down that a retiring signing key ends soon."""
+    event = EventName.SIGNING_KEY_EXPIRING
+    receivers = _receivers(event)
+    if not receivers or key.not_after is None:
+        return
+    ends = key.not_after.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    message = (
+        f"the signing key {key.key_id} is trusted until {ends}; a device that has "
+        "pinned no other takes no update afterwards"
+    )
+    data = {"message": message, "signingKey": {"id": key.key_id, "expiresAt": ends}}
     _put(event, data, receivers, now=now, due=now)
 
 

@@ -12,10 +12,11 @@ from hotswap.common.pluralize import counted
 LABELS: dict[str, str] = {each.value: each.label for each in EventName}
 # Where something is done about what belongs to no deployment and no firmware.
 PAGES: dict[str, str] = {
-    EventName.ENROLMENT_WAITING: "enrolmentrequest/?status=Pending",
-    EventName.KEY_EXPIRING: "device/?key=expiring",
-    EventName.CERTIFICATE_EXPIRING: "device/?certificate=expiring",
-    EventName.RETIRED_KEY_USED: "device/?key=alarm",
+    EventName.SIGNING_KEY_EXPIRING: "firmware/signingkey/",
+    EventName.ENROLMENT_WAITING: "devices/enrolmentrequest/?status=Pending",
+    EventName.KEY_EXPIRING: "devices/device/?key=expiring",
+    EventName.CERTIFICATE_EXPIRING: "devices/device/?certificate=expiring",
+    EventName.RETIRED_KEY_USED: "devices/device/?key=alarm",
 }
 SUBJECT_LENGTH = 200
 # What is told in a short message, without the link: about two SMS with its title.
@@ -121,7 +122,7 @@ def _page_of(payload: dict[str, Any]) -> str:
     base = str(settings.PUBLIC_URL).rstrip("/")
     data = payload["data"]
     if page := PAGES.get(payload["type"]):
-        return f"{base}/admin/devices/{page}"
+        return f"{base}/admin/{page}"
     if "deployment" in data:
         return f"{base}/admin/deployments/deployment/{data['deployment']['id']}/change/"
     if "firmware" in data:

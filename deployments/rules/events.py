@@ -77,6 +77,10 @@ class EventName(StrEnum):
         *("firmware.damaged", "Stored image found damaged", ERROR),
         NOTIFY | PERSON,
     )
+    SIGNING_KEY_EXPIRING = (
+        *("signing_key.expiring", "Signing key about to end", WARNING),
+        NOTIFY | PERSON,
+    )
 
     # Of a whole deployment.
     CREATED = "deployment.created", "Deployment created", INFO, BOTH

@@ -30,7 +30,7 @@ from deployments.services.offers import find_pending_work
 from deployments.services.operate import cancel_deployment
 from deployments.services.quarantine import count_failure
 from devices.models import Device
-from firmware.models import Firmware
+from firmware.models import Firmware, SigningKey
 from firmware.selectors import (
     CommonImage,
     DeploymentUse,
@@ -439,6 +439,11 @@ def enqueue_firmware(*, firmware: Firmware, verb: str, actor: User | None) -> No
     enqueue.enqueue_firmware(
         firmware, EventName(f"firmware.{verb}"), actor=actor, now=timezone.now()
     )
+
+
+def enqueue_signing_key(*, key: SigningKey, now: datetime) -> None:
+    """Write down who is to be told that a signing key ends soon."""
+    enqueue.enqueue_signing_key(key, now=now)
 
 
 def enqueue_audit_anchor(*, anchor: dict[str, Any], now: datetime) -> None:

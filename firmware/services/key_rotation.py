@@ -24,6 +24,7 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.utils import timezone
+from django.utils.module_loading import import_string
 
 from firmware import signing, storage
 from firmware.choices import SIGNING, SOUND_KEYS, STORAGE, FirmwareStatus, KeyStatus
@@ -452,6 +453,29 @@ def retire_ended(*, now: datetime) -> int:
     return len(keys)
 
 
+def announce_ending(*, now: datetime) -> int:
+    """Tell which retiring signing keys end soon, each once; return how many.
+
+    A device that has pinned none of their successors takes no image afterwards.
+    """
+    with transaction.atomic():
+        ending = SigningKey.objects.filter(
+            status=KeyStatus.RETIRING,
+            not_after__lte=now + settings.DEVICE_KEY_WARNING,
+            expiry_told_at__isnull=True,
+        )
+        if not ending.exists():
+            return 0
+        lock_keys()
+        keys = list(ending.order_by("not_after", "key_id"))
+        for key in keys:
+            key.expiry_told_at = now
+            key.save(update_fields=["expiry_told_at"])
+            _note(None, "expiring", key, notAfter=key.not_after)
+            import_string(settings.SIGNING_KEY_EVENT_HOOK)(key=key, now=now)
+    return len(keys)
+
+
 # --- Storage keys ------------------------------------------------------------------
 
 
@@ -615,5 +639,6 @@ def delete_storage_key(*, actor: User | None, key_id: str) -> None:
 def tend(*, now: datetime) -> None:
     """Finish what rotations have begun; safe to run at any time."""
     retire_ended(now=now)
+    announce_ending(now=now)
     sign_missing()
     rewrap_images()

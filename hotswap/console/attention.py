@@ -21,7 +21,7 @@ from deployments.choices import DeliveryStatus, DeploymentStatus, PauseReason
 from deployments.models import Deployment, Hold
 from devices.admission import IS_ADMITTED
 from devices.choices import EnrolmentStatus
-from firmware.choices import FirmwareStatus
+from firmware.choices import FirmwareStatus, KeyStatus
 from health.choices import HealthEvent
 from hotswap.common.console.badges import FAILED, WAITS
 from hotswap.common.pluralize import counted
@@ -66,6 +66,9 @@ COUNTS: Final = f"""
         WHERE later.device_id = c.device_id
           AND (later.not_after, later.id) > (c.not_after, c.id)
       )
+    UNION ALL
+    SELECT 'signing keys', count(*), min(not_after) FROM firmware_signingkey
+    WHERE status = %(retiring)s AND not_after <= %(key_warning)s
     UNION ALL
     SELECT 'enrolments', count(*), min(created_at) FROM devices_enrolmentrequest
     WHERE status = %(pending)s
@@ -126,6 +129,7 @@ def concerns(
         *_of_ended(now),
         *_of_devices(counts, now),
         *_of_firmware(counts),
+        *_of_signing_keys(counts),
         *_of_people(counts),
     ]
 
@@ -137,6 +141,7 @@ def _counts(now: datetime) -> dict[str, _Count]:
             {
                 "draft": FirmwareStatus.DRAFT,
                 "rejected": FirmwareStatus.REJECTED,
+                "retiring": KeyStatus.RETIRING,
                 "pending": EnrolmentStatus.PENDING,
                 "undelivered": DeliveryStatus.FAILED,
                 "offline": HealthEvent.OFFLINE,
@@ -239,6 +244,21 @@ def _of_ended(now: datetime) -> list[Concern]:
             )
         )
     return found
+
+
+def _of_signing_keys(counts: dict[str, _Count]) -> list[Concern]:
+    ending = counts["signing keys"]
+    if not ending.number or ending.oldest is None:
+        return []
+    number = counted(ending.number, "signing key ends", "signing keys end")
+    return [
+        Concern(
+            f"{number} soon",
+            *(WAITS, "key", _list("firmware_signingkey")),
+            detail=f"The first ends {ending.oldest:%Y-%m-%d %H:%M} UTC. A device that "
+            "has pinned none of its successors takes no update afterwards.",
+        )
+    ]
 
 
 def _of_devices(counts: dict[str, _Count], now: datetime) -> list[Concern]:

@@ -44,7 +44,10 @@ UNTOLD: dict[type[Tracked], set[str]] = {
         *("uploaded_by", "request_comment"),
     },
     DeviceModel: set(),
-    SigningKey: {"key_id", "algorithm", "public_key", "sealed_private_key"},
+    SigningKey: {
+        *("key_id", "algorithm", "public_key", "sealed_private_key"),
+        "expiry_told_at",
+    },
     StorageKey: {"key_id", "sealed_key"},
     Device: {
         *("device_id", "firmware_version", "version_key", "firmware_checksum"),

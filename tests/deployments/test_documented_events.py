@@ -24,6 +24,7 @@ from health.choices import HealthEvent
 from tests.deployments.world import World
 
 OF_NO_DEPLOYMENT = {
+    EventName.SIGNING_KEY_EXPIRING,
     EventName.KEY_ROTATED,
     EventName.KEY_EXPIRING,
     EventName.CERTIFICATE_EXPIRING,

@@ -23,8 +23,11 @@ from devices.services.enrolment import (
     reject_enrolment,
 )
 from devices.services.erasure import erase_device
-from firmware.models import Firmware
+from firmware.choices import KeyStatus
+from firmware.models import Firmware, SigningKey
 from firmware.services.damage import note_damage
+from firmware.services.key_rotation import rotate_signing_key, tend
+from firmware.services.keys import ensure_firmware_keys
 from hotswap.common.models import AuditEvent, User
 from tests.common.factories import PersonFactory
 from tests.deployments.test_documented_events import EXAMPLES, shape
@@ -251,6 +254,32 @@ def test_the_name_of_an_erased_device_is_gone_from_them(admin: User) -> None:
 
     (payload,) = told("device.retired_key_used")
     assert "pump-of-anna" not in str(payload)
+
+
+def test_a_rotated_signing_key_that_ends_soon_is_told_of_once(
+    admin: User, settings: Any
+) -> None:
+    settings.PUBLIC_URL = "https://updates.example.com"
+    ensure_firmware_keys()
+    rotate_signing_key(actor=admin, overlap=timedelta(days=90))
+    former = SigningKey.objects.get(status=KeyStatus.RETIRING)
+    assert former.not_after is not None
+    near = former.not_after - timedelta(days=14)
+
+    tend(now=near - timedelta(seconds=1))
+    assert told("signing_key.expiring") == []
+    for _ in range(2):
+        tend(now=near)
+
+    (payload,) = told("signing_key.expiring")
+    end = f"{former.not_after:%Y-%m-%dT%H:%M:%SZ}"
+    assert payload["data"]["signingKey"] == {"id": former.key_id, "expiresAt": end}
+    assert f"{former.key_id} is trusted until {end}" in text_of(payload)
+    page = "https://updates.example.com/admin/firmware/signingkey/"
+    assert page in short_of(payload)
+    (event,) = AuditEvent.objects.filter(verb="signing-key.expiring")
+    assert event.object_id == former.key_id
+    assert event.actor is None
 
 
 # --- Images ------------------------------------------------------------------------
