@@ -7,7 +7,7 @@ Rules:
 """
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from deployments.choices import DeploymentStatus, StageStatus, TargetStatus
 from deployments.models import Deployment, Stage, Target, Update
@@ -87,11 +87,25 @@ def target_waiting(
             return Waiting(f"going back: {said}", until)
         case T.NOTIFIED | T.DOWNLOADING | T.VERIFYING | T.INSTALLING | T.REBOOTING:
             return Waiting(
-                f"the device, which is {target.status}",
-                update.deadline if update else None,
+                _at_work(target, around.state, now), update.deadline if update else None
             )
         case _:
             return None
+
+
+def _at_work(target: Target, state: DeviceState | None, now: datetime) -> str:
+    """Say what the device has reported to do, and when it was last heard."""
+    if state is None:
+        return f"the device, which was {target.status} when it was last heard"
+    heard = f"{state.last_seen_at:%H:%M:%S} UTC"
+    if state.online_until > now:
+        return f"the device, which is {target.status}; last heard at {heard}"
+    if now - state.last_seen_at >= timedelta(days=1):
+        heard = f"{state.last_seen_at:%Y-%m-%d} {heard}"
+    return (
+        f"the device, which is offline: it was {target.status} when it was last "
+        f"heard, at {heard}"
+    )
 
 
 def _is_others_turn(target: Target, deployment: Deployment) -> bool:

@@ -64,6 +64,32 @@ document.addEventListener("DOMContentLoaded", () => {
     document.body.addEventListener(name, fell);
   }
 
+  // "3 s ago" stays true while a page is open. Only the clock of the server and the time
+  // that passes count, not the clock of this machine.
+  const AGES_SECONDS = 5;
+  const shownAt = new WeakMap();
+  const inWords = (seconds) => {
+    for (const [unit, length] of [["d", 86400], ["h", 3600], ["min", 60]]) {
+      if (seconds >= length) return `${Math.floor(seconds / length)} ${unit}`;
+    }
+    return `${Math.round(seconds)} s`;
+  };
+  const keepAges = () => {
+    const now = performance.now();
+    for (const time of document.querySelectorAll("time[data-hs-age]")) {
+      if (!shownAt.has(time)) {
+        shownAt.set(time, now);
+        continue;
+      }
+      const seconds = Number(time.dataset.hsAge) + (now - shownAt.get(time)) / 1000;
+      const words = seconds < 0 ? `in ${inWords(-seconds)}` : time.dataset.hsPast ?? `${inWords(seconds)} ago`;
+      if (time.textContent !== words) time.textContent = words;
+    }
+  };
+  keepAges();
+  document.body.addEventListener("htmx:afterSettle", keepAges);
+  setInterval(keepAges, AGES_SECONDS * 1000);
+
   // Whoever comes back to the page sees what is true now, not in fifteen seconds.
   document.addEventListener("visibilitychange", () => {
     if (document.visibilityState !== "visible") return;

@@ -81,10 +81,33 @@ def test_a_device_that_works_has_until_the_deadline_of_its_order(
     device.poll()
     device.report("downloading")
 
+    heard = f"{world.now:%H:%M:%S} UTC"
     assert waits(world, deployment, device) == (
-        "the device, which is downloading",
+        f"the device, which is downloading; last heard at {heard}",
         world.now + 5 * MINUTE,
     )
+
+
+def test_a_device_that_went_offline_at_work_says_what_it_did_and_when(
+    world: World, old: Firmware, new: Firmware
+) -> None:
+    (device,) = world.fleet(1, old)
+    deployment = world.launch(new, parameters={"offline_deadline": 30 * 86_400.0})
+    device.poll()
+    device.report("downloading")
+    heard = world.now
+    deadline = waits(world, deployment, device)[1]
+
+    world.now += 3 * MINUTE
+    soon = waits(world, deployment, device)
+    world.now += DAY
+    late = waits(world, deployment, device)
+
+    words = (
+        "the device, which is offline: it was downloading when it was last heard, at"
+    )
+    assert soon == (f"{words} {heard:%H:%M:%S} UTC", deadline)
+    assert late == (f"{words} {heard:%Y-%m-%d %H:%M:%S} UTC", deadline)
 
 
 def test_a_claim_has_so_long_to_be_proved(

@@ -331,6 +331,8 @@ class DeviceAdmin(ConsoleAdmin):
         state = getattr(obj, "state", None)
         return {
             "status": device_badge(obj),
+            "page_url": self.page_url(obj),
+            "read_at": now,
             "never_seen": obj.status_at(now) == DeviceStatus.NEVER_SEEN,
             "seen": age(state.last_seen_at, now) if state else "",
             "timeline": self.timeline(request, obj),

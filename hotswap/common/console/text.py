@@ -33,19 +33,34 @@ def age(at: datetime | None, now: datetime | None = None) -> SafeString:
         if seconds >= 0
         else f"in {span_in_words(-seconds)}"
     )
-    return _time(at, words)
+    return _time(at, words, _moving(seconds))
 
 
 def estimated(at: datetime, now: datetime) -> SafeString:
     """Say when something is expected; what was expected by now may come any moment."""
-    return age(at, now) if at > now else _time(at, "any moment")
+    if at <= now:
+        return _time(at, "any moment")
+    seconds = (at - now).total_seconds()
+    return _time(at, f"in {span_in_words(seconds)}", _moving(-seconds, "any moment"))
 
 
-def _time(at: datetime, words: str) -> SafeString:
+def _moving(seconds: float, past: str = "") -> SafeString:
+    """Return by what the page says it anew while it is open (`live.js`).
+
+    Args:
+        seconds: how long ago it was; less than zero for what is to come.
+        past: what is said instead once it has come.
+    """
+    moving = format_html(' data-hs-age="{}"', f"{seconds:.0f}")
+    return moving + format_html(' data-hs-past="{}"', past) if past else moving
+
+
+def _time(at: datetime, words: str, moving: SafeString | str = "") -> SafeString:
     return format_html(
-        '<time datetime="{}" title="{} UTC">{}</time>',
+        '<time datetime="{}" title="{} UTC"{}>{}</time>',
         at.isoformat(),
         f"{at:%Y-%m-%d %H:%M:%S}",
+        moving,
         words,
     )
 
