@@ -168,15 +168,14 @@ class DeviceAdmin(ConsoleAdmin):
         words = sorted(search_term.split(), key=len, reverse=True)
         if not words:
             return queryset, False
-        order = (
-            each.replace("device_id", "name_order") for each in queryset.query.order_by
-        )
+        order = [
+            str(each).replace("device_id", "name_order")
+            for each in queryset.query.order_by
+        ]
         found = cast(DeviceQuerySet, queryset).named_like(words[0])
         for word in words[1:]:
             found = found.filter(name_contains(word))
-        return found.order_by(
-            *(each.replace("device_id", "name_order") for each in order)
-        ), False
+        return found.order_by(*order), False
 
     @display(description="Firmware")
     def version(self, device: Device) -> str:
