@@ -157,6 +157,7 @@ browser: $(VENV)/.ready-dev
 
 proxy: $(VENV)/.ready-dev
 	@$(BIN)/python -m tests.nginx
+	@$(BIN)/python -m tests.haproxy
 	@$(BIN)/python -m tests.pgbouncer
 
 prometheus: $(VENV)/.ready-dev
