@@ -19,19 +19,16 @@ from typing import Any
 from cryptography.exceptions import InvalidTag
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import CASCADE, Q
+from django.db.models.fields.reverse_related import ForeignObjectRel
 from django.utils import timezone
 from django.utils.module_loading import import_string
 
 from devices.exceptions import DeviceNotFoundError
 from devices.models import (
     Device,
-    DeviceCertificate,
     DeviceImportLine,
-    DeviceKey,
     EnrolmentRequest,
-    FirmwareRun,
-    GroupMembership,
 )
 from devices.selectors import groups_of
 from hotswap.common import audit
@@ -138,13 +135,29 @@ def erase_device(
 
 
 def forget_belongings(devices: Any) -> None:
-    """Delete the keys, certificates, memberships and history of devices.
+    """Delete keys, certificates, enrolments, memberships and history of devices.
 
     Args:
         devices: a queryset of erased devices, or of those that are being erased.
     """
-    for model in (DeviceKey, DeviceCertificate, GroupMembership, FirmwareRun):
-        model._base_manager.filter(device__in=devices).delete()
+    for relation in belongings():
+        model: Any = relation.related_model
+        of_devices = {f"{relation.field.name}__in": devices}
+        model._base_manager.filter(**of_devices).delete()
+
+
+def belongings() -> list[ForeignObjectRel]:
+    """Return what refers to a device, among the models of this app, and goes with it.
+
+    What other apps hold is theirs to delete, by the hooks of the settings.
+    """
+    return [
+        relation
+        for relation in Device._meta.get_fields(include_hidden=True)
+        if isinstance(relation, ForeignObjectRel)
+        and relation.on_delete is CASCADE
+        and relation.related_model._meta.app_label == Device._meta.app_label
+    ]
 
 
 def tidy_erased() -> None:

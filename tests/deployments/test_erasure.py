@@ -20,11 +20,12 @@ from devices.models import (
     DeviceImport,
     DeviceImportLine,
     DeviceKey,
+    EnrolmentRequest,
     FirmwareRun,
     GroupMembership,
 )
 from devices.services.credentials import issue_device_token
-from devices.services.erasure import Name, erase_device, tidy_erased
+from devices.services.erasure import Name, belongings, erase_device, tidy_erased
 from devices.services.groups import add_members, create_group
 from devices.services.registry import register_device
 from health.models import DeviceState
@@ -216,6 +217,12 @@ def test_what_was_written_at_the_moment_of_the_erasure_is_tidied(rich: World) ->
     tidy_erased()
 
     assert not GroupMembership.objects.filter(device_id=device.pk).exists()
+
+
+def test_what_refers_to_a_device_goes_with_it() -> None:
+    assert {each.related_model for each in belongings()} >= {
+        *(DeviceKey, DeviceCertificate, EnrolmentRequest, GroupMembership, FirmwareRun)
+    }
 
 
 @pytest.mark.parametrize(
