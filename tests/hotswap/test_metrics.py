@@ -300,3 +300,10 @@ def test_worker_shows_its_own_at_an_address(token: str) -> None:
 
 def test_without_an_address_a_worker_shows_nothing() -> None:
     assert serve_metrics("") is None
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_metric_is_in_the_documents(name: str) -> None:
+    page = (PROJECT_DIR / "docs" / "operate" / "observability.md").read_text()
+
+    assert f"`{name}`" in page
