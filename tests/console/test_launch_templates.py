@@ -145,7 +145,7 @@ def test_a_template_is_replaced_and_removed_and_the_trail_says_so(
 
     assert template.body["maxAttempts"] == 5
     assert b"Nobody can start from it any more" in asked.content
-    assert gone.status_code == 302
+    assert (gone.status_code, gone.headers["Location"]) == (302, LAUNCH)
     assert not LaunchTemplate.objects.exists()
     events = AuditEvent.objects.filter(object_kind="launch-template").order_by("id")
     assert [each.verb for each in events] == [

@@ -373,6 +373,9 @@ class RemoveTemplate(LinkedAction):
     def notes(self, obj: Any) -> tuple[str, ...]:
         return ("Nobody can start from it any more. Deployments stay as they are.",)
 
+    def next_url(self, admin: ConsoleAdmin, obj: Any) -> str:
+        return admin.url(Launch.name)
+
     def execute(self, user: User, obj: Any, given: dict[str, Any]) -> str:
         launch_templates.remove_template(actor=user, name=given["name"])
         return f"The template {given['name']} is removed."
