@@ -1,11 +1,14 @@
 """The console in a real browser: nothing from elsewhere, nothing that is blocked."""
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.browser import BROKEN_OFF
+from tests.deployments.agents import new_model
+from tests.deployments.live import LiveAdmin
 from tests.live import LiveStack
 
 if TYPE_CHECKING:
@@ -111,3 +114,23 @@ def test_the_main_pages_load_nothing_foreign_and_block_nothing(
 
     assert foreign == []
     assert complaints == []
+
+
+def test_ages_grow_while_a_page_is_open(
+    live_stack: LiveStack, browser_page: "Page"
+) -> None:
+    page = browser_page
+    model = new_model(LiveAdmin(live_stack))
+    page.goto(f"{live_stack.url}/admin/login/?next=/admin/firmware/devicemodel/")
+    page.fill("[name=username]", live_stack.admin_username)
+    page.fill("[name=password]", live_stack.admin_password)
+    # Of this page alone; time is the test's from here on.
+    page.clock.install()
+    page.click("[type=submit]")
+    row = page.locator("tr", has_text=model)
+    row.locator("time").wait_for()
+    assert re.fullmatch(r"\d+ (s|min) ago", row.locator("time").inner_text())
+
+    page.clock.fast_forward("03:00:00")
+
+    row.get_by_text("3 h ago", exact=True).wait_for()
