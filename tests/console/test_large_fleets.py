@@ -4,6 +4,7 @@ A table of 2,000 devices is small, and PostgreSQL would rather read it as a whol
 is forbidden here, and what is left is its plan for a large one.
 """
 
+from typing import Any
 from urllib.parse import urlencode
 
 import pytest
@@ -19,11 +20,12 @@ from firmware.models import Firmware
 from hotswap.common.tokens import person_access_token
 from tests.api import API, Caller
 from tests.common.factories import PersonFactory
-from tests.console.conftest import ConsoleClient
+from tests.console.conftest import ConsoleClient, Scene
 from tests.devices.factories import DeviceFactory
 from tests.firmware.factories import FirmwareFactory
 
 NAMES = "devices_device_device_id_key"
+AUDIT = "/admin/common/auditevent/"
 PIECES = "Bitmap Index Scan on device_name_pieces"
 
 
@@ -83,11 +85,15 @@ def search(client: ConsoleClient, text: str) -> tuple[str, list[str]]:
 
 
 def statements_of_devices(statements: CaptureQueriesContext) -> list[str]:
-    """Return what read devices, apart from what asked for plans and numbers."""
+    return statements_of(statements, "devices_device")
+
+
+def statements_of(statements: CaptureQueriesContext, table: str) -> list[str]:
+    """Return what read a table, apart from what asked for plans and numbers."""
     return [
         each["sql"]
         for each in statements.captured_queries
-        if 'FROM "devices_device"' in each["sql"]
+        if f'FROM "{table}"' in each["sql"]
         and not each["sql"].startswith(("EXPLAIN", "SELECT COUNT"))
     ]
 
@@ -272,3 +278,47 @@ def test_an_erased_device_is_not_found_by_its_pseudonym(
     for text in (erased.device_id, str(erased.pk), str(erased.pk)[2:]):
         page, _ = search(viewer_client, text)
         assert reverse("admin:devices_device_change", args=[erased.pk]) not in page
+
+
+def test_the_audit_trail_is_searched_by_its_indexes(
+    admin_client: ConsoleClient, fleet: Firmware
+) -> None:
+    device = DeviceFactory.create(device_id="valve-77")
+
+    words = "device ALVE-7 regist"
+    with CaptureQueriesContext(connection) as statements:
+        page = admin_client.get(AUDIT, {"q": words})
+
+    (row,) = page.context["cl"].result_list
+    assert (row.verb, row.object_id) == ("device.registered", str(device.pk))
+    statement, _, _ = statements_of(statements, "common_auditevent")[-1].partition(
+        " ORDER BY"
+    )
+    without("indexscan", "indexonlyscan")
+    plan = plan_of(statement)
+    assert "Seq Scan on common_auditevent" not in plan
+    assert "Bitmap Index Scan on audit_" in plan
+
+
+@pytest.mark.parametrize("filters", ["object=ALVE-7", "verb=device+regist"])
+def test_the_audit_trail_is_filtered_by_its_indexes(
+    admin_client: ConsoleClient, fleet: Firmware, filters: str
+) -> None:
+    DeviceFactory.create(device_id="valve-77")
+
+    with CaptureQueriesContext(connection) as statements:
+        page = admin_client.get(f"{AUDIT}?{filters}")
+
+    assert "device.registered" in {x.verb for x in page.context["cl"].result_list}
+    statement, _, _ = statements_of(statements, "common_auditevent")[-1].partition(
+        " ORDER BY"
+    )
+    without("indexscan", "indexonlyscan")
+    assert "Seq Scan on common_auditevent" not in plan_of(statement)
+
+
+def test_a_search_of_the_audit_trail_for_many_words_asks_little(
+    admin_client: ConsoleClient, scene: Scene, django_assert_max_num_queries: Any
+) -> None:
+    with django_assert_max_num_queries(30):
+        admin_client.get(AUDIT, {"q": "device sensor 2.0.0 pause approve more words"})

@@ -1,8 +1,9 @@
 """The audit trail: a list that nobody changes."""
 
 import json
+import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime, time, timedelta
 from typing import Any
@@ -11,7 +12,9 @@ from uuid import UUID
 from django.contrib import admin, messages
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.core.exceptions import ValidationError
-from django.db.models import Q, QuerySet
+from django.db import connection
+from django.db.models import CharField, F, Q, QuerySet, Value
+from django.db.models.functions import Cast
 from django.http import (
     HttpRequest,
     HttpResponseNotAllowed,
@@ -52,6 +55,21 @@ KINDS_WITHOUT_PAGE = ("audit", "audit-key", "device-list", "master-key", "token-
 # Of a search: words that are looked at, and objects of each kind that a word may name.
 MAX_WORDS = 5
 MAX_NAMED = 50
+# Beside the kinds of objects: who acted.
+PERSON = "by a person"
+# From one value to the next in an index, however many rows have each.
+KNOWN = """
+    WITH RECURSIVE known AS (
+        (SELECT {column} AS value FROM common_auditevent ORDER BY 1 LIMIT 1)
+        UNION ALL
+        SELECT (
+            SELECT {column} FROM common_auditevent
+            WHERE {column} > known.value ORDER BY 1 LIMIT 1
+        )
+        FROM known WHERE known.value IS NOT NULL
+    )
+    SELECT value FROM known WHERE value IS NOT NULL
+"""
 EXPORTED_AT_MOST = 100_000
 EXPORT_BATCH = 2000
 EXPORTED_COLUMNS = (
@@ -112,30 +130,66 @@ def objects_of(
     return found
 
 
+def known(column: str) -> list[str]:
+    """Return the different actions or kinds that were ever recorded, by an index."""
+    name = connection.ops.quote_name(column)
+    with connection.cursor() as cursor:
+        cursor.execute(KNOWN.format(column=name))
+        return [value for (value,) in cursor.fetchall()]
+
+
 def done_by(name: str) -> Q:
     """Match what people of a name like this have done.
 
     Rows hold pseudonyms; so the people are looked up first, the first few.
     """
+    return Q(actor__in=[key for _, key in people_like(name)])
+
+
+def people_like(name: str) -> QuerySet[User, tuple[str, str]]:
+    """Return the first few people of a name like this, as `(PERSON, pseudonym)`."""
     people = User.objects.filter(username__icontains=name)
-    return Q(actor__in=list(people.values_list("pseudonym", flat=True)[:MAX_NAMED]))
+    return _keys(people, PERSON, "pseudonym")
 
 
-def done_to(request: HttpRequest, name: str) -> Q:
-    """Match what was done to objects with a name like this, or with this very id.
+def objects_like(
+    request: HttpRequest, name: str
+) -> list[QuerySet[Any, tuple[str, str]]]:
+    """Return the first few objects of each kind with a name like this.
 
     Names are those that the lists of the objects are searched for: the id of a device,
-    the version of a firmware, the name of a deployment; the first few of each kind.
+    the version of a firmware, the name of a deployment.
     """
-    found = Q(object_id=name)
+    found = []
     for kind, page in pages_by_kind().items():
-        if not page.search_fields:
-            continue
-        objects, _ = page.get_search_results(
-            request, page.model._default_manager.all(), name
-        )
-        keys = objects.order_by().values_list(page.audit_field, flat=True)
-        ids = [str(key) for key in keys[:MAX_NAMED]]
+        if page.search_fields:
+            rows = page.model._default_manager.all()
+            objects, _ = page.get_search_results(request, rows, name)
+            found.append(_keys(objects, kind, page.audit_field))
+    return found
+
+
+def _keys(rows: QuerySet[Any], kind: str, field: str) -> QuerySet[Any, tuple[str, str]]:
+    """Return the kind and the key of the first few rows."""
+    keys = rows.order_by().annotate(
+        audited_kind=Value(kind, CharField()),
+        audited_key=Cast(F(field), CharField()),
+    )
+    return keys.values_list("audited_kind", "audited_key")[:MAX_NAMED]
+
+
+def done_to(keys: Iterable[tuple[str, str]], name: str, kinds: Collection[str]) -> Q:
+    """Match what was done to objects, or to whatever has this very id.
+
+    Args:
+        keys: kind and key of each.
+        kinds: all that are known; the index of objects begins with them.
+    """
+    found = Q(object_kind__in=kinds, object_id=name)
+    by_kind: dict[str, list[str]] = defaultdict(list)
+    for kind, key in keys:
+        by_kind[kind].append(key)
+    for kind, ids in by_kind.items():
         found |= Q(object_kind=kind, object_id__in=ids)
     return found
 
@@ -161,7 +215,9 @@ class ObjectFilter(TextFilter):
     ) -> QuerySet[AuditEvent]:
         if not self.text():
             return queryset
-        return queryset.filter(done_to(request, self.text()))
+        first, *others = objects_like(request, self.text())
+        keys = first.union(*others, all=True)
+        return queryset.filter(done_to(keys, self.text(), known("object_kind")))
 
 
 class ActionFilter(TextFilter):
@@ -174,7 +230,8 @@ class ActionFilter(TextFilter):
     ) -> QuerySet[AuditEvent]:
         if not self.text():
             return queryset
-        return queryset.filter(verb__iregex=event_pattern(self.text()))
+        pattern = re.compile(event_pattern(self.text()), re.IGNORECASE)
+        return queryset.filter(verb__in=filter(pattern.search, known("verb")))
 
 
 class ObjectKindFilter(RadioFilter):
@@ -282,9 +339,17 @@ class AuditEventAdmin(ConsoleAdmin):
         self, request: HttpRequest, queryset: QuerySet[AuditEvent], search_term: str
     ) -> tuple[QuerySet[AuditEvent], bool]:
         """Find what each word names: an action, who acted, or what it was done to."""
-        for word in search_term.split()[:MAX_WORDS]:
+        words = search_term.split()[:MAX_WORDS]
+        if not words:
+            return queryset, False
+        verbs, kinds = known("verb"), known("object_kind")
+        for word in words:
+            people = people_like(word)
+            keys = list(people.union(*objects_like(request, word), all=True))
             queryset = queryset.filter(
-                Q(verb__icontains=word) | done_by(word) | done_to(request, word)
+                Q(verb__in=[verb for verb in verbs if word.lower() in verb])
+                | Q(actor__in=[key for kind, key in keys if kind == PERSON])
+                | done_to((each for each in keys if each[0] != PERSON), word, kinds)
             )
         return queryset, False
 
