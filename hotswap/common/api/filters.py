@@ -13,7 +13,7 @@ from django_filters import fields
 from django_filters.rest_framework import DjangoFilterBackend
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema_field
-from rest_framework.exceptions import ValidationError
+from rest_framework.exceptions import ErrorDetail, ValidationError
 from rest_framework.request import Request
 
 from hotswap.common.api.parsers import check_text
@@ -71,7 +71,23 @@ class StrictFilterBackend(DjangoFilterBackend):
                 {name: ["is empty: omit it for no filter"] for name in empty},
                 code="empty",
             )
-        return super().filter_queryset(request, queryset, view)
+        filters = self.get_filterset(request, queryset, view)
+        if filters is None:
+            return queryset
+        if not filters.is_valid():
+            # django-filter would take a `%` in a message, which quotes what was sent,
+            # for a place to be filled in.
+            raise ValidationError(
+                {
+                    name: [
+                        ErrorDetail(message, code=error.code)
+                        for error in errors
+                        for message in error.messages
+                    ]
+                    for name, errors in filters.errors.as_data().items()
+                }
+            )
+        return filters.qs
 
 
 @extend_schema_field(OpenApiTypes.BOOL)

@@ -165,11 +165,16 @@ class EmptyInput(CamelSerializer):
 
 
 class StrictCharField(serializers.CharField):
-    """JSON strings only; a number is not silently turned into a text."""
+    """JSON strings only; a number is not silently turned into a text.
+
+    Its length is that of what is sent, blanks around it included.
+    """
 
     def to_internal_value(self, data: Any) -> str:
         if not isinstance(data, str):
             self.fail("invalid")
+        if self.max_length is not None and len(data) > self.max_length:
+            self.fail("max_length", max_length=self.max_length)
         return super().to_internal_value(data)
 
 
