@@ -16,7 +16,6 @@ from django.db import transaction
 
 logger = logging.getLogger(__name__)
 
-TASK: Final = "deployments.tasks.tick_early"
 # Of all that is asked for within that time, one task is sent.
 PAUSE_SECONDS: Final = 0.1
 EXPIRES_SECONDS: Final = 2
@@ -53,7 +52,10 @@ class EarlyTicks:
             self._wanted.clear()
             try:
                 current_app.send_task(
-                    TASK, retry=False, ignore_result=True, expires=EXPIRES_SECONDS
+                    settings.EARLY_TICK_TASK,
+                    retry=False,
+                    ignore_result=True,
+                    expires=EXPIRES_SECONDS,
                 )
             except Exception as error:  # noqa: BLE001 - it is a hint
                 logger.info("No early tick", extra={"reason": str(error)})

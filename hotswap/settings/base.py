@@ -610,6 +610,7 @@ DEVICE_AUDIENCES_HOOK = "deployments.services.audiences.changed_by_devices"
 # --- Background work: ticks that find what is due; running one twice changes nothing --
 # Beside those of beat, where a device or a person has just changed something.
 EARLY_TICKS = True
+EARLY_TICK_TASK = "deployments.tasks.tick_early"
 CELERY_BROKER_URL = REDIS_URL
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_ACKS_LATE = False
