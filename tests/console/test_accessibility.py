@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.browser import NOTE_VIOLATIONS
+from tests.deployments.agents import new_model
+from tests.deployments.live import LiveAdmin
 from tests.live import PROJECT_DIR, LiveStack
 
 if TYPE_CHECKING:
@@ -84,6 +86,29 @@ def log_in(page: "Page", stack: LiveStack) -> None:
     page.locator("#hs-main").wait_for()
 
 
+def pages_of_objects(page: "Page", stack: LiveStack) -> list[str]:
+    """Return the pages of a device, of its image and of a deployment to it."""
+    admin = LiveAdmin(stack)
+    model = new_model(admin)
+    former = admin.upload(model, "1.0.0", b"an image that it runs" * 100)
+    image = admin.upload(model, "1.1.0", b"an image to look at" * 100)
+    (device,) = admin.register(model, 1, former)
+    device.beat()
+    deployment = admin.post(
+        "/deployments",
+        {"firmwareId": image["id"], "strategy": "Direct", "targetAll": True},
+    )
+    site = f"{stack.url}/admin/"
+    page.goto(f"{site}devices/device/?q={device.name}")
+    page.get_by_role("link", name=device.name, exact=True).click()
+    page.locator("#hs-device-live").wait_for()
+    return [
+        page.url.removeprefix(site),
+        f"firmware/firmware/{image['id']}/change/",
+        f"deployments/deployment/{deployment['id']}/change/",
+    ]
+
+
 def test_whatever_scrolls_can_be_scrolled_by_keys() -> None:
     logs = [
         (path.name, tag)
@@ -111,7 +136,7 @@ def test_no_main_page_has_a_serious_fault_in_light_or_dark(
     found: dict[str, list[str]] = {}
 
     log_in(page, live_stack)
-    for path in PAGES:
+    for path in (*PAGES, *pages_of_objects(page, live_stack)):
         page.goto(f"{live_stack.url}/admin/{path}", wait_until="load")
         grave = page.evaluate("window.violations") + grave_findings(page)
         assert page.evaluate(CHANGE_THEME)
