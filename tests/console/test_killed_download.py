@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.browser
 
-IMAGE_BYTES = 1_000_000
-# Ten seconds for the image at least, so that there is a middle.
-BYTES_PER_SECOND = 100_000
+IMAGE_BYTES = 4_000_000
+# A hundred seconds for the image, so that it is not over before it is looked at.
+PACED = "\nmax_bytes_per_second = 40_000\n"
 AN_HOUR_PASSES = """
     UPDATE health_devicestate SET last_seen_at = last_seen_at - interval '1 hour',
         online_until = last_seen_at - interval '50 minutes'
@@ -53,8 +53,7 @@ def test_a_download_that_is_cut_off_is_told_as_it_is(
     new = admin.upload(model, "1.1.0", program("1.1.0", IMAGE_BYTES))
     with running_agents() as start:
         device = AgentDevice(tmp_path / "device", admin, model, former)
-        with device.config.open("a") as config:
-            config.write(f"\nmax_bytes_per_second = {BYTES_PER_SECOND}\n")
+        device.config.write_text(device.config.read_text() + PACED)
         start(device)
         deployment = direct(admin, new, device.name)
         target = f"/deployments/{deployment}/devices/{device.name}"
@@ -93,6 +92,7 @@ def test_a_download_that_is_cut_off_is_told_as_it_is(
         own.locator("#hs-device-now").get_by_text("1 h ago").first.wait_for()
         assert admin.get(target)["status"] == "downloading"
 
+        device.config.write_text(device.config.read_text().removesuffix(PACED))
         start(device)
 
         state.get_by_text("Online").wait_for()
