@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from django.test import Client
 from django.utils import timezone
+from django.utils.html import escape
 
 from hotswap.common.models import AuditEvent, ConsoleSession, RefreshToken, User
 from hotswap.common.people import set_password
@@ -218,3 +219,45 @@ def test_logins_of_the_console_are_in_the_trail(db: None) -> None:
         "person.logged-out",
     ]
     assert not ConsoleSession.objects.filter(user=person).exists()
+
+
+X11 = "Mozilla/5.0 (X11; Linux x86_64"
+NT = "Mozilla/5.0 (Windows NT 10.0; Win64; x64)"
+PIXEL = "Mozilla/5.0 (Linux; Android 14; Pixel 8)"
+IPHONE = "Mozilla/5.0 (iPhone; CPU iPhone OS 17_5 like Mac OS X)"
+MAC = "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7)"
+WEBKIT = "AppleWebKit/537.36 (KHTML, like Gecko)"
+
+
+@pytest.mark.parametrize(
+    ("user_agent", "words"),
+    [
+        (f"{X11}; rv:128.0) Gecko/20100101 Firefox/128.0", "Firefox 128 on Linux"),
+        (f"{X11}) {WEBKIT} Chrome/126.0.0.0 Safari/537.36", "Chrome 126 on Linux"),
+        (
+            f"{NT} {WEBKIT} Chrome/126.0.0.0 Safari/537.36 Edg/127.0.2592.87",
+            "Edge 127 on Windows",
+        ),
+        (
+            f"{PIXEL} {WEBKIT} Chrome/126.0.0.0 Mobile Safari/537.36",
+            "Chrome 126 on Android",
+        ),
+        (
+            f"{IPHONE} {WEBKIT} Version/17.5 Mobile/15E148 Safari/604.1",
+            "Safari 17 on iPhone",
+        ),
+        (
+            f"{MAC} {WEBKIT} Version/17.5 Safari/605.1.15",
+            "Safari 17 on macOS",
+        ),
+        ("fleet-tool/3 (<b>)", "fleet-tool/3 (&lt;b&gt;)"),
+    ],
+)
+def test_a_login_names_its_browser(db: None, user_agent: str, words: str) -> None:
+    client = Client(headers={"user-agent": user_agent})
+    person = PersonFactory.create()
+    client.post(TO_LOGIN, {"username": person.username, "password": PASSWORD})
+
+    shown = client.get("/admin/account/").content.decode()
+
+    assert f'title="{escape(user_agent)}">{words}</span>' in shown

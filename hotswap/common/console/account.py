@@ -17,6 +17,7 @@ from django.utils import timezone
 from rest_framework.exceptions import Throttled
 
 from hotswap.common.api.throttling import check_person_rate, guard_password
+from hotswap.common.console.browsers import browser_in_words
 from hotswap.common.console.forms import ConsoleForm, throttled_words
 from hotswap.common.console.requests import READING, acting_person, too_many_requests
 from hotswap.common.console.roles import role_name
@@ -102,7 +103,8 @@ def login_rows(
             "is_current": str(each.id) == mine.get("id"),
             "end_url": end_url(each.id),
             "address": each.address or "–",
-            "agent": each.user_agent or "–",
+            "agent": each.user_agent,
+            "browser": browser_in_words(each.user_agent),
             "began": age(each.began_at),
             "seen": age(each.seen_at),
             "ends": age(each.ends_at),
