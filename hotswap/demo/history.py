@@ -10,13 +10,15 @@ Rules:
 
 import random
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.db import connection
 
-from deployments.choices import AcknowledgedWarning, DeploymentStatus, TargetStatus
+from deployments.choices import DeploymentStatus, TargetStatus
 from deployments.criteria import HealthCriteria, RollbackThresholds
+from deployments.exceptions import AcknowledgementRequiredError
 from deployments.models import Deployment, MailRecipient, Target
 from deployments.services import operate
 from deployments.services.launch import create_deployment
@@ -455,22 +457,28 @@ class Chronicle:
             for name, value in parameters.items()
             if name in STRATEGIES[strategy].defaults or name == "regions"
         }
+        request = DeploymentRequest(
+            name=name,
+            firmware_id=firmware.pk,
+            strategy=strategy,
+            selection=selection or Selection(everyone=True),
+            parameters={**STRATEGIES[strategy].defaults, **given},
+            health_criteria=CRITERIA,
+            rollback_thresholds=THRESHOLDS,
+            health_threshold=90.0,
+            offline_devices="exclude",
+            scheduled_at=scheduled_at,
+        )
+        try:
+            return self._create(request)
+        except AcknowledgementRequiredError as refusal:
+            # What is so of this launch, and nothing else.
+            codes = frozenset(each.code for each in refusal.errors)
+            return self._create(replace(request, acknowledge=codes))
+
+    def _create(self, request: DeploymentRequest) -> Deployment:
         deployment, _ = create_deployment(
-            actor=self._operator,
-            request=DeploymentRequest(
-                name=name,
-                firmware_id=firmware.pk,
-                strategy=strategy,
-                selection=selection or Selection(everyone=True),
-                parameters={**STRATEGIES[strategy].defaults, **given},
-                health_criteria=CRITERIA,
-                rollback_thresholds=THRESHOLDS,
-                health_threshold=90.0,
-                offline_devices="exclude",
-                scheduled_at=scheduled_at,
-                acknowledge=frozenset(AcknowledgedWarning.values),
-            ),
-            now=self._clock(),
+            actor=self._operator, request=request, now=self._clock()
         )
         return deployment
 

@@ -61,6 +61,11 @@ def test_thirty_days_are_lived_through_by_the_services(
     ends = Counter(Deployment.objects.values_list("status", flat=True))
     assert ends == {Status.COMPLETED: 5, Status.ROLLED_BACK: 1, Status.CANCELLED: 1}
     assert not Deployment.objects.moved_by_ticks().exists()
+    # Of each launch that is acknowledged which was so.
+    read = dict(Deployment.objects.values_list("name", "acknowledged"))
+    downgrades = [name for name, codes in read.items() if "downgrade" in codes]
+    assert downgrades == ["Back to 2.3.0, for a comparison"]
+    assert not any("previously_rolled_back" in codes for codes in read.values())
     assert Firmware.objects.filter(status=FirmwareStatus.DEPRECATED).count() == 2
     assert Firmware.objects.filter(status=FirmwareStatus.REJECTED).count() == 1
     # Every device is as the demo switches it on.
