@@ -17,11 +17,11 @@ from typing import Final
 
 from django.conf import settings
 from django.contrib import admin
-from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 
 from hotswap.common.console.requests import acting_person
+from hotswap.common.console.roles import require_role
 from hotswap.common.console.text import age
 from hotswap.common.roles import Role
 
@@ -55,8 +55,7 @@ def mailbox_view(request: HttpRequest) -> HttpResponse:
     """Show the newest mails."""
     if not has_mailbox():
         raise Http404
-    if not acting_person(request).may(Role.ADMIN):
-        raise PermissionDenied
+    require_role(acting_person(request), Role.ADMIN)
     mails = newest_mails(Path(_folder()))
     return TemplateResponse(
         request,

@@ -66,7 +66,9 @@ def test_only_admins_of_a_demo_have_one(
 ) -> None:
     admin = log_in(Role.ADMIN)
 
-    assert log_in(Role.OPERATOR).get(MAILBOX).status_code == 403
+    refusal = log_in(Role.OPERATOR).get(MAILBOX)
+    assert refusal.status_code == 403
+    assert "this needs the role Admin" in refusal.content.decode()
     settings.DEMO_CLOCK = ""
     assert admin.get(MAILBOX).status_code == 404
     assert MAILBOX not in admin.get("/admin/").content.decode()
