@@ -75,6 +75,11 @@ LEVEL_BADGES = {
 }
 
 
+def words_of(looks: Mapping[Any, tuple[str, str, str]]) -> list[tuple[str, str]]:
+    """Return what filters offer: each status, and its word on the badges."""
+    return [(str(status), word) for status, (_, _, word) in looks.items()]
+
+
 def status_badge(looks: dict[Any, tuple[str, str, str]], status: str) -> SafeString:
     """Return the badge of a status."""
     tone, icon, word = looks[status]

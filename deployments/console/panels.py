@@ -13,10 +13,14 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import RadioFilter
 
-from deployments.choices import TargetStatus
+from deployments.choices import DeploymentStatus, TargetStatus
 from deployments.console.badges import (
+    DEPLOYMENT_BADGES,
+    TARGET_BADGES,
     deployment_badge,
     failed_of,
+    status_badge,
+    words_of,
 )
 from deployments.console.live import segments_of
 from deployments.models import Deployment, Event, Quarantine, Target, Update
@@ -91,7 +95,11 @@ def use_context(request: HttpRequest, firmware: Firmware) -> dict[str, Any]:
         "use": use,
         "fleet": fleet_of_model(firmware, use),
         "deployment_pages": [
-            (each, reverse("admin:deployments_deployment_change", args=[each.id]))
+            (
+                each,
+                DEPLOYMENT_BADGES[DeploymentStatus(each.status)][2],
+                reverse("admin:deployments_deployment_change", args=[each.id]),
+            )
             for each in use.deployments
         ],
     }
@@ -148,7 +156,12 @@ def updates_context(request: HttpRequest, device: Device) -> dict[str, Any]:
             for order in orders
         ],
         "deployments": [
-            {"target": target, "changed": age(target.updated_at, now)}
+            {
+                "target": target,
+                "status": deployment_badge(target.deployment),
+                "badge": status_badge(TARGET_BADGES, target.status),
+                "changed": age(target.updated_at, now),
+            }
             for target in targets
         ],
     }
@@ -177,7 +190,7 @@ def last_deployments(devices: Sequence[Device]) -> dict[Any, SafeString]:
             '<a class="hs-link" href="{}">{}</a> <span class="hs-hint">{}</span>',
             reverse("admin:deployments_deployment_change", args=[target.deployment_id]),
             target.deployment,
-            target.get_status_display(),
+            TARGET_BADGES[TargetStatus(target.status)][2],
         )
         for target in targets
     }
@@ -190,7 +203,7 @@ class LastOutcomeFilter(RadioFilter):
     parameter_name = "outcome"
 
     def lookups(self, request: Any, model_admin: Any) -> list[tuple[str, str]]:
-        return list(TargetStatus.choices)
+        return words_of(TARGET_BADGES)
 
     def queryset(self, request: Any, queryset: QuerySet[Device]) -> QuerySet[Device]:
         if self.value() not in TargetStatus.values:

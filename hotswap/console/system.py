@@ -134,7 +134,8 @@ def _verdict(found: ServerStatus) -> dict[str, str]:
 
 def _row(part: Part) -> dict[str, object]:
     word, tone, icon = STATES[part.state]
-    figure = "–" if part.figure is None else f"{part.figure:,g} {part.unit}"
+    unit = part.unit.replace("percent", "%")
+    figure = "–" if part.figure is None else f"{part.figure:,g} {unit}"
     return {
         "name": NAMES[part.name],
         "badge": badge(word, tone, icon),

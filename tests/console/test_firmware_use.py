@@ -10,6 +10,7 @@ import pytest
 from django.urls import reverse
 from django.utils import timezone
 
+from deployments.models import Deployment
 from firmware.models import Firmware
 from firmware.selectors import common_images, signature_holds
 from firmware.services.verification import verify_firmware
@@ -68,6 +69,20 @@ def test_the_page_lists_all_its_deployments(
     assert "first try" in page
     assert "0 of 1" in page
     assert "first try" not in page_of(viewer_client, old)
+
+
+def test_what_is_in_progress_is_in_the_words_of_its_badge(
+    viewer_client: ConsoleClient, world: World
+) -> None:
+    old, new = world.image("1.0.0"), world.image("1.1.0")
+    world.fleet(1, old)
+    deployment = world.launch(new, name="first try")
+    Deployment.objects.filter(pk=deployment.pk).update(status="RollingBack")
+
+    page = page_of(viewer_client, new)
+
+    assert "(Rolling back)" in page
+    assert "RollingBack" not in page
 
 
 def test_the_last_check_of_the_image_is_kept(

@@ -25,6 +25,7 @@ from tests.live import PROJECT_DIR
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
+DEPLOYMENTS = "/admin/deployments/deployment/"
 DEVICES = "/admin/devices/device/"
 MAX_QUERIES = 30
 MAX_BYTES = 150_000
@@ -104,6 +105,23 @@ def test_devices_are_filtered_by_how_their_newest_deployment_went(
     assert "d-002" in listed(viewer_client, f"outcome={status}")
     shown = viewer_client.get(DEVICES).content.decode()
     assert f">{fleet.deployment}</a>" in shown
+
+
+def test_a_status_has_the_same_word_in_filters_lists_and_pages(
+    viewer_client: ConsoleClient, fleet: Scene
+) -> None:
+    target = Target.objects.get(device__device_id="d-002")
+
+    lists = viewer_client.get(DEVICES), viewer_client.get(DEPLOYMENTS)
+    device = viewer_client.get(f"{DEVICES}{target.device_id}/change/")
+
+    texts = [page.content.decode() for page in (*lists, device)]
+    assert not [text for text in texts if "Rolled Back" in text]
+    for text in texts[:2]:
+        assert ">Rolled back</option>" in re.sub(r"\s*(</?option)", r"\1", text)
+    assert '<span class="hs-hint">Not started</span>' in texts[0]
+    assert ">Pending<" not in texts[2]
+    assert "Not started" in texts[2]
 
 
 def test_what_is_filtered_by_is_shown_and_can_be_taken_away(

@@ -94,6 +94,21 @@ def test_a_test_is_put_into_the_outbox(
     assert row.notification.type == "mail-recipient.test"
 
 
+def test_a_delivery_names_its_event_in_words(
+    admin_client: ConsoleClient, scene: Scene
+) -> None:
+    name = scene.delivery.notification.type
+    words = name.replace(".", " ").capitalize()
+    listed = admin_client.get("/admin/deployments/delivery/")
+    page = admin_client.get(f"/admin/deployments/delivery/{scene.delivery.pk}/change/")
+
+    assert words in listed.content.decode()
+    assert name not in listed.content.decode()
+    assert page.context["heading"] == words
+    # What was sent is shown as it was sent.
+    assert name in page.content.decode()
+
+
 def test_a_delivery_is_resent_from_its_page(
     admin_client: ConsoleClient, scene: Scene
 ) -> None:

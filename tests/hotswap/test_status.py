@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import ssl
 import threading
 import time
@@ -191,6 +192,7 @@ def test_page_shows_the_same(request: pytest.FixtureRequest, role: str) -> None:
     assert 'href="/admin/help/operate/runbooks.md"' in text
     assert client.get("/admin/help/operate/runbooks.md").status_code == 200
     assert "7 h" in text
+    assert re.search(r"\d % used", text)
     assert status.VERSION in text
 
 

@@ -16,7 +16,7 @@ from deployments.models import Delivery
 from hotswap.common.console.filters import StatusFilter
 from hotswap.common.console.narrow_row import NarrowRow
 from hotswap.common.console.pages.base import AdminsOnly
-from hotswap.common.console.text import age
+from hotswap.common.console.text import age, event_in_words
 
 
 class DeliveryStatusFilter(StatusFilter):
@@ -42,7 +42,7 @@ class DeliveryAdmin(AdminsOnly):
 
     @display(description="Event")
     def what(self, delivery: Delivery) -> str:
-        return delivery.notification.type
+        return event_in_words(delivery.notification.type)
 
     @display(description="To")
     def whom(self, delivery: Delivery) -> str:
@@ -62,7 +62,7 @@ class DeliveryAdmin(AdminsOnly):
 
     def page_context(self, request: HttpRequest, obj: Any) -> dict[str, Any]:
         return {
-            "heading": obj.notification.type,
+            "heading": event_in_words(obj.notification.type),
             "status": status_badge(DELIVERY_BADGES, obj.status),
             "receiver": obj.receiver,
             "receiver_url": receiver_url(obj.receiver),

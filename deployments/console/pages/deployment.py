@@ -29,7 +29,6 @@ from unfold.decorators import display
 
 from deployments.choices import (
     ACTIVE_DEPLOYMENTS,
-    DeploymentStatus,
     Strategy,
     TargetStatus,
 )
@@ -52,7 +51,13 @@ from deployments.console.actions.launch import (
     Launch,
     RemoveTemplate,
 )
-from deployments.console.badges import deployment_badge, failed_of, is_over
+from deployments.console.badges import (
+    DEPLOYMENT_BADGES,
+    deployment_badge,
+    failed_of,
+    is_over,
+    words_of,
+)
 from deployments.console.charts import adoption_chart, progress_charts
 from deployments.console.device_table import device_table
 from deployments.console.health import health_panel
@@ -92,7 +97,7 @@ class StateFilter(RadioFilter):
     parameter_name = "state"
 
     def lookups(self, request: Any, model_admin: Any) -> list[tuple[str, str]]:
-        return [("active", "In progress"), *DeploymentStatus.choices]
+        return [("active", "In progress"), *words_of(DEPLOYMENT_BADGES)]
 
     def queryset(
         self, request: Any, queryset: QuerySet[Deployment]
