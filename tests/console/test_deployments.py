@@ -538,7 +538,7 @@ def test_the_form_says_what_the_api_says_and_keeps_the_input(
         ({"target": "groups"}, "Choose at least one"),
         ({"waitDuration": "soon"}, "is no duration"),
         ({"increments": "50, 20"}, "higher than the one before"),
-        ({"increments": "50, 3O, 100"}, "&#x27;3O&#x27; is no whole number of percent"),
+        ({"increments": "50, 3O, 100"}, "&#x27;3O&#x27; is no whole number."),
         ({"healthThreshold": "101"}, "less than or equal to 100"),
         ({"rollbackThresholds_successRate": "-1"}, "greater than or equal to 0"),
         ({"healthCriteria_watchDuration": "P1Y"}, "no fixed length"),

@@ -202,3 +202,19 @@ def test_role_of_claims(claims: dict[str, Any], claim: str, role: Role | None) -
 
     for source in ("id_token", "userinfo"):
         assert role_of({source: claims}, claim=claim, roles=roles) is role
+
+
+def test_the_login_has_a_button_for_each_provider(
+    provider: Provider, settings: Any
+) -> None:
+    (first,) = settings.SOCIALACCOUNT_PROVIDERS["openid_connect"]["APPS"]
+    settings.SOCIALACCOUNT_PROVIDERS["openid_connect"]["APPS"] = [
+        first,
+        {**first, "provider_id": "other", "name": "Another"},
+    ]
+
+    page = Client().get("/admin/login/").content.decode()
+
+    buttons = re.findall(r'href="([^"]+)"[^>]*>\s*Log in with (\w+)', page)
+    assert [name for _, name in buttons] == ["Example", "Another"]
+    assert [START in address for address, _ in buttons] == [True, False]

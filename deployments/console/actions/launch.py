@@ -24,7 +24,11 @@ from django.template.response import TemplateResponse
 from django.utils import timezone
 
 from deployments.choices import AcknowledgedWarning, Strategy
-from deployments.console.actions.launch_form import NAMED_FIELDS, LaunchForm
+from deployments.console.actions.launch_form import (
+    INTEGER_LISTS,
+    NAMED_FIELDS,
+    LaunchForm,
+)
 from deployments.console.drawings import Drawing, DrawnStage, draw_plan
 from deployments.copying import launch_body
 from deployments.inputs import to_request
@@ -126,6 +130,8 @@ def form_values(body: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in body.items():
         if isinstance(value, dict):
             values |= {f"{name}_{inner}": part for inner, part in value.items()}
+        elif name in INTEGER_LISTS:
+            values[name] = ", ".join(str(each) for each in value)
         else:
             values[name] = value
     values["target"] = next(
@@ -134,8 +140,6 @@ def form_values(body: Mapping[str, Any]) -> dict[str, Any]:
     values["targetDevices"] = "\n".join(body.get("targetDevices", []))
     if tag := values.get("greenFleet_tag"):
         values["greenFleet_tag"] = ":".join(*tag.items())
-    if "increments" in body:
-        values["increments"] = ", ".join(str(step) for step in body["increments"])
     if "regions" in body:
         values["regionOrder"] = ", ".join(body["regions"])
     return values

@@ -136,6 +136,17 @@ def _words(text: str) -> list[str]:
     return text.replace(",", " ").split()
 
 
+class IntegerList(forms.CharField):
+    """Whole numbers, typed with commas, spaces or lines between."""
+
+    def clean(self, value: Any) -> list[int]:
+        words = _words(super().clean(value))
+        for word in words:
+            if re.fullmatch("[0-9]{1,9}", word) is None:
+                raise forms.ValidationError(f"{word!r} is no whole number.")
+        return [int(word) for word in words]
+
+
 def form_fields(field: Field) -> dict[str, forms.Field]:
     """Return what the form has for a declared field of a strategy, by its name.
 
@@ -151,7 +162,7 @@ def form_fields(field: Field) -> dict[str, forms.Field]:
         case Kind.INTEGER:
             return {name: forms.IntegerField(**options)}
         case Kind.INTEGERS:
-            return {name: forms.CharField(**options)}
+            return {name: IntegerList(**options)}
         case Kind.DURATION:
             options["help_text"] = field.hint or DURATION_HELP
             return {name: DurationText(**options)}
@@ -195,6 +206,12 @@ def own_fields(strategy: StrategyDeclaration) -> tuple[str, ...]:
 
 
 OWN_FIELDS = {name: own_fields(each) for name, each in STRATEGIES.items()}
+INTEGER_LISTS = frozenset(
+    camelize(field.name)
+    for strategy in STRATEGIES.values()
+    for field in strategy.fields
+    if field.kind == Kind.INTEGERS
+)
 
 
 class LaunchForm(ConsoleForm):
@@ -484,13 +501,6 @@ class LaunchForm(ConsoleForm):
                 "scheduledAt", "No clock of this zone shows that time on that day."
             )
 
-    def clean_increments(self) -> str:
-        text: str = self.cleaned_data["increments"]
-        for part in _words(text):
-            if re.fullmatch("[0-9]{1,3}", part) is None:
-                raise forms.ValidationError(f"{part!r} is no whole number of percent.")
-        return text
-
     def clean_regionOrder(self) -> str:  # noqa: N802 - named after its field
         text: str = self.cleaned_data["regionOrder"]
         for name in _words(text):
@@ -534,12 +544,11 @@ class LaunchForm(ConsoleForm):
         foreign = {field for fields in OWN_FIELDS.values() for field in fields}
         written_below = {
             *("target", "targetDevices", "targetGroups", "regions"),
-            *("increments", "regionOrder"),
-            *("reason", "scheduledZone"),
+            *("regionOrder", "reason", "scheduledZone"),
         }
         has_window = bool(cleaned.get("maintenanceWindow_days"))
         for name, value in cleaned.items():
-            if name in written_below or value in ("", None):
+            if name in written_below or value in ("", None, []):
                 continue
             if name in foreign and name not in own:
                 continue
@@ -555,8 +564,6 @@ class LaunchForm(ConsoleForm):
                 body[name] = value.replace(tzinfo=self.zone).isoformat()
             else:
                 body[name] = value
-        if "increments" in own and cleaned.get("increments"):
-            body["increments"] = [int(part) for part in _words(cleaned["increments"])]
         match cleaned["target"]:
             case "devices":
                 names = _words(cleaned["targetDevices"])

@@ -9,13 +9,13 @@ from django.http import HttpRequest
 from hotswap.common.models import User
 from hotswap.common.second_factors import has_second_factor, is_second_factor_required
 
-PAGES = ("account_", "mfa_", "socialaccount_", "openid_connect_")
+# `hotswap.common.account_urls`; providers of logins name their pages as they like.
+PAGES = ("/admin/login/", "/admin/account/")
 
 
 def entrance(request: HttpRequest) -> dict[str, Any]:
     """Return the frame of the console for allauth's pages, nothing for others."""
-    match = request.resolver_match
-    if match is None or not str(match.url_name).startswith(PAGES):
+    if not request.path_info.startswith(PAGES):
         return {}
     context = {**admin.site.each_context(request), "title": "My account"}
     user = request.user
@@ -26,4 +26,4 @@ def entrance(request: HttpRequest) -> dict[str, Any]:
     signs_on = [
         {"name": each.name, "url": each.get_login_url(request)} for each in providers
     ]
-    return {**context, "sign_on": signs_on[0] if signs_on else None}
+    return {**context, "signs_on": signs_on}

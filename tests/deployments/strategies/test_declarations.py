@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 from django.conf import settings
+from django.core.exceptions import ValidationError
 
 from deployments.choices import Strategy
 from deployments.console.actions.launch_form import (
@@ -124,6 +125,21 @@ def test_the_form_starts_with_the_declared_defaults(settings: Any) -> None:
         for field in strategy.fields
         if field.kind == Kind.DURATION
     }
+
+
+def test_a_list_of_numbers_of_any_name_goes_through_the_form() -> None:
+    declared = Field(
+        name="step_sizes", kind=Kind.INTEGERS, label="Step sizes", default=(10, 20)
+    )
+
+    (name, field), *more = form_fields(declared).items()
+
+    assert (name, more) == ("stepSizes", [])
+    assert start_value(declared) == "10, 20"
+    assert field.clean("1, 2\n3") == [1, 2, 3]
+    assert field.clean("") == []
+    with pytest.raises(ValidationError, match="'3O' is no whole number"):
+        field.clean("1 3O")
 
 
 def test_the_fields_of_each_strategy_are_shown_when_it_is_chosen() -> None:
