@@ -1,8 +1,9 @@
 """Which strategies there are, in the order in which people choose among them.
 
 One more costs a module beside the others that declares its fields, a line below, its
-word in `choices.Strategy` (with a migration of the column's choices), its rows in
-`docs/deployments.md`, and a new `docs/openapi.yaml`. What is missing is said by
+word in `choices.Strategy` (with a migration of the column's choices), a line of
+`static/hotswap/console.css` where it has fields, its rows in `docs/deployments.md`,
+and a new `docs/openapi.yaml`. What is missing is said by
 `tests/deployments/strategies/test_declarations.py`.
 """
 
