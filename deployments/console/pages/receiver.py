@@ -115,6 +115,8 @@ def receiver_admin(channel: Channel) -> type[ReceiverAdmin]:
         "__module__": __name__,
         "audit_kind": channel.model.kind,
         "list_name": channel.plural.capitalize(),
+        "api_path": channel.route,
+        "api_field": "pk",
         "console_actions": (
             add_action(channel),
             SendTest,

@@ -51,6 +51,8 @@ class UserAdmin(ConsoleAdmin):
     needed_role = Role.ADMIN
     audit_kind = "person"
     audit_field = "pseudonym"
+    api_path = "people"
+    api_field = "pseudonym"
     empty_words = (
         "There is nobody.",
         "Add a person with a role.",
