@@ -92,5 +92,6 @@ def _measure(trigger: Trigger, values: MeasureSummary) -> dict[str, Any]:
         "highest": _shown(trigger, values.max),
         "usual": _shown(trigger, usual.mean),
         "usual_devices": usual.devices,
-        "change": _shown(trigger, usual.mean_change, "+"),
+        # The difference of two shares is none of one.
+        "change": _shown(trigger, usual.mean_change, "+").replace("%", "points"),
     }

@@ -230,3 +230,14 @@ def test_a_group_tells_what_is_new_since_yesterday(
     assert said in after
     assert 'title="device-group.members-added">Device group members added<' in after
     assert "<span>count: 2</span>" in after
+
+
+def test_a_list_of_groups_says_how_a_static_one_is_made_up(
+    viewer_client: ConsoleClient, scene: Scene
+) -> None:
+    scene.group.description = ""
+    scene.group.save()
+
+    page = viewer_client.get("/admin/devices/devicegroup/").content.decode()
+
+    assert "Devices listed one by one" in page

@@ -1,14 +1,16 @@
 """Metrics, health report and rollbacks of a deployment."""
 
+import re
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
+from deployments.console.health import health_context
 from deployments.criteria import RollbackThresholds
 from deployments.models import Deployment
 from deployments.reads.health_report import health_report
-from deployments.reads.metrics import deployment_metrics
+from deployments.reads.metrics import deployment_health, deployment_metrics
 from deployments.reads.rollback_report import deployment_rollbacks
 from deployments.rules.codes import OTHERWISE, next_step
 from deployments.services.operate import rollback_deployment
@@ -52,6 +54,22 @@ def test_nothing_exposed_has_no_score(
     assert (found["exposed"], found["healthScore"]) == (0, None)
     assert found["measures"]["cpuUsage"]["mean"] is None
     assert found["anomalies"] == {"total": 0, "devices": []}
+
+
+def test_a_page_says_the_change_of_a_percent_in_points(
+    world: World, images: tuple[Firmware, Firmware]
+) -> None:
+    fleet = known_fleet(world, 4, images[0])
+    deployment = world.launch(images[1])
+    world.update_offered()
+    fleet[0].beat(cpu_usage=45.0)
+
+    deployment.refresh_from_db()
+    found = health_context(deployment_health(deployment, world.now), versions=[])
+    shown = {each["name"]: each for each in found["measures"]}
+
+    assert re.fullmatch(r"\+[0-9.]+ points", shown["CPU"]["change"])
+    assert shown["CPU"]["mean"].endswith(" %")
 
 
 def test_exposed_devices_are_compared_with_their_baseline(

@@ -68,7 +68,9 @@ class DeviceGroupAdmin(ConsoleAdmin):
     @display(description="Rule")
     def meaning(self, group: DeviceGroup) -> str:
         rule = rule_of(group)
-        return group.description if rule is None else rule.in_words()
+        if rule is None:
+            return group.description or "Devices listed one by one"
+        return rule.in_words()
 
     @display(description="Devices")
     def size(self, group: Any) -> str:
