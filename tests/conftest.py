@@ -10,6 +10,7 @@ import gc
 import logging
 import os
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -115,6 +116,20 @@ def restored_logging() -> Iterator[None]:
             root.removeHandler(handler)
     for handler in before:
         root.addHandler(handler)
+
+
+@pytest.fixture
+def one_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the clock of the rate limits stand still: no window ends in between."""
+    from hotswap.common.api import throttling
+
+    now = time.time()
+
+    def window(seconds: int) -> tuple[int, float]:
+        number = int(now // seconds)
+        return number, (number + 1) * seconds - now
+
+    monkeypatch.setattr(throttling, "_window", window)
 
 
 CLOSE_SECONDS = 30

@@ -611,6 +611,7 @@ def test_a_device_may_not_speak_of_another(
     problem_of(device_caller.request(method, path, {}), 403, "foreign_device")
 
 
+@pytest.mark.usefixtures("one_window")
 def test_a_device_that_calls_too_often_is_told_when_to_come_back(
     device: Device, settings: Any
 ) -> None:

@@ -120,7 +120,7 @@ def test_an_admin_sees_a_bad_image_go_back_and_reads_why(
     keys.find("deliveries", "Deliveries")
     page.wait_for_url("**/deployments/delivery/")
     page.locator("#result_list tr", has_text=recipient["address"]).filter(
-        has_text="deployment.rolled_back"
+        has_text="Deployment rolled back"
     ).first.wait_for()
     assert admin.client.delete(f"/mail-recipients/{recipient['id']}").is_success
 

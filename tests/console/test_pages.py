@@ -622,6 +622,7 @@ def test_a_login_leads_on_its_way_or_to_where_its_role_begins(
     assert (answer.status_code, answer["Location"]) == (302, expected)
 
 
+@pytest.mark.usefixtures("one_window")
 def test_login_has_the_limit_of_the_api(settings: Any, db: None) -> None:
     settings.LOGIN_FAILURES_PER_MINUTE = 3
     client = Client()

@@ -108,6 +108,7 @@ def test_a_recovery_code_opens_it_too(person: User) -> None:
     assert is_in(client)
 
 
+@pytest.mark.usefixtures("one_window")
 def test_guesses_at_codes_end_in_the_console(person: User, settings: Any) -> None:
     settings.LOGIN_FAILURES_PER_MINUTE = 3
     add_app(person)
